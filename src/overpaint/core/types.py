@@ -1,0 +1,83 @@
+"""The request that goes in, the result that comes out, and what is told on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+from overpaint.core.images import Picture
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EditRequest:
+    """One edit of one picture, for any family.
+
+    Attributes:
+        image: the picture to edit.
+        prompt: what the masked area shall show, or the instruction to follow; empty for families
+            that take no words.
+        mask: 'L', same size as `image`, 255 = repaint, 0 = keep; values between blend.
+        negative_prompt: what shall not appear. None = not given; families run true
+            classifier-free guidance with it or refuse it, they never drop it.
+        control: 'RGB' line, pose or depth picture; resized with the picture it belongs to.
+        references: further 'RGB' pictures that an instruction refers to.
+        seed: of the first image; the i-th image of the request uses `seed + i`. None = drawn.
+        num_images: images to make, >= 1.
+        model: name of the model; None = the engine's default.
+        options: the family's own options by name, checked by `Family.Options`.
+    """
+
+    image: Picture
+    prompt: str = ""
+    mask: Image.Image | None = None
+    negative_prompt: str | None = None
+    control: Image.Image | None = None
+    references: tuple[Image.Image, ...] = ()
+    seed: int | None = None
+    num_images: int = 1
+    model: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EditResult:
+    """What an edit gives back.
+
+    Attributes:
+        pictures: one per image, of the input's own size unless height and width were asked for.
+        seeds: the seed of each; the same request with `seed=seeds[i]`, `num_images=1` makes
+            `pictures[i]` again.
+        recipe: plain data that makes the result again: model, revision, options, hashes, versions.
+        timings: seconds by stage ('prepare', 'steps', 'decode', 'composite', 'total').
+        warnings: one sentence each: what was done differently from what a caller may expect.
+    """
+
+    pictures: tuple[Picture, ...]
+    seeds: tuple[int, ...]
+    recipe: Mapping[str, Any]
+    timings: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """The pictures as PIL images ('RGB' or 'RGBA'), ICC profile and EXIF in `info`."""
+        return [picture.to_pil() for picture in self.pictures]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Progress:
+    """Told after each denoising step.
+
+    Attributes:
+        step: steps done by the slowest image, 1..total.
+        total: steps of that image.
+        preview: called without arguments, decodes the first image as it stands: an 'RGB' picture
+            of the model's canvas. Costs one decode, so call it only where someone looks.
+    """
+
+    step: int
+    total: int
+    preview: Any
