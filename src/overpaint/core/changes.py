@@ -1,0 +1,63 @@
+"""Where an edit without a mask changed the picture, so that the rest can be put back."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+STRONG = 12.0
+"""CIE76 colour difference from which a pixel surely changed."""
+
+WEAK = 4.0
+"""Difference from which a pixel changed if it touches one that surely did (soft shadows)."""
+
+GLOBAL_SHARE = 0.6
+"""Share of changed pixels from which the whole picture counts as changed."""
+
+
+def change_mask(before: Image.Image, after: Image.Image) -> Image.Image | None:
+    """Find what differs between two 'RGB' pictures of equal size.
+
+    Smoothed colour differences (CIE 1976, L*a*b*) are thresholded with hysteresis, as in Canny's
+    edge detector: weak differences count where they touch strong ones. The region is widened and
+    its edge made soft, so that nothing of the edit is cut off.
+
+    Args:
+        before: the picture as the model would return it unedited (through its autoencoder, so
+            that the autoencoder's own error does not count as change).
+        after: the edited picture.
+
+    Returns:
+        'L', 255 = changed, 0 = put the original back; None where most of the picture changed.
+    """
+    difference = colour_difference(before, after)
+    radius = max(1, round(min(before.size) / 256))
+    difference = cv2.GaussianBlur(difference, (0, 0), sigmaX=radius)
+    changed = _hysteresis(difference)
+    if changed.mean() > GLOBAL_SHARE:
+        return None
+    widened = cv2.dilate(
+        changed, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (6 * radius + 1, 6 * radius + 1))
+    )
+    soft = cv2.GaussianBlur(widened * np.float32(255), (0, 0), sigmaX=radius)
+    return Image.fromarray(np.rint(soft).astype(np.uint8), mode="L")
+
+
+def colour_difference(before: Image.Image, after: Image.Image) -> NDArray[np.float32]:
+    """(H, W) Euclidean distance in L*a*b* (CIE 1976) of two 'RGB' pictures of equal size."""
+    difference = np.linalg.norm(_lab(before) - _lab(after), axis=2)
+    return np.asarray(difference, dtype=np.float32)
+
+
+def _lab(picture: Image.Image) -> NDArray[np.float32]:
+    pixels = np.asarray(picture.convert("RGB"), dtype=np.float32) / np.float32(255)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2Lab), dtype=np.float32)
+
+
+def _hysteresis(difference: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """1 where the difference is weak at least and connected to a strong one."""
+    _, labels = cv2.connectedComponents((difference >= WEAK).astype(np.uint8), connectivity=8)
+    strong = np.unique(labels[difference >= STRONG])
+    return np.isin(labels, strong[strong > 0]).astype(np.uint8)

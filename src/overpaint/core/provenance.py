@@ -1,0 +1,51 @@
+"""The recipe of an edit: plain data from which the same picture can be made again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from overpaint import __version__
+from overpaint.core.types import EditRequest
+
+
+def recipe(
+    request: EditRequest,
+    *,
+    model: Mapping[str, Any],
+    options: Mapping[str, Any],
+    seeds: Sequence[int],
+) -> dict[str, Any]:
+    """JSON-able record of what was asked and of what made it.
+
+    Args:
+        request: as it was run.
+        model: name, family, revision, dtype and device of the model.
+        options: every option of the family with its value, defaults included.
+        seeds: one per image.
+    """
+    return {
+        "overpaint": __version__,
+        "model": dict(model),
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "seeds": list(seeds),
+        "options": dict(options),
+        "inputs": {
+            "image": request.image.sha256,
+            "mask": _digest(request.mask),
+            "control": _digest(request.control),
+            "references": [_digest(each) for each in request.references],
+        },
+    }
+
+
+def _digest(image: Image.Image | None) -> str | None:
+    """sha256 of a picture's mode, size and pixels."""
+    if image is None:
+        return None
+    head = f"{image.mode}:{image.width}x{image.height}:".encode()
+    return hashlib.sha256(head + image.tobytes()).hexdigest()

@@ -1,0 +1,198 @@
+"""What a model family is to the rest of Overpaint: options, a plan, and four verbs.
+
+    plan     which part of the picture is computed, on what canvas
+    prepare  encode text and pictures, draw the noise: one `Prepared` per seed
+    predict  one prediction of the network for each of several `Prepared`, at their own steps
+    decode   the picture as it stands
+
+The loop (`diffusion/denoise.py`) knows no model and the model knows no loop. A family is one file
+in `overpaint.families`, or one class that another package registers as an entry point of the
+group `overpaint.families`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Le
+from pydantic import BaseModel, ConfigDict, Field
+
+from overpaint.core import masks
+from overpaint.core.geometry import Plan
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from overpaint.core.types import EditRequest
+
+Need = Literal["required", "optional", "refused"]
+
+Steps = Annotated[int, Ge(1), Le(1000)]
+Fraction = Annotated[float, Ge(0.0), Le(1.0)]
+
+
+class FamilyOptions(BaseModel):
+    """Options that every family takes. Families add their own; unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=False)
+
+    height: int | None = Field(
+        default=None,
+        ge=16,
+        le=8192,
+        description="Height of the answer in pixels. Given with `width`, the picture is stretched "
+        "to that size as the reference pipeline does it; left out, the answer has the input's "
+        "own size.",
+    )
+    width: int | None = Field(
+        default=None, ge=16, le=8192, description="Width of the answer in pixels; see `height`."
+    )
+    grow: int = Field(
+        default=0,
+        ge=-512,
+        le=512,
+        description="Pixels by which the mask grows (negative: shrinks) before anything else.",
+    )
+    feather: int = Field(
+        default=4,
+        ge=0,
+        le=512,
+        description="Pixels inside the mask's edge over which the edit is blended into the "
+        "original. Pixels outside the mask never change.",
+    )
+    window: Literal["auto", "full"] = Field(
+        default="auto",
+        description="auto: compute only a window around the mask; full: the whole picture.",
+    )
+    context: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=8.0,
+        description="Margin around the mask that the model sees, as a fraction of the mask's "
+        "longer side.",
+    )
+    composite: bool = Field(
+        default=True,
+        description="Put the original's pixels back outside the mask. Off: the model's own "
+        "picture, as the reference pipeline returns it.",
+    )
+
+
+@dataclass(kw_only=True)
+class Prepared:
+    """One image on its way through the steps; owned by its request alone.
+
+    Attributes:
+        seed: the image's seed.
+        step: denoising steps done.
+        total: steps in all.
+    """
+
+    seed: int
+    total: int
+    step: int = 0
+
+    @property
+    def done(self) -> bool:
+        return self.step >= self.total
+
+
+@dataclass(kw_only=True)
+class Latent(Prepared):
+    """A `Prepared` that is denoised: its own noise scheduler, generator and latents.
+
+    Attributes:
+        latents: (1, C, h, w), or (1, tokens, C) where the family packs them.
+        timesteps: (total,) as the scheduler gave them.
+        scheduler: this image's own copy (noise schedulers keep state between steps).
+        generator: this image's own CPU generator.
+        step_options: further keywords of `scheduler.step`.
+    """
+
+    latents: torch.Tensor
+    timesteps: torch.Tensor
+    scheduler: Any
+    generator: torch.Generator
+    step_options: dict[str, Any]
+
+    @property
+    def timestep(self) -> torch.Tensor:
+        """The scheduler's timestep of the coming step, a 0-d tensor."""
+        return self.timesteps[self.step]
+
+
+@dataclass(frozen=True)
+class Accepts:
+    """Which parts of a request a family can use."""
+
+    prompt: Need
+    mask: Need
+    negative_prompt: Need = "optional"
+    control: Need = "refused"
+    references: Need = "refused"
+
+
+class Family(ABC):
+    """A model family with one loaded checkpoint.
+
+    Class attributes:
+        name: as users write it.
+        Options: the family's options; the one source for checks, help texts and schemas.
+        accepts: the parts of a request it can use.
+        pipelines: `_class_name` values of a `model_index.json` that this family reads.
+    """
+
+    name: ClassVar[str]
+    Options: ClassVar[type[FamilyOptions]]
+    accepts: ClassVar[Accepts]
+    pipelines: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def plan(self, request: EditRequest, options: Any) -> Plan:
+        """Choose the window and the canvas. Computes nothing."""
+
+    @abstractmethod
+    def prepare(
+        self, request: EditRequest, plan: Plan, options: Any, seeds: Sequence[int]
+    ) -> tuple[list[Any], list[str]]:
+        """Encode text and pictures once and draw each seed's noise.
+
+        Returns:
+            One `Prepared` per seed, and warnings for the caller.
+        """
+
+    def batch_key(self, prepared: Any) -> Hashable:
+        """`Prepared` with equal keys can be given to `predict` together."""
+        return id(prepared)
+
+    @abstractmethod
+    def predict(self, batch: Sequence[Any]) -> torch.Tensor:
+        """The network's prediction for each image at its own timestep: (B, …) like the latents."""
+
+    def after_step(self, prepared: Any) -> None:
+        """What the family does to the latents between two steps; nothing by default."""
+        return
+
+    @abstractmethod
+    def decode(self, prepared: Any) -> Image.Image:
+        """The picture as it stands: 'RGB', sRGB, of the plan's canvas."""
+
+    def blend_mask(
+        self,
+        request: EditRequest,
+        options: Any,
+        plan: Plan,  # noqa: ARG002
+        prepared: Any,  # noqa: ARG002
+        edited: Image.Image,  # noqa: ARG002
+    ) -> Image.Image | None:
+        """Where the edit goes over the original: 'L' of the picture's size, 255 = the edit.
+
+        None = everywhere. The default is the request's mask, grown and feathered inward.
+        """
+        if request.mask is None:
+            return None
+        return masks.feather(masks.grow(request.mask, options.grow), options.feather)

@@ -1,0 +1,94 @@
+"""Pictures to latents and back; masks to latent resolution; FLUX's packing.
+
+The arithmetic and the memory layout follow diffusers' `VaeImageProcessor` and pipelines, because
+convolutions on strided and on contiguous tensors differ in the last bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+
+def picture_tensor(image: Image.Image) -> torch.Tensor:
+    """'RGB' picture → float32 (1, 3, H, W) in [-1, 1].
+
+    Channels vary fastest in memory, as in `VaeImageProcessor.preprocess`; call `.contiguous()`
+    where a reference encodes a contiguous tensor.
+    """
+    pixels = np.array(image.convert("RGB"))[None].astype(np.float32) / 255.0
+    return 2.0 * torch.from_numpy(pixels.transpose(0, 3, 1, 2)) - 1.0
+
+
+def mask_tensor(mask: Image.Image) -> torch.Tensor:
+    """'L' mask → float32 (1, 1, H, W) in [0, 1], 1 = repaint."""
+    return torch.from_numpy(np.array(mask.convert("L")).astype(np.float32) / 255.0)[None, None]
+
+
+def binarize(mask: torch.Tensor) -> torch.Tensor:
+    """1 where the mask is at least one half, else 0 (`VaeImageProcessor.binarize`)."""
+    return (mask >= 0.5).to(mask.dtype)
+
+
+def nearest(mask: torch.Tensor, factor: int) -> torch.Tensor:
+    """(1, 1, H, W) → (1, 1, H/factor, W/factor) by nearest neighbour, as the pipelines do it."""
+    size = (mask.shape[-2] // factor, mask.shape[-1] // factor)
+    return torch.nn.functional.interpolate(mask, size=size)
+
+
+def picture_from_tensor(pixels: torch.Tensor) -> Image.Image:
+    """(1, 3, H, W) in [-1, 1] → 'RGB' picture; values outside are clamped, halves round to even."""
+    unit = (pixels[0].float() * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray((unit * 255).round().astype(np.uint8), mode="RGB")
+
+
+def scale_factor(vae: Any) -> int:
+    """Pixels per latent along one side, from the autoencoder's configuration."""
+    return int(2 ** (len(vae.config.block_out_channels) - 1))
+
+
+def normalize(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Autoencoder's latents → the denoiser's range: subtract the shift, multiply by the scale."""
+    shift = getattr(vae.config, "shift_factor", None)
+    if shift:
+        latents = latents - shift
+    return latents * vae.config.scaling_factor
+
+
+def denormalize(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    """The way back of `normalize`."""
+    latents = latents / vae.config.scaling_factor
+    shift = getattr(vae.config, "shift_factor", None)
+    return latents + shift if shift else latents
+
+
+@torch.inference_mode()
+def encode_distribution(vae: Any, pixels: torch.Tensor) -> Any:
+    """(1, 3, H, W) in [-1, 1] → the autoencoder's posterior, to be sampled once per seed."""
+    return vae.encode(pixels.to(device=vae.device, dtype=vae.dtype)).latent_dist
+
+
+@torch.inference_mode()
+def decode(vae: Any, latents: torch.Tensor) -> Image.Image:
+    """(1, C, h, w) in the denoiser's range → 'RGB' picture."""
+    pixels = vae.decode(denormalize(vae, latents.to(vae.dtype)), return_dict=False)[0]
+    return picture_from_tensor(pixels)
+
+
+def pack(latents: torch.Tensor) -> torch.Tensor:
+    """(B, C, h, w) → (B, h/2·w/2, 4C): 2x2 patches become tokens (FLUX, `_pack_latents`)."""
+    batch, channels, height, width = latents.shape
+    patches = latents.reshape(batch, channels, height // 2, 2, width // 2, 2)
+    return patches.permute(0, 2, 4, 1, 3, 5).reshape(
+        batch, (height // 2) * (width // 2), channels * 4
+    )
+
+
+def unpack(tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """(B, h/2·w/2, 4C) → (B, C, h, w); `height` and `width` count latents."""
+    batch, _, channels = tokens.shape
+    patches = tokens.reshape(batch, height // 2, width // 2, channels // 4, 2, 2)
+    return patches.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels // 4, height, width)

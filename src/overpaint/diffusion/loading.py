@@ -1,0 +1,290 @@
+"""Checkpoints in diffusers layout: checked before they are read, loaded part by part on demand.
+
+Only safetensors are read, no code of a repository is run, and `model_index.json` may name only
+the classes listed here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from overpaint.core.errors import ModelLoadError
+from overpaint.core.models import Lora
+from overpaint.diffusion.placement import Placement
+
+CHECKSUMS = "SHA256SUMS"
+"""Optional file of a model folder: lines of `<sha256>  <path>`; what it lists is checked."""
+
+_ADAPTED = ("unet", "transformer")
+"""Components that low-rank adapters change."""
+
+_CLASSES: dict[str, str] = {
+    "AutoencoderKL": "diffusers",
+    "FluxTransformer2DModel": "diffusers",
+    "UNet2DConditionModel": "diffusers",
+    "DDIMScheduler": "diffusers",
+    "DPMSolverMultistepScheduler": "diffusers",
+    "EulerAncestralDiscreteScheduler": "diffusers",
+    "EulerDiscreteScheduler": "diffusers",
+    "FlowMatchEulerDiscreteScheduler": "diffusers",
+    "LMSDiscreteScheduler": "diffusers",
+    "PNDMScheduler": "diffusers",
+    "UniPCMultistepScheduler": "diffusers",
+    "CLIPTextModel": "transformers",
+    "CLIPTokenizer": "transformers",
+    "CLIPTokenizerFast": "transformers",
+    "T5EncoderModel": "transformers",
+    "T5Tokenizer": "transformers",
+    "T5TokenizerFast": "transformers",
+}
+"""Classes that a checkpoint may name, and the library that has them."""
+
+_IGNORED = {"safety_checker", "feature_extractor", "image_encoder"}
+"""Components of published checkpoints that no family loads."""
+
+
+class Checkpoint:
+    """A model folder in diffusers layout; its components are loaded when first asked for.
+
+    Args:
+        folder: holds `model_index.json` and one folder per component.
+        placement: device and precision of the weights.
+        loras: adapters for the denoiser.
+
+    Raises:
+        ModelLoadError: the folder is not a checkpoint, names a class outside the allow-list,
+            holds only pickles, or does not match its checksums.
+    """
+
+    def __init__(self, folder: Path, placement: Placement, *, loras: tuple[Lora, ...] = ()) -> None:
+        self.folder = folder
+        self.placement = placement
+        self._loras = loras
+        self._index = _read_index(folder)
+        self._loaded: dict[str, Any] = {}
+        for name in self.components:
+            self._class_name(name)
+        for name in self._weight_folders():
+            _require_safetensors(folder / name)
+        _verify_checksums(folder)
+
+    @property
+    def pipeline(self) -> str:
+        """The pipeline class that the checkpoint was saved from."""
+        named = self._index.get("_class_name", "")
+        return str(named[-1] if isinstance(named, list) else named)
+
+    @cached_property
+    def components(self) -> list[str]:
+        """Names of the components that can be loaded."""
+        return [
+            name
+            for name, value in self._index.items()
+            if not name.startswith("_")
+            and name not in _IGNORED
+            and isinstance(value, list)
+            and value[-1] is not None
+        ]
+
+    def component(self, name: str) -> Any:
+        """The component, loaded from disk the first time.
+
+        Raises:
+            ModelLoadError: it is not there, or its files are broken.
+        """
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name)
+        return self._loaded[name]
+
+    def release(self, *names: str) -> None:
+        """Let components leave memory; they are loaded again when next asked for."""
+        for name in names:
+            self._loaded.pop(name, None)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each component's weights in this placement's precision, from file headers."""
+        width = self.placement.dtype.itemsize
+        return {
+            name: width * sum(_parameters(file) for file in _weights(self.folder / name))
+            for name in self._weight_folders()
+        }
+
+    def revision(self) -> str:
+        """A short hash of the checkpoint's files: names, sizes and headers of the weights."""
+        digest = hashlib.sha256((self.folder / "model_index.json").read_bytes())
+        for name in self._weight_folders():
+            for file in _weights(self.folder / name):
+                digest.update(f"{name}/{file.name}:{file.stat().st_size}".encode())
+                digest.update(_header(file))
+        return digest.hexdigest()[:16]
+
+    def _weight_folders(self) -> list[str]:
+        weightless = ("tokenizer", "scheduler")
+        return [name for name in self.components if not name.startswith(weightless)]
+
+    def _class_name(self, name: str) -> str:
+        if name not in self.components:
+            raise ModelLoadError(
+                f"{self.folder}: model_index.json names no component '{name}'; this is not the "
+                "checkpoint it claims to be"
+            )
+        class_name = str(self._index[name][-1])
+        if class_name not in _CLASSES:
+            raise ModelLoadError(
+                f"{self.folder}: model_index.json asks for class '{class_name}' as '{name}'; "
+                f"allowed are {', '.join(sorted(_CLASSES))}"
+            )
+        return class_name
+
+    def _load(self, name: str) -> Any:
+        class_name = self._class_name(name)
+        cls = getattr(importlib.import_module(_CLASSES[class_name]), class_name)
+        where = self.folder / name
+        if not where.is_dir():
+            raise ModelLoadError(f"{where}: the folder is missing; pull the model again")
+        try:
+            if name.startswith(("tokenizer", "scheduler")):
+                return cls.from_pretrained(where, local_files_only=True)
+            model = cls.from_pretrained(
+                where,
+                use_safetensors=True,
+                local_files_only=True,
+                **_dtype_argument(cls, self.placement.dtype),
+            )
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise ModelLoadError(
+                f"{where}: cannot be loaded as {class_name}: {_first_line(error)}"
+            ) from error
+        model.eval().requires_grad_(False)
+        if name in _ADAPTED:
+            _apply_loras(model, name, self._loras)
+        return model.to(self.placement.device)
+
+
+def _dtype_argument(cls: type, dtype: torch.dtype) -> dict[str, torch.dtype]:
+    """transformers calls it `dtype`, diffusers `torch_dtype`."""
+    return {"dtype" if cls.__module__.startswith("transformers") else "torch_dtype": dtype}
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    file = folder / "model_index.json"
+    if not folder.is_dir():
+        raise ModelLoadError(f"{folder}: no such folder")
+    if not file.is_file():
+        raise ModelLoadError(
+            f"{folder}: no model_index.json; a model is a folder in diffusers layout "
+            "(model_index.json beside unet/ or transformer/, vae/, text_encoder/ …)"
+        )
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelLoadError(f"{file}: not JSON: {error}") from error
+    if not isinstance(index, dict):
+        raise ModelLoadError(f"{file}: holds {type(index).__name__}, not an object")
+    return index
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The full-precision safetensors of a component (variants such as fp16 are left alone)."""
+    files = sorted(folder.glob("*.safetensors"))
+    plain = [file for file in files if file.name.count(".") == 1]
+    return plain or files
+
+
+def _require_safetensors(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ModelLoadError(f"{folder}: the folder is missing; pull the model again")
+    if _weights(folder):
+        return
+    pickles = sorted(file.name for file in folder.glob("*") if file.suffix in {".bin", ".ckpt"})
+    if pickles:
+        raise ModelLoadError(
+            f"{folder}: holds only {', '.join(pickles)}; pickles can run code and are never "
+            "read: convert the checkpoint to safetensors"
+        )
+    raise ModelLoadError(f"{folder}: holds no .safetensors file")
+
+
+def _header(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        return stream.read(min(length, 100_000_000))
+
+
+def _parameters(file: Path) -> int:
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            return sum(
+                torch.Size(tensors.get_slice(name).get_shape()).numel() for name in tensors.keys()
+            )
+    except (SafetensorError, OSError) as error:
+        raise ModelLoadError(f"{file}: not a readable safetensors file: {error}") from error
+
+
+def _verify_checksums(folder: Path) -> None:
+    listing = folder / CHECKSUMS
+    if not listing.is_file():
+        return
+    for line in listing.read_text(encoding="utf-8").splitlines():
+        expected, _, name = line.partition("  ")
+        file = folder / name
+        if not file.is_file():
+            raise ModelLoadError(f"{file}: listed in {CHECKSUMS} but missing")
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != expected:
+            raise ModelLoadError(
+                f"{file}: sha256 is {found[:16]}…, {CHECKSUMS} says {expected[:16]}…; "
+                "the file is damaged or was changed: pull the model again"
+            )
+
+
+def _apply_loras(model: Any, component: str, loras: tuple[Lora, ...]) -> None:
+    names = []
+    for index, lora in enumerate(loras):
+        state = _lora_state(lora, component)
+        names.append(f"lora_{index}")
+        try:
+            model.load_lora_adapter(state, prefix=component, adapter_name=names[-1])
+        except (ValueError, RuntimeError, KeyError, TypeError) as error:
+            raise ModelLoadError(
+                f"{lora.path}: does not fit this model's {component}: {_first_line(error)}"
+            ) from error
+    if names:
+        model.set_adapters(names, [lora.scale for lora in loras])
+
+
+def _lora_state(lora: Lora, component: str) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    files = sorted(lora.path.glob("*.safetensors")) if lora.path.is_dir() else [lora.path]
+    if len(files) != 1 or not files[0].is_file() or files[0].suffix != ".safetensors":
+        raise ModelLoadError(f"{lora.path}: not a .safetensors file or a folder with one")
+    try:
+        state = load_file(files[0])
+    except SafetensorError as error:
+        raise ModelLoadError(f"{files[0]}: not a readable safetensors file: {error}") from error
+    if all(not key.startswith(f"{component}.") for key in state):
+        # PEFT's own layout names the modules without the component.
+        state = {
+            f"{component}.{key.removeprefix('base_model.model.')}": state[key] for key in state
+        }
+    foreign = sorted(key for key in state if not key.startswith(f"{component}."))
+    if foreign:
+        raise ModelLoadError(
+            f"{files[0]}: {len(foreign)} weights are for other parts ('{foreign[0]}'); only "
+            f"adapters of the {component} are supported"
+        )
+    return state
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

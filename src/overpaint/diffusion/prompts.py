@@ -1,0 +1,75 @@
+"""Words to embeddings: CLIP's hidden states, CLIP's pooled vector, T5's hidden states.
+
+Prompts are padded to the encoder's length exactly as the reference pipelines do it. A prompt
+longer than its encoder is cut there too, but never in silence: `overflow_warning` says how many
+tokens were used and which words were not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True, eq=False)
+class FluxPrompt:
+    """A prompt as FLUX models take it.
+
+    Attributes:
+        embeds: (1, tokens, joint dim) T5 hidden states, padding included and not masked.
+        pooled: (1, pooled dim) CLIP's pooled output.
+    """
+
+    embeds: torch.Tensor
+    pooled: torch.Tensor
+
+
+def overflow_warning(tokenizer: Any, text: str, *, limit: int, field: str) -> str | None:
+    """A sentence that says what of `text` does not fit `limit` tokens, or None."""
+    ids = tokenizer(text, padding=False, truncation=False, verbose=False).input_ids
+    if len(ids) <= limit:
+        return None
+    specials = tokenizer.num_special_tokens_to_add()
+    words = [token for token in ids if token not in tokenizer.all_special_ids]
+    unused = tokenizer.decode(words[limit - specials :]).strip()
+    return (
+        f"{field}: {len(ids)} tokens, the text encoder takes {limit}; not used: "
+        f"'{unused}'. Shorten the text."
+    )
+
+
+@torch.inference_mode()
+def clip_hidden_states(tokenizer: Any, encoder: Any, text: str) -> torch.Tensor:
+    """(1, tokens, width) last hidden states, as Stable Diffusion 2 takes them."""
+    tokens = _padded(tokenizer, text, tokenizer.model_max_length)
+    mask = (
+        tokens.attention_mask.to(encoder.device)
+        if getattr(encoder.config, "use_attention_mask", False)
+        else None
+    )
+    hidden = encoder(tokens.input_ids.to(encoder.device), attention_mask=mask)[0]
+    return hidden.to(encoder.dtype)  # type: ignore[no-any-return]
+
+
+@torch.inference_mode()
+def clip_pooled(tokenizer: Any, encoder: Any, text: str) -> torch.Tensor:
+    """(1, width) pooled output, as FLUX models take it beside T5."""
+    tokens = _padded(tokenizer, text, tokenizer.model_max_length)
+    output = encoder(tokens.input_ids.to(encoder.device), output_hidden_states=False)
+    return output.pooler_output.to(encoder.dtype)  # type: ignore[no-any-return]
+
+
+@torch.inference_mode()
+def t5_hidden_states(tokenizer: Any, encoder: Any, text: str, length: int) -> torch.Tensor:
+    """(1, length, width) hidden states; padding is not masked, as FLUX was trained."""
+    tokens = _padded(tokenizer, text, length)
+    hidden = encoder(tokens.input_ids.to(encoder.device), output_hidden_states=False)[0]
+    return hidden.to(encoder.dtype)  # type: ignore[no-any-return]
+
+
+def _padded(tokenizer: Any, text: str, length: int) -> Any:
+    return tokenizer(
+        [text], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    )

@@ -1,0 +1,91 @@
+"""What a request must fulfil before anything is computed."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from pydantic import ValidationError
+
+from overpaint.core import masks
+from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
+from overpaint.core.types import EditRequest
+from overpaint.diffusion.family import Family, FamilyOptions, Need
+
+MAX_IMAGES = 64
+MAX_SEED = 2**63 - 1
+
+
+def check(family: Family, request: EditRequest) -> tuple[FamilyOptions, tuple[int, ...], list[str]]:
+    """Check a request against its family.
+
+    Returns:
+        The parsed options, one seed per image, and warnings.
+
+    Raises:
+        InvalidRequest: with the field, the value and the way out.
+    """
+    options = parse_options(family, request.options)
+    _check_parts(family, request)
+    warnings = []
+    if request.mask is not None:
+        warnings += masks.check(request.mask, request.image.size)
+    return options, _seeds(request), warnings
+
+
+def parse_options(family: Family, given: Any) -> FamilyOptions:
+    """The family's options from plain values."""
+    try:
+        return family.Options(**given)
+    except ValidationError as error:
+        raise _option_error(family, error) from error
+
+
+def _option_error(family: Family, error: ValidationError) -> UnsupportedOption:
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"]) or "options"
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(sorted(family.Options.model_fields))
+        message = f"{family.name} has no such option; it has: {known}"
+    else:
+        message = f"{first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return UnsupportedOption(message, field=f"options.{name}")
+
+
+def _check_parts(family: Family, request: EditRequest) -> None:
+    accepts = family.accepts
+    if accepts.mask == "required" and request.mask is None:
+        raise InvalidMask(f"{family.name} needs a mask: what shall be repainted?", field="mask")
+    _check_text(family, "prompt", accepts.prompt, request.prompt.strip())
+    _refuse(family, "negative_prompt", accepts.negative_prompt, request.negative_prompt)
+    _refuse(family, "control", accepts.control, request.control)
+    _refuse(family, "references", accepts.references, request.references)
+    if not 1 <= request.num_images <= MAX_IMAGES:
+        raise InvalidRequest(
+            f"{request.num_images} is not between 1 and {MAX_IMAGES}", field="num_images"
+        )
+
+
+def _check_text(family: Family, field: str, need: Need, text: str) -> None:
+    if need == "required" and not text:
+        raise InvalidRequest(
+            "is empty; say what the result shall show (to remove something, use erase)",
+            field=field,
+        )
+    _refuse(family, field, need, text)
+
+
+def _refuse(family: Family, field: str, need: Need, value: Any) -> None:
+    """Refuse what the family cannot use, so that nothing is dropped in silence."""
+    if need == "refused" and value not in (None, "", ()):
+        raise InvalidRequest(f"{family.name} cannot use it; leave it out", field=field)
+
+
+def _seeds(request: EditRequest) -> tuple[int, ...]:
+    first = request.seed
+    if first is None:
+        first = secrets.randbelow(2**32)
+    last = first + request.num_images - 1
+    if first < 0 or last > MAX_SEED:
+        raise InvalidRequest(f"{request.seed} is not between 0 and {MAX_SEED}", field="seed")
+    return tuple(range(first, last + 1))

@@ -1,0 +1,260 @@
+"""The engine: one request in, one result out, the same way for every interface.
+
+    check → plan → prepare → steps → decode → composite → recipe
+
+`begin` and `finish` are the two halves around the steps, so that whoever runs many requests at
+once can mix their steps. The engine is synchronous and must be used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from overpaint.core import images, masks, provenance
+from overpaint.core.compositing import composite
+from overpaint.core.errors import OutOfMemory
+from overpaint.core.geometry import Plan
+from overpaint.core.images import Picture
+from overpaint.core.types import EditRequest, EditResult, Progress
+from overpaint.diffusion.denoise import denoise
+from overpaint.diffusion.family import FamilyOptions, Prepared
+from overpaint.engine.checks import check
+from overpaint.engine.model import Model
+
+PictureLike = Picture | Image.Image | NDArray[Any] | bytes | str | os.PathLike[str]
+"""A picture: decoded, a PIL image, an array (H, W[, C]), encoded bytes, or a file's path."""
+
+
+@dataclass(eq=False, kw_only=True)
+class Edit:
+    """A request under way: what `begin` made and `finish` needs."""
+
+    request: EditRequest
+    model: Model
+    options: FamilyOptions
+    plan: Plan
+    prepared: list[Prepared]
+    warnings: list[str]
+    timings: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+
+class Engine:
+    """Edits pictures with the models that it is given.
+
+    Args:
+        load: gives the model of a name; asked once per name.
+        model: name of the model used where a request names none.
+    """
+
+    def __init__(self, load: Callable[[str], Model], model: str) -> None:
+        self._load = load
+        self._models: dict[str, Model] = {}
+        self.default_model = model
+
+    def edit(
+        self,
+        image: PictureLike,
+        prompt: str = "",
+        *,
+        mask: PictureLike | None = None,
+        negative_prompt: str | None = None,
+        control: PictureLike | None = None,
+        references: Sequence[PictureLike] = (),
+        seed: int | None = None,
+        num_images: int = 1,
+        model: str | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        **options: Any,
+    ) -> EditResult:
+        """Edit one picture.
+
+        Args:
+            image: the picture.
+            prompt: what the masked area shall show, or the instruction.
+            mask: 255 (white, True) = repaint; of the picture's size.
+            negative_prompt: what shall not appear.
+            control: line, pose or depth picture, for families that take one.
+            references: further pictures that the instruction refers to.
+            seed: of the first image; None = drawn, and told in the result.
+            num_images: how many; the i-th uses `seed + i`.
+            model: another model than the engine's default.
+            on_progress: called after each step.
+            cancelled: asked between steps; True ends the edit with `Cancelled`.
+            **options: the family's own options (`overpaint models --options MODEL`).
+
+        Raises:
+            OverpaintError: see `overpaint.errors`; bad input is an `InvalidRequest`.
+        """
+        request = EditRequest(
+            image=as_picture(image),
+            prompt=prompt,
+            mask=as_mask(mask) if mask is not None else None,
+            negative_prompt=negative_prompt,
+            control=as_picture(control, "control").to_srgb() if control is not None else None,
+            references=tuple(as_picture(each, "references").to_srgb() for each in references),
+            seed=seed,
+            num_images=num_images,
+            model=model,
+            options=options,
+        )
+        return self.run([request], on_progress=on_progress, cancelled=cancelled)[0]
+
+    def run(
+        self,
+        requests: Sequence[EditRequest],
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> list[EditResult]:
+        """Run requests together: their steps are mixed, their pictures are as if run alone.
+
+        Raises:
+            OverpaintError: of the first request that fails; none is answered then.
+        """
+        edits = [self.begin(request) for request in requests]
+        for model in {id(edit.model): edit.model for edit in edits}.values():
+            self._steps([e for e in edits if e.model is model], on_progress, cancelled)
+        return [self.finish(edit) for edit in edits]
+
+    def model(self, name: str | None = None) -> Model:
+        """The model of that name, loaded the first time."""
+        name = name or self.default_model
+        if name not in self._models:
+            self._models[name] = self._load(name)
+        return self._models[name]
+
+    def begin(self, request: EditRequest) -> Edit:
+        """Check, plan and prepare: everything before the first step.
+
+        Raises:
+            InvalidRequest, ModelNotFound, ModelLoadError, OutOfMemory.
+        """
+        started = time.perf_counter()
+        model = self.model(request.model)
+        loaded = time.perf_counter()
+        options, seeds, warnings = check(model.family, request)
+        with _mapped_errors():
+            plan = model.family.plan(request, options)
+            prepared, more = model.family.prepare(request, plan, options, seeds)
+        model.release_text_encoders()
+        edit = Edit(
+            request=request,
+            model=model,
+            options=options,
+            plan=plan,
+            prepared=prepared,
+            warnings=warnings + more,
+        )
+        edit.timings["load"] = loaded - started
+        edit.timings["prepare"] = time.perf_counter() - loaded
+        return edit
+
+    def finish(self, edit: Edit) -> EditResult:
+        """Decode, put the original's pixels back, write the recipe: all after the last step."""
+        with _mapped_errors():
+            pictures = tuple(self._picture(edit, prepared) for prepared in edit.prepared)
+        seeds = tuple(prepared.seed for prepared in edit.prepared)
+        edit.timings["total"] = sum(edit.timings.values())
+        return EditResult(
+            pictures=pictures,
+            seeds=seeds,
+            recipe=provenance.recipe(
+                edit.request,
+                model=edit.model.record,
+                options=edit.options.model_dump(),
+                seeds=seeds,
+            ),
+            timings=dict(edit.timings),
+            warnings=tuple(edit.warnings),
+        )
+
+    def _steps(
+        self,
+        edits: Sequence[Edit],
+        on_progress: Callable[[Progress], None] | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> None:
+        family = edits[0].model.family
+        prepared = [image for edit in edits for image in edit.prepared]
+        slowest = max(prepared, key=lambda image: image.total)
+
+        def told() -> None:
+            if on_progress is not None:
+                preview = partial(family.decode, slowest)
+                on_progress(Progress(step=slowest.step, total=slowest.total, preview=preview))
+
+        started = time.perf_counter()
+        with _mapped_errors():
+            denoise(family, prepared, on_step=told, cancelled=cancelled)
+        for edit in edits:
+            edit.timings["steps"] = time.perf_counter() - started
+
+    def _picture(self, edit: Edit, prepared: Prepared) -> Picture:
+        family, request, plan = edit.model.family, edit.request, edit.plan
+        started = time.perf_counter()
+        edited = family.decode(prepared)
+        decoded = time.perf_counter()
+        alpha = None
+        if edit.options.composite:
+            alpha = family.blend_mask(request, edit.options, plan, prepared, edited)
+        if alpha is None:
+            alpha = Image.new("L", request.image.size, 255)
+        picture = composite(request.image, plan, edited, alpha)
+        edit.timings["decode"] += decoded - started
+        edit.timings["composite"] += time.perf_counter() - decoded
+        return picture
+
+
+def as_picture(value: PictureLike, field: str = "image") -> Picture:
+    """Whatever people have, as a `Picture`."""
+    if isinstance(value, Picture):
+        return value
+    if isinstance(value, Image.Image):
+        return Picture.from_pil(value)
+    if isinstance(value, np.ndarray):
+        return Picture.from_array(value)
+    return images.decode(value, field=field)
+
+
+def as_mask(value: PictureLike, field: str = "mask") -> Image.Image:
+    """Whatever people have, as an 'L' mask, 255 = repaint."""
+    if isinstance(value, np.ndarray):
+        return masks.from_array(value)
+    if isinstance(value, Picture):
+        return value.rgb.convert("L")
+    if isinstance(value, Image.Image):
+        return value.convert("L")
+    return images.decode_mask(value, field=field)
+
+
+@contextmanager
+def _mapped_errors() -> Iterator[None]:
+    """torch's ways to say that memory ran out → `OutOfMemory`."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory() from error
+    except RuntimeError as error:
+        if "allocate memory" in str(error) or "out of memory" in str(error):
+            raise _out_of_memory() from error
+        raise
+
+
+def _out_of_memory() -> OutOfMemory:
+    return OutOfMemory(
+        "the edit does not fit the memory there is; make fewer images at once, mark a smaller "
+        "area, or choose a smaller dtype"
+    )

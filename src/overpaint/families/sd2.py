@@ -1,0 +1,215 @@
+"""stable-diffusion-2-inpainting: mask and prompt.
+
+Follows diffusers' `StableDiffusionInpaintPipeline` with a 9-channel UNet: noise, mask and the
+latents of the picture whose masked pixels are mid-grey are concatenated; the mask is binary and
+sampled to latent resolution by nearest neighbour; classifier-free guidance in one batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+from pydantic import Field
+
+from overpaint.core.errors import UnsupportedOption
+from overpaint.core.geometry import Plan
+from overpaint.core.types import EditRequest
+from overpaint.diffusion import latents, prompts
+from overpaint.diffusion.family import Accepts, Family, FamilyOptions, Fraction, Latent, Steps
+from overpaint.diffusion.loading import Checkpoint
+from overpaint.families import conditions
+
+
+class SD2Options(FamilyOptions):
+    """Options of stable-diffusion-2-inpainting; names and defaults are the pipeline's."""
+
+    num_inference_steps: Steps = Field(default=50, description="Denoising steps.")
+    guidance_scale: float = Field(
+        default=7.5,
+        ge=0.0,
+        le=100.0,
+        description="Classifier-free guidance; 1 or less switches it off.",
+    )
+    strength: Fraction = Field(
+        default=1.0,
+        description="1: the masked area starts from noise alone; less: from the picture, with "
+        "int(steps x strength) steps.",
+    )
+    eta: Fraction = Field(default=0.0, description="DDIM's eta; other schedulers ignore it.")
+
+
+@dataclass(kw_only=True)
+class SD2Latent(Latent):
+    """One image on its way.
+
+    Attributes:
+        condition: (1, 1 + C, h, w) mask and masked picture's latents.
+        prompt, negative: (1, tokens, width); `negative` None = no classifier-free guidance.
+        guidance_scale: of classifier-free guidance.
+    """
+
+    condition: torch.Tensor
+    prompt: torch.Tensor
+    negative: torch.Tensor | None
+    guidance_scale: float
+
+
+class SD2(Family):
+    """The family `sd2`."""
+
+    name: ClassVar[str] = "sd2"
+    Options: ClassVar[type[FamilyOptions]] = SD2Options
+    accepts: ClassVar[Accepts] = Accepts(prompt="required", mask="required")
+    pipelines: ClassVar[frozenset[str]] = frozenset({"StableDiffusionInpaintPipeline"})
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+
+    def plan(self, request: EditRequest, options: SD2Options) -> Plan:
+        unet, vae = self._checkpoint.component("unet"), self._checkpoint.component("vae")
+        scale = latents.scale_factor(vae)
+        return conditions.plan(request, options, step=scale, native=unet.config.sample_size * scale)
+
+    @torch.inference_mode()
+    def prepare(
+        self, request: EditRequest, plan: Plan, options: SD2Options, seeds: Sequence[int]
+    ) -> tuple[list[SD2Latent], list[str]]:
+        vae = self._checkpoint.component("vae")
+        pixels = latents.picture_tensor(plan.to_canvas(request.image.to_srgb()))
+        mask = conditions.canvas_mask(request, plan, options)
+        binary = latents.binarize(latents.mask_tensor(mask))
+        small = latents.nearest(binary, latents.scale_factor(vae))
+        masked = latents.encode_distribution(vae, pixels * (binary < 0.5))
+        picture = latents.encode_distribution(vae, pixels) if options.strength < 1 else None
+        prompt, negative, warnings = self._encode_prompts(request, options)
+        warnings += conditions.thin_mask_warning(binary, small)
+        prepared = [
+            self._start(seed, options, small, masked, picture, prompt, negative) for seed in seeds
+        ]
+        return prepared, warnings
+
+    def batch_key(self, prepared: SD2Latent) -> Hashable:
+        return (tuple(prepared.latents.shape), prepared.negative is None)
+
+    def predict(self, batch: Sequence[SD2Latent]) -> torch.Tensor:
+        unet = self._checkpoint.component("unet")
+        timesteps = torch.stack([image.timestep for image in batch]).to(unet.device)
+        scaled = [
+            image.scheduler.scale_model_input(image.latents, image.timestep) for image in batch
+        ]
+        condition = torch.cat([image.condition for image in batch])
+        inputs = torch.cat([torch.cat(scaled), condition], dim=1)
+        texts = [image.prompt for image in batch]
+        if batch[0].negative is None:
+            return _unet(unet, inputs, timesteps, texts)
+        texts = [image.negative for image in batch if image.negative is not None] + texts
+        both = _unet(unet, torch.cat([inputs] * 2), torch.cat([timesteps] * 2), texts)
+        without, guided = both.chunk(2)
+        scales = torch.tensor([image.guidance_scale for image in batch]).to(guided)
+        return without + scales[:, None, None, None] * (guided - without)
+
+    def decode(self, prepared: SD2Latent) -> Image.Image:
+        return latents.decode(self._checkpoint.component("vae"), prepared.latents)
+
+    def _encode_prompts(
+        self, request: EditRequest, options: SD2Options
+    ) -> tuple[torch.Tensor, torch.Tensor | None, list[str]]:
+        tokenizer = self._checkpoint.component("tokenizer")
+        encoder = self._checkpoint.component("text_encoder")
+        guided = options.guidance_scale > 1
+        if request.negative_prompt and not guided:
+            raise UnsupportedOption(
+                f"{options.guidance_scale} switches guidance off, so the negative prompt would "
+                "have no effect; give more than 1, or no negative prompt",
+                field="options.guidance_scale",
+            )
+        texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt or ""}
+        limit = tokenizer.model_max_length
+        warned = [
+            prompts.overflow_warning(tokenizer, text, limit=limit, field=field)
+            for field, text in texts.items()
+        ]
+        prompt = prompts.clip_hidden_states(tokenizer, encoder, texts["prompt"])
+        negative = (
+            prompts.clip_hidden_states(tokenizer, encoder, texts["negative_prompt"])
+            if guided
+            else None
+        )
+        return prompt, negative, [warning for warning in warned if warning]
+
+    def _start(
+        self,
+        seed: int,
+        options: SD2Options,
+        mask: torch.Tensor,
+        masked: Any,
+        picture: Any,
+        prompt: torch.Tensor,
+        negative: torch.Tensor | None,
+    ) -> SD2Latent:
+        """Draw in the reference's order: picture sample (strength < 1), noise, masked sample."""
+        unet, vae = self._checkpoint.component("unet"), self._checkpoint.component("vae")
+        scheduler, timesteps = self._schedule(options)
+        generator = torch.Generator().manual_seed(seed)
+        start = latents.normalize(vae, picture.sample(generator)) if picture is not None else None
+        shape = (1, vae.config.latent_channels, *mask.shape[-2:])
+        noise = torch.randn(shape, generator=generator, dtype=unet.dtype).to(unet.device)
+        if start is None:
+            noisy = noise * scheduler.init_noise_sigma
+        else:
+            noisy = scheduler.add_noise(start, noise, timesteps[:1])
+        kept = latents.normalize(vae, masked.sample(generator))
+        return SD2Latent(
+            seed=seed,
+            total=len(timesteps),
+            latents=noisy,
+            timesteps=timesteps,
+            scheduler=scheduler,
+            generator=generator,
+            step_options=_step_options(scheduler, generator, options.eta),
+            condition=torch.cat([mask.to(kept), kept], dim=1),
+            prompt=prompt,
+            negative=negative,
+            guidance_scale=options.guidance_scale,
+        )
+
+    def _schedule(self, options: SD2Options) -> tuple[Any, torch.Tensor]:
+        """A fresh scheduler and the timesteps left by `strength` (`get_timesteps`)."""
+        scheduler = copy.deepcopy(self._checkpoint.component("scheduler"))
+        steps = options.num_inference_steps
+        scheduler.set_timesteps(steps)
+        done = steps - min(int(steps * options.strength), steps)
+        timesteps = scheduler.timesteps[done * scheduler.order :]
+        if done >= steps:
+            raise UnsupportedOption(
+                f"{options.strength} of {steps} steps leaves none to compute; raise strength or "
+                "num_inference_steps",
+                field="options.strength",
+            )
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(done * scheduler.order)
+        return scheduler, timesteps
+
+
+def _unet(
+    unet: Any, inputs: torch.Tensor, timesteps: torch.Tensor, texts: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    return unet(  # type: ignore[no-any-return]
+        inputs, timesteps, encoder_hidden_states=torch.cat(list(texts)), return_dict=False
+    )[0]
+
+
+def _step_options(scheduler: Any, generator: torch.Generator, eta: float) -> dict[str, Any]:
+    """`eta` and `generator` where the scheduler's step takes them (`prepare_extra_step_kwargs`)."""
+    known = inspect.signature(scheduler.step).parameters
+    offered = {"eta": eta, "generator": generator}
+    return {name: value for name, value in offered.items() if name in known}
+
+
+FAMILY = SD2
