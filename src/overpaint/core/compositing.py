@@ -1,0 +1,44 @@
+"""Putting an edit back into the picture that it was made from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from overpaint.core.geometry import Plan, stretched
+
+if TYPE_CHECKING:
+    from overpaint.core.images import Picture
+
+
+def composite(picture: Picture, plan: Plan, edited: Image.Image, alpha: Image.Image) -> Picture:
+    """Blend what the model made into the picture, inside the plan's window only.
+
+    The blending happens in the picture's own colour space, on its own pixels: where `alpha` is 0
+    every byte is the original's, where it is 255 every byte is the edit's. Transparency, ICC
+    profile and EXIF are kept.
+
+    Args:
+        picture: the original.
+        plan: how its window went to the canvas. Where the plan's output has another size
+            (stretched plans), picture and `alpha` are resized to it first.
+        edited: 'RGB' in sRGB, of `plan.canvas`.
+        alpha: 'L' of the picture's size, 255 = the edit, 0 = the original.
+
+    Returns:
+        A picture of `plan.output`.
+
+    Raises:
+        ValueError: `edited` or `alpha` is not of the size that the plan says.
+    """
+    if alpha.size != plan.size:
+        raise ValueError(f"The alpha has the size {alpha.size}, the picture {plan.size}.")
+    if plan.output != plan.size:
+        picture = picture.with_rgb(picture.rgb.resize(plan.output, Image.Resampling.LANCZOS))
+        alpha = alpha.resize(plan.output, Image.Resampling.LANCZOS)
+        plan = stretched(plan.output, plan.canvas)
+    patch = picture.from_srgb(plan.from_canvas(edited))
+    window = plan.window.as_tuple()
+    blended = Image.composite(patch, picture.rgb.crop(window), alpha.crop(window))
+    return picture.with_rgb(plan.paste(picture.rgb, blended))

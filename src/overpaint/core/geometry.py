@@ -1,0 +1,307 @@
+"""Which part of a picture the model sees, how large, and the exact way back.
+
+Pixel coordinates throughout: (0, 0) is the top left corner, right and bottom are exclusive. Sizes
+are (width, height).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from PIL import Image
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, order=True)
+class Box:
+    """A rectangle of pixels: left <= x < right, top <= y < bottom."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @classmethod
+    def of_size(cls, size: Size) -> Box:
+        """The box that covers a picture of (width, height)."""
+        return cls(0, 0, *size)
+
+    @property
+    def width(self) -> int:
+        """Pixels from left to right; 0 where the box is empty."""
+        return max(0, self.right - self.left)
+
+    @property
+    def height(self) -> int:
+        """Pixels from top to bottom; 0 where the box is empty."""
+        return max(0, self.bottom - self.top)
+
+    @property
+    def size(self) -> Size:
+        """(width, height)."""
+        return self.width, self.height
+
+    @property
+    def area(self) -> int:
+        """Pixels inside."""
+        return self.width * self.height
+
+    def as_tuple(self) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom), as PIL takes it."""
+        return self.left, self.top, self.right, self.bottom
+
+    def clip(self, other: Box) -> Box:
+        """The part that lies inside `other`; of area 0 where they do not meet."""
+        return Box(
+            max(self.left, other.left),
+            max(self.top, other.top),
+            min(self.right, other.right),
+            min(self.bottom, other.bottom),
+        )
+
+    def union(self, other: Box) -> Box:
+        """The smallest box that covers both."""
+        return Box(
+            min(self.left, other.left),
+            min(self.top, other.top),
+            max(self.right, other.right),
+            max(self.bottom, other.bottom),
+        )
+
+    def grow(self, pixels: int) -> Box:
+        """The box with `pixels` more on each side; it may reach outside the picture."""
+        return Box(self.left - pixels, self.top - pixels, self.right + pixels, self.bottom + pixels)
+
+    def contains(self, other: Box) -> bool:
+        """Whether `other` lies inside."""
+        return self.clip(other) == other
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The window of a picture that is computed, and the canvas it is computed on.
+
+    Attributes:
+        size: (width, height) of the picture.
+        window: the part of the picture that is computed.
+        canvas: (width, height) that the model sees, each a multiple of its size step.
+        content: where on the canvas the window lies, rescaled where the sizes differ; the rest of
+            the canvas is padding.
+        output: (width, height) of the answer: `size`, except in stretched plans, where it is
+            `canvas`.
+    """
+
+    size: Size
+    window: Box
+    canvas: Size
+    content: Box
+    output: Size
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether no pixel is resampled on the way to the canvas and back."""
+        return self.content.size == self.window.size
+
+    def to_canvas(
+        self,
+        image: Image.Image,
+        *,
+        resample: Image.Resampling = Image.Resampling.LANCZOS,
+        fill: int | tuple[int, ...] | None = None,
+    ) -> Image.Image:
+        """Bring an image of the picture's size onto the canvas.
+
+        Args:
+            image: any mode, of `size`.
+            resample: filter, used only where content and window differ in size.
+            fill: value of the padding; None repeats the window's last column and row.
+
+        Returns:
+            An image of `canvas` in the same mode.
+        """
+        _expect(image, self.size, "picture")
+        part = image.crop(self.window.as_tuple())
+        if not self.is_exact:
+            part = part.resize(self.content.size, resample)
+        return _pad(part, self.canvas, fill)
+
+    def from_canvas(
+        self,
+        image: Image.Image,
+        *,
+        resample: Image.Resampling = Image.Resampling.LANCZOS,
+    ) -> Image.Image:
+        """Cut the content out of an image of `canvas` and bring it to the window's size."""
+        _expect(image, self.canvas, "canvas")
+        part = image.crop(self.content.as_tuple())
+        return part if self.is_exact else part.resize(self.window.size, resample)
+
+    def paste(self, base: Image.Image, patch: Image.Image) -> Image.Image:
+        """A copy of `base` (of `size`) whose window shows `patch` (of the window's size)."""
+        _expect(base, self.size, "picture")
+        _expect(patch, self.window.size, "window")
+        pasted = base.copy()
+        pasted.paste(patch, self.window.as_tuple())
+        return pasted
+
+
+def stretched(size: Size, canvas: Size) -> Plan:
+    """The whole picture, stretched onto the canvas; the answer has the canvas' size.
+
+    This is what the models' own pipelines do with height and width.
+    """
+    return Plan(
+        size=size,
+        window=Box.of_size(size),
+        canvas=canvas,
+        content=Box.of_size(canvas),
+        output=canvas,
+    )
+
+
+def full(size: Size, *, step: int, native: int, max_pixels: int | None = None) -> Plan:
+    """The whole picture, padded to a multiple of `step`; its proportions stay as they are.
+
+    Args:
+        size: (width, height) of the picture, each >= 1.
+        step: both sides of the canvas are multiples of it.
+        native: side in pixels that the model was trained at. A picture whose longer side is
+            under half of it is scaled up to it.
+        max_pixels: largest area of the canvas; a larger picture is scaled down. None =
+            (1.5 native)², but not less than 768².
+    """
+    return _plan(size, Box.of_size(size), step=step, native=native, max_pixels=max_pixels)
+
+
+def around(
+    size: Size,
+    box: Box,
+    *,
+    step: int,
+    native: int,
+    context: float = 0.5,
+    min_context_px: int = 32,
+    full_above: float = 0.6,
+    max_pixels: int | None = None,
+) -> Plan:
+    """A window around `box` with some of the picture around it, so that work follows the edit.
+
+    The window is at least `native` on each side where the picture allows, and a multiple of
+    `step`, so that it needs neither padding nor rescaling unless it is too large for the model.
+
+    Args:
+        size: (width, height) of the picture.
+        box: what is to be edited; must meet the picture.
+        step: both sides of the canvas are multiples of it.
+        native: side in pixels that the model was trained at.
+        context: of the picture around the box on each side, as a fraction of the box's longer
+            side.
+        min_context_px: the least context, in pixels.
+        full_above: a window that covers more than this fraction of the picture becomes the whole
+            picture.
+        max_pixels: as for `full`.
+
+    Raises:
+        ValueError: the box lies outside the picture.
+    """
+    picture = Box.of_size(size)
+    box = box.clip(picture)
+    if not box.area:
+        raise ValueError(f"The box lies outside the picture of {size[0]}x{size[1]} pixels.")
+    margin = max(min_context_px, round(context * max(box.size)))
+    left, right = _span(box.left, box.right, size[0], margin, native, step)
+    top, bottom = _span(box.top, box.bottom, size[1], margin, native, step)
+    window = Box(left, top, right, bottom)
+    if window.area > full_above * picture.area:
+        window = picture
+    return _plan(size, window, step=step, native=native, max_pixels=max_pixels)
+
+
+def _span(low: int, high: int, length: int, margin: int, native: int, step: int) -> tuple[int, int]:
+    """Start and end, on one axis of `length` pixels, of the window around low..high."""
+    wanted = _round_up(max(high - low + 2 * margin, native), step)
+    if wanted >= length:
+        return 0, length
+    start = (low + high - wanted) // 2
+    start = min(max(start, 0), length - wanted)
+    return start, start + wanted
+
+
+def _plan(size: Size, window: Box, *, step: int, native: int, max_pixels: int | None) -> Plan:
+    if max_pixels is None:
+        max_pixels = max(9 * native * native // 4, 768 * 768)
+    content = _content_size(window.size, step, native, max_pixels)
+    return Plan(
+        size=size,
+        window=window,
+        canvas=_canvas_size(content, step),
+        content=Box.of_size(content),
+        output=size,
+    )
+
+
+def _content_size(window: Size, step: int, native: int, max_pixels: int) -> Size:
+    """The window's size on the canvas: its own, unless it is tiny or too large."""
+    content = window
+    if 2 * max(window) < native:
+        content = _with_longer_side(window, native)
+    if _area(_canvas_size(content, step)) <= max_pixels:
+        return content
+    # The longer side fills whole steps, so that only the shorter one needs padding.
+    ratio = max(window) / min(window)
+    steps = int(min(math.sqrt(max_pixels * ratio), max_pixels / step, max(content)) / step)
+    while steps > 1:
+        content = _with_longer_side(window, steps * step)
+        if _area(_canvas_size(content, step)) <= max_pixels:
+            return content
+        steps -= 1
+    return _with_longer_side(window, min(step, max(content)))
+
+
+def _with_longer_side(size: Size, longer: int) -> Size:
+    scale = longer / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _canvas_size(content: Size, step: int) -> Size:
+    return _round_up(content[0], step), _round_up(content[1], step)
+
+
+def _round_up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+def _area(size: Size) -> int:
+    return size[0] * size[1]
+
+
+def _pad(image: Image.Image, canvas: Size, fill: int | tuple[int, ...] | None) -> Image.Image:
+    """The image at the top left of a canvas, the rest filled or repeating its last pixels."""
+    width, height = image.size
+    if image.size == canvas:
+        return image
+    if fill is not None:
+        padded = Image.new(image.mode, canvas, fill)
+        padded.paste(image, (0, 0))
+        return padded
+    padded = Image.new(image.mode, canvas)
+    padded.paste(image, (0, 0))
+    if canvas[0] > width:
+        column = image.crop((width - 1, 0, width, height))
+        stretched_column = column.resize((canvas[0] - width, height), Image.Resampling.NEAREST)
+        padded.paste(stretched_column, (width, 0))
+    if canvas[1] > height:
+        row = padded.crop((0, height - 1, canvas[0], height))
+        stretched_row = row.resize((canvas[0], canvas[1] - height), Image.Resampling.NEAREST)
+        padded.paste(stretched_row, (0, height))
+    return padded
+
+
+def _expect(image: Image.Image, size: Size, what: str) -> None:
+    if image.size != size:
+        raise ValueError(
+            f"An image of {image.size[0]}x{image.size[1]} pixels was given where the {what} has "
+            f"{size[0]}x{size[1]}."
+        )

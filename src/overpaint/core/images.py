@@ -1,0 +1,319 @@
+"""Pictures: decoded within limits, kept with their transparency and metadata, encoded again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from overpaint.core import colour, pixels, reading
+from overpaint.core.errors import InvalidImage, InvalidMask, InvalidRequest, OutputError
+from overpaint.core.files import atomic_write
+from overpaint.core.reading import Format, ImageLimits, Source
+
+if TYPE_CHECKING:
+    import os
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "Format",
+    "ImageLimits",
+    "Picture",
+    "Source",
+    "atomic_write",
+    "decode",
+    "decode_mask",
+    "encode",
+    "save",
+]
+
+_DEFAULT_LIMITS = ImageLimits()
+_FORMATS_BY_SUFFIX: dict[str, Format] = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+}
+_LONGEST_SIDE = {"JPEG": 65535, "WEBP": 16383}
+_LARGEST_JPEG_EXIF = 65533
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture with everything that must survive an edit. Its images are never changed in place.
+
+    Attributes:
+        rgb: 'RGB', 8 bit, upright (EXIF orientation applied), values in the space of
+            `icc_profile`.
+        alpha: 'L' of the same size, 255 = opaque; None = no transparency.
+        icc_profile: RGB profile of the values; None = sRGB. A broken one is kept and means sRGB.
+        exif: EXIF block, orientation reset, without thumbnail.
+        format: 'PNG', 'JPEG' or 'WEBP' where the picture came from a file.
+    """
+
+    rgb: Image.Image
+    alpha: Image.Image | None = None
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    format: Format | None = None
+
+    @classmethod
+    def from_pil(cls, image: Image.Image, *, field: str = "image") -> Picture:
+        """A picture from a PIL image of any mode; its EXIF orientation is applied.
+
+        Floats ('F') are in 0..1, integers ('I', 'I;16') in 0..65535.
+
+        Raises:
+            InvalidImage: it is empty, or a float is not a number.
+        """
+        if not image.width or not image.height:
+            raise InvalidImage(
+                f"The picture has {image.width}x{image.height} pixels; give one with pixels.",
+                field=field,
+            )
+        try:
+            image.load()
+            return _picture(reading.raw_of(pixels.split(image), image.info, None))
+        except (ValueError, OSError) as error:
+            raise InvalidImage(f"The picture cannot be read: {error}.", field=field) from error
+
+    @classmethod
+    def from_array(cls, array: NDArray[Any], *, field: str = "image") -> Picture:
+        """A picture from an array H x W or H x W x 1..4 (grey, grey + alpha, RGB, RGB + alpha).
+
+        Args:
+            array: uint8, uint16 (scaled to 8 bit), bool, or floats in 0..1; sRGB.
+            field: name of the field in errors.
+
+        Raises:
+            InvalidImage: another shape, type or range; no pixels; NaN.
+        """
+        if not array.size:
+            raise InvalidImage(f"An array of shape {array.shape} has no pixels.", field=field)
+        try:
+            return _picture(reading.raw_of(pixels.planes_of(array), {}, None))
+        except ValueError as error:
+            raise InvalidImage(f"The array is no picture: {error}.", field=field) from error
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.rgb.size
+
+    def to_srgb(self) -> Image.Image:
+        """The picture in sRGB, 'RGB'. Cached; do not change it in place."""
+        return self._srgb
+
+    def from_srgb(self, image: Image.Image) -> Image.Image:
+        """An sRGB image of any size in this picture's colour space."""
+        return colour.from_srgb(image, self.icc_profile)
+
+    def with_rgb(self, rgb: Image.Image) -> Picture:
+        """The same picture with other pixels; transparency is resized where the size differs."""
+        alpha = self.alpha
+        if alpha is not None and alpha.size != rgb.size:
+            alpha = alpha.resize(rgb.size, Image.Resampling.LANCZOS)
+        return replace(self, rgb=rgb, alpha=alpha)
+
+    def to_pil(self) -> Image.Image:
+        """A copy as 'RGB' or 'RGBA'; its `info` has 'icc_profile' and 'exif' if there are any."""
+        image = self.rgb.copy()
+        if self.alpha is not None:
+            image.putalpha(self.alpha)
+        metadata = {"icc_profile": self.icc_profile, "exif": self.exif}
+        image.info = {key: value for key, value in metadata.items() if value is not None}
+        return image
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of size, pixels and alpha, as hexadecimal digits; metadata do not count."""
+        digest = hashlib.sha256(f"{self.size[0]}x{self.size[1]}".encode())
+        digest.update(self.rgb.tobytes())
+        if self.alpha is not None:
+            digest.update(self.alpha.tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def _srgb(self) -> Image.Image:
+        return colour.to_srgb(self.rgb, self.icc_profile)
+
+
+def decode(data: Source, *, field: str = "image", limits: ImageLimits = _DEFAULT_LIMITS) -> Picture:
+    """Decode a PNG, JPEG or WebP file; nothing else is tried.
+
+    The limits are checked against the header, before any pixel is decoded. Grey, palette, CMYK and
+    16-bit pictures become 8-bit RGB; grey and CMYK ones are brought to sRGB through their own
+    profile.
+
+    Args:
+        data: the file's bytes, its path, or an open binary file.
+        field: name of the field in errors.
+        limits: what the picture may cost.
+
+    Raises:
+        InvalidImage: no such file, another format, too large, truncated, corrupt, or an animation
+            where they are refused.
+    """
+    return _picture(reading.read(data, field, limits))
+
+
+def decode_mask(
+    data: Source,
+    *,
+    field: str = "mask",
+    limits: ImageLimits = _DEFAULT_LIMITS,
+    size: tuple[int, int] | None = None,
+) -> Image.Image:
+    """Decode a mask file to 'L', 255 = repaint.
+
+    Brightness is the mask: white is repainted, black is kept. Where the file has transparency that
+    varies, transparency is the mask instead: see-through is repainted, as in `masks.from_alpha`.
+    EXIF orientation is applied as it is to pictures; colour profiles are ignored. The noise that
+    JPEG leaves around 0 and 255 is removed.
+
+    Args:
+        data: the file's bytes, its path, or an open binary file.
+        field: name of the field in errors.
+        limits: what the file may cost.
+        size: (width, height) that the mask must have, if that is known.
+
+    Raises:
+        InvalidImage: the file cannot be decoded, as for `decode`.
+        InvalidMask: it has another size.
+    """
+    raw = reading.read(data, field, limits)
+    if raw.alpha is not None and len(set(raw.alpha.getextrema())) == 2:
+        mask = raw.alpha.point(lambda value: 255 - value)
+    else:
+        mask = _brightness(raw.colours)
+    if raw.format == "JPEG":
+        mask = mask.point(_without_noise)
+    if size is not None and mask.size != size:
+        raise InvalidMask(
+            f"The mask has {mask.size[0]}x{mask.size[1]} pixels, the picture {size[0]}x{size[1]}; "
+            "give a mask of the picture's size.",
+            field=field,
+        )
+    return mask
+
+
+def encode(
+    picture: Picture,
+    format: Format = "PNG",  # noqa: A002 - PIL's word for it
+    *,
+    quality: int = 95,
+    lossless: bool = True,
+) -> bytes:
+    """Encode a picture with its ICC profile and EXIF.
+
+    Args:
+        picture: what to encode.
+        format: 'PNG', 'JPEG' or 'WEBP'.
+        quality: 1..100, of JPEG and lossy WebP.
+        lossless: whether WebP keeps every pixel; PNG always does, JPEG never.
+
+    Raises:
+        InvalidRequest: unknown format, quality out of range, or the picture does not fit the
+            format: transparency or long EXIF in JPEG, too many pixels on a side.
+    """
+    if not 1 <= quality <= 100:
+        raise InvalidRequest(f"Quality {quality} is not in 1..100.", field="quality")
+    if format not in _FORMATS_BY_SUFFIX.values():
+        raise InvalidRequest(
+            f"Format {format!r} is unknown; use 'PNG', 'JPEG' or 'WEBP'.", field="format"
+        )
+    _check_fits(picture, format)
+    options: dict[str, Any] = {
+        "PNG": {},
+        "JPEG": {"quality": quality, "subsampling": 0},
+        # exact: colours below full transparency are pixels too
+        "WEBP": {"quality": quality, "lossless": lossless, "exact": True},
+    }[format]
+    image = picture.rgb if format == "JPEG" else picture.to_pil()
+    file = io.BytesIO()
+    image.save(
+        file,
+        format,
+        icc_profile=picture.icc_profile or b"",
+        exif=picture.exif or b"",
+        **options,
+    )
+    return file.getvalue()
+
+
+def save(
+    picture: Picture,
+    path: str | os.PathLike[str],
+    *,
+    quality: int = 95,
+    lossless: bool = True,
+    field: str = "output",
+) -> None:
+    """Encode a picture as its path's suffix says, and write it whole or not at all.
+
+    Args:
+        picture: what to save.
+        path: ends in .png, .jpg, .jpeg or .webp; an existing file is replaced.
+        quality: as for `encode`.
+        lossless: as for `encode`.
+        field: name of the field in errors.
+
+    Raises:
+        OutputError: unknown suffix, folder missing or not writable, disk full.
+        InvalidRequest: as for `encode`.
+    """
+    suffix = Path(path).suffix
+    if suffix.lower() not in _FORMATS_BY_SUFFIX:
+        raise OutputError(
+            f"{path} ends in {suffix!r}, which is no known format; use "
+            f"{', '.join(_FORMATS_BY_SUFFIX)}.",
+            field=field,
+        )
+    encoded = encode(
+        picture, _FORMATS_BY_SUFFIX[suffix.lower()], quality=quality, lossless=lossless
+    )
+    atomic_write(path, encoded, field=field)
+
+
+def _picture(raw: reading.Raw) -> Picture:
+    rgb, profile = pixels.to_rgb(raw.colours, raw.icc_profile)
+    return Picture(rgb, raw.alpha, profile, raw.exif, raw.format)
+
+
+def _brightness(colours: Image.Image) -> Image.Image:
+    return colours if colours.mode == "L" else colours.convert("RGB").convert("L")
+
+
+def _without_noise(value: int) -> int:
+    if value < 16:
+        return 0
+    return 255 if value > 239 else value
+
+
+def _check_fits(picture: Picture, name: Format) -> None:
+    longest = _LONGEST_SIDE.get(name)
+    if longest is not None and max(picture.size) > longest:
+        raise InvalidRequest(
+            f"A picture of {picture.size[0]}x{picture.size[1]} pixels does not fit {name}, which "
+            f"takes {longest} on a side; use PNG.",
+            field="format",
+        )
+    if name != "JPEG":
+        return
+    if picture.alpha is not None and picture.alpha.getextrema()[0] != 255:
+        raise InvalidRequest(
+            "The picture has transparency, which JPEG cannot hold; use PNG or WebP.",
+            field="format",
+        )
+    if picture.exif is not None and len(picture.exif) > _LARGEST_JPEG_EXIF:
+        raise InvalidRequest(
+            f"The picture's EXIF has {len(picture.exif):,} bytes, JPEG holds "
+            f"{_LARGEST_JPEG_EXIF:,}; use PNG or WebP.",
+            field="format",
+        )
