@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from overpaint.core import colour, pixels, reading
-from overpaint.core.errors import InvalidImage, InvalidMask, InvalidRequest, OutputError
+from overpaint.core import colour, masks, pixels, reading
+from overpaint.core.errors import InvalidImage, InvalidRequest, OutputError
 from overpaint.core.files import atomic_write
 from overpaint.core.reading import Format, ImageLimits, Source
 
@@ -172,10 +172,8 @@ def decode_mask(
 ) -> Image.Image:
     """Decode a mask file to 'L', 255 = repaint.
 
-    Brightness is the mask: white is repainted, black is kept. Where the file has transparency that
-    varies, transparency is the mask instead: see-through is repainted, as in `masks.from_alpha`.
-    EXIF orientation is applied as it is to pictures; colour profiles are ignored. The noise that
-    JPEG leaves around 0 and 255 is removed.
+    What the file's pixels mean: see `masks.from_pil`. The noise that JPEG leaves around 0 and 255
+    is removed.
 
     Args:
         data: the file's bytes, its path, or an open binary file.
@@ -188,18 +186,11 @@ def decode_mask(
         InvalidMask: it has another size.
     """
     raw = reading.read(data, field, limits)
-    if raw.alpha is not None and len(set(raw.alpha.getextrema())) == 2:
-        mask = raw.alpha.point(lambda value: 255 - value)
-    else:
-        mask = _brightness(raw.colours)
+    mask = masks.of_raw(raw)
     if raw.format == "JPEG":
         mask = mask.point(_without_noise)
-    if size is not None and mask.size != size:
-        raise InvalidMask(
-            f"The mask has {mask.size[0]}x{mask.size[1]} pixels, the picture {size[0]}x{size[1]}; "
-            "give a mask of the picture's size.",
-            field=field,
-        )
+    if size is not None:
+        masks.check_size(mask, size, field=field)
     return mask
 
 
@@ -284,10 +275,6 @@ def save(
 def _picture(raw: reading.Raw) -> Picture:
     rgb, profile = pixels.to_rgb(raw.colours, raw.icc_profile)
     return Picture(rgb, raw.alpha, profile, raw.exif, raw.format)
-
-
-def _brightness(colours: Image.Image) -> Image.Image:
-    return colours if colours.mode == "L" else colours.convert("RGB").convert("L")
 
 
 def _without_noise(value: int) -> int:

@@ -12,17 +12,63 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageChops, ImageStat
 
-from overpaint.core import pixels
+from overpaint.core import pixels, reading
 from overpaint.core.errors import InvalidMask
 from overpaint.core.geometry import Box
+from overpaint.core.morphology import feather, fill_holes, grow, invert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+__all__ = [
+    "bbox",
+    "check",
+    "check_size",
+    "combine",
+    "coverage",
+    "feather",
+    "fill_holes",
+    "from_alpha",
+    "from_array",
+    "from_boxes",
+    "from_coco_rle",
+    "from_detections",
+    "from_pil",
+    "from_polygons",
+    "grow",
+    "invert",
+    "of_raw",
+]
+
 _NEARLY_ALL = 0.9
 _FARTHEST = 1e6  # of a coordinate, in pixels; what lies beyond is a mistake
+
+
+def from_pil(image: Image.Image, *, field: str = "mask") -> Image.Image:
+    """The mask that an image of any mode shows.
+
+    Brightness is the mask: white is repainted, black is kept. Where the image has transparency
+    that varies, transparency is the mask instead, as in `from_alpha`. EXIF orientation is applied
+    as it is to pictures; colour profiles are ignored; 16-bit values are scaled.
+
+    Raises:
+        InvalidMask: the image is empty, or a float is not a number.
+    """
+    if not image.width or not image.height:
+        raise InvalidMask("The mask has no pixels.", field=field)
+    try:
+        return of_raw(reading.raw_of(pixels.split(image), image.info, None))
+    except (ValueError, OSError) as error:
+        raise InvalidMask(f"The mask cannot be read: {error}.", field=field) from error
+
+
+def of_raw(raw: reading.Raw) -> Image.Image:
+    """As `from_pil`, from what `reading` makes of a file."""
+    if raw.alpha is not None and len(set(raw.alpha.getextrema())) == 2:
+        return invert(raw.alpha)
+    return raw.colours if raw.colours.mode == "L" else raw.colours.convert("RGB").convert("L")
 
 
 def from_alpha(image: Image.Image, *, field: str = "mask") -> Image.Image:
@@ -254,77 +300,6 @@ def combine(masks: Iterable[Image.Image], *, field: str = "mask") -> Image.Image
     return combined
 
 
-def invert(mask: Image.Image) -> Image.Image:
-    """What was kept is repainted, and the other way round."""
-    return ImageChops.invert(mask)
-
-
-def grow(mask: Image.Image, pixels: int) -> Image.Image:
-    """Each marked pixel becomes a disc of radius `pixels`; below 0 the mask shrinks likewise.
-
-    Soft values spread as they are. The picture's border neither grows nor shrinks a mask.
-    """
-    if pixels < 0:
-        return invert(grow(invert(mask), -pixels))
-    inside = mask.getbbox()
-    if inside is None or pixels == 0:
-        return mask.copy()
-    area = Box(*inside).grow(pixels).clip(Box.of_size(mask.size)).as_tuple()
-    grown = mask.copy()
-    grown.paste(Image.fromarray(_dilate(np.asarray(mask.crop(area)), pixels)), area)
-    return grown
-
-
-def fill_holes(mask: Image.Image) -> Image.Image:
-    """Mark what is enclosed: pixels under 128 that no path of such pixels joins to the border."""
-    import cv2
-
-    inside = mask.getbbox()
-    if inside is None:
-        return mask.copy()
-    solid = (np.asarray(mask.crop(inside)) >= 128).astype(np.uint8)
-    reached = np.pad(solid, 1)
-    cv2.floodFill(reached, None, (0, 0), 2)
-    holes = Image.fromarray(np.where(reached[1:-1, 1:-1] == 0, np.uint8(255), np.uint8(0)))
-    filled = mask.copy()
-    filled.paste(255, inside, holes)
-    return filled
-
-
-def feather(mask: Image.Image, pixels: int) -> Image.Image:
-    """Soften the mask's edge inwards, so that nothing outside the mask is touched.
-
-    From each edge towards the inside the mask rises smoothly from 0 to its own value over `pixels`,
-    or over the mask's own thickness where it is thinner, so that thin strokes keep full strength.
-    The picture's border is no edge.
-
-    Args:
-        mask: 255 = repaint; soft values are kept as the ceiling.
-        pixels: length of the rise, >= 0.
-    """
-    import cv2
-
-    inside = mask.getbbox()
-    if inside is None or pixels <= 0:
-        return mask.copy()
-    # One pixel around, where the picture goes on, so that the mask's own edges are seen.
-    area = Box(*inside).grow(1).clip(Box.of_size(mask.size)).as_tuple()
-    own = np.asarray(mask.crop(area))
-    if own.all():
-        return mask.copy()
-    marked = (own > 0).astype(np.uint8)
-    depth = cv2.distanceTransform(marked, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    depth = np.minimum(depth, np.float32(pixels))
-    neighbourhood = np.ones((2 * pixels + 1, 2 * pixels + 1), np.uint8)
-    thickness = np.maximum(cv2.dilate(depth, neighbourhood), np.float32(1))
-    rise = depth / thickness
-    rise *= rise * (3 - 2 * rise)
-    softened = np.rint(own * rise).astype(np.uint8)
-    feathered = mask.copy()
-    feathered.paste(Image.fromarray(softened), area)
-    return feathered
-
-
 def bbox(mask: Image.Image, *, field: str = "mask") -> Box:
     """The smallest box around all marked pixels.
 
@@ -358,12 +333,7 @@ def check(mask: Image.Image, size: tuple[int, int], *, field: str = "mask") -> l
     """
     if mask.mode != "L":
         raise InvalidMask(f"The mask has the mode {mask.mode!r}; convert it to 'L'.", field=field)
-    if mask.size != size:
-        raise InvalidMask(
-            f"The mask has {mask.size[0]}x{mask.size[1]} pixels, the picture {size[0]}x{size[1]}; "
-            "give a mask of the picture's size.",
-            field=field,
-        )
+    check_size(mask, size, field=field)
     bbox(mask, field=field)
     marked = coverage(mask)
     if marked > _NEARLY_ALL:
@@ -374,17 +344,14 @@ def check(mask: Image.Image, size: tuple[int, int], *, field: str = "mask") -> l
     return []
 
 
-def _dilate(values: NDArray[np.uint8], radius: int) -> NDArray[np.uint8]:
-    """Grey dilation with a disc of x² + y² <= radius²."""
-    import cv2
-
-    if not ((values == 0) | (values == 255)).all():
-        reach = np.arange(-radius, radius + 1) ** 2
-        disc = (reach[:, np.newaxis] + reach <= radius * radius).astype(np.uint8)
-        return np.asarray(cv2.dilate(values, disc))
-    # Hard masks: the distance to the nearest marked pixel costs the same for every radius.
-    distance = cv2.distanceTransform(255 - values, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return np.where(distance <= radius, np.uint8(255), np.uint8(0))
+def check_size(mask: Image.Image, size: tuple[int, int], *, field: str = "mask") -> None:
+    """Raise `InvalidMask` unless the mask has the picture's (width, height)."""
+    if mask.size != size:
+        raise InvalidMask(
+            f"The mask has {mask.size[0]}x{mask.size[1]} pixels, the picture {size[0]}x{size[1]}; "
+            "give a mask of the picture's size.",
+            field=field,
+        )
 
 
 def _numbers(values: Any, what: str, field: str) -> NDArray[np.float64]:

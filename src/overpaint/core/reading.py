@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
@@ -88,6 +89,8 @@ def read(data: Source, field: str, limits: ImageLimits) -> Raw:
         return raw_of(planes, file.info, name)
     except (InvalidImage, MemoryError):
         raise
+    except Image.DecompressionBombError as error:
+        raise InvalidImage(f"The picture is too large: {error}.", field=field) from error
     except Exception as error:  # whatever a parser makes of hostile bytes
         raise InvalidImage(
             f"The {name} file is damaged or incomplete ({error}); export it again.",
@@ -171,8 +174,8 @@ def _check_header(file: ImageFile, field: str, limits: ImageLimits) -> None:
 def _exif_in(info: Mapping[Any, Any]) -> bytes | None:
     block = info.get("exif")
     if block is None and "Raw profile type exif" in info:  # how ImageMagick wrote it into PNG
-        lines = info["Raw profile type exif"].split("\n")[3:]
-        return bytes.fromhex("".join(lines))
+        with suppress(ValueError):
+            return bytes.fromhex("".join(info["Raw profile type exif"].split("\n")[3:]))
     return block
 
 
