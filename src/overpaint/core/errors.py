@@ -5,6 +5,7 @@
     │   ├── InvalidImage
     │   ├── InvalidMask
     │   ├── UnsupportedOption
+    │   ├── InvalidSettings     the configuration is at fault
     │   ├── ModelNotFound
     │   └── OutputError         the place to write to is at fault
     ├── ContentBlocked          a safety policy refused; carries stage and category
@@ -68,6 +69,12 @@ class UnsupportedOption(InvalidRequest):
     """An option is unknown to the family, out of range, or contradicts another."""
 
     code = "unsupported_option"
+
+
+class InvalidSettings(InvalidRequest):
+    """A setting is unknown, has a wrong value, or its file cannot be read."""
+
+    code = "invalid_settings"
 
 
 class ModelNotFound(InvalidRequest):
