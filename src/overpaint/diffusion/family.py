@@ -185,9 +185,9 @@ class Family(ABC):
         self,
         request: EditRequest,
         options: Any,
-        plan: Plan,  # noqa: ARG002
-        prepared: Any,  # noqa: ARG002
-        edited: Image.Image,  # noqa: ARG002
+        plan: Plan,
+        prepared: Any,
+        edited: Image.Image,
     ) -> Image.Image | None:
         """Where the edit goes over the original: 'L' of the picture's size, 255 = the edit.
 

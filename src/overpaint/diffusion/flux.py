@@ -53,12 +53,12 @@ class OptionalGuidanceEmbedding(nn.Module):
     classifier-free guidance works on Flex.2.
     """
 
-    def __init__(self, embedding: nn.Module) -> None:
+    def __init__(self, embedding: Any) -> None:
         super().__init__()
-        self.time_proj = embedding.time_proj
-        self.timestep_embedder = embedding.timestep_embedder
-        self.guidance_embedder = embedding.guidance_embedder
-        self.text_embedder = embedding.text_embedder
+        self.time_proj: nn.Module = embedding.time_proj
+        self.timestep_embedder: nn.Module = embedding.timestep_embedder
+        self.guidance_embedder: nn.Module = embedding.guidance_embedder
+        self.text_embedder: nn.Module = embedding.text_embedder
 
     def forward(self, timestep: torch.Tensor, *conditions: torch.Tensor) -> torch.Tensor:
         """(B,) timestep, optional (B,) guidance, (B, P) pooled prompt → (B, D)."""

@@ -55,12 +55,12 @@ def normalize(vae: Any, latents: torch.Tensor) -> torch.Tensor:
     shift = getattr(vae.config, "shift_factor", None)
     if shift:
         latents = latents - shift
-    return latents * vae.config.scaling_factor
+    return latents * float(vae.config.scaling_factor)
 
 
 def denormalize(vae: Any, latents: torch.Tensor) -> torch.Tensor:
     """The way back of `normalize`."""
-    latents = latents / vae.config.scaling_factor
+    latents = latents / float(vae.config.scaling_factor)
     shift = getattr(vae.config, "shift_factor", None)
     return latents + shift if shift else latents
 

@@ -223,7 +223,8 @@ def _parameters(file: Path) -> int:
     try:
         with safe_open(file, framework="pt") as tensors:
             return sum(
-                torch.Size(tensors.get_slice(name).get_shape()).numel() for name in tensors.keys()
+                torch.Size(tensors.get_slice(name).get_shape()).numel()
+                for name in tensors.keys()  # noqa: SIM118 - not a dict, cannot be iterated
             )
     except (SafetensorError, OSError) as error:
         raise ModelLoadError(f"{file}: not a readable safetensors file: {error}") from error

@@ -25,6 +25,7 @@ from overpaint.diffusion import flux, latents
 from overpaint.diffusion.family import Accepts, Family, FamilyOptions, Fraction, Steps
 from overpaint.diffusion.flux import FluxLatent
 from overpaint.diffusion.loading import Checkpoint
+from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.families import conditions
 
 NATIVE = 1024
@@ -147,8 +148,8 @@ class Flex2(Family):
         picture: Any,
         control: Any,
         mask: torch.Tensor,
-        prompt: flux.FluxPrompt,
-        negative: flux.FluxPrompt | None,
+        prompt: FluxPrompt,
+        negative: FluxPrompt | None,
     ) -> Flex2Latent:
         """Draw in the reference's order: control sample, inpaint sample, noise."""
         vae = self._checkpoint.component("vae")

@@ -27,6 +27,7 @@ from overpaint.diffusion import flux, latents
 from overpaint.diffusion.family import Accepts, Family, FamilyOptions, Fraction, Steps
 from overpaint.diffusion.flux import FluxLatent
 from overpaint.diffusion.loading import Checkpoint
+from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.families import conditions
 
 NATIVE = 1024
@@ -201,8 +202,8 @@ class Kontext(Family):
         options: KontextOptions,
         references: Sequence[torch.Tensor],
         mask: torch.Tensor | None,
-        prompt: flux.FluxPrompt,
-        negative: flux.FluxPrompt | None,
+        prompt: FluxPrompt,
+        negative: FluxPrompt | None,
         cfg_scale: float,
     ) -> KontextLatent:
         source = references[0]

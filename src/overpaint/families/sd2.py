@@ -157,7 +157,10 @@ class SD2(Family):
         unet, vae = self._checkpoint.component("unet"), self._checkpoint.component("vae")
         scheduler, timesteps = self._schedule(options)
         generator = torch.Generator().manual_seed(seed)
-        start = latents.normalize(vae, picture.sample(generator)) if picture is not None else None
+        start = None
+        if picture is not None:
+            # The reference repeats it, which makes it contiguous.
+            start = latents.normalize(vae, picture.sample(generator)).contiguous()
         shape = (1, vae.config.latent_channels, *mask.shape[-2:])
         noise = torch.randn(shape, generator=generator, dtype=unet.dtype).to(unet.device)
         if start is None:

@@ -1,0 +1,213 @@
+"""Tiny checkpoints with random weights, in the real layout with the real class names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxTransformer2DModel,
+    UNet2DConditionModel,
+)
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import Unigram
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+SD2_LIBRARIES = {
+    "scheduler": "diffusers",
+    "text_encoder": "transformers",
+    "tokenizer": "transformers",
+    "unet": "diffusers",
+    "vae": "diffusers",
+}
+FLUX_LIBRARIES = {
+    "scheduler": "diffusers",
+    "text_encoder": "transformers",
+    "text_encoder_2": "transformers",
+    "tokenizer": "transformers",
+    "tokenizer_2": "transformers",
+    "transformer": "diffusers",
+    "vae": "diffusers",
+}
+
+
+def sd2(folder: Path, *, scheduler: Any = None, seed: int = 0) -> Path:
+    """stable-diffusion-2-inpainting in small: 9-channel UNet, f8 autoencoder, CLIP text."""
+    torch.manual_seed(seed)
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        in_channels=9,
+        out_channels=4,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=32,
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        norm_num_groups=8,
+    )
+    parts = {
+        "scheduler": scheduler or ddim(),
+        "text_encoder": clip_text(width=32),
+        "tokenizer": clip_tokenizer(folder / "vocabulary"),
+        "unet": unet,
+        "vae": autoencoder(channels=4, scaling=0.18215),
+    }
+    return _save(folder, "StableDiffusionInpaintPipeline", parts, SD2_LIBRARIES)
+
+
+def flex2(folder: Path, *, seed: int = 0) -> Path:
+    """Flex.2-preview in small: 196 input channels, guidance embedding."""
+    torch.manual_seed(seed)
+    return _save(folder, "Flex2Pipeline", _flux_parts(folder, 196), FLUX_LIBRARIES)
+
+
+def kontext(folder: Path, *, seed: int = 0) -> Path:
+    """FLUX.1-Kontext-dev in small."""
+    torch.manual_seed(seed)
+    return _save(folder, "FluxKontextPipeline", _flux_parts(folder, 64), FLUX_LIBRARIES)
+
+
+def ddim() -> DDIMScheduler:
+    return DDIMScheduler(**SD2_NOISE)
+
+
+SD2_NOISE: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "steps_offset": 1,
+}
+
+
+def autoencoder(*, channels: int, scaling: float, shift: float | None = None) -> AutoencoderKL:
+    """An f8 autoencoder of a few thousand weights."""
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=channels,
+        norm_num_groups=4,
+        sample_size=128,
+        scaling_factor=scaling,
+        shift_factor=shift,
+        use_quant_conv=shift is None,
+        use_post_quant_conv=shift is None,
+    )
+
+
+def clip_text(*, width: int) -> CLIPTextModel:
+    config = CLIPTextConfig(
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        vocab_size=514,
+        max_position_embeddings=77,
+        bos_token_id=512,
+        eos_token_id=513,
+        pad_token_id=513,
+        projection_dim=width,
+    )
+    return CLIPTextModel(config).eval()
+
+
+def clip_tokenizer(folder: Path) -> CLIPTokenizer:
+    """Byte-level CLIP tokenizer without merges: one token a letter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = list(bytes_to_unicode().values())
+    words = [*letters, *(f"{letter}</w>" for letter in letters)]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=77)
+
+
+def t5_tokenizer() -> T5TokenizerFast:
+    """Unigram tokenizer of single letters."""
+    letters = [chr(code) for code in range(32, 127)]
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    pieces += [(letter, -3.0) for letter in letters if letter != " "]
+    model = Tokenizer(Unigram(pieces, unk_id=2))
+    model.normalizer = normalizers.NFKC()
+    model.pre_tokenizer = pre_tokenizers.Metaspace()
+    model.decoder = decoders.Metaspace()
+    model.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return T5TokenizerFast(
+        tokenizer_object=model,
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        extra_ids=0,
+        model_max_length=512,
+    )
+
+
+def t5_text(*, width: int) -> T5EncoderModel:
+    config = T5Config(
+        vocab_size=128, d_model=width, d_kv=8, d_ff=2 * width, num_layers=2, num_heads=4
+    )
+    return T5EncoderModel(config).eval()
+
+
+def _flux_parts(folder: Path, in_channels: int) -> dict[str, Any]:
+    transformer = FluxTransformer2DModel(
+        in_channels=in_channels,
+        out_channels=64,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        pooled_projection_dim=32,
+        guidance_embeds=True,
+        axes_dims_rope=(4, 6, 6),
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        shift=3.0,
+        use_dynamic_shifting=True,
+        base_shift=0.5,
+        max_shift=1.15,
+        base_image_seq_len=256,
+        max_image_seq_len=4096,
+    )
+    return {
+        "scheduler": scheduler,
+        "text_encoder": clip_text(width=32),
+        "text_encoder_2": t5_text(width=32),
+        "tokenizer": clip_tokenizer(folder / "vocabulary"),
+        "tokenizer_2": t5_tokenizer(),
+        "transformer": transformer,
+        "vae": autoencoder(channels=16, scaling=0.3611, shift=0.1159),
+    }
+
+
+def _save(folder: Path, pipeline: str, parts: dict[str, Any], libraries: dict[str, str]) -> Path:
+    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": "0.42.1"}
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+        index[name] = [libraries[name], type(part).__name__]
+    if pipeline.startswith("StableDiffusion"):
+        index["safety_checker"] = [None, None]
+        index["feature_extractor"] = [None, None]
+        index["requires_safety_checker"] = False
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+    return folder

@@ -1,0 +1,77 @@
+"""Fixtures that every test may use: tiny checkpoints, engines on them, pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only wait
+
+from tests import checkpoints
+
+
+@pytest.fixture(scope="session")
+def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """name of a family → folder of its tiny random checkpoint, made once."""
+    root = tmp_path_factory.mktemp("checkpoints")
+
+    def folder(family: str) -> Path:
+        where = root / family
+        if not where.exists():
+            getattr(checkpoints, family)(where)
+        return where
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_engine(checkpoint_folder):
+    """name of a family (and a folder) → engine in float32 on the CPU."""
+    import torch
+
+    from overpaint.diffusion.loading import Checkpoint
+    from overpaint.diffusion.placement import Placement
+    from overpaint.engine.engine import Engine
+    from overpaint.engine.model import Model
+
+    def load(name: str, folder: Path | None = None) -> Model:
+        family = import_module(f"overpaint.families.{name}").FAMILY
+        if name == "erase":
+            return Model(family(), record={"name": name})
+        placement = Placement(torch.device("cpu"), torch.float32)
+        checkpoint = Checkpoint(folder or checkpoint_folder(name), placement)
+        return Model(family(checkpoint), checkpoint, record={"name": name})
+
+    def engine(name: str, folder: Path | None = None) -> Engine:
+        return Engine(lambda asked: load(asked, folder), name)
+
+    return engine
+
+
+def picture(width: int = 128, height: int = 128, seed: int = 0) -> Image.Image:
+    """A smooth random 'RGB' picture."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def box_mask(
+    width: int = 128, height: int = 128, box: tuple[int, ...] | None = None
+) -> Image.Image:
+    """An 'L' mask with one box, the middle by default."""
+    mask = Image.new("L", (width, height), 0)
+    mask.paste(255, box or (width // 4, height // 4, 3 * width // 4, 3 * height // 4))
+    return mask
+
+
+def soft_mask(width: int = 128, height: int = 128) -> Image.Image:
+    """An 'L' mask that rises from left to right."""
+    ramp = np.linspace(0, 255, width).astype(np.uint8)
+    return Image.fromarray(np.tile(ramp, (height, 1)))
