@@ -30,10 +30,13 @@ def composite(picture: Picture, plan: Plan, edited: Image.Image, alpha: Image.Im
         A picture of `plan.output`.
 
     Raises:
-        ValueError: `edited` or `alpha` is not of the size that the plan says.
+        ValueError: `picture`, `edited` or `alpha` is not of the size that the plan says.
     """
-    if alpha.size != plan.size:
-        raise ValueError(f"The alpha has the size {alpha.size}, the picture {plan.size}.")
+    if not picture.size == alpha.size == plan.size:
+        raise ValueError(
+            f"The picture has the size {picture.size}, the alpha {alpha.size}, "
+            f"the plan {plan.size}."
+        )
     if plan.output != plan.size:
         picture = picture.with_rgb(picture.rgb.resize(plan.output, Image.Resampling.LANCZOS))
         alpha = alpha.resize(plan.output, Image.Resampling.LANCZOS)

@@ -214,6 +214,7 @@ def from_coco_rle(
     try:
         stated = tuple(int(side) for side in rle["size"])
         counts = rle["counts"]
+        runs = _decompress(counts, field) if isinstance(counts, (str, bytes)) else list(counts)
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidMask(
             "Run lengths need 'size' (height, width) and 'counts'.", field=field
@@ -224,7 +225,6 @@ def from_coco_rle(
             f"{(height, width)}; give a mask of the picture.",
             field=field,
         )
-    runs = _decompress(counts, field) if isinstance(counts, (str, bytes)) else list(counts)
     if any(not isinstance(run, (int, np.integer)) or run < 0 for run in runs):
         raise InvalidMask("A run length is not a whole number >= 0.", field=field)
     if sum(runs) != width * height:

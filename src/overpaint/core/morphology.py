@@ -12,7 +12,7 @@ from overpaint.core.geometry import Box
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_LARGEST_DISC = 12  # radius up to which one dilation costs less than several smaller ones
+_LARGEST_DISC = 32  # a dilation costs the square of its radius, so that larger ones are chained
 
 
 def invert(mask: Image.Image) -> Image.Image:
@@ -23,9 +23,8 @@ def invert(mask: Image.Image) -> Image.Image:
 def grow(mask: Image.Image, pixels: int) -> Image.Image:
     """Each marked pixel becomes a disc of radius `pixels`; below 0 the mask shrinks likewise.
 
-    Soft values spread as they are; over more than 12 pixels their discs are polygons that fall
-    short of the circle by up to a pixel or two. The picture's border neither grows nor shrinks a
-    mask.
+    Soft values spread as they are; over more than 32 pixels their discs fall short of the circle
+    by about one percent. The picture's border neither grows nor shrinks a mask.
     """
     if pixels < 0:
         return invert(grow(invert(mask), -pixels))
