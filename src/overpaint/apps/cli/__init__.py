@@ -1,0 +1,57 @@
+"""The command line `overpaint`. docs/cli.md describes it.
+
+Commands import torch and the rest of the engine only when they need them, so that help answers
+at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from overpaint import __version__
+from overpaint.apps.cli import console, doctor, edits, models
+
+app = typer.Typer(
+    name="overpaint",
+    help="Edit pictures with words: inpaint, edit, erase. Pixels outside the mask never change.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("inpaint")(edits.inpaint)
+app.command("edit")(edits.edit)
+app.command("erase")(edits.erase)
+app.command("models")(models.models)
+app.command("pull")(models.pull)
+app.command("doctor")(doctor.doctor)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"overpaint {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    console.show_tracebacks(debug)
+
+
+def main() -> None:
+    """Entry point of the command line."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        # Ctrl-C outside a command's own handling: while modules are imported.
+        sys.stderr.write("Cancelled.\n")
+        sys.exit(console.INTERRUPTED)

@@ -1,0 +1,326 @@
+"""Where families and engine meet: from a name and the settings to a loaded model."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import json
+import pkgutil
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from overpaint.apps import settings as settings_
+from overpaint.core.errors import ModelLoadError, ModelNotFound, UnsupportedOption
+from overpaint.core.models import BUILTIN, Lora, ModelSpec
+from overpaint.diffusion import hub
+
+if TYPE_CHECKING:
+    from overpaint.apps.settings import Settings
+    from overpaint.diffusion.family import Family
+    from overpaint.diffusion.loading import Checkpoint
+    from overpaint.diffusion.placement import Placement
+    from overpaint.engine.engine import Engine
+    from overpaint.engine.model import Model
+
+ENTRY_POINTS = "overpaint.families"
+"""Group under which other packages register families."""
+
+TWINS = "tiny-"
+"""Bundled checkpoints are named after their family: `tiny-sd2` in `overpaint/twins/tiny-sd2`."""
+
+State = Literal["ready", "not pulled", "missing", "damaged"]
+
+
+def family_names() -> list[str]:
+    """Names of all families: modules of `overpaint.families` with a `FAMILY`, and entry points."""
+    package = importlib.import_module("overpaint.families")
+    own = (module.name for module in pkgutil.iter_modules(package.__path__))
+    foreign = (point.name for point in entry_points(group=ENTRY_POINTS))
+    return sorted({*(name for name in own if _own_family(name) is not None), *foreign})
+
+
+def find_family(name: str) -> type[Family]:
+    """The family of that name.
+
+    Raises:
+        ModelLoadError: there is none, or its package cannot be imported.
+    """
+    own = _own_family(name)
+    if own is not None:
+        return own
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        try:
+            foreign: type[Family] = point.load()
+        except (ImportError, AttributeError) as error:
+            raise ModelLoadError(
+                f"family '{name}' of {point.value} cannot be imported: {error}"
+            ) from error
+        return foreign
+    raise ModelLoadError(
+        f"there is no family '{name}'{_near(name, family_names())}; known are "
+        f"{', '.join(family_names())}"
+    )
+
+
+def models(settings: Settings) -> dict[str, ModelSpec]:
+    """All models by name: bundled twins, well-known ones, and the user's own, which win."""
+    return {spec.name: spec for spec in (*_twins(), *BUILTIN, *settings.own_models())}
+
+
+def find_model(name: str, settings: Settings) -> ModelSpec:
+    """The model of that name; a path to a folder is a model too.
+
+    Raises:
+        ModelNotFound: no model of that name.
+        ModelLoadError: the folder is not a checkpoint of a known family.
+    """
+    known = models(settings)
+    if name in known:
+        return known[name]
+    if "/" in name or "\\" in name or Path(name).is_dir():
+        return _folder_model(Path(name))
+    if name.startswith(TWINS):
+        raise ModelNotFound(
+            f"'{name}' is not bundled with this installation; name another model with --model "
+            f"(known are {', '.join(known)}), or set a default in {settings_.FILE_NAME}",
+            field="model",
+        )
+    raise ModelNotFound(
+        f"there is no model '{name}'{_near(name, known)}; known are {', '.join(known)}, or give "
+        "the path of a folder in diffusers layout",
+        field="model",
+    )
+
+
+def state(spec: ModelSpec, settings: Settings) -> State:
+    """Whether the model's files are on this machine."""
+    if spec.source == "none":
+        return "ready"
+    if spec.source == "hub":
+        try:
+            pulled = hub.locate(spec.location, spec.revision, cache=settings.cache)
+        except ModelLoadError:
+            return "damaged"
+        return "ready" if pulled else "not pulled"
+    return "ready" if (Path(spec.location) / hub.INDEX).is_file() else "missing"
+
+
+def locate(spec: ModelSpec, settings: Settings) -> Path:
+    """The folder of a model with weights.
+
+    Raises:
+        ModelNotFound: it was not pulled yet.
+        ModelLoadError: its files changed or are gone.
+    """
+    if spec.source != "hub":
+        return Path(spec.location)
+    pulled = hub.locate(spec.location, spec.revision, cache=settings.cache)
+    if pulled is None:
+        size = f" (about {spec.size_gb:.0f} GB)" if spec.size_gb else ""
+        raise ModelNotFound(
+            f"'{spec.name}' is not on this machine; run `overpaint pull {spec.name}`{size}",
+            field="model",
+        )
+    return pulled.folder
+
+
+def load_model(
+    spec: ModelSpec, placement: Placement, settings: Settings, *, loras: Sequence[Lora] = ()
+) -> Model:
+    """Load a model; its large parts follow on first use.
+
+    Args:
+        spec: which.
+        placement: device and precision.
+        settings: say where pulled models lie.
+        loras: adapters beside the model's own.
+
+    Raises:
+        ModelNotFound, ModelLoadError: its files are not there, or not what they should be.
+        OutOfMemory: it does not fit, as far as can be told before anything is loaded.
+        UnsupportedOption: adapters for a model without weights.
+    """
+    from overpaint.diffusion.loading import Checkpoint
+    from overpaint.diffusion.placement import free_memory, preflight
+    from overpaint.engine.model import Model
+
+    family = find_family(spec.family)
+    adapters = (*spec.loras, *loras)
+    record = {
+        "name": spec.name,
+        "family": spec.family,
+        "device": str(placement.device),
+        "dtype": str(placement.dtype).removeprefix("torch."),
+    }
+    if spec.source == "none":
+        if adapters:
+            raise UnsupportedOption(f"'{spec.name}' has no weights to adapt", field="lora")
+        return Model(family(), record=record | {"revision": None, "loras": []})
+    _quiet_libraries()
+    checkpoint = Checkpoint(locate(spec, settings), placement, loras=adapters)
+    _require_pipeline(checkpoint, family)
+    memory = preflight(spec.name, checkpoint.sizes(), free_memory(placement.device))
+    record["revision"] = _revision(spec, checkpoint, settings)
+    return Model(
+        family(checkpoint),  # type: ignore[call-arg]
+        checkpoint,
+        record=record | {"loras": [_lora_record(lora) for lora in adapters]},
+        evict_text_encoders=memory.evict_text_encoders,
+    )
+
+
+def engine(
+    model: str | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    loras: Sequence[Lora] = (),
+    settings: Settings | None = None,
+) -> Engine:
+    """An engine whose default model is loaded, so that what is wrong with it shows at once.
+
+    Args:
+        model: name, or folder in diffusers layout; None = the settings' default for inpainting.
+        device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'; None = as in the settings.
+        dtype: 'auto', 'float32', 'bfloat16', 'float16'; None = as in the settings.
+        loras: adapters for the default model.
+        settings: None = read them.
+
+    Raises:
+        OverpaintError: see `load_model`; InvalidSettings.
+    """
+    from overpaint.diffusion.placement import choose
+    from overpaint.engine.engine import Engine
+
+    settings = settings or settings_.load()
+    default = model or settings.defaults.inpaint
+    find_model(default, settings)
+    placement = choose(device or settings.device, dtype or settings.dtype)
+
+    def load(name: str) -> Model:
+        adapters = loras if name == default else ()
+        return load_model(find_model(name, settings), placement, settings, loras=adapters)
+
+    made = Engine(load, default)
+    made.model()
+    return made
+
+
+def _own_family(name: str) -> type[Family] | None:
+    """`FAMILY` of the module `overpaint.families.NAME`, where there is one."""
+    module = f"overpaint.families.{name}"
+    if not name.isidentifier() or importlib.util.find_spec(module) is None:
+        return None
+    return getattr(importlib.import_module(module), "FAMILY", None)
+
+
+def _all_families() -> Iterator[type[Family]]:
+    """Families that can be imported; a broken one of another package harms only its own users."""
+    for name in family_names():
+        try:
+            yield find_family(name)
+        except ModelLoadError:
+            continue
+
+
+def _twins() -> Iterator[ModelSpec]:
+    folder = files("overpaint") / "twins"
+    if not folder.is_dir():
+        return
+    for twin in sorted(folder.iterdir(), key=lambda each: each.name):
+        if twin.name.startswith(TWINS) and (twin / hub.INDEX).is_file():
+            yield ModelSpec(
+                name=twin.name,
+                family=twin.name.removeprefix(TWINS),
+                source="bundled",
+                location=str(twin),
+                licence="Apache-2.0",
+                size_gb=_size(Path(str(twin))) / 1e9,
+                about="a tiny checkpoint that knows simple shapes and colours only",
+            )
+
+
+def _folder_model(folder: Path) -> ModelSpec:
+    pipeline = _pipeline_class(folder)
+    for family in _all_families():
+        if pipeline in family.pipelines:
+            return ModelSpec(
+                name=folder.resolve().name,
+                family=family.name,
+                source="folder",
+                location=str(folder),
+                size_gb=_size(folder) / 1e9,
+            )
+    readable = sorted({name for family in _all_families() for name in family.pipelines})
+    raise ModelLoadError(
+        f"{folder}: this is a {pipeline or 'checkpoint without a pipeline class'}, which no "
+        f"family reads; known are {', '.join(readable)}"
+    )
+
+
+def _pipeline_class(folder: Path) -> str:
+    file = folder / hub.INDEX
+    if not file.is_file():
+        there = "no such folder" if not folder.is_dir() else f"no {hub.INDEX} in it"
+        raise ModelNotFound(
+            f"{folder}: {there}; a model is a folder in diffusers layout", field="model"
+        )
+    try:
+        named = json.loads(file.read_text(encoding="utf-8"))["_class_name"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelLoadError(f"{file}: names no pipeline class ({error!r})") from error
+    return str(named[-1] if isinstance(named, list) else named)
+
+
+def _require_pipeline(checkpoint: Checkpoint, family: type[Family]) -> None:
+    if checkpoint.pipeline not in family.pipelines:
+        raise ModelLoadError(
+            f"{checkpoint.folder}: this folder is a {checkpoint.pipeline}, not a "
+            f"{' or '.join(sorted(family.pipelines))} as the family '{family.name}' reads"
+        )
+
+
+def _revision(spec: ModelSpec, checkpoint: Checkpoint, settings: Settings) -> str:
+    """The commit of a pulled model, else a hash of the checkpoint."""
+    if spec.source == "hub":
+        pulled = hub.locate(spec.location, spec.revision, cache=settings.cache)
+        if pulled is not None:
+            return pulled.commit
+    return checkpoint.revision()
+
+
+def _lora_record(lora: Lora) -> dict[str, object]:
+    """An adapter in a recipe: the hash tells which, whatever its file is called."""
+    weights = sorted(lora.path.glob("*.safetensors")) if lora.path.is_dir() else [lora.path]
+    digest = hashlib.sha256()
+    for file in weights:
+        try:
+            digest.update(file.read_bytes())
+        except OSError as error:
+            raise ModelLoadError(f"{file}: cannot be read: {error.strerror}") from error
+    return {"path": str(lora.path), "scale": lora.scale, "sha256": digest.hexdigest()}
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _quiet_libraries() -> None:
+    """No progress bars and advice of the model libraries; their errors still show."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=3)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -1,0 +1,142 @@
+"""What commands share: messages, errors with exit codes, and the progress of an edit.
+
+Exit codes: 0 done; 1 our or the machine's fault; 2 the input is at fault; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from overpaint.core.errors import Cancelled, InvalidRequest, InvalidSettings, OverpaintError
+
+if TYPE_CHECKING:
+    from overpaint.core.types import Progress
+
+OUR_FAULT = 1
+INPUT_AT_FAULT = 2
+INTERRUPTED = 130
+
+_tracebacks = False
+
+
+def show_tracebacks(wanted: bool) -> None:
+    """Whether errors show where they arose (`--debug`)."""
+    global _tracebacks
+    _tracebacks = wanted
+
+
+def messages() -> Console:
+    """The console for people: the standard error."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str, style: str = "") -> None:
+    """One line for people."""
+    messages().print(escape(text), style=style or None)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object for programs, on the standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+@contextmanager
+def reporting_errors(*, as_json: bool) -> Iterator[None]:
+    """Turn what a command raises into one sentence (or JSON object) and an exit code."""
+    try:
+        yield
+    except (Cancelled, KeyboardInterrupt):
+        stopped = Cancelled("Cancelled; nothing was written.")
+        _report(stopped, stopped.message, as_json=as_json)
+        raise typer.Exit(INTERRUPTED) from None
+    except OverpaintError as error:
+        _show_traceback()
+        _report(error, f"Error: {error}", as_json=as_json)
+        at_fault = isinstance(error, InvalidRequest)
+        raise typer.Exit(INPUT_AT_FAULT if at_fault else OUR_FAULT) from None
+    except BrokenPipeError:
+        raise typer.Exit(OUR_FAULT) from None
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        _show_traceback()
+        unexpected = OverpaintError(
+            f"unexpected {type(error).__name__}: {error}; this is a bug in Overpaint: please "
+            "report it with the output of OVERPAINT_DEBUG=1"
+        )
+        _report(unexpected, f"Error: {unexpected}", as_json=as_json)
+        raise typer.Exit(OUR_FAULT) from None
+
+
+def _report(error: OverpaintError, sentence: str, *, as_json: bool) -> None:
+    if not as_json:
+        say(sentence, style="red")
+        return
+    details = {name: value for name, value in vars(error).items() if name != "message"}
+    print_json({"error": {"code": error.code, "message": error.message, "field": None, **details}})
+
+
+def _show_traceback() -> None:
+    if _tracebacks or _debug_setting():
+        messages().print_exception(show_locals=False)
+
+
+def _debug_setting() -> bool:
+    from overpaint.apps import settings as settings_
+
+    try:
+        return settings_.load().debug
+    except InvalidSettings:
+        return False
+
+
+@contextmanager
+def waiting(text: str, *, hidden: bool) -> Iterator[None]:
+    """A spinner with a word of what is going on; silent where nobody looks."""
+    console = messages()
+    if hidden or not console.is_terminal:
+        yield
+        return
+    with console.status(f"{escape(text)} …"):
+        yield
+
+
+class StepBar:
+    """A bar of denoising steps with the time left; silent where nobody looks."""
+
+    def __init__(self, *, hidden: bool) -> None:
+        from rich import progress
+
+        console = messages()
+        self._bar = progress.Progress(
+            progress.TextColumn("[progress.description]{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("steps,"),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("left"),
+            console=console,
+            transient=True,
+            disable=hidden or not console.is_terminal,
+        )
+        self._task: Any = None
+
+    def __enter__(self) -> StepBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, told: Progress) -> None:
+        if self._task is None:
+            self._bar.start()
+            self._task = self._bar.add_task("Editing", total=told.total)
+        self._bar.update(self._task, completed=told.step)

@@ -1,0 +1,193 @@
+"""The command `overpaint doctor`: what this machine has, and what is broken."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from overpaint import __version__
+from overpaint.apps.cli import console
+from overpaint.core.errors import OverpaintError
+
+if TYPE_CHECKING:
+    from overpaint.apps.settings import Settings
+
+GIB = 1024**3
+
+Verdict = Literal["ok", "note", "broken"]
+_STYLES: dict[Verdict, str] = {"ok": "green", "note": "yellow", "broken": "red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    what: str
+    verdict: Verdict
+    text: str
+
+
+def doctor(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout, for programs.")
+    ] = False,
+) -> None:
+    """Check Python, torch, device, memory, disk and models; exit 1 if something is broken."""
+    with console.reporting_errors(as_json=as_json):
+        findings = list(examine())
+        broken = any(each.verdict == "broken" for each in findings)
+        if as_json:
+            console.print_json({"ok": not broken, "findings": [vars(each) for each in findings]})
+        else:
+            _print(findings)
+        if broken:
+            raise typer.Exit(console.OUR_FAULT)
+
+
+def examine() -> Iterator[Finding]:
+    """All findings, in the order in which they matter."""
+    yield Finding("overpaint", "ok", __version__)
+    yield _python()
+    yield _torchvision()
+    for package in ("torch", "diffusers", "transformers"):
+        yield _library(package)
+    yield from _guarded("device", _device)
+    yield from _guarded("memory", _memory)
+    from overpaint.apps import settings as settings_
+
+    try:
+        settings = settings_.load()
+    except OverpaintError as error:
+        yield Finding("settings", "broken", str(error))
+        return
+    yield _settings()
+    yield from _guarded("cache", lambda: _cache(settings))
+    yield from _models(settings)
+
+
+def _guarded(what: str, check: Callable[[], Finding]) -> Iterator[Finding]:
+    """A check that cannot run is a finding too."""
+    try:
+        yield check()
+    except Exception as error:
+        yield Finding(what, "broken", f"cannot be told: {type(error).__name__}: {error}")
+
+
+def _python() -> Finding:
+    text = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Finding("python", "ok" if sys.version_info >= (3, 11) else "broken", text)
+
+
+def _torchvision() -> Finding:
+    """A torchvision that does not match torch breaks diffusers and transformers at import."""
+    if importlib.util.find_spec("torchvision") is None:
+        return Finding("torchvision", "ok", "not installed, not needed")
+    try:
+        importlib.import_module("torchvision")
+    except Exception as error:
+        return Finding(
+            "torchvision",
+            "broken",
+            f"installed but cannot be imported ({error}), which breaks diffusers and "
+            "transformers; run `pip uninstall torchvision`",
+        )
+    return Finding("torchvision", "ok", f"{version('torchvision')}, not needed")
+
+
+def _library(package: str) -> Finding:
+    try:
+        importlib.import_module(package)
+        return Finding(package, "ok", version(package))
+    except PackageNotFoundError:
+        return Finding(package, "note", "version unknown")
+    except Exception as error:
+        return Finding(package, "broken", f"cannot be imported: {error}")
+
+
+def _device() -> Finding:
+    import torch
+
+    from overpaint.diffusion.placement import choose, cpu_has_fast_bfloat16
+
+    placement = choose()
+    if placement.device.type == "cuda":
+        name = torch.cuda.get_device_name(placement.device)
+    else:
+        fast = "with" if cpu_has_fast_bfloat16() else "without"
+        name = f"{torch.get_num_threads()} threads, {fast} fast bfloat16"
+    dtype = str(placement.dtype).removeprefix("torch.")
+    return Finding("device", "ok", f"{placement.device} ({name}); dtype auto = {dtype}")
+
+
+def _memory() -> Finding:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    verdict: Verdict = "ok" if memory.available > 2 * GIB else "note"
+    text = f"{memory.available / GIB:.1f} GiB free of {memory.total / GIB:.1f} GiB"
+    return Finding("memory", verdict, text)
+
+
+def _settings() -> Finding:
+    from overpaint.apps import settings as settings_
+
+    file = settings_.find_file(os.environ)
+    return Finding("settings", "ok", str(file) if file else "no file; defaults and environment")
+
+
+def _cache(settings: Settings) -> Finding:
+    from overpaint.diffusion import hub
+
+    cache = settings.cache or hub.default_cache()
+    there = next(each for each in (cache, *cache.absolute().parents) if each.exists())
+    free = shutil.disk_usage(there).free / 1e9
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        return Finding("cache", "broken", f"{cache} is not a writable folder")
+    return Finding("cache", "ok", f"{cache}, {free:.0f} GB free")
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    from overpaint.apps import build
+
+    known = build.models(settings)
+    for spec in known.values():
+        state = build.state(spec, settings)
+        verdicts: dict[str, Verdict] = {"ready": "ok", "damaged": "broken", "missing": "broken"}
+        text: str = state
+        if state == "not pulled":
+            text = f"not pulled; `overpaint pull {spec.name}` fetches {spec.size_gb:.0f} GB"
+        if state == "damaged":
+            text = f"damaged; `overpaint pull {spec.name}` repairs it"
+        if state == "missing":
+            text = f"missing: {spec.location} holds no model_index.json"
+        yield Finding(f"model {spec.name}", verdicts.get(state, "ok"), text)
+    for task, name in settings.defaults:
+        if name not in known and not Path(name).is_dir():
+            yield Finding(
+                f"default {task}",
+                "note",
+                f"'{name}' is not here; name a model with --model or in overpaint.toml",
+            )
+
+
+def _print(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for each in findings:
+        style = _STYLES[each.verdict]
+        table.add_row(each.what, f"[{style}]{each.verdict}[/]", escape(each.text))
+    Console(highlight=False).print(table)

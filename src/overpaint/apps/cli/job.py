@@ -1,0 +1,189 @@
+"""One edit from the command line: read, check, load, run, write, tell.
+
+Everything that can be refused is refused before a model is loaded, and everything about the
+output that can be known is known before anything is computed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from overpaint.apps.cli import console, output
+from overpaint.apps.cli.interrupt import Interrupt
+from overpaint.core.errors import InvalidImage, InvalidMask, UnsupportedOption
+
+if TYPE_CHECKING:
+    from overpaint.apps.settings import Settings
+    from overpaint.core.models import Lora
+    from overpaint.core.types import EditRequest, EditResult
+    from overpaint.diffusion.family import Family
+
+
+@dataclass(kw_only=True)
+class Job:
+    """The command line's words, unchecked."""
+
+    task: Literal["inpaint", "edit", "erase"]
+    image: str
+    prompt: str = ""
+    mask: Path | None = None
+    negative: str | None = None
+    control: Path | None = None
+    references: list[Path] = field(default_factory=list)
+    out: str | None = None
+    force: bool = False
+    model: str | None = None
+    seed: int | None = None
+    num_images: int = 1
+    loras: list[str] = field(default_factory=list)
+    options: list[str] = field(default_factory=list)
+    invert: bool = False
+    grow: int | None = None
+    feather: int | None = None
+    device: str | None = None
+    dtype: str | None = None
+    as_json: bool = False
+
+
+def run(job: Job) -> None:
+    """Do the edit and leave with an exit code."""
+    from overpaint.apps import settings as settings_
+
+    with console.reporting_errors(as_json=job.as_json):
+        settings = settings_.load()
+        target = output.choose(job.image, job.out, max(job.num_images, 1), force=job.force)
+        if job.as_json and not target.paths:
+            raise UnsupportedOption("JSON and the picture cannot share stdout", field="json")
+        result = _edit(job, settings)
+        written = target.write(result.pictures)
+        _tell(job, result, written, [*result.warnings, *target.warnings])
+
+
+def _edit(job: Job, settings: Settings) -> EditResult:
+    model = job.model or getattr(settings.defaults, job.task)
+    loras = [parse_lora(each) for each in job.loras]
+    with Interrupt() as interrupt, console.StepBar(hidden=job.as_json) as bar:
+        with console.waiting("Reading", hidden=job.as_json):
+            request = _request(job)
+        with console.waiting(f"Loading {model}", hidden=job.as_json):
+            from overpaint.apps import build
+            from overpaint.engine.checks import check
+
+            family = build.find_family(build.find_model(model, settings).family)
+            check(cast("Family", family), request)
+            engine = build.engine(
+                model, device=job.device, dtype=job.dtype, loras=loras, settings=settings
+            )
+        result = engine.run([request], on_progress=bar, cancelled=interrupt.cancelled)[0]
+        interrupt.raise_if_pressed()
+        return result
+
+
+def _request(job: Job) -> EditRequest:
+    from overpaint.core import images, masks
+    from overpaint.core.types import EditRequest
+
+    picture = images.decode(_source(job.image))
+    mask = None
+    if job.mask is not None:
+        mask = images.decode_mask(_named(job.mask, "mask"), size=picture.size)
+        mask = masks.invert(mask) if job.invert else mask
+    elif job.invert:
+        raise InvalidMask("there is no mask to invert; add --mask", field="mask")
+    return EditRequest(
+        image=picture,
+        prompt=job.prompt,
+        mask=mask,
+        negative_prompt=job.negative,
+        control=_srgb(job.control, "control") if job.control is not None else None,
+        references=tuple(_srgb(each, "references") for each in job.references),
+        seed=job.seed,
+        num_images=job.num_images,
+        options=_options(job),
+    )
+
+
+def _source(image: str) -> bytes | Path:
+    return sys.stdin.buffer.read() if image == output.STDIO else _named(Path(image), "image")
+
+
+def _named(path: Path, name: str) -> Path:
+    if str(path) == output.STDIO:
+        raise InvalidImage("only the picture to edit can come from stdin", field=name)
+    return path
+
+
+def _srgb(path: Path, name: str) -> Any:
+    from overpaint.core import images
+
+    return images.decode(_named(path, name), field=name).to_srgb()
+
+
+def _options(job: Job) -> dict[str, Any]:
+    options = dict(parse_option(each) for each in job.options)
+    flags = {"grow": job.grow, "feather": job.feather}
+    return options | {name: value for name, value in flags.items() if value is not None}
+
+
+def parse_option(text: str) -> tuple[str, Any]:
+    """`key=value`; the value is JSON where it reads as JSON, else a string.
+
+    Raises:
+        UnsupportedOption: there is no '='.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UnsupportedOption(f"'{text}' is not KEY=VALUE", field="options")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def parse_lora(text: str) -> Lora:
+    """`PATH` or `PATH:SCALE`.
+
+    Raises:
+        UnsupportedOption: the file is not there, or the scale is not a finite number.
+    """
+    from overpaint.core.models import Lora
+
+    path, colon, scale = text.rpartition(":")
+    if not colon or Path(text).exists():
+        path, scale = text, "1"
+    try:
+        factor = float(scale)
+    except ValueError:
+        factor = float("nan")
+    if not -100 <= factor <= 100:
+        raise UnsupportedOption(f"'{scale}' is not a scale between -100 and 100", field="lora")
+    if not Path(path).exists():
+        raise UnsupportedOption(f"{path}: no such file", field="lora")
+    return Lora(Path(path), factor)
+
+
+def _tell(job: Job, result: EditResult, written: list[str], warnings: list[str]) -> None:
+    if job.as_json:
+        console.print_json(
+            {
+                "outputs": written,
+                "seeds": list(result.seeds),
+                "recipe": result.recipe,
+                "timings": dict(result.timings),
+                "warnings": warnings,
+            }
+        )
+        return
+    for warning in warnings:
+        console.say(f"Warning: {warning}", style="yellow")
+    seconds = result.timings["total"]
+    for path, seed in zip(written, result.seeds, strict=True):
+        if path == output.STDIO:
+            continue
+        sys.stdout.write(f"{path}\n")
+        words = f"{seconds:.1f} s" if job.task == "erase" else f"seed {seed}, {seconds:.1f} s"
+        console.say(words, style="dim")

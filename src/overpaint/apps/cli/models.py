@@ -1,0 +1,189 @@
+"""The commands about models: list them, show the options of one, pull one."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from overpaint.apps.cli import console
+
+if TYPE_CHECKING:
+    from overpaint.apps.settings import Settings
+    from overpaint.core.models import ModelSpec
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")]
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(help="Show the options of this model.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the models, or show one with its options."""
+    from overpaint.apps import settings as settings_
+
+    with console.reporting_errors(as_json=as_json):
+        settings = settings_.load()
+        if name is None:
+            _list(settings, as_json=as_json)
+        else:
+            _show(name, settings, as_json=as_json)
+
+
+def pull(
+    model: Annotated[str, typer.Argument(help="Name of the model; see `overpaint models`.")],
+    as_json: Json = False,
+) -> None:
+    """Download a model, or complete and check one that is here."""
+    from overpaint.apps import build
+    from overpaint.apps import settings as settings_
+    from overpaint.diffusion import hub
+
+    with console.reporting_errors(as_json=as_json):
+        settings = settings_.load()
+        spec = build.find_model(model, settings)
+        if spec.source != "hub":
+            _nothing_to_pull(spec, as_json=as_json)
+            return
+        if not as_json:
+            console.say(f"{spec.name}: {spec.location}, licence: {_licence(spec)}")
+        with _DownloadBar(hidden=as_json) as bar:
+            pulled = hub.pull(spec.location, spec.revision, cache=settings.cache, on_progress=bar)
+        if as_json:
+            console.print_json(
+                {
+                    "name": spec.name,
+                    "repository": pulled.repository,
+                    "commit": pulled.commit,
+                    "folder": pulled.folder,
+                    "bytes": pulled.size,
+                }
+            )
+        else:
+            console.say(f"{pulled.size / 1e9:.2f} GB at commit {pulled.commit[:12]}, checked")
+            sys.stdout.write(f"{pulled.folder}\n")
+
+
+def _nothing_to_pull(spec: ModelSpec, *, as_json: bool) -> None:
+    if as_json:
+        console.print_json({"name": spec.name, "folder": spec.location or None})
+    else:
+        console.say(f"{spec.name}: nothing to pull, its source is: {_source(spec)}")
+
+
+def _list(settings: Settings, *, as_json: bool) -> None:
+    from overpaint.apps import build
+
+    rows = [(spec, build.state(spec, settings)) for spec in build.models(settings).values()]
+    if as_json:
+        console.print_json({"models": [_plain(spec, state) for spec, state in rows]})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "family", "source", "licence", "size", "state", box=None, pad_edge=False)
+    for spec, state in rows:
+        style = "green" if state == "ready" else "dim"
+        size = f"{spec.size_gb:.1f} GB" if spec.size_gb else "-"
+        table.add_row(
+            spec.name, spec.family, _source(spec), _licence(spec), size, f"[{style}]{state}[/]"
+        )
+    Console().print(table)
+
+
+def _show(name: str, settings: Settings, *, as_json: bool) -> None:
+    from overpaint.apps import build
+
+    spec = build.find_model(name, settings)
+    state = build.state(spec, settings)
+    schema = build.find_family(spec.family).Options.model_json_schema()
+    if as_json:
+        console.print_json({**_plain(spec, state), "options": schema})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    out = Console(highlight=False)
+    out.print(f"[bold]{spec.name}[/] ({spec.family}, {_source(spec)}, {state})")
+    out.print(f"{spec.about or 'a model of your own'}; licence: {_licence(spec)}\n")
+    table = Table("option", "values", "default", "meaning", box=None, pad_edge=False)
+    for option, described in schema["properties"].items():
+        default = described.get("default")
+        table.add_row(
+            option,
+            _values(described),
+            "-" if default is None else str(default),
+            described.get("description", ""),
+        )
+    out.print(table)
+    out.print("\nSet them with -O option=value.")
+
+
+def _values(described: dict[str, Any]) -> str:
+    """The values of an option from its JSON Schema, in short."""
+    if "anyOf" in described:
+        choices = [each for each in described["anyOf"] if each.get("type") != "null"]
+        return " or ".join(_values(each) for each in choices)
+    if "enum" in described:
+        return " or ".join(map(str, described["enum"]))
+    kind = str(described.get("type", "any"))
+    low, high = described.get("minimum"), described.get("maximum")
+    return f"{kind} {low} to {high}" if low is not None and high is not None else kind
+
+
+def _plain(spec: ModelSpec, state: str) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "family": spec.family,
+        "source": spec.source,
+        "location": spec.location or None,
+        "revision": spec.revision,
+        "licence": spec.licence,
+        "commercial": spec.commercial,
+        "size_gb": spec.size_gb or None,
+        "state": state,
+        "about": spec.about,
+    }
+
+
+def _source(spec: ModelSpec) -> str:
+    sources = {"bundled": "bundled", "none": "built in", "hub": spec.location}
+    return sources.get(spec.source, spec.location)
+
+
+def _licence(spec: ModelSpec) -> str:
+    already_said = "non-commercial" in spec.licence.lower()
+    return spec.licence if spec.commercial or already_said else f"{spec.licence}, non-commercial"
+
+
+class _DownloadBar:
+    """Bytes, speed and time left of a download; silent where nobody looks."""
+
+    def __init__(self, *, hidden: bool) -> None:
+        from rich import progress
+
+        terminal = console.messages()
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.DownloadColumn(),
+            progress.TransferSpeedColumn(),
+            progress.TimeRemainingColumn(),
+            console=terminal,
+            transient=True,
+            disable=hidden or not terminal.is_terminal,
+        )
+        self._task: Any = None
+
+    def __enter__(self) -> _DownloadBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, file: str, done: int, total: int) -> None:
+        if self._task is None:
+            self._task = self._bar.add_task(file, total=total)
+        self._bar.update(self._task, description=file, completed=done, total=total)
