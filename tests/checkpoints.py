@@ -84,7 +84,7 @@ def kontext(folder: Path, *, seed: int = 0) -> Path:
 
 
 def ddim() -> DDIMScheduler:
-    return DDIMScheduler(**SD2_NOISE)
+    return DDIMScheduler(**SD2_NOISE, clip_sample=False, set_alpha_to_one=False)
 
 
 SD2_NOISE: dict[str, Any] = {

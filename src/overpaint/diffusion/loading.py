@@ -153,16 +153,22 @@ class Checkpoint:
         try:
             if name.startswith(("tokenizer", "scheduler")):
                 return cls.from_pretrained(where, local_files_only=True)
-            model = cls.from_pretrained(
+            model, report = cls.from_pretrained(
                 where,
                 use_safetensors=True,
                 local_files_only=True,
+                output_loading_info=True,
                 **_dtype_argument(cls, self.placement.dtype),
             )
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ModelLoadError(
                 f"{where}: cannot be loaded as {class_name}: {_first_line(error)}"
             ) from error
+        if missing := sorted(report["missing_keys"]):
+            raise ModelLoadError(
+                f"{where}: {len(missing)} weights are missing ('{missing[0]}'), the libraries would "
+                "fill them with random numbers; the files are incomplete: pull the model again"
+            )
         model.eval().requires_grad_(False)
         if name in _ADAPTED:
             _apply_loras(model, name, self._loras)

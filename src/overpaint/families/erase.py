@@ -25,6 +25,13 @@ NATIVE = 512
 class EraseOptions(FamilyOptions):
     """Options of the eraser."""
 
+    feather: int = Field(
+        default=0,
+        ge=0,
+        le=512,
+        description="Pixels inside the mask's edge over which the fill is blended into the "
+        "original; 0, so that nothing of the erased object shines through.",
+    )
     radius: int = Field(
         default=5, ge=1, le=64, description="Pixels around each hole pixel that are averaged."
     )

@@ -1,0 +1,44 @@
+"""Pictures to latents and back, as properties."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from overpaint.diffusion import flux, latents
+from tests.conftest import picture
+
+
+@given(
+    batch=st.integers(1, 3), channels=st.integers(1, 5), rows=st.integers(1, 6), columns=st.integers(1, 6)
+)
+@settings(deadline=None, max_examples=30)
+def test_unpack_undoes_pack(batch, channels, rows, columns):
+    tensor = torch.randn(batch, channels, 2 * rows, 2 * columns)
+    tokens = latents.pack(tensor)
+    assert tokens.shape == (batch, rows * columns, 4 * channels)
+    assert torch.equal(latents.unpack(tokens, 2 * rows, 2 * columns), tensor)
+
+
+def test_a_picture_survives_the_way_to_a_tensor_and_back():
+    image = picture(31, 17)
+    assert latents.picture_from_tensor(latents.picture_tensor(image)).tobytes() == image.tobytes()
+
+
+def test_values_outside_the_range_are_clamped():
+    pixels = torch.tensor([[[[-3.0]], [[0.0]], [[3.0]]]])
+    assert np.asarray(latents.picture_from_tensor(pixels)).tolist() == [[[0, 128, 255]]]
+
+
+def test_binarize_counts_one_half_as_repaint():
+    mask = latents.mask_tensor(Image.fromarray(np.array([[0, 127, 128, 255]], dtype=np.uint8)))
+    assert latents.binarize(mask).flatten().tolist() == [0, 0, 1, 1]
+
+
+def test_positions_count_rows_and_columns_of_tokens():
+    ids = flux.positions(4, 6, source=1)
+    assert ids.shape == (6, 3)
+    assert ids[-1].tolist() == [1, 1, 2]
