@@ -37,6 +37,7 @@ def _png16(
     *,
     interlaced: bool = False,
     chunks: dict[bytes, bytes] | None = None,
+    late: dict[bytes, bytes] | None = None,
 ) -> bytes:
     height, width, channels = pixels.shape
     header = struct.pack(
@@ -46,12 +47,16 @@ def _png16(
     if interlaced:
         passes = (pixels[top::down, left::right] for left, top, right, down in _ADAM7)
         raw = b"".join(_rows(part) for part in passes if part.size)
-    extra = b"".join(_chunk(kind, data) for kind, data in (chunks or {}).items())
+    before, after = (
+        b"".join(_chunk(kind, data) for kind, data in (extra or {}).items())
+        for extra in (chunks, late)
+    )
     return (
         b"\x89PNG\r\n\x1a\n"
         + _chunk(b"IHDR", header)
-        + extra
+        + before
         + _chunk(b"IDAT", zlib.compress(raw))
+        + after
         + _chunk(b"IEND", b"")
     )
 
@@ -148,3 +153,13 @@ def cmyk() -> bytes:
     table += struct.pack(">9i", *(65536 if index % 4 == 0 else 0 for index in range(9)))
     table += bytes(range(256)) * 4 + corners.tobytes() + bytes(range(256)) * 3
     return _profile(b"CMYK", {b"A2B0": table}, kind=b"prtr", pcs=b"Lab ")
+
+
+@pytest.fixture(scope="session")
+def scanner() -> bytes:
+    """An RGB profile that leads to Lab, everything to mid-grey, and not back."""
+    corners = np.full((8, 3), (128, 128, 128), np.uint8)
+    table = b"mft1" + bytes(4) + bytes((3, 3, 2, 0))
+    table += struct.pack(">9i", *(65536 if index % 4 == 0 else 0 for index in range(9)))
+    table += bytes(range(256)) * 3 + corners.tobytes() + bytes(range(256)) * 3
+    return _profile(b"RGB ", {b"A2B0": table}, kind=b"scnr", pcs=b"Lab ")

@@ -132,9 +132,9 @@ class TestLimits:
         with pytest.raises(InvalidImage, match="too large"):
             decode(bytes(data))
 
-    def test_between_pillows_warning_and_our_limit(self):
-        data = file_of(Image.new("L", (9_500, 9_500)))
-        assert decode(data).size == (9_500, 9_500)
+    def test_between_pillows_warning_and_our_limit(self, huge_png):
+        with pytest.raises(InvalidImage, match="incomplete .*truncated"):
+            decode(huge_png(9_500, 9_500))
 
     def test_pixels(self):
         data = file_of(noise(10, 10, 3))
@@ -210,6 +210,13 @@ class TestDepth:
         assert (picture.alpha is not None) == (channels in (2, 4))
         if picture.alpha is not None:
             assert np.array_equal(np.asarray(picture.alpha), expected[..., -1])
+
+    def test_16_bit_keeps_metadata_that_follow_the_pixels(self, png16):
+        block = exif_with(6).removeprefix(b"Exif\0\0")
+        values = np.zeros((4, 7, 3), np.uint16)
+        picture = decode(png16(values, late={b"eXIf": block}))
+        assert picture.size == (4, 7)
+        assert picture.exif is not None
 
     @pytest.mark.parametrize("channels", [1, 3])
     def test_16_bit_with_one_transparent_colour(self, png16, channels):
@@ -397,10 +404,12 @@ class TestColour:
         picture = Picture(noise(4, 4, 3), icc_profile=bytes(damaged))
         assert picture.to_srgb().size == picture.from_srgb(picture.rgb).size == (4, 4)
 
-    def test_a_profile_without_the_way_to_srgb(self):
+    def test_profiles_of_other_kinds_mean_srgb(self, scanner, p3):
         lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-        picture = Picture(noise(4, 4, 3), icc_profile=lab)
-        assert same(picture.to_srgb(), picture.rgb)
+        for profile in (lab, scanner, p3.ljust(5_000_000, b"\0")):
+            picture = Picture(noise(4, 4, 3), icc_profile=profile)
+            assert same(picture.to_srgb(), picture.rgb)
+            assert same(picture.from_srgb(picture.rgb), picture.rgb)
 
     def test_grey_through_its_profile(self, linear_grey):
         picture = decode(file_of(Image.new("L", (4, 4), 64), icc_profile=linear_grey))
@@ -445,6 +454,15 @@ class TestPicture:
         assert flat.sha256 != Picture(Image.new("RGB", (2, 4))).sha256
         assert flat.sha256 != Picture(Image.new("RGB", (4, 2)), Image.new("L", (4, 2))).sha256
         assert flat.sha256 == Picture(Image.new("RGB", (4, 2)), exif=exif_with(1)).sha256
+
+    def test_changing_the_source_changes_nothing(self):
+        source = noise(4, 4, 4)
+        source.info["comment"] = "of the file"
+        picture = Picture.from_pil(source)
+        before = picture.sha256
+        source.paste((0, 0, 0, 0), (0, 0, 4, 4))
+        assert Picture(picture.rgb, picture.alpha).sha256 == before
+        assert not picture.rgb.info
 
     def test_changing_a_copy_changes_nothing(self):
         picture = Picture(noise(4, 4, 3))

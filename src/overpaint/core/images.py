@@ -65,9 +65,10 @@ class Picture:
 
     @classmethod
     def from_pil(cls, image: Image.Image, *, field: str = "image") -> Picture:
-        """A picture from a PIL image of any mode; its EXIF orientation is applied.
+        """A picture from a copy of a PIL image of any mode; its EXIF orientation is applied.
 
-        Floats ('F') are in 0..1, integers ('I', 'I;16') in 0..65535.
+        Floats ('F') are in 0..1, integers ('I', 'I;16') in 0..65535. Of 16-bit colour files PIL
+        keeps the high bytes only; `decode` such a file instead.
 
         Raises:
             InvalidImage: it is empty, or a float is not a number.
@@ -78,7 +79,6 @@ class Picture:
                 field=field,
             )
         try:
-            image.load()
             return _picture(reading.raw_of(pixels.split(image), image.info, None))
         except (ValueError, OSError) as error:
             raise InvalidImage(f"The picture cannot be read: {error}.", field=field) from error

@@ -13,6 +13,7 @@ from overpaint.core import colour
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL.ImageFile import ImageFile
 
 # How Pillow's PNG decoder unpacks 16-bit colour: only the high byte of each value. Unpacked under
 # the second name, the same bytes give the low ones. Grey with alpha comes as its four bytes.
@@ -31,7 +32,9 @@ def split(image: Image.Image) -> Planes:
 
     Raises:
         ValueError: the mode is unknown, or a float is not a number.
+        OSError: the pixels were not loaded yet, and cannot be.
     """
+    image.load()
     if image.mode.startswith("I"):
         return _split_16_bit(image)
     if image.mode == "F":
@@ -49,23 +52,26 @@ def split(image: Image.Image) -> Planes:
     return image.convert("L" if image.mode == "1" else "RGB"), None
 
 
-def decode_16_bit_png(data: bytes) -> Planes | None:
-    """Colour and alpha of a 16-bit PNG with more than one channel, scaled; None for other PNGs.
+def split_png(file: ImageFile, data: bytes) -> Planes:
+    """As `split`, for a PNG that is not yet loaded; 16-bit colour is scaled too.
 
     Pillow by itself keeps only the high byte of such values.
+
+    Args:
+        file: the PNG as opened.
+        data: the same file's bytes.
     """
-    header = PngImageFile(io.BytesIO(data))
-    rawmode = header.tile[0].args
+    rawmode = file.tile[0].args
+    file.load()
     if rawmode == _GREY_ALPHA_16:
         pairs = np.asarray(_unpack_png(data, "RGBA")).astype(np.uint16)
         values = pairs[..., 0::2] * 256 + pairs[..., 1::2]
     elif rawmode in _LOW_BYTES:
-        high = np.asarray(_unpack_png(data, rawmode))
         low = np.asarray(_unpack_png(data, _LOW_BYTES[rawmode]))
-        values = high.astype(np.uint16) * 256 + low
+        values = np.asarray(file).astype(np.uint16) * 256 + low
     else:
-        return None
-    return planes_of(values, transparent=header.info.get("transparency"))
+        return split(file)
+    return planes_of(values, transparent=file.info.get("transparency"))
 
 
 def planes_of(array: NDArray[Any], *, transparent: Any = None) -> Planes:

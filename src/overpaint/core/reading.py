@@ -82,10 +82,7 @@ def read(data: Source, field: str, limits: ImageLimits) -> Raw:
     try:
         file = file_class(io.BytesIO(encoded))
         _check_header(file, field, limits)
-        planes = pixels.decode_16_bit_png(encoded) if name == "PNG" else None
-        if planes is None:
-            file.load()
-            planes = pixels.split(file)
+        planes = pixels.split_png(file, encoded) if name == "PNG" else pixels.split(file)
         return raw_of(planes, file.info, name)
     except (InvalidImage, MemoryError):
         raise
@@ -99,11 +96,16 @@ def read(data: Source, field: str, limits: ImageLimits) -> Raw:
 
 
 def raw_of(planes: pixels.Planes, info: Mapping[Any, Any], name: Format | None) -> Raw:
-    """Planes turned upright, with the metadata that PIL found beside them."""
+    """Copies of planes turned upright, with the metadata that PIL found beside them."""
     block, orientation = exif.upright(_exif_in(info))
-    colours, alpha = (_turn(plane, orientation) for plane in planes)
-    assert colours is not None
-    return Raw(colours, alpha, info.get("icc_profile") or None, block, name)
+    colours, alpha = planes
+    return Raw(
+        _turned(colours, orientation),
+        _turned(alpha, orientation) if alpha is not None else None,
+        info.get("icc_profile") or None,
+        block,
+        name,
+    )
 
 
 class _Jpeg(JpegImageFile):
@@ -179,7 +181,8 @@ def _exif_in(info: Mapping[Any, Any]) -> bytes | None:
     return block
 
 
-def _turn(plane: Image.Image | None, orientation: int) -> Image.Image | None:
-    if plane is None or orientation == 1:
-        return plane
-    return plane.transpose(_TRANSPOSE[orientation])
+def _turned(plane: Image.Image, orientation: int) -> Image.Image:
+    """A copy that stands upright and that has neither file nor metadata of its own."""
+    turned = plane.copy() if orientation == 1 else plane.transpose(_TRANSPOSE[orientation])
+    turned.info.clear()
+    return turned
