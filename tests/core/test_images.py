@@ -133,7 +133,7 @@ class TestLimits:
             decode(bytes(data))
 
     def test_between_pillows_warning_and_our_limit(self, huge_png):
-        with pytest.raises(InvalidImage, match="incomplete .*truncated"):
+        with pytest.raises(InvalidImage, match=r"incomplete .*truncated"):
             decode(huge_png(9_500, 9_500))
 
     def test_pixels(self):
