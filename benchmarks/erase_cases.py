@@ -17,7 +17,7 @@ from skimage.metrics import structural_similarity
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
-PHOTOS = ("astronaut", "camera", "chelsea", "coffee", "motorcycle", "rocket", "brick", "grass")
+PHOTOS = ("astronaut", "chelsea", "coffee", "motorcycle", "rocket", "brick", "grass", "hubble")
 MASKS = 60
 SMALLEST, LARGEST = 0.03, 0.25
 
@@ -60,7 +60,8 @@ def read_photo(name: str) -> Pixels:
 
 
 def _load(name: str) -> Pixels:
-    return np.asarray(getattr(skimage.data, name)(), np.uint8)
+    loader = {"hubble": "hubble_deep_field"}.get(name, name)
+    return np.asarray(getattr(skimage.data, loader)(), np.uint8)
 
 
 def draw_mask(number: int, side: int) -> Mask:
@@ -69,7 +70,7 @@ def draw_mask(number: int, side: int) -> Mask:
     The shape is grown about its middle until its area is what its seed asks for.
     """
     rng = np.random.default_rng(1000 + number)
-    wanted = np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST)))
+    wanted = rng.uniform(SMALLEST, LARGEST)
     draw = (_outline, _stroke, _box, _spots)[number // len(PHOTOS) % 4]
     parts = draw(rng)
     low, high = 0.02, 3.0

@@ -1,0 +1,300 @@
+"""The compiled inner loops of the exemplar filler: patch search, voting, relaxation.
+
+All of them release the interpreter's lock, so that bands of one picture run on several threads.
+A band reads other bands' sources as they were before the pass, so the result does not depend on
+how many threads there are. A patch is named by its top left pixel. A picture is held as
+(H, W * CHANNELS) float32 rows of interleaved values.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numba import njit
+
+from .types import CHANNELS, Float, Index, Mask
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _compiled(function: _F) -> _F:
+    """Compiles on the first call and keeps the machine code beside this file.
+
+    Sums may be reordered, which lets them be vectorised; infinities stay exact.
+    """
+    reorder = {"reassoc", "contract", "nsz", "arcp"}
+    return cast("_F", njit(cache=True, nogil=True, fastmath=reorder)(function))
+
+
+@_compiled
+def _distance(rows: Float, size: int, ay: int, ax: int, by: int, bx: int, limit: float) -> float:
+    """Sum of squared differences of two patches, given up once it passes `limit`."""
+    total = np.float32(0)
+    for dy in range(size):
+        one = rows[ay + dy, ax * CHANNELS : (ax + size) * CHANNELS]
+        two = rows[by + dy, bx * CHANNELS : (bx + size) * CHANNELS]
+        for k in range(size * CHANNELS):
+            difference = one[k] - two[k]
+            total += difference * difference
+        if total >= limit:
+            break
+    return float(total)
+
+
+@_compiled
+def _toll(near: float, ay: int, ax: int, by: int, bx: int) -> float:
+    """What a source costs for lying far away."""
+    return near * math.hypot(ay - by, ax - bx)
+
+
+@_compiled
+def search(
+    rows: Float,
+    size: int,
+    place: Index,
+    target_y: Index,
+    target_x: Index,
+    allowed: Mask,
+    old_y: Index,
+    old_x: Index,
+    source_y: Index,
+    source_x: Index,
+    cost: Float,
+    offsets: Index,
+    near: float,
+    start: int,
+    stop: int,
+    backwards: bool,
+    seed: int,
+) -> None:
+    """One PatchMatch pass (Barnes et al. 2009) over the targets start..stop.
+
+    Args:
+        rows: the picture with its current filling.
+        size: side of a patch.
+        place: (H, W), the number of the target patch at each corner, -1 where there is none.
+        target_y, target_x: (n,), corners of the target patches, row by row.
+        allowed: (H, W), the corners that a source patch may have.
+        old_y, old_x: (n,), the sources before this pass.
+        source_y, source_x, cost: (n,), improved in place.
+        offsets: (k, 2), steps (down, right) tried for each target (He & Sun 2012).
+        near: price of one pixel of distance between target and source.
+        backwards: go up and left instead of down and right.
+        seed: of the random search, whose radius halves from the whole picture to one pixel.
+    """
+    height, width = allowed.shape
+    state = (seed * 7919 + start * 104729 + 12345) & 0xFFFFFFFF
+    step = -1 if backwards else 1
+    fixed = 2 + offsets.shape[0]
+    rounds = 0
+    while (1 << rounds) <= max(height, width):
+        rounds += 1
+    for count in range(stop - start):
+        i = stop - 1 - count if backwards else start + count
+        y, x = target_y[i], target_x[i]
+        best_y, best_x = source_y[i], source_x[i]
+        best = _distance(rows, size, y, x, best_y, best_x, np.inf)
+        best += _toll(near, y, x, best_y, best_x)
+        for attempt in range(fixed + rounds):
+            if attempt < 2:
+                beside_y = y - step if attempt == 0 else y
+                beside_x = x if attempt == 0 else x - step
+                if not (0 <= beside_y < height and 0 <= beside_x < width):
+                    continue
+                n = place[beside_y, beside_x]
+                if n < 0:
+                    continue
+                mine = start <= n < stop
+                cy = y - beside_y + (source_y[n] if mine else old_y[n])
+                cx = x - beside_x + (source_x[n] if mine else old_x[n])
+            elif attempt < fixed:
+                cy = y + offsets[attempt - 2, 0]
+                cx = x + offsets[attempt - 2, 1]
+            else:
+                radius = 1 << (rounds - 1 - (attempt - fixed))
+                state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
+                cy = best_y + (state >> 8) % (2 * radius + 1) - radius
+                state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
+                cx = best_x + (state >> 8) % (2 * radius + 1) - radius
+            if not (0 <= cy < height and 0 <= cx < width) or not allowed[cy, cx]:
+                continue
+            toll = _toll(near, y, x, cy, cx)
+            if toll >= best or (cy == best_y and cx == best_x):
+                continue
+            found = _distance(rows, size, y, x, cy, cx, best - toll) + toll
+            if found < best:
+                best, best_y, best_x = found, cy, cx
+        source_y[i], source_x[i], cost[i] = best_y, best_x, best
+
+
+@_compiled
+def compare_all(
+    rows: Float,
+    size: int,
+    certainty: Float,
+    target_y: Index,
+    target_x: Index,
+    allowed_y: Index,
+    allowed_x: Index,
+    near: float,
+    start: int,
+    stop: int,
+    source_y: Index,
+    source_x: Index,
+    cost: Float,
+) -> None:
+    """Finds the best of all sources for the targets start..stop, pixels weighed by `certainty`.
+
+    For the coarsest layer, where known pixels must count far more than the first guess.
+    """
+    weights = np.zeros((size, size * CHANNELS), np.float32)
+    for i in range(start, stop):
+        y, x = target_y[i], target_x[i]
+        total = np.float32(0)
+        for dy in range(size):
+            for dx in range(size):
+                weight = certainty[y + dy, x + dx]
+                total += weight
+                for c in range(CHANNELS):
+                    weights[dy, dx * CHANNELS + c] = weight
+        factor = np.float32(size * size) / total
+        best = np.float32(np.inf)
+        for j in range(allowed_y.size):
+            cy, cx = allowed_y[j], allowed_x[j]
+            toll = np.float32(_toll(near, y, x, cy, cx))
+            limit = (best - toll) / factor
+            found = np.float32(0)
+            for dy in range(size):
+                one = rows[y + dy, x * CHANNELS : (x + size) * CHANNELS]
+                two = rows[cy + dy, cx * CHANNELS : (cx + size) * CHANNELS]
+                for k in range(size * CHANNELS):
+                    difference = one[k] - two[k]
+                    found += weights[dy, k] * difference * difference
+                if found >= limit:
+                    break
+            if found < limit:
+                best = found * factor + toll
+                source_y[i], source_x[i] = cy, cx
+        cost[i] = best
+
+
+@_compiled
+def vote(
+    rows: Float,
+    size: int,
+    place: Index,
+    source_y: Index,
+    source_x: Index,
+    cost: Float,
+    trust: Float,
+    pixel_y: Index,
+    pixel_x: Index,
+    softness: float,
+    start: int,
+    stop: int,
+    colour: Float,
+    right: Float,
+    down: Float,
+    energy: Float,
+) -> None:
+    """Each pixel start..stop becomes the weighted mean of what its patches' sources say.
+
+    The vote of Wexler et al. 2007: a patch's weight is its target's `trust` (n,) (high near the
+    rim) times a falling function of its cost, whose bandwidth is `softness` times the mean cost.
+    Fills, for the pixels (m,): `colour` (m, C); `right` and `down` (m, C), the voted step to the
+    next pixel; `energy` (m, 2), the voted mean *squares* of those steps over the three colours.
+    Voted steps are smaller than that where the votes disagree.
+    """
+    for i in range(start, stop):
+        y, x = pixel_y[i], pixel_x[i]
+        best = np.float32(np.inf)
+        mean = np.float32(0)
+        number = 0
+        for dy in range(min(size, y + 1)):
+            for dx in range(min(size, x + 1)):
+                n = place[y - dy, x - dx]
+                if n >= 0:
+                    best = min(best, cost[n])
+                    mean += cost[n]
+                    number += 1
+        colour[i] = 0
+        right[i] = 0
+        down[i] = 0
+        energy[i] = 0
+        if number == 0:
+            continue
+        bandwidth = np.float32(max(float(softness * mean / number), 1.0))
+        total = np.float32(1e-12)
+        beside = np.float32(1e-12)
+        below = np.float32(1e-12)
+        for dy in range(min(size, y + 1)):
+            for dx in range(min(size, x + 1)):
+                n = place[y - dy, x - dx]
+                if n < 0:
+                    continue
+                weight = trust[n] * np.exp((best - cost[n]) / bandwidth)
+                row, column = source_y[n] + dy, (source_x[n] + dx) * CHANNELS
+                total += weight
+                for c in range(CHANNELS):
+                    colour[i, c] += weight * rows[row, column + c]
+                if dx < size - 1:
+                    beside += weight
+                    for c in range(CHANNELS):
+                        step = rows[row, column + CHANNELS + c] - rows[row, column + c]
+                        right[i, c] += weight * step
+                        if c < 3:
+                            energy[i, 0] += weight * step * step
+                if dy < size - 1:
+                    below += weight
+                    for c in range(CHANNELS):
+                        step = rows[row + 1, column + c] - rows[row, column + c]
+                        down[i, c] += weight * step
+                        if c < 3:
+                            energy[i, 1] += weight * step * step
+        for c in range(CHANNELS):
+            colour[i, c] /= total
+            right[i, c] /= beside
+            down[i, c] /= below
+        energy[i, 0] /= beside
+        energy[i, 1] /= below
+
+
+@_compiled
+def relax(
+    values: Float,
+    wanted: Float,
+    right: Float,
+    down: Float,
+    pixel_y: Index,
+    pixel_x: Index,
+    hold: float,
+    sweeps: int,
+    speed: float,
+) -> None:
+    """Solves a screened Poisson equation in place by successive over-relaxation.
+
+    Minimises, over the pixels listed, the squared distance of the picture's steps from `right`
+    and `down` plus `hold` times that of its values from `wanted`; all other pixels are fixed.
+    Arrays are (H, W, channels). The order of the pixels is the order of relaxation.
+    """
+    height, width, channels = values.shape
+    for _ in range(sweeps):
+        for i in range(pixel_y.size):
+            y, x = pixel_y[i], pixel_x[i]
+            for c in range(channels):
+                total = np.float32(hold) * wanted[y, x, c]
+                weight = np.float32(hold)
+                if x + 1 < width:
+                    total += values[y, x + 1, c] - right[y, x, c]
+                    weight += 1
+                if x > 0:
+                    total += values[y, x - 1, c] + right[y, x - 1, c]
+                    weight += 1
+                if y + 1 < height:
+                    total += values[y + 1, x, c] - down[y, x, c]
+                    weight += 1
+                if y > 0:
+                    total += values[y - 1, x, c] + down[y - 1, x, c]
+                    weight += 1
+                values[y, x, c] += np.float32(speed) * (total / weight - values[y, x, c])

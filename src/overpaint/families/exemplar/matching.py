@@ -1,0 +1,192 @@
+"""Filling one layer: match every patch over the hole, vote, repeat."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from . import kernels
+from .pyramid import Layer, spread_in
+from .types import CHANNELS, Float, Index
+
+BANDS = 8  # of the picture, each on one thread at a time; fixed, so that a seed is a picture
+TRUST = 1.7  # a patch one pixel further inside the hole counts this much less
+NEARNESS = 3.0  # toll on a source per pixel of distance, per pixel of the patch
+SOFTNESS = 4.0  # bandwidth of the votes on the way: nearly plain means, which agree on structure
+FINAL_SOFTNESS = 3.0  # bandwidth of the last vote
+ROUNDS_COARSEST, ROUNDS, ROUNDS_FINEST = 6, 8, 3  # of matching and voting
+PASSES = 2  # of PatchMatch in a round
+FEWEST_ROUNDS = 1
+WORK = 1_200_000  # targets times rounds beyond which a layer gets fewer rounds
+EXHAUSTIVE = 6_000_000  # pairs of target and source up to which all are compared
+FIRST_GUESS = 0.1  # weight of guessed pixels against known ones in that comparison
+
+Step = Callable[[int, int], None]
+
+
+@dataclass(eq=False)
+class Field:
+    """Which source each target patch of a layer copies.
+
+    Attributes:
+        place: (H, W), the number of the target at each corner, -1 elsewhere.
+        target_y, target_x, source_y, source_x: (n,) corners.
+        cost: (n,) how badly each fits.
+    """
+
+    place: Index
+    target_y: Index
+    target_x: Index
+    source_y: Index
+    source_x: Index
+    cost: Float
+
+
+@dataclass(eq=False)
+class Votes:
+    """What the sources say about the pixels (m,) of the hole and its rim; see `kernels.vote`."""
+
+    pixel_y: Index
+    pixel_x: Index
+    colour: Float
+    right: Float
+    down: Float
+    energy: Float
+
+
+class Matcher:
+    """Fills one layer in place, from a guess or from the next coarser layer's field."""
+
+    def __init__(self, layer: Layer, coarser: Field | None, seed: int) -> None:
+        self.layer = layer
+        self._rng = np.random.default_rng((seed, layer.hole.size))
+        self._height, self._width = layer.hole.shape
+        self._near = NEARNESS * layer.size**2
+        self._sources = np.argwhere(layer.allowed).astype(np.int32)
+        self.field = self._new_field()
+        self.votes = self._no_votes()
+        self._trust = self._trust_of_targets()
+        self._passes = 0
+        if coarser is None:
+            self._guess()
+        else:
+            self._refine(coarser)
+
+    def rounds(self, *, coarsest: bool, finest: bool) -> int:
+        """How many rounds this layer deserves: fewer on huge ones, which arrive nearly done."""
+        wished = ROUNDS_COARSEST if coarsest else ROUNDS_FINEST if finest else ROUNDS
+        return max(FEWEST_ROUNDS, min(wished, WORK // max(1, self.field.cost.size)))
+
+    def improve(self, *, last: bool) -> None:
+        """One round: better sources for every target, then a vote on every pixel."""
+        for _ in range(PASSES):
+            self._search()
+        self._vote(FINAL_SOFTNESS if last else SOFTNESS)
+
+    def _new_field(self) -> Field:
+        size, hole = self.layer.size, self.layer.hole
+        kernel = np.ones((size, size), np.uint8)
+        # A patch is a target if it holds a pixel of the hole.
+        last = size - 1
+        touches = cv2.dilate(hole.astype(np.uint8), kernel, anchor=(0, 0)) > 0
+        touches[self._height - last :] = False
+        touches[:, self._width - last :] = False
+        y, x = (index.astype(np.int32) for index in np.nonzero(touches))
+        place = np.full(hole.shape, -1, np.int32)
+        place[y, x] = np.arange(y.size, dtype=np.int32)
+        pick = self._sources[self._rng.integers(len(self._sources), size=y.size)]
+        sources = np.ascontiguousarray(pick.T)
+        return Field(place, y, x, sources[0], sources[1], np.zeros(y.size, np.float32))
+
+    def _no_votes(self) -> Votes:
+        ring = np.ones((3, 3), np.uint8)
+        wide = cv2.dilate(self.layer.hole.astype(np.uint8), ring)
+        y, x = (index.astype(np.int32) for index in np.nonzero(wide))
+        colour, right, down = (np.zeros((y.size, CHANNELS), np.float32) for _ in range(3))
+        return Votes(y, x, colour, right, down, np.zeros((y.size, 2), np.float32))
+
+    def _trust_of_targets(self) -> Float:
+        """High for targets whose middle is near the rim (Wexler et al. 2007)."""
+        inside = cv2.distanceTransform(self.layer.hole.astype(np.uint8), cv2.DIST_L2, 5)
+        half = self.layer.size // 2
+        middle = inside[self.field.target_y + half, self.field.target_x + half]
+        return np.asarray(TRUST ** -np.minimum(middle, 60), np.float32)
+
+    def _guess(self) -> None:
+        """The coarsest layer: a smooth filling, then sources that suit the known pixels best."""
+        layer, field = self.layer, self.field
+        layer.values = np.ascontiguousarray(spread_in(layer.values, layer.hole))
+        if field.cost.size * len(self._sources) <= EXHAUSTIVE:
+            self._compare_all()
+            self._vote(SOFTNESS)
+
+    def _refine(self, coarser: Field) -> None:
+        """Takes over the coarser layer's sources at twice their offsets, and votes with them."""
+        field, allowed = self.field, self.layer.allowed
+        parent = coarser.place[
+            np.minimum(field.target_y // 2, coarser.place.shape[0] - 1),
+            np.minimum(field.target_x // 2, coarser.place.shape[1] - 1),
+        ]
+        y = field.target_y + 2 * (coarser.source_y - coarser.target_y)[parent]
+        x = field.target_x + 2 * (coarser.source_x - coarser.target_x)[parent]
+        good = (parent >= 0) & (y >= 0) & (x >= 0) & (y < self._height) & (x < self._width)
+        good[good] = allowed[y[good], x[good]]
+        field.source_y[good], field.source_x[good] = y[good], x[good]
+        field.cost[:] = np.where(good, coarser.cost[parent], coarser.cost.max(initial=1) * 10)
+        if not good.all():
+            self.layer.values = np.ascontiguousarray(spread_in(self.layer.values, self.layer.hole))
+        self._vote(SOFTNESS)
+
+    def _compare_all(self) -> None:
+        layer, field = self.layer, self.field
+        certainty = np.where(layer.hole, FIRST_GUESS, 1).astype(np.float32)
+        allowed_y, allowed_x = np.ascontiguousarray(self._sources.T)
+        self._in_bands(
+            field.cost.size,
+            lambda start, stop: kernels.compare_all(
+                self._rows(), layer.size, certainty, field.target_y, field.target_x,
+                allowed_y, allowed_x, self._near, start, stop,
+                field.source_y, field.source_x, field.cost,
+            ),
+        )  # fmt: skip
+
+    def _search(self) -> None:
+        layer, field = self.layer, self.field
+        old_y, old_x = field.source_y.copy(), field.source_x.copy()
+        self._passes += 1
+        seed = int(self._rng.integers(1 << 30))
+        none = np.zeros((0, 2), np.int32)
+        self._in_bands(
+            field.cost.size,
+            lambda start, stop: kernels.search(
+                self._rows(), layer.size, field.place, field.target_y, field.target_x,
+                layer.allowed, old_y, old_x, field.source_y, field.source_x, field.cost,
+                none, self._near, start, stop, self._passes % 2 == 0, seed,
+            ),
+        )  # fmt: skip
+
+    def _vote(self, softness: float) -> None:
+        layer, field, votes = self.layer, self.field, self.votes
+        self._in_bands(
+            votes.pixel_y.size,
+            lambda start, stop: kernels.vote(
+                self._rows(), layer.size, field.place, field.source_y, field.source_x,
+                field.cost, self._trust, votes.pixel_y, votes.pixel_x, softness, start, stop,
+                votes.colour, votes.right, votes.down, votes.energy,
+            ),
+        )  # fmt: skip
+        inside = layer.hole[votes.pixel_y, votes.pixel_x]
+        layer.values[votes.pixel_y[inside], votes.pixel_x[inside]] = votes.colour[inside]
+
+    def _rows(self) -> Float:
+        return self.layer.values.reshape(self._height, self._width * CHANNELS)
+
+    def _in_bands(self, count: int, work: Step) -> None:
+        edges = np.linspace(0, count, BANDS + 1).astype(int)
+        with ThreadPoolExecutor(min(BANDS, os.cpu_count() or 1)) as pool:
+            list(pool.map(work, edges[:-1].tolist(), edges[1:].tolist()))

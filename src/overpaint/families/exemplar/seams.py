@@ -1,0 +1,60 @@
+"""From votes to a picture without seams: gradients, their lost energy given back, one solve."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from . import kernels
+from .matching import Votes
+from .types import Float, Index, Mask
+
+HOLD = 0.005  # pull towards the voted colours; a seam's step fades over about 1 / sqrt(HOLD) pixels
+SWEEPS, SPEED = 60, 1.75
+RESTORED = 1.5  # exponent on the lost amplitude: 1 gives back what the votes' mean has lost
+MOST_GAIN = 4.0
+QUIET = 10.0  # squared steps below this are noise and are not amplified
+NEIGHBOURHOOD = (5, 5)
+
+
+def blend(values: Float, hole: Mask, votes: Votes) -> Float:
+    """Solves for the picture whose steps are the voted ones and whose rim is the known one.
+
+    Poisson blending (Pérez et al. 2003), screened towards the voted colours as in Image Melding
+    (Darabi et al. 2012). Votes that agree keep a sharp step; where they disagree their mean is
+    too flat, so steps are amplified by what the mean has lost in energy (the idea of
+    variance-preserving texture blending, Heitz & Neyret 2018).
+
+    Args:
+        values: (H, W, C >= 3), the filled layer.
+        hole: (H, W).
+        votes: the last votes on the layer.
+
+    Returns:
+        (H, W, 3) float32 RGB; known pixels as in `values`.
+    """
+    colours = np.ascontiguousarray(values[..., :3])
+    gain = _gain(hole.shape, votes)[..., None]
+    right, down = np.zeros_like(colours), np.zeros_like(colours)
+    right[votes.pixel_y, votes.pixel_x] = votes.right[:, :3]
+    down[votes.pixel_y, votes.pixel_x] = votes.down[:, :3]
+    pixel_y, pixel_x = checkerboard(hole)
+    wanted = colours.copy()
+    kernels.relax(colours, wanted, right * gain, down * gain, pixel_y, pixel_x, HOLD, SWEEPS, SPEED)
+    return colours
+
+
+def checkerboard(hole: Mask) -> tuple[Index, Index]:
+    """The hole's pixels, first those of one colour of a checkerboard, then the other's."""
+    y, x = np.nonzero(hole)
+    order = np.argsort((y + x) % 2, kind="stable")
+    return y[order].astype(np.int32), x[order].astype(np.int32)
+
+
+def _gain(shape: tuple[int, ...], votes: Votes) -> Float:
+    expected, left = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    place = (votes.pixel_y, votes.pixel_x)
+    expected[place] = votes.energy.sum(1)
+    left[place] = (votes.right[:, :3] ** 2 + votes.down[:, :3] ** 2).sum(1)
+    lost = (cv2.blur(expected, NEIGHBOURHOOD) + QUIET) / (cv2.blur(left, NEIGHBOURHOOD) + QUIET)
+    return np.asarray(np.clip(lost ** (RESTORED / 2), 1, MOST_GAIN), np.float32)

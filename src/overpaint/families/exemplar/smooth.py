@@ -1,0 +1,93 @@
+"""Holes that need no exemplar: scratches, and gaps in plain or evenly graded areas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from . import kernels
+from .pyramid import spread_in
+from .seams import checkerboard
+from .types import Float, Mask, Pixels
+
+THIN = 1.5  # pixels from the rim to the middle up to which a hole is a scratch
+RING = 6  # width of the ring whose smoothness decides
+PLAIN = 1.0  # root mean square, in levels, of a ring's distance from a smooth surface
+SWEEPS, SPEED = 120, 1.85
+
+Window = tuple[slice, slice]
+
+
+def fill_smooth_parts(pixels: Pixels, hole: Mask) -> tuple[Pixels, Mask]:
+    """Fills the hole's parts that are thin, or whose surroundings are one smooth surface.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        hole: (H, W), with at least one known pixel beside it.
+
+    Returns:
+        The picture with those parts filled, and the parts of the hole that remain.
+    """
+    filled, remaining = pixels.copy(), hole.copy()
+    for window, part in _parts(hole):
+        known = ~hole[window]
+        thin = cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, 5).max() <= THIN
+        surface = _surface(pixels[window], known & _ring(part), thin=thin)
+        if surface is None:
+            continue
+        patch = _membrane(pixels[window], part, known, surface)
+        filled[window][part] = patch[part]
+        remaining[window] &= ~part
+    return filled, remaining
+
+
+def _parts(hole: Mask) -> Iterator[tuple[Window, Mask]]:
+    """The hole's connected parts, each in a window with a margin for its ring."""
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8))
+    for label in range(1, count):
+        left, top, width, height = (int(side) for side in boxes[label][:4])
+        window = (
+            slice(max(0, top - RING), top + height + RING),
+            slice(max(0, left - RING), left + width + RING),
+        )
+        yield window, labels[window] == label
+
+
+def _ring(part: Mask) -> Mask:
+    kernel = np.ones((2 * RING + 1, 2 * RING + 1), np.uint8)
+    return np.asarray(cv2.dilate(part.astype(np.uint8), kernel) > 0) & ~part
+
+
+def _surface(pixels: Pixels, ring: Mask, *, thin: bool) -> Float | None:
+    """The plane or quadratic (H, W, 3) that fits the ring, None where none does.
+
+    A scratch needs no surface: zero will do. A quadratic is trusted only inside its ring, not
+    where the hole runs out of the picture.
+    """
+    height, width = ring.shape
+    if thin:
+        return np.zeros((height, width, 3), np.float32)
+    if np.count_nonzero(ring) < 24:
+        return None
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    colours = pixels[ring].astype(np.float64)
+    terms = [np.ones_like(x), x, y]
+    enclosed = all(edge.any() for edge in (ring[0], ring[-1], ring[:, 0], ring[:, -1]))
+    for more in ([], [x * y, x * x, y * y] if enclosed else []):
+        terms += more
+        basis = np.stack([term[ring] for term in terms], 1)
+        weights = np.linalg.lstsq(basis, colours, rcond=None)[0]
+        if np.sqrt(np.mean((basis @ weights - colours) ** 2, 0)).max() <= PLAIN:
+            return np.asarray(np.stack(terms, 2) @ weights, np.float32)
+    return None
+
+
+def _membrane(pixels: Pixels, part: Mask, known: Mask, surface: Float) -> Pixels:
+    """The surface plus what is left at the rim, carried inwards as a soap film would."""
+    rest = np.ascontiguousarray(spread_in(pixels - surface, ~known))
+    still = np.zeros_like(rest)
+    pixel_y, pixel_x = checkerboard(part)
+    kernels.relax(rest, still, still, still, pixel_y, pixel_x, 0.0, SWEEPS, SPEED)
+    return np.asarray(np.clip(np.rint(rest + surface), 0, 255), np.uint8)
