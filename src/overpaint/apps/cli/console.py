@@ -54,7 +54,7 @@ def reporting_errors(*, as_json: bool) -> Iterator[None]:
     try:
         yield
     except (Cancelled, KeyboardInterrupt):
-        stopped = Cancelled("Cancelled; nothing was written.")
+        stopped = Cancelled("Cancelled.")
         _report(stopped, stopped.message, as_json=as_json)
         raise typer.Exit(INTERRUPTED) from None
     except OverpaintError as error:
