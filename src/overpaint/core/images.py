@@ -221,7 +221,8 @@ def encode(
         )
     _check_fits(picture, format)
     options: dict[str, Any] = {
-        "PNG": {},
+        # level 1 takes less than half the time of the default, for a seventh more bytes
+        "PNG": {"compress_level": 1},
         "JPEG": {"quality": quality, "subsampling": 0},
         # exact: colours below full transparency are pixels too
         "WEBP": {"quality": quality, "lossless": lossless, "exact": True},
