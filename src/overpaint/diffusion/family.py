@@ -181,6 +181,10 @@ class Family(ABC):
     def decode(self, prepared: Any) -> Image.Image:
         """The picture as it stands: 'RGB', sRGB, of the plan's canvas."""
 
+    def preview(self, prepared: Any) -> Image.Image:
+        """The picture as it stands, of any size; families decode fewer pixels than for `decode`."""
+        return self.decode(prepared)
+
     def blend_mask(
         self,
         request: EditRequest,

@@ -78,6 +78,12 @@ def decode(vae: Any, latents: torch.Tensor) -> Image.Image:
     return picture_from_tensor(pixels)
 
 
+def thin(latents: torch.Tensor, longest: int = 32) -> torch.Tensor:
+    """Every k-th latent of (B, C, h, w), so that no side is longer than `longest`: for previews."""
+    every = -(-max(latents.shape[-2:]) // longest)
+    return latents[..., ::every, ::every]
+
+
 def pack(latents: torch.Tensor) -> torch.Tensor:
     """(B, C, h, w) → (B, h/2·w/2, 4C): 2x2 patches become tokens (FLUX, `_pack_latents`)."""
     batch, channels, height, width = latents.shape

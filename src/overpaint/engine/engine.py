@@ -8,12 +8,13 @@ once can mix their steps. The engine is synchronous and must be used by one thre
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -28,8 +29,9 @@ from overpaint.core.errors import OutOfMemory
 from overpaint.core.geometry import Plan
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest, EditResult, Progress
-from overpaint.diffusion.denoise import denoise
+from overpaint.diffusion.denoise import denoise, step
 from overpaint.diffusion.family import FamilyOptions, Prepared
+from overpaint.engine.cache import ModelCache
 from overpaint.engine.checks import check
 from overpaint.engine.model import Model
 
@@ -49,18 +51,25 @@ class Edit:
     warnings: list[str]
     timings: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
+    def snapshot(self) -> Edit:
+        """The edit with its first image only, as that stands now, for `Engine.preview`."""
+        return replace(self, prepared=[copy.copy(self.prepared[0])])
+
 
 class Engine:
     """Edits pictures with the models that it is given.
 
     Args:
-        load: gives the model of a name; asked once per name.
+        load: gives the model of a name; asked once per name, and again after it left.
         model: name of the model used where a request names none.
+        budget: bytes of weights that stay loaded, the least recently used model leaves; None =
+            whatever `load` finds room for.
     """
 
-    def __init__(self, load: Callable[[str], Model], model: str) -> None:
-        self._load = load
-        self._models: dict[str, Model] = {}
+    def __init__(
+        self, load: Callable[[str], Model], model: str, *, budget: int | None = None
+    ) -> None:
+        self.models = ModelCache(load, budget)
         self.default_model = model
 
     def edit(
@@ -129,21 +138,23 @@ class Engine:
             self._steps([e for e in edits if e.model is model], on_progress, cancelled)
         return [self.finish(edit) for edit in edits]
 
-    def model(self, name: str | None = None) -> Model:
-        """The model of that name, loaded the first time."""
-        name = name or self.default_model
-        if name not in self._models:
-            self._models[name] = self._load(name)
-        return self._models[name]
+    def model(self, name: str | None = None, *, busy: Collection[Model] = ()) -> Model:
+        """The model of that name, loaded the first time; `busy` ones do not leave for it."""
+        return self.models.get(name or self.default_model, busy)
 
-    def begin(self, request: EditRequest) -> Edit:
+    def begin(self, request: EditRequest, *, busy: Collection[Model] = ()) -> Edit:
         """Check, plan and prepare: everything before the first step.
+
+        Args:
+            request: what to do.
+            busy: models of other edits under way, which must not leave memory.
 
         Raises:
             InvalidRequest, ModelNotFound, ModelLoadError, OutOfMemory.
+            Overloaded: busy models leave no room for this one.
         """
         started = time.perf_counter()
-        model = self.model(request.model)
+        model = self.model(request.model, busy=busy)
         loaded = time.perf_counter()
         options, seeds, warnings = check(model.family, request)
         with _mapped_errors():
@@ -161,6 +172,27 @@ class Engine:
         edit.timings["load"] = loaded - started
         edit.timings["prepare"] = time.perf_counter() - loaded
         return edit
+
+    def step(self, model: Model, images: Sequence[Prepared]) -> None:
+        """One denoising step of images that fit one forward pass (`Family.batch_key`).
+
+        Raises:
+            OutOfMemory: together they do not fit.
+        """
+        with _mapped_errors():
+            step(model.family, images)
+
+    def preview(self, edit: Edit) -> Picture:
+        """The picture with the first image's edit as it stands, decoded cheaply."""
+        with _mapped_errors():
+            prepared = edit.prepared[0]
+            small = edit.model.family.preview(prepared)
+            edited = small.resize(edit.plan.canvas, Image.Resampling.BILINEAR)
+            if edit.request.mask is None:
+                # What changed is told from a finished picture only.
+                whole = Image.new("L", edit.request.image.size, 255)
+                return composite(edit.request.image, edit.plan, edited, whole)
+            return self._placed(edit, prepared, edited)
 
     def finish(self, edit: Edit) -> EditResult:
         """Decode, put the original's pixels back, write the recipe: all after the last step."""
@@ -203,19 +235,24 @@ class Engine:
             edit.timings["steps"] = time.perf_counter() - started
 
     def _picture(self, edit: Edit, prepared: Prepared) -> Picture:
-        family, request, plan = edit.model.family, edit.request, edit.plan
+        family = edit.model.family
         started = time.perf_counter()
         edited = family.decode(prepared)
         decoded = time.perf_counter()
+        picture = self._placed(edit, prepared, edited)
+        edit.timings["decode"] += decoded - started
+        edit.timings["composite"] += time.perf_counter() - decoded
+        return picture
+
+    def _placed(self, edit: Edit, prepared: Prepared, edited: Image.Image) -> Picture:
+        """The edited canvas over the original, where the family says."""
+        family, request, plan = edit.model.family, edit.request, edit.plan
         alpha = None
         if edit.options.composite:
             alpha = family.blend_mask(request, edit.options, plan, prepared, edited)
         if alpha is None:
             alpha = Image.new("L", request.image.size, 255)
-        picture = composite(request.image, plan, edited, alpha)
-        edit.timings["decode"] += decoded - started
-        edit.timings["composite"] += time.perf_counter() - decoded
-        return picture
+        return composite(request.image, plan, edited, alpha)
 
 
 def as_picture(value: PictureLike, field: str = "image") -> Picture:
@@ -234,9 +271,9 @@ def as_mask(value: PictureLike, field: str = "mask") -> Image.Image:
     if isinstance(value, np.ndarray):
         return masks.from_array(value)
     if isinstance(value, Picture):
-        return value.rgb.convert("L")
+        value = value.to_pil()
     if isinstance(value, Image.Image):
-        return value.convert("L")
+        return masks.from_pil(value)
     return images.decode_mask(value, field=field)
 
 

@@ -127,6 +127,10 @@ class Flex2(Family):
             self._checkpoint.component("vae"), latents.unpack(prepared.latents, *prepared.grid)
         )
 
+    def preview(self, prepared: Flex2Latent) -> Image.Image:
+        whole = latents.unpack(prepared.latents, *prepared.grid)
+        return latents.decode(self._checkpoint.component("vae"), latents.thin(whole))
+
     def _encode(self, picture: Image.Image) -> Any:
         """The autoencoder's posterior; the reference encodes a contiguous tensor."""
         pixels = latents.picture_tensor(picture).contiguous()

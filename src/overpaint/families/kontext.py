@@ -129,7 +129,7 @@ class Kontext(Family):
         return prepared, warnings
 
     def batch_key(self, prepared: KontextLatent) -> Hashable:
-        return (*flux.batch_key(prepared), tuple(prepared.positions.flatten().tolist()))
+        return (*flux.batch_key(prepared), prepared.positions.numpy().tobytes())
 
     def predict(self, batch: Sequence[KontextLatent]) -> torch.Tensor:
         tokens = [torch.cat([image.latents, image.reference], dim=1) for image in batch]
@@ -148,6 +148,10 @@ class Kontext(Family):
 
     def decode(self, prepared: KontextLatent) -> Image.Image:
         return self._decode(prepared.latents, prepared.grid)
+
+    def preview(self, prepared: KontextLatent) -> Image.Image:
+        whole = latents.unpack(prepared.latents, *prepared.grid)
+        return latents.decode(self._checkpoint.component("vae"), latents.thin(whole))
 
     def blend_mask(
         self,

@@ -117,6 +117,9 @@ class SD2(Family):
     def decode(self, prepared: SD2Latent) -> Image.Image:
         return latents.decode(self._checkpoint.component("vae"), prepared.latents)
 
+    def preview(self, prepared: SD2Latent) -> Image.Image:
+        return latents.decode(self._checkpoint.component("vae"), latents.thin(prepared.latents))
+
     def _encode_prompts(
         self, request: EditRequest, options: SD2Options
     ) -> tuple[torch.Tensor, torch.Tensor | None, list[str]]:

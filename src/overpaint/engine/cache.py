@@ -1,0 +1,94 @@
+"""Models that stay loaded: several within a memory budget, the least recently used leaves."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+
+from overpaint.core.errors import OutOfMemory, Overloaded
+from overpaint.engine.model import Model
+
+RETRY_AFTER = 1.0
+
+
+class ModelCache:
+    """Loads models by name and keeps them, within a budget.
+
+    Args:
+        load: gives the model of a name. It may raise `OutOfMemory`, then others leave and it is
+            asked again.
+        budget: bytes of weights to keep; None = whatever `load` finds room for.
+
+    Attributes:
+        hits, misses: how often a model was there, and how often it had to be loaded.
+    """
+
+    def __init__(self, load: Callable[[str], Model], budget: int | None = None) -> None:
+        self._load = load
+        self._budget = budget
+        self._models: OrderedDict[str, Model] = OrderedDict()
+        self._sizes: dict[str, int] = {}
+        self.hits = 0
+        self.misses = 0
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the models that are loaded, the least recently used first."""
+        return list(self._models)
+
+    @property
+    def size(self) -> int:
+        """Bytes of weights of the models that are loaded."""
+        return sum(self._sizes[name] for name in self.names)
+
+    def get(self, name: str, busy: Collection[Model] = ()) -> Model:
+        """The model of that name; others leave if there is no room.
+
+        Args:
+            name: of the model.
+            busy: models with edits under way; they stay.
+
+        Raises:
+            Overloaded: there is no room until an edit of a busy model is done.
+            OutOfMemory: there is no room even with every other model gone.
+            ModelNotFound, ModelLoadError: from `load`.
+        """
+        if name in self._models:
+            self.hits += 1
+            self._models.move_to_end(name)
+            return self._models[name]
+        self.misses += 1
+        model = self._loaded(name, busy)
+        self._sizes[name] = _size(model)
+        while self._budget is not None and self.size + self._sizes[name] > self._budget:
+            if not self._models:
+                raise OutOfMemory(
+                    f"{name} has {self._sizes[name]:,} bytes of weights, more than the "
+                    f"{self._budget:,} that models may keep; raise the budget"
+                )
+            self._evict(busy)
+        self._models[name] = model
+        return model
+
+    def _loaded(self, name: str, busy: Collection[Model]) -> Model:
+        while True:
+            try:
+                return self._load(name)
+            except OutOfMemory:
+                if not self._models:
+                    raise
+            self._evict(busy)
+
+    def _evict(self, busy: Collection[Model]) -> None:
+        for name, model in self._models.items():
+            if model not in busy:
+                del self._models[name]
+                return
+        raise Overloaded(
+            "the models in use fill the memory; try again when their edits are done",
+            retry_after=RETRY_AFTER,
+        )
+
+
+def _size(model: Model) -> int:
+    return 0 if model.checkpoint is None else sum(model.checkpoint.sizes().values())

@@ -1,0 +1,155 @@
+"""Whose steps come next, and who comes along.
+
+Least remaining work first, with ageing: the score of an edit is the steps it has left minus
+`AGEING` times the passes since it arrived, and the lowest score leads the next pass. A short edit
+so overtakes long ones, and a long one is overtaken for a bounded time only: after
+`remaining / AGEING` passes no newcomer has a lower score.
+
+Images that fit the lead's forward pass come along if the device has room for them, which `Pace`
+learns from the passes' times: on a device that one image fills, company would only slow the lead.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from overpaint.diffusion.denoise import MAX_BATCH
+from overpaint.diffusion.family import FamilyOptions, Prepared
+from overpaint.engine.ticket import Ticket
+
+AGEING = 0.1
+"""Steps by which the score of an edit falls with each pass that it waits."""
+
+FULL = 0.85
+"""Cost of one more image, as a share of an image's own pass, from which batching gains nothing."""
+
+SLOWDOWN = 1.5
+"""Factor by which longer edits may slow a shorter one that they come along with."""
+
+LONGER = 2.0
+"""An edit with this many times the lead's remaining steps is a longer one."""
+
+EXPLORE_EVERY = 64
+DEFAULT_STEPS = 50
+KNOWN_PACES = 64
+
+
+def expected_steps(options: FamilyOptions) -> int:
+    """Denoising steps of each image that these options ask for, about."""
+    steps = getattr(options, "num_inference_steps", 0)
+    return max(1, round(steps * getattr(options, "strength", 1.0))) if steps else 0
+
+
+def score(ticket: Ticket, passes: int) -> float:
+    """The lower, the sooner; `passes` is the device's count so far."""
+    return ticket.remaining - AGEING * (passes - ticket.trace.submitted_pass)
+
+
+def in_order(tickets: Iterable[Ticket], passes: int) -> list[Ticket]:
+    """Tickets by score, in order of arrival where it is equal."""
+    return sorted(tickets, key=lambda ticket: (score(ticket, passes), ticket.number))
+
+
+class Pick(NamedTuple):
+    """An image of a pass: its edit, itself, and what it fits together with."""
+
+    ticket: Ticket
+    image: Prepared
+    key: Hashable
+
+
+@dataclass
+class Pace:
+    """Seconds of a pass by the number of its images, and what they say about company."""
+
+    seconds: dict[int, float] = field(default_factory=dict)
+    passes: int = 0
+
+    def learn(self, images: int, seconds: float) -> None:
+        """Take in the time of one pass."""
+        self.passes += 1
+        known = self.seconds.get(images)
+        self.seconds[images] = seconds if known is None else 0.8 * known + 0.2 * seconds
+
+    @property
+    def cost_of_one_more(self) -> float | None:
+        """Share of an image's own pass that one more image costs; None = not known yet."""
+        few, many = min(self.seconds, default=0), max(self.seconds, default=0)
+        if few == many:
+            return None
+        each = max(0.0, (self.seconds[many] - self.seconds[few]) / (many - few))
+        alone = self.seconds[few] - each * (few - 1)
+        return min(1.0, each / alone) if alone > 0 else 1.0
+
+    def width(self, *, longer_company: bool) -> int:
+        """Images that a pass should have at most."""
+        cost = self.cost_of_one_more
+        if cost is None:
+            # One size says nothing about others: try a smaller one soon.
+            return max(1, MAX_BATCH // 2) if self.passes in (3, 4) else MAX_BATCH
+        if self.passes % EXPLORE_EVERY == 0:
+            return 2
+        if cost >= FULL:
+            return 1
+        if longer_company:
+            return max(1, min(MAX_BATCH, int(1 + (SLOWDOWN - 1) / max(cost, 1e-3))))
+        return MAX_BATCH
+
+
+class Policy:
+    """Chooses the images of each pass.
+
+    Args:
+        width: images in a pass at most; None = learnt from the passes' times.
+    """
+
+    def __init__(self, width: int | None = None) -> None:
+        self._width = width
+        self._paces: OrderedDict[Hashable, Pace] = OrderedDict()
+        self._most = MAX_BATCH
+
+    def choose(self, running: Iterable[Ticket], passes: int) -> list[Pick]:
+        """The images of the next pass; empty if none has steps left."""
+        ordered = [pick for ticket in in_order(running, passes) for pick in _todo(ticket)]
+        if not ordered:
+            return []
+        lead = ordered[0]
+        if lead.ticket.alone:
+            return [lead]
+        pace = self._pace(lead.key)
+        fitting = [pick for pick in ordered if pick.key == lead.key and not pick.ticket.alone]
+        chosen = fitting[: self._room(pace)]
+        limit = lead.ticket.remaining * LONGER
+        longer = [pick for pick in chosen if pick.ticket.remaining > limit]
+        if not longer:
+            return chosen
+        near = [pick for pick in chosen if pick.ticket.remaining <= limit]
+        return near + longer[: max(0, self._room(pace, longer_company=True) - len(near))]
+
+    def learn(self, batch: list[Pick], seconds: float) -> None:
+        """Take in the time of a pass of these images."""
+        self._pace(batch[0].key).learn(len(batch), seconds)
+
+    def shrink(self, images: int) -> None:
+        """A pass of this many images ran out of memory: no pass as large again."""
+        self._most = max(1, images // 2)
+
+    def _pace(self, key: Hashable) -> Pace:
+        pace = self._paces.setdefault(key, Pace())
+        self._paces.move_to_end(key)
+        if len(self._paces) > KNOWN_PACES:
+            self._paces.popitem(last=False)
+        return pace
+
+    def _room(self, pace: Pace, *, longer_company: bool = False) -> int:
+        width = pace.width(longer_company=longer_company) if self._width is None else self._width
+        return min(width, self._most)
+
+
+def _todo(ticket: Ticket) -> list[Pick]:
+    assert ticket.edit is not None
+    together = zip(ticket.edit.prepared, ticket.keys, strict=True)
+    return [Pick(ticket, image, key) for image, key in together if not image.done]

@@ -1,0 +1,154 @@
+"""One edit in the batcher's hands, as its caller sees it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from overpaint.core.errors import Cancelled, DeadlineExceeded
+from overpaint.core.images import Picture
+from overpaint.core.types import EditRequest, EditResult
+
+if TYPE_CHECKING:
+    from overpaint.engine.engine import Edit
+
+State = Literal["queued", "preparing", "running", "finishing", "done"]
+
+_log = logging.getLogger(__name__)
+_sequence = itertools.count()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """News of an edit.
+
+    Attributes:
+        step: steps done by its slowest image; 0 = prepared, none done yet.
+        total: steps of that image.
+        preview: the whole picture with the first image's unfinished edit in it, where one was
+            asked for.
+    """
+
+    step: int
+    total: int
+    preview: Picture | None = None
+
+
+@dataclass
+class Trace:
+    """When things happened, in seconds of the batcher's clock and in passes of its device.
+
+    A pass is one forward pass of a denoiser. None = not yet.
+    """
+
+    submitted: float
+    submitted_pass: int
+    prepared: float | None = None
+    prepared_pass: int | None = None
+    first_step: float | None = None
+    first_pass: int | None = None
+    last_pass: int | None = None
+
+
+@dataclass(eq=False, kw_only=True)
+class Ticket:
+    """An accepted edit.
+
+    Attributes:
+        request: what is asked for.
+        steps: denoising steps expected of each image; exact once it is prepared.
+        deadline: time of the batcher's clock after which nobody wants the result; None = never.
+        previews: unfinished pictures to show on the way, evenly spread over the steps.
+        on_update: called with news from the batcher's threads; must return at once.
+        state: where it stands.
+        future: gets the `EditResult` or the error.
+        trace: when things happened.
+        edit, keys: what `Engine.begin` made, and what each image fits together with.
+        alone: a pass with others failed; it is stepped by itself from then on.
+        blocked_at: edits done when there was no room for its model; -1 = there was.
+        preview_steps: steps of the first image after which to show it.
+    """
+
+    request: EditRequest
+    steps: int
+    trace: Trace
+    deadline: float | None = None
+    previews: int = 0
+    on_update: Callable[[Update], None] | None = None
+    state: State = "queued"
+    future: Future[EditResult] = field(default_factory=Future)
+    cancelled: bool = False
+    edit: Edit | None = None
+    keys: list[Hashable] = field(default_factory=list)
+    alone: bool = False
+    blocked_at: int = -1
+    preview_steps: set[int] = field(default_factory=set)
+    number: int = field(default_factory=lambda: next(_sequence))
+
+    def __post_init__(self) -> None:
+        # Nobody can cancel a running future: cancelling goes through the batcher.
+        self.future.set_running_or_notify_cancel()
+
+    def result(self, timeout: float | None = None) -> EditResult:
+        """Wait for the result.
+
+        Raises:
+            OverpaintError: what went wrong.
+            TimeoutError: it is not there after `timeout` seconds; the edit goes on.
+        """
+        return self.future.result(timeout)
+
+    @property
+    def images(self) -> int:
+        """Images that it makes."""
+        return self.request.num_images
+
+    @property
+    def remaining(self) -> int:
+        """Steps left, of all its images together."""
+        if self.edit is None:
+            return self.steps * self.images
+        return sum(image.total - image.step for image in self.edit.prepared)
+
+    def lost(self, now: float) -> Cancelled | DeadlineExceeded | None:
+        """Why nobody wants the result any more, if so."""
+        if self.cancelled:
+            return Cancelled("the edit was cancelled")
+        if self.deadline is not None and now >= self.deadline:
+            return DeadlineExceeded("the edit was not done before its deadline")
+        return None
+
+    def plan_previews(self) -> None:
+        """Spread the previews evenly over the steps, none after the last one."""
+        assert self.edit is not None
+        total = self.edit.prepared[0].total
+        parts = range(1, self.previews + 1)
+        due = (max(1, round(total * part / (self.previews + 1))) for part in parts)
+        self.preview_steps = {step for step in due if step < total}
+
+    def tell(self, update: Update) -> None:
+        """Pass on news; a listener that fails harms nobody else."""
+        if self.on_update is None or self.future.done():
+            return
+        try:
+            self.on_update(update)
+        except Exception:
+            _log.exception("a listener of an edit failed")
+
+    def succeed(self, result: EditResult) -> None:
+        """Hand over the result."""
+        self._leave()
+        self.future.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        """Hand over what went wrong."""
+        self._leave()
+        self.future.set_exception(error)
+
+    def _leave(self) -> None:
+        self.state = "done"
+        self.edit = None
