@@ -1,0 +1,178 @@
+"""inpaint, edit and erase: what they write and what they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import save_file
+
+from overpaint.apps.cli.job import parse_lora, parse_option
+from overpaint.core.errors import UnsupportedOption
+from tests.apps.conftest import SIZE, pixels
+from tests.conftest import box_mask, picture
+
+FAST = ("--dtype", "float32", "-O", "num_inference_steps=2")
+
+
+def outside_of(mask):
+    return np.asarray(Image.open(mask)) == 0
+
+
+def test_erase_changes_the_masked_part_and_nothing_else(overpaint, desk):
+    ran = overpaint("erase", "photo.png", "--mask", "mask.png")
+
+    assert ran.code == 0
+    assert ran.out.decode().split() == ["photo-edited.png"]
+    before, after = pixels("photo.png"), pixels("photo-edited.png")
+    outside = outside_of("mask.png")
+    assert np.array_equal(before[outside], after[outside])
+    assert not np.array_equal(before, after)
+
+
+def test_profile_and_exif_survive(overpaint, desk):
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    picture(*SIZE).save("photo.png", icc_profile=profile, exif=exif)
+    assert overpaint("erase", "photo.png", "--mask", "mask.png", "-o", "out.png").code == 0
+    with Image.open("out.png") as written:
+        assert written.info["icc_profile"] == profile
+        assert written.getexif()[0x010E] == "a description"
+
+
+@pytest.mark.parametrize(
+    ("command", "family"), [("inpaint", "sd2"), ("inpaint", "flex2"), ("edit", "kontext")]
+)
+def test_each_family_from_a_folder(overpaint, desk, checkpoint_folder, command, family):
+    ran = overpaint(
+        command, "photo.png", "a kite", "--mask", "mask.png", "--model", checkpoint_folder(family),
+        *FAST, "--seed", 3, "--negative", "rain", "--json",
+    )  # fmt: skip
+
+    assert ran.code == 0, ran.err
+    told = ran.json
+    assert told["outputs"] == ["photo-edited.png"]
+    assert told["seeds"] == [3]
+    assert told["recipe"]["model"]["family"] == family
+    assert told["recipe"]["negative_prompt"] == "rain"
+    assert told["timings"]["total"] > 0
+    assert told["warnings"] == []
+    outside = outside_of("mask.png")
+    assert np.array_equal(pixels("photo.png")[outside], pixels("photo-edited.png")[outside])
+
+
+def test_an_instruction_needs_no_mask(overpaint, desk, checkpoint_folder):
+    picture(40, 30).save("other.png")
+    ran = overpaint(
+        "edit", "photo.png", "make it night", "--model", checkpoint_folder("kontext"), *FAST,
+        "--reference", "other.png", "--seed", 1,
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert pixels("photo-edited.png").shape == pixels("photo.png").shape
+
+
+def test_a_control_picture_steers(overpaint, desk, checkpoint_folder):
+    box_mask(*SIZE).convert("RGB").save("lines.png")
+    common = ("inpaint", "photo.png", "a kite", "--mask", "mask.png", "--model",
+              checkpoint_folder("flex2"), *FAST, "--seed", 3)  # fmt: skip
+    assert overpaint(*common, "-o", "plain.png").code == 0
+    assert overpaint(*common, "-o", "steered.png", "--control", "lines.png",
+                     "-O", "control_stop=1").code == 0  # fmt: skip
+    assert not np.array_equal(pixels("plain.png"), pixels("steered.png"))
+
+
+def test_several_pictures_are_as_many_runs_with_the_seeds_told(overpaint, desk, checkpoint_folder):
+    common = ("inpaint", "photo.png", "a kite", "--mask", "mask.png", "--model",
+              checkpoint_folder("sd2"), *FAST, "--json")  # fmt: skip
+    many = overpaint(*common, "-n", 3, "--seed", 7, "-o", "many.png").json
+    assert many["outputs"] == ["many-1.png", "many-2.png", "many-3.png"]
+    assert many["seeds"] == [7, 8, 9]
+    for file, seed in zip(many["outputs"], many["seeds"], strict=True):
+        overpaint(*common, "--seed", seed, "-o", "one.png", "--force")
+        difference = pixels(file).astype(int) - pixels("one.png")
+        assert np.abs(difference).max() <= 1
+
+
+def test_the_mask_can_be_inverted_and_grown(overpaint, desk):
+    overpaint("erase", "photo.png", "-m", "mask.png", "-o", "a.png", "--feather", 0)
+    overpaint("erase", "photo.png", "-m", "mask.png", "-o", "b.png", "--grow", 4, "--feather", 0)
+    changed = [(pixels(each) != pixels("photo.png")).any(axis=2) for each in ("a.png", "b.png")]
+    assert changed[1].sum() > changed[0].sum()
+    box_mask(*SIZE).point(lambda value: 255 - value).save("negative.png")
+    overpaint("erase", "photo.png", "-m", "negative.png", "--invert", "--feather", 0, "-o", "c.png")
+    assert np.array_equal(pixels("a.png"), pixels("c.png"))
+
+
+def test_warnings_are_told(overpaint, desk):
+    Image.new("L", SIZE, 255).save("mask.png")
+    ran = overpaint("erase", "photo.png", "--mask", "mask.png", "-o", "out.jpg")
+    assert ran.code == 0
+    assert ran.err.count("Warning: ") == 2  # a mask that covers all, and a lossy format
+
+
+def test_models_of_the_settings(overpaint, desk, checkpoint_folder):
+    folder = checkpoint_folder("sd2")
+    (desk / "overpaint.toml").write_text(
+        f"dtype = 'float32'\n[defaults]\ninpaint = 'mine'\n"
+        f"[models.mine]\nfamily = 'sd2'\nfolder = '{folder}'\n",
+        encoding="utf-8",
+    )
+    ran = overpaint("inpaint", "photo.png", "a kite", "-m", "mask.png", *FAST[2:], "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["recipe"]["model"]["name"] == "mine"
+
+
+def test_a_lora_reaches_the_recipe(overpaint, desk, checkpoint_folder):
+    import torch
+
+    name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    save_file(
+        {f"{name}.lora_A.weight": torch.ones(2, 16), f"{name}.lora_B.weight": torch.ones(16, 2)},
+        desk / "style.safetensors",
+    )
+    ran = overpaint(
+        "inpaint", "photo.png", "a kite", "--mask", "mask.png", "--model", checkpoint_folder("sd2"),
+        *FAST, "--lora", "style.safetensors:0.5", "--json",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    (lora,) = ran.json["recipe"]["model"]["loras"]
+    assert (lora["path"], lora["scale"]) == ("style.safetensors", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("steps=4", ("steps", 4)),
+        ("scale=0.5", ("scale", 0.5)),
+        ("on=true", ("on", True)),
+        ("length=null", ("length", None)),
+        ("window=full", ("window", "full")),
+        ("text=a=b", ("text", "a=b")),
+    ],
+)
+def test_options_are_read_as_json_or_text(text, parsed):
+    assert parse_option(text) == parsed
+
+
+@pytest.mark.parametrize("text", ["steps", "=4", ""])
+def test_an_option_without_value(text):
+    with pytest.raises(UnsupportedOption, match="not KEY=VALUE"):
+        parse_option(text)
+
+
+def test_loras_have_a_path_and_perhaps_a_scale(desk):
+    for name in ("a", "b:2"):
+        (desk / name).touch()
+    assert (str(parse_lora("a").path), parse_lora("a").scale) == ("a", 1.0)
+    assert (str(parse_lora("a:0.5").path), parse_lora("a:0.5").scale) == ("a", 0.5)
+    assert (str(parse_lora("b:2").path), parse_lora("b:2").scale) == ("b:2", 1.0)
+
+
+@pytest.mark.parametrize("text", ["a:nan", "a:inf", "a:x", "nowhere", "nowhere:1"])
+def test_a_lora_that_cannot_be(desk, text):
+    (desk / "a").touch()
+    with pytest.raises(UnsupportedOption):
+        parse_lora(text)

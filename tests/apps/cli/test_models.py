@@ -1,0 +1,151 @@
+"""models, pull and doctor."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+
+import pytest
+
+from tests.hub_server import COMMIT, Hub, serving
+
+
+@pytest.fixture
+def own_hub_model(desk, checkpoint_folder):
+    """A model of one's own in a repository on a local hub."""
+    (desk / "overpaint.toml").write_text(
+        "cache = 'cache'\n[models.mine]\nfamily = 'sd2'\nhub = 'owner/model'\n", encoding="utf-8"
+    )
+    offered = Hub()
+    offered.add(checkpoint_folder("sd2"))
+    with serving(offered):
+        yield offered
+
+
+def test_models_are_listed(overpaint):
+    ran = overpaint("models")
+    assert ran.code == 0
+    text = ran.out.decode()
+    for word in ("erase", "kontext", "ostris/Flex.2-preview", "Non-Commercial", "26.0 GB", "ready"):
+        assert word in text
+
+
+def test_models_for_programs(overpaint, desk):
+    (desk / "overpaint.toml").write_text("cache = 'cache'", encoding="utf-8")
+    listed = {each["name"]: each for each in overpaint("models", "--json").json["models"]}
+    assert listed["erase"]["state"] == "ready"
+    assert listed["kontext"]["state"] == "not pulled"
+    assert listed["kontext"]["commercial"] is False
+
+
+def test_options_of_a_model(overpaint):
+    text = overpaint("models", "flex2").out.decode()
+    for word in ("control_strength", "number 0.0 to 2.0", "0.5", "auto or full", "integer 1 to"):
+        assert word in text
+    schema = overpaint("models", "flex2", "--json").json["options"]
+    assert schema["properties"]["control_stop"]["default"] == 0.33
+
+
+def test_options_of_an_unknown_model(overpaint):
+    ran = overpaint("models", "flax2")
+    assert ran.code == 2
+    assert "did you mean flex2?" in ran.err
+
+
+def test_pull_then_edit_offline(overpaint, overpaint_process, own_hub_model):
+    online = {"HF_ENDPOINT": own_hub_model.url, "HF_HUB_OFFLINE": "0"}
+    pulled = overpaint_process("pull", "mine", "--json", env=online)
+    assert pulled.code == 0, pulled.out
+    assert pulled.json["commit"] == COMMIT
+    assert overpaint("models", "mine", "--json").json["state"] == "ready"
+
+    edited = overpaint(
+        "inpaint", "photo.png", "a kite", "--mask", "mask.png", "--model", "mine", "--json",
+        "--dtype", "float32", "-O", "num_inference_steps=1",
+    )  # fmt: skip
+    assert edited.code == 0, edited.out
+    assert edited.json["recipe"]["model"]["revision"] == COMMIT
+
+
+def test_pull_says_what_it_does(overpaint_process, own_hub_model):
+    online = {"HF_ENDPOINT": own_hub_model.url, "HF_HUB_OFFLINE": "0"}
+    ran = overpaint_process("pull", "mine", env=online)
+    assert ran.code == 0
+    assert "owner/model, licence: unknown" in ran.err
+    assert f"at commit {COMMIT[:12]}, checked" in ran.err
+    assert COMMIT in ran.out.decode()
+
+
+def test_pull_from_a_gated_repository(overpaint_process, own_hub_model):
+    own_hub_model.gated = True
+    online = {"HF_ENDPOINT": own_hub_model.url, "HF_HUB_OFFLINE": "0"}
+    ran = overpaint_process("pull", "mine", "--json", env=online)
+    assert ran.code == 1
+    assert ran.json["error"]["code"] == "licence_not_accepted"
+
+
+def test_pull_of_what_needs_no_pulling(overpaint):
+    assert "nothing to pull" in overpaint("pull", "erase").err
+    assert overpaint("pull", "erase", "--json").json == {"name": "erase", "folder": None}
+
+
+def test_doctor_finds_nothing_broken(overpaint, desk):
+    ran = overpaint("doctor", "--json")
+    assert ran.code == 0, ran.out
+    findings = {each["what"]: each for each in ran.json["findings"]}
+    assert ran.json["ok"] is True
+    for what in ("python", "torch", "torchvision", "device", "memory", "cache", "model erase"):
+        assert findings[what]["verdict"] in {"ok", "note"}
+
+
+def test_doctor_finds_a_torchvision_that_does_not_fit(overpaint, monkeypatch, tmp_path):
+    broken = tmp_path / "torchvision"
+    broken.mkdir()
+    (broken / "__init__.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    ran = overpaint("doctor")
+    assert ran.code == 1
+    text = ran.out.decode()
+    assert "broken" in text
+    assert "pip uninstall torchvision" in " ".join(text.split())
+
+
+def test_doctor_reports_broken_settings(overpaint, desk):
+    (desk / "overpaint.toml").write_text("devise = 'cpu'", encoding="utf-8")
+    ran = overpaint("doctor")
+    assert ran.code == 1
+    assert "devise is not a setting" in " ".join(ran.out.decode().split())
+
+
+def test_doctor_reports_damaged_and_missing_models(overpaint, desk):
+    (desk / "overpaint.toml").write_text(
+        "cache = 'cache'\n[models.gone]\nfamily = 'sd2'\nfolder = 'nowhere'\n"
+        "[models.torn]\nfamily = 'sd2'\nhub = 'owner/torn'\n",
+        encoding="utf-8",
+    )
+    record = desk / "cache" / "models--owner--torn" / "overpaint" / "main.json"
+    record.parent.mkdir(parents=True)
+    files = {"model_index.json": {"sha256": "0", "size": 1, "modified": 0}}
+    record.write_text(
+        json.dumps({"repository": "owner/torn", "commit": COMMIT, "files": files}),
+        encoding="utf-8",
+    )
+    ran = overpaint("doctor", "--json")
+    assert ran.code == 1
+    findings = {each["what"]: each["text"] for each in ran.json["findings"]}
+    assert findings["model gone"].startswith("missing")
+    assert findings["model torn"].startswith("damaged")
+
+
+def test_doctor_survives_a_library_that_cannot_be_imported(overpaint, monkeypatch):
+    def fail(name):
+        raise ImportError(f"no {name}")
+
+    broken = types.SimpleNamespace(import_module=fail, util=sys.modules["importlib.util"])
+    monkeypatch.setattr("overpaint.apps.cli.doctor.importlib", broken)
+    ran = overpaint("doctor")
+    assert ran.code == 1
+    assert "cannot be imported" in ran.out.decode()

@@ -1,0 +1,135 @@
+"""The command line as a process: pipes, exit codes, Ctrl-C, and how fast help answers."""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+from PIL import Image
+
+from overpaint import __version__
+from tests.apps.conftest import SIZE, command
+
+
+def test_the_version(overpaint_process):
+    ran = overpaint_process("--version")
+    assert (ran.code, ran.out.decode()) == (0, f"overpaint {__version__}\n")
+
+
+def test_stdin_to_stdout(overpaint_process, desk):
+    ran = overpaint_process(
+        "erase", "-", "--mask", "mask.png", stdin=(desk / "photo.png").read_bytes()
+    )
+    assert ran.code == 0, ran.err
+    with Image.open(io.BytesIO(ran.out)) as image:
+        assert (image.format, image.size) == ("PNG", SIZE)
+
+
+def test_exit_code_2_for_the_input(overpaint_process):
+    ran = overpaint_process("erase", "nowhere.png", "--mask", "mask.png")
+    assert ran.code == 2
+    assert ran.err.startswith("Error: image: ")
+    assert ran.err.count("\n") == 1
+
+
+def test_a_model_loads_without_noise(overpaint_process, checkpoint_folder):
+    ran = overpaint_process(
+        "inpaint", "photo.png", "a kite", "--mask", "mask.png", "--model", checkpoint_folder("sd2"),
+        "--dtype", "float32", "-O", "num_inference_steps=1", "--seed", 1,
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert ran.out == b"photo-edited.png\n"
+    assert ran.err.startswith("seed 1, ")
+    assert ran.err.count("\n") == 1
+
+
+SLOW_STEPS = """
+import pathlib, time
+from overpaint.diffusion import denoise
+
+step = denoise.step
+
+def slow(family, group):
+    pathlib.Path("MARKER").touch()
+    time.sleep(0.5)
+    step(family, group)
+
+denoise.step = slow
+from overpaint.apps.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_in_mid_run(desk, tmp_path, checkpoint_folder, presses):
+    stepping = tmp_path / "stepping"
+    started = subprocess.Popen(
+        [
+            sys.executable, "-c", SLOW_STEPS.replace("MARKER", str(stepping)),
+            "inpaint", "photo.png", "a kite", "--mask", "mask.png",
+            "--model", str(checkpoint_folder("sd2")), "--dtype", "float32",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    before = sorted(desk.iterdir())
+    _wait(stepping.exists)
+    for _ in range(presses):
+        started.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    out, err = started.communicate(timeout=60)
+
+    assert started.returncode == 130
+    assert (out, err) == (b"", b"Cancelled.\n")
+    assert sorted(desk.iterdir()) == before
+
+
+def test_ctrl_c_at_the_start(desk):
+    started = subprocess.Popen(
+        command("erase", "photo.png", "--mask", "mask.png", "-o", "-"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    _wait(lambda: _processor_seconds(started.pid) > 0.3)  # Python itself is up
+    started.send_signal(signal.SIGINT)
+    _, err = started.communicate(timeout=120)
+    assert started.returncode == 130
+    assert err == b"Cancelled.\n"
+
+
+def test_help_answers_at_once(desk):
+    """Processor time, which other programs do not lengthen; the promise is 0.5 s."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    for _ in range(3):
+        subprocess.run(command("--help"), check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert spent / 3 < 1.0
+
+
+@pytest.mark.parametrize("statement", ["import overpaint", "import overpaint.apps.cli"])
+def test_heavy_modules_are_imported_late(statement):
+    heavy = "{'torch', 'diffusers', 'transformers', 'cv2', 'scipy', 'numpy', 'huggingface_hub'}"
+    check = f"import sys; {statement}; sys.exit(str({heavy} & set(sys.modules) or ''))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, check=False)
+    assert done.stderr.strip() == b""
+
+
+def _wait(reached: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end, "it did not come so far"
+        time.sleep(0.02)
+
+
+def _processor_seconds(pid: int) -> float:
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:  # noqa: PTH123
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
