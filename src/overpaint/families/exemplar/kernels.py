@@ -187,7 +187,7 @@ def vote(
     source_y: Index,
     source_x: Index,
     cost: Float,
-    trust: Float,
+    doubt: Float,
     pixel_y: Index,
     pixel_x: Index,
     softness: float,
@@ -200,8 +200,8 @@ def vote(
 ) -> None:
     """Each pixel start..stop becomes the weighted mean of what its patches' sources say.
 
-    The vote of Wexler et al. 2007: a patch's weight is its target's `trust` (n,) (high near the
-    rim) times a falling function of its cost, whose bandwidth is `softness` times the mean cost.
+    The vote of Wexler et al. 2007: a patch's weight falls exponentially with its target's `doubt`
+    (n,), low near the rim, and with its cost, in units of `softness` times the voters' mean cost.
     Fills, for the pixels (m,): `colour` (m, C); `right` and `down` (m, C), the voted step to the
     next pixel; `energy` (m, 2), the voted mean *squares* of those steps over the three colours.
     Voted steps are smaller than that where the votes disagree.
@@ -209,6 +209,7 @@ def vote(
     for i in range(start, stop):
         y, x = pixel_y[i], pixel_x[i]
         best = np.float32(np.inf)
+        surest = np.float32(np.inf)
         mean = np.float32(0)
         number = 0
         for dy in range(min(size, y + 1)):
@@ -216,6 +217,7 @@ def vote(
                 n = place[y - dy, x - dx]
                 if n >= 0:
                     best = min(best, cost[n])
+                    surest = min(surest, doubt[n])
                     mean += cost[n]
                     number += 1
         colour[i] = 0
@@ -233,7 +235,7 @@ def vote(
                 n = place[y - dy, x - dx]
                 if n < 0:
                     continue
-                weight = trust[n] * np.exp((best - cost[n]) / bandwidth)
+                weight = np.exp((best - cost[n]) / bandwidth + surest - doubt[n])
                 row, column = source_y[n] + dy, (source_x[n] + dx) * CHANNELS
                 total += weight
                 for c in range(CHANNELS):

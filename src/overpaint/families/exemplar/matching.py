@@ -11,20 +11,22 @@ import cv2
 import numpy as np
 
 from . import kernels
+from .offsets import repeating_steps
 from .pyramid import Layer, spread_in
 from .types import CHANNELS, Float, Index
 
 BANDS = 8  # of the picture, each on one thread at a time; fixed, so that a seed is a picture
-TRUST = 1.7  # a patch one pixel further inside the hole counts this much less
+TRUST = 2.5  # a patch one pixel further inside the hole counts this much less
 NEARNESS = 3.0  # toll on a source per pixel of distance, per pixel of the patch
 SOFTNESS = 4.0  # bandwidth of the votes on the way: nearly plain means, which agree on structure
 FINAL_SOFTNESS = 3.0  # bandwidth of the last vote
-ROUNDS_COARSEST, ROUNDS, ROUNDS_FINEST = 6, 8, 3  # of matching and voting
+ROUNDS_COARSEST, ROUNDS, ROUNDS_FINEST = 6, 12, 10  # of matching and voting
 PASSES = 2  # of PatchMatch in a round
 FEWEST_ROUNDS = 1
 WORK = 1_200_000  # targets times rounds beyond which a layer gets fewer rounds
 EXHAUSTIVE = 6_000_000  # pairs of target and source up to which all are compared
 FIRST_GUESS = 0.1  # weight of guessed pixels against known ones in that comparison
+PEEL = 2.0  # pixels by which the filling of the coarsest layer proceeds inwards each time
 
 Step = Callable[[int, int], None]
 
@@ -70,8 +72,9 @@ class Matcher:
         self._sources = np.argwhere(layer.allowed).astype(np.int32)
         self.field = self._new_field()
         self.votes = self._no_votes()
-        self._trust = self._trust_of_targets()
+        self._doubt = self._doubt_of_targets()
         self._passes = 0
+        self._steps = repeating_steps(layer.values, ~layer.hole, layer.size)
         if coarser is None:
             self._guess()
         else:
@@ -110,19 +113,27 @@ class Matcher:
         colour, right, down = (np.zeros((y.size, CHANNELS), np.float32) for _ in range(3))
         return Votes(y, x, colour, right, down, np.zeros((y.size, 2), np.float32))
 
-    def _trust_of_targets(self) -> Float:
-        """High for targets whose middle is near the rim (Wexler et al. 2007)."""
-        inside = cv2.distanceTransform(self.layer.hole.astype(np.uint8), cv2.DIST_L2, 5)
+    def _doubt_of_targets(self) -> Float:
+        """Low for targets whose middle is near the rim (Wexler et al. 2007)."""
         half = self.layer.size // 2
-        middle = inside[self.field.target_y + half, self.field.target_x + half]
-        return np.asarray(TRUST ** -np.minimum(middle, 60), np.float32)
+        middle = self._inside()[self.field.target_y + half, self.field.target_x + half]
+        return np.asarray(np.log(TRUST) * middle, np.float32)
+
+    def _inside(self) -> Float:
+        """Each pixel's distance to the nearest pixel that is not of the hole."""
+        return np.asarray(
+            cv2.distanceTransform(self.layer.hole.astype(np.uint8), cv2.DIST_L2, 5), np.float32
+        )
 
     def _guess(self) -> None:
-        """The coarsest layer: a smooth filling, then sources that suit the known pixels best."""
+        """The coarsest layer: a smooth filling, then sources peel by peel from the rim inwards."""
         layer, field = self.layer, self.field
         layer.values = np.ascontiguousarray(spread_in(layer.values, layer.hole))
-        if field.cost.size * len(self._sources) <= EXHAUSTIVE:
-            self._compare_all()
+        if field.cost.size * len(self._sources) > EXHAUSTIVE:
+            return
+        inside = self._inside()
+        for reached in np.arange(0, inside.max(), PEEL):
+            self._compare_all(np.where(inside <= reached, 1, FIRST_GUESS).astype(np.float32))
             self._vote(SOFTNESS)
 
     def _refine(self, coarser: Field) -> None:
@@ -142,9 +153,8 @@ class Matcher:
             self.layer.values = np.ascontiguousarray(spread_in(self.layer.values, self.layer.hole))
         self._vote(SOFTNESS)
 
-    def _compare_all(self) -> None:
+    def _compare_all(self, certainty: Float) -> None:
         layer, field = self.layer, self.field
-        certainty = np.where(layer.hole, FIRST_GUESS, 1).astype(np.float32)
         allowed_y, allowed_x = np.ascontiguousarray(self._sources.T)
         self._in_bands(
             field.cost.size,
@@ -160,13 +170,12 @@ class Matcher:
         old_y, old_x = field.source_y.copy(), field.source_x.copy()
         self._passes += 1
         seed = int(self._rng.integers(1 << 30))
-        none = np.zeros((0, 2), np.int32)
         self._in_bands(
             field.cost.size,
             lambda start, stop: kernels.search(
                 self._rows(), layer.size, field.place, field.target_y, field.target_x,
                 layer.allowed, old_y, old_x, field.source_y, field.source_x, field.cost,
-                none, self._near, start, stop, self._passes % 2 == 0, seed,
+                self._steps, self._near, start, stop, self._passes % 2 == 0, seed,
             ),
         )  # fmt: skip
 
@@ -176,7 +185,7 @@ class Matcher:
             votes.pixel_y.size,
             lambda start, stop: kernels.vote(
                 self._rows(), layer.size, field.place, field.source_y, field.source_x,
-                field.cost, self._trust, votes.pixel_y, votes.pixel_x, softness, start, stop,
+                field.cost, self._doubt, votes.pixel_y, votes.pixel_x, softness, start, stop,
                 votes.colour, votes.right, votes.down, votes.energy,
             ),
         )  # fmt: skip
