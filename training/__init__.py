@@ -1,0 +1,1 @@
+"""The procedural world and the training of the twins (not part of the installed package)."""
