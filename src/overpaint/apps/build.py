@@ -161,7 +161,7 @@ def load_model(
         if adapters:
             raise UnsupportedOption(f"'{spec.name}' has no weights to adapt", field="lora")
         return Model(family(), record=record | {"revision": None, "loras": []})
-    _quiet_libraries()
+    quiet_libraries()
     checkpoint = Checkpoint(locate(spec, settings), placement, loras=adapters)
     _require_pipeline(checkpoint, family)
     memory = preflight(spec.name, checkpoint.sizes(), free_memory(placement.device))
@@ -181,6 +181,8 @@ def engine(
     dtype: str | None = None,
     loras: Sequence[Lora] = (),
     settings: Settings | None = None,
+    lazy: bool = False,
+    budget: int | None = None,
 ) -> Engine:
     """An engine whose default model is loaded, so that what is wrong with it shows at once.
 
@@ -190,6 +192,8 @@ def engine(
         dtype: 'auto', 'float32', 'bfloat16', 'float16'; None = as in the settings.
         loras: adapters for the default model.
         settings: None = read them.
+        lazy: load the default model on its first use instead.
+        budget: bytes of weights that stay loaded; None = as many as fit.
 
     Raises:
         OverpaintError: see `load_model`; InvalidSettings.
@@ -206,8 +210,9 @@ def engine(
         adapters = loras if name == default else ()
         return load_model(find_model(name, settings), placement, settings, loras=adapters)
 
-    made = Engine(load, default)
-    made.model()
+    made = Engine(load, default, budget=budget)
+    if not lazy:
+        made.model()
     return made
 
 
@@ -311,7 +316,7 @@ def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """No progress bars and advice of the model libraries; their errors still show."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
