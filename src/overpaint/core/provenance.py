@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 from PIL import Image
 
-from overpaint import __version__
 from overpaint.core.types import EditRequest
 
 
@@ -28,7 +28,7 @@ def recipe(
         seeds: one per image.
     """
     return {
-        "overpaint": __version__,
+        "overpaint": version("overpaint"),
         "model": dict(model),
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,

@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import threading
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import Lora
+from overpaint.diffusion import weights
 from overpaint.diffusion.placement import Placement
 
 CHECKSUMS = "SHA256SUMS"
@@ -70,10 +72,11 @@ class Checkpoint:
         self._loras = loras
         self._index = _read_index(folder)
         self._loaded: dict[str, Any] = {}
+        self._lock = threading.RLock()
         for name in self.components:
             self._class_name(name)
         for name in self._weight_folders():
-            _require_safetensors(folder / name)
+            weights.require(folder / name)
         _verify_checksums(folder)
 
     @property
@@ -100,20 +103,23 @@ class Checkpoint:
         Raises:
             ModelLoadError: it is not there, or its files are broken.
         """
-        if name not in self._loaded:
-            self._loaded[name] = self._load(name)
-        return self._loaded[name]
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = self._load(name)
+            return self._loaded[name]
 
     def release(self, *names: str) -> None:
         """Let components leave memory; they are loaded again when next asked for."""
-        for name in names:
-            self._loaded.pop(name, None)
+        with self._lock:
+            for name in names:
+                self._loaded.pop(name, None)
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each component's weights in this placement's precision, from file headers."""
         width = self.placement.dtype.itemsize
         return {
-            name: width * sum(_parameters(file) for file in _weights(self.folder / name))
+            name: width
+            * sum(weights.parameters(file) for file in weights.files(self.folder / name))
             for name in self._weight_folders()
         }
 
@@ -121,9 +127,9 @@ class Checkpoint:
         """A short hash of the checkpoint's files: names, sizes and headers of the weights."""
         digest = hashlib.sha256((self.folder / "model_index.json").read_bytes())
         for name in self._weight_folders():
-            for file in _weights(self.folder / name):
+            for file in weights.files(self.folder / name):
                 digest.update(f"{name}/{file.name}:{file.stat().st_size}".encode())
-                digest.update(_header(file))
+                digest.update(weights.header(file))
         return digest.hexdigest()[:16]
 
     def _weight_folders(self) -> list[str]:
@@ -153,26 +159,41 @@ class Checkpoint:
         try:
             if name.startswith(("tokenizer", "scheduler")):
                 return cls.from_pretrained(where, local_files_only=True)
-            model, report = cls.from_pretrained(
-                where,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-                **_dtype_argument(cls, self.placement.dtype),
-            )
+            model = self._load_model(cls, where)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ModelLoadError(
                 f"{where}: cannot be loaded as {class_name}: {_first_line(error)}"
             ) from error
-        if missing := sorted(report["missing_keys"]):
-            raise ModelLoadError(
-                f"{where}: {len(missing)} weights are missing ('{missing[0]}'), the libraries would "
-                "fill them with random numbers; the files are incomplete: pull the model again"
-            )
-        model.eval().requires_grad_(False)
+        model.eval().requires_grad_(requires_grad=False)
         if name in _ADAPTED:
             _apply_loras(model, name, self._loras)
-        return model.to(self.placement.device)
+        return model
+
+    def _load_model(self, cls: Any, where: Path) -> Any:
+        """Stream weights whose precision changes; else, and for older names, ask the library."""
+        device, dtype = self.placement.device, self.placement.dtype
+        if not weights.stored_as(where, dtype):
+            model = weights.empty(cls, where)
+            if not _keeps_float32(model, dtype) and weights.load_into(model, where, dtype, device):
+                return model
+        model, report = cls.from_pretrained(
+            where,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **_dtype_argument(cls, dtype),
+        )
+        if missing := sorted(report["missing_keys"]):
+            raise ModelLoadError(
+                f"{where}: {len(missing)} weights are missing ('{missing[0]}') and would be random "
+                "numbers; the files are incomplete: pull the model again"
+            )
+        return model.to(device)
+
+
+def _keeps_float32(model: Any, dtype: torch.dtype) -> bool:
+    """Whether the library keeps parts of this class in float32 where float16 is asked for."""
+    return dtype == torch.float16 and bool(getattr(model, "_keep_in_fp32_modules", None))
 
 
 def _dtype_argument(cls: type, dtype: torch.dtype) -> dict[str, torch.dtype]:
@@ -196,44 +217,6 @@ def _read_index(folder: Path) -> dict[str, Any]:
     if not isinstance(index, dict):
         raise ModelLoadError(f"{file}: holds {type(index).__name__}, not an object")
     return index
-
-
-def _weights(folder: Path) -> list[Path]:
-    """The full-precision safetensors of a component (variants such as fp16 are left alone)."""
-    files = sorted(folder.glob("*.safetensors"))
-    plain = [file for file in files if file.name.count(".") == 1]
-    return plain or files
-
-
-def _require_safetensors(folder: Path) -> None:
-    if not folder.is_dir():
-        raise ModelLoadError(f"{folder}: the folder is missing; pull the model again")
-    if _weights(folder):
-        return
-    pickles = sorted(file.name for file in folder.glob("*") if file.suffix in {".bin", ".ckpt"})
-    if pickles:
-        raise ModelLoadError(
-            f"{folder}: holds only {', '.join(pickles)}; pickles can run code and are never "
-            "read: convert the checkpoint to safetensors"
-        )
-    raise ModelLoadError(f"{folder}: holds no .safetensors file")
-
-
-def _header(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        return stream.read(min(length, 100_000_000))
-
-
-def _parameters(file: Path) -> int:
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            return sum(
-                torch.Size(tensors.get_slice(name).get_shape()).numel()
-                for name in tensors.keys()  # noqa: SIM118 - not a dict, cannot be iterated
-            )
-    except (SafetensorError, OSError) as error:
-        raise ModelLoadError(f"{file}: not a readable safetensors file: {error}") from error
 
 
 def _verify_checksums(folder: Path) -> None:

@@ -1,0 +1,84 @@
+"""Checkpoints at the real models' configuration with random weights, for benchmarks.
+
+Figures about speed and memory do not depend on what the weights are, only on how many there are.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def sd2(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+    """stable-diffusion-2-inpainting: 866 M UNet, 340 M text encoder, 84 M autoencoder.
+
+    Made once; the folder is reused where it is complete. Float32 is how it is published (4.8 GiB).
+    """
+    if (folder / "model_index.json").is_file():
+        return folder
+    torch.manual_seed(0)
+    parts = _sd2_parts(folder)
+    index: dict[str, Any] = {"_class_name": "StableDiffusionInpaintPipeline"}
+    for name, (library, make) in parts.items():
+        part = make()
+        if isinstance(part, torch.nn.Module):
+            part = part.to(dtype)
+        part.save_pretrained(folder / name)
+        index[name] = [library, type(part).__name__]
+        del part
+    index |= {"safety_checker": [None, None], "feature_extractor": [None, None]}
+    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+    return folder
+
+
+def _sd2_parts(folder: Path) -> dict[str, Any]:
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from tests.checkpoints import SD2_NOISE, clip_tokenizer
+
+    def unet() -> UNet2DConditionModel:
+        return UNet2DConditionModel(
+            sample_size=64,
+            in_channels=9,
+            out_channels=4,
+            cross_attention_dim=1024,
+            attention_head_dim=(5, 10, 20, 20),
+            use_linear_projection=True,
+        )
+
+    def vae() -> AutoencoderKL:
+        return AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            sample_size=512,
+        )
+
+    def text() -> CLIPTextModel:
+        return CLIPTextModel(
+            CLIPTextConfig(
+                hidden_size=1024,
+                intermediate_size=4096,
+                num_hidden_layers=23,
+                num_attention_heads=16,
+                hidden_act="gelu",
+                projection_dim=512,
+                bos_token_id=512,
+                eos_token_id=513,
+                pad_token_id=513,
+            )
+        )
+
+    noise = {**SD2_NOISE, "clip_sample": False, "set_alpha_to_one": False}
+    return {
+        "scheduler": ("diffusers", lambda: DDIMScheduler(**noise)),
+        "text_encoder": ("transformers", text),
+        "tokenizer": ("transformers", lambda: clip_tokenizer(folder / "vocabulary")),
+        "unet": ("diffusers", unet),
+        "vae": ("diffusers", vae),
+    }

@@ -1,0 +1,153 @@
+"""Safetensors files: found, measured and streamed into a model one tensor at a time.
+
+Where the precision has to change, `from_pretrained` holds a file's tensors beside the converted
+ones; reading them one by one keeps the peak at the model's size. Where it has not, the libraries
+map the file into memory, which costs nothing, and kernels give the bits that they give there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from accelerate.utils import set_module_tensor_to_device
+
+from overpaint.core.errors import ModelLoadError
+
+MAX_HEADER = 100_000_000
+"""Bytes of a safetensors header that are read at most, as the format's own reader allows."""
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+
+
+def files(folder: Path) -> list[Path]:
+    """The full-precision safetensors of a component (variants such as fp16 are left alone)."""
+    found = sorted(folder.glob("*.safetensors"))
+    return [file for file in found if file.name.count(".") == 1] or found
+
+
+def require(folder: Path) -> None:
+    """Refuse a component without safetensors.
+
+    Raises:
+        ModelLoadError: the folder is missing, empty, or holds pickles only.
+    """
+    if not folder.is_dir():
+        raise ModelLoadError(f"{folder}: the folder is missing; pull the model again")
+    if files(folder):
+        return
+    pickles = sorted(file.name for file in folder.glob("*") if file.suffix in {".bin", ".ckpt"})
+    if pickles:
+        raise ModelLoadError(
+            f"{folder}: holds only {', '.join(pickles)}; pickles can run code and are never "
+            "read: convert the checkpoint to safetensors"
+        )
+    raise ModelLoadError(f"{folder}: holds no .safetensors file")
+
+
+def header(file: Path) -> bytes:
+    """The file's JSON header: names, types, shapes and offsets of its tensors.
+
+    Raises:
+        ModelLoadError: the file does not start with one.
+    """
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        found = stream.read(length) if 2 <= length <= MAX_HEADER else b""
+    if not found or len(found) < length:
+        raise ModelLoadError(f"{file}: not a safetensors file; pull the model again")
+    return found
+
+
+def parameters(file: Path) -> int:
+    """How many numbers the file holds."""
+    return sum(torch.Size(entry["shape"]).numel() for entry in _entries(file).values())
+
+
+def stored_as(folder: Path, dtype: torch.dtype) -> bool:
+    """Whether all floating-point weights of a component are stored in that precision."""
+    found = {_DTYPES[entry["dtype"]] for file in files(folder) for entry in _entries(file).values()}
+    return {kind for kind in found if kind.is_floating_point} <= {dtype}
+
+
+def load_into(model: torch.nn.Module, folder: Path, dtype: torch.dtype, device: Any) -> bool:
+    """Fill an empty model from a folder's files, one tensor in memory at a time.
+
+    Args:
+        model: made by `empty`; its weights are on the 'meta' device.
+        folder: of the component.
+        dtype: precision of floating-point weights.
+        device: where they go.
+
+    Returns:
+        Whether every weight was found under its own name. If not, the model is not usable and
+        the libraries' own loaders, which know older names, have to be asked.
+    """
+    expected = set(model.state_dict())
+    for file in files(folder):
+        for name, tensor in _tensors(file, expected):
+            value = tensor.to(dtype) if tensor.is_floating_point() else tensor
+            set_module_tensor_to_device(model, name, device, value=value, dtype=value.dtype)
+    tie_weights = getattr(model, "tie_weights", None)
+    if callable(tie_weights):
+        tie_weights()
+    return not any(weight.is_meta for weight in model.state_dict().values())
+
+
+def empty(cls: Any, folder: Path) -> torch.nn.Module:
+    """A model of a diffusers or transformers class without memory for its weights."""
+    with init_empty_weights(include_buffers=False):
+        if hasattr(cls, "load_config"):
+            model = cls.from_config(cls.load_config(folder, local_files_only=True))
+        else:
+            model = cls(cls.config_class.from_pretrained(folder, local_files_only=True))
+    assert isinstance(model, torch.nn.Module)
+    return model
+
+
+def _entries(file: Path) -> dict[str, Any]:
+    try:
+        entries = json.loads(header(file))
+        entries.pop("__metadata__", None)
+        assert all({"shape", "data_offsets"} <= entry.keys() for entry in entries.values())
+        assert all(entry["dtype"] in _DTYPES for entry in entries.values())
+    except (ValueError, AttributeError, KeyError, AssertionError) as error:
+        raise ModelLoadError(f"{file}: its header is damaged; pull the model again") from error
+    return dict(entries)
+
+
+def _tensors(file: Path, wanted: set[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    entries = _entries(file)
+    start = 8 + len(header(file))
+    with file.open("rb") as stream:
+        for name in wanted & entries.keys():
+            entry = entries[name]
+            begin, end = entry["data_offsets"]
+            stream.seek(start + begin)
+            data = bytearray(end - begin)
+            if stream.readinto(data) < len(data):
+                raise ModelLoadError(f"{file}: ends within '{name}'; pull the model again")
+            yield name, _tensor(data, entry)
+
+
+def _tensor(data: bytearray, entry: dict[str, Any]) -> torch.Tensor:
+    if not data:
+        return torch.empty(entry["shape"], dtype=_DTYPES[entry["dtype"]])
+    return torch.frombuffer(data, dtype=_DTYPES[entry["dtype"]]).reshape(entry["shape"])
