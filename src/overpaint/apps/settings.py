@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +22,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -32,12 +33,17 @@ from overpaint.core.models import Lora, ModelSpec
 
 FILE_NAME = "overpaint.toml"
 CONFIG_VARIABLE = "OVERPAINT_CONFIG"
+KEYS_VARIABLE = "OVERPAINT_API_KEYS"
+"""API keys as `name:key,name:key`, beside those of the settings file."""
+
+SHORTEST_KEY = 16
 
 _VARIABLES = {
     "OVERPAINT_DEVICE": "device",
     "OVERPAINT_DTYPE": "dtype",
     "OVERPAINT_CACHE": "cache",
     "OVERPAINT_DEBUG": "debug",
+    "OVERPAINT_REMOTE": "remote",
 }
 """Environment variables and the settings they set: those that differ from machine to machine."""
 
@@ -117,6 +123,94 @@ class Defaults(_Table):
     erase: str = "erase"
 
 
+class ServerSettings(_Table):
+    """What `overpaint serve` serves, to whom, and how much of it.
+
+    Attributes:
+        models: names of the models served, loaded at start in this order; empty = the defaults
+            whose files are there.
+        aliases: further names of served models (`gpt-image-1 = "flex2"`).
+        keys: API keys by the name of whom they are for.
+        keys_file: lines of `name:key`, beside `keys`.
+        memory_gb: weights that stay loaded; None = as many as fit.
+        max_queued: edits that may wait; more get 429.
+        max_images_under_way: images that are being made at the same time.
+        max_queued_megapixels: pixels of all accepted pictures together.
+        max_body_mb: size of a request's body.
+        max_megapixels: of a picture, and of an answer whose size is asked for.
+        max_prompt: characters of a prompt.
+        max_images: images of one request.
+        max_steps: denoising steps of one image.
+        timeout_s: seconds that an edit may take in all; callers may ask for fewer.
+        body_timeout_s: seconds in which a request's body must arrive.
+        keep_results_s: seconds that results of asynchronous edits are kept.
+        keep_results_mb: memory for them.
+        drain_s: seconds that a stopping server waits for finished results to be fetched.
+    """
+
+    models: tuple[str, ...] = ()
+    aliases: dict[str, str] = Field(default_factory=dict)
+    keys: dict[str, SecretStr] = Field(default_factory=dict)
+    keys_file: FilePath | None = None
+    memory_gb: float | None = Field(default=None, gt=0)
+    max_queued: int = Field(default=64, ge=1)
+    max_images_under_way: int = Field(default=32, ge=1)
+    max_queued_megapixels: float = Field(default=400, gt=0)
+    max_body_mb: float = Field(default=64, gt=0)
+    max_megapixels: float = Field(default=25, gt=0)
+    max_prompt: int = Field(default=8000, ge=1)
+    max_images: int = Field(default=10, ge=1)
+    max_steps: int = Field(default=200, ge=1)
+    timeout_s: float = Field(default=600, gt=0)
+    body_timeout_s: float = Field(default=60, gt=0)
+    keep_results_s: float = Field(default=600, gt=0)
+    keep_results_mb: float = Field(default=512, gt=0)
+    drain_s: float = Field(default=30, ge=0)
+
+    def all_keys(self) -> dict[str, str]:
+        """API keys by name, with those of the file.
+
+        Raises:
+            InvalidSettings: the file cannot be read, a line is not `name:key`, or a key is short.
+        """
+        keys = {name: key.get_secret_value() for name, key in self.keys.items()}
+        if self.keys_file is not None:
+            try:
+                lines = self.keys_file.read_text(encoding="utf-8").splitlines()
+            except (OSError, ValueError) as error:
+                raise InvalidSettings(
+                    f"{self.keys_file} cannot be read: {error}", field="server.keys_file"
+                ) from error
+            keys |= _named_keys((line for line in lines if line.strip()), "server.keys_file")
+        if short := [name for name, key in keys.items() if len(key) < SHORTEST_KEY]:
+            raise InvalidSettings(
+                f"the key '{short[0]}' has fewer than {SHORTEST_KEY} characters; make one with "
+                "`openssl rand -hex 24`",
+                field="server.keys",
+            )
+        return keys
+
+
+class RemoteSettings(_Table):
+    """An Overpaint server that workflow blocks use instead of this machine.
+
+    Attributes:
+        url: `http://machine:8000`; None = blocks work on this machine.
+        key: API key that is sent to that server, and to no other.
+        timeout_s: seconds that an answer may take.
+    """
+
+    url: str | None = Field(default=None, pattern="^https?://")
+    key: SecretStr | None = None
+    timeout_s: float = Field(default=600, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_url(cls, value: Any) -> Any:
+        """`remote = "http://…"` is short for a table with this URL alone."""
+        return {"url": value} if isinstance(value, str) else value
+
+
 class Settings(_Table):
     """All settings.
 
@@ -127,6 +221,8 @@ class Settings(_Table):
         debug: show tracebacks of Overpaint's own errors on the command line.
         defaults: models used where none is named.
         models: models of one's own by name.
+        server: what `overpaint serve` serves, to whom, and how much of it.
+        remote: an Overpaint server that workflow blocks use instead of this machine.
     """
 
     device: Annotated[str, AfterValidator(_is_device)] = "auto"
@@ -135,6 +231,8 @@ class Settings(_Table):
     debug: bool = False
     defaults: Defaults = Defaults()
     models: dict[str, ModelSettings] = Field(default_factory=dict)
+    server: ServerSettings = ServerSettings()
+    remote: RemoteSettings = RemoteSettings()
 
     def own_models(self) -> tuple[ModelSpec, ...]:
         """The models of one's own."""
@@ -158,6 +256,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         key = _VARIABLES[variable]
         parsed = _parse({key: value}, variable, Path())
         settings = settings.model_copy(update={key: getattr(parsed, key)})
+    if keys := environ.get(KEYS_VARIABLE):
+        given = _named_keys(keys.split(","), KEYS_VARIABLE)
+        named = {name: SecretStr(key) for name, key in given.items()}
+        server = settings.server.model_copy(update={"keys": settings.server.keys | named})
+        settings = settings.model_copy(update={"server": server})
     return settings
 
 
@@ -187,7 +290,7 @@ def _user_folder(environ: Mapping[str, str]) -> Path:
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
-    known = [CONFIG_VARIABLE, *_VARIABLES]
+    known = [CONFIG_VARIABLE, KEYS_VARIABLE, *_VARIABLES]
     found = {name: value for name, value in environ.items() if name.startswith("OVERPAINT_")}
     for name in found:
         if name not in known:
@@ -195,6 +298,16 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
                 f"no such variable{_near(name, known)}; known are {', '.join(known)}", field=name
             )
     return {name: value for name, value in found.items() if name in _VARIABLES and value}
+
+
+def _named_keys(lines: Iterable[str], where: str) -> dict[str, str]:
+    keys = {}
+    for number, line in enumerate(lines, 1):
+        name, colon, key = line.strip().partition(":")
+        if not name or not colon or not key:
+            raise InvalidSettings(f"entry {number} is not NAME:KEY", field=where)
+        keys[name] = key
+    return keys
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -232,7 +345,12 @@ def _unknown(key: str, known: list[str]) -> str:
 
 def _keys_beside(location: list[str]) -> list[str]:
     """Names that are known where the location's last part stands."""
-    tables: dict[str, type[BaseModel]] = {"defaults": Defaults, "models": ModelSettings}
+    tables: dict[str, type[BaseModel]] = {
+        "defaults": Defaults,
+        "models": ModelSettings,
+        "server": ServerSettings,
+        "remote": RemoteSettings,
+    }
     if "loras" in location[2:]:
         return list(LoraSettings.model_fields)
     table = tables.get(location[0], Settings) if len(location) > 1 else Settings

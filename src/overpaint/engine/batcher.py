@@ -142,17 +142,17 @@ class Batcher:
         with self._change:
             if self._draining or len(self._waiting) >= self._max_queued:
                 why = "is stopping" if self._draining else "has a full queue"
-                raise Overloaded(
-                    f"the server {why}; try again later", retry_after=self._retry_after()
-                )
+                raise Overloaded(f"the server {why}; try again later", retry_after=self.retry_after)
             self._waiting.append(ticket)
             self._change.notify_all()
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
         """End an edit before its next step; one that is done stays done."""
-        ticket.cancelled = True
         with self._change:
+            if ticket.state == "done":
+                return
+            ticket.cancelled = True
             self._drop_lost(self._waiting)
             self._change.notify_all()
 
@@ -180,6 +180,13 @@ class Batcher:
         """Whether nothing is waiting or under way."""
         return not self._waiting and self.images == 0
 
+    @property
+    def retry_after(self) -> float:
+        """Seconds until a place in the queue is free, about."""
+        left = sum(ticket.remaining for ticket in [*self._waiting, *self._running])
+        seconds = left * self._seconds_per_step / max(1, len(self._waiting))
+        return min(LONGEST_RETRY, max(1.0, seconds))
+
     def drain(self, timeout: float | None = None) -> bool:
         """Accept nothing more and wait until everything accepted is done.
 
@@ -196,7 +203,7 @@ class Batcher:
 
         def work() -> None:
             try:
-                self.engine.model(name)
+                self.engine.model(name).load()
             except Exception as error:
                 loaded.set_exception(error)
             else:
@@ -403,12 +410,6 @@ class Batcher:
                 self._done += 1
                 ticket.fail(error)
                 self._change.notify_all()
-
-    def _retry_after(self) -> float:
-        """Seconds until a place in the queue is free, about."""
-        left = sum(ticket.remaining for ticket in [*self._waiting, *self._running])
-        seconds = left * self._seconds_per_step / max(1, len(self._waiting))
-        return min(LONGEST_RETRY, max(1.0, seconds))
 
 
 def _edit(ticket: Ticket) -> Edit:

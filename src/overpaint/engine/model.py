@@ -26,6 +26,14 @@ class Model:
     record: Mapping[str, Any] = field(default_factory=dict)
     evict_text_encoders: bool = False
 
+    def load(self) -> None:
+        """Load every component now, not on its first use; text encoders that leave, later."""
+        if self.checkpoint is None:
+            return
+        for name in self.checkpoint.components:
+            if not (self.evict_text_encoders and name.startswith("text_encoder")):
+                self.checkpoint.component(name)
+
     def release_text_encoders(self) -> None:
         """Let the text encoders leave, where memory is short."""
         if self.evict_text_encoders and self.checkpoint is not None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from overpaint import __version__
-from overpaint.apps.cli import console, doctor, edits, models
+from overpaint.apps.cli import console, doctor, edits, models, serve
 
 app = typer.Typer(
     name="overpaint",
@@ -28,6 +28,7 @@ app.command("erase")(edits.erase)
 app.command("models")(models.models)
 app.command("pull")(models.pull)
 app.command("doctor")(doctor.doctor)
+app.command("serve")(serve.serve)
 
 
 def _print_version(asked: bool) -> None:

@@ -1,0 +1,41 @@
+"""The command `overpaint serve`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from overpaint.apps.cli import console
+
+
+def serve(
+    host: Annotated[
+        str,
+        typer.Option("--host", help="Address to listen on; others than this machine need keys."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0 = any.")] = 8000,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-M", help="Model to serve; repeatable. Default: the settings."),
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="As for edits.")] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="As for edits.")] = None,
+    log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning.")] = "info",
+) -> None:
+    """Serve edits over HTTP: the native API, OpenAI's image edits, OIP v2."""
+    from overpaint.apps import settings as settings_
+
+    with console.reporting_errors(as_json=False):
+        settings = settings_.load()
+        changes: dict[str, object] = {}
+        if device:
+            changes["device"] = device
+        if dtype:
+            changes["dtype"] = dtype
+        if model:
+            changes["server"] = settings.server.model_copy(update={"models": tuple(model)})
+        settings = settings.model_copy(update=changes)
+        with console.waiting("Starting", hidden=False):
+            from overpaint.apps.server.run import run
+        run(settings, host=host, port=port, log_level=log_level)

@@ -1,0 +1,135 @@
+"""The application: routes, the guard before them, errors as answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from overpaint import __version__
+from overpaint.apps.server import errors, metrics, native, oip, openai
+from overpaint.apps.server.guard import Guard, Keys
+from overpaint.apps.server.intake import MEGA
+from overpaint.apps.server.logs import AccessLog
+from overpaint.apps.server.service import Service
+from overpaint.apps.settings import Settings
+from overpaint.core.errors import OverpaintError
+
+_log = logging.getLogger(__name__)
+
+_HTTP_ERRORS: dict[int, type[errors.Refusal]] = {
+    404: errors.NotFound,
+    405: errors.MethodNotAllowed,
+}
+
+
+def create_app(settings: Settings, *, loopback_only: bool = True) -> FastAPI:
+    """The server as an ASGI application; its engine starts with the application's lifespan.
+
+    Args:
+        settings: all of them.
+        loopback_only: refuse requests by other host names than localhost; for servers that listen
+            on this machine alone.
+
+    Raises:
+        InvalidSettings: a key is unusable.
+        ModelNotFound, ModelLoadError: a model to serve is not there.
+    """
+    service = Service(settings)
+    keys = Keys(settings.server.all_keys())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        yield
+        await service.stop()
+
+    app = FastAPI(
+        title="Overpaint",
+        version=__version__,
+        summary="Text-guided image inpainting and editing.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    for routes in (native, openai, oip):
+        app.include_router(routes.router)
+    _add_operations(app, service)
+    app.add_exception_handler(OverpaintError, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_middleware(_LastResort)
+    app.add_middleware(
+        Guard,
+        keys=keys,
+        max_body=int(settings.server.max_body_mb * MEGA),
+        body_timeout=settings.server.body_timeout_s,
+        loopback_only=loopback_only,
+    )
+    app.add_middleware(AccessLog, count=service.metrics.requested)
+    return app
+
+
+def _add_operations(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", tags=["operation"])
+    def healthz() -> dict[str, str]:
+        """The process lives."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["operation"], responses={503: {"description": "not ready"}})
+    def readyz(response: Response) -> dict[str, str]:
+        """Models are loaded and edits are accepted."""
+        if service.stopping or not service.ready:
+            response.status_code = 503
+            return {"status": "stopping" if service.stopping else "loading"}
+        return {"status": "ready"}
+
+    @app.get("/metrics", tags=["operation"], response_class=Response)
+    def metrics_() -> Response:
+        """Prometheus metrics."""
+        return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    if errors.status_of(error) >= 500:
+        _log.warning("refused", extra={"error": str(error)}, exc_info=error)
+    return errors.response(error, request.url.path)
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = _HTTP_ERRORS.get(error.status_code, errors.Refusal)
+    answer = errors.response(kind(str(error.detail)), request.url.path)
+    answer.status_code = error.status_code
+    for name, value in (error.headers or {}).items():
+        answer.headers[name] = value
+    return answer
+
+
+class _LastResort:
+    """Errors that nobody expected: logged here, told to nobody."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def sending(message: Any) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            _log.exception("unexpected")
+            if not started:
+                await errors.response(error, scope["path"])(scope, receive, send)

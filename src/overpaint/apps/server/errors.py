@@ -1,0 +1,173 @@
+"""From errors to HTTP: one table of statuses, and the shape of each protocol's error object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from starlette.responses import JSONResponse
+
+from overpaint.core import errors
+from overpaint.core.errors import OverpaintError
+
+
+class Refusal(OverpaintError):
+    """A request is refused before anybody looks at what it asks for."""
+
+    code: ClassVar[str] = "refused"
+    status: ClassVar[int] = 400
+
+
+class Unauthorized(Refusal):
+    """No API key, or a wrong one."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class Forbidden(Refusal):
+    """The request comes from a foreign web page, or by a foreign host name."""
+
+    code = "forbidden"
+    status = 403
+
+
+class NotFound(Refusal):
+    """Nothing is at this address, or not for this caller."""
+
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowed(Refusal):
+    """This address knows other methods."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class SlowBody(Refusal):
+    """The body did not arrive in time."""
+
+    code = "request_timeout"
+    status = 408
+
+
+class Conflict(Refusal):
+    """An idempotency key is used for another request."""
+
+    code = "conflict"
+    status = 409
+
+
+class BodyTooLarge(Refusal):
+    """The body is larger than the limit."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class UnsupportedMediaType(Refusal):
+    """The body is neither JSON nor multipart."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class Stopping(Refusal):
+    """The server finishes what it accepted and takes nothing more."""
+
+    code = "stopping"
+    status = 503
+
+
+STATUSES: dict[type[OverpaintError], int] = {
+    errors.ModelNotFound: 404,
+    errors.InvalidSettings: 500,
+    errors.OutputError: 500,
+    errors.InvalidRequest: 400,
+    errors.ContentBlocked: 400,
+    errors.LicenceNotAccepted: 403,
+    errors.ModelLoadError: 503,
+    errors.SafetyUnavailable: 503,
+    errors.Overloaded: 429,
+    errors.DeadlineExceeded: 504,
+    errors.OutOfMemory: 503,
+    errors.Cancelled: 409,
+}
+"""The status of each error; subclasses stand before their bases."""
+
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_OPENAI_CODES = {
+    "content_blocked": "moderation_blocked",
+    "overloaded": "rate_limit_exceeded",
+    "unauthorized": "invalid_api_key",
+}
+
+
+def status_of(error: BaseException) -> int:
+    """The HTTP status of an error; 500 for those that nobody raised on purpose."""
+    if isinstance(error, Refusal):
+        return error.status
+    return next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 500)
+
+
+def message_of(error: BaseException) -> str:
+    """What a caller may read: nothing about the server's own files and faults."""
+    if isinstance(error, errors.ModelLoadError):
+        return "the model cannot be loaded; the server's log says why"
+    if not isinstance(error, OverpaintError) or status_of(error) == 500:
+        return "something went wrong in the server; its log says what"
+    return error.message
+
+
+def response(error: BaseException, path: str) -> JSONResponse:
+    """The answer to a request at `path`, in its protocol's shape."""
+    headers = {}
+    if isinstance(error, errors.Overloaded):
+        headers["retry-after"] = str(math.ceil(error.retry_after))
+    if isinstance(error, Stopping):
+        headers |= {"retry-after": "5", "connection": "close"}
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(body(error, path), status_of(error), headers)
+
+
+def body(error: BaseException, path: str) -> Mapping[str, Any]:
+    """The error object of the protocol that lives at `path`."""
+    if path.startswith("/v2"):
+        return {"error": message_of(error)}
+    if path.startswith(("/v1/images", "/openai")):
+        return {"error": _openai(error)}
+    return {"error": native(error)}
+
+
+def native(error: BaseException) -> dict[str, Any]:
+    """`code`, `message`, and where there is one the `field`, or the safety stage and category."""
+    told: dict[str, Any] = {
+        "code": error.code if isinstance(error, OverpaintError) else "internal_error",
+        "message": message_of(error),
+    }
+    if isinstance(error, errors.InvalidRequest):
+        told["field"] = error.field
+    if isinstance(error, errors.ContentBlocked):
+        told |= {"stage": error.stage, "category": error.category}
+    return told
+
+
+def _openai(error: BaseException) -> dict[str, Any]:
+    status = status_of(error)
+    code = error.code if isinstance(error, OverpaintError) else "internal_error"
+    kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    message = message_of(error)
+    if isinstance(error, errors.ContentBlocked):
+        kind = "image_generation_user_error"
+        message = f"{message} safety_violations=[{error.category}]"
+    field = error.field if isinstance(error, errors.InvalidRequest) else None
+    return {
+        "message": f"{field}: {message}" if field else message,
+        "type": kind,
+        "param": field.removeprefix("options.") if field else None,
+        "code": _OPENAI_CODES.get(code, code),
+    }

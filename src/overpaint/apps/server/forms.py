@@ -1,0 +1,134 @@
+"""Bodies: their kind, multipart forms, and pydantic's complaints as our errors."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.datastructures import Headers, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from overpaint.core.errors import InvalidRequest
+
+MAX_PARTS = 100
+MAX_TEXT = 2**20
+"""Bytes of a form field that is no file."""
+
+
+@dataclass
+class Form:
+    """A multipart form: texts, and the bytes of files, by name."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    files: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+
+    def take(self, *names: str) -> dict[str, list[bytes]]:
+        """The files of these names.
+
+        Raises:
+            InvalidRequest: there is a file of another name.
+        """
+        for name in self.files:
+            if name not in names:
+                raise InvalidRequest(
+                    f"there is no such file field; known are {', '.join(names)}", field=name
+                )
+        return {name: self.files.get(name, []) for name in names}
+
+
+def media_type(request: Request) -> str:
+    """The body's kind, without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def body(request: Request) -> bytes:
+    """The whole body; the request does not keep it."""
+    return b"".join([chunk async for chunk in request.stream()])
+
+
+async def parse(request: Request, raw: bytes) -> Form:
+    """A multipart body.
+
+    Raises:
+        InvalidRequest: it is broken, has too many parts, or repeats a text.
+    """
+
+    async def stream() -> Any:
+        yield raw
+
+    headers = Headers(scope=request.scope)
+    parser = MultiPartParser(
+        headers, stream(), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=MAX_TEXT
+    )
+    form = Form()
+    try:
+        parsed = await parser.parse()
+    except (MultiPartException, HTTPException, ValueError, KeyError, LookupError) as error:
+        raise InvalidRequest(
+            "the multipart body is broken or has too many parts", field="body"
+        ) from error
+    try:
+        for name, value in parsed.multi_items():
+            if isinstance(value, UploadFile):
+                form.files[name].append(await value.read())
+            elif name in form.texts:
+                raise InvalidRequest("the field is given twice", field=name)
+            else:
+                form.texts[name] = value
+    finally:
+        await parsed.close()
+    return form
+
+
+def one(files: dict[str, list[bytes]], name: str, *, required: bool = False) -> bytes | None:
+    """The only file of that name.
+
+    Raises:
+        InvalidRequest: there are several, or there is none where one is required.
+    """
+    found = files.get(name, [])
+    if len(found) > 1 or (required and not found):
+        raise InvalidRequest("give exactly one file", field=name)
+    return found[0] if found else None
+
+
+def plain(name: str, text: str) -> Any:
+    """A form's text as the value it stands for: `options` is JSON, the rest stays text.
+
+    Raises:
+        InvalidRequest: `options` is not a JSON object.
+    """
+    if name != "options":
+        return text
+    return json_value(name, text, dict)
+
+
+def json_value(name: str, text: str, kind: type) -> Any:
+    """JSON of a given kind.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest("the text is not JSON", field=name) from error
+    if not isinstance(value, kind):
+        raise InvalidRequest("the JSON is of another kind than expected", field=name)
+    return value
+
+
+def invalid(error: ValidationError) -> InvalidRequest:
+    """The first complaint, with the field's name; an unknown field before all others."""
+    complaints = error.errors(include_url=False, include_input=False, include_context=False)
+    # An unknown field is often the misspelling of one that is missed.
+    first = min(complaints, key=lambda each: each["type"] != "extra_forbidden")
+    name = ".".join(str(part) for part in first["loc"]) or "body"
+    if first["type"] == "extra_forbidden":
+        return InvalidRequest("there is no such field", field=name[:100])
+    return InvalidRequest(f"{first['msg'][0].lower()}{first['msg'][1:]}", field=name[:100])

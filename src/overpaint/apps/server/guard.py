@@ -1,0 +1,201 @@
+"""The door: who may come in, and how large and how slow a body may be.
+
+The body is read here, within its limits, before anything else sees the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from overpaint.apps.server import errors
+from overpaint.core.errors import Overloaded, OverpaintError
+
+OPEN = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
+"""Paths that need no key: they tell nothing but whether the server is well."""
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+MAX_HELD = 2**30
+"""Bytes of all bodies that are held at the same time; more requests than that get 429."""
+
+LINGER_BYTES, LINGER_SECONDS = 16 * 2**20, 2.0
+
+
+class Keys:
+    """API keys by the name of whom they are for; without any, everybody may come in."""
+
+    def __init__(self, keys: Mapping[str, str]) -> None:
+        self._digests = {name: _digest(key) for name, key in keys.items()}
+
+    def caller(self, headers: Headers) -> str:
+        """The name of the key that the headers carry.
+
+        Raises:
+            Unauthorized: none, or one that is not known.
+        """
+        if not self._digests:
+            return "anyone"
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        given = token.strip() if scheme.lower() == "bearer" else ""
+        given = given or headers.get("api-key") or headers.get("x-api-key") or ""
+        digest = _digest(given)
+        # All are compared, so that time tells nothing about which came near.
+        same = [name for name, known in self._digests.items() if hmac.compare_digest(known, digest)]
+        if not given or not same:
+            raise errors.Unauthorized(
+                "give a valid API key, as `Authorization: Bearer KEY` or `api-key: KEY`"
+            )
+        return same[0]
+
+
+class Guard:
+    """ASGI middleware in front of everything.
+
+    Args:
+        app: the rest of the server.
+        keys: who may come in.
+        max_body: bytes of a body.
+        body_timeout: seconds in which it must arrive.
+        loopback_only: whether the server listens on this machine alone; then names of other hosts
+            are refused, so that no web page can reach it by a name that it made up.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: Keys,
+        max_body: int,
+        body_timeout: float,
+        loopback_only: bool,
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._max_body = max_body
+        self._body_timeout = body_timeout
+        self._loopback_only = loopback_only
+        self._held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            headers = Headers(scope=scope)
+            self._check_origin(headers)
+            if scope["path"] not in OPEN:
+                scope.setdefault("state", {})["caller"] = self._keys.caller(headers)
+            body = await self._body(headers, receive)
+        except OverpaintError as refused:
+            await _refuse(refused, scope, receive, send)
+            return
+        except ConnectionAbortedError:
+            return
+        held = len(body)
+        try:
+            await self._app(scope, _replayed(body, receive), send)
+        finally:
+            self._held -= held
+
+    def _check_origin(self, headers: Headers) -> None:
+        """Web pages of other origins, and other names for this machine, are not let in."""
+        host = headers.get("host", "")
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            raise errors.Forbidden("requests from pages of other origins are refused")
+        if self._loopback_only and _hostname(host) not in LOOPBACK:
+            raise errors.Forbidden("this server answers to localhost and 127.0.0.1 only")
+
+    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+        announced = headers.get("content-length", "0")
+        if announced.isascii() and announced.isdigit() and int(announced[:20]) > self._max_body:
+            raise self._too_large()
+        try:
+            async with asyncio.timeout(self._body_timeout):
+                return await self._read(receive)
+        except TimeoutError as error:
+            raise errors.SlowBody(
+                f"the body did not arrive within {self._body_timeout:g} seconds"
+            ) from error
+
+    async def _read(self, receive: Receive) -> bytes:
+        """The whole body, counted as held; whoever gets it gives it back."""
+        chunks, size, more = [], 0, True
+        try:
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ConnectionAbortedError
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+                self._held += len(chunks[-1])
+                if size > self._max_body:
+                    raise self._too_large()
+                if self._held > MAX_HELD:
+                    raise Overloaded("too many large requests at once", retry_after=5)
+                more = message.get("more_body", False)
+        except BaseException:
+            self._held -= size
+            raise
+        return b"".join(chunks)
+
+    def _too_large(self) -> errors.BodyTooLarge:
+        return errors.BodyTooLarge(f"the body is larger than the limit of {self._max_body:,} bytes")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on can be reached from this machine only."""
+    return host in LOOPBACK or host.startswith("127.")
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _hostname(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """`receive` that gives the body first and then what the connection says."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given, body
+        if given:
+            return await receive()
+        given, message = True, {"type": "http.request", "body": body, "more_body": False}
+        body = b""
+        return message
+
+    return replay
+
+
+async def _refuse(refused: OverpaintError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer, then listen for a while to what still comes: a hasty hang-up would eat the answer."""
+    answer = errors.response(refused, scope["path"])
+    answer.headers["connection"] = "close"
+    await send(
+        {"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers}
+    )
+    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+    left = LINGER_BYTES
+    try:
+        async with asyncio.timeout(LINGER_SECONDS):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    break
+    except TimeoutError:
+        pass
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

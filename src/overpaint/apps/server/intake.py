@@ -1,0 +1,143 @@
+"""What every protocol hands over, still encoded, made into a checked `EditRequest`.
+
+Runs in a thread pool: decoding pictures takes time. No picture is fetched from a URL and no file
+is opened: pictures come with the request.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from PIL import Image
+
+from overpaint.apps.settings import ServerSettings
+from overpaint.core import images
+from overpaint.core.errors import InvalidImage, InvalidMask, InvalidRequest, UnsupportedOption
+from overpaint.core.images import ImageLimits, Picture
+from overpaint.core.morphology import invert
+from overpaint.core.types import EditRequest
+from overpaint.diffusion.family import Family, FamilyOptions
+from overpaint.engine.checks import check, parse_options
+from overpaint.engine.policy import expected_steps
+
+MEGA = 1_000_000
+
+_DATA_URL = re.compile(r"data:image/[a-z]{3,4};base64,", re.ASCII)
+_WHITESPACE = re.compile(r"\s+", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """An edit as it came over the wire; pictures are encoded files."""
+
+    image: bytes
+    prompt: str = ""
+    mask: bytes | None = None
+    transparent_is_edited: bool = False
+    negative_prompt: str | None = None
+    control: bytes | None = None
+    references: tuple[bytes, ...] = ()
+    seed: int | None = None
+    num_images: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def from_base64(text: str, name: str) -> bytes:
+    """The bytes of a base64 string, with or without line breaks or a data URL's head.
+
+    Raises:
+        InvalidImage: it is not base64.
+    """
+    head = _DATA_URL.match(text)
+    digits = _WHITESPACE.sub("", text[head.end() :] if head else text)
+    try:
+        return base64.b64decode(digits, validate=True)
+    except (binascii.Error, ValueError) as error:
+        what = "a URL; send the picture itself" if "://" in text[:10] else "not base64"
+        raise InvalidImage(f"the string is {what}", field=name) from error
+
+
+def build(
+    parts: Parts, model: str, family: type[Family], limits: ServerSettings
+) -> tuple[EditRequest, int]:
+    """Decode and check.
+
+    Returns:
+        The request, and the denoising steps that each of its images takes, about.
+
+    Raises:
+        InvalidRequest: with the field that is at fault.
+    """
+    _check_text("prompt", parts.prompt, limits)
+    _check_text("negative_prompt", parts.negative_prompt or "", limits)
+    if parts.num_images > limits.max_images:
+        raise InvalidRequest(
+            f"{parts.num_images} is more than the {limits.max_images} that this server makes at "
+            "once",
+            field="num_images",
+        )
+    kind = cast("Family", family)
+    options = parse_options(kind, parts.options)
+    _check_options(options, limits)
+    may = ImageLimits(
+        max_bytes=int(limits.max_body_mb * MEGA), max_pixels=int(limits.max_megapixels * MEGA)
+    )
+    request = EditRequest(
+        image=(picture := images.decode(parts.image, limits=may)),
+        prompt=parts.prompt,
+        mask=_mask(parts, picture, may),
+        negative_prompt=parts.negative_prompt,
+        control=None if parts.control is None else _srgb(parts.control, "control", may),
+        references=tuple(_srgb(each, "references", may) for each in parts.references),
+        seed=parts.seed,
+        num_images=parts.num_images,
+        model=model,
+        options=parts.options,
+    )
+    check(kind, request)
+    return request, expected_steps(options)
+
+
+def _mask(parts: Parts, picture: Picture, limits: ImageLimits) -> Image.Image | None:
+    if parts.mask is None:
+        return None
+    if not parts.transparent_is_edited:
+        return images.decode_mask(parts.mask, size=picture.size, limits=limits)
+    alpha = images.decode(parts.mask, field="mask", limits=limits).alpha
+    if alpha is None:
+        raise InvalidMask(
+            "the mask has no transparency; here transparent pixels (alpha 0) are what is edited",
+            field="mask",
+        )
+    return invert(alpha)
+
+
+def _srgb(encoded: bytes, name: str, limits: ImageLimits) -> Image.Image:
+    return images.decode(encoded, field=name, limits=limits).to_srgb()
+
+
+def _check_text(name: str, text: str, limits: ServerSettings) -> None:
+    if len(text) > limits.max_prompt:
+        raise InvalidRequest(
+            f"{len(text)} characters are more than the limit of {limits.max_prompt}", field=name
+        )
+
+
+def _check_options(options: FamilyOptions, limits: ServerSettings) -> None:
+    steps = getattr(options, "num_inference_steps", 0)
+    if steps > limits.max_steps:
+        raise UnsupportedOption(
+            f"{steps} is more than the {limits.max_steps} steps that this server makes",
+            field="options.num_inference_steps",
+        )
+    pixels = (options.width or 0) * (options.height or 0)
+    if pixels > limits.max_megapixels * MEGA:
+        raise UnsupportedOption(
+            f"{options.width}x{options.height} is more than {limits.max_megapixels:g} megapixels",
+            field="options.width",
+        )

@@ -1,0 +1,167 @@
+"""Accepted edits as the server's clients know them: by id, with news, until they are forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar
+
+from overpaint.apps.server.errors import Conflict, NotFound
+from overpaint.core.errors import Overloaded
+from overpaint.engine.ticket import Ticket, Update
+
+Answer = TypeVar("Answer")
+Status = Literal["queued", "running", "done", "failed", "cancelled"]
+
+MAX_LISTENERS = 8
+
+
+def new_id() -> str:
+    """An id that cannot be guessed."""
+    return f"edit_{secrets.token_hex(16)}"
+
+
+@dataclass(eq=False, kw_only=True)
+class Job(Generic[Answer]):
+    """One accepted edit.
+
+    Attributes:
+        id: what clients call it.
+        caller: whose it is; nobody else sees it.
+        ticket: its place in the batcher.
+        answer: gets what the client will be given, or raises what went wrong.
+        size: bytes of the answer once it is there.
+        fetched: whether somebody was given the answer.
+    """
+
+    id: str
+    caller: str
+    ticket: Ticket
+    answer: asyncio.Task[Answer]
+    ended: float | None = None
+    size: int = 0
+    fetched: bool = False
+    _latest: Update | None = None
+    _listeners: list[asyncio.Queue[Update | None]] = field(default_factory=list)
+
+    @property
+    def status(self) -> Status:
+        """'queued', 'running', 'done', 'failed' or 'cancelled'."""
+        if not self.answer.done():
+            return "queued" if self.ticket.state in ("queued", "preparing") else "running"
+        if self.answer.cancelled() or self.ticket.cancelled:
+            return "cancelled"
+        return "failed" if self.answer.exception() else "done"
+
+    @property
+    def latest(self) -> Update | None:
+        """The last news, without its preview."""
+        return self._latest
+
+    def publish(self, update: Update) -> None:
+        """Tell those who listen."""
+        self._latest = Update(step=update.step, total=update.total)
+        for listener in self._listeners:
+            listener.put_nowait(update)
+
+    def end(self) -> None:
+        """Note the end and let go of those who listen."""
+        self.ended = time.monotonic()
+        for listener in self._listeners:
+            listener.put_nowait(None)
+
+    async def news(self, every: float) -> AsyncIterator[Update | None]:
+        """Updates from now on until the end; None where nothing came for `every` seconds."""
+        if len(self._listeners) >= MAX_LISTENERS:
+            raise Overloaded("too many listen to this edit already", retry_after=5)
+        listener: asyncio.Queue[Update | None] = asyncio.Queue()
+        if self._latest is not None:
+            listener.put_nowait(self._latest)
+        self._listeners.append(listener)
+        try:
+            while not (self.answer.done() and listener.empty()):
+                try:
+                    update = await asyncio.wait_for(listener.get(), every)
+                except TimeoutError:
+                    yield None
+                    continue
+                if update is None:
+                    return
+                yield update
+        finally:
+            self._listeners.remove(listener)
+
+
+class Jobs(Generic[Answer]):
+    """Jobs that clients may ask for again: asynchronous ones and those with an idempotency key.
+
+    Args:
+        keep_seconds: how long after its end a job is known.
+        keep_bytes: memory of all answers; the oldest are forgotten first.
+    """
+
+    def __init__(self, *, keep_seconds: float, keep_bytes: int) -> None:
+        self._keep_seconds = keep_seconds
+        self._keep_bytes = keep_bytes
+        self._jobs: OrderedDict[str, Job[Answer]] = OrderedDict()
+        self._keys: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def add(self, job: Job[Answer]) -> None:
+        """Remember a job."""
+        self.forget_old()
+        self._jobs[job.id] = job
+
+    def find(self, id_: str, caller: str) -> Job[Answer]:
+        """The job of that id.
+
+        Raises:
+            NotFound: there is none, it is forgotten, or it is somebody else's.
+        """
+        self.forget_old()
+        job = self._jobs.get(id_)
+        if job is None or job.caller != caller:
+            raise NotFound("there is no edit of this id, or it is kept no longer")
+        return job
+
+    def remember_key(self, caller: str, key: str, fingerprint: str, id_: str) -> None:
+        """Bind an idempotency key to a job and to what was asked for."""
+        self._keys[caller, key] = (fingerprint, id_)
+
+    def by_key(self, caller: str, key: str, fingerprint: str) -> Job[Answer] | None:
+        """The job that was accepted under an idempotency key, if there is one.
+
+        Raises:
+            Conflict: the key was used for another request.
+        """
+        self.forget_old()
+        known = self._keys.get((caller, key))
+        if known is None:
+            return None
+        if known[0] != fingerprint:
+            raise Conflict("this idempotency key was used for another request; take a new one")
+        return self._jobs.get(known[1])
+
+    def remove(self, job: Job[Answer]) -> None:
+        """Forget a job."""
+        self._jobs.pop(job.id, None)
+        self._keys = {key: known for key, known in self._keys.items() if known[1] != job.id}
+
+    def forget_old(self) -> None:
+        """Forget what ended long ago, and the oldest where answers take too much memory."""
+        ended = [job for job in self._jobs.values() if job.ended is not None]
+        held = sum(job.size for job in ended)
+        now = time.monotonic()
+        for job in ended:
+            old = now - (job.ended or now) > self._keep_seconds
+            if old or held > self._keep_bytes:
+                self.remove(job)
+                held -= job.size
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are answers that nobody has fetched, or jobs under way."""
+        return any(not job.fetched for job in self._jobs.values())

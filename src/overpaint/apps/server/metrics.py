@@ -1,0 +1,121 @@
+"""Prometheus metrics of one server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from overpaint.engine.batcher import Observer
+
+if TYPE_CHECKING:
+    from overpaint.engine.batcher import Batcher
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_FAST = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+disable_created_metrics()
+
+
+class Metrics(Observer):
+    """What a server counts; it listens to its batcher."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._step = self._histogram("step_seconds", "Time of a denoising pass", _FAST)
+        self._batch = self._histogram("batch_images", "Images of a denoising pass", range(1, 9))
+        self._admission = self._histogram(
+            "admission_wait_seconds", "Time in the queue before encoding", _SLOW
+        )
+        self._first = self._histogram(
+            "first_step_seconds", "Time from acceptance to the first step", _SLOW
+        )
+        self._edit = Histogram(
+            "overpaint_edit_seconds",
+            "Time from acceptance to the result",
+            ["model"],
+            buckets=_SLOW,
+            registry=self.registry,
+        )
+        self._images = Counter(
+            "overpaint_images",
+            "Images by model and outcome",
+            ["model", "outcome"],
+            registry=self.registry,
+        )
+        self._requests = Counter(
+            "overpaint_http_requests",
+            "HTTP requests by method, route and status",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+
+    def watch(self, batcher: Batcher) -> None:
+        """Show the batcher's queue, memory and cache from now on."""
+        self.registry.register(_Gauges(batcher))
+
+    def admitted(self, waited: float) -> None:
+        self._admission.observe(waited)
+
+    def first_step(self, waited: float) -> None:
+        self._first.observe(waited)
+
+    def stepped(self, images: int, seconds: float) -> None:
+        self._step.observe(seconds)
+        self._batch.observe(images)
+
+    def finished(self, model: str, outcome: str, images: int, seconds: float) -> None:
+        """An accepted edit came to its end: 'done' or an error's code."""
+        self._images.labels(model, outcome).inc(images)
+        self._edit.labels(model).observe(seconds)
+
+    def requested(self, method: str, route: str, status: int) -> None:
+        """A request was answered; 0 = its caller had gone."""
+        known = method if method in {"GET", "POST", "DELETE", "HEAD", "OPTIONS"} else "other"
+        self._requests.labels(known, route, str(status)).inc()
+
+    def text(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _histogram(self, name: str, about: str, buckets: Iterable[float]) -> Histogram:
+        return Histogram(f"overpaint_{name}", about, buckets=tuple(buckets), registry=self.registry)
+
+
+class _Gauges(Collector):
+    """Read when asked for."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher = batcher
+        self._process = psutil.Process()
+
+    def collect(self) -> Iterable[Metric]:
+        batcher, models = self._batcher, self._batcher.engine.models
+        yield GaugeMetricFamily("overpaint_queue_edits", "Edits that wait", batcher.queued)
+        yield GaugeMetricFamily("overpaint_images_under_way", "Images in work", batcher.images)
+        yield GaugeMetricFamily("overpaint_models_loaded", "Models in memory", len(models.names))
+        yield GaugeMetricFamily("overpaint_model_bytes", "Weights in memory", models.size)
+        resident = self._process.memory_info().rss
+        yield GaugeMetricFamily("overpaint_resident_bytes", "Memory of the process", resident)
+        if torch.cuda.is_available():
+            taken = torch.cuda.memory_allocated()
+            yield GaugeMetricFamily("overpaint_device_bytes", "Memory taken on the GPU", taken)
+        lookups = CounterMetricFamily(
+            "overpaint_model_cache", "Lookups of loaded models", labels=["outcome"]
+        )
+        lookups.add_metric(["hit"], models.hits)
+        lookups.add_metric(["miss"], models.misses)
+        yield lookups

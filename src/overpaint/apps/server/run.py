@@ -1,0 +1,79 @@
+"""Runs the server in this process until a signal ends it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from types import FrameType
+
+import uvicorn
+
+from overpaint.apps.server import logs
+from overpaint.apps.server.app import create_app
+from overpaint.apps.server.guard import is_loopback
+from overpaint.apps.server.service import Service
+from overpaint.apps.settings import Settings
+from overpaint.core.errors import InvalidSettings
+
+_log = logging.getLogger(__name__)
+
+
+def run(settings: Settings, *, host: str, port: int, log_level: str = "info") -> None:
+    """Listen and serve. SIGTERM and Ctrl-C finish what was accepted; a second one ends at once.
+
+    Raises:
+        InvalidSettings: an address that others can reach, and no API keys; or it is taken.
+    """
+    if not is_loopback(host) and not settings.server.all_keys():
+        raise InvalidSettings(
+            f"others can reach {host}, so API keys are needed: set OVERPAINT_API_KEYS=name:key, or "
+            "[server.keys] in overpaint.toml",
+            field="host",
+        )
+    logs.configure(log_level.upper())
+    app = create_app(settings, loopback_only=is_loopback(host))
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_keep_alive=10,
+        backlog=2048,
+    )
+    listening = _listen(host, port)
+    _log.info("listening", extra={"url": f"http://{host}:{listening.getsockname()[1]}"})
+    _Server(config, app.state.service).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Goes on listening while it drains, so that accepted edits can be fetched."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._service.stopping:
+            super().handle_exit(sig, frame)
+        self._service.stopping = True
+
+    async def on_tick(self, counter: int) -> bool:
+        done = await super().on_tick(counter)
+        return done or (self._service.stopping and self._service.idle)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise InvalidSettings(
+            f"cannot listen on {host}:{port}: {error.strerror}", field="port"
+        ) from error
+    return listening

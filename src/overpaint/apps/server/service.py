@@ -1,0 +1,308 @@
+"""What all protocols share: the models served, the batcher, and the edits in it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from overpaint.apps import build
+from overpaint.apps.server import intake
+from overpaint.apps.server.errors import Stopping
+from overpaint.apps.server.intake import MEGA, Parts
+from overpaint.apps.server.jobs import Job, Jobs, new_id
+from overpaint.apps.server.metrics import Metrics
+from overpaint.apps.settings import Settings
+from overpaint.core.errors import (
+    Cancelled,
+    ModelNotFound,
+    Overloaded,
+    OverpaintError,
+)
+from overpaint.core.models import ModelSpec
+from overpaint.core.types import EditRequest, EditResult
+from overpaint.diffusion.family import Family
+from overpaint.engine.batcher import Batcher
+from overpaint.engine.ticket import Ticket, Update
+
+Value = TypeVar("Value")
+
+PICTURE_THREADS = 2
+RETRY_AFTER = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that clients may name."""
+
+    spec: ModelSpec
+    family: type[Family]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """An edit that may be submitted."""
+
+    request: EditRequest
+    steps: int
+    seconds: float
+    previews: int = 0
+
+
+class Service:
+    """The server's one object behind its routes.
+
+    Args:
+        settings: all of them; `settings.server` says what is served and how much.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.limits = settings.server
+        self.settings = settings
+        self.served = _served(settings)
+        self.metrics = Metrics()
+        self.jobs: Jobs[Any] = Jobs(
+            keep_seconds=self.limits.keep_results_s,
+            keep_bytes=int(self.limits.keep_results_mb * MEGA),
+        )
+        self.ready = False
+        self.stopping = False
+        self.stopped_at: float | None = None
+        self._batcher: Batcher | None = None
+        self._megapixels = 0.0
+        self._pool = ThreadPoolExecutor(PICTURE_THREADS, "pictures")
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def batcher(self) -> Batcher:
+        """The batcher; there from `start` on."""
+        assert self._batcher is not None
+        return self._batcher
+
+    async def start(self) -> None:
+        """Make the engine and begin to load the models; `ready` says when they are there."""
+        first = next(iter(self.served))
+        budget = self.limits.memory_gb
+        engine = build.engine(
+            first,
+            settings=self.settings,
+            lazy=True,
+            budget=None if budget is None else int(budget * 1e9),
+        )
+        self._batcher = Batcher(
+            engine,
+            max_queued=self.limits.max_queued,
+            max_images=max(self.limits.max_images_under_way, self.limits.max_images),
+            observer=self.metrics,
+        )
+        self.metrics.watch(self._batcher)
+        self.spawn(self._load_models())
+
+    async def stop(self) -> None:
+        """Let what was accepted finish, then end."""
+        self.stopping = True
+        await asyncio.to_thread(self.batcher.drain)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self.batcher.close)
+        self._pool.shutdown()
+
+    async def work(self, work: Callable[..., Value], *args: Any) -> Value:
+        """Do something slow beside the event loop: decode, encode, parse."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+
+    def resolve(self, name: str | None, *, masked: bool) -> Served:
+        """The model that a client means: by name, alias, or family; None = the task's default.
+
+        Raises:
+            ModelNotFound: it is not served.
+        """
+        defaults = self.settings.defaults
+        if name is None:
+            wanted = (defaults.inpaint if masked else defaults.edit, *self.served)
+            name = next(each for each in wanted if each in self.served)
+        name = self.limits.aliases.get(name, name)
+        if name in self.served:
+            return self.served[name]
+        for served in self.served.values():
+            if served.spec.family == name:
+                return served
+        known = ", ".join(sorted({*self.served, *self.limits.aliases}))
+        raise ModelNotFound(f"there is no such model here; there are {known}", field="model")
+
+    def check_room(self) -> None:
+        """Refuse early, before pictures are decoded.
+
+        Raises:
+            Stopping, Overloaded.
+        """
+        if self.stopping:
+            raise Stopping("the server is stopping; try another one, or this one later")
+        full = self.batcher.queued >= self.limits.max_queued
+        if full or self._megapixels >= self.limits.max_queued_megapixels:
+            raise Overloaded("the queue is full; try again later", retry_after=self.retry_after)
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds after which a new attempt makes sense."""
+        return self.batcher.retry_after if self._batcher else RETRY_AFTER
+
+    async def check(
+        self,
+        parts: Parts,
+        served: Served,
+        *,
+        seconds: float | None = None,
+        previews: int = 0,
+    ) -> Checked:
+        """Decode and check an edit, beside the event loop.
+
+        Raises:
+            InvalidRequest, Overloaded, Stopping.
+        """
+        self.check_room()
+        request, steps = await self.work(
+            intake.build, parts, served.spec.name, served.family, self.limits
+        )
+        allowed = self.limits.timeout_s
+        return Checked(request, steps, min(seconds or allowed, allowed), previews)
+
+    def accept(
+        self, checked: Checked, caller: str, encode: Callable[[EditResult], Value]
+    ) -> Job[Value]:
+        """Hand an edit to the batcher.
+
+        Args:
+            checked: from `check`.
+            caller: name of the caller's key.
+            encode: makes the answer of the result, beside the event loop.
+
+        Raises:
+            Overloaded, Stopping.
+        """
+        self.check_room()
+        loop = asyncio.get_running_loop()
+        job: Job[Value]
+
+        def on_update(update: Update) -> None:
+            loop.call_soon_threadsafe(lambda: job.publish(update))
+
+        ticket = self.batcher.submit(
+            checked.request,
+            steps=checked.steps,
+            seconds=checked.seconds,
+            previews=checked.previews,
+            on_update=on_update,
+        )
+        self._megapixels += _megapixels(checked.request)
+        answer = self.spawn(self._answer(ticket, encode))
+        job = Job(id=new_id(), caller=caller, ticket=ticket, answer=answer)
+        answer.add_done_callback(lambda _: job.end())
+        return job
+
+    async def wait(self, job: Job[Value], request: Request, *, keep: bool = False) -> Value:
+        """The answer; a caller that hangs up cancels the edit, unless it is kept.
+
+        Raises:
+            OverpaintError: what went wrong.
+        """
+        gone = asyncio.create_task(_disconnected(request))
+        try:
+            await asyncio.wait({job.answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+        if not job.answer.done():
+            if not keep:
+                self.batcher.cancel(job.ticket)
+            raise Cancelled("the caller hung up")
+        job.fetched = True
+        return job.answer.result()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way and nothing finished waits to be fetched."""
+        if self._tasks or not self.batcher.idle:
+            self.stopped_at = None
+            return False
+        now = time.monotonic()
+        self.stopped_at = self.stopped_at or now
+        return not self.jobs.waiting or now - self.stopped_at >= self.limits.drain_s
+
+    async def _answer(self, ticket: Ticket, encode: Callable[[EditResult], Value]) -> Value:
+        outcome = "internal_error"
+        try:
+            result = await asyncio.wrap_future(ticket.future)
+            answer = await self.work(encode, result)
+            outcome = "done"
+        except OverpaintError as error:
+            outcome = error.code
+            raise
+        except Exception:
+            _log.exception("an edit failed")
+            raise
+        finally:
+            self._megapixels -= _megapixels(ticket.request)
+            seconds = time.monotonic() - ticket.trace.submitted
+            self.metrics.finished(str(ticket.request.model), outcome, ticket.images, seconds)
+        return answer
+
+    async def _load_models(self) -> None:
+        for name in self.served:
+            try:
+                await asyncio.wrap_future(self.batcher.load(name))
+                _log.info("loaded", extra={"model": name})
+            except OverpaintError as error:
+                _log.error("cannot load a model", extra={"model": name, "error": str(error)})
+        self.ready = bool(self.batcher.engine.models.names)
+
+    def spawn(self, work: Any) -> asyncio.Task[Any]:
+        """A task that is waited for when the server stops."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Asked for here, so that an error nobody waits for is no warning at shutdown.
+            task.exception()
+
+
+def _served(settings: Settings) -> dict[str, Served]:
+    """The models to serve, checked to be there.
+
+    Raises:
+        ModelNotFound, ModelLoadError: one that the settings name is not.
+    """
+    defaults = settings.defaults
+    names = settings.server.models or tuple(
+        dict.fromkeys(
+            name
+            for name in (defaults.inpaint, defaults.edit, defaults.erase)
+            if name in build.models(settings)
+            and build.state(build.find_model(name, settings), settings) == "ready"
+        )
+    )
+    specs = [build.find_model(name, settings) for name in names]
+    for spec in specs:
+        if spec.source != "none":
+            build.locate(spec, settings)
+    return {spec.name: Served(spec, build.find_family(spec.family)) for spec in specs}
+
+
+def _megapixels(request: EditRequest) -> float:
+    width, height = request.image.size
+    return width * height / MEGA
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
