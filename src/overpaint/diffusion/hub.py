@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
 INDEX = "model_index.json"
+CONFIG = "config.json"
 
 _NOT_LOADED = {"safety_checker", "feature_extractor", "image_encoder"}
 """Components of published checkpoints that no family loads."""
@@ -101,7 +102,8 @@ def pull(
         ModelNotFound: no such repository or revision.
         LicenceNotAccepted: the repository is gated.
         ModelLoadError: the hub cannot be reached, the download broke off, the repository has no
-            safetensors in diffusers layout, or a file does not match the hub's hash.
+            safetensors in diffusers or transformers layout, or a file does not match the hub's
+            hash.
     """
     from huggingface_hub import HfApi
 
@@ -112,18 +114,23 @@ def pull(
             raise ModelLoadError(f"{repository}: the hub names no commit; try again later")
         offered = {file.rfilename: file for file in info.siblings or ()}
         fetch = _Fetch(repository, info.sha, cache)
-        if INDEX not in offered:
+        if INDEX in offered:
+            index = json.loads(fetch(offered[INDEX]).read_text(encoding="utf-8"))
+            names = choose_files(repository, index, list(offered))
+        elif CONFIG in offered:
+            names = choose_single(repository, list(offered))
+        else:
             raise ModelLoadError(
-                f"{repository}: holds no {INDEX}; only checkpoints in diffusers layout can be used"
+                f"{repository}: holds no {INDEX} and no {CONFIG}; only checkpoints in diffusers "
+                "layout, or single models in transformers layout, can be used"
             )
-        index = json.loads(fetch(offered[INDEX]).read_text(encoding="utf-8"))
-        wanted = [offered[name] for name in choose_files(repository, index, list(offered))]
+        wanted = [offered[name] for name in names]
         fetch.announce(wanted, on_progress)
         paths = {file.rfilename: fetch(file) for file in wanted}
     files = {
         file.rfilename: _checked(repository, file, paths[file.rfilename], fetch) for file in wanted
     }
-    pulled = Pulled(paths[INDEX].parent, repository, info.sha, files)
+    pulled = Pulled(paths[names[0]].parent, repository, info.sha, files)
     _write_record(pulled, _record_file(cache, repository, revision))
     return pulled
 
@@ -175,6 +182,20 @@ def choose_files(repository: str, index: Mapping[str, Any], offered: Sequence[st
         texts = [name for name in files if _is_text(name)]
         chosen += sorted(texts) + sorted(weights)
     return chosen
+
+
+def choose_single(repository: str, offered: Sequence[str]) -> list[str]:
+    """The files of a single model in transformers layout: all lie in the root folder.
+
+    Raises:
+        ModelLoadError: it has no weights that can be used.
+    """
+    files = [name for name in offered if len(Path(name).parts) == 1]
+    weights = [name for name in files if _is_plain_safetensors(name)]
+    if not weights:
+        raise _no_weights(repository, repository.rsplit("/", 1)[-1], files)
+    texts = [name for name in files if _is_text(name) and name != CONFIG]
+    return [CONFIG, *sorted(texts), *sorted(weights)]
 
 
 def _no_weights(repository: str, component: str, files: Sequence[str]) -> ModelLoadError:

@@ -1,0 +1,176 @@
+"""What the blocks share: pictures in and out of a workflow, batches, manifests.
+
+Pictures are BGR arrays in workflows and RGB everywhere else: they are turned here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from inference.core.workflows.execution_engine.entities.base import (
+    Batch,
+    OutputDefinition,
+    WorkflowImageData,
+)
+from inference.core.workflows.execution_engine.entities.types import (
+    DICTIONARY_KIND,
+    IMAGE_KIND,
+    INTEGER_KIND,
+    LIST_OF_VALUES_KIND,
+)
+from inference.core.workflows.prototypes.block import WorkflowBlock, WorkflowBlockManifest
+from pydantic import ConfigDict, create_model
+
+from overpaint.apps.painting import Painted, Painting, Task, paint
+from overpaint.apps.workflow.fields import PLACE, ManifestField
+from overpaint.core.images import Picture
+
+logger = logging.getLogger(__name__)
+
+
+class Block(WorkflowBlock):  # type: ignore[misc]
+    """What the blocks share: they differ in their manifests."""
+
+    manifest: ClassVar[type[WorkflowBlockManifest]]
+    family: ClassVar[str]
+    task: ClassVar[Task]
+    options: ClassVar[frozenset[str]]
+
+    @classmethod
+    def get_manifest(cls) -> type[WorkflowBlockManifest]:
+        return cls.manifest
+
+    def run(self, **inputs: Any) -> list[dict[str, Any]]:
+        """Repaint a batch of pictures; each other input is one value for all, or one for each."""
+        pictures: Batch[WorkflowImageData] = inputs["image"]
+        rows = _rows(inputs, len(pictures))
+        painted = paint([self._painting(row) for row in rows])
+        return [
+            self._output(origin, answer) for origin, answer in zip(pictures, painted, strict=True)
+        ]
+
+    def _painting(self, row: Mapping[str, Any]) -> Painting:
+        given = {name: _plain(value) for name, value in row.items()}
+        options = {name: given.pop(name) for name in self.options}
+        return Painting(family=self.family, task=self.task, options=options, **given)
+
+    def _output(self, origin: WorkflowImageData, answer: Painted) -> dict[str, Any]:
+        for warning in answer.warnings:
+            logger.warning(warning)
+        pixels = origin.numpy_image if answer.seed is None else _bgr(answer.picture)
+        image = WorkflowImageData.copy_and_replace(origin_image_data=origin, numpy_image=pixels)
+        return {
+            "image": image,
+            "seed": answer.seed,
+            "warnings": list(answer.warnings),
+            "recipe": dict(answer.recipe),
+        }
+
+
+class Manifest(WorkflowBlockManifest):  # type: ignore[misc]
+    """What the manifests share."""
+
+    @classmethod
+    def describe_outputs(cls) -> list[OutputDefinition]:
+        return [
+            OutputDefinition(name="image", kind=[IMAGE_KIND]),
+            OutputDefinition(name="seed", kind=[INTEGER_KIND]),
+            OutputDefinition(name="warnings", kind=[LIST_OF_VALUES_KIND]),
+            OutputDefinition(name="recipe", kind=[DICTIONARY_KIND]),
+        ]
+
+    @classmethod
+    def get_parameters_accepting_batches(cls) -> list[str]:
+        return ["image"]
+
+    @classmethod
+    def get_parameters_accepting_batches_and_scalars(cls) -> list[str]:
+        return [name for name in cls.model_fields if name not in {"type", "name", "image"}]
+
+    @classmethod
+    def get_execution_engine_compatibility(cls) -> str | None:
+        return ">=1.6.0,<2.0.0"
+
+    @classmethod
+    def get_air_gapped_availability(cls) -> Any:
+        """Nothing is fetched when a block runs; engines before this hook never ask."""
+        from inference.core.workflows.prototypes.block import AirGappedAvailability
+
+        return AirGappedAvailability(available=True)
+
+
+def block(
+    name: str,
+    title: str,
+    *,
+    about: str,
+    family: str,
+    task: Task,
+    licence: str,
+    fields: Mapping[str, ManifestField],
+    options: Mapping[str, ManifestField],
+) -> type[Block]:
+    """A block with the manifest of these fields; `options` are those of the family's own."""
+    definitions: dict[str, Any] = {
+        "type": (Literal[f"overpaint/{name}@v1"], ...),
+        **{key: each.definition() for key, each in {**fields, **options, **PLACE}.items()},
+    }
+    manifest = create_model(
+        f"{title.replace(' ', '')}Manifest",
+        __base__=Manifest,
+        __module__=__name__,
+        **definitions,
+    )
+    about_it = ConfigDict(
+        json_schema_extra={
+            "name": title,
+            "version": "v1",
+            "short_description": about,
+            "long_description": f"{about} Runs on your own machine, or on an Overpaint server of "
+            "yours. Pixels outside the mask do not change when the answer has the input's size.",
+            "license": licence,
+            "block_type": "model",
+            "search_keywords": ["inpainting", "image editing", "overpaint", family],
+        },
+    )
+    manifest.model_config = Manifest.model_config | about_it
+    manifest.model_rebuild(force=True)
+    return type(
+        f"{title.replace(' ', '')}Block",
+        (Block,),
+        {
+            "__module__": __name__,
+            "__doc__": about,
+            "manifest": manifest,
+            "family": family,
+            "task": task,
+            "options": frozenset(options),
+        },
+    )
+
+
+def _rows(inputs: Mapping[str, Any], count: int) -> Iterator[dict[str, Any]]:
+    """Inputs of each picture: batches are taken apart, single values go to all."""
+    for index in range(count):
+        yield {
+            name: value[index] if isinstance(value, Batch) else value
+            for name, value in inputs.items()
+        }
+
+
+def _plain(value: Any) -> Any:
+    return _picture(value) if isinstance(value, WorkflowImageData) else value
+
+
+def _picture(image: WorkflowImageData) -> Picture:
+    pixels = image.numpy_image
+    if pixels.ndim == 3 and pixels.shape[2] >= 3:
+        pixels = np.concatenate([pixels[..., 2::-1], pixels[..., 3:]], axis=2)
+    return Picture.from_array(pixels)
+
+
+def _bgr(picture: Picture) -> Any:
+    return np.ascontiguousarray(np.asarray(picture.rgb)[..., ::-1])

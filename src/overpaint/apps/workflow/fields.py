@@ -1,0 +1,209 @@
+"""The fields of the blocks' manifests: each a selector of some kinds, or a literal.
+
+Options of a family are taken from the family, so that names, limits, defaults and descriptions
+are said once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from inference.core.workflows.execution_engine.entities.types import (
+    BOOLEAN_KIND,
+    FLOAT_KIND,
+    FLOAT_ZERO_TO_ONE_KIND,
+    IMAGE_KIND,
+    INSTANCE_SEGMENTATION_PREDICTION_KIND,
+    INTEGER_KIND,
+    KEYPOINT_DETECTION_PREDICTION_KIND,
+    LIST_OF_VALUES_KIND,
+    OBJECT_DETECTION_PREDICTION_KIND,
+    STRING_KIND,
+    Selector,
+)
+from pydantic import Field
+
+from overpaint.diffusion.family import FamilyOptions
+
+DETECTIONS = [
+    INSTANCE_SEGMENTATION_PREDICTION_KIND,
+    OBJECT_DETECTION_PREDICTION_KIND,
+    KEYPOINT_DETECTION_PREDICTION_KIND,
+]
+NUMBERS = [FLOAT_KIND, FLOAT_ZERO_TO_ONE_KIND, INTEGER_KIND]
+REQUIRED: Any = ...
+
+
+@dataclass(frozen=True)
+class ManifestField:
+    """One field of a manifest: a selector of some kinds, or a literal.
+
+    Attributes:
+        kinds: what a selector may point to.
+        literal: type of a literal with its limits; None = selectors only.
+        default: `...` = required.
+        description, examples: for people.
+    """
+
+    kinds: Sequence[Any]
+    literal: Any
+    default: Any
+    description: str
+    examples: Sequence[Any]
+
+    def definition(self) -> tuple[Any, Any]:
+        """As pydantic's `create_model` takes it."""
+        accepted: Any = Selector(kind=list(self.kinds))
+        if self.literal is not None:
+            accepted = accepted | self.literal
+        if self.default is None:
+            accepted = accepted | None
+        described = Field(self.default, description=self.description, examples=list(self.examples))
+        return accepted, described
+
+
+IMAGE = ManifestField(
+    [IMAGE_KIND],
+    None,
+    REQUIRED,
+    "The picture to repaint.",
+    ["$inputs.image", "$steps.crop.crops"],
+)
+PROMPT = ManifestField(
+    [STRING_KIND],
+    str,
+    REQUIRED,
+    "What the marked area shall show.",
+    ["A beautiful garden with flowers", "$inputs.prompt"],
+)
+SEGMENTATION = ManifestField(
+    [*DETECTIONS, IMAGE_KIND],
+    dict[str, Any] | list[dict[str, Any]],
+    REQUIRED,
+    "What was found in the picture: predictions of a segmentation model (of a detector: boxes), or "
+    "a mask picture, white = repaint. Where nothing was found the picture stays as it is.",
+    ["$steps.model.predictions", "$inputs.predictions"],
+)
+INSTRUCTION = ManifestField(
+    [STRING_KIND],
+    str,
+    REQUIRED,
+    "What to change, as you would tell a person.",
+    ["Make the car red", "$inputs.instruction"],
+)
+AREA = ManifestField(
+    SEGMENTATION.kinds,
+    SEGMENTATION.literal,
+    None,
+    "What was found in the picture; limits where the edit may happen. Left out: anywhere.",
+    SEGMENTATION.examples,
+)
+CHOICE: dict[str, ManifestField] = {
+    "classes": ManifestField(
+        [LIST_OF_VALUES_KIND],
+        list[str | int],
+        None,
+        "Names or numbers of the classes to repaint; left out: everything found.",
+        [["dog", "cat"], "$inputs.classes"],
+    ),
+    "confidence": ManifestField(
+        NUMBERS,
+        Annotated[float, Field(ge=0, le=1)],
+        None,
+        "The least confidence of a detection to be repainted; left out: any.",
+        [0.4, "$inputs.confidence"],
+    ),
+    "when_missing": ManifestField(
+        [STRING_KIND],
+        Literal["error", "keep"],
+        "error",
+        "Where something was found, but none of the classes: stop with an error, or keep the "
+        "picture as it is.",
+        ["keep", "$inputs.when_missing"],
+    ),
+    "invert": ManifestField(
+        [BOOLEAN_KIND],
+        bool,
+        False,
+        "Repaint everything but what was found.",
+        [True, "$inputs.invert"],
+    ),
+}
+WORDS: dict[str, ManifestField] = {
+    "negative_prompt": ManifestField(
+        [STRING_KIND],
+        str,
+        None,
+        "What shall not appear.",
+        ["people, cars, buildings", "$inputs.negative_prompt"],
+    ),
+    "seed": ManifestField(
+        [INTEGER_KIND],
+        Annotated[int, Field(ge=0, lt=2**63)],
+        None,
+        "Same seed, same picture; left out: drawn, and told in the output `seed`.",
+        [7, "$inputs.seed"],
+    ),
+}
+CONTROL = ManifestField(
+    [IMAGE_KIND],
+    None,
+    None,
+    "Line, pose or depth picture that steers the result.",
+    ["$steps.canny.image", "$inputs.control_image"],
+)
+KEEP_SIZE = ManifestField(
+    [BOOLEAN_KIND],
+    bool,
+    False,
+    "Answer at the input's own size instead of height x width; pixels outside the mask do not "
+    "change.",
+    [True, "$inputs.keep_input_size"],
+)
+PLACE: dict[str, ManifestField] = {
+    "model": ManifestField(
+        [STRING_KIND],
+        str,
+        None,
+        "Name or folder of a model of this family; left out: as in Overpaint's settings.",
+        ["flex2", "$inputs.model"],
+    ),
+    "server": ManifestField(
+        [STRING_KIND],
+        Annotated[str, Field(pattern="^https?://")],
+        None,
+        "URL of an Overpaint server that does the work, so that this machine needs no GPU; left "
+        "out: as in Overpaint's settings, else this machine.",
+        ["http://gpu-machine:8000", "$inputs.server"],
+    ),
+}
+
+
+def sides(default: int | None, step: int) -> dict[str, ManifestField]:
+    return {
+        side: ManifestField(
+            [INTEGER_KIND],
+            Annotated[int, Field(ge=16, le=8192, multiple_of=step)],
+            default,
+            f"{side.capitalize()} of the answer in pixels, a multiple of {step}; the picture is "
+            f"stretched to it." + ("" if default else " Left out: the input's own size."),
+            [default or 512, f"$inputs.{side}"],
+        )
+        for side in ("height", "width")
+    }
+
+
+def options(family_options: type[FamilyOptions], *names: str) -> dict[str, ManifestField]:
+    """Fields as the family's own options have them."""
+    fields = {}
+    for name in names:
+        option = family_options.model_fields[name]
+        literal: Any = Annotated[option.annotation, *option.metadata]
+        kinds = [INTEGER_KIND] if option.annotation is int else NUMBERS
+        examples = [option.default, f"$inputs.{name}"]
+        fields[name] = ManifestField(
+            kinds, literal, option.default, option.description or name, examples
+        )
+    return fields

@@ -1,0 +1,328 @@
+"""Workflow blocks as functions: segment a picture, then repaint what was found.
+
+    from overpaint.blocks import flex2_inpainting, segment_anything_2
+
+    segmentation = segment_anything_2(image=picture)
+    result = flex2_inpainting(
+        image=picture,
+        segmentation_mask=segmentation,
+        prompt="A beautiful garden with flowers",
+        negative_prompt="people, cars, buildings",
+    )
+    result.image.save("garden.png")
+
+Pictures may be PIL images, RGB arrays (H, W, 3), encoded bytes, paths or `overpaint.Picture`.
+A `segmentation_mask` may be
+
+- what a segmenter here found: a list of `Detection`
+- `supervision.Detections`: their masks, else their boxes
+- Roboflow's JSON predictions: polygon points, run lengths, else boxes
+- COCO annotations: a list, or a data set of one picture
+- a mask: an array or a picture of the same size, white = repaint
+
+Where nothing was found the picture comes back as it was, with a `UserWarning`, and no model runs.
+Models are loaded once and stay loaded; the functions may be called from several threads.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from overpaint.apps.painting import Painted, Painting, WhenMissing, paint
+from overpaint.core.detections import Detection
+
+__all__ = [
+    "Detection",
+    "Painted",
+    "erase",
+    "flex2_inpainting",
+    "kontext_edit",
+    "sd2_inpainting",
+    "segment_anything_2",
+]
+
+
+def segment_anything_2(
+    image: Any,
+    *,
+    points: Sequence[Sequence[float]] = (),
+    boxes: Sequence[Sequence[float]] = (),
+    model: str = "sam2",
+) -> list[Detection]:
+    """Find things in a picture with Segment Anything 2.
+
+    Args:
+        image: the picture.
+        points: (x, y) in pixels, all of one thing.
+        boxes: (left, top, right, bottom) in pixels, one thing in each.
+        model: 'sam2' (`overpaint pull sam2` fetches it), another SAM 2 by its name, or a folder.
+
+    Returns:
+        One detection per box, or one for the points; without either, everything in the picture.
+
+    Raises:
+        InvalidRequest: a point or box lies outside the picture.
+        ModelNotFound: the model was not pulled.
+    """
+    from overpaint.apps import segmentation
+    from overpaint.engine.engine import as_picture
+    from overpaint.segment.segmenter import Hints, Point
+
+    hints = Hints(
+        points=tuple(Point(x, y) for x, y in points),
+        boxes=tuple((left, top, right, bottom) for left, top, right, bottom in boxes),
+    )
+    return segmentation.segment(as_picture(image), hints, model=model)
+
+
+def flex2_inpainting(
+    image: Any,
+    segmentation_mask: Any,
+    prompt: str,
+    negative_prompt: str | None = None,
+    control_strength: float = 0.5,
+    control_stop: float = 0.33,
+    num_inference_steps: int = 50,
+    guidance_scale: float = 3.5,
+    seed: int | None = None,
+    height: int = 1024,
+    width: int = 1024,
+    *,
+    control_image: Any = None,
+    classes: Sequence[str | int] | None = None,
+    confidence: float | None = None,
+    when_missing: WhenMissing = "error",
+    invert: bool = False,
+    grow: int = 0,
+    feather: int | None = None,
+    keep_input_size: bool = False,
+    model: str | None = None,
+    server: str | None = None,
+) -> Painted:
+    """Repaint what was found in a picture with Flex.2.
+
+    Args:
+        image: the picture.
+        segmentation_mask: what was found in it; see the module.
+        prompt: what the marked area shall show.
+        negative_prompt: what shall not appear; true classifier-free guidance runs against it.
+        control_strength: factor of the control picture, 0..2.
+        control_stop: share of the steps in which the control picture is active, 0..1.
+        num_inference_steps: denoising steps.
+        guidance_scale: how closely the prompt is followed.
+        seed: same seed, same picture; None = drawn, and told in the result.
+        height: of the answer in pixels, a multiple of 16; the picture is stretched to it.
+        width: of the answer in pixels, a multiple of 16.
+        control_image: line, pose or depth picture that steers the result.
+        classes: names or numbers of the classes to repaint; None = everything found.
+        confidence: the least confidence, 0..1; None = any.
+        when_missing: where something was found, but none of `classes`: 'error', or 'keep' the
+            picture as it is, with a warning.
+        invert: repaint everything but what was found.
+        grow: pixels by which the mask grows; below 0 it shrinks.
+        feather: pixels inside the mask's edge over which the edit is blended in; None = 4.
+        keep_input_size: answer at the input's own size instead of `height` x `width`; pixels
+            outside the mask do not change.
+        model: name or folder of a Flex.2 checkpoint; None = as in the settings.
+        server: URL of an Overpaint server that does the work; None = as in the settings, else
+            this process.
+
+    Raises:
+        InvalidRequest: a value is wrong, or what was found does not fit the picture; its `field`
+            names the argument.
+        OverpaintError: the model is not there, does not fit the memory, or the server refuses.
+    """
+    return _one(
+        Painting(
+            family="flex2",
+            task="inpaint",
+            image=image,
+            segmentation_mask=segmentation_mask,
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            seed=seed,
+            control_image=control_image,
+            classes=classes,
+            confidence=confidence,
+            when_missing=when_missing,
+            invert=invert,
+            height=height,
+            width=width,
+            keep_input_size=keep_input_size,
+            options={
+                "control_strength": control_strength,
+                "control_stop": control_stop,
+                "num_inference_steps": num_inference_steps,
+                "guidance_scale": guidance_scale,
+                "grow": grow,
+                "feather": feather,
+            },
+            model=model,
+            server=server,
+        )
+    )
+
+
+def sd2_inpainting(
+    image: Any,
+    segmentation_mask: Any,
+    prompt: str,
+    negative_prompt: str | None = None,
+    num_inference_steps: int = 50,
+    guidance_scale: float = 7.5,
+    strength: float = 1.0,
+    seed: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    *,
+    classes: Sequence[str | int] | None = None,
+    confidence: float | None = None,
+    when_missing: WhenMissing = "error",
+    invert: bool = False,
+    grow: int = 0,
+    feather: int | None = None,
+    keep_input_size: bool = False,
+    model: str | None = None,
+    server: str | None = None,
+) -> Painted:
+    """Repaint what was found in a picture with Stable Diffusion 2.
+
+    Args:
+        strength: 1 = from noise alone; less = from the picture, 0..1.
+        height: of the answer in pixels, a multiple of 8; None = the input's own size, pixels
+            outside the mask untouched.
+        width: goes with `height`.
+
+    The other arguments, and the errors, are those of `flex2_inpainting`.
+    """
+    return _one(
+        Painting(
+            family="sd2",
+            task="inpaint",
+            image=image,
+            segmentation_mask=segmentation_mask,
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            seed=seed,
+            classes=classes,
+            confidence=confidence,
+            when_missing=when_missing,
+            invert=invert,
+            height=height,
+            width=width,
+            keep_input_size=keep_input_size,
+            options={
+                "num_inference_steps": num_inference_steps,
+                "guidance_scale": guidance_scale,
+                "strength": strength,
+                "grow": grow,
+                "feather": feather,
+            },
+            model=model,
+            server=server,
+        )
+    )
+
+
+def kontext_edit(
+    image: Any,
+    prompt: str,
+    segmentation_mask: Any = None,
+    negative_prompt: str | None = None,
+    num_inference_steps: int = 28,
+    guidance_scale: float = 2.5,
+    seed: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    *,
+    classes: Sequence[str | int] | None = None,
+    confidence: float | None = None,
+    when_missing: WhenMissing = "error",
+    invert: bool = False,
+    grow: int = 0,
+    feather: int | None = None,
+    keep_input_size: bool = False,
+    model: str | None = None,
+    server: str | None = None,
+) -> Painted:
+    """Change a picture as an instruction says, with FLUX.1 Kontext.
+
+    Args:
+        prompt: the instruction.
+        segmentation_mask: limits where; None = anywhere, and what the edit does not touch stays.
+        height: of the answer in pixels, a multiple of 16; None = the input's own size.
+        width: goes with `height`.
+
+    The other arguments, and the errors, are those of `flex2_inpainting`.
+    """
+    return _one(
+        Painting(
+            family="kontext",
+            task="edit",
+            image=image,
+            segmentation_mask=segmentation_mask,
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            seed=seed,
+            classes=classes,
+            confidence=confidence,
+            when_missing=when_missing,
+            invert=invert,
+            height=height,
+            width=width,
+            keep_input_size=keep_input_size,
+            options={
+                "num_inference_steps": num_inference_steps,
+                "guidance_scale": guidance_scale,
+                "grow": grow,
+                "feather": feather,
+            },
+            model=model,
+            server=server,
+        )
+    )
+
+
+def erase(
+    image: Any,
+    segmentation_mask: Any,
+    *,
+    classes: Sequence[str | int] | None = None,
+    confidence: float | None = None,
+    when_missing: WhenMissing = "error",
+    invert: bool = False,
+    grow: int = 0,
+    feather: int | None = None,
+    model: str | None = None,
+    server: str | None = None,
+) -> Painted:
+    """Remove what was found in a picture; no weights, no words. The answer has the input's size.
+
+    Arguments and errors are those of `flex2_inpainting`; `grow` helps where a rim or a shadow of
+    the thing is left.
+    """
+    return _one(
+        Painting(
+            family="erase",
+            task="erase",
+            image=image,
+            segmentation_mask=segmentation_mask,
+            classes=classes,
+            confidence=confidence,
+            when_missing=when_missing,
+            invert=invert,
+            options={"grow": grow, "feather": feather},
+            model=model,
+            server=server,
+        )
+    )
+
+
+def _one(painting: Painting) -> Painted:
+    painted = paint([painting])[0]
+    if painted.seed is None:
+        for sentence in painted.warnings:
+            warnings.warn(sentence, UserWarning, stacklevel=3)
+    return painted
