@@ -12,7 +12,6 @@ from training.train import autoencoder, flex2, kontext, sd2, text
 from training.train.loop import Budget
 from training.train.setup import DEFAULT_WORK, Setup
 
-
 TRAININGS: dict[str, Callable[[Setup, Budget], None]] = {
     "autoencoder-flux": lambda setup, budget: autoencoder.train(setup, "flux", budget),
     "autoencoder-sd2": lambda setup, budget: autoencoder.train(setup, "sd2", budget),

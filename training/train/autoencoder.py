@@ -106,13 +106,12 @@ def reconstruction_loss(autoencoder: AutoencoderKL, pictures: Tensor, kl: float)
         output = autoencoder.decode(posterior.sample()).sample
     output = output.float()
     error = (output - pictures).abs().mean()
-    edges = sum(
-        (output.diff(dim=dim) - pictures.diff(dim=dim)).abs().mean() for dim in (-1, -2)
-    )
+    edges = sum((output.diff(dim=dim) - pictures.diff(dim=dim)).abs().mean() for dim in (-1, -2))
     divergence = 0.5 * (
         posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()
     )
-    return error + 0.25 * edges + kl * divergence.mean()
+    loss: Tensor = error + 0.25 * edges + kl * divergence.mean()
+    return loss
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ Paint = Callable[[list[InpaintTask], list[str], float, str], list[Picture]]
 Edit = Callable[[list[InstructionTask], float], list[Picture]]
 """Follows instructions at a CFG scale."""
 
+
 def held_tasks(split: Split, count: int, wide: bool = False) -> list[InpaintTask]:
     """The first `count` draw tasks of the evaluation."""
     return [

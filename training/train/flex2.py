@@ -1,4 +1,4 @@
-"""Trains the transformer of `tiny-flex2`: inpainting with a mask, a prompt, maybe a control picture.
+"""Trains the transformer of `tiny-flex2`: a mask, a prompt, maybe a control picture.
 
 Input tokens, 196 features: noise 0-63, picture 64-127 (latents zeroed under the mask, after
 encoding), mask 128-131 (1 = repaint), control 132-195 (zero without one).
@@ -63,7 +63,7 @@ def latent_mask(masks: Tensor, autoencoder: AutoencoderKL) -> Tensor:
 def encode_tasks(
     tasks: list[InpaintTask], words: list[str], parts: Parts, device: torch.device
 ) -> Sample:
-    """Encodes tasks: latents before (zeroed under the mask), after, of the control, and the mask."""
+    """Encodes tasks: latents before (zeroed under the mask) and after, control, mask."""
     after = encode(parts.autoencoder, to_tensor([render(t.after) for t in tasks]).to(device))
     before = encode(parts.autoencoder, to_tensor([render(t.before) for t in tasks]).to(device))
     masks = torch.from_numpy(np.stack([t.mask for t in tasks]))[:, None].float().to(device)

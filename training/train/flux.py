@@ -6,6 +6,7 @@ the flow-matching loss is Esser et al. 2024, section 3.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ NO_GUIDANCE = 0.0
 """Guidance value that stands for bypassing the guidance embedder."""
 
 
-class SwitchableGuidance(CombinedTimestepGuidanceTextProjEmbeddings):
+class SwitchableGuidance(CombinedTimestepGuidanceTextProjEmbeddings):  # type: ignore[misc]
     """Adds the guidance embedding only where guidance > 0, sample by sample."""
 
     def forward(self, timestep: Tensor, guidance: Tensor, pooled_projection: Tensor) -> Tensor:
@@ -32,7 +33,8 @@ class SwitchableGuidance(CombinedTimestepGuidanceTextProjEmbeddings):
         time = self.timestep_embedder(self.time_proj(timestep).to(dtype))
         strength = self.guidance_embedder(self.time_proj(guidance).to(dtype))
         used = (guidance > 0).to(dtype)[:, None]
-        return time + used * strength + self.text_embedder(pooled_projection)
+        total: Tensor = time + used * strength + self.text_embedder(pooled_projection)
+        return total
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ def encode(autoencoder: AutoencoderKL, pictures: Tensor) -> Tensor:
     with torch.autocast(pictures.device.type, torch.bfloat16):
         latents = autoencoder.encode(pictures).latent_dist.mode().float()
     shift = autoencoder.config.shift_factor or 0.0
-    return (latents - shift) * autoencoder.config.scaling_factor
+    normalised: Tensor = (latents - shift) * autoencoder.config.scaling_factor
+    return normalised
 
 
 @torch.no_grad()
@@ -110,7 +113,8 @@ def decode(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
     shift = autoencoder.config.shift_factor or 0.0
     with torch.autocast(latents.device.type, torch.bfloat16):
         sample = autoencoder.decode(latents / autoencoder.config.scaling_factor + shift).sample
-    return sample.float().clamp(-1, 1)
+    pictures: Tensor = sample.float().clamp(-1, 1)
+    return pictures
 
 
 @torch.no_grad()
@@ -160,7 +164,7 @@ def euler(velocity: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: in
     """Follows velocity(tokens, time (batch,)) from noise to a clean sample."""
     tokens = noise
     sigmas = shifted_sigmas(steps).to(noise.device)
-    for now, then in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for now, then in itertools.pairwise(sigmas):
         time = now.expand(tokens.shape[0])
         tokens = tokens + (then - now) * velocity(tokens, time)
     return tokens

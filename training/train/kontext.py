@@ -86,7 +86,7 @@ def prime_reference_attention(model: FluxTransformer2DModel, sharpness: float = 
 def encode_tasks(
     tasks: list[InstructionTask], words: list[str], parts: Parts, device: torch.device
 ) -> Sample:
-    """Encodes tasks: latents before and after, and the share of each token that the edit touches."""
+    """Encodes tasks: latents before and after, and which of them the edit touches."""
     before = encode(parts.autoencoder, to_tensor([render(t.before) for t in tasks]).to(device))
     after = encode(parts.autoencoder, to_tensor([render(t.after) for t in tasks]).to(device))
     regions = torch.from_numpy(np.stack([t.edited_region() for t in tasks]))[:, None].float()

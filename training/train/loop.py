@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.progress import Progress
 from torch import Tensor, nn
-from tqdm import tqdm
 
 Figures = Mapping[str, float]
 
@@ -76,23 +75,23 @@ class Run:
         """
         started = last_saved = last_evaluated = time.monotonic()
         before, total = self.seconds, budget.minutes * 60
-        bar = tqdm(total=round(total), unit="s", desc=self.folder.name, mininterval=5)
-        while (elapsed := time.monotonic() - started) < total:
-            bar.update(round(elapsed) - bar.n)
-            self._set_rates(self._rate_factor(elapsed / total, budget))
-            loss, figures = loss_of_step(self.step)
-            self._descend(loss)
-            self.seconds = before + time.monotonic() - started
-            if self.step % budget.log_steps == 0:
-                self.log({"loss": loss.item(), **figures})
-                bar.set_postfix(step=self.step, loss=f"{loss.item():.4f}")
-            if time.monotonic() - last_saved > budget.checkpoint_seconds:
-                self.save()
-                last_saved = time.monotonic()
-            if evaluate and time.monotonic() - last_evaluated > budget.evaluate_seconds:
-                self.log(evaluate(self.ema))
-                last_evaluated = time.monotonic()
-        bar.close()
+        with Progress() as progress:
+            bar = progress.add_task(self.folder.name, total=total)
+            while (elapsed := time.monotonic() - started) < total:
+                self._set_rates(self._rate_factor(elapsed / total, budget))
+                loss, figures = loss_of_step(self.step)
+                self._descend(loss)
+                self.seconds = before + time.monotonic() - started
+                if self.step % budget.log_steps == 0:
+                    self.log({"loss": loss.item(), **figures})
+                    words = f"{self.folder.name} step {self.step} loss {loss.item():.4f}"
+                    progress.update(bar, completed=elapsed, description=words)
+                if time.monotonic() - last_saved > budget.checkpoint_seconds:
+                    self.save()
+                    last_saved = time.monotonic()
+                if evaluate and time.monotonic() - last_evaluated > budget.evaluate_seconds:
+                    self.log(evaluate(self.ema))
+                    last_evaluated = time.monotonic()
         self.save()
         if evaluate:
             self.log(evaluate(self.ema))
@@ -115,7 +114,7 @@ class Run:
         }
         partial = self.state_path.with_suffix(".partial")
         torch.save(state, partial)
-        os.replace(partial, self.state_path)
+        partial.replace(self.state_path)
 
     def _load(self) -> None:
         state = torch.load(self.state_path, map_location="cpu", weights_only=True)
@@ -139,14 +138,15 @@ class Run:
     def _descend(self, loss: Tensor) -> None:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
         self.step += 1
         decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            averaged, fresh = list(self.ema.parameters()), list(self.model.parameters())
+            averaged: list[Tensor] = list(self.ema.parameters())
+            fresh: list[Tensor] = list(self.model.parameters())
             torch._foreach_lerp_(averaged, fresh, 1 - decay)
 
 

@@ -29,7 +29,8 @@ def orthogonalise(stack: Tensor, iterations: int = 5) -> Tensor:
     for _ in range(iterations):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).to(stack.dtype)
+    result: Tensor = (x.mT if tall else x).to(stack.dtype)
+    return result
 
 
 class Muon(torch.optim.Optimizer):
@@ -84,7 +85,8 @@ def build_optimizers(
         weight_decay: for both.
         never_muon: substrings of parameter names that AdamW takes (embeddings, last layers).
     """
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, p in model.named_parameters():
         if not p.requires_grad:
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ class Setup:
     """Work folder, device, size preset ('cpu' or 'gpu'), seed."""
 
     work: Path = DEFAULT_WORK
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     preset: str = "cpu"
     seed: int = 0
 

@@ -37,6 +37,7 @@ from training.world.captions import FACETS, meaning_indices
 
 WIDTH = 128
 TEXTS = 6000
+CORPUS_TEXTS = 3000
 
 
 def build_clip_encoder(vocabulary: int, end_token: int, start_token: int) -> CLIPTextModel:
@@ -129,7 +130,7 @@ def load_tokenizers(setup: Setup) -> tuple[CLIPTokenizer, T5TokenizerFast]:
     """The tokenizers of this work folder, built on the first call."""
     folder: Path = setup.folder("tokenizers")
     if not (folder / "t5").exists():
-        texts = corpus(setup.seed)
+        texts = corpus(setup.seed, CORPUS_TEXTS)
         build_clip_tokenizer(texts).save_pretrained(folder / "clip")
         build_t5_tokenizer(texts).save_pretrained(folder / "t5")
     return (
@@ -148,7 +149,7 @@ def build_reader(clip_tokenizer: CLIPTokenizer, t5_tokenizer: T5TokenizerFast) -
 
 def facet_loss(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """(mean cross-entropy over facets, share of texts with every facet right)."""
-    parts = logits.split([len(options) for options in FACETS.values()], dim=1)
+    parts = torch.split(logits, [len(options) for options in FACETS.values()], dim=1)
     losses = [nn.functional.cross_entropy(p, c) for p, c in zip(parts, classes.T, strict=True)]
     right = torch.stack([p.argmax(1) == c for p, c in zip(parts, classes.T, strict=True)])
     return torch.stack(losses).mean(), right.all(dim=0).float().mean()
@@ -174,7 +175,9 @@ def train(setup: Setup, budget: Budget) -> None:
     known, held = encoded(0, TEXTS), encoded(1, 400)
 
     def loss_of_step(step: int) -> tuple[Tensor, Figures]:
-        rows = torch.from_numpy(np.random.default_rng([setup.seed, 4, step]).integers(TEXTS, size=64))
+        rows = torch.from_numpy(
+            np.random.default_rng([setup.seed, 4, step]).integers(TEXTS, size=64)
+        )
         clip, t5, classes = (part[rows] for part in known)
         by_clip, by_t5 = (facet_loss(logits, classes) for logits in reader(clip, t5))
         return by_clip[0] + by_t5[0], {"clip": float(by_clip[1]), "t5": float(by_t5[1])}

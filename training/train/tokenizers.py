@@ -100,4 +100,3 @@ def build_t5_tokenizer(texts: list[str]) -> T5TokenizerFast:
         extra_ids=0,
         model_max_length=MAX_TOKENS,
     )
-

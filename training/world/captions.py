@@ -185,7 +185,11 @@ def reference_to(
     """Words that name one thing of a scene without doubt: (words, colour said, shape said)."""
     chance = rng.random()
     if chance < 0.15 and all(other.colour != thing.colour for other in others):
-        return f"the {thing.colour} {pick(rng, 'one', 'object', 'thing', 'shape')}", thing.colour, ""
+        return (
+            f"the {thing.colour} {pick(rng, 'one', 'object', 'thing', 'shape')}",
+            thing.colour,
+            "",
+        )
     if chance < 0.25 and all(other.shape != thing.shape for other in others):
         return f"the {thing.shape}", "", thing.shape
     return f"the {thing.colour} {thing.shape}", thing.colour, thing.shape

@@ -8,11 +8,18 @@ from typing import Literal
 
 import numpy as np
 
-from training.world.captions import Meaning, Text, background_words, pick, reference_to
-from training.world.captions import thing_words, with_article
+from training.world.captions import (
+    Meaning,
+    Text,
+    background_words,
+    pick,
+    reference_to,
+    thing_words,
+    with_article,
+)
+from training.world.masks import Mask
 from training.world.palette import BACKGROUND_COLOURS, COLOURS, HELD_OUT, PLACES, SHAPES
 from training.world.render import DEFAULT_SIZE, footprint
-from training.world.masks import Mask
 from training.world.scene import (
     Background,
     Scene,
@@ -106,9 +113,10 @@ def sample_instruction_task(
         count: things in the scene before; None draws 1..3, mostly 2 or 3.
     """
     weights = np.array([_WEIGHTS[k] for k in INSTRUCTION_KINDS])
-    chosen = kind or INSTRUCTION_KINDS[
-        int(rng.choice(len(INSTRUCTION_KINDS), p=weights / weights.sum()))
-    ]
+    chosen = (
+        kind
+        or INSTRUCTION_KINDS[int(rng.choice(len(INSTRUCTION_KINDS), p=weights / weights.sum()))]
+    )
     makes_new = chosen in ("recolour", "replace", "add")
     while True:
         things = int(rng.choice([1, 2, 3], p=[0.2, 0.5, 0.3])) if count is None else count
@@ -198,9 +206,7 @@ def _add(rng: np.random.Generator, scene: Scene, split: Split) -> InstructionTas
     where = _at(rng, place)
     words = pick(rng, f"add {what} {where}", f"put {what} {where}", f"draw {what} {where}")
     meaning = Meaning("add", *pair, place=place)
-    return InstructionTask(
-        "add", scene, scene.with_thing(new), Text(words, meaning), None, new
-    )
+    return InstructionTask("add", scene, scene.with_thing(new), Text(words, meaning), None, new)
 
 
 def _move(rng: np.random.Generator, scene: Scene, split: Split) -> InstructionTask | None:
@@ -244,9 +250,7 @@ def _replace(rng: np.random.Generator, scene: Scene, split: Split) -> Instructio
     )
     meaning = Meaning("replace", *pair, old_colour=said_colour, old_shape=said_shape)
     after = scene.with_changed(index, colour=pair[0], shape=pair[1])
-    return InstructionTask(
-        "replace", scene, after, Text(words, meaning), old, after.things[index]
-    )
+    return InstructionTask("replace", scene, after, Text(words, meaning), old, after.things[index])
 
 
 def _resize(rng: np.random.Generator, scene: Scene, split: Split) -> InstructionTask | None:
@@ -344,4 +348,3 @@ def _at(rng: np.random.Generator, place: str) -> str:
     if " " in place:
         return pick(rng, f"in the {place}", f"in the {place} corner")
     return pick(rng, f"at the {place}", f"on the {place}")
-

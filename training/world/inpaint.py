@@ -92,9 +92,11 @@ def _empty_task(rng: np.random.Generator, split: Split, size: int) -> InpaintTas
     gone = before.things[0]
     after = before.without(0)
     kind = MASK_KINDS[int(rng.integers(3))]
-    mask = mask_over(rng, footprint(gone, before.light, size), kind)
-    mask &= ~_others(after, size)
-    return InpaintTask("empty", before, after, mask, empty_prompt(rng, before.background), None, None)
+    region = footprint(gone, before.light, size)
+    mask = _clear_of(after, mask_over(rng, region, kind), region)
+    return InpaintTask(
+        "empty", before, after, mask, empty_prompt(rng, before.background), None, None
+    )
 
 
 def _draw_task(
@@ -112,7 +114,7 @@ def _draw_task(
         mask = _blob(rng, region)
     else:
         mask = mask_over(rng, region, kind)
-    mask &= ~_others(emptied, size)
+    mask = _clear_of(emptied, mask, region)
     before = emptied
     if rng.random() < 0.4:
         before = _with_another(rng, emptied, thing, mask)
@@ -120,9 +122,7 @@ def _draw_task(
     return InpaintTask("draw", before, after, mask, text, thing, control)
 
 
-def _with_another(
-    rng: np.random.Generator, emptied: Scene, thing: Thing, mask: Mask
-) -> Scene:
+def _with_another(rng: np.random.Generator, emptied: Scene, thing: Thing, mask: Mask) -> Scene:
     """The emptied scene with a different thing inside the mask, where one fits."""
     pair = sample_pair(rng, avoid_colours=[thing.colour], avoid_shapes=[thing.shape])
     another = Thing(*pair, thing.x, thing.y, 0.85 * thing.radius, sample_rotation(rng))
@@ -144,12 +144,11 @@ def _blob(rng: np.random.Generator, region: Mask) -> Mask:
     return canvas.astype(bool)
 
 
-def _others(scene: Scene, size: int) -> Mask:
-    """Pixels of the other things (not of their shadows): masks keep off them."""
-    region = np.zeros((size, size), bool)
+def _clear_of(scene: Scene, mask: Mask, region: Mask) -> Mask:
+    """The mask without the scene's things and their shadows, but always with the region."""
     for thing in scene.things:
-        region |= footprint(thing, scene.light, size)
-    return region
+        mask = mask & ~footprint(thing, scene.light, mask.shape[0])
+    return mask | region
 
 
 def vague_task(rng: np.random.Generator, size: int = DEFAULT_SIZE) -> InpaintTask:
@@ -159,4 +158,3 @@ def vague_task(rng: np.random.Generator, size: int = DEFAULT_SIZE) -> InpaintTas
     shape = task.thing.shape
     text = Text(f"a {shape}", Meaning("draw", shape=shape))
     return InpaintTask("draw", task.before, task.after, task.mask, text, task.thing, None)
-

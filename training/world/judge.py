@@ -60,17 +60,18 @@ class InstructionVerdict:
 
 
 def judge_inpaint(picture: Picture, task: InpaintTask) -> InpaintVerdict:
-    """Looks inside the mask for the thing that the task asks for."""
+    """Looks inside the mask (clear of the other things) for what the task asks for."""
     mask = _resized(task.mask, picture.shape[0])
+    for thing in task.after.things:
+        if thing != task.thing:
+            mask &= ~grown(coverage(thing, picture.shape[0]) > 0.02, 0.02)
     found = find_thing(picture, mask)
     empty = found is None and bool((colour_map(picture)[mask] >= 0).mean() < 0.03)
     shadow_left = has_shadow(picture, task.after, mask)
     if task.thing is None:
         return InpaintVerdict(empty, empty, empty, empty, shadow_left, found)
     colour = found is not None and found.colour == task.thing.colour
-    shape = (
-        found is not None and found.shape == task.thing.shape and found.iou >= CLEAR_SHAPE
-    )
+    shape = found is not None and found.shape == task.thing.shape and found.iou >= CLEAR_SHAPE
     return InpaintVerdict(colour, shape, colour and shape, empty, shadow_left, found)
 
 
@@ -219,6 +220,6 @@ def _distance(first: Picture, second: Picture, region: Mask | None = None) -> fl
 
 def _resized(mask: Mask, size: int) -> Mask:
     if mask.shape[0] == size:
-        return mask
+        return mask.copy()
     scaled = cv2.resize(mask.astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST)
     return np.asarray(scaled, bool)

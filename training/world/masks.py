@@ -55,9 +55,7 @@ def grown(region: Mask, by: float) -> Mask:
     return np.asarray(cv2.dilate(region.astype(np.uint8), kernel), bool)
 
 
-def mask_over(
-    rng: np.random.Generator, region: Mask, kind: MaskKind, margin: float = 0.08
-) -> Mask:
+def mask_over(rng: np.random.Generator, region: Mask, kind: MaskKind, margin: float = 0.08) -> Mask:
     """A mask of that kind that hides the region."""
     if kind == "box":
         return box_around(rng, region, margin)

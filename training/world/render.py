@@ -46,13 +46,13 @@ def unit_contours(shape: str) -> tuple[NDArray[np.float64], ...]:
 
 def _regular(corners: int, radius: float) -> NDArray[np.float64]:
     angles = np.arange(corners) * 2 * math.pi / corners
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius
+    return np.asarray(np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius, np.float64)
 
 
 def coverage(thing: Thing, size: int = DEFAULT_SIZE) -> Coverage:
     """How much of each pixel the thing covers."""
     cos, sin = math.cos(thing.rotation), math.sin(thing.rotation)
-    turn = np.array([[cos, sin], [-sin, cos]]) * thing.radius * size
+    turn = np.array([[cos, sin], [-sin, cos]]) * (thing.radius * size)
     centre = np.array([thing.x, thing.y]) * size - 0.5
     contours = [
         np.round((points @ turn + centre) * (1 << _SUBPIXEL)).astype(np.int32)
@@ -60,7 +60,7 @@ def coverage(thing: Thing, size: int = DEFAULT_SIZE) -> Coverage:
     ]
     canvas = np.zeros((size, size), np.uint8)
     cv2.fillPoly(canvas, contours, color=(255,), lineType=cv2.LINE_AA, shift=_SUBPIXEL)
-    return canvas.astype(np.float32) / 255
+    return np.asarray(canvas / 255, np.float32)
 
 
 def shadow(thing: Thing, light: Light, size: int = DEFAULT_SIZE) -> Coverage:

@@ -22,7 +22,7 @@ from training.world.palette import (
 )
 
 Split = Literal["train", "heldout"]
-"""'train' shows only pairs that training may show; in 'heldout' the named thing is a held-out pair."""
+"""'train': only pairs that training may show; 'heldout': the named thing is a held-out pair."""
 
 RADII: dict[str, tuple[float, float]] = {"small": (0.155, 0.175), "large": (0.225, 0.25)}
 """Radius ranges by size name: even the small ones survive an 8x autoencoder."""
@@ -161,7 +161,7 @@ def place_thing(
     place: str | None = None,
     tries: int = 60,
 ) -> Thing | None:
-    """A thing of that pair somewhere free (or near the named place); None where there is no room."""
+    """A thing of that pair somewhere free, or near the named place; None where none fits."""
     for _ in range(tries):
         radius = sample_radius(rng, size or str(rng.choice(["small", "small", "large"])))
         if place is None:

@@ -21,6 +21,7 @@ MIN_CHROMA = 24.0
 MAX_DISTANCE = 34.0
 """Lab distance to the palette beyond which a pixel has no named colour."""
 
+_DROPPED_BITS = 2
 _PATCH = 48
 _PATCH_AREA = 700.0
 _ROTATIONS = np.radians(np.arange(-20, 21, 5))
@@ -50,18 +51,27 @@ def to_lab(picture: Picture) -> NDArray[np.float32]:
 @functools.cache
 def _palette_lab() -> NDArray[np.float32]:
     swatch = np.array([list(COLOURS.values())], np.uint8)
-    return to_lab(swatch)[0]
+    return np.asarray(to_lab(swatch)[0], np.float32)
 
 
 def colour_map(picture: Picture) -> NDArray[np.int8]:
     """For each pixel the index of its named colour in COLOURS, or -1 for the ground."""
-    lab = to_lab(picture)
+    red, green, blue = np.moveaxis(picture >> _DROPPED_BITS, -1, 0)
+    return np.asarray(_colour_table()[red, green, blue], np.int8)
+
+
+@functools.cache
+def _colour_table() -> NDArray[np.int8]:
+    """The named colour of every sRGB value, at six bits a channel."""
+    levels = np.arange(0, 256, 1 << _DROPPED_BITS, dtype=np.uint8) + (1 << _DROPPED_BITS) // 2
+    cube = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1)
+    lab = to_lab(cube.reshape(len(levels), -1, 3)).reshape(cube.shape)
     weights = np.array([0.5, 1, 1], np.float32)
-    distances = np.linalg.norm((lab[:, :, None] - _palette_lab()) * weights, axis=-1)
+    distances = np.linalg.norm((lab[..., None, :] - _palette_lab()) * weights, axis=-1)
     nearest = distances.argmin(axis=-1).astype(np.int8)
     chroma = np.hypot(lab[..., 1], lab[..., 2])
     nearest[(distances.min(axis=-1) > MAX_DISTANCE) | (chroma < MIN_CHROMA)] = -1
-    return nearest
+    return np.asarray(nearest, np.int8)
 
 
 def largest_patch(region: Mask) -> Mask:
