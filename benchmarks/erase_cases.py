@@ -93,8 +93,7 @@ class Part:
 def _outline(rng: np.random.Generator) -> list[Part]:
     angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     radius = 0.3 + sum(
-        rng.normal(0, 0.07 / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi))
-        for k in range(1, 6)
+        rng.normal(0, 0.07 / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in range(1, 6)
     )
     aspect = np.exp(rng.uniform(-0.5, 0.5, 2))
     points = np.stack([np.cos(angle), np.sin(angle)], 1) * np.abs(radius)[:, None] * aspect

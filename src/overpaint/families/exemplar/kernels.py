@@ -63,6 +63,7 @@ def search(
     cost: Float,
     offsets: Index,
     near: float,
+    reach: int,
     start: int,
     stop: int,
     backwards: bool,
@@ -80,15 +81,17 @@ def search(
         source_y, source_x, cost: (n,), improved in place.
         offsets: (k, 2), steps (down, right) tried for each target (He & Sun 2012).
         near: price of one pixel of distance between target and source.
+        reach: first radius of the random search, in pixels; it halves down to one.
+        start, stop: the targets of this band.
         backwards: go up and left instead of down and right.
-        seed: of the random search, whose radius halves from the whole picture to one pixel.
+        seed: of the random search.
     """
     height, width = allowed.shape
     state = (seed * 7919 + start * 104729 + 12345) & 0xFFFFFFFF
     step = -1 if backwards else 1
     fixed = 2 + offsets.shape[0]
     rounds = 0
-    while (1 << rounds) <= max(height, width):
+    while (1 << rounds) <= reach:
         rounds += 1
     for count in range(stop - start):
         i = stop - 1 - count if backwards else start + count

@@ -16,12 +16,14 @@ from .pyramid import Layer, spread_in
 from .types import CHANNELS, Float, Index
 
 BANDS = 8  # of the picture, each on one thread at a time; fixed, so that a seed is a picture
-TRUST = 2.5  # a patch one pixel further inside the hole counts this much less
+TRUST = 3.0  # a patch one pixel further inside the hole counts this much less
 NEARNESS = 3.0  # toll on a source per pixel of distance, per pixel of the patch
 SOFTNESS = 4.0  # bandwidth of the votes on the way: nearly plain means, which agree on structure
 FINAL_SOFTNESS = 3.0  # bandwidth of the last vote
 ROUNDS_COARSEST, ROUNDS, ROUNDS_FINEST = 6, 12, 10  # of matching and voting
 PASSES = 2  # of PatchMatch in a round
+WIDE_PASSES = 2  # that search the whole picture; later ones look around what they have
+NEARBY = 8  # pixels
 FEWEST_ROUNDS = 1
 WORK = 1_200_000  # targets times rounds beyond which a layer gets fewer rounds
 EXHAUSTIVE = 6_000_000  # pairs of target and source up to which all are compared
@@ -169,13 +171,14 @@ class Matcher:
         layer, field = self.layer, self.field
         old_y, old_x = field.source_y.copy(), field.source_x.copy()
         self._passes += 1
+        reach = max(layer.hole.shape) if self._passes <= WIDE_PASSES else NEARBY
         seed = int(self._rng.integers(1 << 30))
         self._in_bands(
             field.cost.size,
             lambda start, stop: kernels.search(
                 self._rows(), layer.size, field.place, field.target_y, field.target_x,
                 layer.allowed, old_y, old_x, field.source_y, field.source_x, field.cost,
-                self._steps, self._near, start, stop, self._passes % 2 == 0, seed,
+                self._steps, self._near, reach, start, stop, self._passes % 2 == 0, seed,
             ),
         )  # fmt: skip
 

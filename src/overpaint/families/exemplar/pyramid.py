@@ -9,7 +9,8 @@ import numpy as np
 
 from .types import Float, Mask, Pixels
 
-ROUGHNESS = 6.0  # weight of the texture channel against the colours
+ROUGHNESS = 5.0  # weight of the texture channel against the colours
+GRAIN = (9, 9)  # neighbourhood over which texture is measured on the finest layer
 DEPTH = 9.0  # pixels from the rim to the middle of the hole on the coarsest layer
 NARROWEST = 24  # a layer is not halved below this side
 SIZES = (7, 5, 3, 1)  # sides of a patch, the first that leaves enough sources
@@ -111,7 +112,7 @@ def _roughness(pixels: Pixels, known: Mask) -> Float:
         both = known[here] & known[there]
         total[here] += np.abs(grey[here] - grey[there]) * both
         pairs[here] += both
-    return np.asarray(cv2.blur(total, (5, 5)) / np.maximum(cv2.blur(pairs, (5, 5)), 1e-3))
+    return np.asarray(cv2.blur(total, GRAIN) / np.maximum(cv2.blur(pairs, GRAIN), 1e-3))
 
 
 def _sum_of_four(values: Float) -> Float:

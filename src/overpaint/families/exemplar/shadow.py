@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from .types import Float, Mask, Pixels
 
-WORK_SIDE = 96  # the window is shrunk to this: shadows are smooth, and the comparison is quadratic
+WORK_SIDE = 64  # the window is shrunk to this: shadows are smooth, and the comparison is quadratic
 DARK_FLOOR = 8.0  # added before logarithms, so that noise in black areas stays small
 SAME_HUE = 0.07  # distance in log-chromaticity
 FAINTEST, DEEPEST = 0.07, 1.4  # drop in log-luminance: 7 % darker to 75 % darker
