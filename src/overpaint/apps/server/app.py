@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -58,6 +60,7 @@ def create_app(settings: Settings, *, loopback_only: bool = True) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
+    app.openapi = partial(_document, app)  # type: ignore[method-assign]
     for routes in (native, openai, oip):
         app.include_router(routes.router)
     _add_operations(app, service)
@@ -73,6 +76,24 @@ def create_app(settings: Settings, *, loopback_only: bool = True) -> FastAPI:
     )
     app.add_middleware(AccessLog, count=service.metrics.requested)
     return app
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the bodies that routes read themselves, and the keys."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, routes=app.routes
+        )
+        components = document.setdefault("components", {})
+        schema = oip.InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+        components["schemas"] |= schema.pop("$defs") | {"InferRequest": schema}
+        components["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "apiKey": {"type": "apiKey", "in": "header", "name": "api-key"},
+        }
+        document["security"] = [{}, {"bearer": []}, {"apiKey": []}]
+        app.openapi_schema = document
+    return app.openapi_schema
 
 
 def _add_operations(app: FastAPI, service: Service) -> None:

@@ -98,6 +98,9 @@ STATUSES: dict[type[OverpaintError], int] = {
 }
 """The status of each error; subclasses stand before their bases."""
 
+DOCUMENTED = (400, 401, 403, 404, 408, 409, 413, 415, 429, 503, 504)
+"""Statuses that every edit route may answer with."""
+
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _OPENAI_CODES = {
     "content_blocked": "moderation_blocked",

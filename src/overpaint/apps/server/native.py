@@ -27,7 +27,7 @@ from overpaint.apps.server.schemas import (
 )
 from overpaint.apps.server.service import Served, Service
 from overpaint.core import images
-from overpaint.core.errors import InvalidRequest, OverpaintError
+from overpaint.core.errors import InvalidRequest
 from overpaint.core.types import EditResult
 
 router = APIRouter(prefix="/v1", tags=["edits"])
@@ -104,7 +104,7 @@ _BODY = {
 )
 async def post_edit(request: Request) -> Response:
     """Edit a picture: the result, or 202 with an id."""
-    service = _service(request)
+    service = service_of(request)
     service.check_room()
     raw = await forms.body(request)
     caller, key = request.state.caller, request.headers.get("idempotency-key")
@@ -139,7 +139,7 @@ async def post_edit(request: Request) -> Response:
 @router.get("/edits/{id}", response_model=EditAnswer | EditState, responses=_ERRORS)
 async def get_edit(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
     """An edit's state, and its result once that is there."""
-    service = _service(request)
+    service = service_of(request)
     job = service.jobs.find(id, request.state.caller)
     if job.status == "done":
         job.fetched = True
@@ -161,7 +161,7 @@ async def get_edit(request: Request, id: str) -> Response:  # noqa: A002 - the p
 )
 async def get_events(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
     """News of an edit as they come."""
-    service = _service(request)
+    service = service_of(request)
     job = service.jobs.find(id, request.state.caller)
     return StreamingResponse(_events(service, job), media_type="text/event-stream")
 
@@ -169,7 +169,7 @@ async def get_events(request: Request, id: str) -> Response:  # noqa: A002 - the
 @router.delete("/edits/{id}", response_model=EditState, responses=_ERRORS)
 async def delete_edit(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
     """Cancel an edit, or forget its result."""
-    service = _service(request)
+    service = service_of(request)
     job = service.jobs.find(id, request.state.caller)
     service.batcher.cancel(job.ticket)
     service.jobs.remove(job)
@@ -180,7 +180,7 @@ async def delete_edit(request: Request, id: str) -> Response:  # noqa: A002 - th
 @router.get("/models", response_model=ModelList)
 def get_models(request: Request) -> ModelList:
     """The models that are served, with their families' options as JSON Schema."""
-    service = _service(request)
+    service = service_of(request)
     loaded = service.batcher.engine.models.names
     return ModelList(data=[_info(served, loaded) for served in service.served.values()])
 
@@ -188,7 +188,7 @@ def get_models(request: Request) -> ModelList:
 @router.get("/models/{id}", response_model=ModelInfo, responses=_ERRORS)
 def get_model(request: Request, id: str) -> ModelInfo:  # noqa: A002 - the path's word
     """One model."""
-    service = _service(request)
+    service = service_of(request)
     served = service.resolve(id, masked=False)
     return _info(served, service.batcher.engine.models.names)
 
@@ -295,8 +295,6 @@ async def _events(service: Service, job: Job[Any]) -> AsyncIterator[str]:
             yield event("preview", {**told, "image": base64.b64encode(png).decode()})
     try:
         answer = await job.answer
-    except OverpaintError as error:
-        yield event("error", errors.body(error, "/v1"))
     except Exception as error:
         yield event("error", errors.body(error, "/v1"))
     else:
@@ -324,7 +322,8 @@ def _info(served: Served, loaded: list[str]) -> ModelInfo:
     )
 
 
-def _service(request: Request) -> Service:
+def service_of(request: Request) -> Service:
+    """The application's service."""
     service = request.app.state.service
     assert isinstance(service, Service)
     return service

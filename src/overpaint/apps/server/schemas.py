@@ -8,11 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from overpaint.apps.server.jobs import Status
 
-PIXEL = (
-    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAFklEQVR42mNkaGAgCTCRpnxUw6iGoaQBALsfAKAZSVF"
-    "oAAAAAElFTkSuQmCC"
+PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAAAAAA6mKC9AAAAEUlEQVR42mNsYEAFTAwjWgAAmZAAoFDIQrAAAAAA"
+    "SUVORK5CYII="
 )
-"""A 16 x 16 PNG for examples."""
+"""A grey PNG of 16 x 16 pixels, for examples."""
+
+MASK = (
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQAQAAAAA3iMLMAAAAFElEQVR42mNgQAL8H5gYGDARMgAAI20BDofI/jkA"
+    "AAAASUVORK5CYII="
+)
+"""A mask with its middle marked, for examples."""
 
 
 class EditBody(BaseModel):
@@ -25,8 +31,8 @@ class EditBody(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "image": PIXEL,
-                    "mask": PIXEL,
+                    "image": PICTURE,
+                    "mask": MASK,
                     "prompt": "a red kite in the sky",
                     "seed": 7,
                     "options": {"num_inference_steps": 4},
@@ -98,6 +104,16 @@ class EditAnswer(BaseModel):
     warnings: list[str]
 
 
+class ErrorDetail(BaseModel):
+    """What went wrong and what to do."""
+
+    code: str
+    message: str
+    field: str | None = None
+    stage: str | None = None
+    category: str | None = None
+
+
 class EditState(BaseModel):
     """An edit under way."""
 
@@ -107,16 +123,6 @@ class EditState(BaseModel):
     step: int | None = Field(default=None, description="Steps done by its slowest image.")
     total: int | None = Field(default=None, description="Steps of that image.")
     error: ErrorDetail | None = None
-
-
-class ErrorDetail(BaseModel):
-    """What went wrong and what to do."""
-
-    code: str
-    message: str
-    field: str | None = None
-    stage: str | None = None
-    category: str | None = None
 
 
 class ErrorAnswer(BaseModel):
