@@ -149,6 +149,7 @@ def _load_one(name: str, placement: Placement, settings: Settings) -> Segmenter 
 
     if name == GrabCut.name:
         return GrabCut()
+    build.quiet_libraries()
     folder = _folder(name, settings)
     kind = checkpoint.model_type(folder)
     if kind.startswith("sam2"):  # published checkpoints call themselves sam2_video

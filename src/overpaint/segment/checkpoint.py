@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from overpaint.diffusion.placement import Placement
 
 CONFIG = "config.json"
-_GREY = (128, 128, 128)
 
 
 def model_type(folder: Path) -> str:
@@ -117,7 +116,7 @@ class Preparation:
     def __call__(self, picture: Image.Image, like: Any) -> torch.Tensor:
         """(1, 3, height, width) of an 'RGB' picture, for the model `like`."""
         if self._fit == "pad":
-            square = Image.new("RGB", (max(picture.size),) * 2, _GREY)
+            square = Image.new("RGB", (max(picture.size),) * 2)
             square.paste(picture)
             picture = square
         resized = picture.resize(self._size(picture.size), Image.Resampling.BILINEAR)

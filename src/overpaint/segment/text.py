@@ -223,10 +223,10 @@ class Sam3(Segmenter):
 def _clipped(
     corners: tuple[float, ...], scale: tuple[float, float], size: tuple[int, int]
 ) -> Rectangle | None:
-    """A box in pixels, inside the picture; None where nothing of it is."""
+    """A box in pixels, inside the picture; None where less than a pixel of it is."""
     limits = (*size, *size)
     left, top, right, bottom = (
         float(np.clip(corner * factor, 0, limit))
         for corner, factor, limit in zip(corners, scale * 2, limits, strict=True)
     )
-    return (left, top, right, bottom) if left < right and top < bottom else None
+    return (left, top, right, bottom) if right - left >= 1 and bottom - top >= 1 else None
