@@ -22,6 +22,10 @@ from overpaint.core.models import Lora
 from overpaint.diffusion import weights
 from overpaint.diffusion.placement import Placement
 
+LOADING = threading.RLock()
+"""Held while weights are loaded: the libraries then change how torch makes modules and tensors, in
+the whole process. Who computes in another thread meanwhile must hold it too."""
+
 CHECKSUMS = "SHA256SUMS"
 """Optional file of a model folder: lines of `<sha256>  <path>`; what it lists is checked."""
 
@@ -72,7 +76,6 @@ class Checkpoint:
         self._loras = loras
         self._index = _read_index(folder)
         self._loaded: dict[str, Any] = {}
-        self._lock = threading.RLock()
         for name in self.components:
             self._class_name(name)
         for name in self._weight_folders():
@@ -103,16 +106,17 @@ class Checkpoint:
         Raises:
             ModelLoadError: it is not there, or its files are broken.
         """
-        with self._lock:
+        if (loaded := self._loaded.get(name)) is not None:
+            return loaded
+        with LOADING:
             if name not in self._loaded:
                 self._loaded[name] = self._load(name)
             return self._loaded[name]
 
     def release(self, *names: str) -> None:
         """Let components leave memory; they are loaded again when next asked for."""
-        with self._lock:
-            for name in names:
-                self._loaded.pop(name, None)
+        for name in names:
+            self._loaded.pop(name, None)
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each component's weights in this placement's precision, from file headers."""

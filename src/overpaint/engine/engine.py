@@ -31,6 +31,7 @@ from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise, step
 from overpaint.diffusion.family import FamilyOptions, Prepared
+from overpaint.diffusion.loading import LOADING
 from overpaint.engine.cache import ModelCache
 from overpaint.engine.checks import check
 from overpaint.engine.model import Model
@@ -176,10 +177,12 @@ class Engine:
     def step(self, model: Model, images: Sequence[Prepared]) -> None:
         """One denoising step of images that fit one forward pass (`Family.batch_key`).
 
+        The one method that may run in another thread than the rest; it waits while weights load.
+
         Raises:
             OutOfMemory: together they do not fit.
         """
-        with _mapped_errors():
+        with LOADING, _mapped_errors():
             step(model.family, images)
 
     def preview(self, edit: Edit) -> Picture:
