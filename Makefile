@@ -27,7 +27,7 @@ check: setup
 	$(BIN)/lint-imports --no-logo
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --cov --cov-report=
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --cov --cov-report=
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --fail-under=90 --format=total \
 	  --include='src/overpaint/core/*,src/overpaint/diffusion/*,src/overpaint/families/*'

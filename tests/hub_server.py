@@ -25,6 +25,7 @@ class Hub:
         gated: files (not their list) are refused.
         truncate: path → bytes after which the connection drops, once.
         corrupt: paths that are served with a flipped byte.
+        missing: paths that are listed, but not there when asked for.
         requests: (method, path, Range header) in order.
     """
 
@@ -35,6 +36,7 @@ class Hub:
     gated: bool = False
     truncate: dict[str, int] = field(default_factory=dict)
     corrupt: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
 
     def add(self, folder: Path) -> None:
@@ -125,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.has.gated:
             return self._refuse(401, "GatedRepo")
         name = path.removeprefix(marker)
-        if not path.startswith(marker) or name not in self.has.files:
+        if not path.startswith(marker) or name not in self.has.files.keys() - self.has.missing:
             return self._refuse(404, "EntryNotFound")
         return self._send_file(name, body=body)
 

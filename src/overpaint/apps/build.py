@@ -39,7 +39,8 @@ State = Literal["ready", "not pulled", "missing", "damaged"]
 def family_names() -> list[str]:
     """Names of all families: modules of `overpaint.families` with a `FAMILY`, and entry points."""
     package = importlib.import_module("overpaint.families")
-    own = (module.name for module in pkgutil.iter_modules(package.__path__))
+    modules = pkgutil.iter_modules(package.__path__)
+    own = (module.name for module in modules if not module.ispkg)
     foreign = (point.name for point in entry_points(group=ENTRY_POINTS))
     return sorted({*(name for name in own if _own_family(name) is not None), *foreign})
 
@@ -151,25 +152,25 @@ def load_model(
 
     family = find_family(spec.family)
     adapters = (*spec.loras, *loras)
-    record = {
-        "name": spec.name,
-        "family": spec.family,
-        "device": str(placement.device),
-        "dtype": str(placement.dtype).removeprefix("torch."),
-    }
+    name = {"name": spec.name, "family": spec.family}
     if spec.source == "none":
         if adapters:
             raise UnsupportedOption(f"'{spec.name}' has no weights to adapt", field="lora")
-        return Model(family(), record=record | {"revision": None, "loras": []})
+        return Model(family(), record=name)
     quiet_libraries()
     checkpoint = Checkpoint(locate(spec, settings), placement, loras=adapters)
     _require_pipeline(checkpoint, family)
     memory = preflight(spec.name, checkpoint.sizes(), free_memory(placement.device))
-    record["revision"] = _revision(spec, checkpoint, settings)
+    record = {
+        "revision": _revision(spec, checkpoint, settings),
+        "device": str(placement.device),
+        "dtype": str(placement.dtype).removeprefix("torch."),
+        "loras": [_lora_record(lora) for lora in adapters],
+    }
     return Model(
         family(checkpoint),  # type: ignore[call-arg]
         checkpoint,
-        record=record | {"loras": [_lora_record(lora) for lora in adapters]},
+        record={**name, **record},
         evict_text_encoders=memory.evict_text_encoders,
     )
 

@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from PIL import Image
@@ -70,37 +71,29 @@ main()
 @pytest.mark.parametrize("presses", [1, 2])
 def test_ctrl_c_in_mid_run(desk, tmp_path, checkpoint_folder, presses):
     stepping = tmp_path / "stepping"
-    started = subprocess.Popen(
-        [
-            sys.executable, "-c", SLOW_STEPS.replace("MARKER", str(stepping)),
-            "inpaint", "photo.png", "a kite", "--mask", "mask.png",
-            "--model", str(checkpoint_folder("sd2")), "--dtype", "float32",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
     before = sorted(desk.iterdir())
-    _wait(stepping.exists)
-    for _ in range(presses):
-        started.send_signal(signal.SIGINT)
-        time.sleep(0.1)
-    out, err = started.communicate(timeout=60)
+    with started(
+        sys.executable, "-c", SLOW_STEPS.replace("MARKER", str(stepping)),
+        "inpaint", "photo.png", "a kite", "--mask", "mask.png",
+        "--model", str(checkpoint_folder("sd2")), "--dtype", "float32",
+    ) as process:  # fmt: skip
+        _wait(process, stepping.exists)
+        for _ in range(presses):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+        out, err = process.communicate(timeout=120)
 
-    assert started.returncode == 130
+    assert process.returncode == 130
     assert (out, err) == (b"", b"Cancelled.\n")
     assert sorted(desk.iterdir()) == before
 
 
 def test_ctrl_c_at_the_start(desk):
-    started = subprocess.Popen(
-        command("erase", "photo.png", "--mask", "mask.png", "-o", "-"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    _wait(lambda: _processor_seconds(started.pid) > 0.3)  # Python itself is up
-    started.send_signal(signal.SIGINT)
-    _, err = started.communicate(timeout=120)
-    assert started.returncode == 130
+    with started(*command("erase", "photo.png", "--mask", "mask.png", "-o", "-")) as process:
+        _wait(process, lambda: _processor_seconds(process.pid) > 0.3)  # Python itself is up
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
     assert err == b"Cancelled.\n"
 
 
@@ -122,9 +115,21 @@ def test_heavy_modules_are_imported_late(statement):
     assert done.stderr.strip() == b""
 
 
-def _wait(reached: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that does not outlive its test."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(arguments, stdout=pipe, stderr=pipe) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _wait(process: subprocess.Popen[bytes], reached: Callable[[], bool]) -> None:
+    end = time.monotonic() + 300
     while not reached():
+        assert process.poll() is None, f"it ended with {process.returncode}"
         assert time.monotonic() < end, "it did not come so far"
         time.sleep(0.02)
 
