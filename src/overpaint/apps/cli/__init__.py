@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from overpaint import __version__
-from overpaint.apps.cli import console, doctor, edits, models, serve
+from overpaint.apps.cli import console, demo, doctor, edits, models, segment, serve
 
 app = typer.Typer(
     name="overpaint",
@@ -25,9 +25,11 @@ app = typer.Typer(
 app.command("inpaint")(edits.inpaint)
 app.command("edit")(edits.edit)
 app.command("erase")(edits.erase)
+app.command("segment")(segment.segment)
 app.command("models")(models.models)
 app.command("pull")(models.pull)
 app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 
 

@@ -1,0 +1,27 @@
+"""`overpaint demo`: a page that shows every family at work on a bundled scene."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from overpaint.apps.cli import console
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path(
+        "overpaint-demo.html"
+    ),
+) -> None:
+    """Edit a bundled scene with every family and write a page that shows it."""
+    with console.reporting_errors(as_json=False):
+        from overpaint.apps import demo as demo_
+
+        def told(shown: demo_.Shown) -> None:
+            console.say(f"{shown.title} ({shown.seconds:.1f} s) {shown.words}")
+
+        demo_.run(output, told)
+        sys.stdout.write(f"{output}\n")
