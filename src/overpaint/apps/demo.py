@@ -82,9 +82,10 @@ def _edits() -> Iterator[Shown]:
 def _masked(
     engine: Engine, title: str, picture: Image.Image, mask: Image.Image, **asked: Any
 ) -> Shown:
-    steps = {"num_inference_steps": STEPS} if "prompt" in asked else {}
+    if "prompt" in asked:
+        asked["num_inference_steps"] = STEPS
     started = time.perf_counter()
-    result = engine.edit(picture, mask=mask, seed=SEED, **steps, **asked)
+    result = engine.edit(picture, mask=mask, seed=SEED, **asked)
     seconds = time.perf_counter() - started
     pictures = [("before", picture), ("mask", mask)]
     if "control" in asked:
@@ -110,7 +111,7 @@ def _html(shown: list[Shown]) -> str:
 <html lang="en"><meta charset="utf-8"><title>Overpaint demo</title>
 <meta name="viewport" content="width=device-width">
 <style>
-body {{ font: 16px/1.4 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
+body {{ font: 16px/1.4 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto }}
 figure {{ display: inline-block; margin: 0 1rem 0 0 }}
 img {{ width: 192px; image-rendering: pixelated; border: 1px solid #8888 }}
 </style>
