@@ -8,12 +8,16 @@ from typing import Annotated
 import typer
 
 from overpaint.apps.cli.job import Job, run
+from overpaint.apps.cli.segment import Boxes, Points, SegmenterName, Selection
 
 _MASK = "Mask of the picture's size: white = repaint, black = keep."
 
 Image = Annotated[str, typer.Argument(metavar="IMAGE", help="PNG, JPEG or WebP; - = stdin.")]
-Mask = Annotated[Path, typer.Option("--mask", "-m", help=_MASK)]
-OptionalMask = Annotated[Path | None, typer.Option("--mask", "-m", help=_MASK)]
+Mask = Annotated[Path | None, typer.Option("--mask", "-m", help=_MASK)]
+Select = Annotated[
+    str | None,
+    typer.Option("--select", metavar="WORDS", help="Instead of a mask: what to look for."),
+]
 Out = Annotated[
     str | None,
     typer.Option(
@@ -79,7 +83,11 @@ def inpaint(
     prompt: Annotated[
         str, typer.Argument(metavar="PROMPT", help="What the masked area shall show.")
     ],
-    mask: Mask,
+    mask: Mask = None,
+    select: Select = None,
+    point: Points = None,
+    box: Boxes = None,
+    segmenter: SegmenterName = None,
     out: Out = None,
     force: Force = False,
     model: ModelName = None,
@@ -103,6 +111,9 @@ def inpaint(
             image=image,
             prompt=prompt,
             mask=mask,
+            selection=Selection(
+                points=point or (), boxes=box or (), words=select, segmenter=segmenter
+            ),
             negative=negative,
             control=control,
             out=out,
@@ -128,7 +139,11 @@ def edit(
         str,
         typer.Argument(metavar="INSTRUCTION", help="What to change, as you would tell a person."),
     ],
-    mask: OptionalMask = None,
+    mask: Mask = None,
+    select: Select = None,
+    point: Points = None,
+    box: Boxes = None,
+    segmenter: SegmenterName = None,
     reference: Reference = None,
     out: Out = None,
     force: Force = False,
@@ -152,6 +167,9 @@ def edit(
             image=image,
             prompt=instruction,
             mask=mask,
+            selection=Selection(
+                points=point or (), boxes=box or (), words=select, segmenter=segmenter
+            ),
             negative=negative,
             references=reference or [],
             out=out,
@@ -173,7 +191,11 @@ def edit(
 
 def erase(
     image: Image,
-    mask: Mask,
+    mask: Mask = None,
+    select: Select = None,
+    point: Points = None,
+    box: Boxes = None,
+    segmenter: SegmenterName = None,
     out: Out = None,
     force: Force = False,
     model: ModelName = None,
@@ -189,6 +211,9 @@ def erase(
             task="erase",
             image=image,
             mask=mask,
+            selection=Selection(
+                points=point or (), boxes=box or (), words=select, segmenter=segmenter
+            ),
             out=out,
             force=force,
             model=model,

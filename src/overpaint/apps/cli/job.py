@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from overpaint.apps.cli import console, output
 from overpaint.apps.cli.interrupt import Interrupt
+from overpaint.apps.cli.segment import Selection
 from overpaint.core.errors import InvalidImage, InvalidMask, UnsupportedOption
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from overpaint.apps.settings import Settings
+    from overpaint.core.images import Picture
     from overpaint.core.models import Lora
     from overpaint.core.types import EditRequest, EditResult
     from overpaint.diffusion.family import Family
@@ -31,6 +35,7 @@ class Job:
     image: str
     prompt: str = ""
     mask: Path | None = None
+    selection: Selection = field(default_factory=Selection)
     negative: str | None = None
     control: Path | None = None
     references: list[Path] = field(default_factory=list)
@@ -68,7 +73,7 @@ def _edit(job: Job, settings: Settings) -> EditResult:
     loras = [parse_lora(each) for each in job.loras]
     with Interrupt() as interrupt, console.StepBar(hidden=job.as_json) as bar:
         with console.waiting("Reading", hidden=job.as_json):
-            request = _request(job)
+            request = _request(job, settings)
         with console.waiting(f"Loading {model}", hidden=job.as_json):
             from overpaint.apps import build
             from overpaint.engine.checks import check
@@ -83,17 +88,12 @@ def _edit(job: Job, settings: Settings) -> EditResult:
         return result
 
 
-def _request(job: Job) -> EditRequest:
-    from overpaint.core import images, masks
+def _request(job: Job, settings: Settings) -> EditRequest:
+    from overpaint.core import images
     from overpaint.core.types import EditRequest
 
     picture = images.decode(_source(job.image))
-    mask = None
-    if job.mask is not None:
-        mask = images.decode_mask(_named(job.mask, "mask"), size=picture.size)
-        mask = masks.invert(mask) if job.invert else mask
-    elif job.invert:
-        raise InvalidMask("there is no mask to invert; add --mask", field="mask")
+    mask = _mask(job, picture, settings)
     return EditRequest(
         image=picture,
         prompt=job.prompt,
@@ -105,6 +105,28 @@ def _request(job: Job) -> EditRequest:
         num_images=job.num_images,
         options=_options(job),
     )
+
+
+def _mask(job: Job, picture: Picture, settings: Settings) -> Image.Image | None:
+    """From a file, or of what shall be found in the picture."""
+    from overpaint.core import images, masks
+
+    if job.mask is not None and job.selection.is_given:
+        raise InvalidMask("give a mask, or say what to find, not both", field="mask")
+    if job.mask is not None:
+        mask = images.decode_mask(_named(job.mask, "mask"), size=picture.size)
+    elif job.selection.is_given:
+        mask = job.selection.mask(picture, settings)
+    elif job.task != "edit":
+        raise InvalidMask(
+            "what shall be repainted? give --mask FILE, --select WORDS, --box or --point",
+            field="mask",
+        )
+    elif job.invert:
+        raise InvalidMask("there is no mask to invert; add --mask", field="mask")
+    else:
+        return None
+    return masks.invert(mask) if job.invert else mask
 
 
 def _source(image: str) -> bytes | Path:

@@ -38,11 +38,12 @@ def pull(
     """Download a model, or complete and check one that is here."""
     from overpaint.apps import build
     from overpaint.apps import settings as settings_
+    from overpaint.apps.segmentation import SEGMENTERS
     from overpaint.diffusion import hub
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
-        spec = build.find_model(model, settings)
+        spec = SEGMENTERS.get(model) or build.find_model(model, settings)
         if spec.source != "hub":
             _nothing_to_pull(spec, as_json=as_json)
             return
@@ -74,16 +75,23 @@ def _nothing_to_pull(spec: ModelSpec, *, as_json: bool) -> None:
 
 def _list(settings: Settings, *, as_json: bool) -> None:
     from overpaint.apps import build
+    from overpaint.apps.segmentation import SEGMENTERS
 
     rows = [(spec, build.state(spec, settings)) for spec in build.models(settings).values()]
+    finders = [(spec, build.state(spec, settings)) for spec in SEGMENTERS.values()]
     if as_json:
-        console.print_json({"models": [_plain(spec, state) for spec, state in rows]})
+        console.print_json(
+            {
+                "models": [_plain(spec, state) for spec, state in rows],
+                "segmenters": [_plain(spec, state) for spec, state in finders],
+            }
+        )
         return
     from rich.console import Console
     from rich.table import Table
 
     table = Table("name", "family", "source", "licence", "size", "state", box=None, pad_edge=False)
-    for spec, state in rows:
+    for spec, state in (*rows, *finders):
         style = "green" if state == "ready" else "dim"
         size = f"{spec.size_gb:.1f} GB" if spec.size_gb else "-"
         table.add_row(
