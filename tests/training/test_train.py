@@ -23,6 +23,7 @@ from training.train.export import TWINS, export, flux_scheduler
 from training.train.loop import Budget, Run
 from training.train.optim import Muon, build_optimizers, orthogonalise
 from training.train.pool import Pool
+from training.train.priming import HEAD_WIDTH, SAME_PLACE_IN_REFERENCE, prime
 from training.train.setup import Setup
 from training.train.tokenizers import MAX_TOKENS
 from training.world.edits import sample_instruction_task
@@ -83,24 +84,26 @@ def test_guidance_can_be_bypassed_sample_by_sample():
     torch.testing.assert_close(mixed[1], alone[1])
 
 
-def test_primed_heads_look_at_the_reference_at_their_own_place():
+@pytest.mark.parametrize("offset", [SAME_PLACE_IN_REFERENCE, (0, 0, -1), (0, 1, 1)])
+def test_primed_heads_look_at_their_offset(offset):
     model = flux.build_transformer(64).eval()
-    kontext.prime_reference_attention(model)
+    prime(model, [[offset]], sharpness=1.7)
     ids = torch.cat([flux.position_ids(16, 16, 0), flux.position_ids(16, 16, 1)])
     cos, sin = model.pos_embed(ids)
     attention = model.transformer_blocks[0].attn
-    width = flux.HEAD_WIDTH
 
     def turned(bias: torch.Tensor, norm: nn.Module) -> torch.Tensor:
-        x = norm(bias[:width]).expand(len(ids), width)
-        pairs = x.reshape(-1, width // 2, 2)
-        crossed = torch.stack([-pairs[..., 1], pairs[..., 0]], dim=-1).reshape(-1, width)
+        x = norm(bias[:HEAD_WIDTH]).expand(len(ids), HEAD_WIDTH)
+        pairs = x.reshape(-1, HEAD_WIDTH // 2, 2)
+        crossed = torch.stack([-pairs[..., 1], pairs[..., 0]], dim=-1).reshape(-1, HEAD_WIDTH)
         return x * cos + crossed * sin
 
     query = turned(attention.to_q.bias, attention.norm_q)
     key = turned(attention.to_k.bias, attention.norm_k)
-    best = (query @ key.T).argmax(dim=1)[:64]
-    assert (best == torch.arange(64) + 64).float().mean() > 0.9
+    best = ids[(query @ key.T).argmax(dim=1)[:64]]
+    wanted = ids[:64] + torch.tensor(offset, dtype=torch.float32)
+    inside = ((wanted >= 0) & (wanted <= 7)).all(dim=1)
+    assert (best == wanted)[inside].all()
 
 
 def test_sampler_uses_the_schedulers_sigmas():

@@ -32,11 +32,16 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--preset", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--distil",
+        action="store_true",
+        help="teach the guidance embedding what true CFG does (a last phase of the FLUX twins)",
+    )
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0: torch's choice")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    setup = Setup(args.work, torch.device(args.device), args.preset, args.seed)
+    setup = Setup(args.work, torch.device(args.device), args.preset, args.seed, args.distil)
     budget = Budget(minutes=args.minutes, decay=args.decay)
     TRAININGS[args.what](setup, budget)
 

@@ -19,6 +19,7 @@ from training.train.flux import (
     NO_GUIDANCE,
     build_transformer,
     decode,
+    distilled,
     encode,
     euler,
     noised,
@@ -33,6 +34,7 @@ from training.train.flux import (
 from training.train.loop import Budget, Figures, Run, load_ema
 from training.train.optim import build_optimizers
 from training.train.pool import Pool, Sample
+from training.train.priming import NEIGHBOURS, prime
 from training.train.setup import Setup
 from training.train.text import TextEncoders, load_text_encoders
 from training.train.tokenizers import dressed
@@ -105,7 +107,9 @@ def forward(
 def train(setup: Setup, budget: Budget) -> None:
     """Trains (or goes on training) the transformer in `setup.folder('flex2')`."""
     torch.manual_seed(setup.seed)
-    transformer = build_transformer(IN_CHANNELS, setup.preset).to(setup.device)
+    transformer = build_transformer(IN_CHANNELS, setup.preset)
+    prime(transformer, NEIGHBOURS, sharpness=1.5)
+    transformer.to(setup.device)
     parts = Parts(transformer, load_autoencoder(setup, "flux"), load_text_encoders(setup))
     optimizers = build_optimizers(transformer, lr=4e-3, never_muon=("x_embedder", "proj_out"))
     run = Run(setup.folder("flex2"), transformer, optimizers)
@@ -129,10 +133,23 @@ def train(setup: Setup, budget: Budget) -> None:
         noise = torch.randn(clean.shape, generator=chance).to(setup.device)
         times = sample_times(count, chance).to(setup.device)
         guidance = sample_guidance(count, chance, bypass=0.5).to(setup.device)
-        predicted = forward(parts, sample, noised(clean, noise, times), times, guidance)
+        noisy = noised(clean, noise, times)
+        predicted = forward(parts, sample, noisy, times, guidance)
+        target = noise - clean
+        if setup.distil:
+            teacher = Parts(run.ema, parts.autoencoder, parts.encoders)
+            without = sample | {"clip": nothing[0].expand_as(sample["clip"])}
+            without |= {"t5": nothing[1].expand_as(sample["t5"])}
+            bypass = torch.zeros_like(guidance)
+            target = distilled(
+                target,
+                guidance,
+                lambda: forward(teacher, sample, noisy, times, bypass),
+                lambda: forward(teacher, without, noisy, times, bypass),
+            )
         repaint = sample["mask"].float().repeat(1, 1, clean.shape[2] // 4)
         weights = 1 + (MASK_WEIGHT - 1) * repaint
-        return weighted_loss(predicted, noise - clean, weights), {}
+        return weighted_loss(predicted, target, weights), {}
 
     def evaluate(ema: nn.Module) -> Figures:
         assert isinstance(ema, FluxTransformer2DModel)

@@ -15,10 +15,15 @@ from diffusers import AutoencoderKL, FluxTransformer2DModel
 from diffusers.models.embeddings import CombinedTimestepGuidanceTextProjEmbeddings
 from torch import Tensor, nn
 
+from training.train.priming import AXES, HEAD_WIDTH
 from training.train.text import WIDTH, TextEncoders
 
-SHIFT = 2.5
+SHIFT = 4.0
 """Noise-time shift of the sampler for a 128-pixel picture."""
+
+TIME_MEAN, TIME_DEVIATION = 1.7, 1.1
+"""Logit-normal noise times of training. A flat thing is hundreds of alike latent values, so its
+shape shows through until the noise time is about 0.9: what the text says must be learnt above."""
 
 NO_GUIDANCE = 0.0
 """Guidance value that stands for bypassing the guidance embedder."""
@@ -47,7 +52,6 @@ class TransformerShape:
 
 
 SHAPES = {"cpu": TransformerShape(4, 2, 4), "gpu": TransformerShape(12, 3, 8)}
-HEAD_WIDTH = 32
 
 
 def build_transformer(in_channels: int, preset: str = "cpu") -> FluxTransformer2DModel:
@@ -64,7 +68,7 @@ def build_transformer(in_channels: int, preset: str = "cpu") -> FluxTransformer2
         joint_attention_dim=WIDTH,
         pooled_projection_dim=WIDTH,
         guidance_embeds=True,
-        axes_dims_rope=(8, 12, 12),
+        axes_dims_rope=AXES,
     )
     for name, p in model.named_parameters():
         if name.endswith((".linear.weight", ".linear.bias")) and "norm" in name:
@@ -127,9 +131,9 @@ def text_conditions(encoders: TextEncoders, clip_ids: Tensor, t5_ids: Tensor) ->
     }
 
 
-def sample_times(count: int, generator: torch.Generator, mean: float = 0.9) -> Tensor:
+def sample_times(count: int, generator: torch.Generator) -> Tensor:
     """Noise times in 0..1: logit-normal, and uniform for one in ten."""
-    normal = torch.randn(count, generator=generator) + mean
+    normal = TIME_MEAN + TIME_DEVIATION * torch.randn(count, generator=generator)
     uniform = torch.rand(count, generator=generator)
     plain = torch.rand(count, generator=generator) < 0.1
     return torch.where(plain, uniform, normal.sigmoid())
@@ -145,6 +149,26 @@ def noised(clean: Tensor, noise: Tensor, times: Tensor) -> Tensor:
     """Tokens on the straight path from clean (time 0) to noise (time 1)."""
     at = times[:, None, None]
     return (1 - at) * clean + at * noise
+
+
+@torch.no_grad()
+def distilled(
+    target: Tensor, guidance: Tensor, wanted: Callable[[], Tensor], unwanted: Callable[[], Tensor]
+) -> Tensor:
+    """The target with classifier-free guidance where a guidance value is embedded.
+
+    As FLUX.1-dev was (Meng et al. 2023, 'On distillation of guided diffusion models'): samples
+    with guidance g > 0 learn unwanted + g * (wanted - unwanted) of the bypassing teacher.
+
+    Args:
+        target: the true velocity (batch, tokens, features).
+        guidance: g for each sample, 0 where the embedder is bypassed.
+        wanted: the teacher's velocity for the text.
+        unwanted: the teacher's velocity for the empty text.
+    """
+    scale = guidance[:, None, None]
+    base = unwanted()
+    return torch.where(scale > 0, base + scale * (wanted() - base), target)
 
 
 def weighted_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:

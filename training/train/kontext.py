@@ -8,7 +8,6 @@ block is initialised to look at the reference's token at its own place.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +18,9 @@ from torch import Tensor, nn
 from training.train.autoencoder import load_autoencoder, to_pictures, to_tensor
 from training.train.evaluate import Edit, instruction_figures
 from training.train.flux import (
-    HEAD_WIDTH,
     build_transformer,
     decode,
+    distilled,
     encode,
     euler,
     noised,
@@ -36,6 +35,7 @@ from training.train.flux import (
 from training.train.loop import Budget, Figures, Run, load_ema
 from training.train.optim import build_optimizers
 from training.train.pool import Pool, Sample
+from training.train.priming import SAME_PLACE_IN_REFERENCE, prime
 from training.train.setup import Setup
 from training.train.text import TextEncoders, load_text_encoders
 from training.train.tokenizers import dressed
@@ -55,32 +55,6 @@ class Parts:
     transformer: FluxTransformer2DModel
     autoencoder: AutoencoderKL
     encoders: TextEncoders
-
-
-@torch.no_grad()
-def prime_reference_attention(model: FluxTransformer2DModel, sharpness: float = 1.7) -> None:
-    """Makes head 0 of each block attend to the reference token at the query's own place.
-
-    Under rotary positions, constant queries and keys give a kernel over relative positions. Both
-    are put into the fastest frequencies of the three axes (row and column also into the second,
-    which tells places six apart), and the key's phase in the first axis is turned by -1, the step
-    from the noisy tokens (id 0) to the reference (id 1).
-
-    Args:
-        model: an untrained transformer with head width 32 and axes (8, 12, 12).
-        sharpness: factor on the query's and the key's norm.
-    """
-    query, key = torch.zeros(HEAD_WIDTH), torch.zeros(HEAD_WIDTH)
-    query[0], key[0], key[1] = 1.0, math.cos(1.0), -math.sin(1.0)
-    for pair in (8, 10, 20, 22):
-        query[pair] = key[pair] = 1.0
-    for block in (*model.transformer_blocks, *model.single_transformer_blocks):
-        attention = block.attn
-        for projection, pattern in ((attention.to_q, query), (attention.to_k, key)):
-            projection.weight[:HEAD_WIDTH] *= 0.1
-            projection.bias[:HEAD_WIDTH] = 2 * pattern
-        attention.norm_q.weight.fill_(sharpness)
-        attention.norm_k.weight.fill_(sharpness)
 
 
 def encode_tasks(
@@ -128,7 +102,7 @@ def train(setup: Setup, budget: Budget) -> None:
     """Trains (or goes on training) the transformer in `setup.folder('kontext')`."""
     torch.manual_seed(setup.seed)
     transformer = build_transformer(IN_CHANNELS, setup.preset)
-    prime_reference_attention(transformer)
+    prime(transformer, [[SAME_PLACE_IN_REFERENCE]], sharpness=1.7)
     transformer.to(setup.device)
     parts = Parts(transformer, load_autoencoder(setup, "flux"), load_text_encoders(setup))
     optimizers = build_optimizers(transformer, lr=4e-3, never_muon=("x_embedder", "proj_out"))
@@ -152,10 +126,22 @@ def train(setup: Setup, budget: Budget) -> None:
         sample["clip"][dropped], sample["t5"][dropped] = nothing[0], nothing[1]
         noise = torch.randn(clean.shape, generator=chance).to(setup.device)
         times = sample_times(count, chance).to(setup.device)
-        guidance = sample_guidance(count, chance, bypass=0.0).to(setup.device)
-        predicted = forward(parts, sample, noised(clean, noise, times), times, guidance)
+        guidance = sample_guidance(count, chance, bypass=0.3).to(setup.device)
+        noisy = noised(clean, noise, times)
+        predicted = forward(parts, sample, noisy, times, guidance)
         touched = sample["touched"].float().repeat(1, 1, clean.shape[2] // 4)
         target = noise - clean
+        if setup.distil:
+            teacher = Parts(run.ema, parts.autoencoder, parts.encoders)
+            without = sample | {"clip": nothing[0].expand_as(sample["clip"])}
+            without |= {"t5": nothing[1].expand_as(sample["t5"])}
+            bypass = torch.zeros_like(guidance)
+            target = distilled(
+                target,
+                guidance,
+                lambda: forward(teacher, sample, noisy, times, bypass),
+                lambda: forward(teacher, without, noisy, times, bypass),
+            )
         with torch.no_grad():
             error = ((predicted - target) ** 2).mean(dim=2)
             inside = touched.mean(dim=2) > 0.5

@@ -12,12 +12,13 @@ DEFAULT_WORK = Path("~/.cache/overpaint/training").expanduser()
 
 @dataclass(frozen=True)
 class Setup:
-    """Work folder, device, size preset ('cpu' or 'gpu'), seed."""
+    """Work folder, device, size preset ('cpu' or 'gpu'), seed, whether guidance is distilled."""
 
     work: Path = DEFAULT_WORK
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     preset: str = "cpu"
     seed: int = 0
+    distil: bool = False
 
     @property
     def batch_size(self) -> int:
