@@ -12,13 +12,13 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-from overpaint.core.errors import LicenceNotAccepted, ModelLoadError, ModelNotFound
+from overpaint.core.errors import LicenceNotAccepted, ModelLoadError, ModelNotFound, OutputError
 from overpaint.core.files import atomic_write
 
 if TYPE_CHECKING:
@@ -150,8 +150,13 @@ def locate(
     if not record.is_file():
         return None
     pulled = _read_record(record, _repository_folder(cache, repository))
-    for name, expected in pulled.files.items():
-        _require_unchanged(pulled.folder / name, expected)
+    files = {
+        name: _unchanged(pulled.folder / name, expected) for name, expected in pulled.files.items()
+    }
+    if files != pulled.files:
+        pulled = replace(pulled, files=files)
+        with suppress(OutputError):  # a read-only cache is hashed again next time
+            _write_record(pulled, record)
     return pulled
 
 
@@ -348,14 +353,16 @@ def _measured(path: Path) -> PulledFile:
     return PulledFile(digest, status.st_size, status.st_mtime_ns)
 
 
-def _require_unchanged(path: Path, expected: PulledFile) -> None:
+def _unchanged(path: Path, expected: PulledFile) -> PulledFile:
     if not path.is_file():
         raise ModelLoadError(f"{path}: pulled but no longer there; pull the model again")
     status = path.stat()
     if (status.st_size, status.st_mtime_ns) == (expected.size, expected.modified):
-        return
-    if status.st_size != expected.size or _measured(path).sha256 != expected.sha256:
+        return expected
+    found = _measured(path) if status.st_size == expected.size else None
+    if found is None or found.sha256 != expected.sha256:
         raise ModelLoadError(f"{path}: was changed since it was pulled; pull the model again")
+    return found
 
 
 def _repository_folder(cache: Path, repository: str) -> Path:
