@@ -167,6 +167,19 @@ class ServerSettings(_Table):
     keep_results_mb: float = Field(default=512, gt=0)
     drain_s: float = Field(default=30, ge=0)
 
+    def check_address(self, host: str) -> None:
+        """Others than this machine may reach the server only with a key.
+
+        Raises:
+            InvalidSettings: there are none, or they are unusable.
+        """
+        if not self.all_keys() and not is_loopback(host):
+            raise InvalidSettings(
+                f"others can reach {host}, so API keys are needed: set {KEYS_VARIABLE}=name:key, "
+                "or [server.keys] in the settings file",
+                field="host",
+            )
+
     def all_keys(self) -> dict[str, str]:
         """API keys by name, with those of the file.
 
@@ -237,6 +250,11 @@ class Settings(_Table):
     def own_models(self) -> tuple[ModelSpec, ...]:
         """The models of one's own."""
         return tuple(model.spec(name) for name, model in self.models.items())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on can be reached from this machine only."""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:

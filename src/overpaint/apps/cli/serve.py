@@ -24,6 +24,7 @@ def serve(
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning.")] = "info",
 ) -> None:
     """Serve edits over HTTP: the native API, OpenAI's image edits, OIP v2."""
+    from overpaint.apps import build
     from overpaint.apps import settings as settings_
 
     with console.reporting_errors(as_json=False):
@@ -36,6 +37,9 @@ def serve(
         if model:
             changes["server"] = settings.server.model_copy(update={"models": tuple(model)})
         settings = settings.model_copy(update=changes)
+        settings.server.check_address(host)
+        for name in settings.server.models:
+            build.find_model(name, settings)
         with console.waiting("Starting", hidden=False):
             from overpaint.apps.server.run import run
         run(settings, host=host, port=port, log_level=log_level)

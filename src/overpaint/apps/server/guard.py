@@ -149,11 +149,6 @@ class Guard:
         return errors.BodyTooLarge(f"the body is larger than the limit of {self._max_body:,} bytes")
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an address to listen on can be reached from this machine only."""
-    return host in LOOPBACK or host.startswith("127.")
-
-
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 

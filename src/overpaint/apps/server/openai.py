@@ -241,7 +241,8 @@ def _size(size: str) -> dict[str, int]:
 
 def _as_openai_names(error: InvalidRequest) -> InvalidRequest:
     """The same error, under the name that the field has here."""
-    names = {"references": "image", "num_images": "n", "options.width": "size"}
+    names = {"references": "image", "num_images": "n"}
+    names |= {"options.width": "size", "options.height": "size"}
     error.field = names.get(error.field, error.field)
     return error
 

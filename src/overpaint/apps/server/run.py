@@ -10,10 +10,11 @@ import uvicorn
 
 from overpaint.apps.server import logs
 from overpaint.apps.server.app import create_app
-from overpaint.apps.server.guard import is_loopback
 from overpaint.apps.server.service import Service
-from overpaint.apps.settings import Settings
+from overpaint.apps.settings import Settings, is_loopback
 from overpaint.core.errors import InvalidSettings
+
+BACKLOG = 2048
 
 _log = logging.getLogger(__name__)
 
@@ -24,12 +25,7 @@ def run(settings: Settings, *, host: str, port: int, log_level: str = "info") ->
     Raises:
         InvalidSettings: an address that others can reach, and no API keys; or it is taken.
     """
-    if not is_loopback(host) and not settings.server.all_keys():
-        raise InvalidSettings(
-            f"others can reach {host}, so API keys are needed: set OVERPAINT_API_KEYS=name:key, or "
-            "[server.keys] in overpaint.toml",
-            field="host",
-        )
+    settings.server.check_address(host)
     logs.configure(log_level.upper())
     app = create_app(settings, loopback_only=is_loopback(host))
     config = uvicorn.Config(
@@ -41,7 +37,7 @@ def run(settings: Settings, *, host: str, port: int, log_level: str = "info") ->
         server_header=False,
         ws="none",
         timeout_keep_alive=10,
-        backlog=2048,
+        backlog=BACKLOG,
     )
     listening = _listen(host, port)
     _log.info("listening", extra={"url": f"http://{host}:{listening.getsockname()[1]}"})
@@ -71,6 +67,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
         raise InvalidSettings(

@@ -1,0 +1,249 @@
+"""The native API: edits, later answers, events, idempotency, models."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import numpy as np
+import pytest
+
+from overpaint.core.images import Picture
+from overpaint.core.types import EditRequest
+from tests.apps.server.conftest import b64, edit, from_b64, png
+from tests.conftest import box_mask, picture
+
+
+def events(lines) -> list[tuple[str, dict]]:
+    """Server-sent events as (name, data)."""
+    told, name = [], ""
+    for line in lines:
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            told.append((name, json.loads(line.removeprefix("data: "))))
+    return told
+
+
+class TestEdits:
+    def test_an_edit_is_the_engines_own(self, server, make_engine):
+        answer = server.client.post("/v1/edits", json=edit(5, 3, num_images=2)).json()
+        assert answer["status"] == "done"
+        assert answer["seeds"] == [5, 6]
+        assert answer["recipe"]["options"]["num_inference_steps"] == 3
+        assert answer["timings"]["total"] > 0
+        alone = make_engine("sd2").run(
+            [
+                EditRequest(
+                    image=Picture.from_pil(picture(64, 64, seed=5)),
+                    mask=box_mask(64, 64),
+                    prompt="a red cat",
+                    seed=5,
+                    num_images=2,
+                    options={"num_inference_steps": 3},
+                )
+            ]
+        )[0]
+        for one, other in zip(alone.images, answer["images"], strict=True):
+            difference = np.asarray(one).astype(int) - np.asarray(from_b64(other)).astype(int)
+            assert np.abs(difference).max() <= 1
+
+    def test_a_form_does_what_json_does(self, server):
+        form = {
+            "model": "sd2",
+            "prompt": "a red cat",
+            "seed": "5",
+            "options": '{"num_inference_steps": 3}',
+        }
+        files = {
+            "image": ("a.png", png(picture(64, 64, seed=5))),
+            "mask": ("m.png", png(box_mask(64, 64))),
+        }
+        one = server.client.post("/v1/edits", data=form, files=files).json()
+        other = server.client.post("/v1/edits", json=edit(5, 3)).json()
+        assert one["images"] == other["images"]
+
+    def test_without_a_mask_the_editing_model_is_taken(self, server):
+        body = {"image": b64(picture()), "prompt": "red", "options": {"num_inference_steps": 1}}
+        answer = server.client.post("/v1/edits", json={**body, "model": "kontext"})
+        assert answer.json()["recipe"]["model"]["name"] == "kontext"
+
+    def test_erasing_needs_no_prompt(self, server):
+        body = {"model": "erase", "image": b64(picture()), "mask": b64(box_mask())}
+        assert server.client.post("/v1/edits", json=body).status_code == 200
+
+    def test_base64_may_be_a_data_url_and_have_line_breaks(self, server):
+        body = edit()
+        text = body["image"]
+        body["image"] = "data:image/png;base64," + text[:76] + "\n" + text[76:]
+        assert server.client.post("/v1/edits", json=body).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("change", "field"),
+        [
+            ({"image": "a b c!"}, "image"),
+            ({"image": "https://example.org/a.png"}, "image"),
+            ({"image": b64(picture())[:200]}, "image"),
+            ({"mask": b64(box_mask(32, 32))}, "mask"),
+            ({"mask": None}, "mask"),
+            ({"prompt": "x" * 8001}, "prompt"),
+            ({"prompt": " "}, "prompt"),
+            ({"seed": -1}, "seed"),
+            ({"seed": 10**400}, "seed"),
+            ({"seed": "7"}, "seed"),
+            ({"seed": 1.5}, "seed"),
+            ({"num_images": 11}, "num_images"),
+            ({"num_images": 0}, "num_images"),
+            ({"num_images": True}, "num_images"),
+            ({"options": {"steps": 3}}, "options.steps"),
+            ({"options": {"num_inference_steps": 201}}, "options.num_inference_steps"),
+            ({"options": {"num_inference_steps": 10**30}}, "options.num_inference_steps"),
+            ({"options": {"guidance_scale": "x"}}, "options.guidance_scale"),
+            ({"options": {"width": 8192, "height": 8192}}, "options.width"),
+            ({"control": b64(picture())}, "control"),
+            ({"references": ["x"]}, "references"),
+            ({"imag": "x"}, "imag"),
+            ({"timeout_s": 0}, "timeout_s"),
+            ({"model": "x" * 300}, "model"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, server, change, field):
+        answer = server.client.post("/v1/edits", json={**edit(), **change})
+        assert answer.status_code == (
+            404 if field == "model" and len(change["model"]) < 200 else 400
+        )
+        assert answer.json()["error"]["field"] == field
+
+    def test_a_missing_picture_is_named(self, server):
+        error = server.client.post("/v1/edits", json={"prompt": "x"}).json()["error"]
+        assert (error["code"], error["field"]) == ("invalid_request", "image")
+
+    def test_files_of_a_form_must_be_files(self, server):
+        form = {"prompt": "x", "mask": b64(box_mask())}
+        answer = server.client.post("/v1/edits", data=form, files={"image": png(picture())})
+        assert (answer.status_code, answer.json()["error"]["field"]) == (400, "mask")
+
+    def test_a_deadline(self, server):
+        answer = server.client.post("/v1/edits", json=edit(steps=200, timeout_s=0.001))
+        assert answer.status_code == 504
+        assert answer.json()["error"]["code"] == "deadline_exceeded"
+
+
+class TestLater:
+    def test_accepted_followed_and_fetched(self, server):
+        answer = server.client.post(
+            "/v1/edits", json=edit(3, 6, previews=2), headers={"prefer": "respond-async"}
+        )
+        assert answer.status_code == 202
+        assert answer.headers["preference-applied"] == "respond-async"
+        where = answer.headers["location"]
+        with server.client.stream("GET", f"{where}/events") as stream:
+            told = events(stream.iter_lines())
+        names = [name for name, _ in told]
+        assert names[-1] == "done"
+        assert names.count("preview") == 2
+        steps = [data["step"] for name, data in told if name == "step"]
+        assert steps == sorted(steps)
+        assert steps[-1] == 6
+        shown = next(data for name, data in told if name == "preview")
+        assert from_b64(shown["image"]).size == (64, 64)
+        kept = server.client.get(where).json()
+        assert kept == told[-1][1]
+        assert kept["images"] == server.client.post("/v1/edits", json=edit(3, 6)).json()["images"]
+
+    def test_cancelled_and_forgotten(self, server):
+        where = server.client.post("/v1/edits", json=edit(steps=200, **{"async": True})).headers[
+            "location"
+        ]
+        assert server.client.get(where).json()["status"] in ("queued", "running")
+        assert server.client.delete(where).json()["status"] == "cancelled"
+        assert server.client.get(where).status_code == 404
+        server.until(lambda: server.service.batcher.idle)
+
+    def test_the_place_in_the_queue_is_told(self, start):
+        server = start(max_images_under_way=1, max_images=1)
+        places = []
+        for seed, steps in ((1, 200), (2, 190), (3, 200)):
+            body = edit(seed, steps, **{"async": True})
+            places.append(server.client.post("/v1/edits", json=body).headers["location"])
+            server.until(lambda where=places[0]: self.status(server, where) == "running")
+        # Two may go the express lane; the longest waits.
+        server.until(lambda: server.client.get(places[2]).json().get("position") is not None)
+        first = events(self.first_lines(server, places[2]))
+        assert first[0][0] == "queued"
+        for where in places:
+            server.client.delete(where)
+
+    def status(self, server, where):
+        return server.client.get(where).json()["status"]
+
+    def first_lines(self, server, where):
+        with server.client.stream("GET", f"{where}/events") as stream:
+            lines = stream.iter_lines()
+            return [next(lines), next(lines)]
+
+    def test_failures_are_told_to_those_who_listen_and_those_who_ask(self, server):
+        body = edit(steps=200, timeout_s=0.001, **{"async": True})
+        where = server.client.post("/v1/edits", json=body).headers["location"]
+        with server.client.stream("GET", f"{where}/events") as stream:
+            name, data = events(stream.iter_lines())[-1]
+        assert name == "error"
+        assert data["error"]["code"] == "deadline_exceeded"
+        state = server.client.get(where).json()
+        assert state["status"] == "failed"
+        assert state["error"]["code"] == "deadline_exceeded"
+
+    @pytest.mark.parametrize(
+        "id_", ["x", "..", "%2e%2e%2fetc%2fpasswd", "edit_" + "0" * 32, "a" * 5000]
+    )
+    def test_unknown_ids(self, server, id_):
+        for method, path in (("GET", ""), ("GET", "/events"), ("DELETE", "")):
+            answer = server.client.request(method, f"/v1/edits/{id_}{path}")
+            assert answer.status_code in (404, 405)
+            assert set(answer.json()) == {"error"}
+
+    def test_results_are_forgotten_after_a_while(self, start):
+        server = start(keep_results_s=0.2)
+        where = server.client.post("/v1/edits", json=edit(**{"async": True})).headers["location"]
+        server.until(lambda: server.client.get(where).status_code == 404)
+
+
+class TestIdempotency:
+    def test_the_same_key_gives_the_first_answer(self, server):
+        body = {**edit(), "seed": None}
+        headers = {"idempotency-key": "k1"}
+        first = server.client.post("/v1/edits", json=body, headers=headers).json()
+        again = server.client.post("/v1/edits", json=body, headers=headers).json()
+        assert again == first
+        other = server.client.post("/v1/edits", json=body).json()
+        assert other["seeds"] != first["seeds"]
+
+    def test_the_same_key_for_something_else_is_a_conflict(self, server):
+        headers = {"idempotency-key": "k2"}
+        server.client.post("/v1/edits", json=edit(1), headers=headers)
+        answer = server.client.post("/v1/edits", json=edit(2), headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "conflict")
+
+    def test_a_caller_that_hung_up_comes_back_for_it(self, server):
+        body, headers = edit(4, 40), {"idempotency-key": "k3"}
+        with pytest.raises(httpx.ReadTimeout):
+            server.client.post("/v1/edits", json=body, headers=headers, timeout=0.3)
+        assert server.client.post("/v1/edits", json=body, headers=headers).status_code == 200
+
+
+class TestModels:
+    def test_options_are_told_as_a_schema(self, server):
+        listed = server.client.get("/v1/models").json()
+        assert [each["id"] for each in listed["data"]] == ["sd2", "flex2", "kontext", "erase"]
+        sd2 = listed["data"][0]
+        assert sd2["options"]["properties"]["num_inference_steps"]["default"] == 50
+        assert sd2["accepts"]["mask"] == "required"
+        assert sd2["loaded"] is True
+        assert server.client.get("/v1/models/sd2").json() == sd2
+        assert server.client.get("/v1/models/none").status_code == 404
+
+    def test_a_family_and_an_alias_name_a_model(self, start, make_settings):
+        server = start(models=("sd2", "erase"), aliases={"gpt-image-2": "sd2"})
+        for name in ("sd2", "gpt-image-2", None):
+            answer = server.client.post("/v1/edits", json={**edit(), "model": name})
+            assert answer.json()["recipe"]["model"]["name"] == "sd2"

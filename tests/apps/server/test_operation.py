@@ -1,0 +1,173 @@
+"""Operating it: metrics, logs, load, callers that hang up, memory."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import io
+import json
+import logging
+import threading
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from overpaint.apps.server.logs import JsonFormatter
+from tests.apps.server.conftest import b64, edit, from_b64
+from tests.conftest import box_mask, picture
+
+
+class TestMetrics:
+    def test_everything_is_counted(self, start):
+        server = start()
+        server.client.post("/v1/edits", json=edit(num_images=2))
+        server.client.post("/v1/edits", json=edit(steps=200, timeout_s=0.001))
+        text = server.client.get("/metrics").text
+        assert 'overpaint_images_total{model="sd2",outcome="done"} 2.0' in text
+        assert 'overpaint_images_total{model="sd2",outcome="deadline_exceeded"} 1.0' in text
+        assert (
+            'overpaint_http_requests_total{method="POST",route="/v1/edits",status="200"} 1.0'
+            in text
+        )
+        for name in (
+            "overpaint_queue_edits",
+            "overpaint_images_under_way",
+            "overpaint_step_seconds_count",
+            "overpaint_batch_images_sum",
+            "overpaint_admission_wait_seconds_count",
+            "overpaint_first_step_seconds_count",
+            "overpaint_edit_seconds_count",
+            "overpaint_resident_bytes",
+            "overpaint_model_bytes",
+            "overpaint_model_cache_total",
+        ):
+            assert server.metric(name) >= 0
+        assert server.metric("overpaint_batch_images_sum") >= 4
+
+    def test_unknown_paths_make_no_new_series(self, server):
+        for number in range(5):
+            server.client.get(f"/no/{number}")
+        assert "/no/" not in server.client.get("/metrics").text
+
+
+class TestLogs:
+    def test_one_json_line_a_request_and_nothing_private(self, server):
+        stream = io.StringIO()
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(JsonFormatter())
+        logger = logging.getLogger("overpaint")
+        logger.addHandler(handler)
+        logger.setLevel("INFO")
+        body = {**edit(), "prompt": "a secret wish"}
+        headers = {"authorization": "Bearer a-secret-key"}
+        answer = server.client.post("/v1/edits", json=body, headers=headers)
+        server.client.post("/v1/edits", json={**body, "seed": -1})
+        logger.removeHandler(handler)
+        lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+        asked = [line for line in lines if line["logger"] == "overpaint.access"]
+        assert [line["status"] for line in asked] == [200, 400]
+        assert asked[0]["id"] == answer.headers["x-request-id"]
+        assert asked[0]["edit"] == answer.json()["id"]
+        assert asked[0]["model"] == "sd2"
+        for private in ("secret", body["image"][:40], answer.json()["images"][0][:40]):
+            assert private not in stream.getvalue()
+
+    def test_exceptions_are_one_line_too(self):
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "bad", (), None)
+        try:
+            raise ValueError("two\nlines")
+        except ValueError as error:
+            record.exc_info = (type(error), error, error.__traceback__)
+        line = JsonFormatter().format(record)
+        assert "\n" not in line
+        assert "ValueError" in json.loads(line)["exception"]
+
+
+def all_at_once(server, bodies) -> list[httpx.Response]:
+    async def run():
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(
+            base_url=server.url, trust_env=False, timeout=60, limits=limits
+        ) as client:
+            return await asyncio.gather(*(client.post("/v1/edits", json=body) for body in bodies))
+
+    return asyncio.run(run())
+
+
+class TestLoad:
+    def test_five_hundred_at_once(self, start):
+        server = start(max_queued=24)
+        answers = all_at_once(server, [edit(seed, 1, size=32) for seed in range(500)])
+        statuses = [answer.status_code for answer in answers]
+        assert set(statuses) == {200, 429}
+        assert statuses.count(200) >= 24
+        for answer in answers:
+            if answer.status_code == 429:
+                assert int(answer.headers["retry-after"]) >= 1
+            else:
+                assert len(answer.json()["images"]) == 1
+        assert server.service.batcher.idle
+
+    def test_mixed_edits_are_as_if_alone(self, server):
+        bodies = [
+            edit(1, 6),
+            edit(2, 3, size=96),
+            edit(3, 4, num_images=2),
+            {**edit(4, 3), "model": "flex2"},
+            {**edit(5, 4), "model": "kontext"},
+            {**edit(6, 2), "negative_prompt": "dog"},
+            {"model": "erase", "image": b64(picture()), "mask": b64(box_mask())},
+        ]
+        together = all_at_once(server, bodies)
+        for body, answer in zip(bodies, together, strict=True):
+            alone = server.client.post("/v1/edits", json=body).json()
+            near(alone["images"], answer.json()["images"])
+
+    def test_callers_that_hang_up_free_their_place(self, start):
+        server = start(max_images_under_way=1, max_images=1)
+        batcher = server.service.batcher
+        for seed in range(5):
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(
+                    f"{server.url}/v1/edits",
+                    json=edit(seed, 200, size=96),
+                    trust_env=False,
+                    timeout=0.4,
+                )
+            server.until(lambda: batcher.idle, 10)
+        text = server.client.get("/metrics").text
+        assert 'outcome="cancelled"} 5.0' in text
+
+    def test_it_does_not_grow(self, server):
+        """A short soak; benchmarks/serving.py has the long one."""
+        process = psutil.Process()
+        bodies = [edit(seed, 1, size=48) for seed in range(20)]
+        all_at_once(server, bodies)
+        gc.collect()
+        before, threads = process.memory_info().rss, threading.active_count()
+        for _ in range(3):
+            all_at_once(server, bodies)
+        gc.collect()
+        assert process.memory_info().rss - before < 40 * 2**20
+        assert threading.active_count() <= threads + 1
+        assert not server.service._tasks
+
+
+def near(one, other) -> None:
+    for first, second in zip(one, other, strict=True):
+        difference = np.asarray(from_b64(first)).astype(int) - np.asarray(from_b64(second))
+        assert np.abs(difference).max() <= 1
+
+
+class TestStopping:
+    def test_a_stopping_server_takes_nothing_more_and_is_not_ready(self, start):
+        server = start()
+        server.service.stopping = True
+        answer = server.client.post("/v1/edits", json=edit())
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+        assert server.client.get("/readyz").json() == {"status": "stopping"}
+        assert server.client.get("/v2/health/ready").status_code == 503
+        assert server.client.get("/healthz").status_code == 200
