@@ -10,6 +10,7 @@ import pytest
 
 from overpaint.core.errors import LicenceNotAccepted, ModelLoadError, ModelNotFound
 from overpaint.diffusion import hub
+from overpaint.diffusion.layout import choose_files
 from tests.hub_server import COMMIT, Hub, serving
 
 INDEX = {
@@ -230,13 +231,13 @@ def test_a_repository_without_index(server, cache):
 )
 def test_a_component_without_usable_weights(files, named):
     with pytest.raises(ModelLoadError, match=named):
-        hub.choose_files("owner/model", INDEX, ["model_index.json", *files])
+        choose_files("owner/model", INDEX, ["model_index.json", *files])
 
 
 def test_shards_and_their_list_are_taken():
     shards = [f"unet/model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     index = "unet/model.safetensors.index.json"
-    chosen = hub.choose_files("owner/model", INDEX, ["model_index.json", index, *shards])
+    chosen = choose_files("owner/model", INDEX, ["model_index.json", index, *shards])
     assert chosen == ["model_index.json", index, *shards]
 
 

@@ -18,6 +18,7 @@ from overpaint.apps import settings as settings_
 from overpaint.core.errors import ModelLoadError, ModelNotFound, UnsupportedOption
 from overpaint.core.models import BUILTIN, Lora, ModelSpec
 from overpaint.diffusion import hub
+from overpaint.diffusion.layout import INDEX
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
@@ -108,7 +109,7 @@ def state(spec: ModelSpec, settings: Settings) -> State:
         except ModelLoadError:
             return "damaged"
         return "ready" if pulled else "not pulled"
-    return "ready" if (Path(spec.location) / hub.INDEX).is_file() else "missing"
+    return "ready" if (Path(spec.location) / INDEX).is_file() else "missing"
 
 
 def locate(spec: ModelSpec, settings: Settings) -> Path:
@@ -239,7 +240,7 @@ def _twins() -> Iterator[ModelSpec]:
     if not folder.is_dir():
         return
     for twin in sorted(folder.iterdir(), key=lambda each: each.name):
-        if twin.name.startswith(TWINS) and (twin / hub.INDEX).is_file():
+        if twin.name.startswith(TWINS) and (twin / INDEX).is_file():
             yield ModelSpec(
                 name=twin.name,
                 family=twin.name.removeprefix(TWINS),
@@ -270,9 +271,9 @@ def _folder_model(folder: Path) -> ModelSpec:
 
 
 def _pipeline_class(folder: Path) -> str:
-    file = folder / hub.INDEX
+    file = folder / INDEX
     if not file.is_file():
-        there = "no such folder" if not folder.is_dir() else f"no {hub.INDEX} in it"
+        there = "no such folder" if not folder.is_dir() else f"no {INDEX} in it"
         raise ModelNotFound(
             f"{folder}: {there}; a model is a folder in diffusers layout", field="model"
         )

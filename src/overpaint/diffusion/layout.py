@@ -1,0 +1,90 @@
+"""The layouts in which checkpoints are published: which files of a repository are used.
+
+Imports nothing heavy, so that models can be listed without loading torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from overpaint.core.errors import ModelLoadError
+
+INDEX = "model_index.json"
+CONFIG = "config.json"
+
+_NOT_LOADED = {"safety_checker", "feature_extractor", "image_encoder"}
+"""Components of published checkpoints that no family loads."""
+
+_WEIGHTLESS = ("tokenizer", "scheduler")
+"""Beginnings of the names of components without weights."""
+
+_TEXT_SUFFIXES = {".json", ".txt", ".model"}
+"""Configurations, vocabularies and tokenizer models; code (.py) is never downloaded."""
+
+_PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5"}
+
+
+def choose_files(repository: str, index: Mapping[str, Any], offered: Sequence[str]) -> list[str]:
+    """The files of a repository that a family loads.
+
+    The index, each component's configuration and vocabulary, and its weights as safetensors in
+    full precision; no variants (`model.fp16.safetensors`), no single-file checkpoints of the root
+    folder, no pickles, no code.
+
+    Raises:
+        ModelLoadError: a component has weights, but none that can be used.
+    """
+    chosen = [INDEX]
+    components = [
+        name
+        for name, value in index.items()
+        if not name.startswith("_")
+        and name not in _NOT_LOADED
+        and isinstance(value, list)
+        and value[-1] is not None
+    ]
+    for component in components:
+        files = [name for name in offered if Path(name).parts[:-1] == (component,)]
+        weights = [name for name in files if _is_plain_safetensors(name)]
+        if not weights and not component.startswith(_WEIGHTLESS):
+            raise _no_weights(repository, component, files)
+        texts = [name for name in files if _is_text(name)]
+        chosen += sorted(texts) + sorted(weights)
+    return chosen
+
+
+def choose_single(repository: str, offered: Sequence[str]) -> list[str]:
+    """The files of a single model in transformers layout: all lie in the root folder.
+
+    Raises:
+        ModelLoadError: it has no weights that can be used.
+    """
+    files = [name for name in offered if len(Path(name).parts) == 1]
+    weights = [name for name in files if _is_plain_safetensors(name)]
+    if not weights:
+        raise _no_weights(repository, repository.rsplit("/", 1)[-1], files)
+    texts = [name for name in files if _is_text(name) and name != CONFIG]
+    return [CONFIG, *sorted(texts), *sorted(weights)]
+
+
+def _no_weights(repository: str, component: str, files: Sequence[str]) -> ModelLoadError:
+    others = sorted(name for name in files if Path(name).suffix in {*_PICKLES, ".safetensors"})
+    return ModelLoadError(
+        f"{repository}: '{component}' has no .safetensors in full precision, only "
+        f"{', '.join(others) or 'no weights at all'}; pickles can run code and are never read"
+    )
+
+
+def _is_plain_safetensors(name: str) -> bool:
+    """`model.safetensors`, `model-00001-of-00002.safetensors`, but no `model.fp16.safetensors`."""
+    return name.endswith(".safetensors") and Path(name).name.count(".") == 1
+
+
+def _is_text(name: str) -> bool:
+    path = Path(name)
+    if path.name.endswith(".index.json"):
+        # Lists of shards: those of the plain safetensors only.
+        return path.name.endswith(".safetensors.index.json") and path.name.count(".") == 3
+    return path.suffix in _TEXT_SUFFIXES
