@@ -10,7 +10,7 @@ from overpaint.core.errors import InvalidImage, InvalidMask
 
 from .matching import Field, Matcher
 from .pyramid import Layer, build
-from .seams import blend
+from .seams import HOLD, HOLD_CHOSEN, blend
 from .smooth import fill_smooth_parts
 from .types import Mask, Pixels
 
@@ -32,8 +32,8 @@ def fill(
 
     Coarse to fine, each patch over the hole is matched to the most similar patch of known pixels
     (PatchMatch, Barnes et al. 2009), and the matches vote on the hole's pixels (Wexler et al.
-    2007); a screened Poisson solve hides the seams. Scratches and gaps in plain or evenly graded
-    areas are filled smoothly instead, unless `source` says what to copy.
+    2007); a screened Poisson solve hides the seams. Gaps in plain or evenly graded areas are
+    filled smoothly instead, unless `source` says what to copy.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
@@ -59,11 +59,13 @@ def fill(
     wide_hole, wide_copyable = (np.pad(mask, room, mode="edge") for mask in (hole, copyable))
     wide = np.pad(pixels, [*room, (0, 0)], mode="edge")
     if source is None:
+        hold = HOLD
         filled, remaining = fill_smooth_parts(wide, wide_hole)
     else:
+        hold = HOLD_CHOSEN
         filled, remaining = wide, wide_hole
     if remaining.any():
-        filled = _fill_by_example(filled, remaining, wide_copyable, seed, progress)
+        filled = _fill_by_example(filled, remaining, wide_copyable, hold, seed, progress)
     result = pixels.copy()
     result[hole] = filled[:height, :width][hole]
     if progress is not None:
@@ -72,7 +74,12 @@ def fill(
 
 
 def _fill_by_example(
-    pixels: Pixels, hole: Mask, copyable: Mask, seed: int, progress: Progress | None
+    pixels: Pixels,
+    hole: Mask,
+    copyable: Mask,
+    hold: float,
+    seed: int,
+    progress: Progress | None,
 ) -> Pixels:
     layers = build(pixels, hole, copyable)
     total = sum(_effort(layer) for layer in layers)
@@ -88,7 +95,7 @@ def _fill_by_example(
                 progress(0.98 * (done + _effort(layer) * (turn + 1) / rounds) / total)
         done += _effort(layer)
         field = matcher.field
-    filled = blend(layers[0].values, hole, matcher.votes)
+    filled = blend(layers[0].values, hole, matcher.votes, hold)
     return np.clip(np.rint(filled), 0, 255).astype(np.uint8)
 
 

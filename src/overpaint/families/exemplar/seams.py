@@ -9,7 +9,9 @@ from . import kernels
 from .matching import Votes
 from .types import Float, Index, Mask
 
-HOLD = 0.005  # pull towards the voted colours; a seam's step fades over about 1 / sqrt(HOLD) pixels
+# Pull towards the voted colours: a seam's step fades over about 1 / sqrt(hold) pixels.
+HOLD = 0.005
+HOLD_CHOSEN = 0.05  # where the caller chose what to copy, its colours shall stay
 SWEEPS, SPEED = 60, 1.75
 RESTORED = 1.5  # exponent on the lost amplitude: 1 gives back what the votes' mean has lost
 MOST_GAIN = 4.0
@@ -17,7 +19,7 @@ QUIET = 10.0  # squared steps below this are noise and are not amplified
 NEIGHBOURHOOD = (5, 5)
 
 
-def blend(values: Float, hole: Mask, votes: Votes) -> Float:
+def blend(values: Float, hole: Mask, votes: Votes, hold: float = HOLD) -> Float:
     """Solves for the picture whose steps are the voted ones and whose rim is the known one.
 
     Poisson blending (Pérez et al. 2003), screened towards the voted colours as in Image Melding
@@ -29,6 +31,7 @@ def blend(values: Float, hole: Mask, votes: Votes) -> Float:
         values: (H, W, C >= 3), the filled layer.
         hole: (H, W).
         votes: the last votes on the layer.
+        hold: > 0, how strongly colours are held against the seams' pull.
 
     Returns:
         (H, W, 3) float32 RGB; known pixels as in `values`.
@@ -40,7 +43,7 @@ def blend(values: Float, hole: Mask, votes: Votes) -> Float:
     down[votes.pixel_y, votes.pixel_x] = votes.down[:, :3]
     pixel_y, pixel_x = checkerboard(hole)
     wanted = colours.copy()
-    kernels.relax(colours, wanted, right * gain, down * gain, pixel_y, pixel_x, HOLD, SWEEPS, SPEED)
+    kernels.relax(colours, wanted, right * gain, down * gain, pixel_y, pixel_x, hold, SWEEPS, SPEED)
     return colours
 
 

@@ -16,7 +16,8 @@ from .types import Float, Mask, Pixels
 WORK_SIDE = 64  # the window is shrunk to this: shadows are smooth, and the comparison is quadratic
 DARK_FLOOR = 8.0  # added before logarithms, so that noise in black areas stays small
 SAME_HUE = 0.07  # distance in log-chromaticity
-FAINTEST, DEEPEST = 0.07, 1.4  # drop in log-luminance: 7 % darker to 75 % darker
+FAINTEST, DEEPEST = 0.05, 1.4  # drop in log-luminance, beyond the ground's own dark spots
+DARK_SPOTS = 10  # per cent of the ground that may be as dark by itself
 LARGEST = 2.5  # a shadow's area, in areas of the hole
 REACH = 2.2  # how far a shadow may lie from the hole, in radii of the hole
 
@@ -52,10 +53,9 @@ def _shaded(pixels: Pixels, hole: Mask, radius: float) -> Mask:
     light, hue = _light_and_hue(pixels, ~hole)
     away = cv2.distanceTransform((~hole).astype(np.uint8), cv2.DIST_L2, 5)
     near = ~hole & (away < REACH * radius)
-    drop, noise = _drop_below_surroundings(light, hue, near, ~hole & (away > 0.8 * radius), radius)
-    threshold = np.maximum(FAINTEST, 1.5 * noise)
-    sure = near & (drop > threshold) & (drop < DEEPEST)
-    maybe = near & (drop > threshold / 2) & (drop < DEEPEST)
+    drop, spread = _drop_below_surroundings(light, hue, near, ~hole & (away > 0.8 * radius), radius)
+    sure = near & (drop > spread + FAINTEST) & (drop < DEEPEST)
+    maybe = near & (drop > np.maximum(spread, FAINTEST / 2)) & (drop < DEEPEST)
     beside = _widen(hole, 2)
     shadow = np.zeros_like(hole)
     count, labels = cv2.connectedComponents(maybe.astype(np.uint8), connectivity=8)
@@ -89,9 +89,10 @@ def _light_and_hue(pixels: Pixels, known: Mask) -> tuple[Float, Float]:
 def _drop_below_surroundings(
     light: Float, hue: Float, near: Mask, around: Mask, radius: float
 ) -> tuple[Float, Float]:
-    """How much darker each near pixel is than its like around the hole, and how much those vary."""
+    """How much darker each near pixel is than its like around the hole, and how far below their
+    middle the darkest of those lie."""
     drop = np.full(light.shape, -1, np.float32)
-    noise = np.zeros(light.shape, np.float32)
+    spread = np.zeros(light.shape, np.float32)
     places = np.argwhere(around)
     lights, hues = light[around], hue[around]
     for y, x in np.argwhere(near):
@@ -99,10 +100,10 @@ def _drop_below_surroundings(
         alike = close & (((hues - hue[y, x]) ** 2).sum(1) < SAME_HUE**2)
         if np.count_nonzero(alike) < 20:
             continue
-        low, middle, high = np.percentile(lights[alike], (40, 60, 80))
+        darkest, middle = np.percentile(lights[alike], (DARK_SPOTS, 60))
         drop[y, x] = middle - light[y, x]
-        noise[y, x] = (high - low) / 2
-    return drop, noise
+        spread[y, x] = middle - darkest
+    return drop, spread
 
 
 def _window(hole: Mask, margin: float) -> tuple[slice, slice]:

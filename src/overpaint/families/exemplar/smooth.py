@@ -1,4 +1,8 @@
-"""Holes that need no exemplar: scratches, and gaps in plain or evenly graded areas."""
+"""Holes that need no exemplar: gaps in plain or evenly graded areas.
+
+Scratches are no such holes: across lines of one to three pixels exemplars were closer to the truth
+than a soap film, by about 1 dB in the mean over the benchmark's photos and 9 dB on brick.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from .pyramid import spread_in
 from .seams import checkerboard
 from .types import Float, Mask, Pixels
 
-THIN = 1.5  # pixels from the rim to the middle up to which a hole is a scratch
+SPECK = 16  # pixels; smaller parts are left to the exemplars, which see to all of them at once
 RING = 6  # width of the ring whose smoothness decides
 PLAIN = 1.0  # root mean square, in levels, of a ring's distance from a smooth surface
 SWEEPS, SPEED = 120, 1.85
@@ -21,7 +25,7 @@ Window = tuple[slice, slice]
 
 
 def fill_smooth_parts(pixels: Pixels, hole: Mask) -> tuple[Pixels, Mask]:
-    """Fills the hole's parts that are thin, or whose surroundings are one smooth surface.
+    """Fills the hole's parts whose surroundings are one smooth surface.
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -33,8 +37,7 @@ def fill_smooth_parts(pixels: Pixels, hole: Mask) -> tuple[Pixels, Mask]:
     filled, remaining = pixels.copy(), hole.copy()
     for window, part in _parts(hole):
         known = ~hole[window]
-        thin = cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, 5).max() <= THIN
-        surface = _surface(pixels[window], known & _ring(part), thin=thin)
+        surface = _surface(pixels[window], known & _ring(part))
         if surface is None:
             continue
         patch = _membrane(pixels[window], part, known, surface)
@@ -44,10 +47,12 @@ def fill_smooth_parts(pixels: Pixels, hole: Mask) -> tuple[Pixels, Mask]:
 
 
 def _parts(hole: Mask) -> Iterator[tuple[Window, Mask]]:
-    """The hole's connected parts, each in a window with a margin for its ring."""
+    """The hole's connected parts but for specks, each in a window with a margin for its ring."""
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8))
     for label in range(1, count):
-        left, top, width, height = (int(side) for side in boxes[label][:4])
+        left, top, width, height, area = (int(number) for number in boxes[label])
+        if area < SPECK:
+            continue
         window = (
             slice(max(0, top - RING), top + height + RING),
             slice(max(0, left - RING), left + width + RING),
@@ -60,15 +65,12 @@ def _ring(part: Mask) -> Mask:
     return np.asarray(cv2.dilate(part.astype(np.uint8), kernel) > 0) & ~part
 
 
-def _surface(pixels: Pixels, ring: Mask, *, thin: bool) -> Float | None:
+def _surface(pixels: Pixels, ring: Mask) -> Float | None:
     """The plane or quadratic (H, W, 3) that fits the ring, None where none does.
 
-    A scratch needs no surface: zero will do. A quadratic is trusted only inside its ring, not
-    where the hole runs out of the picture.
+    A quadratic is trusted only inside its ring, not where the hole runs out of the picture.
     """
     height, width = ring.shape
-    if thin:
-        return np.zeros((height, width, 3), np.float32)
     if np.count_nonzero(ring) < 24:
         return None
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
