@@ -53,5 +53,5 @@ def test_what_was_pulled_segments_offline(server, tmp_path, monkeypatch):
 
 def test_a_single_model_without_safetensors_is_refused(server, tmp_path):
     del server.files["model.safetensors"]
-    with pytest.raises(ModelLoadError, match="sam2.1_hiera_base_plus.pt"):
+    with pytest.raises(ModelLoadError, match=r"sam2\.1_hiera_base_plus\.pt"):
         hub.pull(server.repository, cache=tmp_path)

@@ -185,7 +185,7 @@ class Checkpoint:
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
-            **_dtype_argument(cls, dtype),
+            **dtype_argument(cls, dtype),
         )
         if missing := sorted(report["missing_keys"]):
             raise ModelLoadError(
@@ -200,9 +200,14 @@ def _keeps_float32(model: Any, dtype: torch.dtype) -> bool:
     return dtype == torch.float16 and bool(getattr(model, "_keep_in_fp32_modules", None))
 
 
-def _dtype_argument(cls: type, dtype: torch.dtype) -> dict[str, torch.dtype]:
-    """transformers calls it `dtype`, diffusers `torch_dtype`."""
-    return {"dtype" if cls.__module__.startswith("transformers") else "torch_dtype": dtype}
+def dtype_argument(cls: type, dtype: torch.dtype) -> dict[str, torch.dtype]:
+    """transformers calls it `dtype` since 4.56, diffusers and transformers before `torch_dtype`."""
+    if cls.__module__.startswith("transformers"):
+        import transformers
+
+        if tuple(map(int, transformers.__version__.split(".")[:2])) >= (4, 56):
+            return {"dtype": dtype}
+    return {"torch_dtype": dtype}
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from overpaint.core.errors import ModelLoadError
+from overpaint.diffusion.loading import dtype_argument
 
 if TYPE_CHECKING:
     from overpaint.diffusion.placement import Placement
@@ -51,10 +52,10 @@ def load(class_name: str, folder: Path, placement: Placement) -> Any:
     try:
         model, report = cls.from_pretrained(
             folder,
-            dtype=placement.dtype,
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            **dtype_argument(cls, placement.dtype),
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
