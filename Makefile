@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two test workers with one torch thread each; more helps only where there are more cores.
 WORKERS ?= 2
 
-.PHONY: setup demo test check bench serve
+.PHONY: setup demo test test-roboflow check bench serve
 
 setup: $(VENV)/.installed
 
@@ -31,6 +31,13 @@ test: check
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --fail-under=90 --format=total \
 	  --include='src/overpaint/core/*,src/overpaint/diffusion/*,src/overpaint/families/*'
+
+# Workflow blocks in Roboflow's execution engine, which pins what Overpaint does not: it gets an
+# environment of its own. `make test-roboflow INFERENCE=0.59.1` takes another version.
+INFERENCE ?= 1.8.3
+test-roboflow: setup
+	venv=$$(PYTHON=$(PYTHON) scripts/roboflow-venv $(INFERENCE)) && \
+	  OMP_NUM_THREADS=1 $$venv/bin/python -m pytest --override-ini=filterwarnings=ignore tests/roboflow
 
 bench: setup
 	$(BIN)/python -m benchmarks.real_size
