@@ -220,12 +220,9 @@ def test_progress_rises_to_one_and_may_end_the_work():
 LIGHT = Light(dx=0.35, dy=0.4, strength=0.35)
 
 
-@pytest.mark.parametrize(
-    ("kind", "covered", "left_over"),
-    [("plain", 0.8, 0.5), ("gradient", 0.8, 0.5), ("striped", 0.6, 0.8)],
-)
+@pytest.mark.parametrize("kind", ["plain", "gradient"])
 @pytest.mark.parametrize("colour", ["sand", "grey"])
-def test_the_hole_grows_over_the_things_shadow(kind, covered, left_over, colour):
+def test_the_hole_grows_over_the_things_shadow(kind, colour):
     thing = Thing("red", "circle", x=0.5, y=0.45, radius=0.18)
     scene = Scene(Background(colour, kind), LIGHT, (thing,))
     pixels, empty = render(scene, 128), render(scene.without(0), 128)
@@ -233,9 +230,9 @@ def test_the_hole_grows_over_the_things_shadow(kind, covered, left_over, colour)
     grown = grow_over_shadow(pixels, hole)
     changed = footprint(thing, LIGHT, 128)
     assert grown[hole].all()
-    assert grown[changed].mean() > covered
+    assert grown[changed].mean() > 0.9
     left, gone = (mean_error(fill(pixels, mask), empty, changed) for mask in (hole, grown))
-    assert gone < left_over * left
+    assert gone < left / 2
 
 
 @pytest.mark.parametrize("kind", ["plain", "gradient", "striped"])
