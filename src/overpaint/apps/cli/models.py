@@ -90,14 +90,26 @@ def _list(settings: Settings, *, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "family", "source", "licence", "size", "state", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "family", "source", "licence", "size", "state"):
+        table.add_column(column, overflow="fold")
     for spec, state in (*rows, *finders):
         style = "green" if state == "ready" else "dim"
-        size = f"{spec.size_gb:.1f} GB" if spec.size_gb else "-"
         table.add_row(
-            spec.name, spec.family, _source(spec), _licence(spec), size, f"[{style}]{state}[/]"
+            spec.name,
+            spec.family,
+            _source(spec),
+            _licence(spec),
+            _size(spec),
+            f"[{style}]{state}[/]",
         )
     Console().print(table)
+
+
+def _size(spec: ModelSpec) -> str:
+    if not spec.size_gb:
+        return "-"
+    return f"{spec.size_gb:.1f} GB" if spec.size_gb >= 0.1 else f"{1000 * spec.size_gb:.0f} MB"
 
 
 def _show(name: str, settings: Settings, *, as_json: bool) -> None:
