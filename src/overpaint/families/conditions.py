@@ -50,25 +50,23 @@ def plan(request: EditRequest, options: FamilyOptions, *, step: int, native: int
     size = asked_size(options, step)
     if size is not None:
         return geometry.stretched(request.image.size, size)
-    mask = grown_mask(request, options)
-    box = masks.bbox(mask) if mask is not None else None
-    if box is None or options.window == "full":
+    if request.mask is None or options.window == "full":
         return geometry.full(request.image.size, step=step, native=native)
+    box = masks.bbox(grown_mask(request, options))
     return geometry.around(
         request.image.size, box, step=step, native=native, context=options.context
     )
 
 
-def grown_mask(request: EditRequest, options: FamilyOptions) -> Image.Image | None:
+def grown_mask(request: EditRequest, options: FamilyOptions) -> Image.Image:
     """The request's mask after `grow`: what the model repaints."""
-    return masks.grow(request.mask, options.grow) if request.mask is not None else None
+    assert request.mask is not None
+    return masks.grow(request.mask, options.grow)
 
 
 def canvas_mask(request: EditRequest, plan: Plan, options: FamilyOptions) -> Image.Image:
     """The grown mask on the plan's canvas, 'L'; padding is kept, not repainted."""
-    mask = grown_mask(request, options)
-    assert mask is not None
-    return plan.to_canvas(mask, fill=0)
+    return plan.to_canvas(grown_mask(request, options), fill=0)
 
 
 def fitted(picture: Image.Image, plan: Plan) -> Image.Image:
