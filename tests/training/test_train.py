@@ -19,6 +19,7 @@ from torch import nn
 from transformers import CLIPTokenizer, T5TokenizerFast
 
 from training.train import autoencoder, flex2, flux, kontext, sd2, text
+from training.train.attention import PlainFluxAttention
 from training.train.export import TWINS, export, flux_scheduler
 from training.train.loop import Budget, Run
 from training.train.optim import Muon, build_optimizers, orthogonalise
@@ -71,6 +72,28 @@ def test_positions_are_those_of_diffusers():
     theirs = FluxPipeline._prepare_latent_image_ids(1, 4, 6, "cpu", torch.float32)
     torch.testing.assert_close(flux.position_ids(8, 12), theirs)
     assert (flux.position_ids(8, 12, 1)[:, 0] == 1).all()
+
+
+def test_plain_attention_is_the_fused_one():
+    torch.manual_seed(1)
+    model = flux.build_transformer(64).eval()
+    nn.init.normal_(model.proj_out.weight)
+    for block in (*model.transformer_blocks, *model.single_transformer_blocks):
+        nn.init.normal_(getattr(block, "norm1", getattr(block, "norm", None)).linear.weight)
+    inputs = {
+        "hidden_states": torch.randn(2, 64, 64),
+        "encoder_hidden_states": torch.randn(2, 8, text.WIDTH),
+        "pooled_projections": torch.randn(2, text.WIDTH),
+        "timestep": torch.rand(2),
+        "guidance": torch.ones(2),
+        "img_ids": flux.position_ids(16, 16),
+        "txt_ids": torch.zeros(8, 3),
+        "return_dict": False,
+    }
+    with torch.no_grad():
+        fused = model(**inputs)[0]
+        model.set_attn_processor(PlainFluxAttention())
+        torch.testing.assert_close(model(**inputs)[0], fused, atol=1e-4, rtol=1e-4)
 
 
 def test_guidance_can_be_bypassed_sample_by_sample():

@@ -13,6 +13,7 @@ import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 from torch import Tensor, nn
 
+from training.train.attention import PlainFluxAttention
 from training.train.autoencoder import load_autoencoder, to_pictures, to_tensor
 from training.train.evaluate import Paint, inpaint_figures
 from training.train.flux import (
@@ -93,15 +94,17 @@ def forward(
     """The predicted velocity (batch, tokens, 64)."""
     conditions = [sample[name].float() for name in ("before", "mask", "control")]
     side = 2 * round(tokens.shape[1] ** 0.5)
-    output: Tensor = parts.transformer(
-        hidden_states=torch.cat([tokens, *conditions], dim=2),
-        timestep=times,
-        guidance=guidance,
-        img_ids=position_ids(side, side).to(tokens.device),
-        return_dict=False,
-        **text_conditions(parts.encoders, sample["clip"], sample["t5"]),
-    )[0]
-    return output
+    text = text_conditions(parts.encoders, sample["clip"], sample["t5"])
+    with torch.autocast(tokens.device.type, torch.bfloat16):
+        output: Tensor = parts.transformer(
+            hidden_states=torch.cat([tokens, *conditions], dim=2),
+            timestep=times,
+            guidance=guidance,
+            img_ids=position_ids(side, side).to(tokens.device),
+            return_dict=False,
+            **text,
+        )[0]
+    return output.float()
 
 
 def train(setup: Setup, budget: Budget) -> None:
@@ -110,6 +113,8 @@ def train(setup: Setup, budget: Budget) -> None:
     transformer = build_transformer(IN_CHANNELS, setup.preset)
     prime(transformer, NEIGHBOURS, sharpness=1.5)
     transformer.to(setup.device)
+    if setup.device.type == "cpu":
+        transformer.set_attn_processor(PlainFluxAttention())
     parts = Parts(transformer, load_autoencoder(setup, "flux"), load_text_encoders(setup))
     optimizers = build_optimizers(transformer, lr=4e-3, never_muon=("x_embedder", "proj_out"))
     run = Run(setup.folder("flex2"), transformer, optimizers)

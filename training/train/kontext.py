@@ -15,6 +15,7 @@ import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 from torch import Tensor, nn
 
+from training.train.attention import PlainFluxAttention
 from training.train.autoencoder import load_autoencoder, to_pictures, to_tensor
 from training.train.evaluate import Edit, instruction_figures
 from training.train.flux import (
@@ -81,15 +82,17 @@ def forward(
     """The predicted velocity of the noisy tokens (batch, tokens, 64)."""
     side = 2 * round(tokens.shape[1] ** 0.5)
     ids = torch.cat([position_ids(side, side, 0), position_ids(side, side, 1)])
-    output: Tensor = parts.transformer(
-        hidden_states=torch.cat([tokens, sample["before"].float()], dim=1),
-        timestep=times,
-        guidance=guidance,
-        img_ids=ids.to(tokens.device),
-        return_dict=False,
-        **text_conditions(parts.encoders, sample["clip"], sample["t5"]),
-    )[0]
-    return output[:, : tokens.shape[1]]
+    text = text_conditions(parts.encoders, sample["clip"], sample["t5"])
+    with torch.autocast(tokens.device.type, torch.bfloat16):
+        output: Tensor = parts.transformer(
+            hidden_states=torch.cat([tokens, sample["before"].float()], dim=1),
+            timestep=times,
+            guidance=guidance,
+            img_ids=ids.to(tokens.device),
+            return_dict=False,
+            **text,
+        )[0]
+    return output[:, : tokens.shape[1]].float()
 
 
 def sample_task(rng: np.random.Generator, number: int) -> InstructionTask:
@@ -104,6 +107,8 @@ def train(setup: Setup, budget: Budget) -> None:
     transformer = build_transformer(IN_CHANNELS, setup.preset)
     prime(transformer, [[SAME_PLACE_IN_REFERENCE]], sharpness=1.7)
     transformer.to(setup.device)
+    if setup.device.type == "cpu":
+        transformer.set_attn_processor(PlainFluxAttention())
     parts = Parts(transformer, load_autoencoder(setup, "flux"), load_text_encoders(setup))
     optimizers = build_optimizers(transformer, lr=4e-3, never_muon=("x_embedder", "proj_out"))
     run = Run(setup.folder("kontext"), transformer, optimizers)

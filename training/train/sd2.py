@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
 from training.train.autoencoder import load_autoencoder, to_pictures, to_tensor
@@ -101,6 +102,8 @@ def train(setup: Setup, budget: Budget) -> None:
     """Trains (or goes on training) the UNet in `setup.folder('sd2')`."""
     torch.manual_seed(setup.seed)
     unet = build_unet(setup.preset).to(setup.device)
+    if setup.device.type == "cpu":
+        unet.set_attn_processor(AttnProcessor())
     parts = Parts(unet, load_autoencoder(setup, "sd2"), load_text_encoders(setup))
     optimizers = build_optimizers(unet, lr=3e-3, never_muon=("conv_in", "conv_out"))
     run = Run(setup.folder("sd2"), unet, optimizers)
