@@ -288,6 +288,7 @@ def kontext_edit(
 def erase(
     image: Any,
     segmentation_mask: Any,
+    seed: int | None = None,
     *,
     classes: Sequence[str | int] | None = None,
     confidence: float | None = None,
@@ -309,6 +310,7 @@ def erase(
             task="erase",
             image=image,
             segmentation_mask=segmentation_mask,
+            seed=seed,
             classes=classes,
             confidence=confidence,
             when_missing=when_missing,

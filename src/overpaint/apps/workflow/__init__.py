@@ -102,7 +102,12 @@ EraseBlock = block(
     family="erase",
     task="erase",
     licence="Apache-2.0",
-    fields={"image": IMAGE, "segmentation_mask": SEGMENTATION, **CHOICE},
+    fields={
+        "image": IMAGE,
+        "segmentation_mask": SEGMENTATION,
+        "seed": WORDS["seed"],
+        **CHOICE,
+    },
     options=options(EraseOptions, "grow", "feather"),
 )
 
