@@ -13,7 +13,10 @@ from tests.conftest import picture
 
 
 @given(
-    batch=st.integers(1, 3), channels=st.integers(1, 5), rows=st.integers(1, 6), columns=st.integers(1, 6)
+    batch=st.integers(1, 3),
+    channels=st.integers(1, 5),
+    rows=st.integers(1, 6),
+    columns=st.integers(1, 6),
 )
 @settings(deadline=None, max_examples=30)
 def test_unpack_undoes_pack(batch, channels, rows, columns):

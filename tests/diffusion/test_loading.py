@@ -196,7 +196,10 @@ class TestLora:
 
     def test_a_foreign_adapter_is_refused(self, folder, tmp_path):
         save_file(
-            {"text_encoder.x.lora_A.weight": torch.zeros(2, 2), "unet.y.lora_A.weight": torch.ones(1)},
+            {
+                "text_encoder.x.lora_A.weight": torch.zeros(2, 2),
+                "unet.y.lora_A.weight": torch.ones(1),
+            },
             tmp_path / "other.safetensors",
         )
         checkpoint = Checkpoint(folder, CPU, loras=(Lora(tmp_path / "other.safetensors"),))

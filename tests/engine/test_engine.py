@@ -155,7 +155,9 @@ class TestKontextWithoutMask:
     def test_references_lengthen_the_sequence_and_change_the_picture(self, make_engine):
         engine, image = make_engine("kontext"), picture(64, 64)
         without = engine.edit(image, "the same cat", seed=1, **FEW)
-        with_one = engine.edit(image, "the same cat", seed=1, references=[picture(40, 80, 3)], **FEW)
+        with_one = engine.edit(
+            image, "the same cat", seed=1, references=[picture(40, 80, 3)], **FEW
+        )
         assert without.images[0].tobytes() != with_one.images[0].tobytes()
 
     def test_keep_unchanged_can_be_switched_off(self, make_engine):
@@ -179,6 +181,7 @@ class TestRefusals:
             ("sd2", {"control": picture(64, 64)}, "control"),
             ("sd2", {"references": [picture(64, 64)]}, "references"),
             ("sd2", {"num_inference_steps": 0}, "options.num_inference_steps"),
+            ("sd2", {"num_inference_steps": 1000}, "options.num_inference_steps"),
             ("sd2", {"guidance_scale": float("nan")}, "options.guidance_scale"),
             ("sd2", {"negative_prompt": "x", "guidance_scale": 1.0}, "options.guidance_scale"),
             ("sd2", {"strength": 0.1, "num_inference_steps": 2}, "options.strength"),

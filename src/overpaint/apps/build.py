@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
     from overpaint.diffusion.family import Family
     from overpaint.diffusion.loading import Checkpoint
-    from overpaint.diffusion.placement import Placement
     from overpaint.engine.engine import Engine
     from overpaint.engine.model import Model
 
@@ -132,14 +131,20 @@ def locate(spec: ModelSpec, settings: Settings) -> Path:
 
 
 def load_model(
-    spec: ModelSpec, placement: Placement, settings: Settings, *, loras: Sequence[Lora] = ()
+    spec: ModelSpec,
+    settings: Settings,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    loras: Sequence[Lora] = (),
 ) -> Model:
     """Load a model; its large parts follow on first use.
 
     Args:
         spec: which.
-        placement: device and precision.
         settings: say where pulled models lie.
+        device: as `placement.choose` takes it.
+        dtype: as `placement.choose` takes it.
         loras: adapters beside the model's own.
 
     Raises:
@@ -148,7 +153,7 @@ def load_model(
         UnsupportedOption: adapters for a model without weights.
     """
     from overpaint.diffusion.loading import Checkpoint
-    from overpaint.diffusion.placement import free_memory, preflight
+    from overpaint.diffusion.placement import choose, free_memory, preflight, weights_in
     from overpaint.engine.model import Model
 
     family = find_family(spec.family)
@@ -159,7 +164,9 @@ def load_model(
             raise UnsupportedOption(f"'{spec.name}' has no weights to adapt", field="lora")
         return Model(family(), record=name)
     quiet_libraries()
-    checkpoint = Checkpoint(locate(spec, settings), placement, loras=adapters)
+    folder = locate(spec, settings)
+    placement = choose(device, dtype, parameters=weights_in(folder))
+    checkpoint = Checkpoint(folder, placement, loras=adapters)
     _require_pipeline(checkpoint, family)
     memory = preflight(spec.name, checkpoint.sizes(), free_memory(placement.device))
     record = {
@@ -206,11 +213,14 @@ def engine(
     settings = settings or settings_.load()
     default = model or settings.defaults.inpaint
     find_model(default, settings)
-    placement = choose(device or settings.device, dtype or settings.dtype)
+    on, precision = device or settings.device, dtype or settings.dtype
+    choose(on, precision)
 
     def load(name: str) -> Model:
         adapters = loras if name == default else ()
-        return load_model(find_model(name, settings), placement, settings, loras=adapters)
+        return load_model(
+            find_model(name, settings), settings, device=on, dtype=precision, loras=adapters
+        )
 
     made = Engine(load, default, budget=budget)
     if not lazy:

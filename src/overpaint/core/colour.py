@@ -28,7 +28,7 @@ def profile_mode(profile: bytes | None) -> str | None:
         return None
     try:
         space = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space
-    except (OSError, ImageCms.PyCMSError):
+    except (OSError, ValueError, ImageCms.PyCMSError):
         return None
     return _MODES_BY_SPACE.get(space.strip())
 
@@ -74,7 +74,7 @@ def _ways(profile: bytes | None, mode: str) -> _Ways | None:
         if mode != "RGB":
             return _Ways(there, None)
         return _Ways(there, ImageCms.buildTransform(srgb, own, "RGB", "RGB", intent, flags))
-    except ImageCms.PyCMSError:
+    except (ValueError, ImageCms.PyCMSError):
         return None
 
 

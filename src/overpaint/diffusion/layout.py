@@ -26,6 +26,18 @@ _TEXT_SUFFIXES = {".json", ".txt", ".model"}
 _PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5"}
 
 
+def components(index: Mapping[str, Any]) -> list[str]:
+    """Names of the components that a `model_index.json` lists and families load."""
+    return [
+        name
+        for name, value in index.items()
+        if not name.startswith("_")
+        and name not in _NOT_LOADED
+        and isinstance(value, list)
+        and value[-1] is not None
+    ]
+
+
 def choose_files(repository: str, index: Mapping[str, Any], offered: Sequence[str]) -> list[str]:
     """The files of a repository that a family loads.
 
@@ -37,15 +49,7 @@ def choose_files(repository: str, index: Mapping[str, Any], offered: Sequence[st
         ModelLoadError: a component has weights, but none that can be used.
     """
     chosen = [INDEX]
-    components = [
-        name
-        for name, value in index.items()
-        if not name.startswith("_")
-        and name not in _NOT_LOADED
-        and isinstance(value, list)
-        and value[-1] is not None
-    ]
-    for component in components:
+    for component in components(index):
         files = [name for name in offered if Path(name).parts[:-1] == (component,)]
         weights = [name for name in files if _is_plain_safetensors(name)]
         if not weights and not component.startswith(_WEIGHTLESS):

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import Lora
-from overpaint.diffusion import weights
+from overpaint.diffusion import layout, weights
 from overpaint.diffusion.placement import Placement
 
 LOADING = threading.RLock()
@@ -52,9 +52,6 @@ _CLASSES: dict[str, str] = {
     "T5TokenizerFast": "transformers",
 }
 """Classes that a checkpoint may name, and the library that has them."""
-
-_IGNORED = {"safety_checker", "feature_extractor", "image_encoder"}
-"""Components of published checkpoints that no family loads."""
 
 
 class Checkpoint:
@@ -91,14 +88,7 @@ class Checkpoint:
     @cached_property
     def components(self) -> list[str]:
         """Names of the components that can be loaded."""
-        return [
-            name
-            for name, value in self._index.items()
-            if not name.startswith("_")
-            and name not in _IGNORED
-            and isinstance(value, list)
-            and value[-1] is not None
-        ]
+        return layout.components(self._index)
 
     def component(self, name: str) -> Any:
         """The component, loaded from disk the first time.

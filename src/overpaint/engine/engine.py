@@ -103,7 +103,7 @@ class Engine:
             model: another model than the engine's default.
             on_progress: called after each step.
             cancelled: asked between steps; True ends the edit with `Cancelled`.
-            **options: the family's own options (`overpaint models --options MODEL`).
+            **options: the family's own options (`overpaint models MODEL`).
 
         Raises:
             OverpaintError: see `overpaint.errors`; bad input is an `InvalidRequest`.

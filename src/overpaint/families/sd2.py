@@ -190,6 +190,7 @@ class SD2(Family):
         scheduler = copy.deepcopy(self._checkpoint.component("scheduler"))
         steps = options.num_inference_steps
         scheduler.set_timesteps(steps)
+        _check_timesteps(scheduler, steps)
         done = steps - min(int(steps * options.strength), steps)
         timesteps = scheduler.timesteps[done * scheduler.order :]
         if done >= steps:
@@ -201,6 +202,17 @@ class SD2(Family):
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(done * scheduler.order)
         return scheduler, timesteps
+
+
+def _check_timesteps(scheduler: Any, steps: int) -> None:
+    """Some schedulers count past their own last timestep when asked for as many steps."""
+    trained = scheduler.config.num_train_timesteps
+    if float(scheduler.timesteps.max()) >= trained:
+        raise UnsupportedOption(
+            f"{steps} is more than this model's {type(scheduler).__name__} can take; at most "
+            f"{trained - 1}",
+            field="options.num_inference_steps",
+        )
 
 
 def _unet(
