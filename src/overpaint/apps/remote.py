@@ -47,7 +47,8 @@ class Server:
         self._url = url.rstrip("/")
         self._timeout = settings.timeout_s
         self._headers = {"content-type": "application/json"}
-        if settings.key is not None and url == settings.url:
+        is_ours = settings.url is not None and self._url == settings.url.rstrip("/")
+        if settings.key is not None and is_ours:
             self._headers["authorization"] = f"Bearer {settings.key.get_secret_value()}"
 
     def run(self, requests: Sequence[EditRequest]) -> list[EditResult]:
