@@ -285,3 +285,10 @@ def test_instruction_samples_weigh_the_edited_region(setup: Setup):
     sample = kontext.encode_tasks(tasks, ["x"], parts, setup.device)
     share = float(sample["touched"].float().mean())
     assert 0.02 < share < 0.6
+
+
+def test_distilled_guidance_replaces_the_target_only_where_guidance_is_embedded():
+    target, wanted, unwanted = (torch.randn(2, 3, 4) for _ in range(3))
+    result = flux.distilled(target, torch.tensor([0.0, 3.0]), lambda: wanted, lambda: unwanted)
+    torch.testing.assert_close(result[0], target[0])
+    torch.testing.assert_close(result[1], (unwanted + 3 * (wanted - unwanted))[1])

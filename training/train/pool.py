@@ -56,7 +56,7 @@ class Pool:
         samples = self._make(range(self._next, self._next + count))
         if not self._held:
             self._held = {
-                name: torch.empty((self._capacity, *made.shape[1:]), dtype=made.dtype)
+                name: made.new_empty((self._capacity, *made.shape[1:]))
                 for name, made in samples.items()
             }
         slots = torch.arange(self._next, self._next + count) % self._capacity
