@@ -154,8 +154,8 @@ def test_pictures_of_a_few_pixels_are_filled_from_their_own_colours(shape):
 def test_copies_come_from_the_source_alone():
     pixels, source = halves()
     hole = box((SIDE, SIDE), 30, 66, 30, 66)
-    blue = fill(pixels, hole, source=source)[40:56, 40:56]
-    green = fill(pixels, hole, forbidden=source)[40:56, 40:56]
+    blue = fill(pixels, hole, copy_from=source)[40:56, 40:56]
+    green = fill(pixels, hole, not_from=source)[40:56, 40:56]
     assert blue[..., 2].mean() > blue[..., 1].mean() + 60
     assert green[..., 1].mean() > green[..., 2].mean() + 60
 
@@ -172,7 +172,7 @@ def halves():
 def test_a_source_of_a_few_pixels_is_enough():
     pixels = noise((40, 40))
     source = box((40, 40), 2, 4, 2, 4)
-    filled = fill(pixels, box((40, 40), 15, 30, 15, 30), source=source)
+    filled = fill(pixels, box((40, 40), 15, 30, 15, 30), copy_from=source)
     assert filled.shape == pixels.shape
 
 
@@ -182,10 +182,10 @@ def test_a_source_of_a_few_pixels_is_enough():
         ({"hole": np.ones((30, 30), bool)}, "mask"),
         ({"hole": np.ones((30, 31), bool)}, "mask"),
         ({"hole": np.ones((30, 30), np.uint8)}, "mask"),
-        ({"source": np.zeros((30, 30), bool)}, "source"),
-        ({"source": box((30, 30), 10, 15, 10, 15)}, "source"),
-        ({"source": np.ones((5, 5), bool)}, "source"),
-        ({"forbidden": np.ones((30, 30), bool)}, "forbidden"),
+        ({"copy_from": np.zeros((30, 30), bool)}, "copy_from"),
+        ({"copy_from": box((30, 30), 10, 15, 10, 15)}, "copy_from"),
+        ({"copy_from": np.ones((5, 5), bool)}, "copy_from"),
+        ({"not_from": np.ones((30, 30), bool)}, "not_from"),
     ],
 )
 def test_masks_that_leave_nothing_or_do_not_fit_are_named(arguments, field):

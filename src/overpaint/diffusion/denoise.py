@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 import torch
 
 from overpaint.core.errors import Cancelled
-from overpaint.diffusion.family import Family, Latent, Prepared
+from overpaint.diffusion.family import Family, Prepared
 
 MAX_BATCH = 8
 """Images stepped in one forward pass at most; more only costs memory."""
@@ -57,16 +57,5 @@ def groups(family: Family, images: Sequence[Prepared]) -> Iterator[list[Prepared
 
 @torch.inference_mode()
 def step(family: Family, group: Sequence[Prepared]) -> None:
-    """One denoising step for each image of a group, in place."""
-    prediction = family.predict(group)
-    for index, image in enumerate(group):
-        assert isinstance(image, Latent)
-        image.latents = image.scheduler.step(
-            prediction[index : index + 1],
-            image.timestep,
-            image.latents,
-            **image.step_options,
-            return_dict=False,
-        )[0]
-        image.step += 1
-        family.after_step(image)
+    """One step for each image of a group, in place."""
+    family.advance(group)

@@ -3,6 +3,7 @@
     plan     which part of the picture is computed, on what canvas
     prepare  encode text and pictures, draw the noise: one `Prepared` per seed
     predict  one prediction of the network for each of several `Prepared`, at their own steps
+             (or `advance`, where a step is other work than denoising)
     decode   the picture as it stands
 
 The loop (`diffusion/denoise.py`) knows no model and the model knows no loop. A family is one file
@@ -172,6 +173,25 @@ class Family(ABC):
     @abstractmethod
     def predict(self, batch: Sequence[Any]) -> torch.Tensor:
         """The network's prediction for each image at its own timestep: (B, …) like the latents."""
+
+    def advance(self, batch: Sequence[Any]) -> None:
+        """One step for each image, in place: its `step` goes up by one.
+
+        By default one prediction for all, then each image's own noise scheduler. A family whose
+        steps are other work does that here, and is never asked to predict.
+        """
+        prediction = self.predict(batch)
+        for index, image in enumerate(batch):
+            assert isinstance(image, Latent)
+            image.latents = image.scheduler.step(
+                prediction[index : index + 1],
+                image.timestep,
+                image.latents,
+                **image.step_options,
+                return_dict=False,
+            )[0]
+            image.step += 1
+            self.after_step(image)
 
     def after_step(self, prepared: Any) -> None:
         """What the family does to the latents between two steps; nothing by default."""

@@ -1,7 +1,7 @@
-"""Erase: removes what the mask covers. No weights, no prompt, no denoising steps.
+"""Erase: removes what the mask covers. No weights, no prompt.
 
-The hole is filled with texture from the rest of the picture (`families/exemplar`); a seed gives
-another filling of it.
+The hole is filled with texture from the rest of the picture (`families/exemplar`), a round of
+which is a step; a seed gives another filling.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from overpaint.families import conditions
 
 if TYPE_CHECKING:
     import torch
+
+    from overpaint.families.exemplar import Filling
 
 MIN_CONTEXT = 64
 """Pixels around the mask, at least, that can be copied from."""
@@ -51,9 +53,9 @@ class EraseOptions(FamilyOptions):
 
 @dataclass(kw_only=True)
 class Erased(Prepared):
-    """A finished picture of the plan's canvas."""
+    """A filling of the plan's canvas, under way."""
 
-    picture: Image.Image
+    filling: Filling
 
 
 class Erase(Family):
@@ -85,22 +87,26 @@ class Erase(Family):
         self, request: EditRequest, plan: Plan, options: EraseOptions, seeds: Sequence[int]
     ) -> tuple[list[Erased], list[str]]:
         # Compiled code takes a moment to load, and only this family needs it.
-        from overpaint.families import exemplar
+        from overpaint.families.exemplar import Filling
 
         pixels = np.array(plan.to_canvas(request.image.to_srgb()))
         hole = np.array(conditions.canvas_mask(request, plan, options)) > 0
-        pictures = (Image.fromarray(exemplar.fill(pixels, hole, seed=seed)) for seed in seeds)
-        erased = [
-            Erased(seed=seed, total=0, picture=picture)
-            for seed, picture in zip(seeds, pictures, strict=True)
-        ]
+        erased = []
+        for seed in seeds:
+            filling = Filling(pixels, hole, seed=seed)
+            erased.append(Erased(seed=seed, total=filling.rounds, filling=filling))
         return erased, []
 
     def predict(self, batch: Sequence[Any]) -> torch.Tensor:
-        raise AssertionError("erased pictures have no steps to predict")
+        raise AssertionError("erased pictures are not denoised")
+
+    def advance(self, batch: Sequence[Erased]) -> None:
+        for erased in batch:
+            erased.filling.improve()
+            erased.step += 1
 
     def decode(self, prepared: Erased) -> Image.Image:
-        return prepared.picture
+        return Image.fromarray(prepared.filling.picture())
 
 
 FAMILY = Erase

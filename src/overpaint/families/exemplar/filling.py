@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from overpaint.core.errors import InvalidImage, InvalidMask
 
-from .matching import Field, Matcher
+from .matching import Matcher, rounds
 from .pyramid import Layer, build
 from .seams import HOLD, HOLD_CHOSEN, blend
 from .smooth import fill_smooth_parts
@@ -23,8 +25,8 @@ def fill(
     pixels: Pixels,
     hole: Mask,
     *,
-    source: Mask | None = None,
-    forbidden: Mask | None = None,
+    copy_from: Mask | None = None,
+    not_from: Mask | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Pixels:
@@ -33,15 +35,16 @@ def fill(
     Coarse to fine, each patch over the hole is matched to the most similar patch of known pixels
     (PatchMatch, Barnes et al. 2009), and the matches vote on the hole's pixels (Wexler et al.
     2007); a screened Poisson solve hides the seams. Gaps in plain or evenly graded areas are
-    filled smoothly instead, unless `source` says what to copy.
+    filled smoothly instead, unless `copy_from` says what to copy.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
         hole: (H, W) bool, true where a filling is wanted.
-        source: (H, W) bool, copy only from here; None = from everywhere.
-        forbidden: (H, W) bool, never copy from here.
+        copy_from: (H, W) bool, copy only from here; None = from everywhere.
+        not_from: (H, W) bool, never copy from here.
         seed: >= 0; the same seed gives the same filling, on any number of threads.
-        progress: called with the share done, 0..1; what it raises ends the work.
+        progress: called after each round of work with the share of rounds done, 0..1; what it
+            raises ends the work.
 
     Returns:
         (H, W, 3) uint8; equal to `pixels` outside the hole.
@@ -49,67 +52,107 @@ def fill(
     Raises:
         InvalidImage: `pixels` is of another shape or type.
         InvalidMask: a mask is of another shape or type, the hole leaves no known pixel, or
-            `source` and `forbidden` leave none to copy (its `field` names the mask at fault).
+            `copy_from` and `not_from` leave none to copy (its `field` names the mask at fault).
     """
-    copyable = _check(pixels, hole, source, forbidden)
-    if not hole.any():
-        return pixels.copy()
-    height, width = hole.shape
-    room = [(0, max(0, MARGIN - height)), (0, max(0, MARGIN - width))]
-    wide_hole, wide_copyable = (np.pad(mask, room, mode="edge") for mask in (hole, copyable))
-    wide = np.pad(pixels, [*room, (0, 0)], mode="edge")
-    if source is None:
-        hold = HOLD
-        filled, remaining = fill_smooth_parts(wide, wide_hole)
-    else:
-        hold = HOLD_CHOSEN
-        filled, remaining = wide, wide_hole
-    if remaining.any():
-        filled = _fill_by_example(filled, remaining, wide_copyable, hold, seed, progress)
-    result = pixels.copy()
-    result[hole] = filled[:height, :width][hole]
-    if progress is not None:
-        progress(1.0)
-    return result
+    filling = Filling(pixels, hole, copy_from=copy_from, not_from=not_from, seed=seed)
+    for number in range(filling.rounds):
+        filling.improve()
+        if progress is not None:
+            progress((number + 1) / filling.rounds)
+    return filling.picture()
 
 
-def _fill_by_example(
-    pixels: Pixels,
-    hole: Mask,
-    copyable: Mask,
-    hold: float,
-    seed: int,
-    progress: Progress | None,
-) -> Pixels:
-    layers = build(pixels, hole, copyable)
-    total = sum(_effort(layer) for layer in layers)
-    done = 0.0
-    field: Field | None = None
-    for number in reversed(range(len(layers))):
-        layer = layers[number]
-        matcher = Matcher(layer, field, seed)
-        rounds = matcher.rounds(coarsest=field is None, finest=number == 0)
-        for turn in range(rounds):
-            matcher.improve(last=number == 0 and turn == rounds - 1)
-            if progress is not None:
-                progress(0.98 * (done + _effort(layer) * (turn + 1) / rounds) / total)
-        done += _effort(layer)
-        field = matcher.field
-    filled = blend(layers[0].values, hole, matcher.votes, hold)
-    return np.clip(np.rint(filled), 0, 255).astype(np.uint8)
+class Filling:
+    """A filling under way, round by round; the arguments are those of `fill`.
+
+    Attributes:
+        rounds: how often `improve` must be called in all; 0 where a smooth filling is enough.
+    """
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        hole: Mask,
+        *,
+        copy_from: Mask | None = None,
+        not_from: Mask | None = None,
+        seed: int = 0,
+    ) -> None:
+        copyable = _check(pixels, hole, copy_from, not_from)
+        self._pixels, self._hole, self._seed = pixels, hole, seed
+        self._hold = HOLD if copy_from is None else HOLD_CHOSEN
+        self._matcher: Matcher | None = None
+        self._turns: list[_Turn] = []
+        self._filled = pixels
+        if hole.any():
+            self._begin(copyable, smoothly=copy_from is None)
+        self.rounds = len(self._turns)
+
+    def improve(self) -> None:
+        """One round of matching and voting; the last one also hides the seams."""
+        turn = self._turns.pop()
+        if turn.first:
+            coarser = None if self._matcher is None else self._matcher.field
+            self._matcher = Matcher(turn.layer, coarser, self._seed)
+        assert self._matcher is not None
+        finished = not self._turns
+        self._matcher.improve(last=finished)
+        if finished:
+            blended = blend(turn.layer.values, turn.layer.hole, self._matcher.votes, self._hold)
+            self._filled = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
+            self._matcher = None
+
+    def picture(self) -> Pixels:
+        """The picture as it stands: (H, W, 3) uint8, equal to the original outside the hole."""
+        height, width = self._hole.shape
+        filled, matcher = self._filled, self._matcher
+        if matcher is not None:
+            filled = _enlarged(matcher.layer, filled.shape)
+        result = self._pixels.copy()
+        result[self._hole] = filled[:height, :width][self._hole]
+        return result
+
+    def _begin(self, copyable: Mask, *, smoothly: bool) -> None:
+        height, width = self._hole.shape
+        room = [(0, max(0, MARGIN - height)), (0, max(0, MARGIN - width))]
+        hole, copyable = (np.pad(mask, room, mode="edge") for mask in (self._hole, copyable))
+        self._filled = np.pad(self._pixels, [*room, (0, 0)], mode="edge")
+        if smoothly:
+            self._filled, hole = fill_smooth_parts(self._filled, hole)
+        if hole.any():
+            self._turns = _turns(build(self._filled, hole, copyable))
 
 
-def _effort(layer: Layer) -> float:
-    return float(np.count_nonzero(layer.hole))
+@dataclass(frozen=True, eq=False)
+class _Turn:
+    """A round: on which layer, and whether it is the layer's first."""
+
+    layer: Layer
+    first: bool
 
 
-def _check(pixels: Pixels, hole: Mask, source: Mask | None, forbidden: Mask | None) -> Mask:
+def _turns(layers: list[Layer]) -> list[_Turn]:
+    """All rounds, the first one last. Layers are done from coarse to fine."""
+    turns: list[_Turn] = []
+    for number, layer in enumerate(layers):
+        count = rounds(layer, coarsest=number == len(layers) - 1, finest=number == 0)
+        turns += [_Turn(layer, first=left == count - 1) for left in range(count)]
+    return turns
+
+
+def _enlarged(layer: Layer, shape: tuple[int, ...]) -> Pixels:
+    """A layer's colours at the picture's (height, width, …)."""
+    colours = np.clip(np.rint(layer.values[..., :3]), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.resize(colours, (shape[1], shape[0])), np.uint8)
+
+
+def _check(pixels: Pixels, hole: Mask, copy_from: Mask | None, not_from: Mask | None) -> Mask:
     """The pixels that may be copied, or an error that names what is wrong."""
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
         raise InvalidImage(
             f"expected (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}", field="image"
         )
-    for field, mask in (("mask", hole), ("source", source), ("forbidden", forbidden)):
+    for field, mask in (("mask", hole), ("copy_from", copy_from), ("not_from", not_from)):
         if mask is not None and (mask.shape != pixels.shape[:2] or mask.dtype != np.bool_):
             raise InvalidMask(
                 f"expected {pixels.shape[:2]} bool like the image, got {mask.shape} {mask.dtype}",
@@ -123,8 +166,8 @@ def _check(pixels: Pixels, hole: Mask, source: Mask | None, forbidden: Mask | No
             field="mask",
         )
     for field, kept in (
-        ("source", source),
-        ("forbidden", None if forbidden is None else ~forbidden),
+        ("copy_from", copy_from),
+        ("not_from", None if not_from is None else ~not_from),
     ):
         if kept is None:
             continue

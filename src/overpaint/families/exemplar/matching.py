@@ -13,7 +13,7 @@ import numpy as np
 from . import kernels
 from .offsets import repeating_steps
 from .pyramid import Layer, spread_in
-from .types import CHANNELS, Float, Index
+from .types import CHANNELS, Float, Index, Mask
 
 BANDS = 8  # of the picture, each on one thread at a time; fixed, so that a seed is a picture
 TRUST = 3.0  # a patch one pixel further inside the hole counts this much less
@@ -82,11 +82,6 @@ class Matcher:
         else:
             self._refine(coarser)
 
-    def rounds(self, *, coarsest: bool, finest: bool) -> int:
-        """How many rounds this layer deserves: fewer on huge ones, which arrive nearly done."""
-        wished = ROUNDS_COARSEST if coarsest else ROUNDS_FINEST if finest else ROUNDS
-        return max(FEWEST_ROUNDS, min(wished, WORK // max(1, self.field.cost.size)))
-
     def improve(self, *, last: bool) -> None:
         """One round: better sources for every target, then a vote on every pixel."""
         for _ in range(PASSES):
@@ -94,15 +89,8 @@ class Matcher:
         self._vote(FINAL_SOFTNESS if last else SOFTNESS)
 
     def _new_field(self) -> Field:
-        size, hole = self.layer.size, self.layer.hole
-        kernel = np.ones((size, size), np.uint8)
-        # A patch is a target if it holds a pixel of the hole.
-        last = size - 1
-        touches = cv2.dilate(hole.astype(np.uint8), kernel, anchor=(0, 0)) > 0
-        touches[self._height - last :] = False
-        touches[:, self._width - last :] = False
-        y, x = (index.astype(np.int32) for index in np.nonzero(touches))
-        place = np.full(hole.shape, -1, np.int32)
+        y, x = (index.astype(np.int32) for index in np.nonzero(_targets(self.layer)))
+        place = np.full(self.layer.hole.shape, -1, np.int32)
         place[y, x] = np.arange(y.size, dtype=np.int32)
         pick = self._sources[self._rng.integers(len(self._sources), size=y.size)]
         sources = np.ascontiguousarray(pick.T)
@@ -202,3 +190,20 @@ class Matcher:
         edges = np.linspace(0, count, BANDS + 1).astype(int)
         with ThreadPoolExecutor(min(BANDS, os.cpu_count() or 1)) as pool:
             list(pool.map(work, edges[:-1].tolist(), edges[1:].tolist()))
+
+
+def rounds(layer: Layer, *, coarsest: bool, finest: bool) -> int:
+    """How many rounds a layer deserves: fewer on huge ones, which arrive nearly done."""
+    wished = ROUNDS_COARSEST if coarsest else ROUNDS_FINEST if finest else ROUNDS
+    return max(FEWEST_ROUNDS, min(wished, WORK // max(1, np.count_nonzero(_targets(layer)))))
+
+
+def _targets(layer: Layer) -> Mask:
+    """The corners of all patches that hold a pixel of the hole."""
+    last = layer.size - 1
+    height, width = layer.hole.shape
+    kernel = np.ones((layer.size, layer.size), np.uint8)
+    touches = cv2.dilate(layer.hole.astype(np.uint8), kernel, anchor=(0, 0)) > 0
+    touches[height - last :] = False
+    touches[:, width - last :] = False
+    return touches
