@@ -29,6 +29,7 @@ _ROUNDS = 5
 _SAMPLES = 20_000  # pixels around the box that its colours are compared with
 _COLOURS = 8  # of the surroundings
 _NEAR = 12.0  # colour distance (CIE Lab) up to which a point's surroundings may belong to it
+_SPECK = 0.02  # of the largest part's area
 _SEED = 0  # of the mixtures' first guess, so that the same hints give the same mask
 
 
@@ -68,7 +69,7 @@ def _from_box(picture: Image.Image, box: Rectangle, points: tuple[Point, ...]) -
     inside = np.s_[top:bottom, left:right]
     guess[inside] = np.where(_unlike(pixels, inside), cv2.GC_PR_FGD, cv2.GC_PR_BGD)
     _mark(guess, points, window, scale)
-    return _back(_cut(pixels, guess), window, picture.size)
+    return _without_specks(_back(_cut(pixels, guess), window, picture.size))
 
 
 def _from_points(picture: Image.Image, points: tuple[Point, ...]) -> NDArray[np.bool_]:
@@ -162,6 +163,15 @@ def _joined(mask: NDArray[np.bool_], points: tuple[Point, ...]) -> NDArray[np.bo
     _, parts = cv2.connectedComponents(mask.astype(np.uint8))
     wanted = {int(parts[int(point.y), int(point.x)]) for point in points if point.inside} - {0}
     return np.isin(parts, list(wanted))
+
+
+def _without_specks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Without the parts that are tiny beside the largest one."""
+    count, parts, measured, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    areas = measured[:, cv2.CC_STAT_AREA]
+    if count < 3:
+        return mask
+    return mask & (areas >= _SPECK * areas[1:].max())[parts]
 
 
 def _detection(mask: NDArray[np.bool_]) -> Detection:
