@@ -23,7 +23,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from overpaint.core.errors import InvalidRequest, OutOfMemory, Overloaded
+from overpaint.core.errors import (
+    ContentBlocked,
+    InvalidRequest,
+    OutOfMemory,
+    Overloaded,
+    SafetyUnavailable,
+)
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.engine.policy import DEFAULT_STEPS, Pick, Policy, in_order
 from overpaint.engine.ticket import Ticket, Trace, Update
@@ -272,8 +278,11 @@ class Batcher:
             self._observer.first_step(trace.first_step - trace.submitted)
         update = _progress(edit)
         ticket.tell(update)
+        shown = edit.prepared[0].step in ticket.preview_steps
+        if ticket.remaining and not shown:
+            return
         with self._change:
-            if edit.prepared[0].step in ticket.preview_steps:
+            if shown:
                 ticket.preview_steps.remove(edit.prepared[0].step)
                 self._previews.append((ticket, edit.snapshot(), update))
             if not ticket.remaining and ticket in self._running:
@@ -376,6 +385,9 @@ class Batcher:
     def _preview(self, ticket: Ticket, edit: Edit, update: Update) -> None:
         try:
             ticket.tell(replace(update, preview=self.engine.preview(edit)))
+        except (ContentBlocked, SafetyUnavailable):
+            # An unfinished picture decides nothing: it is withheld, the finished one is judged.
+            return
         except Exception:
             _log.exception("a preview failed")
 

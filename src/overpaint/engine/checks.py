@@ -60,6 +60,9 @@ def _check_parts(family: Family, request: EditRequest) -> None:
     _refuse(family, "negative_prompt", accepts.negative_prompt, request.negative_prompt)
     _refuse(family, "control", accepts.control, request.control)
     _refuse(family, "references", accepts.references, request.references)
+    for field in ("copy_from", "not_from"):
+        _refuse(family, field, getattr(accepts, field), getattr(request, field))
+        _check_source(request, field)
     if not 1 <= request.num_images <= MAX_IMAGES:
         raise InvalidRequest(
             f"{request.num_images} is not between 1 and {MAX_IMAGES}", field="num_images"
@@ -79,6 +82,18 @@ def _refuse(family: Family, field: str, need: Need, value: Any) -> None:
     """Refuse what the family cannot use, so that nothing is dropped in silence."""
     if need == "refused" and value not in (None, "", ()):
         raise InvalidRequest(f"{family.name} cannot use it; leave it out", field=field)
+
+
+def _check_source(request: EditRequest, field: str) -> None:
+    """A mask of what may be copied: of the picture's size, and not empty where it is needed."""
+    mask = getattr(request, field)
+    if mask is None:
+        return
+    if mask.mode != "L":
+        raise InvalidMask(f"it has the mode {mask.mode!r}; convert it to 'L'", field=field)
+    masks.check_size(mask, request.image.size, field=field)
+    if field == "copy_from" and mask.getbbox() is None:
+        raise InvalidMask("it marks nothing; paint white what may be copied", field=field)
 
 
 def _seeds(request: EditRequest) -> tuple[int, ...]:

@@ -1,9 +1,10 @@
 """The engine: one request in, one result out, the same way for every interface.
 
-    check → plan → prepare → steps → decode → composite → recipe
+    check → safety → plan → prepare → steps → decode → composite → safety → recipe
 
 `begin` and `finish` are the two halves around the steps, so that whoever runs many requests at
-once can mix their steps. The engine is synchronous and must be used by one thread at a time.
+once can mix their steps. The safety policy stands in both, and in `preview`: there is no other way
+in or out. The engine is synchronous and must be used by one thread at a time.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ from overpaint.core.compositing import composite
 from overpaint.core.errors import OutOfMemory
 from overpaint.core.geometry import Plan
 from overpaint.core.images import Picture
+from overpaint.core.safety import Verdict
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise, step
-from overpaint.diffusion.family import FamilyOptions, Prepared
+from overpaint.diffusion.family import Family, FamilyOptions, Prepared
 from overpaint.diffusion.loading import LOADING
 from overpaint.engine.cache import ModelCache
 from overpaint.engine.checks import check
 from overpaint.engine.model import Model
+from overpaint.safety.policy import Policy
 
 PictureLike = Picture | Image.Image | NDArray[Any] | bytes | str | os.PathLike[str]
 """A picture: decoded, a PIL image, an array (H, W[, C]), encoded bytes, or a file's path."""
@@ -50,6 +53,7 @@ class Edit:
     plan: Plan
     prepared: list[Prepared]
     warnings: list[str]
+    verdicts: tuple[Verdict, ...] = ()
     timings: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def snapshot(self) -> Edit:
@@ -65,13 +69,21 @@ class Engine:
         model: name of the model used where a request names none.
         budget: bytes of weights that stay loaded, the least recently used model leaves; None =
             whatever `load` finds room for.
+        policy: what is checked before anything is computed and before anything leaves; None =
+            nothing.
     """
 
     def __init__(
-        self, load: Callable[[str], Model], model: str, *, budget: int | None = None
+        self,
+        load: Callable[[str], Model],
+        model: str,
+        *,
+        budget: int | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self.models = ModelCache(load, budget)
         self.default_model = model
+        self.policy = policy or Policy.off()
 
     def edit(
         self,
@@ -82,6 +94,8 @@ class Engine:
         negative_prompt: str | None = None,
         control: PictureLike | None = None,
         references: Sequence[PictureLike] = (),
+        copy_from: PictureLike | None = None,
+        not_from: PictureLike | None = None,
         seed: int | None = None,
         num_images: int = 1,
         model: str | None = None,
@@ -98,6 +112,8 @@ class Engine:
             negative_prompt: what shall not appear.
             control: line, pose or depth picture, for families that take one.
             references: further pictures that the instruction refers to.
+            copy_from: mask of the only pixels that may be copied, for families that copy.
+            not_from: mask of pixels that must not be copied, for families that copy.
             seed: of the first image; None = drawn, and told in the result.
             num_images: how many; the i-th uses `seed + i`.
             model: another model than the engine's default.
@@ -115,6 +131,8 @@ class Engine:
             negative_prompt=negative_prompt,
             control=as_picture(control, "control").to_srgb() if control is not None else None,
             references=tuple(as_picture(each, "references").to_srgb() for each in references),
+            copy_from=as_mask(copy_from, "copy_from") if copy_from is not None else None,
+            not_from=as_mask(not_from, "not_from") if not_from is not None else None,
             seed=seed,
             num_images=num_images,
             model=model,
@@ -152,12 +170,15 @@ class Engine:
 
         Raises:
             InvalidRequest, ModelNotFound, ModelLoadError, OutOfMemory.
+            ContentBlocked, SafetyUnavailable: before anything is encoded.
             Overloaded: busy models leave no room for this one.
         """
         started = time.perf_counter()
         model = self.model(request.model, busy=busy)
         loaded = time.perf_counter()
         options, seeds, warnings = check(model.family, request)
+        verdicts = self.policy.check_request(request)
+        screened = time.perf_counter()
         with _mapped_errors():
             plan = model.family.plan(request, options)
             prepared, more = model.family.prepare(request, plan, options, seeds)
@@ -169,9 +190,11 @@ class Engine:
             plan=plan,
             prepared=prepared,
             warnings=warnings + more,
+            verdicts=verdicts,
         )
         edit.timings["load"] = loaded - started
-        edit.timings["prepare"] = time.perf_counter() - loaded
+        edit.timings["safety"] = screened - loaded
+        edit.timings["prepare"] = time.perf_counter() - screened
         return edit
 
     def step(self, model: Model, images: Sequence[Prepared]) -> None:
@@ -186,21 +209,27 @@ class Engine:
             step(model.family, images)
 
     def preview(self, edit: Edit) -> Picture:
-        """The picture with the first image's edit as it stands, decoded cheaply."""
+        """The picture with the first image's edit as it stands, decoded cheaply.
+
+        Raises:
+            ContentBlocked, SafetyUnavailable: nobody shall see it.
+        """
         with _mapped_errors():
-            prepared = edit.prepared[0]
-            small = edit.model.family.preview(prepared)
-            edited = small.resize(edit.plan.canvas, Image.Resampling.BILINEAR)
-            if edit.request.mask is None:
-                # What changed is told from a finished picture only.
-                whole = Image.new("L", edit.request.image.size, 255)
-                return composite(edit.request.image, edit.plan, edited, whole)
-            return self._placed(edit, prepared, edited)
+            picture = self._unfinished(edit)
+        self.policy.check_outputs([picture])
+        return picture
 
     def finish(self, edit: Edit) -> EditResult:
-        """Decode, put the original's pixels back, write the recipe: all after the last step."""
+        """Decode, put the original's pixels back, write the recipe: all after the last step.
+
+        Raises:
+            ContentBlocked, SafetyUnavailable: of one of the pictures; none is handed over then.
+        """
         with _mapped_errors():
             pictures = tuple(self._picture(edit, prepared) for prepared in edit.prepared)
+        started = time.perf_counter()
+        verdicts = (*edit.verdicts, *self.policy.check_outputs(pictures))
+        edit.timings["safety"] += time.perf_counter() - started
         seeds = tuple(prepared.seed for prepared in edit.prepared)
         edit.timings["total"] = sum(edit.timings.values())
         return EditResult(
@@ -214,6 +243,7 @@ class Engine:
             ),
             timings=dict(edit.timings),
             warnings=tuple(edit.warnings),
+            safety=verdicts or None,
         )
 
     def _steps(
@@ -228,7 +258,7 @@ class Engine:
 
         def told() -> None:
             if on_progress is not None:
-                preview = partial(family.decode, slowest)
+                preview = partial(self._shown, family, slowest)
                 on_progress(Progress(step=slowest.step, total=slowest.total, preview=preview))
 
         started = time.perf_counter()
@@ -236,6 +266,22 @@ class Engine:
             denoise(family, prepared, on_step=told, cancelled=cancelled)
         for edit in edits:
             edit.timings["steps"] = time.perf_counter() - started
+
+    def _shown(self, family: Family, prepared: Prepared) -> Image.Image:
+        """The canvas of an image as it stands, for those who may see it."""
+        canvas = family.decode(prepared)
+        self.policy.check_outputs([Picture(canvas)])
+        return canvas
+
+    def _unfinished(self, edit: Edit) -> Picture:
+        prepared = edit.prepared[0]
+        small = edit.model.family.preview(prepared)
+        edited = small.resize(edit.plan.canvas, Image.Resampling.BILINEAR)
+        if edit.request.mask is None:
+            # What changed is told from a finished picture only.
+            whole = Image.new("L", edit.request.image.size, 255)
+            return composite(edit.request.image, edit.plan, edited, whole)
+        return self._placed(edit, prepared, edited)
 
     def _picture(self, edit: Edit, prepared: Prepared) -> Picture:
         family = edit.model.family
@@ -272,11 +318,11 @@ def as_picture(value: PictureLike, field: str = "image") -> Picture:
 def as_mask(value: PictureLike, field: str = "mask") -> Image.Image:
     """Whatever people have, as an 'L' mask, 255 = repaint."""
     if isinstance(value, np.ndarray):
-        return masks.from_array(value)
+        return masks.from_array(value, field=field)
     if isinstance(value, Picture):
         value = value.to_pil()
     if isinstance(value, Image.Image):
-        return masks.from_pil(value)
+        return masks.from_pil(value, field=field)
     return images.decode_mask(value, field=field)
 
 

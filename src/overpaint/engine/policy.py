@@ -32,7 +32,12 @@ SLOWDOWN = 1.5
 LONGER = 2.0
 """An edit with this many times the lead's remaining steps is a longer one."""
 
-EXPLORE_EVERY = 64
+FORGET = 1.02
+"""Factor by which a known time grows with each new one, so that old ones count for less."""
+
+EXPLORE_EVERY = 32
+"""Passes after which a device that seemed full is tried again."""
+
 DEFAULT_STEPS = 50
 KNOWN_PACES = 64
 
@@ -71,8 +76,8 @@ class Pace:
     def learn(self, images: int, seconds: float) -> None:
         """Take in the time of one pass."""
         self.passes += 1
-        known = self.seconds.get(images)
-        self.seconds[images] = seconds if known is None else 0.8 * known + 0.2 * seconds
+        # Disturbance only adds time: the shortest passes say most, until they are old.
+        self.seconds[images] = min(seconds, FORGET * self.seconds.get(images, seconds))
 
     @property
     def cost_of_one_more(self) -> float | None:
@@ -90,10 +95,8 @@ class Pace:
         if cost is None:
             # One size says nothing about others: try a smaller one soon.
             return max(1, MAX_BATCH // 2) if self.passes in (3, 4) else MAX_BATCH
-        if self.passes % EXPLORE_EVERY == 0:
-            return 2
         if cost >= FULL:
-            return 1
+            return MAX_BATCH if self.passes % EXPLORE_EVERY == 0 else 1
         if longer_company:
             return max(1, min(MAX_BATCH, int(1 + (SLOWDOWN - 1) / max(cost, 1e-3))))
         return MAX_BATCH

@@ -62,9 +62,13 @@ class Job(Generic[Answer]):
         """The last news, without its preview."""
         return self._latest
 
-    def publish(self, update: Update) -> None:
-        """Tell those who listen."""
+    def note(self, update: Update, loop: asyncio.AbstractEventLoop) -> None:
+        """Take in news, in any thread; wake the event loop only where somebody listens."""
         self._latest = Update(step=update.step, total=update.total)
+        if self._listeners:
+            loop.call_soon_threadsafe(self._publish, update)
+
+    def _publish(self, update: Update) -> None:
         for listener in self._listeners:
             listener.put_nowait(update)
 

@@ -97,6 +97,8 @@ class Service:
             lazy=True,
             budget=None if budget is None else int(budget * 1e9),
         )
+        if self.settings.safety.is_unset:
+            _log.warning("no safety checker is configured: prompts and pictures are not checked")
         self._batcher = Batcher(
             engine,
             max_queued=self.limits.max_queued,
@@ -189,10 +191,11 @@ class Service:
         """
         self.check_room()
         loop = asyncio.get_running_loop()
-        job: Job[Value]
+        job: Job[Value] | None = None
 
         def on_update(update: Update) -> None:
-            loop.call_soon_threadsafe(lambda: job.publish(update))
+            if job is not None:  # the very first news may come before it is made
+                job.note(update, loop)
 
         ticket = self.batcher.submit(
             checked.request,
