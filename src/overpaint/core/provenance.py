@@ -39,6 +39,8 @@ def recipe(
             "mask": _digest(request.mask),
             "control": _digest(request.control),
             "references": [_digest(each) for each in request.references],
+            "copy_from": _digest(request.copy_from),
+            "not_from": _digest(request.not_from),
         },
     }
 

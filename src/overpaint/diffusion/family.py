@@ -135,6 +135,8 @@ class Accepts:
     negative_prompt: Need = "optional"
     control: Need = "refused"
     references: Need = "refused"
+    copy_from: Need = "refused"
+    not_from: Need = "refused"
 
 
 class Family(ABC):

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageChops
 from pydantic import Field
 
 from overpaint.core import geometry, masks
-from overpaint.core.geometry import Plan
+from overpaint.core.geometry import Box, Plan
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.family import Accepts, Family, FamilyOptions, Prepared
 from overpaint.families import conditions
@@ -25,8 +26,17 @@ if TYPE_CHECKING:
 
     from overpaint.families.exemplar import Filling
 
+Mask = NDArray[np.bool_]
+
 MIN_CONTEXT = 64
 """Pixels around the mask, at least, that can be copied from."""
+
+SHADOW_CONTEXT = 2.5
+"""Margin, in longer sides of the mask, within which a thing's shadow lies and is told from its
+surroundings."""
+
+WHITE = 128
+"""Where masks of what may be copied count as white; they know no shades."""
 
 ANY_SIZE = 2**40
 """Pixels of a canvas: the filler scales large holes down by itself, so nothing is limited here."""
@@ -49,13 +59,24 @@ class EraseOptions(FamilyOptions):
         description="Margin around the mask that can be copied from, as a fraction of the mask's "
         "longer side.",
     )
+    shadow: bool = Field(
+        default=False,
+        description="Erase a soft shadow that touches the masked thing, too. It is guessed: "
+        "something dark of the ground's own hue beside the mask may go with it.",
+    )
 
 
 @dataclass(kw_only=True)
 class Erased(Prepared):
-    """A filling of the plan's canvas, under way."""
+    """A filling of the plan's canvas, under way.
+
+    Attributes:
+        filling: the work.
+        shadow: (H, W) of the canvas, what is erased beside the mask; None = nothing.
+    """
 
     filling: Filling
+    shadow: Mask | None
 
 
 class Erase(Family):
@@ -64,38 +85,51 @@ class Erase(Family):
     name: ClassVar[str] = "erase"
     Options: ClassVar[type[FamilyOptions]] = EraseOptions
     accepts: ClassVar[Accepts] = Accepts(
-        prompt="refused", mask="required", negative_prompt="refused"
+        prompt="refused",
+        mask="required",
+        negative_prompt="refused",
+        copy_from="optional",
+        not_from="optional",
     )
 
     def plan(self, request: EditRequest, options: EraseOptions) -> Plan:
         size = conditions.asked_size(options, 1)
         if size is not None:
             return geometry.stretched(request.image.size, size)
+        whole = geometry.full(request.image.size, step=1, native=1, max_pixels=ANY_SIZE)
         if options.window == "full":
-            return geometry.full(request.image.size, step=1, native=1, max_pixels=ANY_SIZE)
-        return geometry.around(
-            request.image.size,
-            masks.bbox(conditions.grown_mask(request, options)),
-            step=1,
-            native=1,
-            context=options.context,
-            min_context_px=MIN_CONTEXT,
-            max_pixels=ANY_SIZE,
-        )
+            return whole
+        mask = conditions.grown_mask(request, options)
+        context = max(options.context, SHADOW_CONTEXT) if options.shadow else options.context
+        plan = _around(request, masks.bbox(mask), context, MIN_CONTEXT)
+        if request.copy_from is not None:
+            both = plan.window.union(masks.bbox(request.copy_from))
+            plan = _around(request, both, 0, 0)
+        if request.not_from is not None and not _copyable(mask, request.not_from, plan).any():
+            return whole
+        return plan
 
     def prepare(
         self, request: EditRequest, plan: Plan, options: EraseOptions, seeds: Sequence[int]
     ) -> tuple[list[Erased], list[str]]:
         # Compiled code takes a moment to load, and only this family needs it.
-        from overpaint.families.exemplar import Filling
+        from overpaint.families.exemplar import Filling, grow_over_shadow
 
         pixels = np.array(plan.to_canvas(request.image.to_srgb()))
         hole = np.array(conditions.canvas_mask(request, plan, options)) > 0
+        copy_from = _marked(request.copy_from, plan)
+        not_from = _marked(request.not_from, plan)
+        shadow, warnings = None, []
+        if options.shadow:
+            grown = grow_over_shadow(pixels, hole)
+            shadow, hole = grown & ~hole, grown
+            if not shadow.any():
+                warnings = ["shadow: no soft shadow was found beside the mask"]
         erased = []
         for seed in seeds:
-            filling = Filling(pixels, hole, seed=seed)
-            erased.append(Erased(seed=seed, total=filling.rounds, filling=filling))
-        return erased, []
+            filling = Filling(pixels, hole, copy_from=copy_from, not_from=not_from, seed=seed)
+            erased.append(Erased(seed=seed, total=filling.rounds, filling=filling, shadow=shadow))
+        return erased, warnings
 
     def predict(self, batch: Sequence[Any]) -> torch.Tensor:
         raise AssertionError("erased pictures are not denoised")
@@ -107,6 +141,43 @@ class Erase(Family):
 
     def decode(self, prepared: Erased) -> Image.Image:
         return Image.fromarray(prepared.filling.picture())
+
+    def blend_mask(
+        self,
+        request: EditRequest,
+        options: EraseOptions,
+        plan: Plan,
+        prepared: Erased,
+        edited: Image.Image,
+    ) -> Image.Image:
+        mask = conditions.grown_mask(request, options)
+        if prepared.shadow is not None:
+            shadow = plan.from_canvas(Image.fromarray(prepared.shadow.astype(np.uint8) * 255))
+            mask = ImageChops.lighter(mask, plan.paste(Image.new("L", plan.size), shadow))
+        return masks.feather(mask, options.feather)
+
+
+def _around(request: EditRequest, box: Box, context: float, least: int) -> Plan:
+    return geometry.around(
+        request.image.size,
+        box,
+        step=1,
+        native=1,
+        context=context,
+        min_context_px=least,
+        max_pixels=ANY_SIZE,
+    )
+
+
+def _copyable(hole: Image.Image, not_from: Image.Image, plan: Plan) -> Mask:
+    window = plan.window.as_tuple()
+    refused = (np.array(hole.crop(window)) > 0) | (np.array(not_from.crop(window)) >= WHITE)
+    return np.logical_not(refused)
+
+
+def _marked(mask: Image.Image | None, plan: Plan) -> Mask | None:
+    """A mask on the plan's canvas as yes and no."""
+    return None if mask is None else np.array(plan.to_canvas(mask, fill=0)) >= WHITE
 
 
 FAMILY = Erase

@@ -75,6 +75,18 @@ Dtype = Annotated[
     str | None,
     typer.Option("--dtype", help="auto, float32, bfloat16, float16. Default: settings."),
 ]
+CopyFrom = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="MASK", help="Copy only from where this mask is white."),
+]
+NotFrom = Annotated[
+    Path | None,
+    typer.Option("--not-from", metavar="MASK", help="Never copy from where this mask is white."),
+]
+Shadow = Annotated[
+    bool | None,
+    typer.Option("--shadow/--no-shadow", help="Erase a soft shadow beside the mask, too."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")]
 
 
@@ -196,9 +208,14 @@ def erase(
     point: Points = None,
     box: Boxes = None,
     segmenter: SegmenterName = None,
+    copy_from: CopyFrom = None,
+    not_from: NotFrom = None,
+    shadow: Shadow = None,
     out: Out = None,
     force: Force = False,
     model: ModelName = None,
+    seed: Seed = None,
+    num_images: Count = 1,
     option: Options = None,
     invert: Invert = False,
     grow: Grow = None,
@@ -214,9 +231,14 @@ def erase(
             selection=Selection(
                 points=point or (), boxes=box or (), words=select, segmenter=segmenter
             ),
+            copy_from=copy_from,
+            not_from=not_from,
+            shadow=shadow,
             out=out,
             force=force,
             model=model,
+            seed=seed,
+            num_images=num_images,
             options=option or [],
             invert=invert,
             grow=grow,

@@ -39,6 +39,8 @@ class Job:
     negative: str | None = None
     control: Path | None = None
     references: list[Path] = field(default_factory=list)
+    copy_from: Path | None = None
+    not_from: Path | None = None
     out: str | None = None
     force: bool = False
     model: str | None = None
@@ -49,6 +51,7 @@ class Job:
     invert: bool = False
     grow: int | None = None
     feather: int | None = None
+    shadow: bool | None = None
     device: str | None = None
     dtype: str | None = None
     as_json: bool = False
@@ -101,6 +104,8 @@ def _request(job: Job, settings: Settings) -> EditRequest:
         negative_prompt=job.negative,
         control=_srgb(job.control, "control") if job.control is not None else None,
         references=tuple(_srgb(each, "references") for each in job.references),
+        copy_from=_where(job.copy_from, "copy_from", picture),
+        not_from=_where(job.not_from, "not_from", picture),
         seed=job.seed,
         num_images=job.num_images,
         options=_options(job),
@@ -129,6 +134,15 @@ def _mask(job: Job, picture: Picture, settings: Settings) -> Image.Image | None:
     return masks.invert(mask) if job.invert else mask
 
 
+def _where(path: Path | None, name: str, picture: Picture) -> Image.Image | None:
+    """A mask of what may be copied, or must not be."""
+    from overpaint.core import images
+
+    if path is None:
+        return None
+    return images.decode_mask(_named(path, name), field=name, size=picture.size)
+
+
 def _source(image: str) -> bytes | Path:
     return sys.stdin.buffer.read() if image == output.STDIO else _named(Path(image), "image")
 
@@ -147,7 +161,7 @@ def _srgb(path: Path, name: str) -> Any:
 
 def _options(job: Job) -> dict[str, Any]:
     options = dict(parse_option(each) for each in job.options)
-    flags = {"grow": job.grow, "feather": job.feather}
+    flags = {"grow": job.grow, "feather": job.feather, "shadow": job.shadow}
     return options | {name: value for name, value in flags.items() if value is not None}
 
 
@@ -207,5 +221,4 @@ def _tell(job: Job, result: EditResult, written: list[str], warnings: list[str])
         if path == output.STDIO:
             continue
         sys.stdout.write(f"{path}\n")
-        words = f"{seconds:.1f} s" if job.task == "erase" else f"seed {seed}, {seconds:.1f} s"
-        console.say(words, style="dim")
+        console.say(f"seed {seed}, {seconds:.1f} s", style="dim")

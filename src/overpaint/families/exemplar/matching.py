@@ -195,7 +195,8 @@ class Matcher:
 def rounds(layer: Layer, *, coarsest: bool, finest: bool) -> int:
     """How many rounds a layer deserves: fewer on huge ones, which arrive nearly done."""
     wished = ROUNDS_COARSEST if coarsest else ROUNDS_FINEST if finest else ROUNDS
-    return max(FEWEST_ROUNDS, min(wished, WORK // max(1, np.count_nonzero(_targets(layer)))))
+    work = max(1, int(np.count_nonzero(_targets(layer))))
+    return max(FEWEST_ROUNDS, min(wished, WORK // work))
 
 
 def _targets(layer: Layer) -> Mask:
@@ -203,7 +204,7 @@ def _targets(layer: Layer) -> Mask:
     last = layer.size - 1
     height, width = layer.hole.shape
     kernel = np.ones((layer.size, layer.size), np.uint8)
-    touches = cv2.dilate(layer.hole.astype(np.uint8), kernel, anchor=(0, 0)) > 0
+    touches = np.asarray(cv2.dilate(layer.hole.astype(np.uint8), kernel, anchor=(0, 0)), bool)
     touches[height - last :] = False
     touches[:, width - last :] = False
     return touches
