@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from overpaint.apps import safety
 from overpaint.apps import settings as settings_
 from overpaint.core.errors import ModelLoadError, ModelNotFound, UnsupportedOption
 from overpaint.core.models import BUILTIN, Lora, ModelSpec
@@ -222,7 +223,7 @@ def engine(
             find_model(name, settings), settings, device=on, dtype=precision, loras=adapters
         )
 
-    made = Engine(load, default, budget=budget)
+    made = Engine(load, default, budget=budget, policy=safety.policy(settings))
     if not lazy:
         made.model()
     return made

@@ -30,6 +30,7 @@ from pydantic import (
 
 from overpaint.core.errors import InvalidSettings
 from overpaint.core.models import Lora, ModelSpec
+from overpaint.core.safety import CATEGORIES, MAX_SEVERITY, Category
 
 # Idle torch threads sleep instead of spinning: on busy cores, spinning made small edits 30 times
 # slower. OpenMP reads it when torch is loaded, which is after this module.
@@ -228,6 +229,55 @@ class RemoteSettings(_Table):
         return {"url": value} if isinstance(value, str) else value
 
 
+Severity = Annotated[int, Field(ge=0, le=MAX_SEVERITY)]
+
+
+class SafetySettings(_Table):
+    """What is checked before an edit and before its pictures leave.
+
+    Attributes:
+        mode: 'block' refuses what is flagged, 'annotate' only notes it, 'off' checks nothing;
+            None = 'block' where a checker is configured.
+        threshold: least severity that is flagged, 0 to 7.
+        thresholds: the same for single categories.
+        blocklist: file of words and patterns that prompts may not contain.
+        languages: the lists of that file that count; empty = all.
+    """
+
+    mode: Literal["off", "annotate", "block"] | None = None
+    threshold: Severity = 2
+    thresholds: dict[Category, Severity] = Field(default_factory=dict)
+    blocklist: FilePath | None = None
+    languages: tuple[str, ...] = ()
+
+    @property
+    def has_checkers(self) -> bool:
+        """Whether any checker is configured."""
+        return self.blocklist is not None
+
+    @property
+    def is_unset(self) -> bool:
+        """Whether nothing is checked without anybody having said so."""
+        return self.mode is None and not self.has_checkers
+
+    @property
+    def effective_mode(self) -> Literal["off", "annotate", "block"]:
+        """The mode that holds."""
+        return self.mode or ("block" if self.has_checkers else "off")
+
+    def all_thresholds(self) -> dict[Category, int]:
+        """The threshold of each category."""
+        return {each: self.thresholds.get(each, self.threshold) for each in CATEGORIES}
+
+    @model_validator(mode="after")
+    def _can_check(self) -> SafetySettings:
+        if self.mode in ("annotate", "block") and not self.has_checkers:
+            raise ValueError(
+                f"mode '{self.mode}' needs a checker; configure one, or say mode = \"off\""
+            )
+        return self
+
+
 class Settings(_Table):
     """All settings.
 
@@ -240,6 +290,7 @@ class Settings(_Table):
         models: models of one's own by name.
         server: what `overpaint serve` serves, to whom, and how much of it.
         remote: an Overpaint server that workflow blocks use instead of this machine.
+        safety: what is checked before an edit and before its pictures leave.
     """
 
     device: Annotated[str, AfterValidator(_is_device)] = "auto"
@@ -250,6 +301,7 @@ class Settings(_Table):
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     server: ServerSettings = ServerSettings()
     remote: RemoteSettings = RemoteSettings()
+    safety: SafetySettings = SafetySettings()
 
     def own_models(self) -> tuple[ModelSpec, ...]:
         """The models of one's own."""
@@ -372,6 +424,7 @@ def _keys_beside(location: list[str]) -> list[str]:
         "models": ModelSettings,
         "server": ServerSettings,
         "remote": RemoteSettings,
+        "safety": SafetySettings,
     }
     if "loras" in location[2:]:
         return list(LoraSettings.model_fields)

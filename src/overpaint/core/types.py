@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from overpaint.core.images import Picture
+from overpaint.core.safety import Verdict
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -24,8 +25,6 @@ class EditRequest:
             classifier-free guidance with it or refuse it, they never drop it.
         control: 'RGB' line, pose or depth picture; resized with the picture it belongs to.
         references: further 'RGB' pictures that an instruction refers to.
-        copy_from: 'L', same size as `image`, 255 = the only pixels that an eraser may copy.
-        not_from: 'L', same size as `image`, 255 = pixels that it must not copy.
         seed: of the first image; the i-th image of the request uses `seed + i`. None = drawn.
         num_images: images to make, >= 1.
         model: name of the model; None = the engine's default.
@@ -38,8 +37,6 @@ class EditRequest:
     negative_prompt: str | None = None
     control: Image.Image | None = None
     references: tuple[Image.Image, ...] = ()
-    copy_from: Image.Image | None = None
-    not_from: Image.Image | None = None
     seed: int | None = None
     num_images: int = 1
     model: str | None = None
@@ -55,8 +52,10 @@ class EditResult:
         seeds: the seed of each; the same request with `seed=seeds[i]`, `num_images=1` makes
             `pictures[i]` again.
         recipe: plain data that makes the result again: model, revision, options, hashes, versions.
-        timings: seconds by stage ('prepare', 'steps', 'decode', 'composite', 'total').
+        timings: seconds by stage ('safety', 'prepare', 'steps', 'decode', 'composite', 'total').
         warnings: one sentence each: what was done differently from what a caller may expect.
+        safety: what the safety policy found in the request and in the pictures, of each text and
+            picture that was checked; None = nothing was checked.
     """
 
     pictures: tuple[Picture, ...]
@@ -64,6 +63,17 @@ class EditResult:
     recipe: Mapping[str, Any]
     timings: Mapping[str, float]
     warnings: tuple[str, ...] = ()
+    safety: tuple[Verdict, ...] | None = None
+
+    @property
+    def flagged(self) -> tuple[bool | None, ...]:
+        """Whether each picture is flagged; None = it was not checked, which is not False."""
+        checked = {
+            verdict.index: bool(verdict.flagged)
+            for verdict in self.safety or ()
+            if verdict.stage == "output_image"
+        }
+        return tuple(checked.get(index) for index in range(len(self.pictures)))
 
     @property
     def images(self) -> list[Image.Image]:
@@ -73,7 +83,7 @@ class EditResult:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Progress:
-    """Told after each step.
+    """Told after each denoising step.
 
     Attributes:
         step: steps done by the slowest image, 1..total.

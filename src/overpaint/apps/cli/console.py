@@ -15,7 +15,13 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from overpaint.core.errors import Cancelled, InvalidRequest, InvalidSettings, OverpaintError
+from overpaint.core.errors import (
+    Cancelled,
+    ContentBlocked,
+    InvalidRequest,
+    InvalidSettings,
+    OverpaintError,
+)
 
 if TYPE_CHECKING:
     from overpaint.core.types import Progress
@@ -60,7 +66,7 @@ def reporting_errors(*, as_json: bool) -> Iterator[None]:
     except OverpaintError as error:
         _show_traceback()
         _report(error, f"Error: {error}", as_json=as_json)
-        at_fault = isinstance(error, InvalidRequest)
+        at_fault = isinstance(error, InvalidRequest | ContentBlocked)
         raise typer.Exit(INPUT_AT_FAULT if at_fault else OUR_FAULT) from None
     except BrokenPipeError:
         raise typer.Exit(OUR_FAULT) from None

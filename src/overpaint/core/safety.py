@@ -1,0 +1,44 @@
+"""What safety checks say: categories, stages, and the verdicts that a result carries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+Category = Literal["hate", "self_harm", "sexual", "violence", "blocklist"]
+"""What content can be; 'blocklist' = words that somebody listed, whatever they mean."""
+
+Stage = Literal["prompt", "negative_prompt", "input_image", "output_image"]
+"""What was checked; the control picture and the references are input images too."""
+
+CATEGORIES: tuple[Category, ...] = get_args(Category)
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+MAX_SEVERITY = 7
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the checkers say of one text or picture.
+
+    Attributes:
+        stage: what was checked.
+        index: which of several: input pictures in the order image, control, references; outputs.
+        severities: 0 (harmless) to 7 by category; a category that no checker knows is missing.
+        flagged: the categories that reached their threshold.
+    """
+
+    stage: Stage
+    index: int
+    severities: Mapping[Category, int]
+    flagged: tuple[Category, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "stage": self.stage,
+            "index": self.index,
+            "severities": dict(self.severities),
+            "flagged": list(self.flagged),
+        }

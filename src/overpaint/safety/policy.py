@@ -1,0 +1,196 @@
+"""The safety policy: who checks what, and the one comparison that decides.
+
+A severity that is at or above its category's threshold flags the content: `severity >= threshold`,
+the same for every category, stage and interface. With thresholds from 0 to 7 and severities 0, 2,
+4 and 6 (some checkers: 0 to 7), a threshold of 0 flags all that is checked and 7 next to nothing.
+
+In mode 'block' flagged content ends the edit; in mode 'annotate' it is noted in the result; in
+mode 'off' nothing is checked. A checker that fails ends the edit in both of the other modes:
+nothing passes unchecked. What was checked is neither logged nor quoted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeVar
+
+from PIL import Image
+
+from overpaint.core.errors import ContentBlocked, SafetyUnavailable
+from overpaint.core.images import Picture
+from overpaint.core.safety import CATEGORIES, MAX_SEVERITY, Category, Stage, Verdict
+from overpaint.core.types import EditRequest
+
+Mode = Literal["off", "annotate", "block"]
+Severities = Mapping[Category, int]
+
+DEFAULT_THRESHOLD = 2
+DEFAULT_THRESHOLDS: Severities = dict.fromkeys(CATEGORIES, DEFAULT_THRESHOLD)
+
+_GREY = (128, 128, 128)
+
+Content = TypeVar("Content", contravariant=True)
+
+_log = logging.getLogger(__name__)
+
+
+class Checker(Protocol[Content]):
+    """Judges texts or pictures. May be called from several threads."""
+
+    @property
+    def name(self) -> str:
+        """As logs and errors call it."""
+
+    def check(self, content: Content, /) -> Severities:
+        """Severity, 0 to 7, of each category that this checker knows; at least of one.
+
+        Any exception means that it could not be checked.
+        """
+
+
+TextChecker = Checker[str]
+ImageChecker = Checker[Image.Image]
+"""Judges 'RGB' pictures in sRGB, of any size."""
+
+
+def reaches(severity: int, threshold: int) -> bool:
+    """Whether content of this severity is flagged."""
+    return severity >= threshold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What is checked, and what happens then.
+
+    Attributes:
+        mode: 'off', 'annotate' or 'block'.
+        thresholds: 0 to 7 by category.
+        text_checkers: for the prompt and the negative prompt.
+        image_checkers: for all pictures, given and made.
+    """
+
+    mode: Mode
+    thresholds: Severities = field(default_factory=lambda: DEFAULT_THRESHOLDS)
+    text_checkers: Sequence[TextChecker] = ()
+    image_checkers: Sequence[ImageChecker] = ()
+
+    @classmethod
+    def off(cls) -> Policy:
+        """Nothing is checked."""
+        return cls(mode="off")
+
+    @property
+    def checks_images(self) -> bool:
+        """Whether pictures are checked."""
+        return self.mode != "off" and bool(self.image_checkers)
+
+    @property
+    def checks(self) -> bool:
+        """Whether anything is checked."""
+        return self.mode != "off" and bool(self.text_checkers or self.image_checkers)
+
+    def check_request(self, request: EditRequest) -> tuple[Verdict, ...]:
+        """Judge all that a caller gives: first the words, which cost least.
+
+        Raises:
+            ContentBlocked: the mode is 'block' and something is flagged.
+            SafetyUnavailable: something could not be checked.
+        """
+        return (
+            *self._check_text(request.prompt, "prompt"),
+            *self._check_text(request.negative_prompt or "", "negative_prompt"),
+            *self._check_pictures(_given(request), "input_image"),
+        )
+
+    def check_outputs(self, pictures: Sequence[Picture]) -> tuple[Verdict, ...]:
+        """Judge pictures that are about to leave.
+
+        Raises:
+            ContentBlocked, SafetyUnavailable: as for `check_request`.
+        """
+        return self._check_pictures([_views(picture) for picture in pictures], "output_image")
+
+    def _check_text(self, text: str, stage: Stage) -> tuple[Verdict, ...]:
+        if self.mode == "off" or not self.text_checkers or not text.strip():
+            return ()
+        return (self._judged(self.text_checkers, [text], stage),)
+
+    def _check_pictures(
+        self, pictures: Sequence[Sequence[Image.Image]], stage: Stage
+    ) -> tuple[Verdict, ...]:
+        if not self.checks_images:
+            return ()
+        return tuple(
+            self._judged(self.image_checkers, views, stage, index)
+            for index, views in enumerate(pictures)
+        )
+
+    def _judged(
+        self,
+        checkers: Sequence[Checker[Content]],
+        contents: Sequence[Content],
+        stage: Stage,
+        index: int = 0,
+    ) -> Verdict:
+        worst: dict[Category, int] = {}
+        for checker in checkers:
+            for content in contents:
+                for category, severity in _severities(checker, content).items():
+                    worst[category] = max(severity, worst.get(category, 0))
+        flagged = [
+            category
+            for category in sorted(worst, key=lambda each: (-worst[each], CATEGORIES.index(each)))
+            if reaches(worst[category], self.thresholds[category])
+        ]
+        if flagged and self.mode == "block":
+            raise ContentBlocked(
+                f"the safety policy refuses the {stage.replace('_', ' ')} ({flagged[0]})",
+                stage=stage,
+                category=flagged[0],
+            )
+        return Verdict(stage, index, worst, tuple(flagged))
+
+
+def _given(request: EditRequest) -> list[list[Image.Image]]:
+    """The pictures that a caller gives, each in every way that it can be seen."""
+    control = [request.control] if request.control is not None else []
+    return [_views(request.image), *([each] for each in (*control, *request.references))]
+
+
+def _views(picture: Picture) -> list[Image.Image]:
+    """The colours, and where there is transparency what it leaves to be seen on grey.
+
+    A picture can be drawn in the colours below full transparency, or in the transparency alone.
+    """
+    colours = picture.to_srgb()
+    if picture.alpha is None or picture.alpha.getextrema()[0] == 255:
+        return [colours]
+    return [colours, Image.composite(colours, Image.new("RGB", colours.size, _GREY), picture.alpha)]
+
+
+def _severities(checker: Checker[Content], content: Content) -> Severities:
+    """What a checker says; its own errors, which may quote the content, end here.
+
+    Raises:
+        SafetyUnavailable: it fails, or what it says is no severity.
+    """
+    failure = "gives no severity from 0 to 7 of a known category"
+    try:
+        said = dict(checker.check(content))
+    except SafetyUnavailable:
+        raise
+    except Exception as error:
+        failure, said = f"failed ({type(error).__name__})", {}
+    if not said or not all(map(_is_severity, said.items())):
+        _log.error("a safety checker failed", extra={"checker": checker.name, "reason": failure})
+        raise SafetyUnavailable(
+            f"the safety checker '{checker.name}' {failure}, so nothing passes; try again later"
+        )
+    return said
+
+
+def _is_severity(said: tuple[object, object]) -> bool:
+    category, severity = said
+    return category in CATEGORIES and type(severity) is int and 0 <= severity <= MAX_SEVERITY

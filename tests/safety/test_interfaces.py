@@ -1,0 +1,283 @@
+"""Every way in meets the same policy: what it refuses is computed by none of them."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import overpaint
+from overpaint import blocks
+from overpaint.apps import build, cli
+from overpaint.apps import settings as settings_
+from overpaint.apps.server.errors import response
+from overpaint.core.errors import ContentBlocked
+from overpaint.core.images import Picture
+from overpaint.core.types import EditRequest
+from overpaint.engine.batcher import Batcher
+from overpaint.safety.policy import Policy
+from tests.apps.server.conftest import edit as native_body
+from tests.apps.server.conftest import png, serving
+from tests.apps.server.test_oip import inputs, tensor
+from tests.apps.server.test_openai import transparent_mask
+from tests.conftest import box_mask, picture
+from tests.safety.conftest import BAD
+
+FEW = {"num_inference_steps": 2}
+BLOCK = 'blocklist = "words.toml"'
+SAID = "the safety policy refuses the prompt (violence)"
+
+
+class Reddish:
+    """A checker of pictures that minds red ones."""
+
+    name = "reddish"
+
+    def check(self, content):
+        red, green, blue = content.resize((1, 1)).getpixel((0, 0))
+        return {"violence": 6 if red > 2 * max(green, blue, 1) else 0}
+
+
+class Everything:
+    """A checker of pictures that minds them all from the `first` on."""
+
+    name = "everything"
+
+    def __init__(self, first=1):
+        self.seen, self.first = 0, first
+
+    def check(self, content):
+        self.seen += 1
+        return {"sexual": 6 if self.seen >= self.first else 0}
+
+
+def red():
+    return Image.new("RGB", (64, 64), (255, 0, 0))
+
+
+def edited(engine, image=None, **more):
+    return engine.edit(
+        image or picture(64, 64), "cat", mask=box_mask(64, 64), seed=1, **FEW, **more
+    )
+
+
+@pytest.fixture
+def sd2(make_engine):
+    return make_engine("sd2")
+
+
+class TestPrompts:
+    """A blocklist from the settings."""
+
+    @pytest.fixture(autouse=True)
+    def _settings(self, settings_file):
+        settings_file(BLOCK)
+
+    @pytest.fixture
+    def server(self):
+        settings = settings_.load()
+        names = tuple(settings.models)
+        server = settings.server.model_copy(update={"models": names})
+        with serving(settings.model_copy(update={"server": server})) as running:
+            yield running
+
+    @pytest.mark.parametrize("words", [{"prompt": BAD}, {"prompt": "x", "negative_prompt": BAD}])
+    @pytest.mark.parametrize("model", ["my-sd2", "my-flex2", "my-kontext"])
+    def test_library(self, computed, words, model):
+        engine = overpaint.load(model)
+        with pytest.raises(ContentBlocked) as blocked:
+            engine.edit(picture(64, 64), mask=box_mask(64, 64), **words, **FEW)
+        stage = "negative_prompt" if "negative_prompt" in words else "prompt"
+        assert (blocked.value.stage, blocked.value.category) == (stage, "violence")
+        assert computed == []
+
+    def test_run_and_batcher(self, computed):
+        engine = overpaint.load()
+        request = EditRequest(
+            image=Picture.from_pil(picture(64, 64)), prompt=BAD, mask=box_mask(64, 64), options=FEW
+        )
+        with pytest.raises(ContentBlocked):
+            engine.run([request])
+        batcher = Batcher(engine)
+        with pytest.raises(ContentBlocked):
+            batcher.submit(request).result(60)
+        batcher.close()
+        assert computed == []
+
+    @pytest.mark.parametrize("command", ["inpaint", "edit"])
+    def test_command_line(self, computed, tmp_path, command):
+        picture(64, 64).save(tmp_path / "photo.png")
+        box_mask(64, 64).save(tmp_path / "mask.png")
+        asked = [command, str(tmp_path / "photo.png"), BAD, "--mask", str(tmp_path / "mask.png")]
+        done = CliRunner().invoke(cli.app, asked)
+        assert done.exit_code == 2
+        assert SAID in done.stderr
+        assert BAD not in done.stderr
+        assert computed == []
+        assert sorted(each.name for each in tmp_path.glob("*.png")) == ["mask.png", "photo.png"]
+
+    def test_native_api(self, computed, server):
+        answer = server.client.post("/v1/edits", json=native_body(model="my-sd2", prompt=BAD))
+        assert answer.status_code == 400
+        assert answer.json()["error"] == {
+            "code": "content_blocked",
+            "message": SAID,
+            "stage": "prompt",
+            "category": "violence",
+        }
+        body, prefer = native_body(model="my-sd2", prompt=BAD), {"prefer": "respond-async"}
+        later = server.client.post("/v1/edits", json=body, headers=prefer)
+        job = f"/v1/edits/{later.json()['id']}"
+        server.until(lambda: server.client.get(job).json()["status"] == "failed")
+        assert server.client.get(job).json()["error"]["code"] == "content_blocked"
+        assert computed == []
+
+    def test_openai_api(self, computed, server):
+        files = {"image": png(picture(64, 64)), "mask": png(transparent_mask())}
+        form = {"model": "my-sd2", "prompt": BAD}
+        answer = server.client.post("/v1/images/edits", data=form, files=files)
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert (error["code"], error["type"]) == (
+            "moderation_blocked",
+            "image_generation_user_error",
+        )
+        assert "safety_violations=[violence]" in error["message"]
+        assert computed == []
+
+    def test_open_inference_protocol(self, computed, server):
+        given = [each for each in inputs() if each["name"] != "prompt"]
+        body = {"inputs": [*given, tensor("prompt", BAD)]}
+        answer = server.client.post("/v2/models/my-sd2/infer", json=body)
+        assert answer.status_code == 400
+        assert answer.json() == {"error": SAID}
+        assert computed == []
+
+    def test_workflow_functions(self, computed):
+        for paint in (blocks.sd2_inpainting, blocks.flex2_inpainting):
+            with pytest.raises(ContentBlocked):
+                paint(picture(64, 64), box_mask(64, 64), prompt=BAD, **FEW)
+        with pytest.raises(ContentBlocked):
+            blocks.kontext_edit(picture(64, 64), prompt=BAD, **FEW)
+        assert computed == []
+
+    def test_harmless_prompts_pass_and_say_what_was_checked(self):
+        result = edited(overpaint.load())
+        assert [each.as_json() for each in result.safety] == [
+            {"stage": "prompt", "index": 0, "severities": {"blocklist": 0}, "flagged": []}
+        ]
+        assert result.flagged == (None,)
+
+
+class TestPictures:
+    @pytest.mark.parametrize("place", ["image", "control", "references"])
+    def test_input_pictures(self, computed, make_engine, place):
+        engine = make_engine("kontext" if place == "references" else "flex2")
+        engine.policy = Policy(mode="block", image_checkers=[Reddish()])
+        given = {"image": red()} if place == "image" else {}
+        if place == "control":
+            given["control"] = red()
+        if place == "references":
+            given["references"] = [red()]
+        with pytest.raises(ContentBlocked) as blocked:
+            edited(engine, **given)
+        assert (blocked.value.stage, blocked.value.category) == ("input_image", "violence")
+        assert computed == []
+
+    def test_output_pictures(self, sd2):
+        sd2.policy = Policy(mode="block", image_checkers=[Everything(first=3)])
+        with pytest.raises(ContentBlocked) as blocked:
+            edited(sd2, num_images=2)
+        assert blocked.value.stage == "output_image"
+
+    def test_annotated_pictures_are_handed_over(self, sd2):
+        sd2.policy = Policy(mode="annotate", image_checkers=[Everything(first=3)])
+        result = edited(sd2, num_images=2)
+        assert result.flagged == (False, True)
+        assert [(each.stage, each.index) for each in result.safety] == [
+            ("input_image", 0),
+            ("output_image", 0),
+            ("output_image", 1),
+        ]
+
+    def test_unchecked_is_none(self, sd2):
+        result = edited(sd2)
+        assert (result.safety, result.flagged) == (None, (None,))
+
+    def test_erased_pictures_are_checked_too(self, make_engine):
+        erase = make_engine("erase")
+        erase.policy = Policy(mode="block", image_checkers=[Everything(first=2)])
+        with pytest.raises(ContentBlocked):
+            erase.edit(picture(64, 64), mask=box_mask(64, 64))
+
+
+class TestPreviews:
+    def test_in_this_process(self, sd2):
+        sd2.policy = Policy(mode="block", image_checkers=[Everything(first=2)])
+
+        def look(progress):
+            progress.preview()
+
+        with pytest.raises(ContentBlocked):
+            edited(sd2, on_progress=look)
+
+    def test_from_the_batcher(self, sd2):
+        """The first picture seen is the input; the previews come next and are withheld."""
+        sd2.policy = Policy(mode="annotate", image_checkers=[Everything(first=99)])
+        assert len(self._previews(sd2)) == 1
+        sd2.policy = Policy(mode="block", image_checkers=[Everything(first=2)])
+        with pytest.raises(ContentBlocked):
+            self._previews(sd2)
+        assert self.seen == []
+
+    def _previews(self, engine):
+        self.seen = []
+        batcher = Batcher(engine)
+        request = EditRequest(
+            image=Picture.from_pil(picture(64, 64)),
+            prompt="cat",
+            mask=box_mask(64, 64),
+            options={"num_inference_steps": 4},
+        )
+        try:
+            batcher.submit(
+                request,
+                previews=1,
+                on_update=lambda update: update.preview and self.seen.append(update),
+            ).result(60)
+        finally:
+            batcher.close()
+        return self.seen
+
+
+class TestSettings:
+    def test_a_mode_without_checkers_is_an_error(self, settings_file):
+        settings_file('mode = "block"')
+        with pytest.raises(overpaint.errors.InvalidSettings, match="needs a checker"):
+            settings_.load()
+
+    def test_off_is_said_explicitly(self, settings_file, computed):
+        settings_file('mode = "off"', BLOCK)
+        engine = build.engine()
+        assert engine.policy.checks is False
+        result = engine.edit(picture(64, 64), BAD, mask=box_mask(64, 64), **FEW)
+        assert result.safety is None
+
+    def test_thresholds_by_category(self, settings_file):
+        settings_file(BLOCK, "threshold = 4", "thresholds = { hate = 0 }")
+        policy = build.engine(lazy=True).policy
+        assert (policy.mode, policy.thresholds["hate"], policy.thresholds["sexual"]) == (
+            "block",
+            0,
+            4,
+        )
+
+    def test_a_missing_list_is_an_error_at_the_start(self, settings_file):
+        settings_file('blocklist = "none.toml"')
+        with pytest.raises(overpaint.errors.InvalidSettings, match="cannot be read"):
+            build.engine(lazy=True)
+
+
+def test_an_unreachable_checker_is_a_503():
+    error = overpaint.errors.SafetyUnavailable("no answer")
+    assert response(error, "/v1/edits").status_code == 503
