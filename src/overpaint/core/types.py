@@ -25,6 +25,8 @@ class EditRequest:
             classifier-free guidance with it or refuse it, they never drop it.
         control: 'RGB' line, pose or depth picture; resized with the picture it belongs to.
         references: further 'RGB' pictures that an instruction refers to.
+        copy_from: 'L', same size as `image`, 255 = the only pixels that an eraser may copy.
+        not_from: 'L', same size as `image`, 255 = pixels that it must not copy.
         seed: of the first image; the i-th image of the request uses `seed + i`. None = drawn.
         num_images: images to make, >= 1.
         model: name of the model; None = the engine's default.
@@ -37,6 +39,8 @@ class EditRequest:
     negative_prompt: str | None = None
     control: Image.Image | None = None
     references: tuple[Image.Image, ...] = ()
+    copy_from: Image.Image | None = None
+    not_from: Image.Image | None = None
     seed: int | None = None
     num_images: int = 1
     model: str | None = None
@@ -83,13 +87,14 @@ class EditResult:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Progress:
-    """Told after each denoising step.
+    """Told after each step.
 
     Attributes:
         step: steps done by the slowest image, 1..total.
         total: steps of that image.
         preview: called without arguments, decodes the first image as it stands: an 'RGB' picture
-            of the model's canvas. Costs one decode, so call it only where someone looks.
+            of the model's canvas. Costs one decode, so call it only where someone looks. Raises
+            `ContentBlocked` where the safety policy refuses what is to be seen.
     """
 
     step: int
