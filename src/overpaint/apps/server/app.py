@@ -30,19 +30,20 @@ _HTTP_ERRORS: dict[int, type[errors.Refusal]] = {
 }
 
 
-def create_app(settings: Settings, *, loopback_only: bool = True) -> FastAPI:
+def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = True) -> FastAPI:
     """The server as an ASGI application; its engine starts with the application's lifespan.
 
     Args:
         settings: all of them.
         loopback_only: refuse requests by other host names than localhost; for servers that listen
             on this machine alone.
+        alone: no other replica shares its address; else asynchronous edits are refused.
 
     Raises:
         InvalidSettings: a key is unusable.
         ModelNotFound, ModelLoadError: a model to serve is not there.
     """
-    service = Service(settings)
+    service = Service(settings, alone=alone)
     keys = Keys(settings.server.all_keys())
 
     @asynccontextmanager

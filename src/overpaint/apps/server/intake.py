@@ -39,6 +39,8 @@ class Parts:
     prompt: str = ""
     mask: bytes | None = None
     transparent_is_edited: bool = False
+    copy_from: bytes | None = None
+    not_from: bytes | None = None
     negative_prompt: str | None = None
     control: bytes | None = None
     references: tuple[bytes, ...] = ()
@@ -91,6 +93,8 @@ def build(
         image=(picture := images.decode(parts.image, limits=may)),
         prompt=parts.prompt,
         mask=_mask(parts, picture, may),
+        copy_from=_source(parts.copy_from, "copy_from", may),
+        not_from=_source(parts.not_from, "not_from", may),
         negative_prompt=parts.negative_prompt,
         control=None if parts.control is None else _srgb(parts.control, "control", may),
         references=tuple(_srgb(each, "references", may) for each in parts.references),
@@ -115,6 +119,12 @@ def _mask(parts: Parts, picture: Picture, limits: ImageLimits) -> Image.Image | 
             field="mask",
         )
     return invert(alpha)
+
+
+def _source(encoded: bytes | None, name: str, limits: ImageLimits) -> Image.Image | None:
+    if encoded is None:
+        return None
+    return images.decode_mask(encoded, field=name, limits=limits)
 
 
 def _srgb(encoded: bytes, name: str, limits: ImageLimits) -> Image.Image:

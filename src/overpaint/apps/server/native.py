@@ -51,7 +51,8 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         504: "the deadline passed",
     }.items()
 }
-_FILES = ("image", "mask", "control", "references")
+_FILES = ("image", "mask", "copy_from", "not_from", "control", "references")
+_SINGLE = ("mask", "copy_from", "not_from", "control")
 _FILE = {"type": "string", "format": "binary"}
 _MULTIPART = {
     "type": "object",
@@ -64,8 +65,7 @@ _MULTIPART = {
             if name not in {*_FILES, "options"}
         },
         "image": _FILE,
-        "mask": _FILE,
-        "control": _FILE,
+        **dict.fromkeys(("mask", "copy_from", "not_from", "control"), _FILE),
         "references": {"type": "array", "items": _FILE, "maxItems": 15},
         "options": {"type": "string", "description": "JSON object of the family's options."},
     },
@@ -113,7 +113,14 @@ async def post_edit(request: Request) -> Response:
         raise InvalidRequest("give 1 to 200 characters", field="Idempotency-Key")
     body, parts = await _parse(request, raw, service)
     del raw
-    later = body.run_async or "respond-async" in request.headers.get("prefer", "")
+    if not service.alone and (key or body.run_async):
+        raise InvalidRequest(
+            "several replicas share this address, and each knows its own edits only; wait for the "
+            "answer or stream it",
+            field="Idempotency-Key" if key else "async",
+        )
+    prefers = service.alone and "respond-async" in request.headers.get("prefer", "")
+    later = body.run_async or prefers
     job = service.jobs.by_key(caller, key, fingerprint) if key else None
     if job is None:
         served = service.resolve(body.model, masked=parts.mask is not None)
@@ -222,11 +229,15 @@ def _from_json(raw: bytes) -> tuple[EditBody, Parts]:
         body = EditBody.model_validate_json(raw)
     except ValidationError as error:
         raise forms.invalid(error) from error
+    single: dict[str, Any] = {
+        name: from_base64(text, name)
+        for name in _SINGLE
+        if (text := getattr(body, name)) is not None
+    }
     return body, Parts(
         image=from_base64(body.image, "image"),
-        mask=None if body.mask is None else from_base64(body.mask, "mask"),
-        control=None if body.control is None else from_base64(body.control, "control"),
         references=tuple(from_base64(each, "references") for each in body.references),
+        **single,
         **_plain(body),
     )
 
@@ -241,10 +252,10 @@ def _from_form(form: forms.Form) -> tuple[EditBody, Parts]:
         body = EditBody.model_validate({"image": "", **texts}, strict=False)
     except ValidationError as error:
         raise forms.invalid(error) from error
+    single: dict[str, Any] = {name: forms.one(files, name) for name in _SINGLE}
     return body, Parts(
         image=forms.one(files, "image", required=True) or b"",
-        mask=forms.one(files, "mask"),
-        control=forms.one(files, "control"),
+        **single,
         references=tuple(files["references"]),
         **_plain(body),
     )

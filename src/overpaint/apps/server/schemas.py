@@ -56,6 +56,12 @@ class EditBody(BaseModel):
         description="base64, of the picture's size: white = repaint; or transparent = repaint, "
         "where transparency varies.",
     )
+    copy_from: str | None = Field(
+        default=None, description="Mask, base64: white = all that an eraser may copy."
+    )
+    not_from: str | None = Field(
+        default=None, description="Mask, base64: white = what an eraser must not copy."
+    )
     negative_prompt: str | None = Field(default=None, description="What shall not appear.")
     control: str | None = Field(
         default=None, description="Line, pose or depth picture, base64, for families that take one."

@@ -62,9 +62,12 @@ class Service:
 
     Args:
         settings: all of them; `settings.server` says what is served and how much.
+        alone: whether clients always reach this very server; only then can they come back for an
+            answer.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, alone: bool = True) -> None:
+        self.alone = alone
         self.limits = settings.server
         self.settings = settings
         self.served = _served(settings)
