@@ -30,6 +30,37 @@ def test_erase_changes_the_masked_part_and_nothing_else(overpaint, desk):
     assert not np.array_equal(before, after)
 
 
+def test_erase_copies_from_where_it_may(overpaint, desk):
+    photo = Image.new("RGB", (120, 60), (200, 0, 0))
+    photo.paste(Image.effect_noise((60, 60), 60), (0, 0))
+    photo.save("halves.png")
+    box_mask(120, 60, (50, 20, 70, 40)).save("hole.png")
+    box_mask(120, 60, (0, 0, 45, 60)).save("left.png")
+    erase = ("erase", "halves.png", "-m", "hole.png", "--seed", 5)
+
+    assert overpaint(*erase, "--from", "left.png", "-o", "noise.png").code == 0
+    assert overpaint(*erase, "--not-from", "left.png", "-o", "plain.png").code == 0
+    noisy, plain = (pixels(name)[25:35, 62:68].std(axis=(0, 1)).mean() for name in
+                    ("noise.png", "plain.png"))  # fmt: skip
+    assert noisy > plain + 10
+
+
+@pytest.mark.parametrize("option", ["--from", "--not-from"])
+def test_masks_of_what_to_copy_are_refused_by_their_own_name(overpaint, desk, option):
+    box_mask(9, 9).save("small.png")
+    ran = overpaint("erase", "photo.png", "-m", "mask.png", option, "small.png", "--json")
+    assert ran.code == 2
+    assert ran.json["error"]["field"] == {"--from": "copy_from", "--not-from": "not_from"}[option]
+
+
+def test_erase_takes_seeds_and_looks_for_a_shadow(overpaint, desk):
+    erase = ("erase", "photo.png", "-m", "mask.png", "--json")
+    ran = overpaint(*erase, "--seed", 8, "-n", 2, "--shadow")
+    assert ran.json["seeds"] == [8, 9]
+    assert ran.json["recipe"]["options"]["shadow"] is True
+    assert overpaint(*erase).json["recipe"]["options"]["shadow"] is False
+
+
 def test_profile_and_exif_survive(overpaint, desk):
     from PIL import ImageCms
 
