@@ -31,16 +31,12 @@ from overpaint.core.errors import (
     SafetyUnavailable,
 )
 from overpaint.core.types import EditRequest, EditResult
-from overpaint.engine.policy import DEFAULT_STEPS, Pick, Policy, in_order
+from overpaint.engine.board import Board
+from overpaint.engine.policy import DEFAULT_STEPS, Pick, Policy
 from overpaint.engine.ticket import Ticket, Trace, Update
 
 if TYPE_CHECKING:
     from overpaint.engine.engine import Edit, Engine
-
-EXPRESS = 8
-"""Images that may be under way beyond the limit, for edits that would lead at once."""
-
-LONGEST_RETRY = 120.0
 
 TICK = 0.25
 """Seconds between two looks at deadlines where nothing else happens."""
@@ -70,9 +66,6 @@ class Batcher:
         max_images: images under way at most, which bounds memory.
         width: images in a pass at most; None = learnt from the passes' times.
         observer: told what happens.
-
-    Attributes:
-        passes: forward passes of a denoiser so far.
     """
 
     def __init__(
@@ -85,22 +78,15 @@ class Batcher:
         observer: Observer | None = None,
     ) -> None:
         self.engine = engine
-        self.passes = 0
-        self.max_images = max_images
         self._max_queued = max_queued
         self._policy = Policy(width)
         self._observer = observer or Observer()
-        self._waiting: list[Ticket] = []
-        self._preparing: Ticket | None = None
-        self._running: list[Ticket] = []
-        self._finishing: list[Ticket] = []
+        self._board = Board(max_images)
         self._previews: deque[tuple[Ticket, Edit, Update]] = deque()
         self._calls: deque[Callable[[], None]] = deque()
-        self._done = 0
-        self._seconds_per_step = 0.0
         self._draining = False
         self._closed = False
-        self._change = threading.Condition()
+        self._change = self._board.change
         self._threads = [
             threading.Thread(target=work, name=name, daemon=True)
             for name, work in (("stepper", self._stepper), ("encoder", self._encoder))
@@ -130,9 +116,10 @@ class Batcher:
             Overloaded: the queue is full, or no edits are accepted any more.
             InvalidRequest: it has more images than can ever be under way.
         """
-        if request.num_images > self.max_images:
+        most = self._board.max_images
+        if request.num_images > most:
             raise InvalidRequest(
-                f"{request.num_images} is more than the {self.max_images} that are made at once",
+                f"{request.num_images} is more than the {most} that are made at once",
                 field="num_images",
             )
         now = time.monotonic()
@@ -146,10 +133,12 @@ class Batcher:
             trace=Trace(submitted=now, submitted_pass=self.passes),
         )
         with self._change:
-            if self._draining or len(self._waiting) >= self._max_queued:
+            if self._draining or len(self._board.waiting) >= self._max_queued:
                 why = "is stopping" if self._draining else "has a full queue"
-                raise Overloaded(f"the server {why}; try again later", retry_after=self.retry_after)
-            self._waiting.append(ticket)
+                raise Overloaded(
+                    f"the server {why}; try again later", retry_after=self._board.retry_after
+                )
+            self._board.waiting.append(ticket)
             self._change.notify_all()
         return ticket
 
@@ -159,39 +148,41 @@ class Batcher:
             if ticket.state == "done":
                 return
             ticket.cancelled = True
-            self._drop_lost(self._waiting)
+            self._board.drop_lost(self._board.waiting)
             self._change.notify_all()
 
     def position(self, ticket: Ticket) -> int | None:
         """How many edits are before this one in the queue; None once it left the queue."""
         with self._change:
-            order = in_order(self._waiting, self.passes)
-        return order.index(ticket) if ticket in order else None
+            return self._board.position(ticket)
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of a denoiser so far."""
+        return self._board.passes
 
     @property
     def queued(self) -> int:
         """Edits that wait to be encoded."""
-        return len(self._waiting)
+        return len(self._board.waiting)
 
     @property
     def images(self) -> int:
         """Images under way."""
-        busy = [*self._running, *self._finishing]
-        if (preparing := self._preparing) is not None:
-            busy.append(preparing)
-        return sum(ticket.images for ticket in busy)
+        with self._change:
+            return self._board.images
 
     @property
     def idle(self) -> bool:
         """Whether nothing is waiting or under way."""
-        return not self._waiting and self.images == 0
+        with self._change:
+            return self._board.idle
 
     @property
     def retry_after(self) -> float:
         """Seconds until a place in the queue is free, about."""
-        left = sum(ticket.remaining for ticket in [*self._waiting, *self._running])
-        seconds = left * self._seconds_per_step / max(1, len(self._waiting))
-        return min(LONGEST_RETRY, max(1.0, seconds))
+        with self._change:
+            return self._board.retry_after
 
     def drain(self, timeout: float | None = None) -> bool:
         """Accept nothing more and wait until everything accepted is done.
@@ -201,7 +192,7 @@ class Batcher:
         """
         with self._change:
             self._draining = True
-            return self._change.wait_for(lambda: self.idle, timeout)
+            return self._change.wait_for(lambda: self._board.idle, timeout)
 
     def load(self, name: str) -> Future[None]:
         """Load a model ahead of its first edit; the future tells when, or what went wrong."""
@@ -224,15 +215,15 @@ class Batcher:
         """Cancel what is left and end the threads."""
         with self._change:
             self._draining = self._closed = True
-            for ticket in [*self._waiting, *self._running, *self._finishing]:
+            for ticket in [*self._board.waiting, *self._board.running, *self._board.finishing]:
                 ticket.cancelled = True
-            self._drop_lost(self._waiting)
+            self._board.drop_lost(self._board.waiting)
             self._change.notify_all()
         for thread in self._threads:
             thread.join()
         with self._change:
-            self._drop_lost(self._running)
-            self._drop_lost(self._finishing)
+            self._board.drop_lost(self._board.running)
+            self._board.drop_lost(self._board.finishing)
 
     # The stepper
 
@@ -244,9 +235,9 @@ class Batcher:
         """Wait for images with steps left, choose among them; empty = closed."""
         with self._change:
             while not self._closed:
-                self._drop_lost(self._running)
-                self._drop_lost(self._waiting)
-                if batch := self._policy.choose(self._running, self.passes):
+                self._board.drop_lost(self._board.running)
+                self._board.drop_lost(self._board.waiting)
+                if batch := self._policy.choose(self._board.running, self.passes):
                     return batch
                 self._change.wait(TICK)
         return []
@@ -263,9 +254,9 @@ class Batcher:
             return
         seconds = time.monotonic() - started
         self._policy.learn(batch, seconds)
-        self._seconds_per_step += 0.1 * (seconds / len(batch) - self._seconds_per_step)
+        self._board.paced(seconds / len(batch))
         self._observer.stepped(len(batch), seconds)
-        self.passes += 1
+        self._board.passes += 1
         for ticket in tickets:
             self._after_pass(ticket, seconds)
 
@@ -285,8 +276,8 @@ class Batcher:
             if shown:
                 ticket.preview_steps.remove(edit.prepared[0].step)
                 self._previews.append((ticket, edit.snapshot(), update))
-            if not ticket.remaining and ticket in self._running:
-                self._move_to_finish(ticket)
+            if not ticket.remaining and ticket in self._board.running:
+                self._board.move_to_finish(ticket)
             self._change.notify_all()
 
     def _stumbled(
@@ -301,7 +292,7 @@ class Batcher:
                     ticket.alone = True
             else:
                 for ticket in tickets:
-                    self._running.remove(ticket)
+                    self._board.running.remove(ticket)
                     ticket.fail(error)
             self._change.notify_all()
 
@@ -315,56 +306,33 @@ class Batcher:
         """Wait for something to encode, decode or load; None = closed."""
         with self._change:
             while not self._closed:
-                self._drop_lost(self._waiting)
-                self._drop_lost(self._finishing)
+                self._board.drop_lost(self._board.waiting)
+                self._board.drop_lost(self._board.finishing)
                 if self._previews:
                     return partial(self._preview, *self._previews.popleft())
-                if self._finishing:
-                    return partial(self._finish, self._finishing[0])
+                if self._board.finishing:
+                    return partial(self._finish, self._board.finishing[0])
                 if self._calls:
                     return self._calls.popleft()
-                if ticket := self._next_admitted():
+                if ticket := self._board.next_admitted():
+                    self._observer.admitted(time.monotonic() - ticket.trace.submitted)
                     return partial(self._prepare, ticket)
                 self._change.wait(TICK)
         return None
 
-    def _next_admitted(self) -> Ticket | None:
-        """The first in the queue for which there is room, taken out of it."""
-        room = self.max_images - self.images
-        order = [
-            ticket for ticket in in_order(self._waiting, self.passes) if self._may_load(ticket)
-        ]
-        if not order:
-            return None
-        first = order[0]
-        if first.images > room and not self._is_express(first, room):
-            return None
-        self._waiting.remove(first)
-        first.state, self._preparing = "preparing", first
-        self._observer.admitted(time.monotonic() - first.trace.submitted)
-        return first
-
-    def _is_express(self, ticket: Ticket, room: int) -> bool:
-        """Whether it would lead at once and fits the small reserve: short edits need no slot."""
-        leads = in_order([ticket, *self._running], self.passes)[0] is ticket
-        return leads and ticket.images <= room + EXPRESS
-
-    def _may_load(self, ticket: Ticket) -> bool:
-        """Not before another edit is done, if its model found no room beside the busy ones."""
-        return ticket.blocked_at != self._done or not (self._running or self._finishing)
-
     def _prepare(self, ticket: Ticket) -> None:
         now = time.monotonic()
         try:
-            busy = [_edit(other).model for other in [*self._running, *self._finishing]]
+            with self._change:
+                busy = self._board.busy_models
             edit = self.engine.begin(ticket.request, busy=busy)
             keys = [edit.model.family.batch_key(image) for image in edit.prepared]
         except Exception as error:
             with self._change:
-                self._preparing = None
+                self._board.preparing = None
                 if isinstance(error, Overloaded):
-                    ticket.state, ticket.blocked_at = "queued", self._done
-                    self._waiting.append(ticket)
+                    ticket.state, ticket.blocked_at = "queued", self._board.done
+                    self._board.waiting.append(ticket)
                 else:
                     ticket.fail(error)
                 self._change.notify_all()
@@ -375,11 +343,11 @@ class Batcher:
         ticket.plan_previews()
         ticket.tell(_progress(edit))
         with self._change:
-            self._preparing = None
+            self._board.preparing = None
             if ticket.remaining:
-                self._running.append(ticket)
+                self._board.running.append(ticket)
             else:
-                self._move_to_finish(ticket)
+                self._board.move_to_finish(ticket)
             self._change.notify_all()
 
     def _preview(self, ticket: Ticket, edit: Edit, update: Update) -> None:
@@ -397,31 +365,13 @@ class Batcher:
         except Exception as error:
             outcome = error
         with self._change:
-            self._finishing.remove(ticket)
-            self._done += 1
+            self._board.finishing.remove(ticket)
+            self._board.done += 1
             if isinstance(outcome, Exception):
                 ticket.fail(outcome)
             else:
                 ticket.succeed(outcome)
             self._change.notify_all()
-
-    # Both; with `_change` held
-
-    def _move_to_finish(self, ticket: Ticket) -> None:
-        if ticket in self._running:
-            self._running.remove(ticket)
-        ticket.state = "finishing"
-        self._finishing.append(ticket)
-
-    def _drop_lost(self, tickets: list[Ticket]) -> None:
-        """Let go of edits that were cancelled or are past their deadline."""
-        now = time.monotonic()
-        for ticket in list(tickets):
-            if (error := ticket.lost(now)) is not None:
-                tickets.remove(ticket)
-                self._done += 1
-                ticket.fail(error)
-                self._change.notify_all()
 
 
 def _edit(ticket: Ticket) -> Edit:

@@ -110,9 +110,10 @@ class Ticket:
     @property
     def remaining(self) -> int:
         """Steps left, of all its images together."""
-        if self.edit is None:
+        edit = self.edit
+        if edit is None:
             return self.steps * self.images
-        return sum(image.total - image.step for image in self.edit.prepared)
+        return sum(image.total - image.step for image in edit.prepared)
 
     def lost(self, now: float) -> Cancelled | DeadlineExceeded | None:
         """Why nobody wants the result any more, if so."""
