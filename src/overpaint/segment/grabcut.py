@@ -171,7 +171,7 @@ def _without_specks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     areas = measured[:, cv2.CC_STAT_AREA]
     if count < 3:
         return mask
-    return mask & (areas >= _SPECK * areas[1:].max())[parts]
+    return np.asarray(mask & (areas >= _SPECK * areas[1:].max())[parts])
 
 
 def _detection(mask: NDArray[np.bool_]) -> Detection:
