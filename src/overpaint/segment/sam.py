@@ -88,23 +88,27 @@ class Sam2(Segmenter):
         logits, scores = self._decode(embeddings, prompts, several=ambiguous)
         best = scores.argmax(dim=1)
         rows = torch.arange(len(best), device=best.device)
-        masks = (at_size(logits[rows, best], size) > 0).cpu().numpy()
         return [
-            _detection(mask, float(score))
-            for mask, score in zip(masks, scores[rows, best].tolist(), strict=True)
+            _detection(_mask(one, size), float(score))
+            for one, score in zip(logits[rows, best], scores[rows, best].tolist(), strict=True)
         ]
 
     def _everything(self, embeddings: Any, size: tuple[int, int]) -> list[Detection]:
         centres = (np.arange(self._grid) + 0.5) / self._grid
         places = [[x * size[0], y * size[1]] for y in centres for x in centres]
-        found: list[Detection] = []
+        found: list[tuple[Detection, torch.Tensor]] = []
         for start in range(0, len(places), _POINTS_AT_ONCE):
             some = [[place] for place in places[start : start + _POINTS_AT_ONCE]]
             prompts = {"input_points": self._scaled([some], size)}
             logits, scores = self._decode(embeddings, prompts, several=True)
-            found += _convincing(logits.flatten(0, 1), scores.flatten(), size)
-        found.sort(key=lambda each: -(each.confidence or 0))
-        return without_repeats(found)
+            found += _convincing(logits.flatten(0, 1), scores.flatten())
+        found.sort(key=lambda each: -(each[0].confidence or 0))
+        logits_of = {id(small): logits for small, logits in found}
+        kept = without_repeats([small for small, _ in found])
+        # Only now at the picture's size, one by one: a thousand masks of a photo fit no memory.
+        return [
+            _detection(_mask(logits_of[id(small)], size), small.confidence or 0) for small in kept
+        ]
 
     def _decode(
         self, embeddings: Any, prompts: dict[str, Any], *, several: bool
@@ -120,19 +124,22 @@ class Sam2(Segmenter):
         return values * torch.tensor(factors * (values.shape[-1] // 2)).to(values)
 
 
-def _convincing(
-    logits: torch.Tensor, scores: torch.Tensor, size: tuple[int, int]
-) -> list[Detection]:
-    """Masks that the model trusts and that hardly depend on the threshold."""
+def _convincing(logits: torch.Tensor, scores: torch.Tensor) -> list[tuple[Detection, torch.Tensor]]:
+    """Masks that the model trusts and that hardly depend on the threshold, at the model's size."""
     logits, scores = logits[scores > _LEAST_IOU], scores[scores > _LEAST_IOU]
     wide = (logits > -1).sum(dim=(1, 2)).clamp(min=1)
     stable = (logits > 1).sum(dim=(1, 2)) / wide >= _LEAST_STABILITY
-    masks: Any = (at_size(logits[stable], size) > 0).cpu().numpy() if stable.any() else []
     return [
-        _detection(mask, float(score))
-        for mask, score in zip(masks, scores[stable].tolist(), strict=True)
-        if mask.any()
+        (_detection((one > 0).cpu().numpy(), float(score)), one)
+        for one, score in zip(logits[stable], scores[stable].tolist(), strict=True)
+        if bool((one > 0).any())
     ]
+
+
+def _mask(logits: torch.Tensor, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask of the picture's (width, height) from logits (h, w)."""
+    mask: NDArray[np.bool_] = (at_size(logits[None], size)[0] > 0).cpu().numpy()
+    return mask
 
 
 def _detection(mask: NDArray[np.bool_], score: float) -> Detection:
