@@ -39,6 +39,12 @@ test-roboflow: setup
 	venv=$$(PYTHON=$(PYTHON) scripts/roboflow-venv $(INFERENCE)) && \
 	  OMP_NUM_THREADS=1 $$venv/bin/python -m pytest --override-ini=filterwarnings=ignore tests/roboflow
 
+# Ray brings much along, so it gets a venv of its own; its warnings are not ours to mend.
+test-ray:
+	test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install --constraint constraints.txt --editable '.[dev,server,ray]'
+	OMP_NUM_THREADS=1 .venv-ray/bin/pytest -W default tests/apps/test_ray_serve.py
+
 bench: setup
 	$(BIN)/python -m benchmarks.real_size
 
