@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two test workers with one torch thread each; more helps only where there are more cores.
 WORKERS ?= 2
 
-.PHONY: setup demo test test-roboflow check bench serve
+.PHONY: setup demo test test-ray test-roboflow check bench serve
 
 setup: $(VENV)/.installed
 
