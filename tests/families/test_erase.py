@@ -11,7 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from overpaint.core.errors import Cancelled, InvalidMask, InvalidRequest
+from overpaint.core.errors import Cancelled, DeadlineExceeded, InvalidMask, InvalidRequest
+from overpaint.core.images import Picture
+from overpaint.core.types import EditRequest
+from overpaint.engine.batcher import Batcher
 from tests.conftest import box_mask, picture
 from training.world.render import coverage, footprint, render
 from training.world.scene import Background, Light, Scene, Thing
@@ -265,6 +268,13 @@ class TestProgressAndCancel:
             before, mask=mask, window="full", on_progress=lambda p: pictures.append(p.preview())
         )
         assert all(np.array_equal(array(each)[kept], array(before)[kept]) for each in pictures)
+
+    def test_a_deadline_ends_it_between_two_rounds(self, make_engine):
+        batcher = Batcher(make_engine("erase"))
+        asked = EditRequest(image=Picture.from_pil(noise(900, 900)), mask=box_mask(900, 900))
+        with pytest.raises(DeadlineExceeded):
+            batcher.submit(asked, seconds=0.5).result(120)
+        batcher.close()
 
 
 def test_a_large_photo_costs_what_its_hole_costs():
