@@ -45,8 +45,12 @@ test-ray:
 	.venv-ray/bin/python -m pip install --constraint constraints.txt --editable '.[dev,server,ray]'
 	OMP_NUM_THREADS=1 .venv-ray/bin/pytest -W default tests/apps/test_ray_serve.py
 
+# Tables of figures, into benchmarks/results; an hour or so.
 bench: setup
-	$(BIN)/python -m benchmarks.real_size
+	$(BIN)/python -m benchmarks.sd2_step
+	$(BIN)/python -m benchmarks.behaviour
+	$(BIN)/python benchmarks/erase.py --out benchmarks/results/erase
+	$(BIN)/python -m benchmarks.serving
 
 serve: setup
 	$(BIN)/overpaint serve

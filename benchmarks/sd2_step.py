@@ -21,8 +21,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import overpaint
 from benchmarks import real_size, report
 
@@ -42,7 +40,7 @@ def main() -> None:
     report.write(
         "sd2_step",
         "SD2 inpainting at real size, 512x512, one step with guidance",
-        f"python benchmarks/sd2_step.py --rounds {arguments.rounds}",
+        f"python -m benchmarks.sd2_step --rounds {arguments.rounds}",
         rows,
     )
 
