@@ -223,7 +223,13 @@ def engine(
             find_model(name, settings), settings, device=on, dtype=precision, loras=adapters
         )
 
-    made = Engine(load, default, budget=budget, policy=safety.policy(settings))
+    made = Engine(
+        load,
+        default,
+        budget=budget,
+        policy=safety.policy(settings),
+        marking=safety.marking(settings),
+    )
     if not lazy:
         made.model()
     return made

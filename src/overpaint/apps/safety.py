@@ -1,8 +1,9 @@
-"""The safety policy that the settings describe."""
+"""The safety policy and the marks of results, as the settings describe them."""
 
 from __future__ import annotations
 
 from overpaint.apps.settings import Settings
+from overpaint.core.provenance import Marking
 from overpaint.safety import blocklist
 from overpaint.safety.policy import Policy, TextChecker
 
@@ -24,3 +25,9 @@ def policy(settings: Settings) -> Policy:
         thresholds=table.all_thresholds(),
         text_checkers=texts,
     )
+
+
+def marking(settings: Settings) -> Marking:
+    """What the files of results say about themselves."""
+    table = settings.provenance
+    return Marking(source_type=table.mark, recipe=table.recipe, prompt=table.prompt)

@@ -278,6 +278,20 @@ class SafetySettings(_Table):
         return self
 
 
+class ProvenanceSettings(_Table):
+    """What the files of results say about themselves.
+
+    Attributes:
+        mark: whether they carry IPTC's digital source type, in XMP.
+        recipe: whether they carry the recipe, for `overpaint replay`.
+        prompt: whether that recipe has the prompts, which can be personal.
+    """
+
+    mark: bool = True
+    recipe: bool = False
+    prompt: bool = False
+
+
 class Settings(_Table):
     """All settings.
 
@@ -291,6 +305,7 @@ class Settings(_Table):
         server: what `overpaint serve` serves, to whom, and how much of it.
         remote: an Overpaint server that workflow blocks use instead of this machine.
         safety: what is checked before an edit and before its pictures leave.
+        provenance: what the files of results say about themselves.
     """
 
     device: Annotated[str, AfterValidator(_is_device)] = "auto"
@@ -302,6 +317,7 @@ class Settings(_Table):
     server: ServerSettings = ServerSettings()
     remote: RemoteSettings = RemoteSettings()
     safety: SafetySettings = SafetySettings()
+    provenance: ProvenanceSettings = ProvenanceSettings()
 
     def own_models(self) -> tuple[ModelSpec, ...]:
         """The models of one's own."""
@@ -425,6 +441,7 @@ def _keys_beside(location: list[str]) -> list[str]:
         "server": ServerSettings,
         "remote": RemoteSettings,
         "safety": SafetySettings,
+        "provenance": ProvenanceSettings,
     }
     if "loras" in location[2:]:
         return list(LoraSettings.model_fields)

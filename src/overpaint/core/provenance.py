@@ -1,15 +1,88 @@
-"""The recipe of an edit: plain data from which the same picture can be made again."""
+"""Where a picture comes from: its recipe, and the marks that its file carries.
+
+The recipe is plain data from which the same picture can be made again. The mark is XMP, with
+IPTC's DigitalSourceType: what the EU's AI Act (article 50) and platforms ask of pictures that a
+trained model had a part in.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
 from PIL import Image
 
+from overpaint.core import xmp
+from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest
+from overpaint.core.xmp import SourceType
+
+_PROMPTS = ("prompt", "negative_prompt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marking:
+    """What the files of results say about themselves.
+
+    Attributes:
+        source_type: whether they carry the digital source type.
+        recipe: whether they carry the recipe.
+        prompt: whether that recipe has the prompts; they can be personal.
+    """
+
+    source_type: bool = True
+    recipe: bool = False
+    prompt: bool = False
+
+
+def marked(
+    picture: Picture,
+    marking: Marking,
+    *,
+    made: SourceType,
+    given: Picture,
+    recipe: Mapping[str, Any] | None = None,
+) -> Picture:
+    """The picture with its mark, in place of whatever mark the input had.
+
+    Args:
+        picture: a result.
+        marking: what it shall say.
+        made: the source type of what the family does.
+        given: the input. A picture that a trained model made keeps saying so, whatever is done
+            to it afterwards.
+        recipe: of this picture alone.
+    """
+    before = xmp.read(given.xmp).source_type
+    kept = before if before in xmp.TRAINED and made not in xmp.TRAINED else None
+    mark = xmp.Mark(
+        source_type=(kept or made) if marking.source_type else None,
+        tool=f"Overpaint {version('overpaint')}" if marking.source_type else None,
+        record=_record(picture, recipe, marking) if marking.recipe and recipe else None,
+    )
+    return replace(picture, xmp=xmp.write(mark) if mark != xmp.Mark() else None)
+
+
+def recipe_in(picture: Picture) -> dict[str, Any] | None:
+    """The recipe that a picture carries, with 'picture': the hash it had when it was made."""
+    record = xmp.read(picture.xmp).record
+    try:
+        recipe = json.loads(record or "null")
+    except (ValueError, RecursionError):
+        return None
+    return recipe if isinstance(recipe, dict) else None
+
+
+def _record(picture: Picture, recipe: Mapping[str, Any], marking: Marking) -> str:
+    told = {**recipe, "picture": picture.sha256}
+    if not marking.prompt:
+        # An empty one stays, so that a missing one is known to have been left out.
+        told = {key: value for key, value in told.items() if not (key in _PROMPTS and value)}
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
 
 
 def recipe(
@@ -36,17 +109,17 @@ def recipe(
         "options": dict(options),
         "inputs": {
             "image": request.image.sha256,
-            "mask": _digest(request.mask),
-            "control": _digest(request.control),
-            "references": [_digest(each) for each in request.references],
-            "copy_from": _digest(request.copy_from),
-            "not_from": _digest(request.not_from),
+            "mask": digest(request.mask),
+            "control": digest(request.control),
+            "references": [digest(each) for each in request.references],
+            "copy_from": digest(request.copy_from),
+            "not_from": digest(request.not_from),
         },
     }
 
 
-def _digest(image: Image.Image | None) -> str | None:
-    """sha256 of a picture's mode, size and pixels."""
+def digest(image: Image.Image | None) -> str | None:
+    """sha256 of mode, size and pixels of a mask, control picture or reference."""
     if image is None:
         return None
     head = f"{image.mode}:{image.width}x{image.height}:".encode()

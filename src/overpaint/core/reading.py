@@ -61,6 +61,7 @@ class Raw(NamedTuple):
         icc_profile: as in the file, whatever it is.
         exif: orientation reset, without thumbnail; None where it is missing or cannot be parsed.
         format: of the file; None where there was no file.
+        xmp: packet as in the file.
     """
 
     colours: Image.Image
@@ -68,6 +69,7 @@ class Raw(NamedTuple):
     icc_profile: bytes | None
     exif: bytes | None
     format: Format | None
+    xmp: bytes | None = None
 
 
 def read(data: Source, field: str, limits: ImageLimits) -> Raw:
@@ -105,6 +107,7 @@ def raw_of(planes: pixels.Planes, info: Mapping[Any, Any], name: Format | None) 
         info.get("icc_profile") or None,
         block,
         name,
+        _xmp_in(info),
     )
 
 
@@ -179,6 +182,13 @@ def _exif_in(info: Mapping[Any, Any]) -> bytes | None:
         with suppress(ValueError):
             return bytes.fromhex("".join(info["Raw profile type exif"].split("\n")[3:]))
     return block
+
+
+def _xmp_in(info: Mapping[Any, Any]) -> bytes | None:
+    packet = info.get("xmp")
+    if isinstance(packet, str):
+        return packet.encode()
+    return packet if isinstance(packet, bytes) and packet else None
 
 
 def _turned(plane: Image.Image, orientation: int) -> Image.Image:

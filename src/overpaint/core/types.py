@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image
 
+from overpaint.core import images as images_
 from overpaint.core.images import Picture
 from overpaint.core.safety import Verdict
 
@@ -83,6 +85,19 @@ class EditResult:
     def images(self) -> list[Image.Image]:
         """The pictures as PIL images ('RGB' or 'RGBA'), ICC profile and EXIF in `info`."""
         return [picture.to_pil() for picture in self.pictures]
+
+    def save(self, path: str | os.PathLike[str], index: int = 0) -> None:
+        """Write one of the pictures, with its metadata and the mark of how it was made.
+
+        Args:
+            path: ends in .png, .jpg, .jpeg or .webp; an existing file is replaced.
+            index: which of the pictures.
+
+        Raises:
+            OutputError: it cannot be written there.
+            InvalidRequest: it does not fit the format.
+        """
+        images_.save(self.pictures[index], path)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

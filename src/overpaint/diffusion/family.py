@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from overpaint.core.types import EditRequest
+from overpaint.core.xmp import SourceType
 
 Need = Literal["required", "optional", "refused"]
 
@@ -147,12 +148,14 @@ class Family(ABC):
         Options: the family's options; the one source for checks, help texts and schemas.
         accepts: the parts of a request it can use.
         pipelines: `_class_name` values of a `model_index.json` that this family reads.
+        source_type: IPTC's term for what it makes of a picture.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[FamilyOptions]]
     accepts: ClassVar[Accepts]
     pipelines: ClassVar[frozenset[str]] = frozenset()
+    source_type: ClassVar[SourceType] = "compositeWithTrainedAlgorithmicMedia"
 
     @abstractmethod
     def plan(self, request: EditRequest, options: Any) -> Plan:

@@ -13,7 +13,7 @@ import copy
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,6 +29,7 @@ from overpaint.core.compositing import composite
 from overpaint.core.errors import OutOfMemory
 from overpaint.core.geometry import Plan
 from overpaint.core.images import Picture
+from overpaint.core.provenance import Marking
 from overpaint.core.safety import Verdict
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise, step
@@ -71,6 +72,7 @@ class Engine:
             whatever `load` finds room for.
         policy: what is checked before anything is computed and before anything leaves; None =
             nothing.
+        marking: what the files of results say about themselves.
     """
 
     def __init__(
@@ -80,10 +82,12 @@ class Engine:
         *,
         budget: int | None = None,
         policy: Policy | None = None,
+        marking: Marking | None = None,
     ) -> None:
         self.models = ModelCache(load, budget)
         self.default_model = model
         self.policy = policy or Policy.off()
+        self.marking = marking or Marking()
 
     def edit(
         self,
@@ -217,7 +221,7 @@ class Engine:
         with _mapped_errors():
             picture = self._unfinished(edit)
         self.policy.check_outputs([picture])
-        return picture
+        return self._marked(edit, picture)
 
     def finish(self, edit: Edit) -> EditResult:
         """Decode, put the original's pixels back, write the recipe: all after the last step.
@@ -232,18 +236,33 @@ class Engine:
         edit.timings["safety"] += time.perf_counter() - started
         seeds = tuple(prepared.seed for prepared in edit.prepared)
         edit.timings["total"] = sum(edit.timings.values())
-        return EditResult(
-            pictures=pictures,
+        recipe = provenance.recipe(
+            edit.request,
+            model=edit.model.record,
+            options=edit.options.model_dump(),
             seeds=seeds,
-            recipe=provenance.recipe(
-                edit.request,
-                model=edit.model.record,
-                options=edit.options.model_dump(),
-                seeds=seeds,
+        )
+        return EditResult(
+            pictures=tuple(
+                self._marked(edit, picture, {**recipe, "seeds": [seed]})
+                for picture, seed in zip(pictures, seeds, strict=True)
             ),
+            seeds=seeds,
+            recipe=recipe,
             timings=dict(edit.timings),
             warnings=tuple(edit.warnings),
             safety=verdicts or None,
+        )
+
+    def _marked(
+        self, edit: Edit, picture: Picture, recipe: Mapping[str, Any] | None = None
+    ) -> Picture:
+        return provenance.marked(
+            picture,
+            self.marking,
+            made=edit.model.family.source_type,
+            given=edit.request.image,
+            recipe=recipe,
         )
 
     def _steps(

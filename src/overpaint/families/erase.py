@@ -18,6 +18,7 @@ from pydantic import Field
 from overpaint.core import geometry, masks
 from overpaint.core.geometry import Box, Plan
 from overpaint.core.types import EditRequest
+from overpaint.core.xmp import SourceType
 from overpaint.diffusion.family import Accepts, Family, FamilyOptions, Prepared
 from overpaint.families import conditions
 
@@ -91,6 +92,9 @@ class Erase(Family):
         copy_from="optional",
         not_from="optional",
     )
+    # What a person asks for, done with texture of the same picture: no trained model, no element
+    # from elsewhere, and more than the minor corrections of 'algorithmicallyEnhanced'.
+    source_type: ClassVar[SourceType] = "humanEdits"
 
     def plan(self, request: EditRequest, options: EraseOptions) -> Plan:
         size = conditions.asked_size(options, 1)

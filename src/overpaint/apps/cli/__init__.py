@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from overpaint import __version__
-from overpaint.apps.cli import console, demo, doctor, edits, models, segment, serve
+from overpaint.apps.cli import console, demo, doctor, edits, models, provenance, segment, serve
 
 app = typer.Typer(
     name="overpaint",
@@ -31,6 +31,8 @@ app.command("pull")(models.pull)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
+app.command("verify")(provenance.verify)
+app.command("replay")(provenance.replay)
 
 
 def _print_version(asked: bool) -> None:

@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -127,7 +127,7 @@ class Look:
         compression = self.form.output_compression
         name = _FORMATS[self.form.output_format]
         if name == "JPEG":
-            picture = Picture(picture.rgb, None, picture.icc_profile, None, picture.format)
+            picture = replace(picture, alpha=None, exif=None)
         encoded = images.encode(
             picture, name, quality=max(1, compression), lossless=compression == 100
         )
