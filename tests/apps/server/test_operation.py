@@ -118,7 +118,7 @@ class TestLoad:
             {**edit(4, 3), "model": "flex2"},
             {**edit(5, 4), "model": "kontext"},
             {**edit(6, 2), "negative_prompt": "dog"},
-            {"model": "erase", "image": b64(picture()), "mask": b64(box_mask())},
+            {"model": "erase", "image": b64(picture()), "mask": b64(box_mask()), "seed": 7},
         ]
         together = all_at_once(server, bodies)
         for body, answer in zip(bodies, together, strict=True):
