@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from overpaint.apps.settings import Settings
+from overpaint.apps.settings import SafetySettings, Settings
 from overpaint.core.provenance import Marking
 from overpaint.safety import blocklist
-from overpaint.safety.policy import Policy, TextChecker
+from overpaint.safety.policy import ImageChecker, Policy, TextChecker
 
 
 def policy(settings: Settings) -> Policy:
@@ -13,6 +13,7 @@ def policy(settings: Settings) -> Policy:
 
     Raises:
         InvalidSettings: a file of the settings cannot be read.
+        ModelLoadError: a checker's folder holds no such model.
     """
     table = settings.safety
     if table.effective_mode == "off":
@@ -24,7 +25,22 @@ def policy(settings: Settings) -> Policy:
         mode=table.effective_mode,
         thresholds=table.all_thresholds(),
         text_checkers=texts,
+        image_checkers=_image_checkers(table),
     )
+
+
+def _image_checkers(table: SafetySettings) -> list[ImageChecker]:
+    if not table.classifiers and table.stable_diffusion_checker is None:
+        return []
+    # torch and transformers are loaded for those alone who use them.
+    from overpaint.safety import local
+
+    checkers: list[ImageChecker] = [
+        local.Classifier(each.folder, each.labels, each.score) for each in table.classifiers
+    ]
+    if table.stable_diffusion_checker is not None:
+        checkers.append(local.StableDiffusionChecker(table.stable_diffusion_checker))
+    return checkers
 
 
 def marking(settings: Settings) -> Marking:

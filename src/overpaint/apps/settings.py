@@ -232,6 +232,20 @@ class RemoteSettings(_Table):
 Severity = Annotated[int, Field(ge=0, le=MAX_SEVERITY)]
 
 
+class ClassifierSettings(_Table):
+    """An image classifier that checks pictures.
+
+    Attributes:
+        folder: where it lies: config.json, model.safetensors, preprocessor_config.json.
+        labels: its labels that mean a category.
+        score: probability from which a label counts.
+    """
+
+    folder: FilePath
+    labels: dict[str, Category] = Field(min_length=1)
+    score: float = Field(default=0.5, ge=0, le=1)
+
+
 class SafetySettings(_Table):
     """What is checked before an edit and before its pictures leave.
 
@@ -242,6 +256,8 @@ class SafetySettings(_Table):
         thresholds: the same for single categories.
         blocklist: file of words and patterns that prompts may not contain.
         languages: the lists of that file that count; empty = all.
+        classifiers: image classifiers that check pictures.
+        stable_diffusion_checker: folder of the `safety_checker` of Stable Diffusion 1.
     """
 
     mode: Literal["off", "annotate", "block"] | None = None
@@ -249,11 +265,13 @@ class SafetySettings(_Table):
     thresholds: dict[Category, Severity] = Field(default_factory=dict)
     blocklist: FilePath | None = None
     languages: tuple[str, ...] = ()
+    classifiers: tuple[ClassifierSettings, ...] = ()
+    stable_diffusion_checker: FilePath | None = None
 
     @property
     def has_checkers(self) -> bool:
         """Whether any checker is configured."""
-        return self.blocklist is not None
+        return bool(self.blocklist or self.classifiers or self.stable_diffusion_checker)
 
     @property
     def is_unset(self) -> bool:
@@ -445,6 +463,8 @@ def _keys_beside(location: list[str]) -> list[str]:
     }
     if "loras" in location[2:]:
         return list(LoraSettings.model_fields)
+    if "classifiers" in location[1:-1]:
+        return list(ClassifierSettings.model_fields)
     table = tables.get(location[0], Settings) if len(location) > 1 else Settings
     return list(table.model_fields)
 
