@@ -20,7 +20,9 @@ words = ["forbidden"]
 @pytest.fixture
 def settings_file(tmp_path, checkpoint_folder, monkeypatch):
     """(lines of `[safety]`) → the settings file in use, with the tiny checkpoints as models."""
-    for name in [each for each in os.environ if each.startswith(("OVERPAINT_", "CONTENT_SAFETY"))]:
+    for name in [
+        each for each in os.environ if each.startswith(("OVERPAINT_", "CONTENT_SAFETY", "UAI_"))
+    ]:
         monkeypatch.delenv(name)
     (tmp_path / "words.toml").write_text(WORDS)
     lines = ['device = "cpu"', 'dtype = "float32"']

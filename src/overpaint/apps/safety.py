@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from overpaint.apps.settings import SafetySettings, Settings
+from overpaint.apps.settings import AzureSettings, SafetySettings, Settings
 from overpaint.core.provenance import Marking
-from overpaint.safety import blocklist
+from overpaint.safety import azure, blocklist
 from overpaint.safety.policy import ImageChecker, Policy, TextChecker
 
 
@@ -21,11 +21,25 @@ def policy(settings: Settings) -> Policy:
     texts: list[TextChecker] = []
     if table.blocklist is not None:
         texts.append(blocklist.load(table.blocklist, table.languages))
+    images = _image_checkers(table)
+    if table.azure is not None:
+        service = _azure(table.azure)
+        texts.append(azure.AzureText(service, table.azure.blocklists))
+        images.append(azure.AzureImages(service))
     return Policy(
         mode=table.effective_mode,
         thresholds=table.all_thresholds(),
         text_checkers=texts,
-        image_checkers=_image_checkers(table),
+        image_checkers=images,
+    )
+
+
+def _azure(table: AzureSettings) -> azure.Service:
+    return azure.Service(
+        table.endpoint,
+        key=None if table.key is None else table.key.get_secret_value(),
+        client_id=table.client_id,
+        timeout_s=table.timeout_s,
     )
 
 

@@ -41,6 +41,14 @@ CONFIG_VARIABLE = "OVERPAINT_CONFIG"
 KEYS_VARIABLE = "OVERPAINT_API_KEYS"
 """API keys as `name:key,name:key`, beside those of the settings file."""
 
+AZURE_VARIABLES = {
+    "CONTENT_SAFETY_ENDPOINT": ("azure", "endpoint"),
+    "CONTENT_SAFETY_KEY": ("azure", "key"),
+    "UAI_CLIENT_ID": ("azure", "client_id"),
+    "CONTENT_SAFETY_THRESHOLD": ("threshold",),
+}
+"""Variables of Azure's published samples, and what they set in `[safety]`."""
+
 SHORTEST_KEY = 16
 
 _VARIABLES = {
@@ -246,6 +254,24 @@ class ClassifierSettings(_Table):
     score: float = Field(default=0.5, ge=0, le=1)
 
 
+class AzureSettings(_Table):
+    """Azure AI Content Safety, which checks texts and pictures.
+
+    Attributes:
+        endpoint: of the resource.
+        key: of the resource; None = Entra ID.
+        client_id: of a user-assigned managed identity, for Entra ID.
+        blocklists: names of the resource's blocklists that count.
+        timeout_s: seconds that one check may take, with all its attempts.
+    """
+
+    endpoint: str = Field(pattern="^https?://")
+    key: SecretStr | None = None
+    client_id: str | None = None
+    blocklists: tuple[str, ...] = ()
+    timeout_s: float = Field(default=10, gt=0)
+
+
 class SafetySettings(_Table):
     """What is checked before an edit and before its pictures leave.
 
@@ -258,6 +284,7 @@ class SafetySettings(_Table):
         languages: the lists of that file that count; empty = all.
         classifiers: image classifiers that check pictures.
         stable_diffusion_checker: folder of the `safety_checker` of Stable Diffusion 1.
+        azure: Azure AI Content Safety.
     """
 
     mode: Literal["off", "annotate", "block"] | None = None
@@ -267,11 +294,13 @@ class SafetySettings(_Table):
     languages: tuple[str, ...] = ()
     classifiers: tuple[ClassifierSettings, ...] = ()
     stable_diffusion_checker: FilePath | None = None
+    azure: AzureSettings | None = None
 
     @property
     def has_checkers(self) -> bool:
         """Whether any checker is configured."""
-        return bool(self.blocklist or self.classifiers or self.stable_diffusion_checker)
+        local = self.classifiers or self.stable_diffusion_checker
+        return bool(self.blocklist or local or self.azure)
 
     @property
     def is_unset(self) -> bool:
@@ -359,7 +388,10 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     """
     environ = os.environ if environ is None else environ
     file = find_file(environ)
-    settings = _parse(_read(file), str(file), file.parent) if file else Settings()
+    values, where = (_read(file), str(file)) if file else ({}, "environment")
+    if _set_azure(values, environ) and not file:
+        where = "CONTENT_SAFETY_*"
+    settings = _parse(values, where, file.parent if file else Path())
     for variable, value in _variables(environ).items():
         key = _VARIABLES[variable]
         parsed = _parse({key: value}, variable, Path())
@@ -370,6 +402,24 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         server = settings.server.model_copy(update={"keys": settings.server.keys | named})
         settings = settings.model_copy(update={"server": server})
     return settings
+
+
+def _set_azure(values: dict[str, Any], environ: Mapping[str, str]) -> bool:
+    """Put Azure's variables into the file's values; whether there were any.
+
+    The key and the identity mean nothing without an endpoint, from wherever that comes.
+    """
+    safety = values.setdefault("safety", {})
+    if not isinstance(safety, dict):
+        return False
+    azure = dict(safety.get("azure") or {})
+    for variable, place in AZURE_VARIABLES.items():
+        if value := environ.get(variable):
+            target = azure if place[0] == "azure" else safety
+            target[place[-1]] = value
+    if "endpoint" in azure:
+        safety["azure"] = azure
+    return any(environ.get(variable) for variable in AZURE_VARIABLES)
 
 
 def find_file(environ: Mapping[str, str]) -> Path | None:
@@ -463,6 +513,8 @@ def _keys_beside(location: list[str]) -> list[str]:
     }
     if "loras" in location[2:]:
         return list(LoraSettings.model_fields)
+    if location[:2] == ["safety", "azure"] and len(location) > 2:
+        return list(AzureSettings.model_fields)
     if "classifiers" in location[1:-1]:
         return list(ClassifierSettings.model_fields)
     table = tables.get(location[0], Settings) if len(location) > 1 else Settings
