@@ -246,7 +246,7 @@ def p95(values: list[float]) -> float:
     return statistics.quantiles(values, n=20, method="inclusive")[-1]
 
 
-async def twins(folder: Path, rounds: int, side: int = 128) -> list[dict[str, Any]]:
+async def twins(folder: Path, rounds: int, side: int = 64) -> list[dict[str, Any]]:
     """Everything that small models show."""
     rows: list[dict[str, Any]] = []
     with peer(folder, "float32", 1) as theirs, ours(folder, "float32", 1) as mine:
