@@ -132,6 +132,12 @@ class TestPrompts:
         assert server.client.get(job).json()["error"]["code"] == "content_blocked"
         assert computed == []
 
+    def test_native_api_tells_what_was_checked(self, server):
+        answer = server.client.post("/v1/edits", json=native_body(model="my-sd2")).json()
+        assert answer["safety"] == [
+            {"stage": "prompt", "index": 0, "severities": {"blocklist": 0}, "flagged": []}
+        ]
+
     def test_openai_api(self, computed, server):
         files = {"image": png(picture(64, 64)), "mask": png(transparent_mask())}
         form = {"model": "my-sd2", "prompt": BAD}

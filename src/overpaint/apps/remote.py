@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from overpaint.core import errors, images
 from overpaint.core.errors import InvalidRequest, OverpaintError
 from overpaint.core.images import Picture
+from overpaint.core.safety import Verdict
 from overpaint.core.types import EditRequest, EditResult
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Server:
                 recipe=answer.get("recipe", {}),
                 timings=answer.get("timings", {}),
                 warnings=tuple(answer.get("warnings", ())),
+                safety=tuple(map(Verdict.from_json, answer.get("safety") or ())) or None,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RemoteError(f"{self._url} answers with something else than an edit") from error

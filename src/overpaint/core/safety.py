@@ -34,6 +34,11 @@ class Verdict:
     severities: Mapping[Category, int]
     flagged: tuple[Category, ...] = ()
 
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Verdict:
+        """The verdict that `as_json` gave."""
+        return cls(told["stage"], told["index"], told["severities"], tuple(told["flagged"]))
+
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
         return {

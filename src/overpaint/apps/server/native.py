@@ -211,6 +211,7 @@ def encode(result: EditResult) -> dict[str, Any]:
         "recipe": dict(result.recipe),
         "timings": dict(result.timings),
         "warnings": list(result.warnings),
+        "safety": None if result.safety is None else [each.as_json() for each in result.safety],
     }
 
 

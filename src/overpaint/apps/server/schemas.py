@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from overpaint.apps.server.jobs import Status
+from overpaint.core.safety import Category, Stage
 
 PICTURE = (
     "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAAAAAA6mKC9AAAAEUlEQVR42mNsYEAFTAwjWgAAmZAAoFDIQrAAAAAA"
@@ -95,6 +96,15 @@ class EditBody(BaseModel):
     )
 
 
+class SafetyVerdict(BaseModel):
+    """What was found in one text or picture: severities 0 to 7, and what reached its threshold."""
+
+    stage: Stage
+    index: int
+    severities: dict[Category, int]
+    flagged: list[Category]
+
+
 class EditAnswer(BaseModel):
     """A finished edit.
 
@@ -108,6 +118,9 @@ class EditAnswer(BaseModel):
     recipe: dict[str, Any] = Field(description="Plain data that makes the result again.")
     timings: dict[str, float] = Field(description="Seconds by stage.")
     warnings: list[str]
+    safety: list[SafetyVerdict] | None = Field(
+        default=None, description="What the safety policy found; null = nothing was checked."
+    )
 
 
 class ErrorDetail(BaseModel):
