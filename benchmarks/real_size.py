@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 
 
@@ -21,7 +22,10 @@ def sd2(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
         return folder
     torch.manual_seed(0)
     parts = _sd2_parts(folder)
-    index: dict[str, Any] = {"_class_name": "StableDiffusionInpaintPipeline"}
+    index: dict[str, Any] = {
+        "_class_name": "StableDiffusionInpaintPipeline",
+        "_diffusers_version": diffusers.__version__,
+    }
     for name, (library, make) in parts.items():
         part = make()
         if isinstance(part, torch.nn.Module):
