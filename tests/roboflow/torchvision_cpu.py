@@ -23,7 +23,7 @@ def _declare():
 
     if torch.version.cuda is not None:
         return
-    library = _Finder.library = torch.library.Library("torchvision", "DEF")
+    library = _Finder.declared = torch.library.Library("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
