@@ -1,0 +1,213 @@
+"""What a person or a deployment decides once: the only reader of the environment and of files.
+
+Later ones win: defaults here, then `overpaint.toml`, then environment variables. The file is the
+first of `$OVERPAINT_CONFIG`, `./overpaint.toml` and the user's `overpaint/overpaint.toml` (in
+`$XDG_CONFIG_HOME`, else `~/.config`; on Windows in `%APPDATA%`). docs/settings.md has the reason
+of each setting.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from overpaint.apps.settings.base import named_keys
+from overpaint.apps.settings.safety import (
+    AzureSettings,
+    ClassifierSettings,
+    ProvenanceSettings,
+    SafetySettings,
+)
+from overpaint.apps.settings.server import (
+    KEYS_VARIABLE,
+    RemoteSettings,
+    ServerSettings,
+    is_loopback,
+)
+from overpaint.apps.settings.tables import Defaults, LoraSettings, ModelSettings, Settings
+from overpaint.core.errors import InvalidSettings
+
+__all__ = [
+    "AzureSettings",
+    "Defaults",
+    "ModelSettings",
+    "ProvenanceSettings",
+    "RemoteSettings",
+    "SafetySettings",
+    "ServerSettings",
+    "Settings",
+    "find_file",
+    "is_loopback",
+    "load",
+]
+
+# Idle torch threads sleep instead of spinning: on busy cores, spinning made small edits 30 times
+# slower. OpenMP reads it when torch is loaded, which is after this module.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+FILE_NAME = "overpaint.toml"
+CONFIG_VARIABLE = "OVERPAINT_CONFIG"
+
+AZURE_VARIABLES = {
+    "CONTENT_SAFETY_ENDPOINT": ("azure", "endpoint"),
+    "CONTENT_SAFETY_KEY": ("azure", "key"),
+    "UAI_CLIENT_ID": ("azure", "client_id"),
+    "CONTENT_SAFETY_THRESHOLD": ("threshold",),
+}
+"""Variables of Azure's published samples, and what they set in `[safety]`."""
+
+_VARIABLES = {
+    "OVERPAINT_DEVICE": "device",
+    "OVERPAINT_DTYPE": "dtype",
+    "OVERPAINT_CACHE": "cache",
+    "OVERPAINT_DEBUG": "debug",
+    "OVERPAINT_REMOTE": "remote",
+}
+"""Environment variables and the settings they set: those that differ from machine to machine."""
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings.
+
+    Args:
+        environ: environment variables; None = the process's own.
+
+    Raises:
+        InvalidSettings: a file cannot be read, or a setting is unknown or has a wrong value; the
+            message names the file (or variable), the key and the known keys.
+    """
+    environ = os.environ if environ is None else environ
+    file = find_file(environ)
+    values, where = (_read(file), str(file)) if file else ({}, "environment")
+    if _set_azure(values, environ) and not file:
+        where = "CONTENT_SAFETY_*"
+    settings = _parse(values, where, file.parent if file else Path())
+    for variable, value in _variables(environ).items():
+        key = _VARIABLES[variable]
+        parsed = _parse({key: value}, variable, Path())
+        settings = settings.model_copy(update={key: getattr(parsed, key)})
+    if keys := environ.get(KEYS_VARIABLE):
+        given = named_keys(keys.split(","), KEYS_VARIABLE)
+        named = {name: SecretStr(key) for name, key in given.items()}
+        server = settings.server.model_copy(update={"keys": settings.server.keys | named})
+        settings = settings.model_copy(update={"server": server})
+    return settings
+
+
+def _set_azure(values: dict[str, Any], environ: Mapping[str, str]) -> bool:
+    """Put Azure's variables into the file's values; whether there were any.
+
+    The key and the identity mean nothing without an endpoint, from wherever that comes.
+    """
+    safety = values.setdefault("safety", {})
+    if not isinstance(safety, dict):
+        return False
+    azure = dict(safety.get("azure") or {})
+    for variable, place in AZURE_VARIABLES.items():
+        if value := environ.get(variable):
+            target = azure if place[0] == "azure" else safety
+            target[place[-1]] = value
+    if "endpoint" in azure:
+        safety["azure"] = azure
+    return any(environ.get(variable) for variable in AZURE_VARIABLES)
+
+
+def find_file(environ: Mapping[str, str]) -> Path | None:
+    """The settings file that counts, or None.
+
+    Raises:
+        InvalidSettings: `$OVERPAINT_CONFIG` names a file that is not there.
+    """
+    named = environ.get(CONFIG_VARIABLE)
+    if named:
+        if not Path(named).is_file():
+            raise InvalidSettings(
+                f"'{named}' is not a file; correct it or unset it", field=CONFIG_VARIABLE
+            )
+        return Path(named).absolute()
+    for file in (Path(FILE_NAME), _user_folder(environ) / "overpaint" / FILE_NAME):
+        if file.is_file():
+            return file.absolute()
+    return None
+
+
+def _user_folder(environ: Mapping[str, str]) -> Path:
+    variable = "APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME"
+    named = environ.get(variable)
+    return Path(named) if named else Path(environ.get("HOME", "~")).expanduser() / ".config"
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    known = [CONFIG_VARIABLE, KEYS_VARIABLE, *_VARIABLES]
+    found = {name: value for name, value in environ.items() if name.startswith("OVERPAINT_")}
+    for name in found:
+        if name not in known:
+            raise InvalidSettings(
+                f"no such variable{_near(name, known)}; known are {', '.join(known)}", field=name
+            )
+    return {name: value for name, value in found.items() if name in _VARIABLES and value}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidSettings(f"cannot be read as TOML: {error}", field=str(file)) from error
+
+
+def _parse(values: Mapping[str, Any], where: str, base: Path) -> Settings:
+    try:
+        return Settings.model_validate(values, context={"base": base})
+    except ValidationError as error:
+        raise InvalidSettings(_explain(error), field=where) from error
+
+
+def _explain(error: ValidationError) -> str:
+    # An unknown key is often the misspelling of one that is missed: name it first.
+    first = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        return _unknown(key, _keys_beside(location))
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    value = f"{first['input']!r}: " if isinstance(first["input"], str | int | float) else ""
+    return f"{key}: {value}{message[0].lower()}{message[1:]}"
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    name = key.rsplit(".", 1)[-1]
+    return f"{key} is not a setting{_near(name, known)}; known are {', '.join(sorted(known))}"
+
+
+def _keys_beside(location: list[str]) -> list[str]:
+    """Names that are known where the location's last part stands."""
+    tables: dict[str, type[BaseModel]] = {
+        "defaults": Defaults,
+        "models": ModelSettings,
+        "server": ServerSettings,
+        "remote": RemoteSettings,
+        "safety": SafetySettings,
+        "provenance": ProvenanceSettings,
+    }
+    if "loras" in location[2:]:
+        return list(LoraSettings.model_fields)
+    if location[:2] == ["safety", "azure"] and len(location) > 2:
+        return list(AzureSettings.model_fields)
+    if "classifiers" in location[1:-1]:
+        return list(ClassifierSettings.model_fields)
+    table = tables.get(location[0], Settings) if len(location) > 1 else Settings
+    return list(table.model_fields)
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

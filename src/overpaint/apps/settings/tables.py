@@ -1,0 +1,94 @@
+"""All settings as one value."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from overpaint.apps.settings.base import FilePath, Table, is_device, is_repository
+from overpaint.apps.settings.safety import ProvenanceSettings, SafetySettings
+from overpaint.apps.settings.server import RemoteSettings, ServerSettings
+from overpaint.core.models import Lora, ModelSpec
+
+
+class LoraSettings(Table):
+    """A low-rank adapter of a model of one's own."""
+
+    path: FilePath
+    scale: float = 1.0
+
+
+class ModelSettings(Table):
+    """A model of one's own: `[models.NAME]`."""
+
+    family: str
+    folder: FilePath | None = None
+    hub: Annotated[str | None, AfterValidator(is_repository)] = None
+    revision: str | None = None
+    licence: str = "unknown"
+    commercial: bool = True
+    about: str = ""
+    loras: tuple[LoraSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModelSettings:
+        if (self.folder is None) == (self.hub is None):
+            raise ValueError("give either folder or hub")
+        if self.revision is not None and self.hub is None:
+            raise ValueError("revision goes with hub")
+        return self
+
+    def spec(self, name: str) -> ModelSpec:
+        """The model as the rest of Overpaint knows it."""
+        return ModelSpec(
+            name=name,
+            family=self.family,
+            source="hub" if self.hub else "folder",
+            location=self.hub or str(self.folder),
+            revision=self.revision,
+            licence=self.licence,
+            commercial=self.commercial,
+            about=self.about,
+            loras=tuple(Lora(each.path, each.scale) for each in self.loras),
+        )
+
+
+class Defaults(Table):
+    """The model of each task where none is named."""
+
+    inpaint: str = "tiny-flex2"
+    edit: str = "tiny-kontext"
+    erase: str = "erase"
+
+
+class Settings(Table):
+    """All settings.
+
+    Attributes:
+        device: where models run.
+        dtype: precision of the weights; 'auto' chooses from the hardware.
+        cache: where pulled models lie; None = the hub client's own cache.
+        debug: show tracebacks of Overpaint's own errors on the command line.
+        defaults: models used where none is named.
+        models: models of one's own by name.
+        server: what `overpaint serve` serves, to whom, and how much of it.
+        remote: an Overpaint server that workflow blocks use instead of this machine.
+        safety: what is checked before an edit and before its pictures leave.
+        provenance: what the files of results say about themselves.
+    """
+
+    device: Annotated[str, AfterValidator(is_device)] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    cache: FilePath | None = None
+    debug: bool = False
+    defaults: Defaults = Defaults()
+    models: dict[str, ModelSettings] = Field(default_factory=dict)
+    server: ServerSettings = ServerSettings()
+    remote: RemoteSettings = RemoteSettings()
+    safety: SafetySettings = SafetySettings()
+    provenance: ProvenanceSettings = ProvenanceSettings()
+
+    def own_models(self) -> tuple[ModelSpec, ...]:
+        """The models of one's own."""
+        return tuple(model.spec(name) for name, model in self.models.items())
