@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from overpaint.core.errors import ModelLoadError
-from overpaint.diffusion.loading import dtype_argument
+from overpaint.diffusion.loading import LOADING, dtype_argument
 
 if TYPE_CHECKING:
     from overpaint.diffusion.placement import Placement
@@ -50,13 +50,15 @@ def load(class_name: str, folder: Path, placement: Placement) -> Any:
             f"transformers {transformers.__version__} has no {class_name}; install a newer one"
         )
     try:
-        model, report = cls.from_pretrained(
-            folder,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            **dtype_argument(cls, placement.dtype),
-        )
+        # transformers changes torch's defaults while it loads: no step of an edit meanwhile.
+        with LOADING:
+            model, report = cls.from_pretrained(
+                folder,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                **dtype_argument(cls, placement.dtype),
+            )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelLoadError(f"{folder}: cannot be loaded as {class_name}: {line}") from error

@@ -54,6 +54,7 @@ def operations() -> list[str]:
         "POST /openai/deployments/{deployment}/images/edits",
         "POST /v1/edits",
         "POST /v1/images/edits",
+        "POST /v1/segments",
         "POST /v2/models/{model}/infer",
         "POST /v2/models/{model}/versions/{version}/infer",
     ]

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from overpaint import __version__
-from overpaint.apps.server import errors, metrics, native, oip, openai
+from overpaint.apps.server import errors, metrics, native, oip, openai, page, segments
 from overpaint.apps.server.guard import Guard, Keys
 from overpaint.apps.server.intake import MEGA
 from overpaint.apps.server.logs import AccessLog
@@ -44,6 +44,7 @@ def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = 
         ModelNotFound, ModelLoadError: a model to serve is not there.
     """
     service = Service(settings, alone=alone)
+    desk = segments.Desk()
     keys = Keys(settings.server.all_keys())
 
     @asynccontextmanager
@@ -51,6 +52,7 @@ def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = 
         await service.start()
         yield
         await service.stop()
+        desk.close()
 
     app = FastAPI(
         title="Overpaint",
@@ -61,8 +63,9 @@ def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = 
         redoc_url=None,
     )
     app.state.service = service
+    app.state.desk = desk
     app.openapi = partial(_document, app)  # type: ignore[method-assign]
-    for routes in (native, openai, oip):
+    for routes in (native, segments, openai, oip, page):
         app.include_router(routes.router)
     _add_operations(app, service)
     app.add_exception_handler(OverpaintError, _answer_error)

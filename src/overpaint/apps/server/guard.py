@@ -17,8 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from overpaint.apps.server import errors
 from overpaint.core.errors import Overloaded, OverpaintError
 
-OPEN = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
-"""Paths that need no key: they tell nothing but whether the server is well."""
+OPEN = frozenset({"/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
+"""Paths that need no key: they tell nothing but whether the server is well, or are the page."""
+
+OPEN_FOLDER = "/page/"
+"""The page's files: it cannot ask for a key before it is there."""
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 MAX_HELD = 2**30
@@ -89,7 +92,7 @@ class Guard:
         try:
             headers = Headers(scope=scope)
             self._check_origin(headers)
-            if scope["path"] not in OPEN:
+            if scope["path"] not in OPEN and not scope["path"].startswith(OPEN_FOLDER):
                 scope.setdefault("state", {})["caller"] = self._keys.caller(headers)
             body = await self._body(headers, receive)
         except OverpaintError as refused:

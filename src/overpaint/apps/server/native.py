@@ -35,7 +35,7 @@ router = APIRouter(prefix="/v1", tags=["edits"])
 POSITION_EVERY = 0.5
 """Seconds between two looks at the place in the queue."""
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
+ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": about}
     for status, about in {
         400: "the request is at fault; `field` says where",
@@ -99,7 +99,7 @@ _BODY = {
 @router.post(
     "/edits",
     response_model=EditAnswer,
-    responses={202: {"model": EditState, "description": "accepted"}, **_ERRORS},
+    responses={202: {"model": EditState, "description": "accepted"}, **ERRORS},
     openapi_extra=_BODY,
 )
 async def post_edit(request: Request) -> Response:
@@ -143,7 +143,7 @@ async def post_edit(request: Request) -> Response:
     return _answer(job, await service.wait(job, request, keep=key is not None))
 
 
-@router.get("/edits/{id}", response_model=EditAnswer | EditState, responses=_ERRORS)
+@router.get("/edits/{id}", response_model=EditAnswer | EditState, responses=ERRORS)
 async def get_edit(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
     """An edit's state, and its result once that is there."""
     service = service_of(request)
@@ -159,7 +159,7 @@ async def get_edit(request: Request, id: str) -> Response:  # noqa: A002 - the p
     "/edits/{id}/events",
     response_class=StreamingResponse,
     responses={
-        **_ERRORS,
+        **ERRORS,
         200: {
             "description": "server-sent events: queued, step, preview, done, error",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
@@ -173,7 +173,7 @@ async def get_events(request: Request, id: str) -> Response:  # noqa: A002 - the
     return StreamingResponse(_events(service, job), media_type="text/event-stream")
 
 
-@router.delete("/edits/{id}", response_model=EditState, responses=_ERRORS)
+@router.delete("/edits/{id}", response_model=EditState, responses=ERRORS)
 async def delete_edit(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
     """Cancel an edit, or forget its result."""
     service = service_of(request)
@@ -192,7 +192,7 @@ def get_models(request: Request) -> ModelList:
     return ModelList(data=[_info(served, loaded) for served in service.served.values()])
 
 
-@router.get("/models/{id}", response_model=ModelInfo, responses=_ERRORS)
+@router.get("/models/{id}", response_model=ModelInfo, responses=ERRORS)
 def get_model(request: Request, id: str) -> ModelInfo:  # noqa: A002 - the path's word
     """One model."""
     service = service_of(request)

@@ -1,0 +1,88 @@
+"""`POST /v1/segments`: masks from hints, and what is refused."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from overpaint.apps.server import segments
+from tests.apps.server.conftest import b64, picture
+
+
+@pytest.fixture(scope="module")
+def disc() -> Image.Image:
+    image = Image.new("RGB", (96, 80), (210, 200, 180))
+    ImageDraw.Draw(image).ellipse((30, 20, 60, 50), fill=(200, 30, 30))
+    return image
+
+
+def ask(server, image, **hints):
+    return server.client.post("/v1/segments", json={"image": b64(image), **hints})
+
+
+def overlap(answer) -> float:
+    found = np.asarray(Image.open(io.BytesIO(answer.content))) >= 128
+    true = Image.new("L", (96, 80), 0)
+    ImageDraw.Draw(true).ellipse((30, 20, 60, 50), fill=255)
+    wanted = np.asarray(true) >= 128
+    return float((found & wanted).sum() / (found | wanted).sum())
+
+
+@pytest.mark.parametrize("hints", [{"box": [25, 15, 66, 55]}, {"points": [{"x": 45, "y": 35}]}])
+def test_a_hint_gives_the_mask_of_the_thing(server, disc, hints):
+    answer = ask(server, disc, **hints)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "image/png"
+    mask = Image.open(io.BytesIO(answer.content))
+    assert (mask.mode, mask.size) == ("L", (96, 80))
+    assert overlap(answer) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("hints", "status", "field"),
+    [
+        ({}, 400, "body"),
+        ({"points": [{"x": 500, "y": 5}]}, 400, "point"),
+        ({"points": [{"x": 5, "y": 5, "inside": False}]}, 400, "point"),
+        ({"points": [{"x": 5, "y": 5}] * 65}, 400, "points"),
+        ({"points": [{"x": "5", "y": 5}]}, 400, "points.0.x"),
+        ({"box": [9, 9, 3, 3]}, 400, "box"),
+        ({"box": [1, 2, 3]}, 400, "box"),
+        ({"text": "dog", "box": [1, 1, 9, 9]}, 400, "text"),
+        ({"text": "x" * 501}, 400, "text"),
+        ({"text": "the dog"}, 404, "model"),
+        ({"box": [1, 1, 9, 9], "model": "/etc"}, 404, "model"),
+        ({"box": [1, 1, 9, 9], "model": "grabcut+/etc"}, 404, "model"),
+        ({"box": [1, 1, 9, 9], "modle": "grabcut"}, 400, "modle"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(server, disc, hints, status, field):
+    answer = ask(server, disc, **hints)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["error"]["field"] == field
+
+
+def test_only_json_and_only_pictures(server):
+    post = server.client.post
+    assert post("/v1/segments", content=b"x").status_code == 415
+    answer = post("/v1/segments", json={"image": "aGFsbG8=", "box": [1, 1, 9, 9]})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "image")
+
+
+def test_pictures_are_held_to_the_servers_limit(start):
+    small = start(max_megapixels=0.001)
+    assert ask(small, picture(64, 64), box=[1, 1, 9, 9]).status_code == 400
+
+
+def test_few_may_wait(server, disc, monkeypatch):
+    monkeypatch.setattr(segments, "MAX_WAITING", 0)
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: ask(server, disc, box=[25, 15, 66, 55]), range(6)))
+    statuses = {answer.status_code for answer in answers}
+    assert statuses == {200, 429}
+    refused = next(each for each in answers if each.status_code == 429)
+    assert int(refused.headers["retry-after"]) >= 1
