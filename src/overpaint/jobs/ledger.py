@@ -1,0 +1,182 @@
+"""What was done, one line of JSON each, so that a killed run goes on where it stopped.
+
+Lines are only ever appended, and each is on the disk before the next unit counts as done. The last
+line of a unit is the one that holds. A line that a kill or a power cut tore is not counted: its
+unit is made again. In memory there is a place in the file for each unit, nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple, get_args
+
+from overpaint.core.errors import OutputError
+
+if sys.platform != "win32":
+    import fcntl
+
+Status = Literal["done", "failed", "blocked", "rejected"]
+"""done; failed: with an error; blocked: by the safety policy; rejected: made, and found bad."""
+
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What became of a unit: its lineage.
+
+    Attributes:
+        id: of the unit.
+        status: see `Status`.
+        source, prompt, seed, extra: as in the unit.
+        code: of the error (`invalid_mask`); '' where it is done.
+        reason: one sentence; '' where it is done.
+        attempts: how often it was tried to the end, this one included.
+        picture: file of the result, relative to the ledger's folder.
+        flagged: whether the safety policy flagged the result; None = it was not checked.
+        recipe: makes the picture again.
+        timings: seconds by stage.
+        finished: seconds since 1970.
+    """
+
+    id: str
+    status: Status
+    source: str
+    prompt: str = ""
+    seed: int | None = None
+    code: str = ""
+    reason: str = ""
+    attempts: int = 1
+    picture: str | None = None
+    flagged: bool | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+    finished: float = 0.0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Place(NamedTuple):
+    """A unit's last line."""
+
+    offset: int
+    status: Status
+    attempts: int
+
+
+class Ledger:
+    """The ledger of one output folder; one process at a time has it.
+
+    Args:
+        path: file; made where it is missing, its folder too.
+
+    Raises:
+        OutputError: it cannot be written, or another process has it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._places: dict[str, _Place] = {}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: BinaryIO = path.open("a+b")
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        try:
+            _lock(self._file, path)
+            self._read()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """Units that came to an end, one way or another."""
+        return len(self._places)
+
+    def close(self) -> None:
+        """Let another process have it."""
+        self._file.close()
+
+    def status(self, unit: str) -> Status | None:
+        """What became of a unit; None = it is not done yet."""
+        place = self._places.get(unit)
+        return None if place is None else place.status
+
+    def attempts(self, unit: str) -> int:
+        """How often a unit was tried to the end."""
+        place = self._places.get(unit)
+        return 0 if place is None else place.attempts
+
+    def get(self, unit: str) -> Entry | None:
+        """The lineage of a unit, read from the file; None = it is not done yet."""
+        place = self._places.get(unit)
+        if place is None:
+            return None
+        self._file.seek(place.offset)
+        return _parse(self._file.readline())
+
+    def append(self, entry: Entry) -> None:
+        """Add a line; it is on the disk when this returns.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        line = json.dumps(asdict(entry), ensure_ascii=True, separators=(",", ":")) + "\n"
+        try:
+            offset = self._file.seek(0, os.SEEK_END)
+            self._file.write(line.encode())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        self._places[entry.id] = _Place(offset, entry.status, entry.attempts)
+
+    def _read(self) -> None:
+        self._file.seek(0)
+        offset, line = 0, b""
+        for line in self._file:
+            if (entry := _parse(line)) is not None:
+                self._places[entry.id] = _Place(offset, entry.status, entry.attempts)
+            offset += len(line)
+        if line and not line.endswith(b"\n"):
+            # Torn: what is appended next must not be glued to it.
+            self._file.write(b"\n")
+            self._file.flush()
+
+
+def _parse(line: bytes) -> Entry | None:
+    """The entry of a line; None where it is torn or of another version."""
+    try:
+        told = json.loads(line)
+        entry = Entry(**{name: told[name] for name in _NAMES if name in told})
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return entry if entry.status in STATUSES else None
+
+
+_NAMES = tuple(each.name for each in fields(Entry))
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(
+                f"another run is writing to {path.parent}; wait for it or choose another folder",
+                field="output",
+            ) from error
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"{path} cannot be written: {error.strerror}", field="output")
