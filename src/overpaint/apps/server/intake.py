@@ -6,9 +6,6 @@ is opened: pictures come with the request.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -17,7 +14,7 @@ from PIL import Image
 
 from overpaint.apps.settings import ServerSettings
 from overpaint.core import images
-from overpaint.core.errors import InvalidImage, InvalidMask, InvalidRequest, UnsupportedOption
+from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
 from overpaint.core.images import ImageLimits, Picture
 from overpaint.core.morphology import invert
 from overpaint.core.types import EditRequest
@@ -26,9 +23,6 @@ from overpaint.engine.checks import check, parse_options
 from overpaint.engine.policy import expected_steps
 
 MEGA = 1_000_000
-
-_DATA_URL = re.compile(r"data:image/[a-z]{3,4};base64,", re.ASCII)
-_WHITESPACE = re.compile(r"\s+", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,21 +41,6 @@ class Parts:
     seed: int | None = None
     num_images: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
-
-
-def from_base64(text: str, name: str) -> bytes:
-    """The bytes of a base64 string, with or without line breaks or a data URL's head.
-
-    Raises:
-        InvalidImage: it is not base64.
-    """
-    head = _DATA_URL.match(text)
-    digits = _WHITESPACE.sub("", text[head.end() :] if head else text)
-    try:
-        return base64.b64decode(digits, validate=True)
-    except (binascii.Error, ValueError) as error:
-        what = "a URL; send the picture itself" if "://" in text[:10] else "not base64"
-        raise InvalidImage(f"the string is {what}", field=name) from error
 
 
 def build(

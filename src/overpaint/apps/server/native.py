@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.responses import JSONResponse, StreamingResponse
 
 from overpaint.apps.server import errors, forms
-from overpaint.apps.server.intake import Parts, from_base64
+from overpaint.apps.server.intake import Parts
 from overpaint.apps.server.jobs import Job, Status
 from overpaint.apps.server.schemas import (
     EditAnswer,
@@ -27,6 +27,7 @@ from overpaint.apps.server.schemas import (
 )
 from overpaint.apps.server.service import Served, Service
 from overpaint.core import images
+from overpaint.core.encoded import from_base64
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.types import EditResult
 

@@ -17,10 +17,11 @@ from starlette.responses import JSONResponse
 
 from overpaint import __version__
 from overpaint.apps.server import errors, forms
-from overpaint.apps.server.intake import Parts, from_base64
+from overpaint.apps.server.intake import Parts
 from overpaint.apps.server.native import encode, service_of
 from overpaint.apps.server.schemas import MASK, PICTURE
 from overpaint.apps.server.service import Served, Service
+from overpaint.core.encoded import from_base64
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.types import EditResult
 
