@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from overpaint.apps import safety
+from overpaint.apps import licences, safety
 from overpaint.apps import settings as settings_
 from overpaint.core.errors import ModelLoadError, ModelNotFound, UnsupportedOption
 from overpaint.core.models import BUILTIN, Lora, ModelSpec
@@ -116,9 +116,11 @@ def locate(spec: ModelSpec, settings: Settings) -> Path:
     """The folder of a model with weights.
 
     Raises:
+        LicenceNotAccepted: its licence must be accepted first.
         ModelNotFound: it was not pulled yet.
         ModelLoadError: its files changed or are gone.
     """
+    licences.require(spec, settings)
     if spec.source != "hub":
         return Path(spec.location)
     pulled = hub.locate(spec.location, spec.revision, cache=settings.cache)
@@ -149,6 +151,7 @@ def load_model(
         loras: adapters beside the model's own.
 
     Raises:
+        LicenceNotAccepted: its licence must be accepted first.
         ModelNotFound, ModelLoadError: its files are not there, or not what they should be.
         OutOfMemory: it does not fit, as far as can be told before anything is loaded.
         UnsupportedOption: adapters for a model without weights.
@@ -172,6 +175,7 @@ def load_model(
     memory = preflight(spec.name, checkpoint.sizes(), free_memory(placement.device))
     record = {
         "revision": _revision(spec, checkpoint, settings),
+        "licence": spec.licence,
         "device": str(placement.device),
         "dtype": str(placement.dtype).removeprefix("torch."),
         "loras": [_lora_record(lora) for lora in adapters],

@@ -56,7 +56,10 @@ def deployment(
 
     def build() -> FastAPI:
         configure()
-        return create_app(settings, loopback_only=loopback_only, alone=False)
+        made = create_app(settings, loopback_only=loopback_only, alone=False)
+        if not loopback_only:
+            made.state.service.warn_of_licences()
+        return made
 
     deployed = serve.deployment(
         serve.ingress(build)(),

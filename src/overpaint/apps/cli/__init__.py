@@ -12,7 +12,17 @@ from typing import Annotated
 import typer
 
 from overpaint import __version__
-from overpaint.apps.cli import console, demo, doctor, edits, models, provenance, segment, serve
+from overpaint.apps.cli import (
+    console,
+    demo,
+    doctor,
+    edits,
+    licence,
+    models,
+    provenance,
+    segment,
+    serve,
+)
 
 app = typer.Typer(
     name="overpaint",
@@ -28,6 +38,7 @@ app.command("erase")(edits.erase)
 app.command("segment")(segment.segment)
 app.command("models")(models.models)
 app.command("pull")(models.pull)
+app.add_typer(licence.app, name="licence")
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)

@@ -36,7 +36,7 @@ def pull(
     as_json: Json = False,
 ) -> None:
     """Download a model, or complete and check one that is here."""
-    from overpaint.apps import build
+    from overpaint.apps import build, licences
     from overpaint.apps import settings as settings_
     from overpaint.apps.segmentation import SEGMENTERS
     from overpaint.diffusion import hub
@@ -47,6 +47,7 @@ def pull(
         if spec.source != "hub":
             _nothing_to_pull(spec, as_json=as_json)
             return
+        licences.require(spec, settings)
         if not as_json:
             console.say(f"{spec.name}: {spec.location}, licence: {_licence(spec)}")
         with _DownloadBar(hidden=as_json) as bar:
@@ -126,7 +127,8 @@ def _show(name: str, settings: Settings, *, as_json: bool) -> None:
 
     out = Console(highlight=False)
     out.print(f"[bold]{spec.name}[/] ({spec.family}, {_source(spec)}, {state})")
-    out.print(f"{spec.about or 'a model of your own'}; licence: {_licence(spec)}\n")
+    out.print(f"{spec.about or 'a model of your own'}; licence: {_licence(spec)}")
+    out.print(f"`overpaint licence show {spec.name}` tells what that demands\n")
     table = Table("option", "values", "default", "meaning", box=None, pad_edge=False)
     for option, described in schema["properties"].items():
         default = described.get("default")
@@ -153,6 +155,9 @@ def _values(described: dict[str, Any]) -> str:
 
 
 def _plain(spec: ModelSpec, state: str) -> dict[str, Any]:
+    from overpaint.core import licences
+
+    licence = licences.find(spec)
     return {
         "name": spec.name,
         "family": spec.family,
@@ -160,7 +165,9 @@ def _plain(spec: ModelSpec, state: str) -> dict[str, Any]:
         "location": spec.location or None,
         "revision": spec.revision,
         "licence": spec.licence,
-        "commercial": spec.commercial,
+        "commercial": licences.is_commercial(spec),
+        "must_be_accepted": licence is not None and licence.gated,
+        "attribution": licence and licence.attribution,
         "size_gb": spec.size_gb or None,
         "state": state,
         "about": spec.about,

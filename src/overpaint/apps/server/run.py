@@ -42,6 +42,8 @@ def run(settings: Settings, *, host: str, port: int, log_level: str = "info") ->
         backlog=BACKLOG,
     )
     listening = _listen(host, port)
+    if not is_loopback(host):
+        app.state.service.warn_of_licences()
     _log.info("listening", extra={"url": f"http://{host}:{listening.getsockname()[1]}"})
     _Server(config, app.state.service).run(sockets=[listening])
 

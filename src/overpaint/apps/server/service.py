@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from overpaint.apps import build
+from overpaint.apps import build, licences
 from overpaint.apps.server import intake
 from overpaint.apps.server.errors import Stopping
 from overpaint.apps.server.intake import MEGA, Parts
@@ -110,6 +110,12 @@ class Service:
         )
         self.metrics.watch(self._batcher)
         self.spawn(self._load_models())
+
+    def warn_of_licences(self) -> None:
+        """Say which models' licences may not allow that others are served."""
+        for served in self.served.values():
+            if warning := licences.beyond_this_machine(served.spec):
+                _log.warning(warning)
 
     async def stop(self) -> None:
         """Let what was accepted finish, then end."""
@@ -287,6 +293,7 @@ def _served(settings: Settings) -> dict[str, Served]:
 
     Raises:
         ModelNotFound, ModelLoadError: one that the settings name is not.
+        LicenceNotAccepted: of one of them.
     """
     defaults = settings.defaults
     names = settings.server.models or tuple(

@@ -46,6 +46,7 @@ __all__ = [
     "find_file",
     "is_loopback",
     "load",
+    "user_folder",
 ]
 
 # Idle torch threads sleep instead of spinning: on busy cores, spinning made small edits 30 times
@@ -68,6 +69,7 @@ _VARIABLES = {
     "OVERPAINT_DTYPE": "dtype",
     "OVERPAINT_CACHE": "cache",
     "OVERPAINT_DEBUG": "debug",
+    "OVERPAINT_LICENCES": "licences",
     "OVERPAINT_REMOTE": "remote",
 }
 """Environment variables and the settings they set: those that differ from machine to machine."""
@@ -132,16 +134,18 @@ def find_file(environ: Mapping[str, str]) -> Path | None:
                 f"'{named}' is not a file; correct it or unset it", field=CONFIG_VARIABLE
             )
         return Path(named).absolute()
-    for file in (Path(FILE_NAME), _user_folder(environ) / "overpaint" / FILE_NAME):
+    for file in (Path(FILE_NAME), user_folder(environ) / FILE_NAME):
         if file.is_file():
             return file.absolute()
     return None
 
 
-def _user_folder(environ: Mapping[str, str]) -> Path:
-    variable = "APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME"
-    named = environ.get(variable)
-    return Path(named) if named else Path(environ.get("HOME", "~")).expanduser() / ".config"
+def user_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where what a person decided is kept; it need not be there yet."""
+    environ = os.environ if environ is None else environ
+    named = environ.get("APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME")
+    home = Path(named) if named else Path(environ.get("HOME", "~")).expanduser() / ".config"
+    return home / "overpaint"
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:

@@ -69,6 +69,7 @@ class Settings(Table):
         device: where models run.
         dtype: precision of the weights; 'auto' chooses from the hardware.
         cache: where pulled models lie; None = the hub client's own cache.
+        licences: file of the licences that were accepted; None = in the user's folder.
         debug: show tracebacks of Overpaint's own errors on the command line.
         defaults: models used where none is named.
         models: models of one's own by name.
@@ -81,6 +82,7 @@ class Settings(Table):
     device: Annotated[str, AfterValidator(is_device)] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     cache: FilePath | None = None
+    licences: FilePath | None = None
     debug: bool = False
     defaults: Defaults = Defaults()
     models: dict[str, ModelSettings] = Field(default_factory=dict)

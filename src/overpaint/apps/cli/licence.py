@@ -1,0 +1,104 @@
+"""The commands about licences: `overpaint licence show` and `accept`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from overpaint.apps.cli import console
+
+if TYPE_CHECKING:
+    from overpaint.apps.settings import Settings
+    from overpaint.core.models import ModelSpec
+
+app = typer.Typer(help="Show a model's licence, or accept it.", no_args_is_help=True)
+
+_COMMERCIAL = {True: "allowed", False: "not allowed", None: "unknown"}
+
+Model = Annotated[str, typer.Argument(help="Name of the model; see `overpaint models`.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")]
+
+
+@app.command()
+def show(model: Model, as_json: Json = False) -> None:
+    """What a licence forbids and demands, where its text is, and whether it was accepted."""
+    from overpaint.apps import licences
+    from overpaint.apps import settings as settings_
+
+    with console.reporting_errors(as_json=as_json):
+        settings = settings_.load()
+        told = licences.told(_spec(model, settings), settings)
+        if as_json:
+            console.print_json(told)
+        else:
+            _print(told)
+
+
+@app.command()
+def accept(
+    model: Model,
+    who: Annotated[
+        str | None, typer.Option("--who", help="Who accepts it. Default: your login name.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Accept a model's licence, so that it can be pulled, loaded and served."""
+    from overpaint.apps import licences
+    from overpaint.apps import settings as settings_
+    from overpaint.core import licences as known
+
+    with console.reporting_errors(as_json=as_json):
+        settings = settings_.load()
+        spec = _spec(model, settings)
+        licence = known.find(spec)
+        if licence is None or not licence.gated:
+            _nothing_to_accept(spec, as_json=as_json)
+            return
+        acceptance = licences.accept(spec, licence, who, settings)
+        if as_json:
+            console.print_json(acceptance.model_dump())
+        else:
+            console.say(
+                f"{acceptance.who} accepts the {licence.name} {licence.version} ({licence.url}), "
+                f"noted in {licences.place(settings)}"
+            )
+
+
+def _spec(model: str, settings: Settings) -> ModelSpec:
+    from overpaint.apps import build
+    from overpaint.apps.segmentation import SEGMENTERS
+
+    return SEGMENTERS.get(model) or build.find_model(model, settings)
+
+
+def _nothing_to_accept(spec: ModelSpec, *, as_json: bool) -> None:
+    if as_json:
+        console.print_json({"model": spec.name, "licence": spec.licence, "accepted": None})
+    else:
+        console.say(f"{spec.name}: nothing to accept, its licence is: {spec.licence}")
+
+
+def _print(told: dict[str, Any]) -> None:
+    lines = [f"{told['model']}: {told['licence']} {told.get('version', '')}".rstrip()]
+    lines += [f"commercial use: {_COMMERCIAL[told['commercial']]}"]
+    if "url" not in told:
+        lines += ["nothing more is known of it; ask whoever made the model"]
+    else:
+        lines += [f"- {each}" for each in told["restrictions"]]
+        lines += [f"This is a guide; what binds is {told['url']}"]
+        lines += [f"(sha256 {told['text_sha256']})"]
+        if told["attribution"]:
+            lines += [f"Notice to pass on with the model: {told['attribution']}"]
+        lines += [_acceptance(told)]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _acceptance(told: dict[str, Any]) -> str:
+    by = told["accepted"]
+    if by is not None:
+        return f"accepted by {by['who']} at {by['when']}"
+    if told["must_be_accepted"]:
+        return f"not accepted; `overpaint licence accept {told['model']}` accepts it"
+    return "need not be accepted"
