@@ -13,12 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from overpaint.apps import build, segmentation
 from overpaint.apps.server import forms
 from overpaint.apps.server.errors import Stopping, UnsupportedMediaType
-from overpaint.apps.server.intake import MEGA, from_base64
+from overpaint.apps.server.intake import MEGA
 from overpaint.apps.server.native import ERRORS, service_of
 from overpaint.apps.server.schemas import PICTURE
 from overpaint.apps.server.service import RETRY_AFTER
 from overpaint.apps.settings import Settings
 from overpaint.core import detections, images
+from overpaint.core.encoded import from_base64
 from overpaint.core.errors import InvalidMask, InvalidRequest, ModelNotFound, Overloaded
 from overpaint.core.images import ImageLimits, Picture
 from overpaint.segment.segmenter import Hints, Point, Rectangle
