@@ -5,29 +5,45 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from overpaint.core.errors import OutputError
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LEFTOVER = ".overpaint-"
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes, *, field: str = "output") -> None:
     """Write `data` to `path`, so that the file is either complete or was never touched.
 
+    Raises:
+        OutputError: as for `atomic_open`.
+    """
+    with atomic_open(path, field=field) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_open(path: str | os.PathLike[str], *, field: str = "output") -> Iterator[BinaryIO]:
+    """A file to write `path` with, so that it is either complete or was never touched.
+
     The bytes go to a temporary name in the same folder, to the disk, and then take their name. A
-    link is followed. Nothing is left behind when it fails or is interrupted.
+    link is followed. Nothing is left behind when it fails or is interrupted, unless the process is
+    killed; `remove_leftovers` is for that.
 
     Raises:
         OutputError: the folder is missing or not writable, the disk is full, `path` is a folder.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".overpaint-{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f"{_LEFTOVER}{secrets.token_hex(8)}.tmp")
     try:
         try:
             with temporary.open("xb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(target)
@@ -36,6 +52,12 @@ def atomic_write(path: str | os.PathLike[str], data: bytes, *, field: str = "out
             raise
     except OSError as error:
         raise OutputError(_explain(Path(path), error), field=field) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of killed processes; nobody may be writing there."""
+    for temporary in folder.glob(f"{_LEFTOVER}*.tmp"):
+        temporary.unlink(missing_ok=True)
 
 
 def _explain(path: Path, error: OSError) -> str:

@@ -58,7 +58,7 @@ class Tally:
         skipped: units that an earlier run had brought to an end.
         computed: units that this run brought to an end.
         statuses: how many units ended in each way, in this run and in earlier ones.
-        codes: how many of this run's units ended with each error.
+        codes: how many of them ended with each error.
         started: of the monotonic clock.
     """
 
@@ -123,13 +123,13 @@ class Runner:
             Cancelled: `cancelled` said so; what was under way is given up, all else is kept.
             OutputError: the disk is full or gone.
         """
-        tally: Tally = Tally()
+        tally = Tally()
         under_way: UnderWay = {}
         try:
             for unit in units:
                 self._check_cancelled()
-                if (status := self._ended(unit)) is not None:
-                    tally.count(status, skipped=True)
+                if (entry := self._ended(unit)) is not None:
+                    tally.count(entry.status, code=entry.code, skipped=True)
                     self._tell(tally)
                     continue
                 while len(under_way) >= self.under_way:
@@ -142,13 +142,12 @@ class Runner:
                 self.batcher.cancel(ticket)
         return tally
 
-    def _ended(self, unit: Unit) -> Status | None:
+    def _ended(self, unit: Unit) -> Entry | None:
         """How an earlier run ended the unit, if it need not be made."""
-        status = self.ledger.status(unit.id)
-        if status is None or status in self.retry:
-            return None
         entry = self.ledger.get(unit.id)
-        return status if entry is not None and self.complete(entry) else None
+        if entry is None or entry.status in self.retry or not self.complete(entry):
+            return None
+        return entry
 
     def _begin(self, unit: Unit, under_way: UnderWay, tally: Tally) -> None:
         try:

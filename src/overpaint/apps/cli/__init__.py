@@ -13,6 +13,7 @@ import typer
 
 from overpaint import __version__
 from overpaint.apps.cli import (
+    batch,
     console,
     demo,
     doctor,
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command("inpaint")(edits.inpaint)
 app.command("edit")(edits.edit)
 app.command("erase")(edits.erase)
+app.command("batch")(batch.batch)
 app.command("segment")(segment.segment)
 app.command("models")(models.models)
 app.command("pull")(models.pull)
@@ -44,6 +46,7 @@ app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("verify")(provenance.verify)
 app.command("replay")(provenance.replay)
+app.add_typer(provenance.app, name="provenance")
 
 
 def _print_version(asked: bool) -> None:

@@ -1,0 +1,297 @@
+"""From files to units, one at a time: tables of rows, manifests, folders of pictures.
+
+| input | a unit is |
+| --- | --- |
+| `NAME.csv`, or a folder with such files | a row of Azure ML's contract (`rows.py`) |
+| `NAME.jsonl` | a line: an object with the same names |
+| a folder of pictures | a picture, with the prompt for all and the mask of its name |
+
+In tables and manifests a picture is base64, or a path that starts at the table's folder. An input
+that cannot be read is a unit that fails when its turn comes; the others go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from overpaint.core import images
+from overpaint.core.errors import InvalidImage, InvalidMask, InvalidRequest
+from overpaint.core.reading import ImageLimits
+from overpaint.core.types import EditRequest
+from overpaint.jobs import rows, tables
+from overpaint.jobs.rows import MASKS, Row
+from overpaint.jobs.tables import Record
+from overpaint.jobs.units import Unit, broken, derive_seed, digest, identify
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+TABLES = (".csv",)
+MANIFESTS = (".jsonl", ".ndjson")
+
+MAX_LINE = 2 * tables.MAX_CELL + 2**20
+"""Bytes of a manifest's line: two pictures and some words."""
+
+LONGEST_PATH = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What holds for every unit that does not say otherwise.
+
+    Attributes:
+        prompt, negative_prompt: of units without their own.
+        seed: units without a seed get one derived from it and from what they are.
+        options: of the model's family.
+        mask_dir: folder with a mask for each picture of a folder, of its name with any suffix.
+        skip: folder that is no input, though it may lie in one.
+    """
+
+    prompt: str = ""
+    negative_prompt: str | None = None
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    mask_dir: Path | None = None
+    skip: Path | None = None
+
+
+class Manifest:
+    """The units of an input, in its order; files of a folder by name.
+
+    Args:
+        source: a file or a folder, see above.
+        asked: what holds for every unit.
+
+    Raises:
+        InvalidRequest: there is no such input, or nothing in it that could be one.
+    """
+
+    def __init__(self, source: Path, asked: Asked) -> None:
+        self.source, self.asked = source, asked
+        if not source.exists():
+            raise InvalidRequest(f"{source}: no such file or folder", field="input")
+        if source.is_file() and source.suffix.lower() not in (*TABLES, *MANIFESTS):
+            raise InvalidRequest(
+                f"{source} ends in '{source.suffix}'; give a {', '.join((*TABLES, *MANIFESTS))} "
+                "file, a folder of them, or a folder of pictures",
+                field="input",
+            )
+        tables_ = (*TABLES, *MANIFESTS)
+        self.suffixes = tables_ if source.is_file() or any(self._files(tables_)) else PICTURES
+        if not any(self._files(self.suffixes)):
+            raise InvalidRequest(
+                f"{source} has neither pictures ({', '.join(PICTURES)}) nor tables", field="input"
+            )
+        if self.has_tables and asked.mask_dir is not None:
+            raise InvalidRequest(
+                "tables name their masks themselves; leave it out", field="mask_dir"
+            )
+        if asked.mask_dir is not None and not asked.mask_dir.is_dir():
+            raise InvalidRequest(f"{asked.mask_dir} is not a folder", field="mask_dir")
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether units are rows, not pictures."""
+        return self.suffixes != PICTURES
+
+    def count(self) -> int:
+        """How many units there are; reads tables through, but no picture."""
+        return sum(_count(file) for file in self._files(self.suffixes))
+
+    def units(self, model: Mapping[str, Any]) -> Iterator[Unit]:
+        """The units. Only the one that is handed over is in memory, beside all ids.
+
+        Args:
+            model: `units.model_key` of the model; part of every unit's id.
+        """
+        twins: Counter[str] = Counter()
+        for source, found in self._rows():
+            if isinstance(found, InvalidRequest):
+                yield broken(source, found, model=model)
+            else:
+                yield self._unit(source, found, model, twins)
+
+    def _rows(self) -> Iterator[tuple[str, Row | InvalidRequest]]:
+        for file in self._files(self.suffixes):
+            name = file.relative_to(self.source).as_posix() if file != self.source else file.name
+            if not self.has_tables:
+                yield name, _of_picture(file, self.asked, self.source)
+                continue
+            for number, record in _records(file):
+                where = name if number is None else f"{name}#{number}"
+                if isinstance(record, InvalidRequest):
+                    yield where, record
+                else:
+                    yield where, _of_record(record, number or 0, file.parent, self.asked)
+
+    def _unit(self, source: str, row: Row, model: Mapping[str, Any], twins: Counter[str]) -> Unit:
+        """The unit of a row; rows that are equal in everything are told apart by counting them."""
+        prompt = row.prompt or self.asked.prompt
+        negative = row.negative_prompt
+        if negative is None:
+            negative = self.asked.negative_prompt
+        parts: dict[str, Any] = {
+            "image": digest(row.image),
+            "mask": digest(row.mask),
+            "prompt": prompt,
+            "negative_prompt": negative,
+            "options": dict(row.options),
+        }
+        told = identify(**parts, seed=row.seed)
+        twins[told] += 1
+        parts["twin"] = twins[told]
+        seed = derive_seed(self.asked.seed, **parts) if row.seed is None else row.seed
+        return Unit(
+            id=identify(**parts, seed=seed, model=model),
+            source=source,
+            prompt=prompt,
+            seed=seed,
+            load=partial(_load, row, prompt, negative, seed, in_table=self.has_tables),
+        )
+
+    def _files(self, suffixes: tuple[str, ...]) -> Iterator[Path]:
+        """Files of the input with one of these suffixes, without hidden ones."""
+        if self.source.is_file():
+            yield self.source
+            return
+        no_input = {folder.resolve() for folder in (self.asked.skip, self.asked.mask_dir) if folder}
+        for folder, below, names in os.walk(self.source):
+            below[:] = sorted(
+                name
+                for name in below
+                if not name.startswith(".") and Path(folder, name).resolve() not in no_input
+            )
+            for name in sorted(names):
+                if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
+                    yield Path(folder, name)
+
+
+def _load(row: Row, prompt: str, negative: str | None, seed: int, *, in_table: bool) -> EditRequest:
+    """Decode a row's pictures."""
+    try:
+        picture = images.decode(row.image)
+        mask = None if row.mask is None else images.decode_mask(row.mask, size=picture.size)
+    except InvalidRequest as error:
+        raise (row.at(error) if in_table else error) from error
+    return EditRequest(
+        image=picture,
+        prompt=prompt,
+        mask=mask,
+        negative_prompt=negative,
+        seed=seed,
+        options=row.options,
+    )
+
+
+def _of_record(record: Record, number: int, folder: Path, asked: Asked) -> Row | InvalidRequest:
+    values = dict(record)
+    try:
+        for name in ("image", *MASKS):
+            values[name] = _file_or_text(values.get(name), folder, number, name)
+        return rows.parse(values, number, asked.options)
+    except InvalidRequest as error:
+        return error
+
+
+def _file_or_text(value: Any, folder: Path, number: int, column: str) -> Any:
+    """The bytes of the file that a cell names; base64 and anything else stay as they are."""
+    if not isinstance(value, str) or len(value) > LONGEST_PATH or "\0" in value or "://" in value:
+        return value
+    path = folder / value.strip()
+    names_picture = path.suffix.lower() in PICTURES
+    try:
+        if names_picture or (value.strip() and path.is_file()):
+            return _read(path, tables.place(number, column))
+    except OSError:
+        return value  # no path at all: too long for a name
+    return value
+
+
+def _of_picture(file: Path, asked: Asked, folder: Path) -> Row | InvalidRequest:
+    try:
+        mask = None
+        if asked.mask_dir is not None:
+            mask = _read(_mask_of(file.relative_to(folder), asked.mask_dir), "mask")
+        # Through the same checks as a row of a table.
+        values = {"image": _read(file, "image"), "mask": mask}
+        return rows.parse(values, 0, asked.options)
+    except InvalidRequest as error:
+        return error
+
+
+def _mask_of(name: Path, folder: Path) -> Path:
+    candidates = [(folder / name).with_suffix(suffix) for suffix in PICTURES]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise InvalidMask(f"there is no mask {name.with_suffix('.png')} in {folder}", field="mask")
+
+
+def _read(path: Path, name: str) -> bytes:
+    """A picture's file, within the limits of pictures.
+
+    Raises:
+        InvalidImage: it cannot be read, or is too large.
+    """
+    most = ImageLimits().max_bytes
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise InvalidImage(f"{path} cannot be read: {error.strerror}", field=name) from error
+    if len(data) > most:
+        raise InvalidImage(f"{path} is larger than {most / 2**20:.0f} MiB", field=name)
+    return data
+
+
+def _records(file: Path) -> Iterator[tuple[int | None, Record | InvalidRequest]]:
+    """Rows of a table or manifest with their numbers from 0; None = of the file as a whole."""
+    try:
+        if file.suffix.lower() in MANIFESTS:
+            with file.open("rb") as lines:
+                yield from enumerate(_from_lines(lines))
+            return
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            yield from enumerate(tables.from_csv(text))
+    except InvalidRequest as error:
+        yield None, error
+    except OSError as error:
+        yield None, InvalidRequest(f"{file} cannot be read: {error.strerror}", field="input")
+
+
+def _from_lines(file: BinaryIO) -> Iterator[Record | InvalidRequest]:
+    """Objects of a JSON Lines file; a line that is none does not keep the next from being read."""
+    number = 0
+    while line := file.readline(MAX_LINE):
+        where = f"line {number}"
+        if not line.strip():
+            continue
+        if len(line) == MAX_LINE and not line.endswith(b"\n"):
+            while rest := file.readline(MAX_LINE):
+                if rest.endswith(b"\n"):
+                    break
+            yield InvalidRequest(f"it has more than {MAX_LINE} bytes", field=where)
+        else:
+            yield _object(line, where)
+        number += 1
+
+
+def _object(line: bytes, where: str) -> Record | InvalidRequest:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return InvalidRequest(f"it is not JSON: {error}", field=where)
+    if not isinstance(value, dict):
+        return InvalidRequest("it is not an object", field=where)
+    return value
+
+
+def _count(file: Path) -> int:
+    """Units of a file."""
+    suffix = file.suffix.lower()
+    return 1 if suffix in PICTURES else sum(1 for _ in _records(file))
