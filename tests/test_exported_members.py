@@ -30,6 +30,7 @@ def test_errors_are_one_tree():
     }
     assert codes == {
         "cancelled",
+        "conflict",
         "content_blocked",
         "deadline_exceeded",
         "error",
@@ -44,5 +45,7 @@ def test_errors_are_one_tree():
         "output_error",
         "overloaded",
         "safety_unavailable",
+        "session_not_found",
+        "store_unavailable",
         "unsupported_option",
     }

@@ -32,28 +32,50 @@ def change_mask(before: Image.Image, after: Image.Image) -> Image.Image | None:
     Returns:
         'L', 255 = changed, 0 = put the original back; None where most of the picture changed.
     """
-    difference = colour_difference(before, after)
-    radius = max(1, round(min(before.size) / 256))
-    difference = cv2.GaussianBlur(difference, (0, 0), sigmaX=radius)
-    changed = _hysteresis(difference)
+    radius = _radius(before)
+    changed = clearly_changed(before, after)
     if changed.mean() > GLOBAL_SHARE:
         return None
-    widened = cv2.dilate(
-        changed, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (6 * radius + 1, 6 * radius + 1))
-    )
-    soft = cv2.GaussianBlur(widened * np.float32(255), (0, 0), sigmaX=radius)
+    soft = cv2.GaussianBlur(_widened(changed, radius) * np.float32(255), (0, 0), sigmaX=radius)
     return Image.fromarray(np.rint(soft).astype(np.uint8), mode="L")
+
+
+def changed_region(before: Image.Image, after: Image.Image) -> Image.Image:
+    """Where two 'RGB' pictures of equal size differ clearly, however large that is.
+
+    Returns:
+        'L', 255 = changed, widened by as much as `change_mask` widens and softens; 0 = not.
+    """
+    widened = _widened(clearly_changed(before, after), 2 * _radius(before))
+    return Image.fromarray(widened * np.uint8(255), mode="L")
 
 
 def colour_difference(before: Image.Image, after: Image.Image) -> NDArray[np.float32]:
     """(H, W) Euclidean distance in L*a*b* (CIE 1976) of two 'RGB' pictures of equal size."""
-    difference = np.linalg.norm(_lab(before) - _lab(after), axis=2)
+    difference = np.linalg.norm(lab(before) - lab(after), axis=2)
     return np.asarray(difference, dtype=np.float32)
 
 
-def _lab(picture: Image.Image) -> NDArray[np.float32]:
+def lab(picture: Image.Image) -> NDArray[np.float32]:
+    """(H, W, 3) L*a*b* (CIE 1976) of an sRGB picture."""
     pixels = np.asarray(picture.convert("RGB"), dtype=np.float32) / np.float32(255)
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2Lab), dtype=np.float32)
+
+
+def _radius(picture: Image.Image) -> int:
+    return max(1, round(min(picture.size) / 256))
+
+
+def clearly_changed(before: Image.Image, after: Image.Image) -> NDArray[np.uint8]:
+    """(H, W), 1 where two 'RGB' pictures of equal size differ by more than noise."""
+    difference = colour_difference(before, after)
+    return _hysteresis(cv2.GaussianBlur(difference, (0, 0), sigmaX=_radius(before)))
+
+
+def _widened(changed: NDArray[np.uint8], radius: int) -> NDArray[np.uint8]:
+    side = 6 * radius + 1
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    return np.asarray(cv2.dilate(changed, around), dtype=np.uint8)
 
 
 def _hysteresis(difference: NDArray[np.float32]) -> NDArray[np.uint8]:

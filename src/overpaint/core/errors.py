@@ -7,6 +7,7 @@
     │   ├── UnsupportedOption
     │   ├── InvalidSettings     the configuration is at fault
     │   ├── ModelNotFound
+    │   ├── SessionNotFound     no session or turn of that name
     │   └── OutputError         the place to write to is at fault
     ├── ContentBlocked          a safety policy refused; carries stage and category
     ├── LicenceNotAccepted
@@ -15,6 +16,8 @@
     ├── Overloaded
     ├── DeadlineExceeded
     ├── OutOfMemory
+    ├── SessionConflict         somebody else changed the session first
+    ├── StoreUnavailable        sessions cannot be read or written
     └── Cancelled
 
 `code` is stable and machine-readable; the message is one sentence that says what is wrong, with
@@ -83,6 +86,12 @@ class ModelNotFound(InvalidRequest):
     code = "model_not_found"
 
 
+class SessionNotFound(InvalidRequest):
+    """There is no session, or no turn in it, of that name."""
+
+    code = "session_not_found"
+
+
 class OutputError(InvalidRequest):
     """The output cannot be written: folder missing, not writable, disk full."""
 
@@ -147,6 +156,18 @@ class OutOfMemory(OverpaintError):
     """The model or the edit does not fit the memory there is."""
 
     code = "out_of_memory"
+
+
+class SessionConflict(OverpaintError):
+    """Somebody else changed the session since it was read."""
+
+    code = "conflict"
+
+
+class StoreUnavailable(OverpaintError):
+    """The database or the folder of sessions cannot be reached, or does not fit this version."""
+
+    code = "store_unavailable"
 
 
 class Cancelled(OverpaintError):

@@ -15,7 +15,7 @@ import uvicorn
 from PIL import Image
 
 from overpaint.apps.server import create_app
-from overpaint.apps.settings import ModelSettings, ServerSettings, Settings
+from overpaint.apps.settings import ModelSettings, ServerSettings, SessionSettings, Settings
 from tests.conftest import box_mask, picture
 
 FAMILIES = ("sd2", "flex2", "kontext")
@@ -71,7 +71,7 @@ class Running:
 
 
 @pytest.fixture(scope="session")
-def make_settings(checkpoint_folder):
+def make_settings(checkpoint_folder, tmp_path_factory):
     """(**server settings) → settings that serve the tiny checkpoints in float32."""
 
     def settings(**server) -> Settings:
@@ -83,6 +83,7 @@ def make_settings(checkpoint_folder):
                 for name in FAMILIES
             },
             server=ServerSettings(**{"models": (*FAMILIES, "erase"), **server}),
+            sessions=SessionSettings(folder=tmp_path_factory.mktemp("sessions")),
         )
 
     return settings

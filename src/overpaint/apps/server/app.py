@@ -14,7 +14,17 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from overpaint import __version__
-from overpaint.apps.server import errors, metrics, native, oip, openai, page, segments
+from overpaint.apps.server import (
+    azure,
+    errors,
+    metrics,
+    native,
+    oip,
+    openai,
+    page,
+    segments,
+    sessions,
+)
 from overpaint.apps.server.guard import Guard, Keys
 from overpaint.apps.server.intake import MEGA
 from overpaint.apps.server.logs import AccessLog
@@ -45,6 +55,7 @@ def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = 
     """
     service = Service(settings, alone=alone)
     desk = segments.Desk()
+    shelf = sessions.Shelf(settings)
     keys = Keys(settings.server.all_keys())
 
     @asynccontextmanager
@@ -53,6 +64,7 @@ def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = 
         yield
         await service.stop()
         desk.close()
+        shelf.close()
 
     app = FastAPI(
         title="Overpaint",
@@ -64,8 +76,9 @@ def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = 
     )
     app.state.service = service
     app.state.desk = desk
+    app.state.shelf = shelf
     app.openapi = partial(_document, app)  # type: ignore[method-assign]
-    for routes in (native, segments, openai, oip, page):
+    for routes in (native, segments, sessions, openai, oip, azure, page):
         app.include_router(routes.router)
     _add_operations(app, service)
     app.add_exception_handler(OverpaintError, _answer_error)

@@ -84,6 +84,7 @@ class Stopping(Refusal):
 
 STATUSES: dict[type[OverpaintError], int] = {
     errors.ModelNotFound: 404,
+    errors.SessionNotFound: 404,
     errors.InvalidSettings: 500,
     errors.OutputError: 500,
     errors.InvalidRequest: 400,
@@ -94,12 +95,17 @@ STATUSES: dict[type[OverpaintError], int] = {
     errors.Overloaded: 429,
     errors.DeadlineExceeded: 504,
     errors.OutOfMemory: 503,
+    errors.SessionConflict: 409,
+    errors.StoreUnavailable: 503,
     errors.Cancelled: 409,
 }
 """The status of each error; subclasses stand before their bases."""
 
 DOCUMENTED = (400, 401, 403, 404, 408, 409, 413, 415, 429, 503, 504)
 """Statuses that every edit route may answer with."""
+
+SCORING = ("/score", "/invocations", "/swagger.json")
+"""Routes of Azure ML's and MLflow's servers, whose errors have a `message`."""
 
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _OPENAI_CODES = {
@@ -120,6 +126,8 @@ def message_of(error: BaseException) -> str:
     """What a caller may read: nothing about the server's own files and faults."""
     if isinstance(error, errors.ModelLoadError):
         return "the model cannot be loaded; the server's log says why"
+    if isinstance(error, errors.StoreUnavailable):
+        return "sessions cannot be read or written now; the server's log says why"
     if not isinstance(error, OverpaintError) or status_of(error) == 500:
         return "something went wrong in the server; its log says what"
     return error.message
@@ -143,6 +151,8 @@ def body(error: BaseException, path: str) -> Mapping[str, Any]:
         return {"error": message_of(error)}
     if path.startswith(("/v1/images", "/openai")):
         return {"error": _openai(error)}
+    if path in SCORING:
+        return _scoring(error)
     return {"error": native(error)}
 
 
@@ -174,3 +184,10 @@ def _openai(error: BaseException) -> dict[str, Any]:
         "param": field.removeprefix("options.") if field else None,
         "code": _OPENAI_CODES.get(code, code),
     }
+
+
+def _scoring(error: BaseException) -> dict[str, Any]:
+    code = error.code if isinstance(error, OverpaintError) else "internal_error"
+    field = error.field if isinstance(error, errors.InvalidRequest) else None
+    message = message_of(error)
+    return {"error_code": code.upper(), "message": f"{field}: {message}" if field else message}

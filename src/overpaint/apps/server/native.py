@@ -19,6 +19,7 @@ from overpaint.apps.server.jobs import Job, Status
 from overpaint.apps.server.schemas import (
     EditAnswer,
     EditBody,
+    EditFields,
     EditState,
     ErrorAnswer,
     ErrorDetail,
@@ -137,7 +138,7 @@ async def post_edit(request: Request) -> Response:
     request.state.edit, request.state.model = job.id, job.ticket.request.model
     if later:
         return JSONResponse(
-            _state(service, job).model_dump(exclude_none=True),
+            state_of(service, job).model_dump(exclude_none=True),
             202,
             {"location": f"/v1/edits/{job.id}", "preference-applied": "respond-async"},
         )
@@ -153,7 +154,7 @@ async def get_edit(request: Request, id: str) -> Response:  # noqa: A002 - the p
         job.fetched = True
         return _answer(job, job.answer.result())
     job.fetched = job.answer.done()
-    return JSONResponse(_state(service, job).model_dump(exclude_none=True))
+    return JSONResponse(state_of(service, job).model_dump(exclude_none=True))
 
 
 @router.get(
@@ -231,13 +232,22 @@ def _from_json(raw: bytes) -> tuple[EditBody, Parts]:
         body = EditBody.model_validate_json(raw)
     except ValidationError as error:
         raise forms.invalid(error) from error
+    return body, parts_of(body, from_base64(body.image, "image"))
+
+
+def parts_of(body: EditFields, image: bytes) -> Parts:
+    """An edit's parts, its pictures decoded from base64.
+
+    Raises:
+        InvalidImage: one of them is not base64.
+    """
     single: dict[str, Any] = {
         name: from_base64(text, name)
         for name in _SINGLE
         if (text := getattr(body, name)) is not None
     }
-    return body, Parts(
-        image=from_base64(body.image, "image"),
+    return Parts(
+        image=image,
         references=tuple(from_base64(each, "references") for each in body.references),
         **single,
         **_plain(body),
@@ -263,7 +273,7 @@ def _from_form(form: forms.Form) -> tuple[EditBody, Parts]:
     )
 
 
-def _plain(body: EditBody) -> dict[str, Any]:
+def _plain(body: EditFields) -> dict[str, Any]:
     return {
         "prompt": body.prompt,
         "negative_prompt": body.negative_prompt,
@@ -277,7 +287,8 @@ def _answer(job: Job[Any], fields: dict[str, Any]) -> Response:
     return JSONResponse({"id": job.id, **fields})
 
 
-def _state(service: Service, job: Job[Any]) -> EditState:
+def state_of(service: Service, job: Job[Any]) -> EditState:
+    """Where an edit stands."""
     state = EditState(id=job.id, status=job.status)
     if job.status == "queued":
         state.position = service.batcher.position(job.ticket)

@@ -22,27 +22,11 @@ MASK = (
 """A mask with its middle marked, for examples."""
 
 
-class EditBody(BaseModel):
-    """An edit. Pictures are base64 of PNG, JPEG or WebP files."""
+class EditFields(BaseModel):
+    """What an edit is, but for the picture."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        json_schema_extra={
-            "examples": [
-                {
-                    "image": PICTURE,
-                    "mask": MASK,
-                    "prompt": "a red kite in the sky",
-                    "seed": 7,
-                    "options": {"num_inference_steps": 4},
-                }
-            ]
-        },
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    image: str = Field(description="The picture, base64.")
     model: str | None = Field(
         default=None,
         max_length=200,
@@ -89,6 +73,26 @@ class EditBody(BaseModel):
     timeout_s: float | None = Field(
         default=None, gt=0, description="Seconds after which the result is of no use any more."
     )
+
+
+class EditBody(EditFields):
+    """An edit. Pictures are base64 of PNG, JPEG or WebP files."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "image": PICTURE,
+                    "mask": MASK,
+                    "prompt": "a red kite in the sky",
+                    "seed": 7,
+                    "options": {"num_inference_steps": 4},
+                }
+            ]
+        },
+    )
+
+    image: str = Field(description="The picture, base64.")
     run_async: bool = Field(
         default=False,
         alias="async",

@@ -31,6 +31,7 @@ from overpaint.apps.settings.server import (
     ServerSettings,
     is_loopback,
 )
+from overpaint.apps.settings.sessions import JudgeSettings, SessionSettings, WarnSettings
 from overpaint.apps.settings.tables import Defaults, LoraSettings, ModelSettings, Settings
 from overpaint.core.errors import InvalidSettings
 
@@ -42,6 +43,7 @@ __all__ = [
     "RemoteSettings",
     "SafetySettings",
     "ServerSettings",
+    "SessionSettings",
     "Settings",
     "find_file",
     "is_loopback",
@@ -201,9 +203,13 @@ def _keys_beside(location: list[str]) -> list[str]:
         "remote": RemoteSettings,
         "safety": SafetySettings,
         "provenance": ProvenanceSettings,
+        "sessions": SessionSettings,
+        "judge": JudgeSettings,
     }
     if "loras" in location[2:]:
         return list(LoraSettings.model_fields)
+    if location[:2] == ["sessions", "warn"] and len(location) > 2:
+        return list(WarnSettings.model_fields)
     if location[:2] == ["safety", "azure"] and len(location) > 2:
         return list(AzureSettings.model_fields)
     if "classifiers" in location[1:-1]:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from overpaint.apps.settings.base import FilePath, Table, is_device, is_repository
 from overpaint.apps.settings.safety import ProvenanceSettings, SafetySettings
 from overpaint.apps.settings.server import RemoteSettings, ServerSettings
+from overpaint.apps.settings.sessions import JudgeSettings, SessionSettings
 from overpaint.core.models import Lora, ModelSpec
 
 
@@ -77,6 +78,8 @@ class Settings(Table):
         remote: an Overpaint server that workflow blocks use instead of this machine.
         safety: what is checked before an edit and before its pictures leave.
         provenance: what the files of results say about themselves.
+        sessions: where sessions are kept, and how much of them.
+        judge: a vision model that judges whether an edit was done.
     """
 
     device: Annotated[str, AfterValidator(is_device)] = "auto"
@@ -90,6 +93,8 @@ class Settings(Table):
     remote: RemoteSettings = RemoteSettings()
     safety: SafetySettings = SafetySettings()
     provenance: ProvenanceSettings = ProvenanceSettings()
+    sessions: SessionSettings = SessionSettings()
+    judge: JudgeSettings = JudgeSettings()
 
     def own_models(self) -> tuple[ModelSpec, ...]:
         """The models of one's own."""

@@ -1,0 +1,221 @@
+"""Bodies and answers of `/v1/sessions`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from overpaint.apps.server.jobs import Status
+from overpaint.apps.server.schemas import PICTURE, EditFields
+from overpaint.sessions.store import MAX_NAME
+from overpaint.sessions.types import Kind, Outcome, Session, Summary, Turn
+
+PREFIX = "/v1/sessions"
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class NewSession(_Body):
+    """A session to begin."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "the kite", "image": PICTURE}]}
+    )
+
+    image: str = Field(description="The original, base64 of a PNG, JPEG or WebP file.")
+    name: str = Field(default="untitled", max_length=MAX_NAME)
+
+
+class Change(_Body):
+    """What a change of a session may say of the session that it changes."""
+
+    revision: int | None = Field(
+        default=None,
+        ge=0,
+        description="Of the session as the caller knows it, instead of the header `If-Match`.",
+    )
+
+
+class NewHead(Change):
+    """Where to stand: undo, redo, restore and branch are all this."""
+
+    turn: str = Field(max_length=20)
+
+
+class NewName(Change):
+    """Another name."""
+
+    name: str = Field(max_length=MAX_NAME)
+
+
+class TurnBody(EditFields):
+    """One more turn: the fields of `POST /v1/edits` without the picture."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"prompt": "make the circle red", "revision": 1}]}
+    )
+
+    parent: str | None = Field(
+        default=None, max_length=20, description="The turn to go on from; left out, the head."
+    )
+    from_original: bool = Field(
+        default=False,
+        description="Edit the original again with all instructions so far, so that what the model "
+        "does to a picture does not add up.",
+    )
+    revision: int | None = Field(
+        default=None,
+        ge=0,
+        description="Of the session as the caller knows it; this or the header `If-Match` is "
+        "needed. 409 where somebody else changed the session since.",
+    )
+    run_async: bool = Field(
+        default=True, alias="async", description="false: wait, and answer when it is done."
+    )
+
+
+class TurnInfo(BaseModel):
+    """One turn; it never changes."""
+
+    id: str
+    parent: str | None
+    kind: Kind
+    prompt: str
+    negative_prompt: str | None
+    model: str | None
+    seed: int | None
+    options: dict[str, Any]
+    created: str
+    picture: str = Field(description="Address of the PNG.")
+    thumbnail: str = Field(description="Address of a small WebP.")
+    mask: str | None = Field(description="Address of the mask's PNG.")
+    measures: dict[str, Any] | None = Field(
+        description="Numbers beside the turn before (`previous`) and beside the original."
+    )
+    verdict: Outcome
+    warnings: list[str]
+    candidates: int = Field(description="Pictures that the edit made.")
+    candidate_of: str | None = Field(description="The turn that was preferred to this one.")
+    from_original: bool
+    references: list[str] = Field(description="sha256 of the references' files.")
+    recipe: dict[str, Any]
+    safety: list[dict[str, Any]] | None
+
+    @classmethod
+    def of(cls, session: str, turn: Turn) -> TurnInfo:
+        """A turn with the addresses of its pictures."""
+        at = f"{PREFIX}/{session}/turns/{turn.id}"
+        fields = turn.as_json()
+        fields |= {
+            "picture": f"{at}/picture",
+            "thumbnail": f"{at}/thumbnail",
+            "mask": None if turn.mask is None else f"{at}/mask",
+        }
+        return cls(**{name: fields[name] for name in cls.model_fields})
+
+
+class SessionInfo(BaseModel):
+    """A session with all its turns."""
+
+    id: str
+    name: str
+    created: str
+    updated: str
+    revision: int
+    head: str
+    undo: str | None = Field(description="The turn before the head.")
+    redo: str | None = Field(description="The turn after the head that was last undone.")
+    turns: list[TurnInfo]
+
+    @classmethod
+    def of(cls, session: Session) -> SessionInfo:
+        """A session as clients see it."""
+        return cls(
+            id=session.id,
+            name=session.name,
+            created=session.created,
+            updated=session.updated,
+            revision=session.revision,
+            head=session.head,
+            undo=session.undo,
+            redo=session.redo,
+            turns=[TurnInfo.of(session.id, turn) for turn in session.turns],
+        )
+
+
+class SessionSummary(BaseModel):
+    """A session in a list."""
+
+    id: str
+    name: str
+    created: str
+    updated: str
+    head: str
+    revision: int
+    turns: int
+    thumbnail: str
+
+    @classmethod
+    def of(cls, summary: Summary) -> SessionSummary:
+        """A session in a list, as clients see it."""
+        return cls(
+            id=summary.id,
+            name=summary.name,
+            created=summary.created,
+            updated=summary.updated,
+            head=summary.head,
+            revision=summary.revision,
+            turns=summary.turns,
+            thumbnail=f"{PREFIX}/{summary.id}/turns/{summary.head}/thumbnail",
+        )
+
+
+class SessionList(BaseModel):
+    """The caller's sessions, the one changed last first."""
+
+    data: list[SessionSummary]
+
+
+class TurnAccepted(BaseModel):
+    """A turn under way; `/v1/edits/{id}` and its `/events` follow it."""
+
+    id: str = Field(description="Of the edit.")
+    status: Status
+    session: str
+    revision: int = Field(description="Of the session from now on.")
+    position: int | None = None
+    step: int | None = None
+    total: int | None = None
+
+
+class TurnAnswer(BaseModel):
+    """A finished turn."""
+
+    id: str = Field(description="Of the edit.")
+    status: Status = "done"
+    session: str
+    revision: int
+    turn: TurnInfo
+    candidates: list[str] = Field(description="Ids of all turns that the edit made, best first.")
+    images: list[str] = Field(description="Empty: the pictures are in the session.")
+    seeds: list[int]
+    recipe: dict[str, Any]
+    timings: dict[str, float]
+    warnings: list[str]
+    safety: list[dict[str, Any]] | None
+
+
+class ComparisonInfo(BaseModel):
+    """One turn beside another; docs/sessions.md says what each number means."""
+
+    changed: float
+    region: float
+    kept_identical: float | None
+    kept_psnr: float | None
+    kept_ssim: float | None
+    colour_shift: float | None
+    sharpness: float | None
+    similarity: float | None

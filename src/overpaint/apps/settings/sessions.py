@@ -1,0 +1,73 @@
+"""Settings of sessions: where they are kept, how much, and who judges what was made."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from overpaint.apps.settings.base import FilePath, Table
+
+
+class WarnSettings(Table):
+    """From where on a measure of a turn becomes a warning; see `sessions.measures.Thresholds`."""
+
+    kept_psnr: float = Field(default=35, ge=0)
+    kept_ssim: float = Field(default=0.95, ge=0, le=1)
+    colour_shift: float = Field(default=2, ge=0)
+    sharpness: float = Field(default=0.8, gt=0, le=1)
+    similarity: float = Field(default=0.7, ge=-1, le=1)
+
+
+class SessionSettings(Table):
+    """Where sessions are kept, and how much of them.
+
+    Attributes:
+        enabled: whether the server keeps sessions for its callers.
+        url: of a database, as SQLAlchemy takes it; None = SQLite in the folder. It can hold a
+            password.
+        folder: of the pictures; None = `overpaint/sessions` in the user's data folder.
+        max_sessions: of one caller.
+        max_turns: of one session.
+        max_gb: of all pictures together.
+        similarity_model: folder of a CLIP or DINO checkpoint that compares pictures as wholes.
+        warn: from where on a measure becomes a warning.
+    """
+
+    enabled: bool = True
+    url: SecretStr | None = None
+    folder: FilePath | None = None
+    max_sessions: int = Field(default=1000, ge=1)
+    max_turns: int = Field(default=1000, ge=2)
+    max_gb: float = Field(default=100, gt=0)
+    similarity_model: FilePath | None = None
+    warn: WarnSettings = WarnSettings()
+
+    def place(self, environ: Mapping[str, str] | None = None) -> Path:
+        """The folder of the pictures and of SQLite's file."""
+        if self.folder is not None:
+            return self.folder
+        environ = os.environ if environ is None else environ
+        variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_DATA_HOME"
+        named = environ.get(variable)
+        home = Path(environ.get("HOME", "~")).expanduser()
+        return (Path(named) if named else home / ".local" / "share") / "overpaint" / "sessions"
+
+
+class JudgeSettings(Table):
+    """A vision model behind OpenAI's chat completions that judges whether an edit was done.
+
+    Attributes:
+        base_url: of the API; None = no such judge, pixels are compared.
+        model: its name there.
+        key: of the API.
+        timeout_s: seconds that one candidate may take.
+    """
+
+    base_url: str | None = Field(default=None, pattern="^https?://")
+    model: str = ""
+    key: SecretStr | None = None
+    timeout_s: float = Field(default=30, gt=0)

@@ -1,0 +1,45 @@
+"""Editing turn after turn: sessions that are kept, measured and undone.
+
+from pathlib import Path
+from overpaint.sessions import Editor, Store
+
+store = Store("sqlite:///sessions.db", Path("pictures"))
+editor = Editor(store=store, engine=overpaint.load("kontext"))
+session = editor.new("photo.jpg", "the car")
+session, turn = editor.edit(session.id, "make the car red", num_images=4)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from overpaint.sessions.editing import Examiner as Examiner
+    from overpaint.sessions.editor import Editor as Editor
+    from overpaint.sessions.judging import Judge as Judge
+    from overpaint.sessions.judging import Judgement as Judgement
+    from overpaint.sessions.store import Limits as Limits
+    from overpaint.sessions.store import Store as Store
+    from overpaint.sessions.types import Session as Session
+    from overpaint.sessions.types import Turn as Turn
+
+_HOMES = {
+    "Editor": "editor",
+    "Examiner": "editing",
+    "Judge": "judging",
+    "Judgement": "judging",
+    "Limits": "store",
+    "Session": "types",
+    "Store": "store",
+    "Turn": "types",
+}
+
+__all__ = ["Editor", "Examiner", "Judge", "Judgement", "Limits", "Session", "Store", "Turn"]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are first used: the editor needs torch."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

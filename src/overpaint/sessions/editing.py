@@ -1,0 +1,326 @@
+"""From a session to an edit request, and from its result to turns."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from PIL import Image
+
+from overpaint.core import images
+from overpaint.core.errors import InvalidRequest
+from overpaint.core.images import Picture
+from overpaint.core.types import EditRequest, EditResult
+from overpaint.sessions import judging, measures
+from overpaint.sessions.judging import Asked, Judge, Judgement, JudgeUnavailable, PixelJudge
+from overpaint.sessions.measures import Comparison, Similarity, Thresholds
+from overpaint.sessions.pictures import Pictures
+from overpaint.sessions.store import ANYONE, Store
+from overpaint.sessions.types import ROOT, Kind, Outcome, Session, Turn, now
+
+THUMBNAIL = 256
+"""Longer side, in pixels."""
+
+_BESIDE = {"previous": "the turn before", "original": "the original"}
+_SAID: dict[Outcome, str] = {
+    "nothing_changed": "Nothing changed: the instruction was not followed. Say it in other words, "
+    "or try another seed.",
+    "everything_changed": "Most of the picture changed, so nothing was put back. A mask limits "
+    "where an edit happens.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examiner:
+    """Measures results and says which is best.
+
+    Attributes:
+        judge: ranks candidates.
+        similarity: a model that compares whole pictures; None = no such number.
+        thresholds: from where on a number becomes a warning.
+    """
+
+    judge: Judge = field(default_factory=PixelJudge)
+    similarity: Similarity | None = None
+    thresholds: Thresholds = field(default_factory=Thresholds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """An edit that was begun.
+
+    Attributes:
+        session: as it was then.
+        parent: the turn that it follows.
+        instruction: the words of this turn alone.
+        prompt: the words for the model.
+        from_original: it edits the original, with all instructions so far.
+    """
+
+    session: Session
+    parent: Turn
+    instruction: str
+    prompt: str
+    from_original: bool = False
+
+    @property
+    def base(self) -> Turn:
+        """The turn whose picture is edited."""
+        return self.session.turn(ROOT) if self.from_original else self.parent
+
+
+def look(
+    store: Store,
+    id_: str,
+    instruction: str,
+    *,
+    parent: str | None = None,
+    from_original: bool = False,
+    revision: int | None = None,
+    owner: str = ANYONE,
+) -> Started:
+    """What an edit starts from; nothing is changed yet. `begin` follows once it is checked.
+
+    Args:
+        store: where the session is.
+        id_: of the session.
+        instruction: the words of this turn alone.
+        parent: the turn that it follows; None = the head.
+        from_original: edit the original, with all instructions so far.
+        revision: of the session that the caller knows; None = any.
+        owner: of the session.
+
+    Raises:
+        SessionNotFound: no such session or turn.
+        SessionConflict: somebody changed the session since.
+        InvalidRequest: `from_original` cannot be done here.
+    """
+    session = store.get(id_, owner)
+    session.check_revision(revision)
+    follows = session.turn(parent)
+    return Started(
+        session=session,
+        parent=follows,
+        instruction=instruction,
+        prompt=all_instructions(session, follows, instruction) if from_original else instruction,
+        from_original=from_original,
+    )
+
+
+def begin(store: Store, started: Started, count: int) -> Started:
+    """Tell others that the session is about to change.
+
+    Raises:
+        SessionConflict: somebody changed it since `look`.
+        InvalidRequest: there is no room for `count` more turns.
+    """
+    session = started.session
+    reserved = store.reserve(session.id, session.revision, session.owner, count=count)
+    return replace(started, session=reserved)
+
+
+def original_turn(pictures: Pictures, picture: Picture) -> Turn:
+    """The first turn of a session; its pictures are kept."""
+    return Turn(
+        id=ROOT,
+        parent=None,
+        kind="original",
+        created=now(),
+        picture=pictures.put(images.encode(picture)),
+        thumbnail=pictures.put(thumbnail(picture)),
+    )
+
+
+def all_instructions(session: Session, parent: Turn, instruction: str) -> str:
+    """The instructions from the original to `parent`, and one more, as one text.
+
+    Raises:
+        InvalidRequest: one of the turns had a mask, which words cannot stand for.
+    """
+    words: list[str] = []
+    for turn in session.path(parent.id)[1:]:
+        if turn.kind != "edit":
+            raise InvalidRequest(
+                f"turn {turn.id} had a mask, so the original cannot be edited again with words "
+                "alone; go on from the turn itself",
+                field="from_original",
+            )
+        words.append(turn.prompt)
+    sentences = [each.strip().rstrip(".") for each in (*words, instruction)]
+    return ". ".join(each for each in sentences if each)
+
+
+def record(
+    store: Store,
+    started: Started,
+    request: EditRequest,
+    result: EditResult,
+    examiner: Examiner,
+    owner: str = ANYONE,
+) -> tuple[Session, tuple[Turn, ...]]:
+    """Measure and rank what an edit made, and add it to the session.
+
+    Args:
+        store: where the session is.
+        started: from the beginning of the edit.
+        request, result: what the engine was given, and gave.
+        examiner: measures and ranks.
+        owner: of the session.
+
+    Returns:
+        The session, and the turns that were added: the best one first.
+
+    Raises:
+        SessionNotFound: the session was deleted meanwhile.
+        StoreUnavailable: it cannot be kept.
+    """
+    asked = Asked(before=request.image, instruction=request.prompt, mask=request.mask)
+    outcomes = [judging.outcome(asked, each) for each in result.pictures]
+    judgements, warnings = _judged(examiner.judge, asked, result.pictures)
+    ranked = judging.rank(judgements, outcomes)
+    common = _common(store.pictures, started, request, result)
+    turns = []
+    for index in ranked:
+        turn = replace(common, seed=result.seeds[index], recipe=_recipe(result, index))
+        turn = _placed(store.pictures, turn, result.pictures[index])
+        turn = _measured(store.pictures, turn, started, request, result.pictures[index], examiner)
+        told = [*result.warnings, *warnings, *turn.warnings]
+        if outcomes[index] != "done":
+            told.append(_SAID[outcomes[index]])
+        if examiner.judge.reads and judgements[index].score < judging.DOUBT:
+            told.append(f"The judge doubts that it was done: {judgements[index].reason}")
+        judgement = judgements[index]
+        turns.append(
+            replace(
+                turn,
+                verdict=outcomes[index],
+                warnings=tuple(told),
+                measures={
+                    **(turn.measures or {}),
+                    "judge": {
+                        "name": judgement.judge,
+                        "score": judgement.score,
+                        "reason": judgement.reason,
+                    },
+                },
+            )
+        )
+    return store.append(started.session.id, turns, owner, head=started.session.head)
+
+
+def compare(pictures: Pictures, first: Turn, second: Turn, examiner: Examiner) -> Comparison:
+    """Measure one turn beside another, whatever lies between them."""
+    before, after = (images.decode(pictures.get(each.picture)) for each in (first, second))
+    return measures.compare(before, after, similarity=examiner.similarity)
+
+
+def thumbnail(picture: Picture) -> bytes:
+    """A small WebP of a picture, in sRGB."""
+    small = Picture(picture.to_srgb(), picture.alpha).to_pil()
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    return images.encode(Picture.from_pil(small), "WEBP", quality=80, lossless=False)
+
+
+def png(image: Image.Image) -> bytes:
+    """A mask or a plain picture as a file."""
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _judged(
+    judge: Judge, asked: Asked, candidates: Sequence[Picture]
+) -> tuple[Sequence[Judgement], list[str]]:
+    """What the judge says; a judge that does not answer costs no finished edit."""
+    try:
+        return judge.judge(asked, candidates), []
+    except JudgeUnavailable as error:
+        told = f"The judge did not answer ({error.message}); pixels alone were compared."
+        return PixelJudge().judge(asked, candidates), [told]
+
+
+def _common(pictures: Pictures, started: Started, request: EditRequest, result: EditResult) -> Turn:
+    """What all candidates of an edit share."""
+
+    def kept(image: Image.Image | None) -> str | None:
+        return None if image is None else pictures.put(png(image))
+
+    return Turn(
+        id="",
+        parent=started.parent.id,
+        kind=_kind(request),
+        created=now(),
+        picture="",
+        thumbnail="",
+        mask=kept(request.mask),
+        references=tuple(pictures.put(png(each)) for each in request.references),
+        control=kept(request.control),
+        copy_from=kept(request.copy_from),
+        not_from=kept(request.not_from),
+        prompt=started.instruction,
+        negative_prompt=request.negative_prompt,
+        model=str(result.recipe["model"].get("name", request.model)),
+        options=dict(request.options),
+        from_original=started.from_original,
+        candidates=len(result.pictures),
+        safety=None if result.safety is None else tuple(each.as_json() for each in result.safety),
+    )
+
+
+def _kind(request: EditRequest) -> Kind:
+    if request.mask is None:
+        return "edit"
+    return "inpaint" if request.prompt.strip() else "erase"
+
+
+def _recipe(result: EditResult, index: int) -> dict[str, object]:
+    return {**result.recipe, "seeds": [result.seeds[index]]}
+
+
+def _placed(pictures: Pictures, turn: Turn, picture: Picture) -> Turn:
+    return replace(
+        turn,
+        picture=pictures.put(images.encode(picture)),
+        thumbnail=pictures.put(thumbnail(picture)),
+    )
+
+
+def _measured(
+    pictures: Pictures,
+    turn: Turn,
+    started: Started,
+    request: EditRequest,
+    picture: Picture,
+    examiner: Examiner,
+) -> Turn:
+    """The turn with its measures, their warnings, and the area touched so far."""
+    if request.mask is not None:
+        region = measures.working(request.mask)
+    else:
+        region = measures.changed_region(request.image, picture)
+    before = started.base.touched
+    touched = region
+    if before is not None:
+        touched = measures.union(images.decode_mask(pictures.get(before)), region)
+    original = images.decode(pictures.get(started.session.turn(ROOT).picture))
+    previous = request.image
+    if started.from_original:
+        previous = images.decode(pictures.get(started.parent.picture))
+    found = {
+        "previous": measures.compare(
+            previous,
+            picture,
+            None if started.from_original else region,
+            examiner.similarity,
+        ).as_json(),
+        "original": measures.compare(original, picture, touched, examiner.similarity).as_json(),
+    }
+    told = []
+    for name, beside in _BESIDE.items():
+        if name == "original" and started.base.id == ROOT and not started.from_original:
+            continue  # the same two pictures as before
+        if name == "previous" and started.from_original:
+            continue  # it does not follow from that picture
+        told += examiner.thresholds.warnings(found[name], beside)
+    return replace(turn, touched=pictures.put(png(touched)), measures=found, warnings=tuple(told))

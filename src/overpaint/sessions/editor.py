@@ -1,0 +1,163 @@
+"""Sessions as a library: one object to edit turn after turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from overpaint.core import images
+from overpaint.core.errors import InvalidRequest
+from overpaint.core.images import Picture
+from overpaint.core.types import EditRequest, Progress
+from overpaint.engine.engine import Engine, PictureLike, as_mask, as_picture
+from overpaint.sessions import editing
+from overpaint.sessions.editing import Examiner
+from overpaint.sessions.measures import Comparison
+from overpaint.sessions.store import ANYONE, Store
+from overpaint.sessions.types import Session, Turn
+
+NAME = "untitled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Editor:
+    """Edits pictures in sessions.
+
+    Attributes:
+        store: where sessions are kept.
+        engine: makes the edits; its safety policy sees every picture that comes in.
+        examiner: measures and ranks what was made.
+        owner: whose sessions.
+    """
+
+    store: Store
+    engine: Engine
+    examiner: Examiner = field(default_factory=Examiner)
+    owner: str = ANYONE
+
+    def new(self, image: PictureLike, name: str = NAME) -> Session:
+        """Begin a session with a picture.
+
+        Raises:
+            InvalidRequest: the picture or the name cannot be used, or there is no room.
+            ContentBlocked, SafetyUnavailable: by the engine's policy.
+        """
+        picture = as_picture(image)
+        self.engine.policy.check_request(EditRequest(image=picture))
+        original = editing.original_turn(self.store.pictures, picture)
+        return self.store.create(name, original, self.owner)
+
+    def edit(
+        self,
+        session: str,
+        instruction: str = "",
+        *,
+        mask: PictureLike | None = None,
+        parent: str | None = None,
+        from_original: bool = False,
+        revision: int | None = None,
+        negative_prompt: str | None = None,
+        control: PictureLike | None = None,
+        references: Sequence[PictureLike] = (),
+        seed: int | None = None,
+        num_images: int = 1,
+        model: str | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        **options: Any,
+    ) -> tuple[Session, Turn]:
+        """Make one turn.
+
+        Args:
+            session: id.
+            instruction: what to change, or what the masked area shall show.
+            mask: 255 (white, True) = where.
+            parent: id of the turn to go on from; None = the head.
+            from_original: edit the original again with all instructions so far, so that what the
+                model does to a picture does not add up.
+            revision: of the session as the caller knows it; None = any.
+            num_images: candidates; the best becomes the turn, the others stay beside it.
+            negative_prompt, control, references, seed, model, on_progress, cancelled, options: as
+                for `Engine.edit`.
+
+        Returns:
+            The session afterwards, and the new turn.
+
+        Raises:
+            SessionConflict: somebody changed the session meanwhile.
+            OverpaintError: as for `Engine.edit`; no turn was added.
+        """
+        started = editing.look(
+            self.store,
+            session,
+            instruction,
+            parent=parent,
+            from_original=from_original,
+            revision=revision,
+            owner=self.owner,
+        )
+        request = EditRequest(
+            image=self.picture(started.base),
+            prompt=started.prompt,
+            mask=as_mask(mask) if mask is not None else None,
+            negative_prompt=negative_prompt,
+            control=as_picture(control, "control").to_srgb() if control is not None else None,
+            references=tuple(as_picture(each, "references").to_srgb() for each in references),
+            seed=seed,
+            num_images=num_images,
+            model=model,
+            options=options,
+        )
+        return self.run(started, request, on_progress=on_progress, cancelled=cancelled)
+
+    def run(
+        self,
+        started: editing.Started,
+        request: EditRequest,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> tuple[Session, Turn]:
+        """Make the turn that `editing.look` found, from a request of its base's picture."""
+        begun = editing.begin(self.store, started, request.num_images)
+        result = self.engine.run([request], on_progress=on_progress, cancelled=cancelled)[0]
+        after, made = editing.record(self.store, begun, request, result, self.examiner, self.owner)
+        return after, made[0]
+
+    def undo(self, session: str) -> Session:
+        """Go back one turn.
+
+        Raises:
+            InvalidRequest: the head is the original.
+        """
+        found = self.store.get(session, self.owner)
+        return self._to(found, found.undo, "undo")
+
+    def redo(self, session: str) -> Session:
+        """Take back the last undo.
+
+        Raises:
+            InvalidRequest: nothing was undone.
+        """
+        found = self.store.get(session, self.owner)
+        return self._to(found, found.redo, "redo")
+
+    def branch(self, session: str, turn: str) -> Session:
+        """Go on from any turn; what came after it stays."""
+        return self.store.move(session, turn, owner=self.owner)
+
+    def picture(self, turn: Turn) -> Picture:
+        """A turn's picture."""
+        return images.decode(self.store.pictures.get(turn.picture))
+
+    def compare(self, session: str, first: str, second: str | None = None) -> Comparison:
+        """Measure one turn beside another; None = the head."""
+        found = self.store.get(session, self.owner)
+        pair = found.turn(first), found.turn(second)
+        return editing.compare(self.store.pictures, *pair, self.examiner)
+
+    def _to(self, session: Session, turn: str | None, what: str) -> Session:
+        if turn is None:
+            raise InvalidRequest(f"there is nothing to {what}", field="turn")
+        return self.store.move(session.id, turn, session.revision, self.owner)

@@ -1,0 +1,152 @@
+"""Was it obeyed? Which of several candidates was it best?
+
+A judge sees the picture before and after an edit, and what was asked. `PixelJudge` knows no words:
+it looks for change where it is expected and for none elsewhere. Judges that read the instruction
+(`sessions.vision`) take its place where one is configured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from overpaint.core import changes
+from overpaint.core.errors import OverpaintError
+from overpaint.core.images import Picture
+from overpaint.sessions import measures
+from overpaint.sessions.types import Outcome
+
+LEAST_SHARE = 0.0005
+"""Share of what may change from which something changed."""
+
+CLEAR = 30.0
+"""Mean colour difference (CIE 1976) in the region at which a change counts as fully clear."""
+
+DOUBT = 0.3
+"""Score of a judge that reads the instruction below which a warning is given."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Asked:
+    """What an edit was to do.
+
+    Attributes:
+        before: the picture that was edited.
+        instruction: the words; empty for an eraser.
+        mask: 'L', where it was to happen; None = the instruction says.
+    """
+
+    before: Picture
+    instruction: str
+    mask: Image.Image | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What a judge says of one candidate.
+
+    Attributes:
+        judge: who says so.
+        score: 0 to 1, the higher the better.
+        reason: one sentence, or nothing.
+    """
+
+    judge: str
+    score: float
+    reason: str = ""
+
+
+class Judge(Protocol):
+    """Looks at the candidates of one edit. May be called from several threads."""
+
+    @property
+    def name(self) -> str:
+        """As results call it."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether it understands the instruction, so that a low score is worth a warning."""
+
+    def judge(self, asked: Asked, candidates: Sequence[Picture], /) -> Sequence[Judgement]:
+        """One judgement per candidate.
+
+        Raises:
+            JudgeUnavailable: it cannot say.
+        """
+
+
+class JudgeUnavailable(OverpaintError):
+    """A judge did not answer, or not what was asked."""
+
+    code = "judge_unavailable"
+
+
+class PixelJudge:
+    """Prefers clear change where it is expected, and none elsewhere.
+
+    With a mask, change is expected all over it. Without one it is expected somewhere: the less of
+    the picture a clear change takes, the better, and a faint one is worth less than a clear one.
+    """
+
+    name = "pixels"
+    reads = False
+
+    def judge(self, asked: Asked, candidates: Sequence[Picture]) -> list[Judgement]:
+        """Scores from the pixels alone."""
+        return [self._judged(asked, each) for each in candidates]
+
+    def _judged(self, asked: Asked, after: Picture) -> Judgement:
+        first, second = measures.pair(asked.before, after)
+        differs = changes.colour_difference(first, second)
+        if asked.mask is None:
+            region = np.asarray(changes.changed_region(first, second)) > 0
+            coverage = 1.0 if region.any() else 0.0
+            spread = float(region.mean())
+        else:
+            region = _where(asked.mask, first.size)
+            coverage = float((differs[region] >= changes.WEAK).mean()) if region.any() else 0.0
+            spread = 0.0
+        clear = _clearness(differs[region]) if region.any() else 0.0
+        spilt = float((differs[~region] >= changes.WEAK).mean()) if not region.all() else 0.0
+        return Judgement(
+            judge=self.name, score=round(clear * coverage**0.5 * (1 - spread) * (1 - spilt), 4)
+        )
+
+
+def outcome(asked: Asked, after: Picture) -> Outcome:
+    """Whether an edit did something, nothing, or changed everything where no mask allowed it to."""
+    first, second = measures.pair(asked.before, after)
+    changed = changes.clearly_changed(first, second) > 0
+    if asked.mask is None:
+        share = float(changed.mean())
+        if share > changes.GLOBAL_SHARE:
+            return "everything_changed"
+    else:
+        may = _where(asked.mask, first.size)
+        share = float(changed[may].mean()) if may.any() else 0.0
+    return "done" if share >= LEAST_SHARE else "nothing_changed"
+
+
+def rank(judgements: Sequence[Judgement], outcomes: Sequence[Outcome]) -> list[int]:
+    """Indexes of the candidates, the best first; the first of equals wins.
+
+    What changed nothing, or everything, comes after what did neither.
+    """
+    return sorted(
+        range(len(judgements)),
+        key=lambda index: (outcomes[index] != "done", -judgements[index].score, index),
+    )
+
+
+def _where(mask: Image.Image, size: tuple[int, int]) -> NDArray[np.bool_]:
+    return np.asarray(measures.working(mask).resize(size, Image.Resampling.NEAREST)) > 0
+
+
+def _clearness(values: NDArray[np.float32]) -> float:
+    """0 to 1 by the upper half, so that a region's soft edge does not count against it."""
+    return min(1.0, float(np.sort(values)[len(values) // 2 :].mean()) / CLEAR)

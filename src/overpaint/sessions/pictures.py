@@ -1,0 +1,151 @@
+"""Pictures in a folder, each under the sha256 of its bytes.
+
+Written once and never changed, so that a picture that several turns share is there once. A file is
+complete and on the disk before its name exists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import sys
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from overpaint.core.errors import OutputError, StoreUnavailable
+from overpaint.core.files import atomic_write
+
+GRACE_SECONDS = 3600.0
+"""Files that nobody names are kept this long: a turn may be about to name them."""
+
+_KEY = re.compile(r"[0-9a-f]{64}")
+_TRASH = ".trash"
+
+
+class Pictures:
+    """The folder.
+
+    Args:
+        folder: made where it is missing, with the one above it; readable by their owner alone.
+
+    Raises:
+        StoreUnavailable: it cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            for each in (folder.parent, folder):
+                each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"{folder} cannot be made: {error.strerror}") from error
+
+    def put(self, data: bytes) -> str:
+        """Keep a file; gives its name.
+
+        Raises:
+            StoreUnavailable: the folder is not writable, or the disk is full.
+        """
+        key = hashlib.sha256(data).hexdigest()
+        path = self._path(key)
+        try:
+            # Young again, so that `collect` leaves it; if it took it just now, this fails.
+            os.utime(path)
+            if path.exists():
+                return key
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise StoreUnavailable(f"{path} cannot be used: {error.strerror}") from error
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            atomic_write(path, data)
+            _sync(path.parent)
+            _sync(self.folder)
+        except OutputError as error:
+            raise StoreUnavailable(error.message) from error
+        except OSError as error:
+            raise StoreUnavailable(f"{path} cannot be written: {error.strerror}") from error
+        return key
+
+    def get(self, key: str) -> bytes:
+        """The file of that name.
+
+        Raises:
+            StoreUnavailable: it is not there, or it is not what it was.
+        """
+        path = self._path(key)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise StoreUnavailable(f"{path} cannot be read: {error.strerror}") from error
+        if hashlib.sha256(data).hexdigest() != key:
+            raise StoreUnavailable(f"{path} is damaged: it is not what its name says")
+        return data
+
+    def size(self, key: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            StoreUnavailable: it is not there.
+        """
+        path = self._path(key)
+        try:
+            return path.stat().st_size
+        except OSError as error:
+            raise StoreUnavailable(f"{path} cannot be read: {error.strerror}") from error
+
+    def collect(self, named: Collection[str], *, grace: float = GRACE_SECONDS) -> tuple[int, int]:
+        """Delete files that nobody names and that are older than `grace` seconds.
+
+        Returns:
+            How many files, and how many bytes.
+        """
+        before, files, size = time.time() - grace, 0, 0
+        for path in self._files():
+            with contextlib.suppress(OSError):
+                if path.name.removesuffix(_TRASH) in named:
+                    path.replace(path.with_name(path.name.removesuffix(_TRASH)))
+                    continue
+                if path.stat().st_mtime > before:
+                    continue
+                size += _delete(path, before)
+                files += 1
+        return files, size
+
+    def _files(self) -> Iterator[Path]:
+        for path in sorted(self.folder.glob("*/*")):
+            if _KEY.fullmatch(path.name) or path.suffix in (".tmp", _TRASH):
+                yield path
+
+    def _path(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise StoreUnavailable(f"'{key[:80]}' is no name of a picture")
+        return self.folder / key[:2] / key
+
+
+def _delete(path: Path, before: float) -> int:
+    """Delete a file unless `put` wanted it meanwhile; its bytes, or 0."""
+    trash = path.with_name(path.name.removesuffix(_TRASH) + _TRASH)
+    path.replace(trash)
+    # Out of reach now: who touched it before shows in its time, who comes after writes anew.
+    found = trash.stat()
+    if found.st_mtime > before:
+        trash.replace(path)
+        raise OSError("somebody wants it")
+    trash.unlink()
+    return found.st_size
+
+
+def _sync(folder: Path) -> None:
+    """Make a new name in the folder last; Windows has no way to ask for it and needs none."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,397 @@
+"""Where sessions are kept: a database for the trees, a folder for the pictures.
+
+A turn's pictures are on the disk before the turn is in the database, and a turn is in the database
+in one transaction: however a process ends, each turn is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from overpaint.core.errors import InvalidRequest, SessionNotFound
+from overpaint.sessions import database
+from overpaint.sessions.database import files, mapped_errors, sessions, turns
+from overpaint.sessions.pictures import GRACE_SECONDS, Pictures
+from overpaint.sessions.types import Session, Summary, Turn, now
+
+ANYONE = "anyone"
+"""Owner of the sessions of the command line, and of a server without keys."""
+
+MAX_NAME = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much is kept.
+
+    Attributes:
+        sessions: of one owner.
+        turns: of one session.
+        gigabytes: of all pictures together.
+    """
+
+    sessions: int = 1000
+    turns: int = 1000
+    gigabytes: float = 100
+
+
+class Store:
+    """Sessions by id, each seen by its owner alone. Safe to use from several threads and processes.
+
+    Args:
+        url: of a database, as SQLAlchemy takes it.
+        folder: of the pictures; processes that share the database share it, too.
+        limits: how much is kept.
+
+    Raises:
+        InvalidSettings: the URL cannot be used.
+        StoreUnavailable: database or folder cannot be reached. Every method may raise it.
+    """
+
+    def __init__(self, url: str, folder: Path, limits: Limits | None = None) -> None:
+        self.pictures = Pictures(folder)
+        self.limits = limits or Limits()
+        self._engine = database.connect(url)
+        self._writing = self._engine.execution_options(writes=True)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    def create(self, name: str, original: Turn, owner: str = ANYONE) -> Session:
+        """A new session.
+
+        Args:
+            name: up to 200 characters.
+            original: its first turn; the pictures that it names are kept already.
+            owner: whose it is.
+
+        Raises:
+            InvalidRequest: the name cannot be used, or there is no room for another session.
+        """
+        return self.insert(
+            Session(
+                id="",
+                name=name,
+                owner=owner,
+                created=original.created,
+                updated=original.created,
+                head=original.id,
+                tip=original.id,
+                revision=1,
+                turns=(original,),
+            )
+        )
+
+    def insert(self, session: Session) -> Session:
+        """Keep a whole session under a new id.
+
+        Raises:
+            InvalidRequest: as for `create`, or it has too many turns.
+        """
+        session = replace(session, id=f"s_{secrets.token_hex(16)}", name=checked_name(session.name))
+        with self._transaction() as connection:
+            self._check_room(connection, session.owner, len(session.turns))
+            values = {
+                "id": session.id,
+                "owner": session.owner,
+                "name": session.name,
+                "created": session.created,
+                "updated": session.updated,
+                "head": int(session.head),
+                "tip": int(session.tip),
+                "revision": session.revision,
+            }
+            connection.execute(sessions.insert().values(**values))
+            self._add(connection, session.id, session.turns)
+        return session
+
+    def summaries(self, owner: str = ANYONE, *, limit: int = 100, offset: int = 0) -> list[Summary]:
+        """An owner's sessions, the one changed last first."""
+        counted = (
+            select(func.count())
+            .select_from(turns)
+            .where(turns.c.session == sessions.c.id)
+            .scalar_subquery()
+        )
+        head = turns.alias()
+        asked = (
+            select(sessions, counted.label("turns"), head.c.thumbnail)
+            .join(head, (head.c.session == sessions.c.id) & (head.c.number == sessions.c.head))
+            .where(sessions.c.owner == owner)
+            .order_by(sessions.c.updated.desc(), sessions.c.id)
+            .limit(limit)
+            .offset(offset)
+        )
+        with mapped_errors(), self._engine.connect() as connection:
+            return [
+                Summary(
+                    id=row.id,
+                    name=row.name,
+                    created=row.created,
+                    updated=row.updated,
+                    head=str(row.head),
+                    revision=row.revision,
+                    turns=row.turns,
+                    thumbnail=row.thumbnail,
+                )
+                for row in connection.execute(asked)
+            ]
+
+    def get(self, id_: str, owner: str = ANYONE) -> Session:
+        """A session.
+
+        Raises:
+            SessionNotFound: there is none of this id, or it is somebody else's.
+        """
+        with mapped_errors(), self._engine.begin() as connection:
+            return _read(connection, id_, owner)
+
+    def find(self, words: str, owner: str = ANYONE) -> Session:
+        """The session of that id, of the only id that starts so, or of the only such name.
+
+        Raises:
+            SessionNotFound: there is none, or more than one.
+        """
+        with mapped_errors(), self._engine.connect() as connection:
+            rows = connection.execute(
+                select(sessions.c.id, sessions.c.name).where(sessions.c.owner == owner)
+            ).all()
+        starts = words if words.startswith("s_") else f"s_{words}"
+        for fits in (
+            [row.id for row in rows if row.id == words],
+            [row.id for row in rows if row.name == words],
+            [row.id for row in rows if len(words) >= 4 and row.id.startswith(starts)],
+        ):
+            if len(fits) > 1:
+                raise SessionNotFound(
+                    f"{len(fits)} sessions fit '{words}'; say which by its id: {', '.join(fits)}",
+                    field="session",
+                )
+            if fits:
+                return self.get(fits[0], owner)
+        raise SessionNotFound(
+            f"there is no session '{words}'; `overpaint session list` shows them", field="session"
+        )
+
+    def reserve(
+        self, id_: str, revision: int | None = None, owner: str = ANYONE, *, count: int = 1
+    ) -> Session:
+        """Begin an edit: from now on, whoever knows an older revision is told of a conflict.
+
+        Args:
+            id_: of the session.
+            revision: that the caller knows; None = any.
+            owner: whose it is.
+            count: turns that will come.
+
+        Raises:
+            SessionConflict: somebody changed it since.
+            SessionNotFound, InvalidRequest: it is gone, or full.
+        """
+        with self._changed(id_, revision, owner) as (connection, session):
+            self._check_turns(len(session.turns) + count)
+            self._check_bytes(connection)
+        return replace(session, revision=session.revision + 1)
+
+    def append(
+        self, id_: str, made: Sequence[Turn], owner: str = ANYONE, *, head: str | None = None
+    ) -> tuple[Session, tuple[Turn, ...]]:
+        """Add the turns of one finished edit; it is never refused because others came first.
+
+        Args:
+            id_: of the session.
+            made: the best one first; ids are given here, and `candidate_of` of the others.
+            owner: whose it is.
+            head: where the session stood when the edit began. The first turn becomes the head
+                where it still does; else it is a branch.
+
+        Raises:
+            SessionNotFound: the session is gone.
+        """
+        with self._changed(id_, None, owner) as (connection, session):
+            first = int(session.turns[-1].id) + 1
+            numbered = tuple(
+                replace(turn, id=str(first + index), candidate_of=str(first) if index else None)
+                for index, turn in enumerate(made)
+            )
+            self._add(connection, id_, numbered)
+            if head is None or head == session.head:
+                connection.execute(
+                    sessions.update().where(sessions.c.id == id_).values(head=first, tip=first)
+                )
+        return self.get(id_, owner), numbered
+
+    def move(
+        self, id_: str, turn: str, revision: int | None = None, owner: str = ANYONE
+    ) -> Session:
+        """Make a turn the head: undo, redo, restore, branch.
+
+        Raises:
+            SessionConflict: somebody changed the session since `revision`.
+            SessionNotFound: no such session or turn.
+        """
+        with self._changed(id_, revision, owner) as (connection, session):
+            target = session.turn(turn)
+            behind = any(each.id == target.id for each in session.path(session.tip))
+            tip = session.tip if behind else target.id
+            connection.execute(
+                sessions.update()
+                .where(sessions.c.id == id_)
+                .values(head=int(target.id), tip=int(tip))
+            )
+        return self.get(id_, owner)
+
+    def rename(
+        self, id_: str, name: str, revision: int | None = None, owner: str = ANYONE
+    ) -> Session:
+        """Give a session another name.
+
+        Raises:
+            InvalidRequest: the name cannot be used.
+            SessionConflict, SessionNotFound: as for `move`.
+        """
+        name = checked_name(name)
+        with self._changed(id_, revision, owner) as (connection, _):
+            connection.execute(sessions.update().where(sessions.c.id == id_).values(name=name))
+        return self.get(id_, owner)
+
+    def delete(self, id_: str, revision: int | None = None, owner: str = ANYONE) -> None:
+        """Forget a session; `collect` deletes its pictures.
+
+        Raises:
+            SessionConflict, SessionNotFound: as for `move`.
+        """
+        with self._changed(id_, revision, owner) as (connection, _):
+            for table in (files, turns):
+                connection.execute(table.delete().where(table.c.session == id_))
+            connection.execute(sessions.delete().where(sessions.c.id == id_))
+
+    def collect(self, *, grace: float = GRACE_SECONDS) -> tuple[int, int]:
+        """Delete pictures that no session names and that are older than `grace` seconds.
+
+        Returns:
+            How many files, and how many bytes.
+        """
+        with mapped_errors(), self._engine.connect() as connection:
+            named = set(connection.execute(select(files.c.key).distinct()).scalars())
+        return self.pictures.collect(named, grace=grace)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with mapped_errors(), self._writing.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _changed(
+        self, id_: str, revision: int | None, owner: str
+    ) -> Iterator[tuple[Connection, Session]]:
+        """A change of a session that nobody else can disturb; its revision grows by one."""
+        with self._transaction() as connection:
+            row = sessions.c.id == id_, sessions.c.owner == owner
+            # The update comes first: it makes others wait until this change is done.
+            connection.execute(
+                sessions.update()
+                .where(*row)
+                .values(revision=sessions.c.revision + 1, updated=now())
+            )
+            session = _read(connection, id_, owner)
+            session = replace(session, revision=session.revision - 1)
+            session.check_revision(revision)
+            yield connection, session
+
+    def _add(self, connection: Connection, id_: str, made: Sequence[Turn]) -> None:
+        rows = [
+            {
+                "session": id_,
+                "number": int(turn.id),
+                "thumbnail": turn.thumbnail,
+                "data": json.dumps(turn.as_json(), allow_nan=False),
+            }
+            for turn in made
+        ]
+        connection.execute(turns.insert(), rows)
+        there = select(files.c.key).where(files.c.session == id_)
+        known = set(connection.execute(there).scalars())
+        keys = dict.fromkeys(key for turn in made for key in turn.files if key not in known)
+        named = [{"session": id_, "key": key, "bytes": self.pictures.size(key)} for key in keys]
+        if named:
+            connection.execute(files.insert(), named)
+
+    def _check_room(self, connection: Connection, owner: str, count: int) -> None:
+        asked = select(func.count()).select_from(sessions).where(sessions.c.owner == owner)
+        if connection.execute(asked).scalar_one() >= self.limits.sessions:
+            raise InvalidRequest(
+                f"there are {self.limits.sessions} sessions already; delete one", field="session"
+            )
+        self._check_turns(count)
+        self._check_bytes(connection)
+
+    def _check_turns(self, count: int) -> None:
+        if count > self.limits.turns:
+            raise InvalidRequest(
+                f"a session has {self.limits.turns} turns at most; begin a new one with the "
+                "picture that you want to go on with",
+                field="session",
+            )
+
+    def _check_bytes(self, connection: Connection) -> None:
+        used = connection.execute(select(func.coalesce(func.sum(files.c.bytes), 0))).scalar_one()
+        if used >= self.limits.gigabytes * 1e9:
+            raise InvalidRequest(
+                f"the sessions fill the {self.limits.gigabytes:g} GB that they may; delete some",
+                field="session",
+            )
+
+
+def checked_name(name: str) -> str:
+    """A session's name, without space around it.
+
+    Raises:
+        InvalidRequest: it is empty or too long, or has control characters.
+    """
+    name = name.strip()
+    if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+        raise InvalidRequest(
+            f"a name has 1 to {MAX_NAME} characters that can be printed", field="name"
+        )
+    return name
+
+
+def _read(connection: Connection, id_: str, owner: str) -> Session:
+    asked = select(sessions).where(sessions.c.id == id_, sessions.c.owner == owner)
+    row = connection.execute(asked).one_or_none()
+    if row is None:
+        raise SessionNotFound("there is no session of this id", field="session")
+    found = connection.execute(
+        select(turns.c.data).where(turns.c.session == id_).order_by(turns.c.number)
+    )
+    return Session(
+        id=row.id,
+        name=row.name,
+        owner=row.owner,
+        created=row.created,
+        updated=row.updated,
+        head=str(row.head),
+        tip=str(row.tip),
+        revision=row.revision,
+        turns=tuple(_turn(json.loads(data)) for data in found.scalars()),
+    )
+
+
+def _turn(data: Mapping[str, Any]) -> Turn:
+    safety = data["safety"]
+    lists = {
+        "references": tuple(data["references"]),
+        "warnings": tuple(data["warnings"]),
+        "safety": None if safety is None else tuple(safety),
+    }
+    return Turn(**{**data, **lists})

@@ -1,0 +1,187 @@
+"""A session: a tree of turns that grows from one picture."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from overpaint.core.errors import SessionConflict, SessionNotFound
+
+Kind = Literal["original", "edit", "inpaint", "erase"]
+Outcome = Literal["done", "nothing_changed", "everything_changed"]
+
+ROOT = "0"
+"""Id of every session's first turn, the original picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One step of a session; it never changes once it is there.
+
+    Pictures are named by the sha256 of their files.
+
+    Attributes:
+        id: '0' is the original, later turns count on.
+        parent: the turn that it follows; None for the original.
+        kind: 'edit' = an instruction without a mask, 'inpaint' = words and a mask, 'erase' = a
+            mask alone.
+        created: time in UTC, ISO 8601.
+        picture: PNG, every pixel as it was made.
+        thumbnail: small WebP.
+        mask: PNG of the mask it was made with.
+        touched: PNG, 'L', at most `measures.WORKING_PIXELS`: 255 = some turn from the original to
+            this one changed it on purpose; None = nothing was.
+        references, control, copy_from, not_from: PNG of further pictures it was made with.
+        prompt, negative_prompt, model, seed, options: as they were asked for.
+        from_original: it was made from the original with all instructions so far, not from its
+            parent's picture.
+        candidate_of: the turn that was preferred to this one, of the same edit.
+        candidates: pictures that the edit made.
+        verdict: whether it did what an edit should, or nothing, or more than it should.
+        measures: numbers beside its parent and beside the original; None for the original.
+        warnings: one sentence each.
+        recipe: plain data that makes the picture again.
+        safety: what the safety policy found; None = nothing was checked.
+    """
+
+    id: str
+    parent: str | None
+    kind: Kind
+    created: str
+    picture: str
+    thumbnail: str
+    mask: str | None = None
+    touched: str | None = None
+    references: tuple[str, ...] = ()
+    control: str | None = None
+    copy_from: str | None = None
+    not_from: str | None = None
+    prompt: str = ""
+    negative_prompt: str | None = None
+    model: str | None = None
+    seed: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    from_original: bool = False
+    candidate_of: str | None = None
+    candidates: int = 1
+    verdict: Outcome = "done"
+    measures: Mapping[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    safety: tuple[Mapping[str, Any], ...] | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All pictures that it names."""
+        named = (self.picture, self.thumbnail, self.mask, self.touched, *self.references)
+        named += (self.control, self.copy_from, self.not_from)
+        return tuple(dict.fromkeys(each for each in named if each is not None))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data; `Turn(**data)` makes it again."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A tree of turns, and where its owner stands in it.
+
+    Attributes:
+        id: unguessable.
+        name: what people call it.
+        owner: whose it is.
+        created, updated: times in UTC, ISO 8601.
+        head: the turn that is shown and that the next edit follows.
+        tip: the turn that undone steps lead back to.
+        revision: grows with every change.
+        turns: in the order in which they came.
+    """
+
+    id: str
+    name: str
+    owner: str
+    created: str
+    updated: str
+    head: str
+    tip: str
+    revision: int
+    turns: tuple[Turn, ...]
+
+    def turn(self, id_: str | None = None) -> Turn:
+        """The turn of that id; None = the head.
+
+        Raises:
+            SessionNotFound: there is none.
+        """
+        wanted = self.head if id_ is None else id_
+        for turn in self.turns:
+            if turn.id == wanted:
+                return turn
+        last = self.turns[-1].id
+        raise SessionNotFound(
+            f"there is no turn '{wanted[:40]}'; '{self.name}' has the turns {ROOT} to {last}",
+            field="turn",
+        )
+
+    def path(self, id_: str | None = None) -> list[Turn]:
+        """The turns from the original to that one; None = to the head."""
+        found = [self.turn(id_)]
+        while (parent := found[-1].parent) is not None:
+            found.append(self.turn(parent))
+        return found[::-1]
+
+    def check_revision(self, known: int | None) -> None:
+        """Whether the session is still as the caller knows it; None = the caller does not mind.
+
+        Raises:
+            SessionConflict: it is not.
+        """
+        if known is not None and known != self.revision:
+            raise SessionConflict(
+                f"somebody else changed the session: its revision is {self.revision}, not "
+                f"{known}; look at it again"
+            )
+
+    @property
+    def undo(self) -> str | None:
+        """The turn before the head."""
+        return self.turn().parent
+
+    @property
+    def redo(self) -> str | None:
+        """The turn after the head that was last undone."""
+        path = [turn.id for turn in self.path(self.tip)]
+        if self.head not in path[:-1]:
+            return None
+        return path[path.index(self.head) + 1]
+
+    def children(self, id_: str) -> Iterator[Turn]:
+        """The turns that follow that one."""
+        return (turn for turn in self.turns if turn.parent == id_)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A session in a list.
+
+    Attributes:
+        turns: how many, the original among them.
+        thumbnail: of the head, its sha256.
+    """
+
+    id: str
+    name: str
+    created: str
+    updated: str
+    head: str
+    revision: int
+    turns: int
+    thumbnail: str
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 with milliseconds; later times sort after earlier ones."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

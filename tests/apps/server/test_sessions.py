@@ -1,0 +1,165 @@
+"""`/v1/sessions` over a real connection."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image
+
+from tests.apps.server.conftest import FEW, b64
+from tests.conftest import box_mask, picture
+
+SIDE = 64
+
+
+def begin(client, name="kite", **more) -> dict:
+    answer = client.post(
+        "/v1/sessions", json={"name": name, "image": b64(picture(SIDE, SIDE)), **more}
+    )
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def turn(revision: int, **more) -> dict:
+    body = {"model": "sd2", "prompt": "a red cat", "mask": b64(box_mask(SIDE, SIDE)), "seed": 1}
+    return {**body, "options": FEW, "revision": revision, **more}
+
+
+def edited(client, session: dict, **more) -> dict:
+    """A finished turn's answer."""
+    body = turn(session["revision"], **{"async": False, **more})
+    answer = client.post(f"/v1/sessions/{session['id']}/turns", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def show(client, session: dict) -> dict:
+    return client.get(f"/v1/sessions/{session['id']}").json()
+
+
+def opened(client, address: str) -> Image.Image:
+    answer = client.get(address)
+    assert answer.status_code == 200
+    return Image.open(io.BytesIO(answer.content))
+
+
+@pytest.fixture
+def client(server):
+    return server.client
+
+
+def test_a_session_begins_with_its_original(client):
+    session = begin(client)
+    assert session["head"] == "0"
+    assert session["revision"] == 1
+    [original] = session["turns"]
+    assert original["kind"] == "original"
+    assert original["parent"] is None
+    assert original["measures"] is None
+    assert opened(client, original["picture"]).tobytes() == picture(SIDE, SIDE).tobytes()
+    assert opened(client, original["thumbnail"]).format == "WEBP"
+    assert session["id"] in {each["id"] for each in client.get("/v1/sessions").json()["data"]}
+
+
+def test_a_turn_is_an_edit_that_can_be_followed(client):
+    session = begin(client)
+    where = f"/v1/sessions/{session['id']}/turns"
+    accepted = client.post(where, json={**turn(1), "revision": None}, headers={"if-match": '"1"'})
+    assert accepted.status_code == 202
+    told = accepted.json()
+    assert told["revision"] == 2
+    with client.stream("GET", f"/v1/edits/{told['id']}/events") as events:
+        assert "event: done" in events.read().decode()
+    answer = client.get(f"/v1/edits/{told['id']}").json()
+    assert answer["turn"]["id"] == "1"
+    found = show(client, session)
+    assert found["head"] == "1"
+    assert found["turns"][1] == answer["turn"]
+    assert found["turns"][1]["kind"] == "inpaint"
+    assert opened(client, answer["turn"]["mask"]).getbbox() == box_mask(SIDE, SIDE).getbbox()
+
+
+def test_undo_redo_and_branch_are_the_head(client):
+    session = begin(client)
+    edited(client, session)
+    session = show(client, session)
+    assert (session["undo"], session["redo"]) == ("0", None)
+    head = f"/v1/sessions/{session['id']}/head"
+    back = client.post(head, json={"turn": "0", "revision": session["revision"]}).json()
+    assert (back["head"], back["undo"], back["redo"]) == ("0", None, "1")
+    edited(client, back, seed=2)
+    branched = show(client, session)
+    assert [each["parent"] for each in branched["turns"]] == [None, "0", "0"]
+    assert branched["head"] == "2"
+
+
+def test_who_knows_an_older_revision_is_told(client):
+    session = begin(client)
+    edited(client, session)
+    for method, path, body in (
+        ("POST", "/turns", turn(1)),
+        ("POST", "/head", {"turn": "0", "revision": 1}),
+        ("PATCH", "", {"name": "other", "revision": 1}),
+    ):
+        refused = client.request(method, f"/v1/sessions/{session['id']}{path}", json=body)
+        assert refused.status_code == 409
+        assert refused.json()["error"]["code"] == "conflict"
+    assert len(show(client, session)["turns"]) == 2
+
+
+def test_a_turn_says_which_revision_it_knows(client):
+    session = begin(client)
+    refused = client.post(f"/v1/sessions/{session['id']}/turns", json=turn(None))
+    assert refused.status_code == 400
+    assert refused.json()["error"]["field"] == "revision"
+
+
+def test_of_candidates_the_best_is_the_turn_and_the_others_stay(client):
+    session = begin(client)
+    answer = edited(client, session, num_images=3)
+    best, *others = show(client, session)["turns"][1:]
+    assert answer["candidates"] == ["1", "2", "3"]
+    assert best["candidates"] == 3
+    assert [each["candidate_of"] for each in others] == ["1", "1"]
+    scores = [each["measures"]["judge"]["score"] for each in (best, *others)]
+    assert scores == sorted(scores, reverse=True)
+    assert {each["seed"] for each in (best, *others)} == {1, 2, 3}
+
+
+def test_rename_compare_and_delete(client):
+    session = begin(client)
+    edited(client, session)
+    where = f"/v1/sessions/{session['id']}"
+    assert client.patch(where, json={"name": " the dog "}).json()["name"] == "the dog"
+    same = client.get(f"{where}/turns/1/compare/1").json()
+    assert same["changed"] == 0
+    assert same["kept_psnr"] == 99
+    assert client.get(f"{where}/turns/0/compare/1").json()["changed"] > 0
+    assert client.delete(where).status_code == 204
+    assert client.get(where).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/turns/7/picture", "/turns/0/mask", "/turns/0/compare/x", "/turns/../picture"]
+)
+def test_what_is_not_there_is_not_found(client, path):
+    session = begin(client)
+    assert client.get(f"/v1/sessions/{session['id']}{path}").status_code == 404
+
+
+def test_pictures_are_kept_by_browsers(client):
+    address = begin(client)["turns"][0]["picture"]
+    first = client.get(address)
+    assert "immutable" in first.headers["cache-control"]
+    again = client.get(address, headers={"if-none-match": first.headers["etag"]})
+    assert again.status_code == 304
+
+
+def test_a_refused_turn_leaves_the_session_as_it_was(client):
+    session = begin(client)
+    where = f"/v1/sessions/{session['id']}/turns"
+    refused = client.post(where, json=turn(1, options={"num_inference_steps": 0}))
+    assert refused.status_code == 400
+    assert refused.json()["error"]["field"] == "options.num_inference_steps"
+    assert show(client, session)["revision"] == 1
