@@ -1,4 +1,4 @@
-"""Growing, filling and feathering masks ('L', 255 = repaint), inside their bounding boxes."""
+"""Growing, filling, feathering and fitting masks ('L', 255 = repaint)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ _LARGEST_DISC = 32  # a dilation costs the square of its radius, so that larger 
 def invert(mask: Image.Image) -> Image.Image:
     """What was kept is repainted, and the other way round."""
     return ImageChops.invert(mask)
+
+
+def fit(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The mask stretched to (width, height), for pictures whose mask came in another size."""
+    return mask if mask.size == size else mask.resize(size, Image.Resampling.LANCZOS)
 
 
 def grow(mask: Image.Image, pixels: int) -> Image.Image:

@@ -17,7 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from overpaint.apps.server import errors
 from overpaint.core.errors import Overloaded, OverpaintError
 
-OPEN = frozenset({"/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
+OPEN = frozenset(
+    {"/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/ping", "/health"}
+)
 """Paths that need no key: they tell nothing but whether the server is well, or are the page."""
 
 OPEN_FOLDER = "/page/"

@@ -16,7 +16,7 @@ from overpaint.apps.settings import ServerSettings
 from overpaint.core import images
 from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
 from overpaint.core.images import ImageLimits, Picture
-from overpaint.core.morphology import invert
+from overpaint.core.morphology import fit, invert
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.family import Family, FamilyOptions
 from overpaint.engine.checks import check, parse_options
@@ -27,12 +27,19 @@ MEGA = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """An edit as it came over the wire; pictures are encoded files."""
+    """An edit as it came over the wire; pictures are encoded files.
 
-    image: bytes
+    Attributes:
+        image: the picture to edit; decoded where it did not come over the wire.
+        transparent_is_edited: the mask is in its transparency, alpha 0 = repaint.
+        fit_mask: stretch a mask of another size to the picture's, instead of refusing it.
+    """
+
+    image: bytes | Picture
     prompt: str = ""
     mask: bytes | None = None
     transparent_is_edited: bool = False
+    fit_mask: bool = False
     copy_from: bytes | None = None
     not_from: bytes | None = None
     negative_prompt: str | None = None
@@ -68,8 +75,11 @@ def build(
     may = ImageLimits(
         max_bytes=int(limits.max_body_mb * MEGA), max_pixels=int(limits.max_megapixels * MEGA)
     )
+    picture = parts.image
+    if not isinstance(picture, Picture):
+        picture = images.decode(picture, limits=may)
     request = EditRequest(
-        image=(picture := images.decode(parts.image, limits=may)),
+        image=picture,
         prompt=parts.prompt,
         mask=_mask(parts, picture, may),
         copy_from=_source(parts.copy_from, "copy_from", may),
@@ -89,6 +99,8 @@ def build(
 def _mask(parts: Parts, picture: Picture, limits: ImageLimits) -> Image.Image | None:
     if parts.mask is None:
         return None
+    if parts.fit_mask:
+        return fit(images.decode_mask(parts.mask, limits=limits), picture.size)
     if not parts.transparent_is_edited:
         return images.decode_mask(parts.mask, size=picture.size, limits=limits)
     alpha = images.decode(parts.mask, field="mask", limits=limits).alpha

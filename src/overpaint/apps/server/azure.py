@@ -1,0 +1,252 @@
+"""The routes of Azure ML's and MLflow's scoring servers, for the text-to-image-inpainting contract.
+
+`/score` answers the bare rows, `/invocations` has them under `predictions`; both take rows in every
+form that `jobs.tables` knows. Blocked rows are answered too: flagged, with a black picture.
+docs/azure.md describes it.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar
+
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
+from starlette.responses import JSONResponse, PlainTextResponse
+
+from overpaint import __version__
+from overpaint.apps.server import errors, forms
+from overpaint.apps.server.azure_schema import Predictions, Scored, ScoringError, body, swagger
+from overpaint.apps.server.intake import Parts
+from overpaint.apps.server.jobs import Job
+from overpaint.apps.server.native import service_of
+from overpaint.apps.server.service import Checked, Served, Service
+from overpaint.core.errors import ContentBlocked, InvalidRequest, OverpaintError
+from overpaint.core.types import EditResult
+from overpaint.jobs import rows, tables
+from overpaint.jobs.rows import Row
+
+FAMILY = "sd2"
+"""The contract is that of stable-diffusion-2-inpainting: a model of its family comes first."""
+
+LONGEST_ID = 100
+
+_log = logging.getLogger(__name__)
+
+_DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    status: {"model": ScoringError, "description": "an error"}
+    for status in (*errors.DOCUMENTED, 431)
+}
+
+
+class LongHeader(errors.Refusal):
+    """A request id is longer than it may be."""
+
+    code = "header_too_large"
+    status: ClassVar[int] = 431
+
+
+class ScoringRoute(APIRoute):
+    """Headers as Azure ML's server gives them, on errors too."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route's handler between the reading and the writing of headers."""
+        handle = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            told: dict[str, str] = {}
+            try:
+                told |= _ids(request)
+                answer = await handle(request)
+            except OverpaintError as error:
+                answer = errors.response(error, request.url.path)
+                if answer.status_code >= 500:
+                    _log.warning("refused", extra={"error": str(error)}, exc_info=error)
+                    told["x-ms-run-function-failed"] = "True"
+            answer.headers.update(told)
+            return answer
+
+        return handler
+
+
+router = APIRouter(tags=["azure ml, mlflow"], route_class=ScoringRoute)
+
+
+@router.get("/ping", include_in_schema=False)
+@router.get("/health", include_in_schema=False)
+def health(request: Request) -> Response:
+    """Models are loaded and edits are accepted (MLflow's probe)."""
+    service = service_of(request)
+    is_ready = service.ready and not service.stopping
+    return PlainTextResponse("\n", 200 if is_ready else 503)
+
+
+@router.get("/version", include_in_schema=False)
+def version() -> Response:
+    """Overpaint's version, where MLflow tells its own."""
+    return PlainTextResponse(__version__)
+
+
+@router.get("/swagger.json", include_in_schema=False)
+def swagger_json(version: str = "2") -> Response:
+    """The document of `/score`, as Azure ML's server gives it."""
+    document = swagger(version)
+    if document is None:
+        raise errors.NotFound("there is no such version; there are 2, 3 and 3.1")
+    return JSONResponse(document)
+
+
+@router.options("/score", include_in_schema=False)
+def score_options() -> Response:
+    """Empty, as Azure ML's server answers it."""
+    return Response()
+
+
+@router.post(
+    "/score",
+    responses={200: {"model": list[Scored]}, **_DOCUMENTED},
+    openapi_extra=body("input_data"),
+)
+async def score(request: Request) -> Response:
+    """Inpaint rows (Azure ML's contract)."""
+    return await _scored(request, lambda found: found)
+
+
+@router.post(
+    "/invocations",
+    responses={200: {"model": Predictions}, **_DOCUMENTED},
+    openapi_extra=body("dataframe_split"),
+)
+async def invocations(request: Request) -> Response:
+    """Inpaint rows (MLflow's contract)."""
+    return await _scored(request, lambda found: {"predictions": found})
+
+
+async def _scored(request: Request, wrap: Callable[[list[dict[str, Any]]], Any]) -> Response:
+    started = time.perf_counter()
+    found = await _score(request)
+    took = f"{(time.perf_counter() - started) * 1e3:.3f}"
+    return JSONResponse(wrap(found), headers={"x-ms-run-fn-exec-ms": took})
+
+
+async def _score(request: Request) -> list[dict[str, Any]]:
+    """All rows of a request, their steps mixed with each other's and with other requests'."""
+    service = service_of(request)
+    service.check_room()
+    read = _reader(forms.media_type(request))
+    given = await service.work(_rows, read, await forms.body(request), service.limits.max_images)
+    served = _served(service)
+    request.state.model = served.spec.name
+    checked = [await _check(service, row, served) for row in given]
+    jobs: list[Job[dict[str, Any]]] = []
+    try:
+        for row, edit in zip(given, checked, strict=True):
+            jobs.append(service.accept(edit, request.state.caller, _encoder(row)))
+        return [
+            await _answer(service, row, edit, job, request)
+            for row, edit, job in zip(given, checked, jobs, strict=True)
+        ]
+    finally:
+        # Those still under way are of no use to anybody: a row failed, or the caller hung up.
+        for job in jobs:
+            service.batcher.cancel(job.ticket)
+
+
+def _reader(kind: str) -> Callable[[bytes], tables.Table]:
+    if kind in ("application/json", ""):
+        return tables.from_json
+    if kind == "text/csv":
+        return _from_csv
+    raise errors.UnsupportedMediaType("send application/json or text/csv")
+
+
+def _from_csv(raw: bytes) -> tables.Table:
+    try:
+        lines = io.StringIO(raw.decode("utf-8-sig"), newline="")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"it is not UTF-8: {error.reason}", field="body") from error
+    records = []
+    for record in tables.from_csv(lines):
+        if isinstance(record, InvalidRequest):
+            raise record
+        records.append(record)
+    if not records:
+        raise InvalidRequest("there are no rows", field="body")
+    return tables.Table(records)
+
+
+def _rows(read: Callable[[bytes], tables.Table], raw: bytes, most: int) -> list[Row]:
+    table = read(raw)
+    if len(table.records) > most:
+        raise InvalidRequest(
+            f"{len(table.records)} rows are more than the {most} that this server makes at once",
+            field="data",
+        )
+    return [
+        rows.parse(record, number, table.parameters) for number, record in enumerate(table.records)
+    ]
+
+
+def _served(service: Service) -> Served:
+    for served in service.served.values():
+        if served.spec.family == FAMILY:
+            return served
+    return service.resolve(None, masked=True)
+
+
+async def _check(service: Service, row: Row, served: Served) -> Checked:
+    parts = Parts(
+        image=row.image,
+        mask=row.mask,
+        fit_mask=True,
+        prompt=row.prompt,
+        negative_prompt=row.negative_prompt,
+        seed=row.seed,
+        options=row.options,
+    )
+    try:
+        return await service.check(parts, served)
+    except InvalidRequest as error:
+        raise row.at(error) from error
+
+
+def _encoder(row: Row) -> Callable[[EditResult], dict[str, Any]]:
+    return lambda result: rows.answer(row, result.pictures[0], result.flagged[0])
+
+
+async def _answer(
+    service: Service, row: Row, edit: Checked, job: Job[dict[str, Any]], request: Request
+) -> dict[str, Any]:
+    try:
+        return await service.wait(job, request)
+    except ContentBlocked:
+        black = rows.blocked(edit.request.image.size)
+        return await service.work(rows.answer, row, black, True)
+    except InvalidRequest as error:
+        raise row.at(error) from error
+
+
+def _ids(request: Request) -> dict[str, str]:
+    """The caller's request ids, to be sent back; the log has the first too.
+
+    Raises:
+        LongHeader: one is too long.
+    """
+    given = request.headers
+    client = given.get("x-ms-client-request-id", "")
+    legacy = given.get("x-ms-request-id", "")
+    own = given.get("x-request-id") or request.state.request_id
+    for name, value in (
+        ("x-request-id", own),
+        ("x-ms-client-request-id", client),
+        ("x-ms-request-id", legacy),
+    ):
+        if len(value) > LONGEST_ID:
+            raise LongHeader(f"{name} is longer than {LONGEST_ID} characters")
+    request.state.request_id = own
+    client = client or legacy
+    told = {"x-ms-request-id": legacy or client or own}
+    return {**told, "x-ms-client-request-id": client} if client else told

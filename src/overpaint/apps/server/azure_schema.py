@@ -1,0 +1,181 @@
+"""The scoring routes' bodies and answers, for `/openapi.json` and for `/swagger.json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from overpaint import __version__
+from overpaint.apps.server.schemas import MASK, PICTURE
+from overpaint.jobs.tables import FORMS
+
+
+class Scored(BaseModel):
+    """What a row is answered with."""
+
+    prompt: str
+    generated_image: str = Field(description="base64 of a PNG file of the input's size.")
+    nsfw_content_detected: bool | None = Field(
+        description="Whether the safety policy flagged it; null = nobody checked."
+    )
+
+
+class Predictions(BaseModel):
+    """What MLflow's route answers."""
+
+    predictions: list[Scored]
+
+
+class ScoringError(BaseModel):
+    """What went wrong; the message names row and column."""
+
+    error_code: str
+    message: str
+
+
+EXAMPLE = {
+    "columns": ["prompt", "image", "mask_image"],
+    "index": [0],
+    "data": [{"prompt": "a red kite in the sky", "image": PICTURE, "mask_image": MASK}],
+    "parameters": {"num_inference_steps": 4, "guidance_scale": 7.5, "seed": 7},
+}
+_ROW = {
+    "type": "object",
+    "properties": {
+        "prompt": {"type": "string"},
+        "image": {"type": "string", "description": "base64 of a PNG, JPEG or WebP file"},
+        "mask_image": {"type": "string", "description": "the same; white is repainted"},
+        "negative_prompt": {"type": "string"},
+        "seed": {"type": "integer"},
+        "parameters": {"type": "object"},
+    },
+}
+_TABLE = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "columns": {"type": "array", "items": {"type": "string"}},
+        "index": {"type": "array", "items": {"type": "integer"}},
+        "data": {"type": "array", "items": _ROW},
+        "parameters": {"type": "object", "description": "options of the model, for all rows"},
+    },
+}
+_INPUT = {
+    "type": "object",
+    "required": ["input_data"],
+    "properties": {"input_data": _TABLE},
+    "example": {"input_data": EXAMPLE},
+}
+_OUTPUT = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "prompt": {"type": "string"},
+            "generated_image": {"type": "string"},
+            "nsfw_content_detected": {"type": "boolean"},
+        },
+    },
+}
+
+
+def body(form: str) -> dict[str, Any]:
+    """The request body of a route in the OpenAPI document; `form` is the one of its example."""
+    forms = {each: {"description": "rows, in any of the forms"} for each in FORMS}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {
+                            **forms,
+                            form: _TABLE,
+                            "parameters": {"type": "object"},
+                            "params": {"type": "object"},
+                        },
+                        "examples": [{form: EXAMPLE}],
+                    }
+                },
+                "text/csv": {"schema": {"type": "string"}},
+            },
+        }
+    }
+
+
+def swagger(version: str) -> dict[str, Any] | None:
+    """The document of `/score` as Swagger 2, OpenAPI 3.0 or 3.1; None = no such version."""
+    if version in ("2", "2.0"):
+        return _swagger_2()
+    if version in ("3", "3.0", "3.1"):
+        return _openapi({"3": "3.0.3", "3.0": "3.0.3", "3.1": "3.1.0"}[version])
+    return None
+
+
+_INFO = {"title": "Overpaint", "version": __version__}
+
+
+def _swagger_2() -> dict[str, Any]:
+    answers = {
+        "200": {"description": "the rows", "schema": {"$ref": "#/definitions/ServiceOutput"}},
+        "default": {"description": "an error", "schema": {"$ref": "#/definitions/ErrorResponse"}},
+    }
+    given = {"name": "rows", "in": "body", "required": True}
+    return {
+        "swagger": "2.0",
+        "info": _INFO,
+        "schemes": ["https", "http"],
+        "consumes": ["application/json"],
+        "produces": ["application/json"],
+        "securityDefinitions": {
+            "Bearer": {"type": "apiKey", "name": "Authorization", "in": "header"}
+        },
+        "paths": {
+            "/": {"get": {"responses": {"200": {"description": "Healthy"}}}},
+            "/score": {
+                "post": {
+                    "operationId": "RunMLService",
+                    "security": [{"Bearer": []}],
+                    "parameters": [{**given, "schema": {"$ref": "#/definitions/ServiceInput"}}],
+                    "responses": answers,
+                }
+            },
+        },
+        "definitions": _definitions(),
+    }
+
+
+def _openapi(version: str) -> dict[str, Any]:
+    def content(name: str) -> dict[str, Any]:
+        return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+
+    answers = {
+        "200": {"description": "the rows", "content": content("ServiceOutput")},
+        "default": {"description": "an error", "content": content("ErrorResponse")},
+    }
+    return {
+        "openapi": version,
+        "info": _INFO,
+        "paths": {
+            "/": {"get": {"responses": {"200": {"description": "Healthy"}}}},
+            "/score": {
+                "post": {
+                    "operationId": "RunMLService",
+                    "security": [{"bearerAuth": []}],
+                    "requestBody": {"required": True, "content": content("ServiceInput")},
+                    "responses": answers,
+                }
+            },
+        },
+        "components": {
+            "securitySchemes": {"bearerAuth": {"type": "http", "scheme": "bearer"}},
+            "schemas": _definitions(),
+        },
+    }
+
+
+def _definitions() -> dict[str, Any]:
+    error = {"type": "object", "properties": {"message": {"type": "string"}}}
+    return {"ServiceInput": _INPUT, "ServiceOutput": _OUTPUT, "ErrorResponse": error}
