@@ -126,7 +126,7 @@ def _run(asked: _Asked) -> Done:
     from overpaint.apps import settings as settings_
 
     settings = settings_.load()
-    retry = _statuses(asked.retry)
+    retry = statuses(asked.retry)
     with Interrupt() as interrupt:
         manifest = _manifest(asked)
         engine = _engine(asked, manifest, settings)
@@ -154,7 +154,12 @@ def _run(asked: _Asked) -> Done:
                 raise
 
 
-def _statuses(names: list[str]) -> tuple[Status, ...]:
+def statuses(names: list[str]) -> tuple[Status, ...]:
+    """Of `--retry`.
+
+    Raises:
+        UnsupportedOption: there is no such status.
+    """
     from overpaint.jobs.ledger import STATUSES
 
     for name in names:
@@ -247,9 +252,15 @@ def _input_codes(kind: type[InvalidRequest]) -> set[str]:
 
 
 class RowBar:
-    """A bar of rows with how they ended and the time left; silent where nobody looks."""
+    """A bar of rows with how they ended and the time left; silent where nobody looks.
 
-    def __init__(self, total: int, *, hidden: bool) -> None:
+    Args:
+        total: rows; None = not known yet.
+        hidden: whether nobody looks.
+        word: what a row is called.
+    """
+
+    def __init__(self, total: int | None, *, hidden: bool, word: str = "rows") -> None:
         from rich import progress
 
         terminal = console.messages()
@@ -258,7 +269,7 @@ class RowBar:
             progress.TextColumn("[progress.description]{task.description}"),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
-            progress.TextColumn("rows{task.fields[told]}"),
+            progress.TextColumn(word + "{task.fields[told]}"),
             console=terminal,
             transient=True,
             disable=hidden or not terminal.is_terminal,
@@ -286,4 +297,4 @@ class RowBar:
         left = tally.seconds_left(self.total)
         if left is not None:
             told += f", {timedelta(seconds=round(left))} left"
-        self._bar.update(self._task, completed=tally.ended, told=told)
+        self._bar.update(self._task, total=self.total, completed=tally.ended, told=told)
