@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from overpaint.apps.settings import AzureSettings, SafetySettings, Settings
+from overpaint.core import sealing
 from overpaint.core.provenance import Marking
 from overpaint.safety import azure, blocklist
 from overpaint.safety.policy import ImageChecker, Policy, TextChecker
@@ -58,6 +59,13 @@ def _image_checkers(table: SafetySettings) -> list[ImageChecker]:
 
 
 def marking(settings: Settings) -> Marking:
-    """What the files of results say about themselves."""
+    """What the files of results say about themselves.
+
+    Raises:
+        InvalidSettings: nothing can be signed with the certificate and the key.
+    """
     table = settings.provenance
-    return Marking(source_type=table.mark, recipe=table.recipe, prompt=table.prompt)
+    signer = None
+    if table.certificate is not None and table.key is not None:
+        signer = sealing.load_signer(table.certificate, table.key, table.trust)
+    return Marking(source_type=table.mark, recipe=table.recipe, prompt=table.prompt, signer=signer)

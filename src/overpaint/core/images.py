@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from overpaint.core.sealing import Seal
+
 __all__ = [
     "Format",
     "ImageLimits",
@@ -58,6 +60,8 @@ class Picture:
         exif: EXIF block, orientation reset, without thumbnail.
         format: 'PNG', 'JPEG' or 'WEBP' where the picture came from a file.
         xmp: XMP packet; of a result it says how the picture came to be.
+        signed: the file that it was decoded from, where that has content credentials (C2PA).
+        seal: what is signed into every file that is made of it.
     """
 
     rgb: Image.Image
@@ -66,6 +70,8 @@ class Picture:
     exif: bytes | None = None
     format: Format | None = None
     xmp: bytes | None = None
+    signed: bytes | None = None
+    seal: Seal | None = None
 
     @classmethod
     def from_pil(cls, image: Image.Image, *, field: str = "image") -> Picture:
@@ -119,11 +125,14 @@ class Picture:
         return colour.from_srgb(image, self.icc_profile)
 
     def with_rgb(self, rgb: Image.Image) -> Picture:
-        """The same picture with other pixels; transparency is resized where the size differs."""
+        """The same picture with other pixels, so without signature.
+
+        Transparency is resized where the size differs.
+        """
         alpha = self.alpha
         if alpha is not None and alpha.size != rgb.size:
             alpha = alpha.resize(rgb.size, Image.Resampling.LANCZOS)
-        return replace(self, rgb=rgb, alpha=alpha)
+        return replace(self, rgb=rgb, alpha=alpha, signed=None, seal=None)
 
     def to_pil(self) -> Image.Image:
         """A copy as 'RGB' or 'RGBA', 'icc_profile', 'exif' and 'xmp' in `info` if there are any.
@@ -209,7 +218,7 @@ def encode(
     quality: int = 95,
     lossless: bool = True,
 ) -> bytes:
-    """Encode a picture with its ICC profile, EXIF and XMP.
+    """Encode a picture with its ICC profile, EXIF and XMP, and sign the file if it has a seal.
 
     Args:
         picture: what to encode.
@@ -220,6 +229,7 @@ def encode(
     Raises:
         InvalidRequest: unknown format, quality out of range, or the picture does not fit the
             format: transparency, long EXIF or XMP in JPEG, too many pixels on a side.
+        InvalidSettings: it cannot be signed.
     """
     if not 1 <= quality <= 100:
         raise InvalidRequest(f"Quality {quality} is not in 1..100.", field="quality")
@@ -249,7 +259,8 @@ def encode(
         **metadata,
         **options,
     )
-    return file.getvalue()
+    encoded = file.getvalue()
+    return encoded if picture.seal is None else picture.seal.sign(encoded, format)
 
 
 def save(
@@ -288,7 +299,7 @@ def save(
 
 def _picture(raw: reading.Raw) -> Picture:
     rgb, profile = pixels.to_rgb(raw.colours, raw.icc_profile)
-    return Picture(rgb, raw.alpha, profile, raw.exif, raw.format, raw.xmp)
+    return Picture(rgb, raw.alpha, profile, raw.exif, raw.format, raw.xmp, raw.signed)
 
 
 def _png_text(xmp: bytes | None) -> PngInfo | None:

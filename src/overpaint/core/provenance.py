@@ -2,7 +2,8 @@
 
 The recipe is plain data from which the same picture can be made again. The mark is XMP, with
 IPTC's DigitalSourceType: what the EU's AI Act (article 50) and platforms ask of pictures that a
-trained model had a part in.
+trained model had a part in. With a signer the file also gets content credentials (C2PA), which say
+the same so that it can be checked.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from typing import Any
 
 from PIL import Image
 
-from overpaint.core import xmp
-from overpaint.core.images import Picture
+from overpaint.core import images, xmp
+from overpaint.core.images import Format, Picture
+from overpaint.core.sealing import Seal, Signer
 from overpaint.core.types import EditRequest
 from overpaint.core.xmp import SourceType
 
 _PROMPTS = ("prompt", "negative_prompt")
+_MODEL = ("name", "family", "revision")
+_NAMESPACE = "overpaint"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +35,14 @@ class Marking:
     Attributes:
         source_type: whether they carry the digital source type.
         recipe: whether they carry the recipe.
-        prompt: whether that recipe has the prompts; they can be personal.
+        prompt: whether recipe and credentials have the prompts; they can be personal.
+        signer: who signs their content credentials; None = they carry none.
     """
 
     source_type: bool = True
     recipe: bool = False
     prompt: bool = False
+    signer: Signer | None = None
 
 
 def marked(
@@ -45,6 +51,7 @@ def marked(
     *,
     made: SourceType,
     given: Picture,
+    model: Mapping[str, Any],
     recipe: Mapping[str, Any] | None = None,
 ) -> Picture:
     """The picture with its mark, in place of whatever mark the input had.
@@ -55,6 +62,7 @@ def marked(
         made: the source type of what the family does.
         given: the input. A picture that a trained model made keeps saying so, whatever is done
             to it afterwards.
+        model: its record.
         recipe: of this picture alone.
     """
     before = xmp.read(given.xmp).source_type
@@ -64,7 +72,12 @@ def marked(
         tool=f"Overpaint {version('overpaint')}" if marking.source_type else None,
         record=_record(picture, recipe, marking) if marking.recipe and recipe else None,
     )
-    return replace(picture, xmp=xmp.write(mark) if mark != xmp.Mark() else None)
+    return replace(
+        picture,
+        xmp=xmp.write(mark) if mark != xmp.Mark() else None,
+        signed=None,
+        seal=None if marking.signer is None else _seal(marking, made, given, model, recipe),
+    )
 
 
 def recipe_in(picture: Picture) -> dict[str, Any] | None:
@@ -83,6 +96,35 @@ def _record(picture: Picture, recipe: Mapping[str, Any], marking: Marking) -> st
         # An empty one stays, so that a missing one is known to have been left out.
         told = {key: value for key, value in told.items() if not (key in _PROMPTS and value)}
     return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+
+
+def _seal(
+    marking: Marking,
+    made: SourceType,
+    given: Picture,
+    model: Mapping[str, Any],
+    recipe: Mapping[str, Any] | None,
+) -> Seal:
+    assert marking.signer is not None
+    told = {name: model[name] for name in _MODEL if model.get(name) is not None}
+    if marking.prompt and recipe is not None:
+        told |= {name: recipe[name] for name in _PROMPTS if recipe.get(name)}
+    return Seal(
+        signer=marking.signer,
+        tool=("Overpaint", version("overpaint")),
+        source_type=made,
+        parameters={f"{_NAMESPACE}.{name}": value for name, value in told.items()},
+        parent=_parent(given),
+    )
+
+
+def _parent(given: Picture) -> tuple[bytes, Format] | None:
+    """The input's file where that has credentials, or gets them as a result made here."""
+    if given.signed is not None and given.format is not None:
+        return given.signed, given.format
+    if given.seal is not None:
+        return images.encode(given), "PNG"
+    return None
 
 
 def recipe(

@@ -14,7 +14,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from overpaint.core import exif, pixels
+from overpaint.core import credentials, exif, pixels
 from overpaint.core.errors import InvalidImage
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Raw(NamedTuple):
         exif: orientation reset, without thumbnail; None where it is missing or cannot be parsed.
         format: of the file; None where there was no file.
         xmp: packet as in the file.
+        signed: the file itself, where it has content credentials.
     """
 
     colours: Image.Image
@@ -70,6 +71,7 @@ class Raw(NamedTuple):
     exif: bytes | None
     format: Format | None
     xmp: bytes | None = None
+    signed: bytes | None = None
 
 
 def read(data: Source, field: str, limits: ImageLimits) -> Raw:
@@ -85,7 +87,8 @@ def read(data: Source, field: str, limits: ImageLimits) -> Raw:
         file = file_class(io.BytesIO(encoded))
         _check_header(file, field, limits)
         planes = pixels.split_png(file, encoded) if name == "PNG" else pixels.split(file)
-        return raw_of(planes, file.info, name)
+        signed = encoded if credentials.are_in(encoded) else None
+        return raw_of(planes, file.info, name)._replace(signed=signed)
     except (InvalidImage, MemoryError):
         raise
     except Image.DecompressionBombError as error:

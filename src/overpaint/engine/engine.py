@@ -262,6 +262,7 @@ class Engine:
             self.marking,
             made=edit.model.family.source_type,
             given=edit.request.image,
+            model=edit.model.record,
             recipe=recipe,
         )
 

@@ -1,8 +1,10 @@
-"""The commands about where a picture comes from: verify, replay."""
+"""The commands about where a picture comes from: verify, replay, provenance init."""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,24 +15,66 @@ from overpaint.apps.cli.edits import Control, CopyFrom, Force, Loras, Mask, NotF
 from overpaint.apps.cli.job import parse_lora
 
 if TYPE_CHECKING:
+    from overpaint.apps.settings import Settings
     from overpaint.core.images import Picture
+
+app = typer.Typer(help="Sign results with content credentials (C2PA).", no_args_is_help=True)
+
+NOT_TRUSTED = (
+    "Others will not trust these signatures: their validators know a list of authorities, and this "
+    "one is not on it. For pictures that go out, buy a certificate from one that is."
+)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A picture that Overpaint made.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")]
 
 
+@app.command()
+def init(
+    folder: Annotated[
+        Path | None, typer.Argument(help="For the files. Default: in the user's folder.")
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--name", help="Whose signatures they are, as people will read.")
+    ] = "Overpaint, local",
+    force: Annotated[bool, typer.Option("--force", help="Write over existing files.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a certificate for content credentials, and an authority that vouches for it."""
+    from overpaint.apps import certificates
+    from overpaint.apps import settings as settings_
+
+    with console.reporting_errors(as_json=as_json):
+        made = certificates.make(
+            folder or settings_.user_folder() / "provenance", name, force=force
+        )
+        paths = {field: str(path.absolute()) for field, path in made._asdict().items()}
+        if as_json:
+            console.print_json({"provenance": paths, "trusted_by_others": False})
+        else:
+            console.say(f"{NOT_TRUSTED}\nPut this into overpaint.toml:")
+            lines = [f"{field} = {json.dumps(path)}" for field, path in paths.items()]
+            sys.stdout.write("\n".join(["[provenance]", *lines]) + "\n")
+
+
 def verify(file: File, as_json: Json = False) -> None:
-    """Show what a picture says about how it was made; exit 2 if it says nothing."""
+    """Show what a picture says about how it was made.
+
+    Exit code 1 if its signature does not hold, 2 if it says nothing.
+    """
+    from overpaint.apps import settings as settings_
     from overpaint.core import images
 
     with console.reporting_errors(as_json=as_json):
-        told = _told(images.decode(file, field="file"))
+        told = _told(images.decode(file, field="file"), settings_.load())
         if as_json:
             console.print_json(told)
         else:
             _print(told)
-        if told["digital_source_type"] is None and told["recipe"] is None:
+        if _says_nothing(told):
             raise typer.Exit(console.INPUT_AT_FAULT)
+        if told["credentials"] is not None and told["credentials"]["state"] == "invalid":
+            raise typer.Exit(console.OUR_FAULT)
 
 
 def replay(
@@ -89,7 +133,7 @@ def replay(
             raise typer.Exit(console.OUR_FAULT)
 
 
-def _told(picture: Picture) -> dict[str, Any]:
+def _told(picture: Picture, settings: Settings) -> dict[str, Any]:
     from overpaint.core import provenance, xmp
 
     mark, recipe = xmp.read(picture.xmp), provenance.recipe_in(picture)
@@ -99,7 +143,25 @@ def _told(picture: Picture) -> dict[str, Any]:
         "tool": mark.tool,
         "recipe": recipe,
         "unchanged": None if recipe is None else _unchanged(picture, recipe),
+        "credentials": _credentials(picture, settings),
     }
+
+
+def _credentials(picture: Picture, settings: Settings) -> dict[str, Any] | None:
+    from overpaint.core import credentials
+    from overpaint.core.errors import InvalidSettings
+
+    if picture.signed is None or picture.format is None:
+        return None
+    trust = settings.provenance.trust
+    try:
+        anchors = None if trust is None else trust.read_bytes()
+    except OSError as error:
+        raise InvalidSettings(
+            f"{trust} cannot be read: {error.strerror}", field="provenance.trust"
+        ) from error
+    found = credentials.read(picture.signed, picture.format, anchors)
+    return None if found is None else vars(found)
 
 
 def _unchanged(picture: Picture, recipe: dict[str, Any]) -> bool | None:
@@ -109,15 +171,55 @@ def _unchanged(picture: Picture, recipe: dict[str, Any]) -> bool | None:
     return False if picture.format == "PNG" else None
 
 
+def _says_nothing(told: dict[str, Any]) -> bool:
+    return all(told[name] is None for name in ("digital_source_type", "recipe", "credentials"))
+
+
+_STATES = {
+    "trusted": "intact, signed by somebody you trust",
+    "valid": "intact, signed by somebody who is not known here",
+    "invalid": "NOT as it was signed",
+}
+
+
 def _print(told: dict[str, Any]) -> None:
-    if told["digital_source_type"] is None and told["recipe"] is None:
+    if _says_nothing(told):
         console.say("it says nothing about how it was made")
         return
-    lines = {
-        "digital source type": told["digital_source_type"],
-        "tool": told["tool"],
-        "recipe": "none" if told["recipe"] is None else "embedded",
-        "pixels": {True: "as made", False: "changed since", None: "unknown"}[told["unchanged"]],
-    }
-    for name, value in lines.items():
-        sys.stdout.write(f"{name}: {value}\n")
+    lines = [
+        f"digital source type: {told['digital_source_type']}",
+        f"tool: {told['tool']}",
+        f"recipe: {'none' if told['recipe'] is None else 'embedded'}",
+        f"pixels: {_PIXELS[told['unchanged']]}",
+        *_credential_lines(told["credentials"]),
+    ]
+    # What strangers wrote must not speak to the terminal.
+    shown = ("".join(each if each.isprintable() else "?" for each in line) for line in lines)
+    sys.stdout.write("\n".join(shown) + "\n")
+
+
+_PIXELS = {True: "as made", False: "changed since", None: "unknown"}
+
+
+def _credential_lines(found: dict[str, Any] | None) -> Iterator[str]:
+    if found is None:
+        yield "content credentials: none"
+        return
+    yield f"content credentials: {_STATES[found['state']]}"
+    if found["problems"]:
+        yield f"  problems: {', '.join(found['problems'])}"
+    yield from _manifest_lines(found["manifest"], "  ")
+
+
+def _manifest_lines(manifest: dict[str, Any], indent: str) -> Iterator[str]:
+    yield f"{indent}signed by: {manifest['signer']}, made with {', '.join(manifest['generator'])}"
+    for action in manifest["actions"]:
+        parameters = ", ".join(f"{key}={value}" for key, value in action["parameters"].items())
+        told = filter(None, (action["action"], action["digital_source_type"], parameters))
+        yield f"{indent}- {'; '.join(map(str, told))}"
+    for ingredient in manifest["ingredients"]:
+        problems = f" ({', '.join(ingredient['problems'])})" if ingredient["problems"] else ""
+        own = ingredient["manifest"]
+        yield f"{indent}from: {ingredient['title']}{problems}{', unsigned' if own is None else ''}"
+        if own is not None:
+            yield from _manifest_lines(own, f"{indent}  ")

@@ -103,9 +103,21 @@ class ProvenanceSettings(Table):
     Attributes:
         mark: whether they carry IPTC's digital source type, in XMP.
         recipe: whether they carry the recipe, for `overpaint replay`.
-        prompt: whether that recipe has the prompts, which can be personal.
+        prompt: whether recipe and content credentials have the prompts, which can be personal.
+        certificate: chain in PEM; files are then signed with content credentials (C2PA).
+        key: its private key in PEM.
+        trust: certificates in PEM of those whose signatures `overpaint verify` trusts.
     """
 
     mark: bool = True
     recipe: bool = False
     prompt: bool = False
+    certificate: FilePath | None = None
+    key: FilePath | None = None
+    trust: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> ProvenanceSettings:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together")
+        return self
