@@ -1,0 +1,63 @@
+// The document: finding, making, telling.
+
+export const $ = (selector) => document.querySelector(selector);
+
+/** An element with properties, attributes and listeners (`onclick`). */
+export function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name in element && !name.startsWith("aria")) element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+/** Swap the symbol of the icon in a button. */
+export function setIcon(button, name) {
+  button.querySelector("use").setAttribute("href", `/page/icons.svg#${name}`);
+}
+
+let noticeEnds = 0;
+
+/** A sentence that something went wrong; it stays until it is closed or another comes. */
+export function complain(sentence) {
+  clearTimeout(noticeEnds);
+  $("#notice-words").textContent = sentence;
+  $("#notice").hidden = false;
+  noticeEnds = setTimeout(hush, 12000);
+}
+
+export function hush() {
+  $("#notice").hidden = true;
+}
+
+/** A sentence for those who listen to the page. */
+export function tell(sentence) {
+  $("#told").textContent = sentence;
+}
+
+/** Run what may fail; its error becomes a sentence. */
+export async function attempt(work) {
+  try {
+    return await work();
+  } catch (error) {
+    if (error.name === "AbortError") return undefined;
+    complain(error.sentence ?? `Something went wrong in this page: ${error.message}.`);
+    return undefined;
+  }
+}
+
+/** Hand bytes to the browser's downloads. */
+export function save(blob, name) {
+  const url = URL.createObjectURL(blob);
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+}
+
+/** A name that every file system takes. */
+export function fileName(text, ending) {
+  const plain = text.replace(/[^\p{L}\p{N} ._-]+/gu, "_").replace(/^\.+/, "").trim();
+  return `${plain.slice(0, 80) || "picture"}.${ending}`;
+}

@@ -1,0 +1,194 @@
+// The page: its parts put together, its buttons wired.
+
+import * as api from "./api.js";
+import { $, attempt, complain, fileName, hush, save, tell } from "./dom.js";
+import * as history from "./history.js";
+import * as keys from "./keys.js";
+import * as panel from "./panel.js";
+import { cancel, init as initRun, resume, run } from "./run.js";
+import * as session from "./session.js";
+import * as stage from "./stage.js";
+import * as start from "./start.js";
+import { head, on, set, state } from "./state.js";
+import { Viewport } from "./viewport.js";
+
+const viewport = new Viewport($("#canvas"));
+const click = (id, work) => $(id).addEventListener("click", () => attempt(work));
+
+for (const part of [session, stage, keys]) part.init(viewport);
+initRun(viewport);
+panel.init();
+history.init();
+start.init();
+
+// The bar
+click("#home", () => {
+  location.hash = "";
+});
+click("#download", async () => {
+  const turn = head();
+  save(await api.picture(turn.picture), fileName(`${state.session.name || "picture"} ${number(turn)}`, "png"));
+});
+$("#name").addEventListener("change", ({ target }) =>
+  attempt(async () => {
+    set({ session: await api.sessions.rename(state.session.id, target.value.trim() || "untitled") });
+    document.title = `${state.session.name} · Overpaint`;
+  }),
+);
+for (const radio of document.querySelectorAll("[name=view]")) {
+  radio.addEventListener("change", () => stage.setView(radio.value));
+}
+$("#against").addEventListener("change", ({ target }) => set({ against: target.value }));
+click("#help", () => $("#help-dialog").showModal());
+click("#notice-close", hush);
+
+// Tools and the mask
+for (const button of document.querySelectorAll("[data-tool]")) {
+  button.addEventListener("click", () => {
+    set({ tool: button.dataset.tool });
+    if (state.view !== "result") stage.setView("result");
+  });
+}
+click("#undo", session.undo);
+click("#redo", session.redo);
+$("#size").addEventListener("input", ({ target }) => keys.setBrush(target.valueAsNumber));
+click("#invert", () => state.mask.invert());
+click("#clear", () => state.mask.clear());
+const pixels = () => Math.max(1, $("#refine-pixels").valueAsNumber || 1);
+click("#grow", () => state.mask.grow(pixels()));
+click("#shrink", () => state.mask.grow(-pixels()));
+click("#feather", () => state.mask.feather(pixels()));
+click("#save-mask", async () => save(await state.mask.file(), fileName(`${state.session.name || "picture"} mask`, "png")));
+click("#import", () => $("#mask-file").click());
+$("#mask-file").addEventListener("change", ({ target }) =>
+  attempt(async () => {
+    const [file] = target.files;
+    target.value = "";
+    if (file) state.mask.add(await bitmapOf(file));
+  }),
+);
+
+async function bitmapOf(file) {
+  try {
+    return await createImageBitmap(file);
+  } catch {
+    throw Object.assign(new Error(), { sentence: "That file is not a picture, so it cannot be a mask." });
+  }
+}
+
+// The edit and its turn
+$("#panel").addEventListener("submit", (event) => {
+  event.preventDefault();
+  attempt(run);
+});
+click("#cancel", cancel);
+click("#reuse", () => panel.reuse(head()));
+click("#reuse-mask", () => session.takeMask(head()));
+click("#copy", async () => {
+  await copy(JSON.stringify(head().recipe, null, 2));
+  tell("The recipe is on the clipboard.");
+  $("#copy").textContent = "Copied";
+  setTimeout(() => {
+    $("#copy").textContent = "Copy recipe";
+  }, 1500);
+});
+click("#export", async () => save(await api.sessions.bundle(state.session.id), fileName(state.session.name || "session", "zip")));
+
+const number = (turn) => state.session.turns.indexOf(turn);
+
+async function copy(text) {
+  if (navigator.clipboard) {
+    await navigator.clipboard.writeText(text);
+    return;
+  }
+  // Only pages of this machine, or with TLS, have a clipboard of their own.
+  const area = document.createElement("textarea");
+  area.value = text;
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}
+
+// What changes with the state
+on(["session"], () => {
+  const open = Boolean(state.session);
+  document.body.dataset.screen = open ? "work" : "start";
+  $("#start").hidden = open;
+  for (const id of ["#work", "#panel"]) $(id).hidden = !open;
+  if (open && document.activeElement !== $("#name")) $("#name").value = state.session.name ?? "";
+  $("#views").disabled = !head()?.parent;
+  $("#against").disabled = state.view === "result" || !head()?.parent;
+  if (open) viewport.resize();
+});
+on(["session", "mask", "running"], () => {
+  $("#undo").disabled = Boolean(state.running) || !session.canUndo();
+  $("#redo").disabled = Boolean(state.running) || !session.canRedo();
+});
+on(["tool"], () => {
+  for (const button of document.querySelectorAll("[data-tool]")) {
+    button.setAttribute("aria-pressed", String(button.dataset.tool === state.tool));
+  }
+});
+on(["brush"], () => {
+  $("#size").value = state.brush;
+  $("#size-told").textContent = state.brush;
+});
+on(["view", "session"], () => {
+  for (const radio of document.querySelectorAll("[name=view]")) radio.checked = radio.value === state.view;
+  $("#against").disabled = state.view === "result" || !head()?.parent;
+});
+on(["running"], () => document.body.classList.toggle("running", Boolean(state.running)));
+
+// The key, asked for once however many requests want it
+let asking = null;
+api.onKeyWanted((wrong) => {
+  if (wrong) complain("That key is not known here.");
+  asking ??= askForKey().finally(() => {
+    asking = null;
+  });
+  return asking;
+});
+
+function askForKey() {
+  const dialog = $("#key-dialog");
+  dialog.showModal();
+  return new Promise((given) => {
+    const close = () => {
+      hush();
+      given($("#key").value.trim() || null);
+      $("#key").value = "";
+    };
+    dialog.addEventListener("close", close, { once: true });
+  });
+}
+
+// Addresses: `#id` is a session
+async function route() {
+  const id = location.hash.slice(1);
+  if (id && id !== state.session?.id) {
+    try {
+      await session.open(id);
+      await resume();
+      return;
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      complain("That session is not here any more.");
+      location.replace("#");
+    }
+  }
+  if (!id) {
+    session.close();
+    await start.list();
+  }
+}
+
+window.addEventListener("hashchange", () => attempt(route));
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && !state.running) attempt(session.refresh);
+});
+set({ tool: state.tool, brush: state.brush });
+attempt(async () => {
+  set({ models: await api.models() });
+  await route();
+});

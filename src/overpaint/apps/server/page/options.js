@@ -1,0 +1,72 @@
+// A form from a JSON Schema: one field for each option of a model's family.
+
+import { title } from "./api.js";
+import { make } from "./dom.js";
+
+const HIDDEN = new Set(["height", "width"]); // they stretch the answer; here it keeps the picture's size
+
+/** Fill `place` with fields for the schema's properties; `values` are what was set before. */
+export function render(place, schema, values, changed) {
+  const fields = Object.entries(schema.properties ?? {})
+    .filter(([name]) => !HIDDEN.has(name))
+    .map(([name, property]) => field(name, resolved(property, schema), values, changed));
+  place.replaceChildren(...fields);
+}
+
+/** A property with its reference followed and its `null` alternative told as `optional`. */
+function resolved(property, schema) {
+  const reference = property.$ref ?? property.allOf?.[0]?.$ref;
+  if (reference) return { ...schema.$defs[reference.split("/").pop()], ...property };
+  const others = property.anyOf?.filter((each) => each.type !== "null");
+  if (others?.length === 1) return { ...resolved(others[0], schema), ...property, optional: true };
+  return property;
+}
+
+function field(name, property, values, changed) {
+  const about = property.description ?? "";
+  const id = `option-${name}`;
+  const write = (value) => {
+    if (value === undefined || value === property.default) delete values[name];
+    else values[name] = value;
+    changed();
+  };
+  const value = values[name] ?? property.default;
+  const input = inputFor(property, value, write);
+  Object.assign(input, { id, title: about });
+  if (property.type === "boolean") {
+    return make("label", { className: "check", title: about }, input, make("span", { textContent: title(name) }));
+  }
+  return make("label", { className: "field", title: about }, make("span", { textContent: title(name) }), input);
+}
+
+function inputFor(property, value, write) {
+  if (property.type === "boolean") {
+    return make("input", { type: "checkbox", checked: Boolean(value), onchange: ({ target }) => write(target.checked) });
+  }
+  if (property.enum) {
+    const options = property.enum.map((each) => make("option", { value: String(each), textContent: String(each) }));
+    const chosen = make("select", { onchange: ({ target }) => write(property.enum[target.selectedIndex]) }, ...options);
+    chosen.selectedIndex = Math.max(0, property.enum.indexOf(value));
+    return chosen;
+  }
+  if (property.type === "integer" || property.type === "number") return numberFor(property, value, write);
+  return make("input", {
+    type: "text",
+    value: value ?? "",
+    autocomplete: "off",
+    onchange: ({ target }) => write(target.value === "" ? undefined : target.value),
+  });
+}
+
+function numberFor(property, value, write) {
+  const input = make("input", {
+    type: "number",
+    step: property.type === "integer" ? "1" : "any",
+    placeholder: property.optional ? "automatic" : String(property.default ?? ""),
+    onchange: () => write(input.value === "" || !input.validity.valid ? undefined : input.valueAsNumber),
+  });
+  if (property.minimum !== undefined) input.min = property.minimum;
+  if (property.maximum !== undefined) input.max = property.maximum;
+  if (value !== null && value !== undefined) input.value = value;
+  return input;
+}

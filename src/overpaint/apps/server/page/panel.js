@@ -1,0 +1,189 @@
+// The panel: what to do, with which model and options, and what is known of the turn that is shown.
+
+import { base64 } from "./api.js";
+import { $, make, setIcon } from "./dom.js";
+import { render } from "./options.js";
+import * as session from "./session.js";
+import { head, on, set, state } from "./state.js";
+
+const TASKS = {
+  erase: {
+    does: "Erase",
+    hint: "Paint over what shall go. What is around it closes the gap; no words needed.",
+    fits: ({ mask, prompt }) => mask !== "refused" && prompt !== "required",
+  },
+  inpaint: {
+    does: "Inpaint",
+    label: "What shall be there",
+    hint: "Paint where, and say what. Everything else stays as it is.",
+    fits: ({ mask, prompt }) => mask !== "refused" && prompt !== "refused",
+  },
+  edit: {
+    does: "Edit",
+    label: "Instruction",
+    hint: "Say what to change. A mask is optional: it keeps the edit inside.",
+    fits: ({ mask, prompt }) => mask !== "required" && prompt !== "refused",
+  },
+};
+const FILES = {
+  control: ["Control picture: lines, a pose or depth", false],
+  references: ["References: further pictures the instruction may name", true],
+};
+
+const chosen = {}; // task -> model
+const values = {}; // model -> option -> value, where it is not the default
+let seedKept = false;
+
+export function init() {
+  for (const radio of document.querySelectorAll("[name=task]")) {
+    radio.addEventListener("change", () => set({ task: radio.value }));
+  }
+  $("#model").addEventListener("change", ({ target }) => {
+    chosen[state.task] = target.value;
+    describe();
+  });
+  $("#lock").addEventListener("click", () => keepSeed(!seedKept));
+  $("#seed").addEventListener("input", () => keepSeed($("#seed").value !== ""));
+  $("#panel").addEventListener("invalid", ({ target }) => {
+    const around = target.closest("details");
+    if (around) around.open = true;
+  }, true);
+  on(["task", "models"], dress);
+  on(["session"], showTurn);
+}
+
+const fitting = (task) => state.models.filter(({ accepts }) => TASKS[task].fits(accepts));
+
+/** The model that is chosen for the task. */
+export const model = () =>
+  fitting(state.task).find(({ id }) => id === chosen[state.task]) ?? preferred(state.task);
+
+/** Inpainting is for models that need a mask; Kontext can, but edits better than it fills. */
+function preferred(task) {
+  const models = fitting(task);
+  return models.find(({ accepts }) => task !== "inpaint" || accepts.mask === "required") ?? models[0] ?? null;
+}
+
+function dress() {
+  for (const radio of document.querySelectorAll("[name=task]")) {
+    radio.checked = radio.value === state.task;
+    radio.disabled = state.models.length > 0 && fitting(radio.value).length === 0;
+    radio.closest("label").title = radio.disabled ? "No model for this is served here" : "";
+  }
+  const { does, label, hint } = TASKS[state.task];
+  $("#run").textContent = does;
+  $("#task-hint").textContent = hint;
+  $("#prompt-field").hidden = !label;
+  $("#prompt-label").textContent = label ?? "";
+  $("#from-original-field").hidden = state.task !== "edit";
+  const now = model()?.id;
+  $("#model").replaceChildren(
+    ...fitting(state.task).map(({ id }) => make("option", { value: id, textContent: id, selected: id === now })),
+  );
+  describe();
+}
+
+function describe() {
+  const now = model();
+  $("#negative-field").hidden = (now?.accepts.negative_prompt ?? "refused") === "refused";
+  $("#model-about").textContent = now ? [now.about, now.licence].filter(Boolean).join(" · ") : "";
+  const files = Object.entries(FILES).filter(([name]) => (now?.accepts[name] ?? "refused") !== "refused");
+  $("#files").replaceChildren(
+    ...files.map(([name, [words, multiple]]) =>
+      make("label", { className: "field" }, make("span", { textContent: words }),
+        make("input", { type: "file", id: `file-${name}`, accept: "image/png,image/jpeg,image/webp", multiple })),
+    ),
+  );
+  if (!now) return;
+  values[now.id] ??= {};
+  render($("#options"), now.options, values[now.id], countChanged);
+  countChanged();
+}
+
+function countChanged() {
+  const count = Object.keys(values[model().id]).length;
+  $("#changed").hidden = count === 0;
+  $("#changed").textContent = `${count} changed`;
+}
+
+function keepSeed(kept) {
+  seedKept = kept && $("#seed").value !== "";
+  $("#lock").setAttribute("aria-pressed", String(seedKept));
+  setIcon($("#lock"), seedKept ? "locked" : "unlocked");
+}
+
+/** What shall be done, as `/v1` wants it, without the mask. */
+export async function request() {
+  const now = model();
+  if (!now) throw say("No model for this task is served here.");
+  const body = { model: now.id, options: values[now.id], num_images: $("#count").valueAsNumber || 1 };
+  if (state.task !== "erase") body.prompt = $("#prompt").value.trim();
+  if (now.accepts.prompt === "required" && !body.prompt) {
+    $("#prompt").focus();
+    throw say(state.task === "edit" ? "Say what to change first." : "Say what shall be there first.");
+  }
+  const negative = $("#negative").value.trim();
+  if (negative && now.accepts.negative_prompt !== "refused") body.negative_prompt = negative;
+  if (seedKept) body.seed = $("#seed").valueAsNumber;
+  if (state.task === "edit" && $("#from-original").checked) body.from_original = true;
+  for (const name of Object.keys(FILES)) {
+    const files = await Promise.all([...($(`#file-${name}`)?.files ?? [])].map(base64));
+    if (files.length) body[name] = name === "control" ? files[0] : files;
+  }
+  return { body, mask: now.accepts.mask };
+}
+
+const say = (sentence) => Object.assign(new Error(sentence), { sentence });
+
+/** Take over the settings of a turn. */
+export function reuse(turn) {
+  const used = state.models.find(({ id }) => id === turn.model);
+  const task = turn.kind in TASKS ? turn.kind : state.task;
+  if (used && TASKS[task].fits(used.accepts)) {
+    chosen[task] = used.id;
+    const defaults = used.options.properties ?? {};
+    const given = Object.entries(turn.options ?? {});
+    values[used.id] = Object.fromEntries(
+      given.filter(([name, value]) => name in defaults && value !== (defaults[name].default ?? null)),
+    );
+  }
+  $("#prompt").value = turn.prompt ?? "";
+  $("#negative").value = turn.negative_prompt ?? "";
+  $("#seed").value = turn.seed ?? "";
+  set({ task });
+  keepSeed(true);
+}
+
+/** The seed of the last result, so that it can be kept. */
+export function showSeed(seed) {
+  if (!seedKept && seed !== null && seed !== undefined) $("#seed").value = seed;
+}
+
+// The turn that is shown
+
+const VERDICTS = {
+  nothing_changed: "Nothing changed: the model did not do what was asked.",
+  everything_changed: "Nearly everything changed, more than was asked.",
+};
+
+function showTurn() {
+  const turn = head();
+  const edited = Boolean(turn?.parent);
+  $("#turn").hidden = !turn;
+  if (!turn) return;
+  const [name, ...words] = session.nameOf(turn).split(", ");
+  $("#turn-title").textContent = name;
+  $("#turn-words").textContent = words.join(", ");
+  const seed = turn.seed === null || turn.seed === undefined ? null : `seed ${turn.seed}`;
+  $("#turn-facts").textContent = edited ? [turn.model, seed, ...measured(turn)].filter(Boolean).join(" · ") : "";
+  const warnings = [VERDICTS[turn.verdict], ...(turn.warnings ?? [])].filter(Boolean);
+  $("#turn-warnings").replaceChildren(...warnings.map((each) => make("li", { textContent: each })));
+  for (const id of ["reuse", "copy"]) $(`#${id}`).hidden = !edited;
+  $("#reuse-mask").hidden = !turn.mask;
+}
+
+function measured({ measures }) {
+  const part = measures?.previous?.changed;
+  return typeof part === "number" ? [`${(100 * part).toFixed(part < 0.1 ? 1 : 0)} % of the pixels changed`] : [];
+}
+

@@ -1,0 +1,38 @@
+// What the parts of the page share: one object, and who wants to know when something in it changes.
+
+export const state = {
+  session: null, // as the server tells it
+  models: [],
+  task: "erase",
+  tool: "brush",
+  brush: 40, // diameter in screen pixels
+  view: "result",
+  against: "before",
+  running: null, // { edit, told, step, total }
+  mask: null,
+};
+
+const listeners = [];
+
+/** Call `listener` after a change of one of the named values. */
+export function on(names, listener) {
+  listeners.push([new Set(names), listener]);
+}
+
+/** Change values and tell whoever listens to them. */
+export function set(values) {
+  Object.assign(state, values);
+  const names = Object.keys(values);
+  for (const [wanted, listener] of listeners) {
+    if (names.some((name) => wanted.has(name))) listener(state);
+  }
+}
+
+/** A turn of the session by its id. */
+export const turnOf = (id) => state.session?.turns.find((turn) => turn.id === id) ?? null;
+
+/** The turn that is shown. */
+export const head = () => turnOf(state.session?.head);
+
+/** The turn that everything began with. */
+export const original = () => state.session?.turns.find((turn) => turn.parent === null) ?? null;

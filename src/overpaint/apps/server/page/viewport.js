@@ -1,0 +1,272 @@
+// The canvas that shows the picture: zoom, pan, and the ways of comparing. It draws once a frame,
+// and of a large picture only what is seen, from a copy that is not much larger than the screen.
+
+const SMALLEST = 1024; // longest side of the smallest copy
+const AMPLIFIED = 3; // doublings of a difference
+const EDGE = 24; // pixels around a picture that is fitted
+
+/** A picture and copies of it, each half the size of the one before. */
+export class Levels {
+  static async of(source) {
+    const levels = [await createImageBitmap(source)];
+    for (let last = levels[0]; Math.max(last.width, last.height) > 2 * SMALLEST; ) {
+      last = await createImageBitmap(last, {
+        resizeWidth: Math.ceil(last.width / 2),
+        resizeHeight: Math.ceil(last.height / 2),
+        resizeQuality: "medium",
+      });
+      levels.push(last);
+    }
+    return new Levels(levels);
+  }
+
+  constructor(levels) {
+    this.levels = levels;
+    [this.full] = levels;
+  }
+
+  get width() {
+    return this.full.width;
+  }
+
+  get height() {
+    return this.full.height;
+  }
+
+  /** The smallest copy that is at least `scale` times as large as the picture. */
+  at(scale) {
+    return this.levels.findLast((level) => level.width >= scale * this.width - 1) ?? this.full;
+  }
+
+  close() {
+    for (const level of this.levels) level.close();
+  }
+}
+
+export class Viewport {
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.context = canvas.getContext("2d", { alpha: false });
+    this.size = null; // of the picture
+    this.scale = 1; // screen pixels for one of the picture's
+    this.x = 0; // of the picture's corner, in the stage
+    this.y = 0;
+    this.view = "result";
+    this.split = 0.5; // of the slider, in the stage's width
+    this.after = null;
+    this.before = null;
+    this.mask = null;
+    this.cursor = null; // [x, y, radius] in the stage
+    this.outline = null; // points of a lasso or box, in the picture
+    this.holding = null; // a picture shown instead of everything
+    this.waiting = 0;
+    new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
+    this.resize();
+  }
+
+  resize() {
+    const box = this.canvas.parentElement.getBoundingClientRect();
+    const before = [this.width, this.height];
+    [this.width, this.height] = [box.width, box.height];
+    this.ratio = Math.min(window.devicePixelRatio || 1, 2);
+    this.canvas.width = Math.round(box.width * this.ratio);
+    this.canvas.height = Math.round(box.height * this.ratio);
+    if (this.size) {
+      if (this.fitted) this.fit();
+      else this.move((this.width - before[0]) / 2, (this.height - before[1]) / 2);
+    }
+    this.draw();
+  }
+
+  /** Show another picture size, fitted. */
+  open(width, height) {
+    this.size = [width, height];
+    this.fit();
+  }
+
+  fit() {
+    const [w, h] = this.size;
+    const room = this.view === "side" ? this.width / 2 : this.width;
+    this.scale = Math.min((room - 2 * EDGE) / w, (this.height - 2 * EDGE) / h, 8);
+    this.x = (this.width - w * this.scale) / 2;
+    this.y = (this.height - h * this.scale) / 2;
+    this.fitted = true;
+    this.draw();
+  }
+
+  move(dx, dy) {
+    this.x += dx;
+    this.y += dy;
+    this.keepInSight();
+  }
+
+  /** Zoom by a factor; the place (x, y) of the stage stays where it is. */
+  zoom(factor, x = this.width / 2, y = this.height / 2) {
+    const least = Math.min(0.05, this.scale);
+    const scale = Math.min(32, Math.max(least, this.scale * factor));
+    this.x = x - ((x - this.x) * scale) / this.scale;
+    this.y = y - ((y - this.y) * scale) / this.scale;
+    this.scale = scale;
+    this.keepInSight();
+  }
+
+  keepInSight() {
+    const [w, h] = this.size.map((side) => side * this.scale);
+    this.x = Math.min(this.width - 48, Math.max(48 - w, this.x));
+    this.y = Math.min(this.height - 48, Math.max(48 - h, this.y));
+    this.fitted = false;
+    this.draw();
+  }
+
+  /** The picture's point under a place of the stage. */
+  point(x, y) {
+    return [(x - this.x) / this.scale, (y - this.y) / this.scale];
+  }
+
+  /** Draw with the next frame, once, however often it is asked for. */
+  draw() {
+    this.waiting ||= requestAnimationFrame(() => {
+      this.waiting = 0;
+      this.paint();
+    });
+  }
+
+  paint() {
+    const { context, ratio } = this;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.fillStyle = getComputedStyle(this.canvas).backgroundColor;
+    context.fillRect(0, 0, this.width, this.height);
+    if (!this.size || !this.after) return;
+    if (this.holding) this.layer(this.holding);
+    else this[this.before || this.view === "result" ? this.view : "result"]();
+  }
+
+  result() {
+    this.layer(this.after);
+    if (this.mask) this.masked();
+    if (this.outline) this.outlined();
+    if (this.cursor) this.ring(...this.cursor);
+  }
+
+  slider() {
+    const at = this.split * this.width;
+    this.clipped(0, at, 0, () => this.layer(this.before));
+    this.clipped(at, this.width, 0, () => this.layer(this.after));
+  }
+
+  side() {
+    const half = this.width / 2;
+    this.clipped(0, half - 1, -half / 2, () => this.layer(this.before));
+    this.clipped(half + 1, this.width, half / 2, () => this.layer(this.after));
+  }
+
+  difference() {
+    const { context, canvas } = this;
+    const [w, h] = this.size;
+    context.save();
+    context.beginPath();
+    context.rect(this.x, this.y, w * this.scale, h * this.scale);
+    context.clip();
+    this.layer(this.before);
+    context.globalCompositeOperation = "difference";
+    this.layer(this.after, false);
+    context.globalCompositeOperation = "lighter";
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    for (let i = 0; i < AMPLIFIED; i += 1) context.drawImage(canvas, 0, 0);
+    context.restore();
+  }
+
+  clipped(left, right, shift, draw) {
+    const { context } = this;
+    context.save();
+    context.beginPath();
+    context.rect(left, 0, right - left, this.height);
+    context.clip();
+    context.translate(shift, 0);
+    draw();
+    context.restore();
+  }
+
+  /** A picture in its place, over a chequered ground where it is transparent. */
+  layer(levels, ground = true) {
+    const { context, scale } = this;
+    const [w, h] = this.size;
+    if (ground) {
+      context.fillStyle = chequers(context);
+      context.fillRect(this.x, this.y, w * scale, h * scale);
+    }
+    // From device pixels up to which a copy is sharp; pixels show as such when far enlarged.
+    const source = levels.at(scale * this.ratio);
+    context.imageSmoothingEnabled = scale * this.ratio < 3;
+    this.piece(source);
+  }
+
+  masked() {
+    const { context } = this;
+    context.save();
+    context.globalAlpha = 0.55;
+    context.imageSmoothingEnabled = true;
+    this.piece(this.mask.canvas);
+    context.restore();
+  }
+
+  /** The part of a source that can be seen, drawn where the picture is. */
+  piece(source) {
+    const { context, scale } = this;
+    const [w, h] = this.size;
+    const margin = this.width / 2; // for views that shift it
+    const left = Math.max(0, Math.floor((-margin - this.x) / scale));
+    const top = Math.max(0, Math.floor(-this.y / scale));
+    const right = Math.min(w, Math.ceil((this.width + margin - this.x) / scale));
+    const bottom = Math.min(h, Math.ceil((this.height - this.y) / scale));
+    if (right <= left || bottom <= top) return;
+    const [fx, fy] = [source.width / w, source.height / h];
+    context.drawImage(
+      source,
+      left * fx, top * fy, (right - left) * fx, (bottom - top) * fy,
+      this.x + left * scale, this.y + top * scale, (right - left) * scale, (bottom - top) * scale,
+    );
+  }
+
+  outlined() {
+    const { context } = this;
+    context.beginPath();
+    for (const [x, y] of this.outline) context.lineTo(this.x + x * this.scale, this.y + y * this.scale);
+    context.closePath();
+    context.fillStyle = "rgb(255 45 111 / 25%)";
+    context.fill();
+    this.twoTone();
+  }
+
+  ring(x, y, radius) {
+    this.context.beginPath();
+    this.context.arc(x, y, Math.max(2, radius), 0, 7);
+    this.twoTone();
+  }
+
+  /** Stroke so that it is seen on light and on dark. */
+  twoTone() {
+    const { context } = this;
+    for (const [style, width] of [["rgb(0 0 0 / 55%)", 3], ["#fff", 1.25]]) {
+      context.strokeStyle = style;
+      context.lineWidth = width;
+      context.stroke();
+    }
+  }
+}
+
+let pattern = null;
+
+function chequers(context) {
+  if (!pattern) {
+    const tile = Object.assign(document.createElement("canvas"), { width: 16, height: 16 });
+    const paint = tile.getContext("2d");
+    paint.fillStyle = "#fff";
+    paint.fillRect(0, 0, 16, 16);
+    paint.fillStyle = "#d9d9d9";
+    paint.fillRect(0, 0, 8, 8);
+    paint.fillRect(8, 8, 8, 8);
+    pattern = context.createPattern(tile, "repeat");
+  }
+  return pattern;
+}
