@@ -37,6 +37,7 @@ MANIFESTS = (".jsonl", ".ndjson")
 MAX_LINE = 2 * tables.MAX_CELL + 2**20
 """Bytes of a manifest's line: two pictures and some words."""
 
+MAX_FILE = ImageLimits().max_bytes
 LONGEST_PATH = 4096
 
 
@@ -238,14 +239,13 @@ def _read(path: Path, name: str) -> bytes:
     Raises:
         InvalidImage: it cannot be read, or is too large.
     """
-    most = ImageLimits().max_bytes
     try:
         with path.open("rb") as file:
-            data = file.read(most + 1)
+            data = file.read(MAX_FILE + 1)
     except OSError as error:
         raise InvalidImage(f"{path} cannot be read: {error.strerror}", field=name) from error
-    if len(data) > most:
-        raise InvalidImage(f"{path} is larger than {most / 2**20:.0f} MiB", field=name)
+    if len(data) > MAX_FILE:
+        raise InvalidImage(f"{path} is larger than {MAX_FILE / 2**20:.0f} MiB", field=name)
     return data
 
 

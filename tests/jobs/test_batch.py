@@ -1,0 +1,149 @@
+"""A batch: pictures, sheets and tables in a folder, and a second run that makes nothing twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from overpaint.core.errors import OutputError
+from overpaint.jobs import batch as batch_
+from overpaint.jobs import predictions
+from overpaint.jobs.batch import Batch
+from tests.conftest import box_mask, picture
+from tests.jobs.conftest import request, unit
+
+
+@pytest.fixture
+def made(tmp_path, make_engine):
+    return Batch(out=tmp_path / "out", engine=make_engine("erase"))
+
+
+def table(out) -> list[dict[str, str]]:
+    with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_tables_have_the_order_of_the_input_and_the_lineage(made):
+    bad = unit(1, mask=None)
+    done = made.run([unit(2), bad, unit(0)])
+    assert [path.name for path in done.tables] == [
+        "predictions.csv", "predictions.parquet", "timings.csv"
+    ]  # fmt: skip
+    rows = table(made.out)
+    assert [row["source"] for row in rows] == ["row 2", "row 1", "row 0"]
+    assert [row["status"] for row in rows] == ["done", "failed", "done"]
+    assert rows[0]["seed"] == "2"
+    assert (made.out / rows[0]["picture"]).is_file()
+    assert json.loads(rows[0]["recipe"])["seeds"] == [2]
+    assert (rows[1]["code"], rows[1]["picture"]) == ("invalid_mask", "")
+    assert rows[1]["reason"].startswith("mask: erase needs a mask")
+    assert rows[0]["nsfw_content_detected"] == "", "nobody looked, which is not 'false'"
+
+    columns = pq.read_table(made.out / "predictions.parquet").to_pylist()
+    told = [{key: str(value or "") for key, value in row.items()} for row in columns]
+    assert told == rows, "both tables say the same"
+    assert columns[0]["seed"] == 2
+    with (made.out / "timings.csv").open(newline="", encoding="utf-8") as file:
+        timings = list(csv.DictReader(file))
+    assert [row["id"] for row in timings] == [row["id"] for row in rows]
+    assert float(timings[0]["total_s"]) > 0
+    assert timings[1]["total_s"] == ""
+
+
+def test_a_second_run_makes_nothing_and_gives_the_same(made):
+    made.run([unit(0), unit(1)])
+    before = {path: path.read_bytes() for path in made.out.rglob("*") if path.is_file()}
+    done = made.run([unit(0), unit(1)])
+    assert (done.tally.computed, done.tally.skipped) == (0, 2)
+    assert {path: path.read_bytes() for path in made.out.rglob("*") if path.is_file()} == before
+
+
+def test_only_the_first_rows(made):
+    made.limit = 2
+    assert made.run(unit(seed) for seed in range(5)).tally.ended == 2
+    assert len(table(made.out)) == 2
+    made.limit = None
+    done = made.run(unit(seed) for seed in range(5))
+    assert (done.tally.skipped, done.tally.computed, len(table(made.out))) == (2, 3, 5)
+
+
+def test_sheets_show_input_mask_and_output(made):
+    made.run([unit(0)])
+    made.grids = True
+    made.run([unit(0), unit(1)])
+    assert len(list((made.out / "grids").iterdir())) == 2, "the one from before, too"
+    row = table(made.out)[0]
+    with Image.open(made.out / row["picture"].replace("pictures", "grids")) as sheet:
+        panels = [np.asarray(sheet.crop((left, 0, left + 64, 48))) for left in (0, 72, 144)]
+        assert sheet.size == (64 * 3 + 16, 48)
+    assert np.array_equal(panels[0], picture(64, 48, 0))
+    assert np.array_equal(panels[1], box_mask(64, 48).convert("RGB"))
+    with Image.open(made.out / row["picture"]) as output:
+        assert np.array_equal(panels[2], output.convert("RGB"))
+
+
+def test_what_a_killed_process_left_is_removed(made):
+    (made.out / "pictures").mkdir(parents=True)
+    for name in (".overpaint-1.tmp", "pictures/.overpaint-2.tmp"):
+        (made.out / name).touch()
+    made.run([unit(0)])
+    assert list(made.out.rglob("*.tmp")) == []
+
+
+def test_killed_between_picture_and_ledger(made):
+    """The picture is there, its line is not: it is made again, with the same bytes."""
+    made.run([unit(0), unit(1)])
+    ledger = made.out / "ledger.jsonl"
+    pictures = {path: path.read_bytes() for path in (made.out / "pictures").iterdir()}
+    ledger.write_bytes(ledger.read_bytes().splitlines(keepends=True)[0][:50])
+    assert made.run([unit(0), unit(1)]).tally.computed == 2
+    assert {path: path.read_bytes() for path in (made.out / "pictures").iterdir()} == pictures
+
+
+def test_without_the_library_for_parquet(made, monkeypatch):
+    monkeypatch.setattr(predictions, "has_parquet", lambda: False)
+    assert [path.name for path in made.run([unit(0)]).tables] == ["predictions.csv", "timings.csv"]
+
+
+def test_more_rows_than_are_in_memory_at_a_time(made, monkeypatch):
+    monkeypatch.setattr(predictions, "ROW_GROUP", 2)
+    made.run(unit(seed) for seed in range(5))
+    whole = pq.ParquetFile(made.out / "predictions.parquet")
+    assert whole.num_row_groups == 3
+    assert whole.read().column("seed").to_pylist() == list(range(5))
+
+
+def test_wider_passes_give_the_same_pictures(tmp_path, make_engine):
+    """Within rounding: the promise of identical bytes is that of width 1."""
+    engine = make_engine("sd2")
+    options = {"prompt": "a kite", "options": {"num_inference_steps": 2}}
+    pictures = {}
+    for width in (1, 4):
+        out = tmp_path / str(width)
+        Batch(out=out, engine=engine, width=width).run(
+            unit(seed, load=lambda seed=seed: request(seed, **options)) for seed in range(5)
+        )
+        pictures[width] = [
+            np.asarray(Image.open(path), dtype=int) for path in sorted((out / "pictures").iterdir())
+        ]
+    differences = [np.abs(a - b).max() for a, b in zip(*pictures.values(), strict=True)]
+    assert max(differences) <= 1
+
+
+@pytest.mark.parametrize("name", ["../../etc/x.png#3", "a b/c.d.jpg", "ü.png", "#.png", "x" * 300])
+def test_names_of_files_are_harmless(name):
+    told = batch_.name(unit(0).__class__(id="0" * 32, source=name, prompt="", seed=0, load=int))
+    assert set(told) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+    assert told.endswith("000000000000")
+    assert len(told) < 120
+
+
+def test_a_folder_that_is_a_file(tmp_path, make_engine):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        Batch(out=tmp_path / "file", engine=make_engine("erase")).run([unit(0)])

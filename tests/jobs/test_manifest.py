@@ -1,0 +1,219 @@
+"""Manifests: every kind of input gives units, and what cannot be read fails alone."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import pickle
+
+import pytest
+
+from overpaint.core.errors import InvalidRequest
+from overpaint.jobs import manifest as manifest_
+from overpaint.jobs.manifest import Asked, Manifest
+from tests.conftest import box_mask, picture
+
+SIZE = (64, 48)
+
+
+def png(image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def text(image) -> str:
+    return base64.encodebytes(png(image)).decode()
+
+
+PICTURE, MASK = picture(*SIZE), box_mask(*SIZE)
+
+
+def write_csv(path, header, *rows):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    for index, name in enumerate(("b.png", "a.jpg", "sub/c.webp")):
+        picture(*SIZE, index).save(folder / name)
+    (folder / "notes.txt").touch()
+    (folder / ".hidden.png").touch()
+    return folder
+
+
+def units(source, model=None, **asked):
+    return list(Manifest(source, Asked(**asked)).units(model or {"family": "sd2"}))
+
+
+def error_of(unit) -> str:
+    with pytest.raises(InvalidRequest) as caught:
+        unit.load()
+    return str(caught.value)
+
+
+def test_a_table_of_the_contract(tmp_path):
+    rows = write_csv(
+        tmp_path / "rows.csv",
+        ["prompt", "image", "mask_image", "parameters"],
+        ["a kite", text(PICTURE), text(MASK), '{"seed": 7, "strength": 0.5}'],
+        ["a boat", text(PICTURE), text(MASK), ""],
+    )
+    first, second = units(rows, options={"eta": 0.1})
+    assert (first.source, first.prompt, first.seed) == ("rows.csv#0", "a kite", 7)
+    request = first.load()
+    assert request.image.size == request.mask.size == SIZE
+    assert (request.prompt, request.seed) == ("a kite", 7)
+    assert dict(request.options) == {"strength": 0.5, "eta": 0.1}
+    assert (second.source, second.load().options) == ("rows.csv#1", {"eta": 0.1})
+    assert second.seed not in (None, first.seed)
+
+
+def test_a_folder_of_tables_in_order_of_their_names(tmp_path):
+    folder = tmp_path / "in"
+    (folder / "out").mkdir(parents=True)
+    for name in ("b.csv", "a.csv", "out/predictions.csv"):
+        write_csv(folder / name, ["prompt", "image"], ["x", text(PICTURE)])
+    (folder / "c.jsonl").write_text(json.dumps({"prompt": "x", "image": text(PICTURE)}))
+    made = units(folder, skip=folder / "out")
+    assert [unit.source for unit in made] == ["a.csv#0", "b.csv#0", "c.jsonl#0"]
+    assert len({unit.id for unit in made}) == 3, "equal rows are told apart"
+    assert len({unit.seed for unit in made}) == 3
+
+
+def test_paths_start_at_the_table(tmp_path, photos):
+    MASK.save(tmp_path / "mask.png")
+    lines = [
+        {"image": "photos/a.jpg", "mask": "mask.png", "prompt": "x"},
+        {"image": "photos/gone.jpg", "prompt": "x"},
+        {"image": text(PICTURE), "mask_image": "mask.png", "prompt": "x", "seed": 3},
+        {"image": "https://example.org/a.png", "prompt": "x"},
+    ]
+    file = tmp_path / "m.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    first, gone, third, url = units(file)
+    assert first.load().mask.size == first.load().image.size == SIZE
+    assert "photos/gone.jpg cannot be read: No such file" in error_of(gone)
+    assert third.load().seed == 3
+    assert "is a URL; send the picture itself" in error_of(url)
+
+
+def test_a_folder_of_pictures(photos, tmp_path):
+    masks = photos / "masks"
+    (masks / "sub").mkdir(parents=True)
+    MASK.save(masks / "a.png")
+    MASK.save(masks / "sub" / "c.png")
+    made = units(photos, prompt="a kite", mask_dir=masks, negative_prompt="fog")
+    assert [unit.source for unit in made] == ["a.jpg", "b.png", "sub/c.webp"]
+    request = made[0].load()
+    assert (request.prompt, request.negative_prompt, request.mask.size) == ("a kite", "fog", SIZE)
+    assert f"there is no mask b.png in {masks}" in error_of(made[1])
+    assert made[2].load().mask is not None
+    assert [unit.load().mask for unit in units(photos, mask_dir=None, skip=masks)] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (["x", "nonsense!", text(MASK)], "row 0, column image: the string is not base64"),
+        (["x", "", text(MASK)], "row 0, column image: it is missing"),
+        (["x", text(PICTURE)[:300], text(MASK)], "row 0, column image: "),
+        (["x", text(PICTURE), text(box_mask(8, 8))], "row 0, column mask_image: "),
+        (["x", text(PICTURE)], "row 0: it has 2 values for 3 columns"),
+    ],
+)
+def test_a_bad_row_fails_alone(tmp_path, row, reason):
+    header = ["prompt", "image", "mask_image"]
+    rows = write_csv(tmp_path / "rows.csv", header, row, ["y", text(PICTURE), text(MASK)])
+    bad, good = units(rows)
+    assert error_of(bad).startswith(reason)
+    assert good.load().prompt == "y"
+
+
+def test_bad_lines_fail_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest_, "MAX_LINE", 20_000)
+    good = json.dumps({"prompt": "y", "image": text(PICTURE)})
+    file = tmp_path / "m.jsonl"
+    file.write_bytes(
+        b"\n".join([b"{torn", b"[1]", b"\xff\xfe", b"[" * 5000, b"x" * 50_000, b"", good.encode()])
+    )
+    *bad, last = units(file)
+    reasons = [error_of(unit) for unit in bad]
+    assert [reason.split(":")[0] for reason in reasons] == [f"line {n}" for n in range(5)]
+    assert "more than 20000 bytes" in reasons[4]
+    assert last.load().prompt == "y"
+    assert Manifest(file, Asked()).count() == 6
+
+
+def test_a_file_that_cannot_be_read_on(tmp_path):
+    first = write_csv(tmp_path / "a.csv", ["prompt", "image"], ["x", text(PICTURE)])
+    with first.open("ab") as file:
+        file.write(b"\xff\xff,\n")
+    (tmp_path / "b.csv").touch()
+    write_csv(tmp_path / "c.csv", ["prompt", "image"], ["x", text(PICTURE)])
+    made = units(tmp_path)
+    assert [unit.source for unit in made][-2:] == ["b.csv", "c.csv#0"]
+    assert "it is empty" in error_of(made[-2])
+    assert any("cannot be read" in error_of(unit) for unit in made[:-2] if unit.source == "a.csv")
+    assert made[-1].load().prompt == "x"
+
+
+def test_an_id_is_what_decides_the_picture(photos):
+    """Another name is the same unit; another picture, prompt, seed, option or model is not."""
+    first = {unit.source: unit for unit in units(photos, prompt="x")}
+    (photos / "a.jpg").rename(photos / "z.jpg")
+    moved = {unit.source: unit for unit in units(photos, prompt="x")}
+    assert moved["z.jpg"].id == first["a.jpg"].id
+    assert moved["z.jpg"].seed == first["a.jpg"].seed
+    picture(*SIZE, 9).save(photos / "b.png")
+    assert {unit.source: unit for unit in units(photos, prompt="x")}["b.png"].id not in (
+        unit.id for unit in first.values()
+    )
+    ids = [
+        units(photos, model, **asked)[0].id
+        for model, asked in [
+            (None, {"prompt": "x"}),
+            (None, {"prompt": "y"}),
+            (None, {"prompt": "x", "seed": 1}),
+            (None, {"prompt": "x", "options": {"eta": 0.5}}),
+            (None, {"prompt": "x", "negative_prompt": "y"}),
+            ({"family": "sd2", "revision": "2"}, {"prompt": "x"}),
+        ]
+    ]
+    assert len(set(ids)) == len(ids)
+
+
+def test_units_can_be_sent_to_another_process(photos):
+    for unit in units(photos, prompt="x"):
+        assert pickle.loads(pickle.dumps(unit)).load().image.sha256 == unit.load().image.sha256
+
+
+@pytest.mark.parametrize(
+    ("source", "asked", "field"),
+    [
+        ("nowhere", {}, "input"),
+        ("notes.txt", {}, "input"),
+        ("empty", {}, "input"),
+        ("photos", {"mask_dir": "nowhere"}, "mask_dir"),
+        ("rows.csv", {"mask_dir": "photos"}, "mask_dir"),
+    ],
+)
+def test_inputs_that_are_none(photos, tmp_path, source, asked, field):
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "empty").mkdir()
+    write_csv(tmp_path / "rows.csv", ["prompt", "image"])
+    asked = {name: tmp_path / value for name, value in asked.items()}
+    with pytest.raises(InvalidRequest) as caught:
+        Manifest(tmp_path / source, Asked(**asked))
+    assert caught.value.field == field
+
+
+def test_a_picture_over_the_limit(photos, monkeypatch):
+    monkeypatch.setattr(manifest_, "MAX_FILE", 1000)
+    assert "is larger than" in error_of(units(photos)[1])
