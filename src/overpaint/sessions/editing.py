@@ -10,7 +10,7 @@ from PIL import Image
 
 from overpaint.core import images
 from overpaint.core.errors import InvalidRequest
-from overpaint.core.images import Picture
+from overpaint.core.images import ImageLimits, Picture
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.sessions import judging, measures
 from overpaint.sessions.judging import Asked, Judge, Judgement, JudgeUnavailable, PixelJudge
@@ -21,6 +21,9 @@ from overpaint.sessions.types import ROOT, Kind, Outcome, Session, Turn, now
 
 THUMBNAIL = 256
 """Longer side, in pixels."""
+
+_KEPT = ImageLimits(max_bytes=2**32, max_pixels=2**30)
+"""Of pictures that were let in once: as PNG they may be larger than they came."""
 
 _BESIDE = {"previous": "the turn before", "original": "the original"}
 _SAID: dict[Outcome, str] = {
@@ -211,8 +214,17 @@ def record(
 
 def compare(pictures: Pictures, first: Turn, second: Turn, examiner: Examiner) -> Comparison:
     """Measure one turn beside another, whatever lies between them."""
-    before, after = (images.decode(pictures.get(each.picture)) for each in (first, second))
+    before, after = (opened(pictures, each.picture) for each in (first, second))
     return measures.compare(before, after, similarity=examiner.similarity)
+
+
+def opened(pictures: Pictures, key: str) -> Picture:
+    """A picture that is kept.
+
+    Raises:
+        StoreUnavailable: it is missing or damaged.
+    """
+    return images.decode(pictures.get(key), limits=_KEPT)
 
 
 def thumbnail(picture: Picture) -> bytes:
@@ -302,11 +314,11 @@ def _measured(
     before = started.base.touched
     touched = region
     if before is not None:
-        touched = measures.union(images.decode_mask(pictures.get(before)), region)
-    original = images.decode(pictures.get(started.session.turn(ROOT).picture))
+        touched = measures.union(images.decode_mask(pictures.get(before), limits=_KEPT), region)
+    original = opened(pictures, started.session.turn(ROOT).picture)
     previous = request.image
     if started.from_original:
-        previous = images.decode(pictures.get(started.parent.picture))
+        previous = opened(pictures, started.parent.picture)
     found = {
         "previous": measures.compare(
             previous,

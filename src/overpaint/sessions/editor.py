@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from overpaint.core import images
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest, Progress
@@ -149,7 +148,7 @@ class Editor:
 
     def picture(self, turn: Turn) -> Picture:
         """A turn's picture."""
-        return images.decode(self.store.pictures.get(turn.picture))
+        return editing.opened(self.store.pictures, turn.picture)
 
     def compare(self, session: str, first: str, second: str | None = None) -> Comparison:
         """Measure one turn beside another; None = the head."""

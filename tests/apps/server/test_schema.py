@@ -15,6 +15,8 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.apps.server.conftest import serving
 
+schemathesis.serializer.alias("application/zip", "application/octet-stream")
+
 CHECKS = (
     not_a_server_error,
     status_code_conformance,
@@ -60,6 +62,8 @@ def operations() -> list[str]:
         "GET /v1/sessions/{id}",
         "PATCH /v1/sessions/{id}",
         "DELETE /v1/sessions/{id}",
+        "GET /v1/sessions/{id}/export",
+        "POST /v1/sessions/import",
         "POST /v1/sessions/{id}/head",
         "POST /v1/sessions/{id}/turns",
         "GET /v1/sessions/{id}/turns/{turn}/mask",

@@ -7,7 +7,7 @@ import io
 import pytest
 from PIL import Image
 
-from tests.apps.server.conftest import FEW, b64
+from tests.apps.server.conftest import FEW, b64, serving
 from tests.conftest import box_mask, picture
 
 SIDE = 64
@@ -163,3 +163,53 @@ def test_a_refused_turn_leaves_the_session_as_it_was(client):
     assert refused.status_code == 400
     assert refused.json()["error"]["field"] == "options.num_inference_steps"
     assert show(client, session)["revision"] == 1
+
+
+def test_a_session_goes_out_and_comes_in_again(client):
+    session = begin(client)
+    edited(client, session, num_images=2)
+    before = show(client, session)
+    sent = client.get(f"/v1/sessions/{session['id']}/export")
+    assert sent.headers["content-type"] == "application/zip"
+    came = client.post(
+        "/v1/sessions/import", content=sent.content, headers={"content-type": "application/zip"}
+    )
+    assert came.status_code == 201, came.text
+    after = came.json()
+    assert after["id"] != before["id"]
+    assert (after["name"], after["head"]) == (before["name"], before["head"])
+    for old, new in zip(before["turns"], after["turns"], strict=True):
+        assert old["recipe"] == new["recipe"]
+        assert client.get(old["picture"]).content == client.get(new["picture"]).content
+
+
+def test_sessions_can_be_switched_off(start, make_settings):
+    settings = make_settings()
+    off = settings.sessions.model_copy(update={"enabled": False})
+    with serving(settings.model_copy(update={"sessions": off})) as running:
+        refused = running.client.get("/v1/sessions")
+        assert refused.status_code == 404
+
+
+def test_each_key_sees_its_own_sessions(start):
+    keys = {"one": "1" * 16, "two": "2" * 16}
+    running = start(keys=keys)
+    one, two = ({"api-key": key} for key in keys.values())
+    body = {"image": b64(picture(SIDE, SIDE))}
+    made = running.client.post("/v1/sessions", json=body, headers=one).json()
+    where = f"/v1/sessions/{made['id']}"
+    assert running.client.get(where, headers=one).status_code == 200
+    assert running.client.get(where, headers=two).status_code == 404
+    assert running.client.get("/v1/sessions", headers=two).json() == {"data": []}
+    for address in (made["turns"][0]["picture"], f"{where}/export"):
+        assert running.client.get(address, headers=two).status_code == 404
+
+
+def test_cancelling_adds_no_turn(client):
+    session = begin(client)
+    body = turn(1, options={"num_inference_steps": 100})
+    told = client.post(f"/v1/sessions/{session['id']}/turns", json=body).json()
+    assert client.delete(f"/v1/edits/{told['id']}").json()["status"] == "cancelled"
+    found = show(client, session)
+    assert [each["id"] for each in found["turns"]] == ["0"]
+    assert found["revision"] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,12 +24,15 @@ from overpaint.apps.server import (
     openai,
     page,
     segments,
+    session_files,
+    session_turns,
     sessions,
 )
 from overpaint.apps.server.guard import Guard, Keys
 from overpaint.apps.server.intake import MEGA
 from overpaint.apps.server.logs import AccessLog
 from overpaint.apps.server.service import Service
+from overpaint.apps.server.shelf import Shelf
 from overpaint.apps.settings import Settings
 from overpaint.core.errors import OverpaintError
 
@@ -55,13 +59,15 @@ def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = 
     """
     service = Service(settings, alone=alone)
     desk = segments.Desk()
-    shelf = sessions.Shelf(settings)
+    shelf = Shelf(settings)
     keys = Keys(settings.server.all_keys())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await service.start()
+        tidying = asyncio.create_task(shelf.tidy())
         yield
+        tidying.cancel()
         await service.stop()
         desk.close()
         shelf.close()
@@ -78,7 +84,17 @@ def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = 
     app.state.desk = desk
     app.state.shelf = shelf
     app.openapi = partial(_document, app)  # type: ignore[method-assign]
-    for routes in (native, segments, sessions, openai, oip, azure, page):
+    for routes in (
+        native,
+        segments,
+        sessions,
+        session_turns,
+        session_files,
+        openai,
+        oip,
+        azure,
+        page,
+    ):
         app.include_router(routes.router)
     _add_operations(app, service)
     app.add_exception_handler(OverpaintError, _answer_error)

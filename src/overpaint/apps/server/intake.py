@@ -21,6 +21,7 @@ from overpaint.core.types import EditRequest
 from overpaint.diffusion.family import Family, FamilyOptions
 from overpaint.engine.checks import check, parse_options
 from overpaint.engine.policy import expected_steps
+from overpaint.jobs.rows import Row
 
 MEGA = 1_000_000
 
@@ -48,6 +49,19 @@ class Parts:
     seed: int | None = None
     num_images: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def of_row(row: Row) -> Parts:
+    """The edit of a row; its mask may have another size than its picture."""
+    return Parts(
+        image=row.image,
+        mask=row.mask,
+        fit_mask=True,
+        prompt=row.prompt,
+        negative_prompt=row.negative_prompt,
+        seed=row.seed,
+        options=row.options,
+    )
 
 
 def build(

@@ -30,6 +30,7 @@ from overpaint.apps.server.service import Served, Service
 from overpaint.core import images
 from overpaint.core.encoded import from_base64
 from overpaint.core.errors import InvalidRequest
+from overpaint.core.images import Picture
 from overpaint.core.types import EditResult
 
 router = APIRouter(prefix="/v1", tags=["edits"])
@@ -235,7 +236,7 @@ def _from_json(raw: bytes) -> tuple[EditBody, Parts]:
     return body, parts_of(body, from_base64(body.image, "image"))
 
 
-def parts_of(body: EditFields, image: bytes) -> Parts:
+def parts_of(body: EditFields, image: bytes | Picture) -> Parts:
     """An edit's parts, its pictures decoded from base64.
 
     Raises:

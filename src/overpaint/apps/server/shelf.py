@@ -1,0 +1,158 @@
+"""What the routes of sessions share: the store behind them, bodies, and revisions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import threading
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from overpaint.apps import sessions
+from overpaint.apps.server import forms
+from overpaint.apps.server.errors import NotFound, Stopping, UnsupportedMediaType
+from overpaint.apps.server.intake import MEGA
+from overpaint.apps.server.native import ERRORS, service_of
+from overpaint.apps.server.service import Service
+from overpaint.apps.server.session_schemas import Change, TurnBody
+from overpaint.apps.settings import Settings
+from overpaint.core.errors import InvalidRequest, OverpaintError
+from overpaint.core.images import ImageLimits
+from overpaint.sessions.editing import Examiner
+from overpaint.sessions.store import Store
+from overpaint.sessions.types import Session
+
+TIDY_EVERY = 900.0
+"""Seconds."""
+
+_log = logging.getLogger(__name__)
+
+Body = TypeVar("Body", bound=BaseModel)
+
+_REVISION = re.compile(r'(?:W/)?"?(\d{1,18})"?', re.ASCII)
+FEW = {status: about for status, about in ERRORS.items() if status not in (429, 504)}
+"""Errors of routes that make no edits."""
+
+IF_MATCH = {
+    "in": "header",
+    "name": "If-Match",
+    "schema": {"type": "string"},
+    "description": 'The revision of the session as the caller knows it: `"7"`.',
+}
+
+
+def documented(body: type[BaseModel], *parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """OpenAPI of a body that the route reads itself."""
+    schema = {"schema": body.model_json_schema()}
+    return {
+        "requestBody": {"required": True, "content": {"application/json": schema}},
+        "parameters": list(parameters),
+    }
+
+
+class Shelf:
+    """The server's store of sessions; opened when somebody first asks for one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._open: tuple[Store, Examiner] | None = None
+
+    def open(self) -> tuple[Store, Examiner]:
+        """The store, and what measures results. Blocks: call it beside the event loop.
+
+        Raises:
+            NotFound: this server keeps no sessions.
+            StoreUnavailable, InvalidSettings, ModelLoadError.
+        """
+        if not self._settings.sessions.enabled:
+            raise NotFound("this server keeps no sessions")
+        with self._lock:
+            if self._open is None:
+                store = sessions.store(self._settings)
+                store.collect()
+                self._open = store, sessions.examiner(self._settings)
+            return self._open
+
+    async def tidy(self) -> None:
+        """Delete what no session names any more, from time to time, until cancelled."""
+        while True:
+            await asyncio.sleep(TIDY_EVERY)
+            if self._open is not None:
+                try:
+                    await asyncio.to_thread(self._open[0].collect)
+                except OverpaintError as error:
+                    _log.warning("cannot tidy up the sessions", extra={"error": str(error)})
+
+    def close(self) -> None:
+        """Let go of the database."""
+        if self._open is not None:
+            self._open[0].close()
+
+
+def shelf_of(request: Request) -> Shelf:
+    """The application's sessions."""
+    shelf = request.app.state.shelf
+    assert isinstance(shelf, Shelf)
+    return shelf
+
+
+async def body_of(request: Request, kind: type[Body]) -> Body:
+    """A JSON body.
+
+    Raises:
+        Stopping, UnsupportedMediaType, InvalidRequest.
+    """
+    service = service_of(request)
+    if service.stopping:
+        raise Stopping("the server is stopping; try another one, or this one later")
+    if forms.media_type(request) != "application/json":
+        raise UnsupportedMediaType("send application/json")
+    raw = await forms.body(request)
+    try:
+        return await service.work(kind.model_validate_json, raw)
+    except ValidationError as error:
+        raise forms.invalid(error) from error
+
+
+def revision_of(request: Request, body: Change | TurnBody | None) -> int | None:
+    """The revision that the caller knows.
+
+    Raises:
+        InvalidRequest: the header is no revision, or says another one than the body.
+    """
+    header = request.headers.get("if-match")
+    given = None if body is None else body.revision
+    if header is None or header.strip() == "*":
+        return given
+    found = _REVISION.fullmatch(header.strip())
+    if found is None or given not in (None, int(found[1])):
+        raise InvalidRequest(
+            'give the session\'s revision, as "7", and once only', field="If-Match"
+        )
+    return int(found[1])
+
+
+async def found(request: Request, id_: str) -> Session:
+    """The caller's session of that id.
+
+    Raises:
+        SessionNotFound.
+    """
+
+    def get() -> Session:
+        return shelf_of(request).open()[0].get(id_, request.state.caller)
+
+    return await service_of(request).work(get)
+
+
+def picture_limits(service: Service) -> ImageLimits:
+    """What a picture may cost that comes over the wire."""
+    return ImageLimits(
+        max_bytes=int(service.limits.max_body_mb * MEGA),
+        max_pixels=int(service.limits.max_megapixels * MEGA),
+    )

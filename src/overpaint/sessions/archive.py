@@ -1,0 +1,260 @@
+"""A session as one file: a ZIP of its pictures, and a JSON file with everything else.
+
+    session.json          name, times, head, turns
+    pictures/SHA256.png   each picture, mask and reference once
+
+What comes in is believed in nothing: names, sizes, hashes and the shape of the tree are checked,
+every picture is decoded, thumbnails are made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import IO
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+
+from overpaint.core import images
+from overpaint.core.errors import InvalidRequest
+from overpaint.core.images import ImageLimits, Picture
+from overpaint.core.types import EditRequest
+from overpaint.sessions import editing
+from overpaint.sessions.store import ANYONE, Store
+from overpaint.sessions.types import ROOT, Session, Turn, now
+
+FORMAT = "overpaint-session"
+VERSION = 1
+INDEX = "session.json"
+FIELD = "archive"
+
+MAX_INDEX = 32 * 2**20
+"""Bytes of `session.json`."""
+
+_FOLDER, _SUFFIX = "pictures/", ".png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What an archive may cost.
+
+    Attributes:
+        bytes: of all its files, unpacked.
+        picture: of each picture.
+        prompt: characters of a prompt.
+    """
+
+    bytes: int = 100 * 10**9
+    picture: ImageLimits = field(default_factory=ImageLimits)
+    prompt: int = 100_000
+
+
+class _Index(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    format: str
+    version: int
+    name: str
+    created: str = Field(max_length=30)
+    head: str
+    tip: str
+    turns: list[dict[str, JsonValue]] = Field(min_length=1)
+
+
+_TURN = TypeAdapter(Turn)
+
+
+def export(store: Store, session: Session, file: IO[bytes]) -> None:
+    """Write a session as an archive.
+
+    Raises:
+        StoreUnavailable: a picture cannot be read.
+    """
+    index = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": session.name,
+        "created": session.created,
+        "head": session.head,
+        "tip": session.tip,
+        "turns": [turn.as_json() for turn in session.turns],
+    }
+    keys = dict.fromkeys(key for turn in session.turns for key in _carried(turn))
+    # Pictures are compressed already.
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(INDEX, json.dumps(index, indent=1, ensure_ascii=False))
+        for key in keys:
+            archive.writestr(f"{_FOLDER}{key}{_SUFFIX}", store.pictures.get(key))
+
+
+def import_(
+    store: Store,
+    file: IO[bytes],
+    check: Callable[[EditRequest], object],
+    limits: Limits | None = None,
+    owner: str = ANYONE,
+) -> Session:
+    """Keep the session of an archive under a new id.
+
+    Args:
+        store: where.
+        file: the archive.
+        check: asked about every turn's words and pictures: the safety policy's `check_request`.
+        limits: what it may cost.
+        owner: whose the session will be.
+
+    Raises:
+        InvalidRequest: it is no such archive, or breaks a limit.
+        ContentBlocked, SafetyUnavailable: from `check`.
+    """
+    limits = limits or Limits()
+    try:
+        with zipfile.ZipFile(file) as archive:
+            index = _index(archive, limits)
+            turns = _turns(index, limits)
+            if len(turns) > store.limits.turns:
+                raise _wrong(f"it has {len(turns)} turns, more than the {store.limits.turns} kept")
+            reader = _Reader(archive, limits)
+            kept = [_kept(store, turn, reader, check) for turn in turns]
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise _wrong(f"it is no ZIP file that can be read ({error})") from error
+    return store.insert(
+        Session(
+            id="",
+            name=index.name,
+            owner=owner,
+            created=index.created,
+            updated=now(),
+            head=index.head,
+            tip=index.tip,
+            revision=1,
+            turns=tuple(kept),
+        )
+    )
+
+
+class _Reader:
+    """Files of an archive by the hash of their bytes."""
+
+    def __init__(self, archive: zipfile.ZipFile, limits: Limits) -> None:
+        self.limits = limits
+        self._archive = archive
+        self._there = {info.filename: info for info in archive.infolist()}
+
+    def get(self, key: str) -> bytes:
+        """A file's bytes.
+
+        Raises:
+            InvalidRequest: it is missing, too large, or another one than its name says.
+        """
+        info = self._there.get(f"{_FOLDER}{key}{_SUFFIX}")
+        if info is None:
+            raise _wrong(f"the picture {key[:12]}… is missing in it")
+        data = _read(self._archive, info, self.limits.picture.max_bytes)
+        if hashlib.sha256(data).hexdigest() != key:
+            raise _wrong(f"the picture {key[:12]}… is damaged")
+        return data
+
+
+def _carried(turn: Turn) -> list[str]:
+    """The files of a turn that an archive has; thumbnails are made anew."""
+    return [key for key in turn.files if key != turn.thumbnail]
+
+
+def _index(archive: zipfile.ZipFile, limits: Limits) -> _Index:
+    infos = archive.infolist()
+    size = sum(info.file_size for info in infos)
+    if size > limits.bytes:
+        raise _wrong(f"its files have {size:,} bytes, more than the limit of {limits.bytes:,}")
+    found = next((info for info in infos if info.filename == INDEX), None)
+    if found is None:
+        raise _wrong(f"there is no {INDEX} in it")
+    try:
+        data = json.loads(_read(archive, found, MAX_INDEX), parse_constant=_no_number)
+        index = _Index.model_validate(data)
+    except ValidationError as error:
+        raise _wrong(f"its {INDEX} is damaged: {_first(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise _wrong(f"its {INDEX} is damaged") from error
+    if (index.format, index.version) != (FORMAT, VERSION):
+        raise _wrong(f"it is '{index.format[:40]}' {index.version}, not '{FORMAT}' {VERSION}")
+    return index
+
+
+def _turns(index: _Index, limits: Limits) -> list[Turn]:
+    """The turns, checked to be a tree.
+
+    Raises:
+        InvalidRequest: they are not.
+    """
+    turns = []
+    for number, data in enumerate(index.turns):
+        try:
+            turn = _TURN.validate_python(data)
+        except ValidationError as error:
+            raise _wrong(f"turn {number} is damaged: {_first(error)}") from error
+        earlier = {str(each) for each in range(number)}
+        rooted = turn.parent is None if number == 0 else turn.parent in earlier
+        chosen = turn.candidate_of is None or turn.candidate_of in earlier
+        is_original = (turn.kind == "original") == (turn.id == ROOT)
+        if turn.id != str(number) or not rooted or not chosen or not is_original:
+            raise _wrong(f"turn {number} has no place in the tree")
+        if max(len(turn.prompt), len(turn.negative_prompt or "")) > limits.prompt:
+            raise _wrong(f"the words of turn {number} are longer than {limits.prompt} characters")
+        turns.append(turn)
+    ids = {turn.id for turn in turns}
+    if index.head not in ids or index.tip not in ids:
+        raise _wrong("the turn where it stands is not in it")
+    return turns
+
+
+def _kept(
+    store: Store, turn: Turn, reader: _Reader, check: Callable[[EditRequest], object]
+) -> Turn:
+    """The turn, its pictures looked at and kept."""
+    may = reader.limits.picture
+
+    def picture(key: str) -> Picture:
+        return images.decode(reader.get(key), field=FIELD, limits=may)
+
+    shown = picture(turn.picture)
+    further = [*turn.references, *([turn.control] if turn.control else [])]
+    check(
+        EditRequest(
+            image=shown,
+            prompt=turn.prompt,
+            negative_prompt=turn.negative_prompt,
+            references=tuple(picture(key).to_srgb() for key in further),
+        )
+    )
+    for key in (turn.mask, turn.touched, turn.copy_from, turn.not_from):
+        if key is not None:
+            images.decode_mask(reader.get(key), field=FIELD, limits=may)
+    for key in _carried(turn):
+        store.pictures.put(reader.get(key))
+    return replace(turn, thumbnail=store.pictures.put(editing.thumbnail(shown)))
+
+
+def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
+    """A file, unpacked as far as it may be; what its header says is not believed."""
+    with archive.open(info) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise _wrong(f"{info.filename[:80]} is larger than {most:,} bytes")
+    return data
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number")
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc'])[:80]}: {first['msg']}"
+
+
+def _wrong(message: str) -> InvalidRequest:
+    return InvalidRequest(message, field=FIELD)
