@@ -15,9 +15,11 @@ from overpaint import __version__
 from overpaint.apps.cli import (
     batch,
     console,
+    datasets,
     demo,
     doctor,
     edits,
+    export,
     licence,
     models,
     provenance,
@@ -37,10 +39,13 @@ app.command("inpaint")(edits.inpaint)
 app.command("edit")(edits.edit)
 app.command("erase")(edits.erase)
 app.command("batch")(batch.batch)
+app.command("collect")(datasets.collect)
+app.command("clean")(datasets.clean)
 app.command("segment")(segment.segment)
 app.command("models")(models.models)
 app.command("pull")(models.pull)
 app.add_typer(licence.app, name="licence")
+app.add_typer(export.app, name="export")
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)

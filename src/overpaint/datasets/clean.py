@@ -1,0 +1,241 @@
+"""Clean: bring pictures that are there into line, and keep the original where that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
+
+from PIL import Image
+
+from overpaint.core import detections, images, masks
+from overpaint.core.images import Picture
+from overpaint.datasets import exact, gate, measure
+from overpaint.datasets.outcome import Outcome, Rejected, Row, unfit
+from overpaint.datasets.parts import Rule
+from overpaint.datasets.places import Item
+from overpaint.datasets.prompts import fill
+from overpaint.datasets.recipe import Clean
+from overpaint.datasets.tasks import Task, source_digest, task_id
+from overpaint.datasets.worker import Result, Unfit, Worker
+from overpaint.jobs.units import derive_seed
+
+if TYPE_CHECKING:
+    from overpaint.core.detections import Detection
+    from overpaint.jobs.ledger import Ledger
+
+Ending = Literal["edited", "unchanged", "edit failed"]
+"""What became of a picture that was cleaned."""
+
+ERASER = "erase"
+"""The model of 'erase' where a rule names none."""
+
+Found = Mapping[str, Sequence["Detection"]]
+
+
+@dataclass
+class _Attempted:
+    """An edit that the gate is to judge.
+
+    Attributes:
+        picture: the edited one.
+        expected: 'L', where it was to change something; None = not known.
+        labels: what shall be gone.
+    """
+
+    picture: Picture
+    expected: Image.Image | None = None
+    labels: list[str] = field(default_factory=list)
+
+
+class Cleaner(Worker[Clean]):
+    """Cleans one picture."""
+
+    def work(self, task: Task, result: Result) -> None:
+        """See `Worker`."""
+        source = images.decode(task.item.image.read())
+        result.extra["before"] = measure.measures(source)
+        picture = source
+        if self.recipe.exact is not None:
+            picture = exact.apply(source, self.recipe.exact)
+        attempted = self._attempt(picture, task, result)
+        if attempted is not None:
+            picture = self._judged(picture, attempted, result)
+        is_edited = picture is not source and picture.sha256 != source.sha256
+        result.extra.setdefault("ending", "edited" if is_edited else "unchanged")
+        if is_edited:
+            result.picture = picture
+        self.measure(picture, source, task, result)
+
+    def _attempt(self, picture: Picture, task: Task, result: Result) -> _Attempted | None:
+        """The edit that the recipe asks for; None = nothing is to be done."""
+        asked = self.recipe.edit
+        if asked is not None:
+            prompt = fill(asked.prompt, task.fields, field="recipe.edit.prompt")
+            mask = self.mask(asked.mask, picture, task)
+            return _Attempted(
+                self.edit(self.request(picture, prompt, mask, task.seed), result), mask
+            )
+        if self.recipe.look is None:
+            return None
+        return self._by_rules(picture, self._look(picture), task, result)
+
+    def _look(self, picture: Picture) -> dict[str, list[Detection]]:
+        """What is in the picture, by label, in the order of the labels."""
+        look = self.recipe.look
+        assert look is not None, "the recipe was checked"
+        if look.by == "vision":
+            assert self.tools.vision is not None, "the recipe was checked"
+            seen = self.tools.vision.find(picture, look.labels)
+        else:
+            seen = [each for label in look.labels for each in self.found(picture, label)]
+        sure = [each for each in seen if (each.confidence or 0.0) >= look.confidence]
+        return {
+            label: found
+            for label in look.labels
+            if (found := [each for each in sure if each.label == label])
+        }
+
+    def _by_rules(
+        self, picture: Picture, found: Found, task: Task, result: Result
+    ) -> _Attempted | None:
+        """Edit away what was found, label by label."""
+        result.extra["found"] = {label: len(each) for label, each in found.items()}
+        attempted = None
+        for label, seen in found.items():
+            rule = next((r for r in self.recipe.rules if r.when in (label, "*")), None)
+            if rule is None or rule.do == "keep":
+                continue
+            if rule.do == "reject":
+                raise Unfit(f"it has {label}")
+            before = attempted or _Attempted(picture)
+            attempted = self._apply(rule, label, seen, before, task, result)
+        return attempted
+
+    def _apply(
+        self,
+        rule: Rule,
+        label: str,
+        seen: Sequence[Detection],
+        before: _Attempted,
+        task: Task,
+        result: Result,
+    ) -> _Attempted:
+        size = before.picture.size
+        around = masks.grow(detections.union(list(seen), size), rule.grow)
+        prompt = fill(rule.prompt, {**task.fields, "label": label}, field="recipe.rules.prompt")
+        model = rule.model or (ERASER if rule.do == "erase" else self.recipe.model)
+        others: dict[str, Any] = {"model": model, "options": rule.options}
+        if model == self.recipe.model:
+            others["options"] = {**self.recipe.options, **rule.options}
+        else:  # what the recipe says beside the words is for its own model
+            others |= {"negative_prompt": None, "references": ()}
+        request = self.request(
+            before.picture,
+            prompt,
+            None if rule.do == "instruct" else around,
+            task.seed,
+            **others,
+        )
+        whole = around if before.expected is None else masks.combine([before.expected, around])
+        return _Attempted(self.edit(request, result), whole, [*before.labels, label])
+
+    def _judged(self, before: Picture, attempted: _Attempted, result: Result) -> Picture:
+        """The edited picture if the gate lets it pass, else the one before."""
+        rules = self.recipe.gate
+        again: list[Detection] | None = None
+        if rules.gone and attempted.labels:
+            seen = self._look(attempted.picture)
+            again = [each for label in attempted.labels for each in seen.get(label, [])]
+        verdict = gate.judge(
+            before,
+            attempted.picture,
+            rules,
+            expected=attempted.expected,
+            found_again=again,
+            likeness=self.tools.likeness,
+        )
+        result.extra["gate"] = dict(verdict.scores)
+        if not verdict.reasons:
+            result.extra["ending"] = "edited"
+            result.mask = attempted.expected
+            return attempted.picture
+        result.extra["ending"] = "edit failed"
+        result.reason = "; ".join(verdict.reasons)
+        if rules.failed == "reject":
+            result.picture = attempted.picture
+            raise Unfit(f"the edit failed: {result.reason}")
+        return before
+
+
+@dataclass
+class Cleaning:
+    """Plans the tasks and decides, in the order of the sources, which pictures stay.
+
+    Args:
+        recipe: what is wanted.
+        items: all pictures.
+        key: of `tasks.recipe_key`.
+        limit: pictures at most.
+    """
+
+    recipe: Clean
+    items: Iterable[Item]
+    key: str
+    limit: int | None = None
+    _tasks: list[Task] = field(init=False, default_factory=list)
+
+    def tasks(self) -> Iterator[Task]:
+        """One for each picture; they are remembered for `outcome`."""
+        self._tasks = []
+        for item in islice(self.items, self.limit):
+            task = self._task(item)
+            self._tasks.append(task)
+            yield task
+
+    def outcome(self, ledger: Ledger) -> Outcome:
+        """What came of the tasks."""
+        outcome, hashes, seen = Outcome(), dict[str, str](), set[str]()
+        filters = self.recipe.filters
+        for task in self._tasks:
+            entry = ledger.get(task.id)
+            assert entry is not None, "every task was brought to its end"
+            reason = unfit(entry, filters)
+            if reason is not None:
+                outcome.rejected.append(Rejected(task, entry, reason))
+                continue
+            own = entry.extra["measures"]["hash"]
+            if filters.duplicates is not None:
+                twin = measure.nearest(own, hashes, filters.duplicates)
+                if twin is not None:
+                    outcome.duplicate(task, entry, twin)
+                    continue
+                hashes[entry.id] = own
+            elif task.id in seen:
+                outcome.duplicate(task, entry, task.id)
+                continue
+            seen.add(task.id)
+            outcome.kept.append(Row(task, entry))
+        return outcome
+
+    def _task(self, item: Item) -> Task:
+        source = source_digest(item)
+        seed = derive_seed(self.recipe.seed, source=source or item.name)
+        return Task(
+            id=task_id(self.key, item, source, seed=seed),
+            item=item,
+            prompt="",
+            seed=seed,
+            fields=dict(item.fields),
+            extra={"licence": item.licence},
+        )
+
+
+def endings(outcome: Outcome) -> dict[str, int]:
+    """How many pictures of the data set were edited, stayed, or kept their original."""
+    counts: dict[str, Any] = {}
+    for row in outcome.kept:
+        ending = row.entry.extra.get("ending", "edited")
+        counts[ending] = counts.get(ending, 0) + 1
+    return counts

@@ -1,0 +1,190 @@
+"""Collect: make pictures cell by cell until each quota is met by pictures that pass.
+
+Attempts of a cell are numbered; what attempt 7 gives depends on the recipe and the source alone.
+Which attempts count is decided in their order, after each round, from the ledger: so a run that was
+killed, or ran elsewhere, ends with the same pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from overpaint.core import images
+from overpaint.core.errors import InvalidRequest
+from overpaint.datasets import measure
+from overpaint.datasets.outcome import Outcome, Rejected, Row, unfit
+from overpaint.datasets.places import Item
+from overpaint.datasets.prompts import Cell, fill
+from overpaint.datasets.recipe import Collect
+from overpaint.datasets.tasks import Task, source_digest, task_id
+from overpaint.datasets.worker import Result, Worker
+from overpaint.jobs.ledger import Entry, Ledger
+from overpaint.jobs.units import derive_seed
+
+LEAST_RATE = 0.1
+"""Share of attempts that pass, below which a round is not made larger."""
+
+
+class Collector(Worker[Collect]):
+    """Makes one picture of a cell."""
+
+    def work(self, task: Task, result: Result) -> None:
+        """See `Worker`."""
+        picture = images.decode(task.item.image.read())
+        result.mask = self.mask(self.recipe.mask, picture, task)
+        request = self.request(picture, task.prompt, result.mask, task.seed)
+        result.picture = self.edit(request, result)
+        self.measure(result.picture, picture, task, result)
+
+
+@dataclass
+class _State:
+    """How far a cell is.
+
+    Attributes:
+        tried: attempts that were made.
+        kept: pictures that count.
+    """
+
+    cell: Cell
+    tried: int = 0
+    kept: int = 0
+
+
+@dataclass
+class Collection:
+    """Plans rounds of attempts and decides which count.
+
+    Args:
+        recipe: what is wanted.
+        cells: of its target distribution.
+        items: pictures to start from; attempts take them in turn.
+        key: of `tasks.recipe_key`.
+        limit: attempts at most.
+    """
+
+    recipe: Collect
+    cells: Sequence[Cell]
+    items: Sequence[Item]
+    key: str
+    limit: int | None = None
+    _states: list[_State] = field(init=False)
+    _digests: dict[int, str | None] = field(init=False, default_factory=dict)
+    _hashes: dict[str, str] = field(init=False, default_factory=dict)
+    outcome: Outcome = field(init=False, default_factory=Outcome)
+
+    def __post_init__(self) -> None:
+        if not self.items:
+            raise InvalidRequest("the sources have no pictures", field="recipe.sources")
+        self._states = [_State(cell) for cell in self.cells]
+
+    @property
+    def wanted(self) -> int:
+        """Pictures in all."""
+        return sum(cell.quota for cell in self.cells)
+
+    def run(self, ledger: Ledger, work: Callable[[Iterable[Task], int], None]) -> Outcome:
+        """Make rounds until every quota is met, or nothing more may be tried.
+
+        Args:
+            ledger: has the entry of every task that `work` was given.
+            work: brings tasks, so many of them, to their end.
+        """
+        while attempts := self.next_round():
+            tasks = [task for attempt in attempts for task in attempt]
+            work(tasks, len(tasks))
+            entries = [[_ended(ledger, task) for task in attempt] for attempt in attempts]
+            for attempt in entries:
+                self._decide(attempt)
+            if all(entry.status == "failed" for attempt in entries for _, entry in attempt):
+                self.outcome.stopped = (
+                    f"All {len(tasks)} attempts of a round failed; what they say should be mended, "
+                    "then run again with --retry failed."
+                )
+                break
+        for state in self._states:
+            if state.kept < state.cell.quota:
+                self.outcome.missing[state.cell.key] = state.cell.quota - state.kept
+        self.outcome.target = {cell.key: cell.quota for cell in self.cells}
+        return self.outcome
+
+    def next_round(self) -> list[list[Task]]:
+        """The attempts of the next round, each its candidates; empty = there is no more to do."""
+        made = sum(state.tried for state in self._states)
+        passed = sum(state.kept for state in self._states)
+        rate = max(LEAST_RATE, passed / made) if made else 1.0
+        left = math.inf if self.limit is None else self.limit - made
+        attempts: list[list[Task]] = []
+        for state in self._states:
+            missing = state.cell.quota - state.kept
+            most = state.cell.quota * self.recipe.tries - state.tried
+            for _ in range(min(math.ceil(missing / rate), most)):
+                if len(attempts) >= left:
+                    return attempts
+                attempts.append(list(self._attempt(state.cell, state.tried)))
+                state.tried += 1
+        return attempts
+
+    def _attempt(self, cell: Cell, attempt: int) -> Iterator[Task]:
+        """The candidates of an attempt: one source, one prompt, seeds of their own."""
+        recipe = self.recipe
+        start = derive_seed(recipe.seed, first_source_of=cell.key)
+        place = (start + attempt) % len(self.items)
+        item = self.items[place]
+        if place not in self._digests:
+            self._digests[place] = source_digest(item)
+        fields = {**item.fields, **cell.values}
+        template = recipe.prompt[attempt % len(recipe.prompt)]
+        prompt = fill(template, fields, field="recipe.prompt")
+        for candidate in range(recipe.best_of):
+            seed = derive_seed(recipe.seed, cell=cell.key, attempt=attempt, candidate=candidate)
+            told = {"cell": dict(cell.values), "attempt": attempt, "candidate": candidate}
+            yield Task(
+                id=task_id(self.key, item, self._digests[place], prompt=prompt, seed=seed, **told),
+                item=item,
+                prompt=prompt,
+                seed=seed,
+                fields=fields,
+                extra={**told, "key": cell.key, "licence": item.licence},
+            )
+
+    def _decide(self, candidates: Sequence[tuple[Task, Entry]]) -> None:
+        """Let the best candidate of an attempt count, if it may."""
+        good = []
+        for task, entry in candidates:
+            if (reason := unfit(entry, self.recipe.filters)) is None:
+                good.append((task, entry))
+            else:
+                self.outcome.rejected.append(Rejected(task, entry, reason))
+        good.sort(key=lambda each: -self._score(each[1]))
+        for other in good[1:]:
+            self.outcome.rejected.append(Rejected(*other, "another of the attempt was better"))
+        if not good:
+            return
+        best, entry = good[0]
+        state = next(s for s in self._states if s.cell.key == entry.extra["key"])
+        if state.kept >= state.cell.quota:
+            self.outcome.surplus += 1
+            return
+        own = entry.extra["measures"]["hash"]
+        if self.recipe.filters.duplicates is not None:
+            twin = measure.nearest(own, self._hashes, self.recipe.filters.duplicates)
+            if twin is not None:
+                self.outcome.duplicate(best, entry, twin)
+                return
+        self._hashes[entry.id] = own
+        state.kept += 1
+        self.outcome.kept.append(Row(best, entry))
+
+    def _score(self, entry: Entry) -> float:
+        if self.recipe.best_by == "shows" and "shows" in entry.extra:
+            return float(entry.extra["shows"]["score"])
+        return float(entry.extra["measures"]["sharpness"])
+
+
+def _ended(ledger: Ledger, task: Task) -> tuple[Task, Entry]:
+    entry = ledger.get(task.id)
+    assert entry is not None, "every task of a round was brought to its end"
+    return task, entry

@@ -1,0 +1,87 @@
+"""Did an edit do what it should, and nothing else? If not, the original is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from overpaint.core.images import Picture
+from overpaint.datasets import measure
+from overpaint.datasets.parts import Gate
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from overpaint.core.detections import Detection
+
+Likeness = Callable[[Picture, Picture], float]
+"""Cosine likeness of two pictures, -1..1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What the gate says of an edit.
+
+    Attributes:
+        reasons: why it failed; empty = it passed.
+        scores: what was measured.
+    """
+
+    reasons: tuple[str, ...]
+    scores: Mapping[str, Any]
+
+
+def judge(
+    before: Picture,
+    after: Picture,
+    gate: Gate,
+    *,
+    expected: Image.Image | None = None,
+    found_again: Sequence[Detection] | None = None,
+    likeness: Likeness | None = None,
+) -> Judged:
+    """Compare a picture before and after its edit.
+
+    Args:
+        before: the original.
+        after: the edited picture.
+        gate: what counts as failed.
+        expected: 'L', where the edit was to change something; None = not known.
+        found_again: what was found of it afterwards; None = nobody looked.
+        likeness: compares pictures by a model.
+    """
+    first, second = before.to_srgb(), after.to_srgb()
+    if first.size != second.size:
+        return Judged(reasons=("the size changed",), scores={})
+    changed = measure.changed_share(first, second)
+    scores: dict[str, Any] = {"changed": round(changed, 5)}
+    reasons = [_range("changed", changed, gate.changed)]
+    if expected is not None:
+        outside = np.asarray(expected) < 128
+        kept = measure.psnr(first, second, outside)
+        scores["kept_psnr"] = round(kept, 2)
+        if gate.kept_psnr is not None and kept < gate.kept_psnr:
+            reasons.append(
+                f"what should stay changed: {kept:.1f} dB are below {gate.kept_psnr:g} dB"
+            )
+    if gate.new_issues:
+        new = sorted(set(measure.issues(second)) - set(measure.issues(first)))
+        reasons.append(f"new issues: {', '.join(new)}" if new else None)
+    if gate.gone and found_again:
+        labels = sorted({each.label or "something" for each in found_again})
+        reasons.append(f"still there: {', '.join(labels)}")
+    if likeness is not None and gate.likeness is not None:
+        scores["likeness"] = round(likeness(before, after), 4)
+        if scores["likeness"] < gate.likeness:
+            reasons.append(f"likeness {scores['likeness']:.2f} is below {gate.likeness:g}")
+    return Judged(reasons=tuple(filter(None, reasons)), scores=scores)
+
+
+def _range(name: str, value: float, limits: tuple[float, float]) -> str | None:
+    least, most = limits
+    if value < least:
+        return f"nothing {name}: {value:.2%} are below {least:.2%}" if value else f"nothing {name}"
+    return f"too much {name}: {value:.1%} are above {most:.1%}" if value > most else None

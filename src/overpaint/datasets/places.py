@@ -1,0 +1,179 @@
+"""Where a picture's bytes lie: in a file, a tar, a Parquet row, annotations, or nowhere.
+
+Places are small and can be sent to another process, which reads the bytes when their turn comes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from overpaint.core import images, masks
+from overpaint.core.errors import InvalidImage, InvalidMask
+from overpaint.core.images import Picture
+
+LARGEST_PICTURE = images.ImageLimits().max_bytes
+
+
+@dataclass(frozen=True)
+class InFile:
+    """A picture file."""
+
+    path: Path
+
+    def read(self) -> bytes:
+        """Its bytes.
+
+        Raises:
+            InvalidImage: it cannot be read, or is too large.
+        """
+        try:
+            if self.path.stat().st_size > LARGEST_PICTURE:
+                raise InvalidImage(
+                    f"{self.path} has more than {LARGEST_PICTURE:,} bytes", field="image"
+                )
+            return self.path.read_bytes()
+        except OSError as error:
+            raise InvalidImage(
+                f"{self.path} cannot be read: {error.strerror}", field="image"
+            ) from error
+
+
+@dataclass(frozen=True)
+class InTar:
+    """A member of an uncompressed tar file."""
+
+    path: Path
+    offset: int
+    length: int
+
+    def read(self) -> bytes:
+        """Its bytes.
+
+        Raises:
+            InvalidImage: the file cannot be read, is cut off, or the member is too large.
+        """
+        if self.length > LARGEST_PICTURE:
+            raise InvalidImage(
+                f"a member of {self.path} has {self.length:,} bytes, more than {LARGEST_PICTURE:,}",
+                field="image",
+            )
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                return file.read(self.length)
+        except OSError as error:
+            raise InvalidImage(
+                f"{self.path} cannot be read: {error.strerror}", field="image"
+            ) from error
+
+
+@dataclass(frozen=True)
+class InParquet:
+    """A cell of a Parquet file that has the bytes themselves."""
+
+    path: Path
+    group: int
+    row: int
+    column: str
+
+    def read(self) -> bytes:
+        """Its bytes.
+
+        Raises:
+            InvalidImage: there are none.
+        """
+        value = _column(self.path, self.group, self.column)[self.row].as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(data, bytes):
+            raise InvalidImage(
+                f"row {self.row} of {self.path} has no picture in '{self.column}'", field="image"
+            )
+        return data
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """COCO annotations as JSON, which make a mask of the picture that they belong to."""
+
+    annotations: str
+
+
+@dataclass(frozen=True)
+class Nowhere:
+    """A picture of one colour."""
+
+    width: int
+    height: int
+    colour: str
+
+    def read(self) -> bytes:
+        """A PNG of it."""
+        file = io.BytesIO()
+        Image.new("RGB", (self.width, self.height), self.colour).save(file, "PNG")
+        return file.getvalue()
+
+
+Place = InFile | InTar | InParquet | Nowhere
+"""Where a picture lies."""
+
+MaskPlace = InFile | InTar | InParquet | Annotated
+"""Where a mask lies."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture of a source.
+
+    Attributes:
+        name: of its own within the recipe, such as 'photos/boat.jpg' or 'train.parquet#7'.
+        image: where it lies.
+        mask: where its mask lies, if it has one.
+        fields: what else is known of it, for templates and lineage.
+        licence: of its source.
+    """
+
+    name: str
+    image: Place
+    mask: MaskPlace | None = None
+    fields: Mapping[str, str] = ()  # type: ignore[assignment]
+    licence: str = "unknown"
+
+    def load_mask(self, picture: Picture) -> Image.Image | None:
+        """The mask that came with the picture.
+
+        Raises:
+            InvalidImage, InvalidMask: it cannot be read, or does not fit.
+        """
+        if self.mask is None:
+            return None
+        if isinstance(self.mask, Annotated):
+            return _annotated(self.mask, picture.size)
+        return images.decode_mask(self.mask.read(), size=picture.size)
+
+
+def _annotated(place: Annotated, size: tuple[int, int]) -> Image.Image:
+    from overpaint.core import detections
+
+    try:
+        given: list[dict[str, Any]] = json.loads(place.annotations)
+    except ValueError as error:
+        raise InvalidMask(f"the annotations are no JSON: {error}", field="mask") from error
+    if not given:
+        return Image.new("L", size, 0)
+    return masks.combine([detections.union(detections.parse(given, size), size)])
+
+
+@lru_cache(maxsize=2)
+def _column(path: Path, group: int, column: str) -> Any:
+    """A column of a row group; the last two are kept."""
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(path).read_row_group(group, columns=[column]).column(0)

@@ -1,0 +1,71 @@
+"""The dry run: counts, prompts, time and disk from one measured picture, licences."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from overpaint.datasets import prompts
+from overpaint.datasets.card import Facts
+from overpaint.datasets.clean import Cleaning
+from overpaint.datasets.collect import Collection
+from overpaint.datasets.tasks import Task
+from overpaint.datasets.worker import Worker
+from overpaint.jobs.ledger import Entry
+
+
+def preview(asked: Collection | Cleaning, worker: Worker[Any], facts: Facts) -> dict[str, Any]:
+    """What a run would do, as plain data for people and programs.
+
+    One picture is really made, by a worker whose folder is thrown away; the first one is not
+    counted, because models load with it.
+    """
+    if isinstance(asked, Collection):
+        attempts = asked.next_round()
+        tasks = [task for attempt in attempts for task in attempt]
+        told: dict[str, Any] = {
+            "cells": len(asked.cells),
+            "pictures wanted": asked.wanted,
+            "pictures made": f"{len(tasks)}, if all pass; at most "
+            f"{asked.wanted * asked.recipe.tries * asked.recipe.best_of}",
+            "sources": len(asked.items),
+            "prompts": prompts.samples(asked.recipe, asked.cells),
+        }
+    else:
+        tasks = list(asked.tasks())
+        told = {"pictures": len(tasks), "by": _by(asked)}
+    return told | _measured(tasks, worker) | {"notes": facts.notes()}
+
+
+def _measured(tasks: Sequence[Task], worker: Worker[Any]) -> dict[str, Any]:
+    """Time and disk of all tasks, at the pace of one."""
+    if not tasks:
+        return {}
+    worker(tasks[0])
+    started = time.perf_counter()
+    entry = worker(tasks[-1])
+    seconds = time.perf_counter() - started
+    size = (worker.folder / entry.picture).stat().st_size if entry.picture else 0
+    return {
+        "one picture": f"{seconds:.2f} s, {size / 1e6:.2f} MB, {_ended(entry)}",
+        "time": f"about {timedelta(seconds=round(seconds * len(tasks)))}, one after the other",
+        "disk": f"about {2 * size * len(tasks) / 1e6:,.0f} MB, made and exported",
+    }
+
+
+def _ended(entry: Entry) -> str:
+    return entry.status + (f" ({entry.reason})" if entry.reason else "")
+
+
+def _by(asked: Cleaning) -> list[str]:
+    recipe = asked.recipe
+    steps = []
+    if recipe.exact is not None:
+        steps.append(f"exact: {recipe.exact.model_dump(exclude_none=True)}")
+    if recipe.edit is not None:
+        steps.append(f"edit: {recipe.edit.prompt or 'with the mask'}")
+    if recipe.look is not None:
+        steps.append(f"look ({recipe.look.by}): {', '.join(recipe.look.labels)}")
+    return steps + [f"{rule.when}: {rule.do} {rule.prompt}".strip() for rule in recipe.rules]

@@ -1,0 +1,102 @@
+"""Cells of a target distribution, and the words for them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from overpaint.core.errors import InvalidRequest
+from overpaint.datasets.recipe import Collect
+
+_NAME = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of the axes' values.
+
+    Attributes:
+        values: by axis.
+        quota: pictures wanted.
+    """
+
+    values: Mapping[str, str]
+    quota: int
+
+    @property
+    def key(self) -> str:
+        """Names the cell: 'colour=red, shape=star'."""
+        return ", ".join(f"{axis}={value}" for axis, value in self.values.items()) or "all"
+
+
+def cells(recipe: Collect) -> list[Cell]:
+    """The cells of a recipe, in the order of its axes or rows.
+
+    Raises:
+        InvalidRequest: a quota of the table is no whole number, or two rows are the same.
+    """
+    if recipe.table:
+        made = [_row(row, recipe.quota, number) for number, row in enumerate(recipe.table)]
+    else:
+        combinations = itertools.product(*recipe.axes.values())
+        made = [
+            Cell(dict(zip(recipe.axes, map(str, values), strict=True)), recipe.quota)
+            for values in combinations
+        ]
+    keys = [cell.key for cell in made]
+    for key in keys:
+        if keys.count(key) > 1 and len(keys) < 10_000:
+            raise InvalidRequest(f"{key} is there twice", field="recipe.table")
+    return made
+
+
+def fill(template: str, fields: Mapping[str, str], *, field: str) -> str:
+    """The template with its {names} replaced; nothing else in it has a meaning.
+
+    Raises:
+        InvalidRequest: there is no such name.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in fields:
+            known = ", ".join(fields) or "none"
+            raise InvalidRequest(
+                f"'{template}' names {{{match[1]}}}; known here are {known}", field=field
+            )
+        return fields[match[1]]
+
+    return _NAME.sub(value, template)
+
+
+def axes(cells: Iterable[Cell]) -> dict[str, dict[str, int]]:
+    """Wanted pictures by axis and value: the target distribution."""
+    target: dict[str, dict[str, int]] = {}
+    for cell in cells:
+        for axis, value in cell.values.items():
+            shares = target.setdefault(axis, {})
+            shares[value] = shares.get(value, 0) + cell.quota
+    return target
+
+
+def samples(recipe: Collect, cells: Sequence[Cell], most: int = 8) -> list[str]:
+    """Some of the prompts, as far as the axes fill them."""
+    step = max(1, len(cells) // most)
+    return [
+        _NAME.sub(
+            lambda match, cell=cell: cell.values.get(match[1], match[0]),  # type: ignore[misc]
+            recipe.prompt[index % len(recipe.prompt)],
+        )
+        for index, cell in enumerate(cells[::step][:most])
+    ]
+
+
+def _row(row: Mapping[str, str | int | float], quota: int, number: int) -> Cell:
+    wanted = row.get("quota", quota)
+    if not isinstance(wanted, int) or wanted < 1:
+        raise InvalidRequest(
+            f"{wanted!r} is no quota; give a whole number above 0",
+            field=f"recipe.table.{number}.quota",
+        )
+    return Cell({axis: str(value) for axis, value in row.items() if axis != "quota"}, wanted)

@@ -1,0 +1,247 @@
+"""The report: one static HTML file, with its pictures in it, to be looked at before training.
+
+Everything that others wrote (names, prompts, reasons) goes through the template's escaping, and the
+page's own policy allows no scripts but the one in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+from PIL import Image
+
+from overpaint.core import images
+from overpaint.core.errors import OverpaintError
+from overpaint.core.files import atomic_write
+from overpaint.datasets.card import Facts, by_cell, made_by_model
+from overpaint.datasets.clean import endings
+from overpaint.datasets.export import sample_of
+from overpaint.datasets.outcome import Outcome, Rejected, Row
+from overpaint.jobs.ledger import Entry
+
+REPORT = "report.html"
+
+CONTACTS = 120
+"""Pictures on the contact sheet."""
+
+PAIRS = 24
+"""Before and after."""
+
+WORST = 12
+REJECTS = 60
+DUPLICATES = 24
+THUMBNAIL = 160
+LARGE = 384
+BINS = 24
+
+HISTOGRAMS = {
+    "brightness": (0.0, 1.0),
+    "contrast": (0.0, 0.5),
+    "changed": (0.0, 1.0),
+    "sharpness": (0.0, 2000.0),
+}
+"""Measures and the range that is drawn."""
+
+
+_SCRIPT = """
+for (const range of document.querySelectorAll(".slider + input")) {
+  range.addEventListener("input", () => {
+    range.previousElementSibling.style.setProperty("--cut", range.value + "%");
+  });
+}
+"""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of a measure, before and after; `before` is None where there is none."""
+
+    name: str
+    low: float
+    high: float
+    after: list[int]
+    before: list[int] | None
+
+    @property
+    def most(self) -> int:
+        """The largest count, at least 1."""
+        return max([1, *self.after, *(self.before or [])])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reporter:
+    """Writes the report of an outcome.
+
+    Attributes:
+        folder: of the output.
+        facts: of recipe and models.
+    """
+
+    folder: Path
+    facts: Facts
+
+    def write(self, outcome: Outcome) -> Path:
+        """Write the report in place of an earlier one.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        import jinja2
+
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("overpaint.datasets", "."),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        page = environment.get_template("report.html.jinja").render(self._told(outcome))
+        atomic_write(self.folder / REPORT, page.encode())
+        return self.folder / REPORT
+
+    def _told(self, outcome: Outcome) -> dict[str, Any]:
+        pairs = [row for row in outcome.kept if row.is_made]
+        return {
+            "script": Markup(_SCRIPT),  # noqa: S704 - our own, with its hash in the policy
+            "script_hash": base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode(),
+            "facts": self.facts,
+            "notes": self.facts.notes(),
+            "total": len(outcome.kept),
+            "generated": made_by_model(outcome),
+            "statuses": sorted(outcome.statuses().items()),
+            "surplus": outcome.surplus,
+            "stopped": outcome.stopped,
+            "endings": endings(outcome) if not outcome.target else {},
+            "cells": [
+                (key, outcome.target.get(key, 0), count) for key, count in by_cell(outcome).items()
+            ]
+            if outcome.target
+            else [],
+            "contacts": [self._card(row, THUMBNAIL) for row in sample_of(outcome, CONTACTS)],
+            "pairs": [self._pair(row) for row in _spread(pairs, PAIRS)],
+            "worst": [self._pair(row) | {"score": _score(row.entry)} for row in worst(pairs)],
+            "rejects": [self._reject(each) for each in _rejects(outcome)],
+            "duplicates": self._duplicates(outcome),
+            "histograms": histograms(outcome),
+        }
+
+    def _card(self, row: Row, side: int) -> dict[str, Any]:
+        return {"image": self._after(row, side), "title": _title(row.entry), "note": _note(row)}
+
+    def _pair(self, row: Row) -> dict[str, Any]:
+        return {
+            "before": thumbnail(_bytes(row.task.item.image), LARGE),
+            "after": self._after(row, LARGE),
+            "title": _title(row.entry),
+            "note": _note(row),
+        }
+
+    def _reject(self, each: Rejected) -> dict[str, Any]:
+        picture = each.entry.picture
+        data = (self.folder / picture).read_bytes() if picture else _bytes(each.task.item.image)
+        return {
+            "image": thumbnail(data, THUMBNAIL),
+            "title": _title(each.entry),
+            "status": each.entry.status,
+            "reason": each.reason,
+        }
+
+    def _duplicates(self, outcome: Outcome) -> list[dict[str, Any]]:
+        kept = {row.entry.id: row for row in outcome.kept}
+        found = [each for each in outcome.rejected if each.like in kept][:DUPLICATES]
+        return [
+            {"kept": self._after(kept[each.like or ""], THUMBNAIL), "left": self._reject(each)}
+            for each in found
+        ]
+
+    def _after(self, row: Row, side: int) -> str:
+        picture = row.entry.picture
+        data = (self.folder / picture).read_bytes() if picture else _bytes(row.task.item.image)
+        return thumbnail(data, side)
+
+
+def thumbnail(data: bytes, side: int) -> str:
+    """A small JPEG as a data URI; '' where the picture cannot be decoded."""
+    try:
+        small = images.decode(data).to_srgb().copy()
+    except OverpaintError:
+        return ""
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def histograms(outcome: Outcome) -> list[Histogram]:
+    """Of what was measured, before (where something was) and after."""
+    drawn = []
+    for name, (low, high) in HISTOGRAMS.items():
+        after = [row.entry.extra["measures"][name] for row in outcome.kept]
+        sources = [entry.extra["before"] for entry in outcome.entries() if "before" in entry.extra]
+        before = [measures[name] for measures in sources if name in measures]
+        drawn.append(
+            Histogram(
+                name, low, high, _counts(after, low, high), _counts(before, low, high) or None
+            )
+        )
+    return drawn
+
+
+def worst(rows: Sequence[Row]) -> list[Row]:
+    """The edited pictures that are least sure to be good: by the vision model, else by change."""
+    return sorted(rows, key=lambda row: _score(row.entry))[:WORST]
+
+
+def _score(entry: Entry) -> float:
+    shows = entry.extra.get("shows")
+    if shows is not None:
+        return float(shows["score"])
+    kept = entry.extra.get("gate", {}).get("kept_psnr")
+    return float(kept) if kept is not None else 1 - float(entry.extra["measures"]["changed"])
+
+
+def _counts(values: Iterable[float], low: float, high: float) -> list[int]:
+    counts = [0] * BINS
+    for value in values:
+        place = int((value - low) / (high - low) * BINS)
+        counts[min(max(place, 0), BINS - 1)] += 1
+    return counts if any(counts) else []
+
+
+def _spread(rows: Sequence[Row], most: int) -> Sequence[Row]:
+    return rows[:: max(1, -(-len(rows) // most))]
+
+
+def _rejects(outcome: Outcome) -> list[Rejected]:
+    """Some of each reason, so that one common reason does not hide the rest."""
+    by_reason: dict[str, list[Rejected]] = {}
+    for each in outcome.rejected:
+        if each.like is None:
+            by_reason.setdefault(each.entry.code or each.reason.split(":")[0], []).append(each)
+    if not by_reason:
+        return []
+    share = max(1, REJECTS // len(by_reason))
+    return [each for some in by_reason.values() for each in some[:share]][:REJECTS]
+
+
+def _title(entry: Entry) -> str:
+    return entry.extra.get("key") or entry.source
+
+
+def _note(row: Row) -> str:
+    parts = [row.entry.prompt, row.entry.extra.get("ending", ""), row.entry.reason]
+    return " · ".join(part for part in parts if part)
+
+
+def _bytes(place: Any) -> bytes:
+    try:
+        return bytes(place.read())
+    except OverpaintError:
+        return b""

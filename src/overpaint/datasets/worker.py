@@ -1,0 +1,264 @@
+"""Works on one task: edits, looks, measures, writes the picture, and says what became of it.
+
+The same worker runs in threads on this machine and in the actors of Ray.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from PIL import Image
+
+from overpaint.core import images, masks
+from overpaint.core.errors import (
+    Cancelled,
+    ContentBlocked,
+    InvalidMask,
+    InvalidRequest,
+    OutputError,
+    OverpaintError,
+)
+from overpaint.core.images import Picture
+from overpaint.core.types import EditRequest
+from overpaint.datasets import measure
+from overpaint.datasets.parts import Mask
+from overpaint.datasets.prompts import fill
+from overpaint.datasets.recipe import Recipe
+from overpaint.datasets.tasks import Task
+from overpaint.datasets.vision import VisionModel
+from overpaint.jobs.ledger import Entry, Status
+
+if TYPE_CHECKING:
+    from overpaint.core.detections import Detection
+    from overpaint.core.types import EditResult
+    from overpaint.datasets.gate import Likeness
+
+R = TypeVar("R", bound=Recipe)
+
+_log = logging.getLogger(__name__)
+
+
+class Unfit(Exception):
+    """The picture was made, and is no good; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What a worker works with; given by whoever may read settings.
+
+    Attributes:
+        edit: runs one edit, together with others that are under way.
+        vision: the vision model of the recipe, if it has one.
+        detect: finds things by words, if the recipe names a detector.
+        likeness: compares two pictures by a model, if the gate asks for it.
+    """
+
+    edit: Callable[[EditRequest], EditResult]
+    vision: VisionModel | None = None
+    detect: Callable[[Picture, str], Sequence[Detection]] | None = None
+    likeness: Likeness | None = None
+
+
+@dataclass(kw_only=True)
+class Result:
+    """What working on a task gave so far.
+
+    Attributes:
+        picture: None = the source stays as it is.
+        mask: 'L', what the edit was to repaint; None = it had none.
+        flagged: whether the safety policy flagged the picture; None = it was not checked.
+        recipe: of the last edit.
+        extra: for the lineage.
+        timings: seconds by stage.
+        reason: a remark where the task is done, but not as was hoped.
+    """
+
+    picture: Picture | None = None
+    mask: Image.Image | None = None
+    flagged: bool | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+
+class Worker(ABC, Generic[R]):
+    """Works on the tasks of one recipe; called from several threads.
+
+    Args:
+        recipe: what is wanted.
+        tools: what to work with.
+        folder: of the output; pictures are written below it.
+    """
+
+    def __init__(self, recipe: R, tools: Tools, folder: Path) -> None:
+        self.recipe = recipe
+        self.tools = tools
+        self.folder = folder
+        self._references = tuple(
+            images.decode(path, field="recipe.references").to_srgb() for path in recipe.references
+        )
+
+    def __call__(self, task: Task) -> Entry:
+        """Bring a task to its end; it fails alone.
+
+        Raises:
+            OutputError: the disk is full or gone.
+            Cancelled: the run ends.
+        """
+        result = Result()
+        try:
+            started = time.perf_counter()
+            self.work(task, result)
+            result.timings["total"] = time.perf_counter() - started
+            return self._entry(task, result, "done", reason=result.reason)
+        except Unfit as unfit:
+            return self._entry(task, result, "rejected", reason=str(unfit))
+        except ContentBlocked as error:
+            return self._entry(task, result, "blocked", code=error.code, reason=str(error))
+        except (OutputError, Cancelled):
+            raise
+        except OverpaintError as error:
+            fault = getattr(error, "fault", None)
+            code = f"{error.code}.{fault}" if fault else error.code
+            return self._entry(task, result, "failed", code=code, reason=str(error))
+        except Exception as error:
+            _log.exception("a task failed: %s", task.item.name)
+            reason = f"unexpected {type(error).__name__}: {error}"
+            return self._entry(task, result, "failed", code=OverpaintError.code, reason=reason)
+
+    @abstractmethod
+    def work(self, task: Task, result: Result) -> None:
+        """Do what the recipe says, filling in `result`.
+
+        Raises:
+            Unfit: the result is no good.
+            OverpaintError: it cannot be done.
+        """
+
+    def edit(self, request: EditRequest, result: Result) -> Picture:
+        """One edit, its lineage and timings in `result`."""
+        made = self.tools.edit(request)
+        result.recipe = made.recipe
+        result.flagged = made.flagged[0]
+        for stage, seconds in made.timings.items():
+            name = "edit" if stage == "total" else stage
+            result.timings[name] = result.timings.get(name, 0.0) + seconds
+        return made.pictures[0]
+
+    def request(
+        self, picture: Picture, prompt: str, mask: Image.Image | None, seed: int, **others: Any
+    ) -> EditRequest:
+        """An edit by the recipe's model and options."""
+        values: dict[str, Any] = {
+            "model": self.recipe.model,
+            "options": self.recipe.options,
+            "negative_prompt": self.recipe.negative_prompt,
+            "references": self._references,
+        }
+        return EditRequest(image=picture, prompt=prompt, mask=mask, seed=seed, **(values | others))
+
+    def mask(self, asked: Mask | None, picture: Picture, task: Task) -> Image.Image | None:
+        """The mask that the recipe asks for.
+
+        Raises:
+            InvalidMask: there is none: nothing was found, or none came with the picture.
+        """
+        if asked is None:
+            return None
+        size = picture.size
+        if asked.everywhere:
+            return Image.new("L", size, 255)
+        if asked.box is not None:
+            left, top, right, bottom = asked.box
+            box = (left * size[0], top * size[1], right * size[0], bottom * size[1])
+            return masks.grow(masks.from_boxes([box], size), asked.grow)
+        if asked.find is not None:
+            words = fill(asked.find, task.fields, field="recipe.mask.find")
+            return masks.grow(outline(self.found(picture, words), size), asked.grow)
+        own = task.item.load_mask(picture)
+        if own is None:
+            raise InvalidMask("the source has no mask for this picture", field="recipe.mask")
+        return masks.grow(own, asked.grow)
+
+    def found(self, picture: Picture, words: str) -> Sequence[Detection]:
+        """What the zero-shot detector finds.
+
+        Raises:
+            InvalidRequest: the recipe names none.
+        """
+        if self.tools.detect is None:
+            raise InvalidRequest(
+                "there is no detector; name one, such as 'grounding-dino'", field="recipe.detector"
+            )
+        return self.tools.detect(picture, words)
+
+    def measure(self, picture: Picture, before: Picture, task: Task, result: Result) -> None:
+        """Note what the filters will be held against: they are applied later, and may change.
+
+        Raises:
+            VisionFailed: the vision model does not say whether the picture shows what it should.
+        """
+        changed = measure.changed_share(before.to_srgb(), picture.to_srgb())
+        result.extra["measures"] = measure.measures(picture) | {"changed": round(changed, 5)}
+        if (template := self.recipe.filters.shows) is not None:
+            words = fill(template, task.fields, field="recipe.filters.shows")
+            true, score = self._shows(picture, words)
+            result.extra["shows"] = {"words": words, "true": true, "score": round(score, 4)}
+
+    def keep(self, task: Task, result: Result) -> None:
+        """Write the picture and its mask under the task's name, each whole or not at all."""
+        if result.picture is None:
+            return
+        path = self.folder / task.picture
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if result.mask is not None:
+            images.save(Picture(result.mask.convert("RGB")), self.folder / task.mask)
+            result.extra["mask"] = task.mask
+        images.save(result.picture, path)
+
+    def _shows(self, picture: Picture, words: str) -> tuple[bool, float]:
+        if self.recipe.filters.shows_by == "detector":
+            scores = [each.confidence or 0.0 for each in self.found(picture, words)]
+            return bool(scores), max(scores, default=0.0)
+        assert self.tools.vision is not None, "the recipe was checked"
+        return self.tools.vision.is_true(picture, words)
+
+    def _entry(
+        self, task: Task, result: Result, status: Status, *, reason: str, code: str = ""
+    ) -> Entry:
+        """The entry of a task; its picture is on the disk before."""
+        self.keep(task, result)
+        return Entry(
+            id=task.id,
+            status=status,
+            source=task.item.name,
+            prompt=task.prompt or str(result.recipe.get("prompt", "")),
+            seed=task.seed,
+            code=code,
+            reason=reason,
+            picture=None if result.picture is None else task.picture,
+            flagged=True if status == "blocked" else result.flagged,
+            recipe=result.recipe,
+            timings=result.timings,
+            extra={**task.extra, **result.extra},
+        )
+
+
+def outline(found: Sequence[Detection], size: tuple[int, int]) -> Image.Image:
+    """The union of what was found.
+
+    Raises:
+        InvalidMask: nothing was found.
+    """
+    from overpaint.core import detections
+
+    if not found:
+        raise InvalidMask("nothing of that was found in the picture", field="recipe.mask.find")
+    return detections.union(list(found), size)

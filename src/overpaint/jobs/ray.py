@@ -1,0 +1,123 @@
+"""Tasks through Ray Data: a pool of actors, each with an engine of its own.
+
+Actors work on tasks and write what they make, so the folder must be one that all machines see.
+Small rows come back to this process, which alone writes the ledger: the same one as without Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import islice
+from typing import Any, TypeVar
+
+import ray
+import ray.data
+
+from overpaint.core.errors import InvalidRequest, OutputError
+from overpaint.jobs.ledger import Entry
+from overpaint.jobs.pool import Book, Task
+
+T = TypeVar("T", bound=Task)
+
+LOCAL = "local"
+"""Address of a cluster of this machine alone, made for the run."""
+
+ROWS = 8
+"""Tasks that an actor works on at once; their edits meet in its batcher."""
+
+PLAN = 20_000
+"""Tasks in one plan of Ray Data."""
+
+
+class Cluster:
+    """A Ray cluster that tasks can be given to."""
+
+    def run(
+        self,
+        tasks: Iterable[T],
+        make: Callable[[], Callable[[T], Entry]],
+        book: Book[T],
+        *,
+        actors: int | None = None,
+    ) -> None:
+        """Bring all tasks to their end.
+
+        Args:
+            tasks: can be pickled.
+            make: called once in each actor; gives what works on a task. Can be pickled.
+            book: says what is left, and gets the ends.
+            actors: how many; None = one for each GPU of the cluster, or one.
+
+        Raises:
+            Cancelled: the book's `cancelled` said so; all that ended is kept.
+            OutputError: the disk is full or gone, here or at an actor.
+        """
+        gpus = ray.cluster_resources().get("GPU", 0)
+        pending = book.pending(tasks)
+        while some := [{"task": pickle.dumps(task)} for task in islice(pending, PLAN)]:
+            ended = ray.data.from_items(some, override_num_blocks=_blocks(len(some))).map_batches(
+                _Actor,
+                fn_constructor_args=(make,),
+                batch_size=ROWS,
+                compute=ray.data.ActorPoolStrategy(size=actors or max(1, int(gpus))),
+                num_gpus=1 if gpus else 0,
+                num_cpus=0 if gpus else 1,
+            )
+            for row in ended.iter_rows():
+                book.check_cancelled()
+                told = json.loads(row["entry"])
+                if "output_error" in told:
+                    raise OutputError(told["output_error"], field="output")
+                book.end(Entry(**told))
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[Cluster]:
+    """Connect to a cluster, or make one on this machine.
+
+    Args:
+        address: 'local', 'auto', or as `ray.init` takes it.
+
+    Raises:
+        InvalidRequest: there is no cluster at that address.
+    """
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    try:
+        if address == LOCAL:
+            ray.init(address="local", include_dashboard=False, log_to_driver=False)
+        else:
+            ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        raise InvalidRequest(f"no Ray cluster at '{address}': {error}", field="ray") from error
+    try:
+        yield Cluster()
+    finally:
+        ray.shutdown()
+
+
+class _Actor:
+    """What Ray Data calls in a process of its own."""
+
+    def __init__(self, make: Callable[[], Callable[[Any], Entry]]) -> None:
+        self._work = make()
+        self._threads = ThreadPoolExecutor(ROWS)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        return {"entry": list(self._threads.map(self._one, batch["task"]))}
+
+    def _one(self, pickled: bytes) -> str:
+        try:
+            # Our own, from the process that reads the ledger.
+            return json.dumps(asdict(self._work(pickle.loads(pickled))))  # noqa: S301
+        except OutputError as error:
+            return json.dumps({"output_error": error.message})
+
+
+def _blocks(tasks: int) -> int:
+    """Blocks of about `ROWS` tasks, so that every actor has something to do."""
+    return max(1, tasks // ROWS)

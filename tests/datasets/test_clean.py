@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import ImageDraw
+
+from overpaint.core import images
+from overpaint.core.detections import Detection
+from overpaint.core.images import Picture
+from overpaint.datasets.clean import Cleaner, Cleaning, endings
+from overpaint.datasets.outcome import Outcome
+from overpaint.datasets.recipe import Clean
+from overpaint.datasets.sources import items
+from overpaint.datasets.tasks import complete, recipe_key
+from overpaint.jobs import pool
+from overpaint.jobs.ledger import Ledger
+from overpaint.jobs.pool import Book
+from overpaint.jobs.runner import Tally
+from tests.datasets.conftest import COLOURS, Painter, noisy, tools
+
+SOURCES = {"sources": [{"folder": "pictures"}]}
+
+
+def run(recipe: Clean, out: Path, painter: Painter, **others: Any) -> tuple[Outcome, Tally]:
+    plan = Cleaning(recipe=recipe, items=items(recipe.sources), key=recipe_key(recipe, {}))
+    worker = Cleaner(recipe, tools(painter, **others), out)
+    with Ledger(out / "ledger.jsonl") as ledger:
+        book: Book[Any] = Book(
+            ledger=ledger, complete=lambda entry: complete(out, entry), tally=Tally()
+        )
+        pool.run(plan.tasks(), worker, book, threads=3)
+        return plan.outcome(ledger), book.tally
+
+
+def find_colours(picture: Picture, words: str) -> Sequence[Detection]:
+    """A detector: where the colour that the words name is."""
+    wanted = COLOURS[next(name for name in COLOURS if name in words)]
+    near = np.abs(np.asarray(picture.rgb, int) - wanted).max(axis=2) < 10
+    if near.sum() < 20:
+        return []
+    rows, columns = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
+    box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    return [Detection(box=tuple(map(float, box)), label=words, confidence=0.9)]
+
+
+@pytest.fixture
+def spotted(pictures: Path) -> Path:
+    """Two of the six pictures have a red disc in the middle."""
+    for number in (1, 4):
+        image = noisy(number)
+        ImageDraw.Draw(image).ellipse((14, 14, 34, 34), fill=COLOURS["red"])
+        image.save(pictures / f"{number}.png")
+    return pictures
+
+
+RULES: dict[str, Any] = {
+    "look": {"labels": ["red disc"], "by": "detector"},
+    "rules": [{"when": "red disc", "do": "instruct", "prompt": "remove the {label} of {who}"}],
+    "gate": {"gone": True, "kept_psnr": 40},
+}
+
+
+def test_exposure_moves_the_distribution(
+    make_recipe: Callable[..., Clean], pictures: Path, tmp_path: Path, painter: Painter
+) -> None:
+    before = {path.name: path.read_bytes() for path in pictures.iterdir()}
+    recipe = make_recipe("clean", **SOURCES, exact={"exposure": 0.7})
+    outcome, _ = run(recipe, tmp_path / "out", painter)
+    assert endings(outcome) == {"edited": 6}
+    for row in outcome.kept:
+        assert abs(row.entry.extra["measures"]["brightness"] - 0.7) < 0.01
+        assert row.entry.extra["before"]["brightness"] < 0.6
+    assert painter.requests == []
+    assert {path.name: path.read_bytes() for path in pictures.iterdir()} == before
+
+
+def test_only_what_was_found_is_edited(
+    make_recipe: Callable[..., Clean], spotted: Path, tmp_path: Path, painter: Painter
+) -> None:
+    rules = RULES | {"rules": [{"when": "*", "do": "instruct", "prompt": "remove the {label}"}]}
+    recipe = make_recipe("clean", **SOURCES, **rules)
+    outcome, _ = run(recipe, tmp_path / "out", painter, detect=find_colours)
+    assert endings(outcome) == {"edited": 2, "unchanged": 4}
+    assert [request.prompt for request in painter.requests] == ["remove the red disc"] * 2
+    for row in outcome.kept:
+        if row.is_made:
+            made = images.decode(tmp_path / "out" / str(row.entry.picture))
+            assert find_colours(made, "red disc") == []
+    again, tally = run(recipe, tmp_path / "out", painter, detect=find_colours)
+    assert (tally.computed, endings(again)) == (0, endings(outcome))
+
+
+def test_where_the_edit_failed_the_original_stays(
+    make_recipe: Callable[..., Clean], spotted: Path, tmp_path: Path
+) -> None:
+    rules = RULES | {"rules": [{"when": "red disc", "do": "erase", "grow": 2}]}
+    recipe = make_recipe("clean", **SOURCES, **rules)
+    lazy = Painter(lambda _: True)
+    outcome, _ = run(recipe, tmp_path / "out", lazy, detect=find_colours)
+    assert endings(outcome) == {"edit failed": 2, "unchanged": 4}
+    failed = [row for row in outcome.kept if row.entry.extra["ending"] == "edit failed"]
+    assert {row.entry.reason for row in failed} == {"nothing changed; still there: red disc"}
+    assert all(row.entry.picture is None for row in failed)
+    assert lazy.requests[0].model == "erase"
+    assert lazy.requests[0].mask is not None
+    assert lazy.requests[0].mask.getbbox() == (12, 12, 37, 37)
+
+
+def test_a_failed_edit_can_leave_the_picture_out(
+    make_recipe: Callable[..., Clean], spotted: Path, tmp_path: Path
+) -> None:
+    rules = RULES | {
+        "rules": [{"when": "red disc", "do": "erase"}],
+        "gate": {"gone": True, "failed": "reject"},
+    }
+    recipe = make_recipe("clean", **SOURCES, **rules)
+    lazy = Painter(lambda _: True)
+    outcome, _ = run(recipe, tmp_path / "out", lazy, detect=find_colours)
+    assert len(outcome.kept) == 4
+    assert [each.entry.status for each in outcome.rejected] == ["rejected"] * 2
+
+
+def test_a_rule_can_reject(
+    make_recipe: Callable[..., Clean], spotted: Path, tmp_path: Path, painter: Painter
+) -> None:
+    rules = RULES | {"rules": [{"when": "red disc", "do": "reject"}]}
+    outcome, _ = run(
+        make_recipe("clean", **SOURCES, **rules), tmp_path / "out", painter, detect=find_colours
+    )
+    assert len(outcome.kept) == 4
+    assert {each.reason for each in outcome.rejected} == {"it has red disc"}
+
+
+def test_a_bad_picture_and_a_bad_template_fail_alone(
+    make_recipe: Callable[..., Clean], spotted: Path, tmp_path: Path, painter: Painter
+) -> None:
+    (spotted / "6.png").write_bytes(b"no picture at all")
+    outcome, tally = run(
+        make_recipe("clean", **SOURCES, **RULES), tmp_path / "out", painter, detect=find_colours
+    )
+    assert len(outcome.kept) == 4
+    assert tally.statuses == {"done": 4, "failed": 3}
+    assert sorted(each.entry.code for each in outcome.rejected) == [
+        "invalid_image", "invalid_request", "invalid_request",
+    ]  # fmt: skip
+    assert any("{who}" in each.reason for each in outcome.rejected)
+
+
+def test_duplicates_and_issues_are_left_out(
+    make_recipe: Callable[..., Clean], pictures: Path, tmp_path: Path, painter: Painter
+) -> None:
+    noisy(2).save(pictures / "copy.png")
+    noisy(3, level=20).point(lambda value: value // 3).save(pictures / "dark.png")
+    filters = {"filters": {"duplicates": 2, "issues": ["dark"]}}
+    outcome, _ = run(make_recipe("clean", **SOURCES, **filters), tmp_path / "out", painter)
+    assert len(outcome.kept) == 6
+    reasons = {each.task.item.name: each.reason for each in outcome.rejected}
+    assert reasons == {
+        "copy.png": "nearly the same as another picture",
+        "dark.png": "issues: dark",
+    }

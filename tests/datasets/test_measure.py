@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from overpaint.core.detections import Detection
+from overpaint.core.images import Picture
+from overpaint.datasets import exact, gate, measure
+from overpaint.datasets.parts import Exact, Gate
+from tests.datasets.conftest import noisy
+
+
+def test_issues_are_found() -> None:
+    fine = noisy(1, (96, 96))
+    assert measure.issues(fine) == []
+    assert "dark" in measure.issues(Image.eval(fine, lambda value: value // 8))
+    assert "light" in measure.issues(Image.new("RGB", (64, 64), "white"))
+    ramp = Image.linear_gradient("L")
+    assert "blurry" in measure.issues(Image.merge("RGB", (ramp, ramp.rotate(90), ramp)))
+    assert "odd_aspect_ratio" in measure.issues(noisy(1, (200, 40)))
+    assert "grayscale" in measure.issues(fine.convert("L").convert("RGB"))
+    assert "low_information" in measure.issues(Image.new("RGB", (64, 64), (200, 40, 90)))
+
+
+def test_near_duplicates() -> None:
+    first = noisy(1, (96, 96))
+    again = Image.eval(first, lambda value: min(255, value + 3))
+    own = measure.hashes(first)
+    assert measure.distance(own, measure.hashes(again)) <= 4
+    assert measure.distance(own, measure.hashes(noisy(2, (96, 96)))) > 12
+    assert measure.nearest(own, {"a": measure.hashes(noisy(2)), "b": own}, 4) == "b"
+    assert measure.nearest(own, {"a": measure.hashes(noisy(2, (96, 96)))}, 4) is None
+
+
+def test_the_same_shape_in_another_colour_is_no_duplicate() -> None:
+    def disc(colour: str) -> str:
+        picture = Image.new("RGB", (96, 96), (150, 150, 150))
+        ImageDraw.Draw(picture).ellipse((20, 20, 76, 76), fill=colour)
+        return measure.hashes(picture)
+
+    assert measure.distance(disc("red"), disc("blue")) == 64
+    assert measure.distance(disc("red"), disc("red")) == 0
+
+
+@pytest.mark.parametrize("target", [0.2, 0.45, 0.8])
+@pytest.mark.parametrize("level", [60, 128, 200])
+def test_exposure_reaches_its_target(level: int, target: float) -> None:
+    pixels = np.asarray(noisy(3, level=level))
+    reached = measure.luma_of(exact.to_exposure(pixels, target)).mean()
+    assert abs(float(reached) - target) < 0.01
+
+
+def test_exposure_keeps_black_and_white_and_order() -> None:
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
+    bright = exact.to_exposure(ramp, 0.7)[0, :, 0].astype(int)
+    assert (bright[0], bright[-1]) == (0, 255)
+    assert (np.diff(bright) >= 0).all()
+    split = np.zeros((4, 4, 3), np.uint8)
+    split[:2] = 255
+    assert (exact.to_exposure(split, 0.2) == split).all()
+
+
+def test_contrast_reaches_its_target() -> None:
+    pixels = np.asarray(noisy(3))
+    changed = measure.luma_of(exact.to_contrast(pixels, 0.05))
+    assert abs(float(changed.std()) - 0.05) < 0.005
+    assert abs(float(changed.mean()) - float(measure.luma_of(pixels).mean())) < 0.01
+    flat = np.full((4, 4, 3), 90, np.uint8)
+    assert (exact.to_contrast(flat, 0.2) == flat).all()
+
+
+def test_operations_keep_what_a_picture_carries() -> None:
+    alpha = Image.new("L", (48, 48), 77)
+    picture = Picture(noisy(3), alpha=alpha, exif=b"e", xmp=b"x")
+    made = exact.apply(picture, Exact(exposure=0.6, contrast=0.1, clahe=2))
+    assert (made.alpha, made.exif, made.xmp, made.size) == (alpha, b"e", b"x", (48, 48))
+    assert measure.changed_share(picture.rgb, made.rgb) > 0.5
+
+
+def with_disc(image: Image.Image) -> Image.Image:
+    made = image.copy()
+    ImageDraw.Draw(made).ellipse((8, 8, 30, 30), fill=(220, 20, 20))
+    return made
+
+
+def inside() -> Image.Image:
+    mask = Image.new("L", (48, 48))
+    mask.paste(255, (6, 6, 32, 32))
+    return mask
+
+
+def judged(after: Image.Image, rules: Gate, **others: object) -> tuple[str, ...]:
+    before = Picture(noisy(5))
+    return gate.judge(before, Picture(after), rules, **others).reasons  # type: ignore[arg-type]
+
+
+def test_the_gate_lets_a_good_edit_pass() -> None:
+    rules = Gate(kept_psnr=40, gone=True)
+    assert judged(with_disc(noisy(5)), rules, expected=inside(), found_again=[]) == ()
+
+
+@pytest.mark.parametrize(
+    ("after", "rules", "others", "said"),
+    [
+        (noisy(5), Gate(), {}, "nothing changed"),
+        (noisy(6), Gate(), {}, "too much changed"),
+        (noisy(5, (40, 40)), Gate(), {}, "the size changed"),
+        (with_disc(noisy(6)), Gate(changed=(0, 1), kept_psnr=30), {"expected": inside()}, "dB"),
+        (
+            Image.eval(with_disc(noisy(5)), lambda value: value // 9),
+            Gate(changed=(0, 1)),
+            {},
+            "new issues: dark",
+        ),
+        (
+            with_disc(noisy(5)),
+            Gate(gone=True),
+            {"found_again": [Detection(box=(0, 0, 5, 5), label="cat")]},
+            "still there: cat",
+        ),
+    ],
+)
+def test_the_gate_says_why_not(
+    after: Image.Image, rules: Gate, others: dict[str, object], said: str
+) -> None:
+    assert any(said in reason for reason in judged(after, rules, **others))

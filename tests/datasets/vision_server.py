@@ -1,0 +1,113 @@
+"""A stand-in for a vision model behind OpenAI's chat completions, with faults on demand."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from PIL import Image
+
+Answer = Callable[[Image.Image, str], Any]
+"""From the picture and the words to the answer, plain data; or a `Fault`."""
+
+
+class Fault(Exception):
+    """What goes wrong: 'timeout', 'garbage', 'wrong', 'refusal', 'filtered', or a status."""
+
+
+class VisionServer:
+    """Answers on loopback; `asked` has the words of each request."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.asked: list[str] = []
+        self.requests: list[dict[str, Any]] = []
+        handler = type("Handler", (_Handler,), {"server_": self})
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._http.daemon_threads = True
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_port}/v1"
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+
+@contextmanager
+def serving(answer: Answer) -> Iterator[VisionServer]:
+    server = VisionServer(answer)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_: VisionServer
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        words, picture = _read(body)
+        self.server_.asked.append(words)
+        self.server_.requests.append(body)
+        message: dict[str, Any] = {"role": "assistant", "content": None}
+        finish = "stop"
+        try:
+            message["content"] = json.dumps(self.server_.answer(picture, words))
+        except Fault as fault:
+            kind = str(fault)
+            if kind.isdecimal():
+                self._send(int(kind), {"error": {"message": "secret detail", "type": "x"}})
+                return
+            if kind == "timeout":
+                time.sleep(1.5)
+            elif kind == "garbage":
+                message["content"] = "I see a {circle"
+            elif kind == "wrong":
+                message["content"] = json.dumps({"objects": "many", "true": "maybe"})
+            elif kind == "refusal":
+                message["refusal"] = "I cannot help with that."
+            elif kind == "filtered":
+                finish = "content_filter"
+        choice = {"index": 0, "message": message, "finish_reason": finish}
+        self._send(
+            200,
+            {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": body["model"],
+                "choices": [choice],
+            },
+        )
+
+    def _send(self, status: int, told: dict[str, Any]) -> None:
+        data = json.dumps(told).encode()
+        try:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("retry-after-ms", "1")
+            self.end_headers()
+            self.wfile.write(data)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+
+
+def _read(body: dict[str, Any]) -> tuple[str, Image.Image]:
+    text, shown = body["messages"][0]["content"]
+    data = shown["image_url"]["url"].partition(",")[2]
+    return text["text"], Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
