@@ -29,7 +29,7 @@ from overpaint.core import images
 from overpaint.core.encoded import from_base64
 from overpaint.core.errors import InvalidImage, InvalidRequest, ModelNotFound, UnsupportedOption
 from overpaint.core.images import Picture
-from overpaint.jobs.tables import Record, place
+from overpaint.jobs.tables import Record, Table, place
 
 MASKS = ("mask_image", "mask")
 COLUMNS = ("prompt", "image", *MASKS, "negative_prompt", "seed", "parameters")
@@ -67,6 +67,24 @@ class Row:
         if name.startswith("options."):
             name = f"parameters.{name.removeprefix('options.')}"
         return type(error)(error.message, field=place(self.number, name))
+
+
+def parse_table(table: Table, *, most: int) -> list[Row]:
+    """Check all rows of a request.
+
+    Args:
+        table: the request.
+        most: rows that it may have.
+
+    Raises:
+        InvalidRequest: of the first row that is at fault, or there are too many.
+    """
+    if len(table.records) > most:
+        raise InvalidRequest(
+            f"{len(table.records)} rows are more than the {most} that are made at once",
+            field="data",
+        )
+    return [parse(record, number, table.parameters) for number, record in enumerate(table.records)]
 
 
 def parse(record: Record, number: int, parameters: Mapping[str, Any] | None = None) -> Row:
@@ -145,8 +163,12 @@ def _mask_column(values: Record, number: int) -> str:
 
 def _file(values: Record, column: str, number: int) -> bytes | None:
     value = values.get(column)
-    if value is None or isinstance(value, bytes):
-        return value
+    if isinstance(value, bytes):
+        if not value.isascii():  # a file; no picture is plain ASCII
+            return value
+        value = value.decode("ascii")
+    if value is None:
+        return None
     if not isinstance(value, str):
         raise _wrong(value, "base64 text", number, column)
     decoded = from_base64(value, place(number, column))

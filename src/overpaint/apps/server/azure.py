@@ -18,9 +18,8 @@ from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse, PlainTextResponse
 
 from overpaint import __version__
-from overpaint.apps.server import errors, forms
+from overpaint.apps.server import errors, forms, intake
 from overpaint.apps.server.azure_schema import Predictions, Scored, ScoringError, body, swagger
-from overpaint.apps.server.intake import Parts
 from overpaint.apps.server.jobs import Job
 from overpaint.apps.server.native import service_of
 from overpaint.apps.server.service import Checked, Served, Service
@@ -179,15 +178,7 @@ def _from_csv(raw: bytes) -> tables.Table:
 
 
 def _rows(read: Callable[[bytes], tables.Table], raw: bytes, most: int) -> list[Row]:
-    table = read(raw)
-    if len(table.records) > most:
-        raise InvalidRequest(
-            f"{len(table.records)} rows are more than the {most} that this server makes at once",
-            field="data",
-        )
-    return [
-        rows.parse(record, number, table.parameters) for number, record in enumerate(table.records)
-    ]
+    return rows.parse_table(read(raw), most=most)
 
 
 def _served(service: Service) -> Served:
@@ -198,17 +189,8 @@ def _served(service: Service) -> Served:
 
 
 async def _check(service: Service, row: Row, served: Served) -> Checked:
-    parts = Parts(
-        image=row.image,
-        mask=row.mask,
-        fit_mask=True,
-        prompt=row.prompt,
-        negative_prompt=row.negative_prompt,
-        seed=row.seed,
-        options=row.options,
-    )
     try:
-        return await service.check(parts, served)
+        return await service.check(intake.of_row(row), served)
     except InvalidRequest as error:
         raise row.at(error) from error
 
