@@ -47,7 +47,7 @@ def truth(engine: overpaint.Engine) -> Painter:
         pictures = []
         for task in tasks:
             pixels = latents.picture_tensor(Image.fromarray(render(task.after, SIZE)))
-            mode = latents.encode_distribution(vae, pixels).mode()
+            mode = latents.encode_distribution(checkpoint, pixels).mode()
             pictures.append(np.asarray(latents.decode(vae, latents.normalize(vae, mode))))
         return pictures
 

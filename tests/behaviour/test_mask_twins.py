@@ -40,13 +40,11 @@ def colour_right(name: str, sabotage: str = "") -> float:  # sabotage: what the 
 
 
 def drop_text(monkeypatch):
-    whole_flux, whole_clip = flux.encode_prompt, prompts.clip_hidden_states
+    whole_flux, whole_clip = flux.encode_prompt, prompts.sd2_prompt
     monkeypatch.setattr(
         flux, "encode_prompt", lambda ckpt, _text, *args, **kw: whole_flux(ckpt, "", *args, **kw)
     )
-    monkeypatch.setattr(
-        prompts, "clip_hidden_states", lambda tok, enc, _text: whole_clip(tok, enc, "")
-    )
+    monkeypatch.setattr(prompts, "sd2_prompt", lambda ckpt, _text: whole_clip(ckpt, ""))
 
 
 def invert_mask(monkeypatch):

@@ -43,9 +43,32 @@ def unit_picture(edit) -> torch.Tensor:
     return vae.decode(latents.denormalize(vae, tokens)).sample * 0.5 + 0.5
 
 
+def _never(*_args, **_options):
+    raise AssertionError("encoded again")
+
+
 @pytest.fixture(scope="module", params=FAMILIES)
 def engine(request, make_engine):
     return make_engine(request.param)
+
+
+class TestMemo:
+    def test_nothing_is_encoded_twice(self, engine, monkeypatch):
+        first = engine.run([request(5)])[0].images[0]
+        checkpoint = engine.model().checkpoint
+        encoders = [name for name in checkpoint.components if name.startswith(("text_", "vae"))]
+        for name in encoders:
+            method = "encode" if name == "vae" else "forward"
+            monkeypatch.setattr(checkpoint.component(name), method, _never)
+        again = engine.run([request(5)])[0].images[0]
+        assert again.tobytes() == first.tobytes()
+
+    def test_another_prompt_is_encoded(self, engine):
+        memo = engine.model().checkpoint.memo
+        engine.edit(picture(64, 64), "cat", mask=box_mask(64, 64), seed=1, **FEW)
+        misses = memo.misses
+        engine.edit(picture(64, 64), "a dog", mask=box_mask(64, 64), seed=1, **FEW)
+        assert memo.misses == misses + 1
 
 
 class TestSeeds:

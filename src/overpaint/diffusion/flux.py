@@ -100,13 +100,7 @@ def encode_prompt(
     """
     tokenizer = checkpoint.component("tokenizer_2")
     warning = prompts.overflow_warning(tokenizer, text, limit=length, field=field)
-    pooled = prompts.clip_pooled(
-        checkpoint.component("tokenizer"), checkpoint.component("text_encoder"), text
-    )
-    embeds = prompts.t5_hidden_states(
-        tokenizer, checkpoint.component("text_encoder_2"), text, length
-    )
-    return FluxPrompt(embeds=embeds, pooled=pooled), [warning] if warning else []
+    return prompts.flux_prompt(checkpoint, text, length), [warning] if warning else []
 
 
 def encode_prompts(

@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from overpaint.diffusion.loading import Checkpoint
+from overpaint.diffusion.memo import content
+
 
 def picture_tensor(image: Image.Image) -> torch.Tensor:
     """'RGB' picture → float32 (1, 3, H, W) in [-1, 1].
@@ -65,10 +68,18 @@ def denormalize(vae: Any, latents: torch.Tensor) -> torch.Tensor:
     return latents + shift if shift else latents
 
 
-@torch.inference_mode()
-def encode_distribution(vae: Any, pixels: torch.Tensor) -> Any:
-    """(1, 3, H, W) in [-1, 1] → the autoencoder's posterior, to be sampled once per seed."""
-    return vae.encode(pixels.to(device=vae.device, dtype=vae.dtype)).latent_dist
+def encode_distribution(checkpoint: Checkpoint, pixels: torch.Tensor) -> Any:
+    """(1, 3, H, W) in [-1, 1] → the autoencoder's posterior, to be sampled once per seed.
+
+    A picture that was encoded before is remembered.
+    """
+
+    @torch.inference_mode()
+    def encode() -> Any:
+        vae = checkpoint.component("vae")
+        return vae.encode(pixels.to(device=vae.device, dtype=vae.dtype)).latent_dist
+
+    return checkpoint.memo.get(("encoded", content(pixels)), encode)
 
 
 @torch.inference_mode()

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import Lora
 from overpaint.diffusion import layout, weights
+from overpaint.diffusion.memo import Memo
 from overpaint.diffusion.placement import Placement
 
 LOADING = threading.RLock()
@@ -65,11 +66,15 @@ class Checkpoint:
     Raises:
         ModelLoadError: the folder is not a checkpoint, names a class outside the allow-list,
             holds only pickles, or does not match its checksums.
+
+    Attributes:
+        memo: what its encoders have encoded so far.
     """
 
     def __init__(self, folder: Path, placement: Placement, *, loras: tuple[Lora, ...] = ()) -> None:
         self.folder = folder
         self.placement = placement
+        self.memo = Memo()
         self._loras = loras
         self._index = _read_index(folder)
         self._loaded: dict[str, Any] = {}

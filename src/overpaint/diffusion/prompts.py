@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from overpaint.diffusion.loading import Checkpoint
+
 
 @dataclass(frozen=True, eq=False)
 class FluxPrompt:
@@ -38,6 +40,29 @@ def overflow_warning(tokenizer: Any, text: str, *, limit: int, field: str) -> st
         f"{field}: {len(ids)} tokens, the text encoder takes {limit}; not used: "
         f"'{unused}'. Shorten the text."
     )
+
+
+def sd2_prompt(checkpoint: Checkpoint, text: str) -> torch.Tensor:
+    """(1, tokens, width) hidden states of `text`, remembered.
+
+    A remembered text needs no text encoder, so that one may have left memory.
+    """
+
+    def encode() -> torch.Tensor:
+        return clip_hidden_states(*_encoder(checkpoint), text)
+
+    return checkpoint.memo.get(("clip", text), encode)
+
+
+def flux_prompt(checkpoint: Checkpoint, text: str, length: int) -> FluxPrompt:
+    """`text` embedded with T5 (padded to `length` tokens) and CLIP, remembered."""
+
+    def encode() -> FluxPrompt:
+        pooled = clip_pooled(*_encoder(checkpoint), text)
+        embeds = t5_hidden_states(*_encoder(checkpoint, "_2"), text, length)
+        return FluxPrompt(embeds=embeds, pooled=pooled)
+
+    return checkpoint.memo.get(("flux", text, length), encode)
 
 
 @torch.inference_mode()
@@ -67,6 +92,14 @@ def t5_hidden_states(tokenizer: Any, encoder: Any, text: str, length: int) -> to
     tokens = _padded(tokenizer, text, length)
     hidden = encoder(tokens.input_ids.to(encoder.device), output_hidden_states=False)[0]
     return hidden.to(encoder.dtype)  # type: ignore[no-any-return]
+
+
+def _encoder(checkpoint: Checkpoint, number: str = "") -> tuple[Any, Any]:
+    """Tokenizer and text encoder of a checkpoint."""
+    return (
+        checkpoint.component(f"tokenizer{number}"),
+        checkpoint.component(f"text_encoder{number}"),
+    )
 
 
 def _padded(tokenizer: Any, text: str, length: int) -> Any:

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 
 from overpaint.core.errors import OutOfMemory, Overloaded
 from overpaint.engine.model import Model
 
 RETRY_AFTER = 1.0
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """Texts and pictures found already encoded (`hits`) or not, and the bytes they take."""
+
+    hits: int = 0
+    misses: int = 0
+    size: int = 0
+
+    def plus(self, model: Model) -> Encodings:
+        """With those of one more model."""
+        if model.checkpoint is None:
+            return self
+        memo = model.checkpoint.memo
+        return Encodings(self.hits + memo.hits, self.misses + memo.misses, self.size + memo.size)
 
 
 class ModelCache:
@@ -30,6 +47,7 @@ class ModelCache:
         self._sizes: dict[str, int] = {}
         self.hits = 0
         self.misses = 0
+        self._left = Encodings()
 
     @property
     def names(self) -> list[str]:
@@ -40,6 +58,14 @@ class ModelCache:
     def size(self) -> int:
         """Bytes of weights of the models that are loaded."""
         return sum(self._sizes[name] for name in self.names)
+
+    @property
+    def encodings(self) -> Encodings:
+        """What the memos of all models so far were asked for; bytes of those loaded."""
+        total = self._left
+        for model in self._models.values():
+            total = total.plus(model)
+        return replace(total, size=total.size - self._left.size)
 
     def get(self, name: str, busy: Collection[Model] = ()) -> Model:
         """The model of that name; others leave if there is no room.
@@ -82,6 +108,7 @@ class ModelCache:
     def _evict(self, busy: Collection[Model]) -> None:
         for name, model in self._models.items():
             if model not in busy:
+                self._left = self._left.plus(model)
                 del self._models[name]
                 return
         raise Overloaded(

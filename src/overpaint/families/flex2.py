@@ -134,7 +134,7 @@ class Flex2(Family):
     def _encode(self, picture: Image.Image) -> Any:
         """The autoencoder's posterior; the reference encodes a contiguous tensor."""
         pixels = latents.picture_tensor(picture).contiguous()
-        return latents.encode_distribution(self._checkpoint.component("vae"), pixels)
+        return latents.encode_distribution(self._checkpoint, pixels)
 
     def _latent_mask(self, mask: Image.Image) -> torch.Tensor:
         """(1, 1, h, w), soft: bilinear without antialiasing, through [-1, 1] as the reference."""

@@ -27,6 +27,7 @@ from overpaint.diffusion import flux, latents
 from overpaint.diffusion.family import Accepts, Family, FamilyOptions, Fraction, Steps
 from overpaint.diffusion.flux import FluxLatent
 from overpaint.diffusion.loading import Checkpoint
+from overpaint.diffusion.memo import content
 from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.families import conditions
 
@@ -165,7 +166,12 @@ class Kontext(Family):
             return super().blend_mask(request, options, plan, prepared, edited)
         if not options.keep_unchanged:
             return None
-        changed = changes.change_mask(self._decode(prepared.source, prepared.grid), edited)
+        # The autoencoder's own copy of the picture: the same one for each of several seeds.
+        copied = self._checkpoint.memo.get(
+            ("decoded", content(prepared.source), prepared.grid),
+            lambda: self._decode(prepared.source, prepared.grid),
+        )
+        changed = changes.change_mask(copied, edited)
         return None if changed is None else plan.from_canvas(changed)
 
     @property
@@ -186,7 +192,7 @@ class Kontext(Family):
         """(1, C, h, w): the posterior's mode, so no random numbers are drawn."""
         vae = self._checkpoint.component("vae")
         pixels = latents.picture_tensor(picture)
-        return latents.normalize(vae, latents.encode_distribution(vae, pixels).mode())
+        return latents.normalize(vae, latents.encode_distribution(self._checkpoint, pixels).mode())
 
     def _decode(self, tokens: torch.Tensor, grid: tuple[int, int]) -> Image.Image:
         return latents.decode(self._checkpoint.component("vae"), latents.unpack(tokens, *grid))

@@ -80,13 +80,14 @@ class SD2(Family):
     def prepare(
         self, request: EditRequest, plan: Plan, options: SD2Options, seeds: Sequence[int]
     ) -> tuple[list[SD2Latent], list[str]]:
-        vae = self._checkpoint.component("vae")
         pixels = latents.picture_tensor(plan.to_canvas(request.image.to_srgb()))
         mask = conditions.canvas_mask(request, plan, options)
         binary = latents.binarize(latents.mask_tensor(mask))
-        small = latents.nearest(binary, latents.scale_factor(vae))
-        masked = latents.encode_distribution(vae, pixels * (binary < 0.5))
-        picture = latents.encode_distribution(vae, pixels) if options.strength < 1 else None
+        small = latents.nearest(binary, latents.scale_factor(self._checkpoint.component("vae")))
+        masked = latents.encode_distribution(self._checkpoint, pixels * (binary < 0.5))
+        picture = (
+            latents.encode_distribution(self._checkpoint, pixels) if options.strength < 1 else None
+        )
         prompt, negative, warnings = self._encode_prompts(request, options)
         warnings += conditions.thin_mask_warning(binary, small)
         prepared = [
@@ -124,7 +125,6 @@ class SD2(Family):
         self, request: EditRequest, options: SD2Options
     ) -> tuple[torch.Tensor, torch.Tensor | None, list[str]]:
         tokenizer = self._checkpoint.component("tokenizer")
-        encoder = self._checkpoint.component("text_encoder")
         guided = options.guidance_scale > 1
         if request.negative_prompt and not guided:
             raise UnsupportedOption(
@@ -138,11 +138,9 @@ class SD2(Family):
             prompts.overflow_warning(tokenizer, text, limit=limit, field=field)
             for field, text in texts.items()
         ]
-        prompt = prompts.clip_hidden_states(tokenizer, encoder, texts["prompt"])
+        prompt = prompts.sd2_prompt(self._checkpoint, texts["prompt"])
         negative = (
-            prompts.clip_hidden_states(tokenizer, encoder, texts["negative_prompt"])
-            if guided
-            else None
+            prompts.sd2_prompt(self._checkpoint, texts["negative_prompt"]) if guided else None
         )
         return prompt, negative, [warning for warning in warned if warning]
 

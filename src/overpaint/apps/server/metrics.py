@@ -119,3 +119,11 @@ class _Gauges(Collector):
         lookups.add_metric(["hit"], models.hits)
         lookups.add_metric(["miss"], models.misses)
         yield lookups
+        encodings = models.encodings
+        yield GaugeMetricFamily("overpaint_encoding_bytes", "Remembered encodings", encodings.size)
+        lookups = CounterMetricFamily(
+            "overpaint_encoding_cache", "Lookups of encoded texts, pictures", labels=["outcome"]
+        )
+        lookups.add_metric(["hit"], encodings.hits)
+        lookups.add_metric(["miss"], encodings.misses)
+        yield lookups
