@@ -54,7 +54,7 @@ def marked(
     model: Mapping[str, Any],
     recipe: Mapping[str, Any] | None = None,
 ) -> Picture:
-    """The picture with its mark, in place of whatever mark the input had.
+    """The picture with its mark beside the input's other XMP properties.
 
     Args:
         picture: a result.
@@ -74,7 +74,7 @@ def marked(
     )
     return replace(
         picture,
-        xmp=xmp.write(mark) if mark != xmp.Mark() else None,
+        xmp=_packet(mark, given.xmp),
         signed=None,
         seal=None if marking.signer is None else _seal(marking, made, given, model, recipe),
     )
@@ -88,6 +88,23 @@ def recipe_in(picture: Picture) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return recipe if isinstance(recipe, dict) else None
+
+
+def losses(given: Picture) -> list[str]:
+    """What an edit cannot keep of the input's metadata, one sentence each."""
+    if given.xmp is None or xmp.keep(given.xmp) is not None:
+        return []
+    return [
+        f"image: its XMP of {len(given.xmp):,} bytes is damaged or too much to keep, so the result "
+        "has none of it"
+    ]
+
+
+def _packet(mark: xmp.Mark, given: bytes | None) -> bytes | None:
+    kept = xmp.keep(given)
+    if kept is None or not kept.size:
+        return xmp.write(mark) if mark != xmp.Mark() else None
+    return xmp.write(mark, given)
 
 
 def _record(picture: Picture, recipe: Mapping[str, Any], marking: Marking) -> str:

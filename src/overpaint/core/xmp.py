@@ -1,7 +1,9 @@
 """XMP packets: how a picture came to be, for any program that reads XMP (ISO 16684-1).
 
 A packet carries `Iptc4xmpExt:DigitalSourceType` (IPTC Photo Metadata Standard 2025.1, section 14),
-`xmp:CreatorTool`, and where it is wanted the recipe as JSON in a name space of our own.
+`xmp:CreatorTool`, and where it is wanted the recipe as JSON in a name space of our own. The input's
+other properties are kept (`xmp_kept`); what it said of its own making becomes an entry of
+`xmpMM:History`.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
+
+from overpaint.core.xmp_kept import IPTC, OURS, PREFIXES, RDF, XMP, Kept, descriptions, keep, parse
 
 SourceType = Literal[
     "algorithmicallyEnhanced",
@@ -21,18 +25,14 @@ SourceType = Literal[
 ]
 """Terms of IPTC's vocabulary that mean something here; others are read as they are."""
 
+__all__ = ["TRAINED", "Mark", "SourceType", "keep", "read", "write"]
+
 TRAINED = frozenset(
     {"compositeSynthetic", "compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmicMedia"}
 )
 """Terms that say that a trained model had a part in the picture."""
 
-MAX_BYTES = 2**20
-
 _VOCABULARY = "http://cv.iptc.org/newscodes/digitalsourcetype/"
-_IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
-_XMP = "http://ns.adobe.com/xap/1.0/"
-_OURS = "urn:overpaint:1.0/"
-_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 
 assert set(get_args(SourceType)) >= TRAINED
 
@@ -52,23 +52,33 @@ class Mark:
     record: str | None = None
 
 
-def write(mark: Mark) -> bytes:
-    """A packet in UTF-8."""
+def write(mark: Mark, given: bytes | None = None) -> bytes:
+    """A packet in UTF-8.
+
+    Args:
+        mark: what it says of how the picture came to be.
+        given: the input's packet, whose properties are kept; see `keep`.
+    """
+    kept = keep(given) or Kept({}, {}, "", "")
     values = {
         "Iptc4xmpExt:DigitalSourceType": mark.source_type and _VOCABULARY + mark.source_type,
         "xmp:CreatorTool": mark.tool,
         "overpaint:recipe": mark.record,
+        **kept.attributes,
     }
     attributes = "".join(
         f"\n    {name}={quoteattr(value)}" for name, value in values.items() if value
     )
+    spaces = "".join(
+        f"\n    xmlns:{prefix}={quoteattr(uri)}"
+        for uri, prefix in {**PREFIXES, **kept.prefixes}.items()
+        if prefix != "xml"
+    )
+    inside = kept.elements + _history(kept.history, mark, read(given))
     packet = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
- <rdf:RDF xmlns:rdf="{_RDF}">
-  <rdf:Description rdf:about=""
-    xmlns:Iptc4xmpExt="{_IPTC}"
-    xmlns:xmp="{_XMP}"
-    xmlns:overpaint="{_OURS}"{attributes}/>
+ <rdf:RDF xmlns:rdf="{RDF}">
+  <rdf:Description rdf:about=""{spaces}{attributes}>{inside}</rdf:Description>
  </rdf:RDF>
 </x:xmpmeta>
 <?xpacket end="w"?>"""
@@ -77,27 +87,35 @@ def write(mark: Mark) -> bytes:
 
 def read(packet: bytes | None) -> Mark:
     """What a packet says; nothing where it is missing, damaged or hostile."""
-    if not packet or len(packet) > MAX_BYTES or b"<!DOCTYPE" in packet or b"<!ENTITY" in packet:
+    root = parse(packet)
+    if root is None:
         return Mark()
-    try:
-        # No document type, so no entities that could grow; S314 is about those.
-        root = ElementTree.fromstring(packet.strip(b"\0 \n"))  # noqa: S314
-    except (ElementTree.ParseError, ValueError):
-        return Mark()
-    source_type = _value(root, f"{{{_IPTC}}}DigitalSourceType")
+    source_type = _value(root, f"{{{IPTC}}}DigitalSourceType")
     return Mark(
         source_type=source_type.rstrip("/").rsplit("/", 1)[-1] if source_type else None,
-        tool=_value(root, f"{{{_XMP}}}CreatorTool"),
-        record=_value(root, f"{{{_OURS}}}recipe"),
+        tool=_value(root, f"{{{XMP}}}CreatorTool"),
+        record=_value(root, f"{{{OURS}}}recipe"),
     )
 
 
 def _value(root: ElementTree.Element, name: str) -> str | None:
     """A simple property, which XMP allows as an attribute, an element, or a resource."""
-    for description in root.iter(f"{{{_RDF}}}Description"):
+    for description in descriptions(root):
         if name in description.attrib:
             return description.attrib[name]
         element = description.find(name)
         if element is not None:
-            return element.get(f"{{{_RDF}}}resource") or (element.text or "").strip() or None
+            return element.get(f"{{{RDF}}}resource") or (element.text or "").strip() or None
     return None
+
+
+def _history(items: str, mark: Mark, before: Mark) -> str:
+    """What was done to the picture, with what the input said of itself before this edit."""
+    told = {"digital source type": before.source_type, "tool": before.tool}
+    if mark.tool and any(told.values()):
+        said = "; ".join(f"{name}: {value}" for name, value in told.items() if value)
+        items += (
+            f'<rdf:li stEvt:action="edited" stEvt:softwareAgent={quoteattr(mark.tool)}'
+            f" stEvt:parameters={quoteattr(f'before: {said}')}/>"
+        )
+    return f"<xmpMM:History><rdf:Seq>{items}</rdf:Seq></xmpMM:History>" if items else ""

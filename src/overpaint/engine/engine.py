@@ -193,7 +193,7 @@ class Engine:
             options=options,
             plan=plan,
             prepared=prepared,
-            warnings=warnings + more,
+            warnings=[*warnings, *more, *provenance.losses(request.image)],
             verdicts=verdicts,
         )
         edit.timings["load"] = loaded - started
