@@ -25,6 +25,7 @@ from overpaint.apps.cli import (
     provenance,
     segment,
     serve,
+    session,
 )
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ app.command("erase")(edits.erase)
 app.command("batch")(batch.batch)
 app.command("collect")(datasets.collect)
 app.command("clean")(datasets.clean)
+app.add_typer(session.app)
 app.command("segment")(segment.segment)
 app.command("models")(models.models)
 app.command("pull")(models.pull)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from overpaint.core.models import Lora
     from overpaint.core.types import EditRequest, EditResult
     from overpaint.diffusion.family import Family
+    from overpaint.engine.engine import Engine
 
 
 @dataclass(kw_only=True)
@@ -72,30 +73,44 @@ def run(job: Job) -> None:
 
 
 def _edit(job: Job, settings: Settings) -> EditResult:
-    model = job.model or getattr(settings.defaults, job.task)
-    loras = [parse_lora(each) for each in job.loras]
     with Interrupt() as interrupt, console.StepBar(hidden=job.as_json) as bar:
         with console.waiting("Reading", hidden=job.as_json):
-            request = _request(job, settings)
-        with console.waiting(f"Loading {model}", hidden=job.as_json):
-            from overpaint.apps import build
-            from overpaint.engine.checks import check
+            from overpaint.core import images
 
-            family = build.find_family(build.find_model(model, settings).family)
-            check(cast("Family", family), request)
-            engine = build.engine(
-                model, device=job.device, dtype=job.dtype, loras=loras, settings=settings
-            )
+            request = request_of(job, images.decode(_source(job.image)), settings)
+        engine = engine_for(job, request, settings)
         result = engine.run([request], on_progress=bar, cancelled=interrupt.cancelled)[0]
         interrupt.raise_if_pressed()
         return result
 
 
-def _request(job: Job, settings: Settings) -> EditRequest:
-    from overpaint.core import images
+def engine_for(job: Job, request: EditRequest, settings: Settings) -> Engine:
+    """An engine with the job's model, once the model is known to take the request.
+
+    Raises:
+        OverpaintError: as for `Engine.edit`, before anything is loaded where that can be.
+    """
+    model = job.model or getattr(settings.defaults, job.task)
+    loras = [parse_lora(each) for each in job.loras]
+    with console.waiting(f"Loading {model}", hidden=job.as_json):
+        from overpaint.apps import build
+        from overpaint.engine.checks import check
+
+        family = build.find_family(build.find_model(model, settings).family)
+        check(cast("Family", family), request)
+        return build.engine(
+            model, device=job.device, dtype=job.dtype, loras=loras, settings=settings
+        )
+
+
+def request_of(job: Job, picture: Picture, settings: Settings) -> EditRequest:
+    """The edit of a picture that the job describes.
+
+    Raises:
+        InvalidRequest: something that it names is not there or does not fit.
+    """
     from overpaint.core.types import EditRequest
 
-    picture = images.decode(_source(job.image))
     mask = _mask(job, picture, settings)
     return EditRequest(
         image=picture,

@@ -1,0 +1,327 @@
+"""The commands `overpaint session …`: editing turn after turn."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from overpaint.apps.cli import console, edits, output, session_view
+from overpaint.apps.cli.job import Job, engine_for, request_of
+from overpaint.apps.cli.segment import Boxes, Points, SegmenterName, Selection
+from overpaint.core.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from overpaint.apps.settings import Settings
+    from overpaint.sessions.store import Store
+    from overpaint.sessions.types import Session, Turn
+
+app = typer.Typer(
+    name="session",
+    help="Edit turn after turn: undo, branches, and measures of what changed.",
+    no_args_is_help=True,
+)
+
+Which = Annotated[
+    str, typer.Argument(metavar="SESSION", help="Name, id, or the first characters of an id.")
+]
+TurnId = Annotated[str, typer.Argument(metavar="TURN", help="Number of a turn; 0 = the original.")]
+Json = edits.Json
+
+
+@app.command("new")
+def new(
+    image: edits.Image,
+    name: Annotated[str | None, typer.Option("--name", help="Default: the picture's name.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Begin a session with a picture."""
+    with _opened(as_json) as (settings, store):
+        from overpaint.apps import safety
+        from overpaint.core import images
+        from overpaint.core.types import EditRequest
+        from overpaint.sessions import editing
+
+        source = sys.stdin.buffer.read() if image == output.STDIO else Path(image)
+        picture = images.decode(source)
+        safety.policy(settings).check_request(EditRequest(image=picture))
+        named = name or ("untitled" if image == output.STDIO else Path(image).stem)
+        session = store.create(named, editing.original_turn(store.pictures, picture))
+        session_view.tell(session, as_json=as_json)
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List the sessions, the one changed last first."""
+    with _opened(as_json) as (_, store):
+        session_view.list_(store.summaries(limit=1000), as_json=as_json)
+
+
+@app.command("edit")
+def edit(
+    session: Which,
+    instruction: Annotated[
+        str,
+        typer.Argument(
+            metavar="[INSTRUCTION]",
+            help="What to change, or what the mask shall show; none with a mask: erase.",
+        ),
+    ] = "",
+    mask: edits.Mask = None,
+    select: edits.Select = None,
+    point: Points = None,
+    box: Boxes = None,
+    segmenter: SegmenterName = None,
+    parent: Annotated[
+        str | None, typer.Option("--from", metavar="TURN", help="Go on from this turn.")
+    ] = None,
+    from_original: Annotated[
+        bool,
+        typer.Option(
+            "--from-original", help="Edit the original again, with all instructions so far."
+        ),
+    ] = False,
+    reference: edits.Reference = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the picture, too.")
+    ] = None,
+    model: edits.ModelName = None,
+    negative: edits.Negative = None,
+    seed: edits.Seed = None,
+    num_images: Annotated[
+        int, typer.Option("-n", "--num-images", metavar="N", help="Candidates; the best is kept.")
+    ] = 1,
+    option: edits.Options = None,
+    invert: edits.Invert = False,
+    grow: edits.Grow = None,
+    feather: edits.Feather = None,
+    device: edits.Device = None,
+    dtype: edits.Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Make one more turn."""
+    selection = Selection(points=point or (), boxes=box or (), words=select, segmenter=segmenter)
+    masked = mask is not None or selection.is_given
+    job = Job(
+        task=("inpaint" if instruction.strip() else "erase") if masked else "edit",
+        image="",
+        prompt=instruction,
+        mask=mask,
+        selection=selection,
+        negative=negative,
+        references=reference or [],
+        model=model,
+        seed=seed,
+        num_images=num_images,
+        options=option or [],
+        invert=invert,
+        grow=grow,
+        feather=feather,
+        device=device,
+        dtype=dtype,
+        as_json=as_json,
+    )
+    with _opened(as_json) as (settings, store):
+        found = store.find(session)
+        after, turn = _edit(job, found, store, settings, parent, from_original=from_original)
+        if out is not None:
+            _write(store, turn, out)
+        session_view.tell_turn(after, turn, as_json=as_json)
+
+
+@app.command("undo")
+def undo(session: Which, as_json: Json = False) -> None:
+    """Go back one turn."""
+    with _opened(as_json) as (_, store):
+        found = store.find(session)
+        session_view.tell(_moved(store, found, found.undo, "undo"), as_json=as_json)
+
+
+@app.command("redo")
+def redo(session: Which, as_json: Json = False) -> None:
+    """Take back the last undo."""
+    with _opened(as_json) as (_, store):
+        found = store.find(session)
+        session_view.tell(_moved(store, found, found.redo, "redo"), as_json=as_json)
+
+
+@app.command("branch")
+def branch(session: Which, turn: TurnId, as_json: Json = False) -> None:
+    """Go on from any turn; what came after it stays."""
+    with _opened(as_json) as (_, store):
+        found = store.find(session)
+        session_view.tell(_moved(store, found, turn, "branch"), as_json=as_json)
+
+
+@app.command("log")
+def log(session: Which, as_json: Json = False) -> None:
+    """Show all turns as a tree."""
+    with _opened(as_json) as (_, store):
+        session_view.log(store.find(session), as_json=as_json)
+
+
+@app.command("show")
+def show(
+    session: Which,
+    turn: Annotated[
+        str | None, typer.Argument(metavar="[TURN]", help="Default: where the session stands.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the turn's picture.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show one turn with its measures, or write its picture."""
+    with _opened(as_json) as (_, store):
+        found = store.find(session)
+        wanted = found.turn(turn)
+        if out is not None:
+            _write(store, wanted, out)
+        session_view.tell_turn(found, wanted, as_json=as_json)
+
+
+@app.command("compare")
+def compare(
+    session: Which,
+    first: TurnId,
+    second: Annotated[
+        str | None, typer.Argument(metavar="[TURN]", help="Default: where the session stands.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure one turn beside another."""
+    with _opened(as_json) as (settings, store):
+        from overpaint.apps import sessions
+        from overpaint.sessions import editing
+
+        found = store.find(session)
+        pair = found.turn(first), found.turn(second)
+        measured = editing.compare(store.pictures, *pair, sessions.examiner(settings)).as_json()
+        session_view.tell_measures(measured, as_json=as_json)
+
+
+@app.command("rename")
+def rename(
+    session: Which,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.")],
+    as_json: Json = False,
+) -> None:
+    """Give a session another name."""
+    with _opened(as_json) as (_, store):
+        session_view.tell(store.rename(store.find(session).id, name), as_json=as_json)
+
+
+@app.command("delete")
+def delete(session: Which, as_json: Json = False) -> None:
+    """Forget a session and its pictures."""
+    with _opened(as_json) as (_, store):
+        found = store.find(session)
+        store.delete(found.id)
+        store.collect()
+        if as_json:
+            console.print_json({"deleted": found.id})
+        else:
+            console.say(f"{found.name} is gone")
+
+
+@app.command("export")
+def export(
+    session: Which,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="A ZIP file, written whole.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Write a session as a ZIP of its pictures and a JSON file."""
+    with _opened(as_json) as (_, store):
+        from overpaint.core.files import atomic_open
+        from overpaint.sessions import archive
+
+        found = store.find(session)
+        with atomic_open(out, field=output.FIELD) as file:
+            archive.export(store, found, file)
+        if as_json:
+            console.print_json({"output": out})
+        else:
+            sys.stdout.write(f"{out}\n")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `export` wrote.")],
+    as_json: Json = False,
+) -> None:
+    """Begin a session from an exported one."""
+    with _opened(as_json) as (settings, store):
+        from overpaint.apps import safety
+        from overpaint.sessions import archive
+
+        try:
+            opened = file.open("rb")
+        except OSError as error:
+            raise InvalidRequest(
+                f"{file} cannot be read: {error.strerror}", field="file"
+            ) from error
+        with opened:
+            check = safety.policy(settings).check_request
+            session_view.tell(archive.import_(store, opened, check), as_json=as_json)
+
+
+@contextmanager
+def _opened(as_json: bool) -> Iterator[tuple[Settings, Store]]:
+    """Settings and store; errors are told as everywhere."""
+    from overpaint.apps import sessions
+    from overpaint.apps import settings as settings_
+
+    with console.reporting_errors(as_json=as_json):
+        settings = settings_.load()
+        store = sessions.store(settings)
+        try:
+            yield settings, store
+        finally:
+            store.close()
+
+
+def _edit(
+    job: Job,
+    session: Session,
+    store: Store,
+    settings: Settings,
+    parent: str | None,
+    *,
+    from_original: bool,
+) -> tuple[Session, Turn]:
+    from dataclasses import replace
+
+    from overpaint.apps import sessions
+    from overpaint.apps.cli.interrupt import Interrupt
+    from overpaint.sessions import editing
+    from overpaint.sessions.editor import Editor
+
+    with Interrupt() as interrupt, console.StepBar(hidden=job.as_json) as bar:
+        started = editing.look(
+            store, session.id, job.prompt, parent=parent, from_original=from_original
+        )
+        job = replace(job, prompt=started.prompt)
+        picture = editing.opened(store.pictures, started.base.picture)
+        request = request_of(job, picture, settings)
+        engine = engine_for(job, request, settings)
+        editor = Editor(store=store, engine=engine, examiner=sessions.examiner(settings))
+        return editor.run(started, request, on_progress=bar, cancelled=interrupt.cancelled)
+
+
+def _moved(store: Store, session: Session, turn: str | None, what: str) -> Session:
+    if turn is None:
+        raise InvalidRequest(f"there is nothing to {what}", field="turn")
+    return store.move(session.id, turn, session.revision)
+
+
+def _write(store: Store, turn: Turn, out: Path) -> None:
+    from overpaint.core import images
+    from overpaint.sessions import editing
+
+    images.save(editing.opened(store.pictures, turn.picture), out, field=output.FIELD)

@@ -1,0 +1,108 @@
+"""`overpaint session …`, with the bundled eraser and tiny random checkpoints."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.apps.conftest import pixels
+from tests.conftest import picture
+
+FEW = ("-O", "num_inference_steps=2", "--device", "cpu", "--dtype", "float32")
+
+
+@pytest.fixture
+def session(overpaint):
+    """A session named photo."""
+    made = overpaint("session", "new", "photo.png", "--json")
+    assert made.code == 0, made.err
+    return made.json
+
+
+@pytest.fixture
+def erased(overpaint, session):
+    """The same, with one erased turn."""
+    done = overpaint("session", "edit", "photo", "--mask", "mask.png", "--seed", 1, "--json")
+    assert done.code == 0, done.err
+    return done.json
+
+
+def test_new_keeps_the_picture(overpaint, session):
+    assert (session["name"], session["head"], session["revision"]) == ("photo", "0", 1)
+    assert overpaint("session", "show", "photo", "-o", "again.png").code == 0
+    assert (pixels("again.png") == pixels("photo.png")).all()
+
+
+def test_edit_without_words_erases(overpaint, erased):
+    assert erased["id"] == "1"
+    assert erased["kind"] == "erase"
+    assert erased["model"] == "erase"
+    assert erased["measures"]["previous"]["kept_identical"] == 1
+
+
+def test_edit_by_instruction_takes_references(overpaint, session, checkpoint_folder):
+    picture(48, 48, seed=5).save("face.png")
+    model = ("-M", checkpoint_folder("kontext"), *FEW)
+    done = overpaint(
+        "session", "edit", "photo", "a cat", "--reference", "face.png", *model, "-n", 2, "--json"
+    )
+    assert done.code == 0, done.err
+    assert done.json["kind"] == "edit"
+    assert done.json["candidates"] == 2
+    assert len(done.json["references"]) == 1
+    shown = overpaint("session", "show", "photo")
+    assert "the best of 2; the others are 2" in shown.err
+
+
+def test_undo_redo_branch(overpaint, erased):
+    assert overpaint("session", "undo", "photo", "--json").json["head"] == "0"
+    refused = overpaint("session", "undo", "photo")
+    assert refused.code == 2
+    assert "nothing to undo" in refused.err
+    assert overpaint("session", "redo", "photo", "--json").json["head"] == "1"
+    assert overpaint("session", "branch", "photo", 0, "--json").json["head"] == "0"
+    again = overpaint("session", "edit", "photo", "--mask", "mask.png", "--json").json
+    assert again["parent"] == "0"
+    tree = overpaint("session", "log", "photo").out.decode()
+    assert tree.count("erased") == 2
+    assert "2  erased ◀ here" in tree
+
+
+def test_list_rename_delete(overpaint, session):
+    assert overpaint("session", "rename", "photo", "the dog").code == 0
+    assert b"the dog" in overpaint("session", "list").out
+    found = overpaint("session", "list", "--json").json["sessions"]
+    assert [each["id"] for each in found] == [session["id"]]
+    assert overpaint("session", "delete", session["id"][:8]).code == 0
+    assert overpaint("session", "list", "--json").json["sessions"] == []
+
+
+def test_compare(overpaint, erased):
+    measured = overpaint("session", "compare", "photo", 0, "--json").json
+    assert 0 < measured["changed"] < 0.5
+    assert b"pixels that differ" in overpaint("session", "compare", "photo", 0, 1).out
+
+
+def test_export_and_import(overpaint, erased):
+    assert overpaint("session", "export", "photo", "-o", "photo.zip").code == 0
+    came = overpaint("session", "import", "photo.zip", "--json")
+    assert came.code == 0, came.err
+    assert [turn["id"] for turn in came.json["turns"]] == ["0", "1"]
+    twice = overpaint("session", "show", "photo")
+    assert "2 sessions fit 'photo'" in twice.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("show", "nothing"), "there is no session 'nothing'"),
+        (("show", "photo", "7"), "there is no turn '7'"),
+        (("import", "photo.png"), "no ZIP file"),
+        (("import", "nothing.zip"), "cannot be read"),
+        (("rename", "photo", " "), "1 to 200 characters"),
+        (("edit", "photo", "--from", "3"), "there is no turn '3'"),
+    ],
+)
+def test_errors_are_sentences(overpaint, session, arguments, said):
+    failed = overpaint("session", *arguments)
+    assert failed.code == 2
+    assert said in failed.err
