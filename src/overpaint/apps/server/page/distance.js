@@ -52,7 +52,8 @@ export function grown(values, w, h, radius) {
   const inside = radius > 0;
   const away = squared(values.map((value) => ((value >= 128) === inside ? 1 : 0)), w, h);
   for (let i = 0; i < out.length; i += 1) {
-    const near = 255 * unit(Math.abs(radius) + 0.5 - Math.sqrt(away[i]));
+    // Distances are between centres, edges half a pixel from them: the part of a pixel within reach.
+    const near = 255 * unit(Math.abs(radius) + 1 - Math.sqrt(away[i]));
     out[i] = inside ? Math.max(out[i], near) : Math.min(out[i], 255 - near);
   }
   return out;

@@ -54,7 +54,7 @@ function inputFor(property, value, write) {
     type: "text",
     value: value ?? "",
     autocomplete: "off",
-    onchange: ({ target }) => write(target.value === "" ? undefined : target.value),
+    oninput: ({ target }) => write(target.value === "" ? undefined : target.value),
   });
 }
 
@@ -63,7 +63,7 @@ function numberFor(property, value, write) {
     type: "number",
     step: property.type === "integer" ? "1" : "any",
     placeholder: property.optional ? "automatic" : String(property.default ?? ""),
-    onchange: () => write(input.value === "" || !input.validity.valid ? undefined : input.valueAsNumber),
+    oninput: () => write(input.value === "" || !input.validity.valid ? undefined : input.valueAsNumber),
   });
   if (property.minimum !== undefined) input.min = property.minimum;
   if (property.maximum !== undefined) input.max = property.maximum;

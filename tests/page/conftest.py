@@ -1,0 +1,227 @@
+"""A real `overpaint serve` with the twins, and a real browser in front of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image, ImageDraw
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SLOW = 120_000
+"""Milliseconds that an edit may take on a busy machine."""
+
+EDGE = 24
+"""Pixels that the page leaves around a fitted picture, and how far it enlarges."""
+ENLARGED = 8
+
+
+@contextmanager
+def serving(folder: Path, *models: str, settings: str = "", **environment: str) -> Iterator[str]:
+    """Run `overpaint serve` on any port until the block ends; gives its address."""
+    (folder / "overpaint.toml").write_text(
+        f'device = "cpu"\ndtype = "float32"\n[sessions]\nfolder = "sessions"\n'
+        f"[provenance]\nrecipe = true\n[server]\nmodels = {json.dumps(models)}\n{settings}",
+        encoding="utf-8",
+    )
+    serve = subprocess.Popen(
+        [sys.executable, "-m", "overpaint", "serve", "--port", "0"],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    lines: list[str] = []
+    listening = threading.Event()
+    url = []
+
+    def read() -> None:
+        for line in serve.stderr or ():
+            lines.append(line)
+            if not url and '"listening"' in line:
+                url.append(json.loads(line)["url"])
+                listening.set()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        assert listening.wait(120), lines
+        end = time.monotonic() + 120
+        while httpx.get(f"{url[0]}/readyz", trust_env=False, timeout=30).status_code != 200:
+            assert time.monotonic() < end, lines
+            time.sleep(0.2)
+        yield url[0]
+    finally:
+        serve.kill()
+        serve.wait()
+        reader.join(10)
+        serve.stderr.close()
+
+
+@pytest.fixture(scope="package")
+def address(tmp_path_factory) -> Iterator[str]:
+    """The address of a server of the eraser and the twins."""
+    folder = tmp_path_factory.mktemp("serve")
+    with serving(folder, "erase", "tiny-sd2", "tiny-kontext", settings="max_steps = 100") as url:
+        yield url
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium; nothing is downloaded."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed; on Debian: apt install chromium")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+
+
+class Desk:
+    """Somebody at the page.
+
+    Attributes:
+        page: Playwright's own.
+        complaints: what the console said at the level of errors.
+    """
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.url = url
+        self.complaints: list[str] = []
+        self.size = (1, 1)
+        page.on("console", lambda said: said.type == "error" and self.complaints.append(said.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def visit(self) -> None:
+        self.page.goto(self.url)
+        expect(self.page.locator("#drop")).to_be_visible()
+        self.page.wait_for_load_state("networkidle")
+
+    def open(self, image: Image.Image, name: str = "scene.png") -> None:
+        """Give the page a picture and wait until it is shown."""
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        picture = {"name": name, "mimeType": "image/png", "buffer": file.getvalue()}
+        self.page.set_input_files("#file", picture)
+        self.size = image.size
+        expect(self.page.locator("#tree .thumb")).to_have_count(1, timeout=SLOW)
+        expect(self.page.locator("[data-tool=brush]")).to_have_attribute("aria-pressed", "true")
+        self.until("state.mask !== null")
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Where a pixel of the fitted picture is on the screen."""
+        box = self.page.locator("#stage").bounding_box()
+        width, height = self.size
+        scale = min(
+            (box["width"] - 2 * EDGE) / width, (box["height"] - 2 * EDGE) / height, ENLARGED
+        )
+        left = box["x"] + (box["width"] - width * scale) / 2
+        top = box["y"] + (box["height"] - height * scale) / 2
+        return left + x * scale, top + y * scale
+
+    def drag(self, *points: tuple[float, float]) -> None:
+        """Draw with the mouse through points of the picture."""
+        mouse = self.page.mouse
+        mouse.move(*self.place(*points[0]))
+        mouse.down()
+        for point in points[1:]:
+            mouse.move(*self.place(*point), steps=4)
+        mouse.up()
+
+    def mark(self, left: float, top: float, right: float, bottom: float) -> None:
+        """Mark a box."""
+        self.page.keyboard.press("r")
+        self.drag((left, top), (right, bottom))
+
+    def task(self, name: str) -> None:
+        self.page.check(f"[name=task][value={name}]")
+
+    def options(self, **values: object) -> None:
+        if self.page.locator("#more").get_attribute("open") is None:
+            self.page.click("#more summary")
+        for name, value in values.items():
+            self.page.fill(f"#option-{name}", str(value))
+
+    def run(self) -> None:
+        """Press the button and wait for the turn."""
+        before = self.turns
+        self.page.click("#run")
+        self.until(f"state.session.turns.length > {before} && !state.running")
+
+    def state(self, expression: str):
+        """A value in terms of the page's `state`."""
+        return self.page.evaluate(
+            f"async () => {{ const {{ state }} = await import('/page/state.js');"
+            f" return {expression}; }}"
+        )
+
+    def until(self, condition: str, seconds: float = SLOW / 1000) -> None:
+        """Wait for a condition in terms of `state`; the page's policy forbids to poll by `eval`."""
+        end = time.monotonic() + seconds
+        while not self.state(condition):
+            assert time.monotonic() < end, f"waited in vain for {condition}"
+            self.page.wait_for_timeout(50)
+
+    @property
+    def turns(self) -> int:
+        return self.state("state.session.turns.length")
+
+    @property
+    def head(self) -> str:
+        return self.state("state.session.head")
+
+    def mask(self) -> Image.Image:
+        """The mask as it would be sent."""
+        data = self.page.evaluate(
+            "async () => { const { state } = await import('/page/state.js');"
+            " const file = await state.mask.file();"
+            " return Array.from(new Uint8Array(await file.arrayBuffer())); }"
+        )
+        return Image.open(io.BytesIO(bytes(data))).convert("L")
+
+
+@pytest.fixture
+def desk_of(browser, request):
+    """(address, **context options) → somebody at a page of their own; no complaint is let pass."""
+    desks: list[Desk] = []
+
+    def make(url: str, **options) -> Desk:
+        context = browser.new_context(accept_downloads=True, **options)
+        context.set_default_timeout(30_000)
+        desks.append(Desk(context.new_page(), url))
+        return desks[-1]
+
+    yield make
+    for desk in desks:
+        desk.page.context.close()
+    assert [said for desk in desks for said in desk.complaints] == []
+
+
+@pytest.fixture
+def desk(desk_of, address) -> Desk:
+    """Somebody at the start of the page."""
+    made = desk_of(address, viewport={"width": 1200, "height": 760})
+    made.visit()
+    return made
+
+
+@pytest.fixture
+def scene() -> Image.Image:
+    """A red disc and a blue box on sand."""
+    image = Image.new("RGB", (128, 96), (205, 190, 160))
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((20, 20, 52, 52), fill=(215, 30, 40))
+    draw.rectangle((80, 50, 108, 78), fill=(40, 70, 215))
+    return image

@@ -1,0 +1,189 @@
+"""From a picture to an edit of it, and back, and another way: as a person would, in a browser."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image, ImageChops
+from playwright.sync_api import expect
+
+from tests.page.conftest import SLOW
+
+
+def erase_disc(desk) -> None:
+    desk.mark(14, 14, 58, 58)
+    desk.run()
+
+
+def picture_of(desk) -> bytes:
+    session = desk.state("state.session.id")
+    path = f"{desk.url}/v1/sessions/{session}/turns/{desk.head}/picture"
+    return httpx.get(path, trust_env=False, timeout=60).content
+
+
+def test_load_paint_erase_download_verify(desk, scene, tmp_path):
+    desk.open(scene)
+    erase_disc(desk)
+    expect(desk.page.locator("#turn-title")).to_have_text("Turn 1")
+    expect(desk.page.locator("#told")).to_contain_text("Done")
+    with desk.page.expect_download() as waiting:
+        desk.page.click("#download")
+    file = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(file)
+    assert file.name == "scene 1.png"
+    assert file.read_bytes() == picture_of(desk)
+    told = subprocess.run(
+        [sys.executable, "-m", "overpaint", "verify", str(file)], capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stderr
+    assert "erase" in told.stdout
+    changed = ImageChops.difference(Image.open(file).convert("RGB"), scene).getbbox()
+    assert changed is not None
+    assert changed[0] >= 13
+    assert changed[2] <= 60
+    assert np.asarray(Image.open(file))[36, 36, 0] < 212  # the disc's red is gone
+
+
+def test_an_instruction_tells_progress_and_is_seen_on_the_way(desk, scene):
+    desk.open(scene)
+    desk.task("edit")
+    desk.page.fill("#prompt", "make the circle purple")
+    desk.options(num_inference_steps=12)
+    desk.page.click("#run")
+    expect(desk.page.locator("#progress-told")).to_contain_text("Step", timeout=SLOW)
+    expect(desk.page.locator("#progress-bar")).to_have_attribute("max", "12")
+    desk.until("document.body.classList.contains('running') || state.session.turns.length > 1")
+    desk.until("state.session.turns.length === 2 && !state.running")
+    assert desk.state("state.session.turns[1].kind") == "edit"
+    expect(desk.page.locator("#turn-words")).to_have_text("“make the circle purple”")
+    assert desk.page.input_value("#seed") == str(desk.state("state.session.turns[1].seed"))
+
+
+def test_cancel_leaves_everything_as_it_was(desk, scene):
+    desk.open(scene)
+    desk.task("inpaint")
+    desk.mark(14, 14, 58, 58)
+    desk.page.fill("#prompt", "a green triangle")
+    desk.options(num_inference_steps=100)
+    desk.page.click("#run")
+    expect(desk.page.locator("#progress-told")).to_contain_text("Step", timeout=SLOW)
+    desk.page.click("#cancel")
+    expect(desk.page.locator("#run")).to_be_visible(timeout=SLOW)
+    expect(desk.page.locator("#notice")).to_be_hidden()
+    assert desk.turns == 1
+    assert desk.mask().getbbox() is not None
+    desk.page.reload()
+    desk.until("state.session?.turns.length === 1")
+
+
+def test_undo_branch_reload_and_restore(desk, scene):
+    desk.open(scene)
+    erase_disc(desk)
+    first = desk.head
+    desk.mark(74, 44, 114, 84)
+    desk.run()
+    second = desk.head
+    desk.page.keyboard.press("Control+z")
+    desk.until(f"state.session.head === '{first}'")
+    assert desk.mask().getbbox() is not None  # the undone edit's mask is there again
+    desk.page.keyboard.press("Control+Shift+z")
+    desk.until(f"state.session.head === '{second}'")
+    desk.page.keyboard.press("Control+z")
+    desk.until(f"state.session.head === '{first}'")
+    desk.run()
+    third = desk.head
+    desk.page.reload()
+    desk.until(f"state.session?.head === '{third}'")
+    thumbs = desk.page.locator("#tree .thumb")
+    expect(thumbs).to_have_count(4)
+    rows = {round(thumbs.nth(i).bounding_box()["y"]) for i in range(4)}
+    assert len(rows) == 2
+    expect(desk.page.locator("#tree [aria-current=true]")).to_have_count(1)
+    thumbs.nth(2).click()
+    desk.until(f"state.session.head === '{second}'")
+
+
+def test_the_session_is_found_again_from_the_start(desk, scene):
+    desk.open(scene, name="to be found.png")
+    desk.page.fill("#name", "found again")
+    desk.page.keyboard.press("Enter")
+    desk.until("state.session.name === 'found again'")
+    desk.page.click("#home")
+    card = desk.page.locator(".card", has_text="found again")
+    expect(card).to_be_visible()
+    expect(card.locator("img")).to_have_js_property("complete", True)
+    card.click()
+    expect(desk.page.locator("#name")).to_have_value("found again")
+    desk.page.click("#home")
+    desk.page.on("dialog", lambda dialog: dialog.accept())
+    desk.page.get_by_role("button", name="Delete found again").click()
+    expect(card).to_have_count(0)
+
+
+def test_candidates_are_there_to_choose_from(desk, scene):
+    desk.open(scene)
+    desk.page.fill("#count", "3")
+    erase_disc(desk)
+    candidates = desk.page.locator("#candidates .thumb")
+    expect(candidates).to_have_count(3)
+    best = desk.head
+    candidates.nth(2).click()
+    desk.until(f"state.session.head !== '{best}'")
+    expect(desk.page.locator("#tree .thumb")).to_have_count(3)
+
+
+def test_comparing(desk, scene):
+    desk.open(scene)
+    erase_disc(desk)
+    desk.page.keyboard.press("2")
+    divider = desk.page.locator("#divider")
+    expect(divider).to_be_visible()
+    divider.focus()
+    desk.page.keyboard.press("ArrowRight")
+    expect(divider).to_have_attribute("aria-valuenow", "52")
+    desk.page.keyboard.press("4")
+    expect(divider).to_be_hidden()
+    desk.page.wait_for_timeout(300)
+    shown = stage(desk)
+    assert shown.getpixel(spot(desk, 36, 36)) != (0, 0, 0)
+    assert shown.getpixel(spot(desk, 94, 64)) == (0, 0, 0)
+    desk.page.select_option("#against", "original")
+    desk.page.keyboard.press("3")
+    expect(desk.page.locator("#badges span")).to_have_text(["Before", "After"])
+
+
+def test_recipe_settings_and_session_can_be_taken_along(desk_of, address, scene):
+    desk = desk_of(address, permissions=["clipboard-read", "clipboard-write"])
+    desk.visit()
+    desk.open(scene)
+    desk.options(context=2)
+    erase_disc(desk)
+    desk.page.click("#copy")
+    expect(desk.page.locator("#copy")).to_have_text("Copied")
+    recipe = desk.page.evaluate("navigator.clipboard.readText()")
+    assert '"context": 2' in recipe
+    desk.options(context=1)
+    desk.page.click("#reuse")
+    assert desk.page.input_value("#option-context") == "2"
+    assert desk.page.get_attribute("#lock", "aria-pressed") == "true"
+    desk.page.click("#reuse-mask")
+    desk.until("!state.mask.isEmpty")
+    with desk.page.expect_download() as waiting:
+        desk.page.click("#export")
+    assert Path(waiting.value.suggested_filename).suffix == ".zip"
+
+
+def stage(desk) -> Image.Image:
+    import io
+
+    return Image.open(io.BytesIO(desk.page.locator("#canvas").screenshot())).convert("RGB")
+
+
+def spot(desk, x: float, y: float) -> tuple[int, int]:
+    box = desk.page.locator("#stage").bounding_box()
+    at = desk.place(x, y)
+    return round(at[0] - box["x"]), round(at[1] - box["y"])

@@ -1,0 +1,122 @@
+"""Making a mask in the browser: each tool, undo, files, growing and feathering."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+
+def area(desk) -> float:
+    return float(np.asarray(desk.mask()).mean() / 255)
+
+
+def test_brush_eraser_undo_redo(desk, scene):
+    desk.open(scene)
+    desk.drag((20, 30), (100, 30))
+    painted = desk.mask()
+    assert painted.getpixel((60, 30)) == 255
+    assert painted.getpixel((60, 80)) == 0
+    desk.page.keyboard.press("e")
+    desk.drag((60, 10), (60, 60))
+    assert desk.mask().getpixel((60, 30)) == 0
+    desk.page.keyboard.press("Control+z")
+    assert desk.mask().tobytes() == painted.tobytes()
+    desk.page.click("#undo")
+    assert area(desk) == 0
+    assert desk.page.is_disabled("#undo")
+    desk.page.keyboard.press("Control+y")
+    assert desk.mask().tobytes() == painted.tobytes()
+
+
+def test_lasso_box_and_taking_away(desk, scene):
+    desk.open(scene)
+    desk.mark(10, 10, 60, 60)
+    assert area(desk) == pytest.approx(50 * 50 / (128 * 96), abs=0.02)
+    desk.page.click("[data-tool=lasso]")
+    desk.page.keyboard.down("Alt")
+    desk.drag((5, 5), (65, 5), (5, 65), (5, 5))
+    desk.page.keyboard.up("Alt")
+    mask = desk.mask()
+    assert mask.getpixel((15, 15)) == 0
+    assert mask.getpixel((55, 55)) == 255
+
+
+def test_invert_clear_grow_shrink_feather(desk, scene):
+    desk.open(scene)
+    desk.mark(40, 30, 80, 60)
+    before = area(desk)
+    desk.page.click("#refine")
+    desk.page.fill("#refine-pixels", "5")
+    desk.page.click("#grow")
+    grown = desk.mask()
+    assert grown.getpixel((36, 45)) == 255
+    assert grown.getpixel((33, 45)) == 0
+    desk.page.click("#shrink")
+    assert area(desk) == pytest.approx(before, rel=0.03)
+    desk.page.click("#feather")
+    feathered = np.asarray(desk.mask())
+    assert 0 < feathered[45, 42] < 160 < feathered[45, 60]
+    assert feathered[:, :39].max() == 0
+    desk.page.keyboard.press("Escape")
+    desk.page.click("#invert")
+    assert desk.mask().getpixel((5, 5)) == 255
+    desk.page.click("#clear")
+    assert area(desk) == 0
+
+
+def test_a_click_and_a_box_find_things(desk, scene):
+    desk.open(scene)
+    desk.page.click("[data-tool=segment]")
+    desk.drag((36, 36), (36, 36))
+    desk.until("!state.mask.isEmpty")
+    disc = np.asarray(desk.mask()) >= 128
+    y, x = np.mgrid[:96, :128]
+    true = (x - 36) ** 2 + (y - 36) ** 2 <= 16.5**2
+    assert (disc & true).sum() / (disc | true).sum() > 0.85
+    desk.drag((74, 44), (114, 84))
+    desk.until("state.mask.done.length === 2")
+    assert desk.mask().getpixel((94, 64)) == 255
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_masks_come_from_files_and_go_to_files(desk, scene, tmp_path, transparent):
+    desk.open(scene)
+    wanted = Image.new("L", scene.size, 0)
+    wanted.paste(255, (70, 40, 118, 88))
+    file = wanted
+    if transparent:  # transparent is repainted, as OpenAI's masks have it
+        file = Image.new("RGBA", scene.size, "black")
+        file.putalpha(wanted.point(lambda value: 255 - value))
+    data = io.BytesIO()
+    file.save(data, "PNG")
+    desk.page.set_input_files(
+        "#mask-file", {"name": "m.png", "mimeType": "image/png", "buffer": data.getvalue()}
+    )
+    desk.until("!state.mask.isEmpty")
+    assert desk.mask().tobytes() == wanted.tobytes()
+    with desk.page.expect_download() as waiting:
+        desk.page.click("#save-mask")
+    waiting.value.save_as(tmp_path / "mask.png")
+    assert Image.open(tmp_path / "mask.png").convert("L").tobytes() == wanted.tobytes()
+
+
+def test_distances_are_exact(desk):
+    rng = np.random.default_rng(0)
+    marked = ndimage.gaussian_filter(rng.normal(size=(37, 53)), 3) > 0.05
+    values = (marked * 255).astype(int).ravel().tolist()
+    grown, feathered = desk.page.evaluate(
+        "async ([values, w, h]) => { const d = await import('/page/distance.js');"
+        " const bytes = Uint8ClampedArray.from(values);"
+        " return [[...d.grown(bytes, w, h, 4)], [...d.feathered(bytes, w, h, 4)]]; }",
+        [values, 53, 37],
+    )
+    outside = ndimage.distance_transform_edt(~marked)
+    inside = ndimage.distance_transform_edt(marked)
+    wanted = 255 * np.clip(5 - outside, 0, 1)
+    assert np.abs(np.reshape(grown, marked.shape) - np.where(marked, 255, wanted)).max() <= 1
+    wanted = 255 * np.clip(inside / 5, 0, 1)
+    assert np.abs(np.reshape(feathered, marked.shape) - wanted).max() <= 1
