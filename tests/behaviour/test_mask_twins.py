@@ -129,3 +129,25 @@ def test_a_negative_prompt_keeps_a_colour_away(name):
     again = sum(verdict.found is not None and verdict.found.colour == c for c, verdict in pairs)
     assert set(shown) & set(COLOURS)
     assert again <= 0.5 * len(pairs)
+
+
+def control_iou(**options) -> float:
+    return measures.control(engine("tiny-flex2"), COUNT // 2, **options)
+
+
+class TestControl:
+    def test_the_outline_of_the_control_picture_is_followed(self):
+        steered = control_iou(control_strength=1.0, control_stop=1.0)
+        assert steered > control_iou(control_strength=0.0, control_stop=1.0) + 0.1
+
+    def test_it_bites_when_the_control_picture_is_lost(self, monkeypatch):
+        steered = control_iou(control_strength=1.0, control_stop=1.0)
+        start = Flex2._start
+
+        def unsteered(*args):
+            prepared = start(*args)
+            prepared.control = torch.zeros_like(prepared.control)
+            return prepared
+
+        monkeypatch.setattr(Flex2, "_start", unsteered)
+        assert control_iou(control_strength=1.0, control_stop=1.0) < steered - 0.1
