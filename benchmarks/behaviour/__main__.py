@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import overpaint
@@ -34,10 +35,25 @@ def main() -> None:
         write_sheet(engine, name, instructed=instructed)
 
 
+def guided(
+    engine: overpaint.Engine, make: Callable[..., painters.Painter]
+) -> dict[str, painters.Painter]:
+    """The FLUX twins once more with true classifier-free guidance, at its default scale.
+
+    By default they take guidance as an embedding, which imitates it.
+    """
+    if engine.model().family.name == "sd2":
+        return {}
+    return {
+        "with true guidance": make(engine, num_inference_steps=STEPS, negative_prompt=lambda _: "")
+    }
+
+
 def mask_rows(engine: overpaint.Engine, count: int) -> list[Row]:
     """The figures of a mask family."""
     everyone = {
         "model": painters.inpainter(engine, num_inference_steps=STEPS),
+        **guided(engine, painters.inpainter),
         "nothing done": painters.nothing,
         "truth through the autoencoder": painters.truth(engine),
     }
@@ -98,6 +114,7 @@ def instruction_rows(engine: overpaint.Engine, count: int) -> list[Row]:
     """The figures of an instruction family."""
     everyone = {
         "model": painters.instructed(engine, num_inference_steps=STEPS),
+        **guided(engine, painters.instructed),
         "nothing done": painters.nothing,
         "truth through the autoencoder": painters.truth(engine),
     }

@@ -76,12 +76,14 @@ def inpainter(engine: overpaint.Engine, **options: Any) -> Painter:
 
 
 def instructed(engine: overpaint.Engine, **options: Any) -> Painter:
-    """The model on instruction tasks."""
+    """The model on instruction tasks; `negative_prompt` may be a function of the task's index."""
+    negative = options.pop("negative_prompt", lambda _: None)
 
     def request(index: int, task: InstructionTask) -> EditRequest:
         return EditRequest(
             image=Picture.from_array(render(task.before, SIZE)),
             prompt=task.instruction,
+            negative_prompt=negative(index),
             seed=SEED + index,
             options=options,
         )
