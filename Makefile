@@ -51,6 +51,8 @@ bench: setup
 	$(BIN)/python -m benchmarks.behaviour
 	$(BIN)/python benchmarks/erase.py --out benchmarks/results/erase
 	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.batch
+	$(BIN)/python -m benchmarks.azure
 
 serve: setup
 	$(BIN)/overpaint serve

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -45,7 +46,9 @@ def test_tables_have_the_order_of_the_input_and_the_lineage(made):
     assert rows[0]["nsfw_content_detected"] == "", "nobody looked, which is not 'false'"
 
     columns = pq.read_table(made.out / "predictions.parquet").to_pylist()
-    told = [{key: str(value or "") for key, value in row.items()} for row in columns]
+    told = [
+        {key: "" if value is None else str(value) for key, value in row.items()} for row in columns
+    ]
     assert told == rows, "both tables say the same"
     assert columns[0]["seed"] == 2
     with (made.out / "timings.csv").open(newline="", encoding="utf-8") as file:
@@ -61,6 +64,16 @@ def test_a_second_run_makes_nothing_and_gives_the_same(made):
     done = made.run([unit(0), unit(1)])
     assert (done.tally.computed, done.tally.skipped) == (0, 2)
     assert {path: path.read_bytes() for path in made.out.rglob("*") if path.is_file()} == before
+
+
+def test_a_row_that_moved_is_not_made_again(made):
+    made.run([unit(0), unit(1)])
+    moved = [replace(unit(1), source="row 0"), replace(unit(0), source="row 1")]
+    assert made.run(moved).tally.computed == 0
+    assert [(row["source"], row["seed"]) for row in table(made.out)] == [
+        ("row 0", "1"),
+        ("row 1", "0"),
+    ]
 
 
 def test_only_the_first_rows(made):
@@ -137,7 +150,7 @@ def test_wider_passes_give_the_same_pictures(tmp_path, make_engine):
 
 @pytest.mark.parametrize("name", ["../../etc/x.png#3", "a b/c.d.jpg", "ü.png", "#.png", "x" * 300])
 def test_names_of_files_are_harmless(name):
-    told = batch_.name(unit(0).__class__(id="0" * 32, source=name, prompt="", seed=0, load=int))
+    told = batch_.name(replace(unit(0), id="0" * 32, source=name))
     assert set(told) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
     assert told.endswith("000000000000")
     assert len(told) < 120

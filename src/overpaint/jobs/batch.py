@@ -12,7 +12,7 @@ import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +83,7 @@ class Batch:
         """
         with Ledger(self.out / LEDGER) as ledger, _batcher(self.engine, self.width) as batcher:
             self._prepare_folders()
-            order: list[str] = []
+            order: list[tuple[str, str]] = []
             runner = Runner(
                 batcher=batcher,
                 ledger=ledger,
@@ -110,10 +110,12 @@ class Batch:
         for folder in (self.out, *folders):
             remove_leftovers(folder)
 
-    def _noted(self, units: Iterable[Unit], ledger: Ledger, order: list[str]) -> Iterator[Unit]:
+    def _noted(
+        self, units: Iterable[Unit], ledger: Ledger, order: list[tuple[str, str]]
+    ) -> Iterator[Unit]:
         """The units, their order noted, and sheets drawn of what an earlier run made."""
         for unit in units:
-            order.append(unit.id)
+            order.append((unit.id, unit.source))
             entry = ledger.get(unit.id) if self.grids else None
             if entry is not None and entry.picture and self._is_there(entry):
                 self._draw(unit, self.out / entry.picture)
@@ -155,8 +157,8 @@ def _batcher(engine: Engine, width: int) -> Iterator[Batcher]:
         batcher.close()
 
 
-def _entries(ledger: Ledger, order: Iterable[str]) -> Iterator[Entry]:
-    """What came of the units, in the order of the input."""
-    for unit in order:
+def _entries(ledger: Ledger, order: Iterable[tuple[str, str]]) -> Iterator[Entry]:
+    """What came of the units, in the order of the input and with their places in it of today."""
+    for unit, source in order:
         if (entry := ledger.get(unit)) is not None:
-            yield entry
+            yield replace(entry, source=source)
