@@ -47,6 +47,9 @@ COLUMNS = (
 )
 """Of a batch's results; the first four are those of the published samples."""
 
+DEEPEST = 6
+"""Levels of folders in which a registered model is looked for."""
+
 _log = logging.getLogger(__name__)
 _scorer: Scorer | None = None
 
@@ -90,12 +93,15 @@ def model_folder(root: Path) -> Path:
     Raises:
         ModelNotFound: there is none.
     """
-    found = sorted(root.rglob(INDEX), key=lambda file: (len(file.parts), file))
-    if not found:
-        raise ModelNotFound(
-            f"{root} holds no {INDEX}; register a folder in diffusers layout", field=MODEL_VARIABLE
-        )
-    return found[0].parent
+    level = [root]
+    for _ in range(DEEPEST):
+        for folder in level:
+            if (folder / INDEX).is_file():
+                return folder
+        level = sorted(below for folder in level for below in folder.glob("*/"))
+    raise ModelNotFound(
+        f"{root} holds no {INDEX}; register a folder in diffusers layout", field=MODEL_VARIABLE
+    )
 
 
 def _loaded() -> Scorer:
