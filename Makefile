@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two test workers with one torch thread each; more helps only where there are more cores.
 WORKERS ?= 2
 
-.PHONY: setup demo test test-ray test-roboflow check bench serve
+.PHONY: setup demo test test-ray test-roboflow test-azure check bench serve
 
 setup: $(VENV)/.installed
 
@@ -38,6 +38,11 @@ INFERENCE ?= 1.8.3
 test-roboflow: setup
 	venv=$$(PYTHON=$(PYTHON) scripts/roboflow-venv $(INFERENCE)) && \
 	  OMP_NUM_THREADS=1 $$venv/bin/python -m pytest --override-ini=filterwarnings=ignore tests/roboflow
+
+# Azure ML's inference server and MLflow, which pin what Overpaint does not.
+test-azure: setup
+	venv=$$(PYTHON=$(PYTHON) scripts/azure-venv) && \
+	  OMP_NUM_THREADS=1 $$venv/bin/python -m pytest --override-ini=filterwarnings=ignore tests/azure
 
 # Ray brings much along, so it gets a venv of its own; its warnings are not ours to mend.
 test-ray:
