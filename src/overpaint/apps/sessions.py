@@ -42,8 +42,20 @@ def examiner(settings: Settings) -> Examiner:
 
 
 def _judge(settings: Settings) -> Judge:
-    return PixelJudge()
+    table = settings.judge
+    if table.base_url is None:
+        return PixelJudge()
+    from overpaint.sessions.vision import VisionJudge
+
+    key = None if table.key is None else table.key.get_secret_value()
+    return VisionJudge(table.base_url, table.model, key, table.timeout_s)
 
 
 def _similarity(settings: Settings) -> Similarity | None:
-    return None
+    folder = settings.sessions.similarity_model
+    if folder is None:
+        return None
+    # torch and transformers are loaded for those alone who use it.
+    from overpaint.sessions.similarity import ModelSimilarity
+
+    return ModelSimilarity(folder)

@@ -186,7 +186,11 @@ class Service:
         return Checked(request, steps, min(seconds or allowed, allowed), previews)
 
     def accept(
-        self, checked: Checked, caller: str, encode: Callable[[EditResult], Value]
+        self,
+        checked: Checked,
+        caller: str,
+        encode: Callable[[EditResult], Value],
+        pool: ThreadPoolExecutor | None = None,
     ) -> Job[Value]:
         """Hand an edit to the batcher.
 
@@ -194,6 +198,7 @@ class Service:
             checked: from `check`.
             caller: name of the caller's key.
             encode: makes the answer of the result, beside the event loop.
+            pool: where `encode` runs; None = beside the other work on pictures.
 
         Raises:
             Overloaded, Stopping.
@@ -214,7 +219,7 @@ class Service:
             on_update=on_update,
         )
         self._megapixels += _megapixels(checked.request)
-        answer = self.spawn(self._answer(ticket, encode))
+        answer = self.spawn(self._answer(ticket, encode, pool))
         job = Job(id=new_id(), caller=caller, ticket=ticket, answer=answer)
         answer.add_done_callback(lambda _: job.end())
         return job
@@ -247,11 +252,17 @@ class Service:
         self.stopped_at = self.stopped_at or now
         return not self.jobs.waiting or now - self.stopped_at >= self.limits.drain_s
 
-    async def _answer(self, ticket: Ticket, encode: Callable[[EditResult], Value]) -> Value:
+    async def _answer(
+        self,
+        ticket: Ticket,
+        encode: Callable[[EditResult], Value],
+        pool: ThreadPoolExecutor | None,
+    ) -> Value:
         outcome = "internal_error"
         try:
             result = await asyncio.wrap_future(ticket.future)
-            answer = await self.work(encode, result)
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(pool or self._pool, encode, result)
             outcome = "done"
         except OverpaintError as error:
             outcome = error.code

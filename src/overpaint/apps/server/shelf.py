@@ -7,6 +7,7 @@ import logging
 import re
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -26,6 +27,7 @@ from overpaint.sessions.editing import Examiner
 from overpaint.sessions.store import Store
 from overpaint.sessions.types import Session
 
+WORKERS = 2
 TIDY_EVERY = 900.0
 """Seconds."""
 
@@ -58,6 +60,8 @@ class Shelf:
     """The server's store of sessions; opened when somebody first asks for one."""
 
     def __init__(self, settings: Settings) -> None:
+        # Measuring takes seconds, a judge may take more: other edits do not wait for them.
+        self.pool = ThreadPoolExecutor(WORKERS, "sessions")
         self._settings = settings
         self._lock = threading.Lock()
         self._open: tuple[Store, Examiner] | None = None
@@ -90,6 +94,7 @@ class Shelf:
 
     def close(self) -> None:
         """Let go of the database."""
+        self.pool.shutdown()
         if self._open is not None:
             self._open[0].close()
 

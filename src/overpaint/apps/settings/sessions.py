@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from overpaint.apps.settings.base import FilePath, Table
 
@@ -71,3 +71,9 @@ class JudgeSettings(Table):
     model: str = ""
     key: SecretStr | None = None
     timeout_s: float = Field(default=30, gt=0)
+
+    @model_validator(mode="after")
+    def _names_a_model(self) -> JudgeSettings:
+        if self.base_url is not None and not self.model:
+            raise ValueError("base_url needs a model: its name in that API")
+        return self
