@@ -49,6 +49,7 @@ def process(configured):
         [*ENTRY, "serve", "--port", "0"],
         cwd=configured,
         env=environment(),
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -66,6 +67,7 @@ def process(configured):
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     assert listening.wait(60), lines
+    assert serve.stdout.readline() == f"The page is at {url[0]}/\n"
     with httpx.Client(base_url=url[0], trust_env=False, timeout=60) as client:
         end = time.monotonic() + 60
         while client.get("/readyz").status_code != 200:
@@ -77,6 +79,7 @@ def process(configured):
     serve.wait()
     reader.join(10)
     serve.stderr.close()
+    serve.stdout.close()
 
 
 def test_term_under_load_loses_no_accepted_edit(process):

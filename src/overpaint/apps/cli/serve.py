@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -23,7 +24,7 @@ def serve(
     dtype: Annotated[str | None, typer.Option("--dtype", help="As for edits.")] = None,
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning.")] = "info",
 ) -> None:
-    """Serve edits over HTTP: the native API, OpenAI's image edits, OIP v2."""
+    """Serve edits over HTTP, and the page to make them on."""
     from overpaint.apps import build
     from overpaint.apps import settings as settings_
 
@@ -42,4 +43,10 @@ def serve(
             build.find_model(name, settings)
         with console.waiting("Starting", hidden=False):
             from overpaint.apps.server.run import run
-        run(settings, host=host, port=port, log_level=log_level)
+        run(settings, host=host, port=port, log_level=log_level, on_listening=_tell)
+
+
+def _tell(address: str) -> None:
+    # On the standard output: the standard error has log lines, for programs.
+    sys.stdout.write(f"The page is at {address}\n")
+    sys.stdout.flush()

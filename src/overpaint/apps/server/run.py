@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -19,8 +20,21 @@ BACKLOG = 2048
 _log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, *, host: str, port: int, log_level: str = "info") -> None:
+def run(
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    log_level: str = "info",
+    on_listening: Callable[[str], None] | None = None,
+) -> None:
     """Listen and serve. SIGTERM and Ctrl-C finish what was accepted; a second one ends at once.
+
+    Args:
+        settings: all of them.
+        host, port: where to listen; port 0 = any.
+        log_level: 'debug', 'info' or 'warning'.
+        on_listening: is told the page's address.
 
     Raises:
         InvalidSettings: an address that others can reach, and no API keys; or it is taken.
@@ -44,7 +58,10 @@ def run(settings: Settings, *, host: str, port: int, log_level: str = "info") ->
     listening = _listen(host, port)
     if not is_loopback(host):
         app.state.service.warn_of_licences()
-    _log.info("listening", extra={"url": f"http://{host}:{listening.getsockname()[1]}"})
+    url = _url(host, listening.getsockname()[1])
+    _log.info("listening", extra={"url": url})
+    if on_listening is not None:
+        on_listening(f"{url}/")
     _Server(config, app.state.service).run(sockets=[listening])
 
 
@@ -63,6 +80,12 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         done = await super().on_tick(counter)
         return done or (self._service.stopping and self._service.idle)
+
+
+def _url(host: str, port: int) -> str:
+    """How a browser on this machine reaches the server."""
+    name = "localhost" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
 def _listen(host: str, port: int) -> socket.socket:
