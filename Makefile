@@ -47,8 +47,8 @@ test-azure: setup
 # Ray brings much along, so it gets a venv of its own; its warnings are not ours to mend.
 test-ray:
 	test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
-	.venv-ray/bin/python -m pip install --constraint constraints.txt --editable '.[dev,server,ray]'
-	OMP_NUM_THREADS=1 .venv-ray/bin/pytest -W default tests/apps/test_ray_serve.py
+	.venv-ray/bin/python -m pip install --constraint constraints.txt --editable '.[dev,server,datasets,ray]'
+	OMP_NUM_THREADS=1 .venv-ray/bin/pytest -W default tests/apps/test_ray_serve.py tests/apps/test_ray_datasets.py
 
 # Tables of figures, into benchmarks/results; an hour or so.
 bench: setup

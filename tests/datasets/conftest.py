@@ -75,7 +75,7 @@ class Painter:
         rgb = request.image.rgb.copy()
         colour = next((COLOURS[name] for name in COLOURS if name in request.prompt), None)
         rng = np.random.default_rng(request.seed)
-        if colour is None:  # 'remove': the middle of the picture, from its edge
+        if "remove" in request.prompt or colour is None:  # the middle, from the edge
             rgb.paste(rgb.getpixel((0, 0)), (12, 12, 36, 36))
             return rgb
         left, top = (int(x) for x in rng.integers(4, 20, 2))

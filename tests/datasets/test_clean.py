@@ -84,6 +84,7 @@ def test_only_what_was_found_is_edited(
     rules = RULES | {"rules": [{"when": "*", "do": "instruct", "prompt": "remove the {label}"}]}
     recipe = make_recipe("clean", **SOURCES, **rules)
     outcome, _ = run(recipe, tmp_path / "out", painter, detect=find_colours)
+    assert [row.entry.reason for row in outcome.kept] == [""] * 6
     assert endings(outcome) == {"edited": 2, "unchanged": 4}
     assert [request.prompt for request in painter.requests] == ["remove the red disc"] * 2
     for row in outcome.kept:

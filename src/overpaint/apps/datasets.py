@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from overpaint.apps import build
 from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError
-from overpaint.core.files import atomic_write
+from overpaint.core.files import atomic_write, remove_leftovers
 from overpaint.datasets import card, plan, prompts, sources
 from overpaint.datasets.card import Facts, Used
 from overpaint.datasets.clean import ERASER, Cleaner, Cleaning
@@ -22,7 +22,7 @@ from overpaint.datasets.export import Exporter
 from overpaint.datasets.outcome import Outcome
 from overpaint.datasets.recipe import Clean, Collect, Recipe
 from overpaint.datasets.report import Reporter
-from overpaint.datasets.tasks import Task, complete, recipe_key
+from overpaint.datasets.tasks import MADE, Task, complete, recipe_key
 from overpaint.datasets.vision import VisionModel
 from overpaint.datasets.worker import Tools, Worker
 from overpaint.jobs.ledger import Ledger, Status
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from overpaint.core.detections import Detection
     from overpaint.core.images import Picture
     from overpaint.core.types import EditRequest, EditResult
+    from overpaint.datasets.gate import Likeness
     from overpaint.engine.batcher import Batcher
     from overpaint.engine.engine import Engine
 
@@ -133,6 +134,8 @@ class Run:
         """
         asked = self.plan(limit)
         with Ledger(self.out / LEDGER) as ledger:
+            for folder in (self.out, *(self.out / MADE).glob("??")):
+                remove_leftovers(folder)
             book: Book[Task] = Book(
                 ledger=ledger,
                 complete=partial(complete, self.out),
@@ -181,7 +184,7 @@ class Run:
             make = partial(
                 make_worker, self.recipe, self.settings, replace(self.where, ray=None), self.out
             )
-            with ray.cluster(self.where.ray) as cluster:
+            with ray.cluster(self.where.ray, actors=self.where.actors) as cluster:
                 yield lambda tasks: cluster.run(tasks, make, book, actors=self.where.actors)
             return
         from overpaint.jobs import pool
@@ -283,6 +286,7 @@ def _worker(recipe: Recipe, settings: Settings, batcher: Batcher | None, out: Pa
         edit=partial(_edit, batcher),
         vision=_vision(recipe, settings),
         detect=None if recipe.detector is None else partial(_detect, recipe.detector, settings),
+        likeness=_likeness(recipe),
     )
     if isinstance(recipe, Collect):
         return Collector(recipe, tools, out)
@@ -309,6 +313,21 @@ def _detect(name: str, settings: Settings, picture: Picture, words: str) -> list
     from overpaint.segment.segmenter import Hints
 
     return segmentation.segment(picture, Hints(words=words), model=name, settings=settings)
+
+
+def _likeness(recipe: Recipe) -> Likeness | None:
+    """What compares pictures as wholes, where the gate asks for it.
+
+    Raises:
+        ModelLoadError: the folder holds no such model.
+    """
+    folder = recipe.gate.likeness_model if isinstance(recipe, Clean) else None
+    if folder is None:
+        return None
+    from overpaint.sessions.similarity import ModelSimilarity
+
+    model = ModelSimilarity(folder)
+    return lambda before, after: model.between(before.to_srgb(), after.to_srgb())
 
 
 def _check_revision(recipe: Recipe, records: dict[str, Any]) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from overpaint.datasets.card import Facts, by_cell, made_by_model
 from overpaint.datasets.clean import endings
 from overpaint.datasets.export import sample_of
 from overpaint.datasets.outcome import Outcome, Rejected, Row
+from overpaint.datasets.recipe import Clean, Recipe
 from overpaint.jobs.ledger import Entry
 
 REPORT = "report.html"
@@ -41,13 +43,8 @@ THUMBNAIL = 160
 LARGE = 384
 BINS = 24
 
-HISTOGRAMS = {
-    "brightness": (0.0, 1.0),
-    "contrast": (0.0, 0.5),
-    "changed": (0.0, 1.0),
-    "sharpness": (0.0, 2000.0),
-}
-"""Measures and the range that is drawn."""
+HISTOGRAMS = {"brightness": 1.0, "contrast": 0.5, "changed": 1.0, "sharpness": None}
+"""Measures and the end of the range that is drawn; None = the largest value."""
 
 
 _SCRIPT = """
@@ -61,13 +58,19 @@ for (const range of document.querySelectorAll(".slider + input")) {
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts of a measure, before and after; `before` is None where there is none."""
+    """Counts of a measure, before and after; `before` and `target` are None without one."""
 
     name: str
     low: float
     high: float
     after: list[int]
     before: list[int] | None
+    target: float | None = None
+
+    @property
+    def place_of_target(self) -> float:
+        """Bins from the left."""
+        return ((self.target or 0.0) - self.low) / (self.high - self.low) * BINS
 
     @property
     def most(self) -> int:
@@ -129,7 +132,7 @@ class Reporter:
             "worst": [self._pair(row) | {"score": _score(row.entry)} for row in worst(pairs)],
             "rejects": [self._reject(each) for each in _rejects(outcome)],
             "duplicates": self._duplicates(outcome),
-            "histograms": histograms(outcome),
+            "histograms": histograms(outcome, _targets(self.facts.recipe)),
         }
 
     def _card(self, row: Row, side: int) -> dict[str, Any]:
@@ -179,18 +182,16 @@ def thumbnail(data: bytes, side: int) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def histograms(outcome: Outcome) -> list[Histogram]:
-    """Of what was measured, before (where something was) and after."""
+def histograms(outcome: Outcome, targets: Mapping[str, float | None]) -> list[Histogram]:
+    """Of what was measured, before (where something was) and after, with what was aimed at."""
     drawn = []
-    for name, (low, high) in HISTOGRAMS.items():
+    sources = [entry.extra["before"] for entry in outcome.entries() if "before" in entry.extra]
+    for name, end in HISTOGRAMS.items():
         after = [row.entry.extra["measures"][name] for row in outcome.kept]
-        sources = [entry.extra["before"] for entry in outcome.entries() if "before" in entry.extra]
         before = [measures[name] for measures in sources if name in measures]
-        drawn.append(
-            Histogram(
-                name, low, high, _counts(after, low, high), _counts(before, low, high) or None
-            )
-        )
+        high = end if end is not None else math.ceil(max([1, *after, *before]))
+        counts = _counts(after, high), _counts(before, high) or None
+        drawn.append(Histogram(name, 0, high, *counts, targets.get(name)))
     return drawn
 
 
@@ -207,12 +208,17 @@ def _score(entry: Entry) -> float:
     return float(kept) if kept is not None else 1 - float(entry.extra["measures"]["changed"])
 
 
-def _counts(values: Iterable[float], low: float, high: float) -> list[int]:
+def _counts(values: Iterable[float], high: float) -> list[int]:
     counts = [0] * BINS
     for value in values:
-        place = int((value - low) / (high - low) * BINS)
+        place = int(value / high * BINS)
         counts[min(max(place, 0), BINS - 1)] += 1
     return counts if any(counts) else []
+
+
+def _targets(recipe: Recipe) -> dict[str, float | None]:
+    exact = recipe.exact if isinstance(recipe, Clean) else None
+    return {"brightness": exact.exposure, "contrast": exact.contrast} if exact is not None else {}
 
 
 def _spread(rows: Sequence[Row], most: int) -> Sequence[Row]:

@@ -217,7 +217,12 @@ class Worker(ABC, Generic[R]):
         if result.picture is None:
             return
         path = self.folder / task.picture
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{path.parent} cannot be made: {error.strerror}", field="output"
+            ) from error
         if result.mask is not None:
             images.save(Picture(result.mask.convert("RGB")), self.folder / task.mask)
             result.extra["mask"] = task.mask

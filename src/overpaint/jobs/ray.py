@@ -7,6 +7,7 @@ Small rows come back to this process, which alone writes the ledger: the same on
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -77,11 +78,12 @@ class Cluster:
 
 
 @contextmanager
-def cluster(address: str) -> Iterator[Cluster]:
-    """Connect to a cluster, or make one on this machine.
+def cluster(address: str, *, actors: int | None = None) -> Iterator[Cluster]:
+    """Connect to a cluster, or make one on this machine that nobody else can reach.
 
     Args:
         address: 'local', 'auto', or as `ray.init` takes it.
+        actors: that a local cluster has room for, however many cores there are.
 
     Raises:
         InvalidRequest: there is no cluster at that address.
@@ -89,7 +91,14 @@ def cluster(address: str) -> Iterator[Cluster]:
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
         if address == LOCAL:
-            ray.init(address="local", include_dashboard=False, log_to_driver=False)
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            ray.init(
+                address=LOCAL,
+                num_cpus=max(os.cpu_count() or 1, (actors or 1) + 1),
+                include_dashboard=False,
+                log_to_driver=False,
+                _node_ip_address="127.0.0.1",
+            )
         else:
             ray.init(address=address, log_to_driver=False)
     except (ConnectionError, ValueError) as error:

@@ -1,0 +1,395 @@
+"""Data sets with the twins: cells filled, objects removed, exposure moved, speed, kills.
+
+    python -m benchmarks.datasets                                  # all, an hour or so
+    python -m benchmarks.datasets --parts grid --quota 1 --shapes 2 --colours 2
+    .venv-ray/bin/python -m benchmarks.datasets --parts speed kills  # with Ray, too
+
+The judge is `training.world`'s; the vision model that the recipes use is `datasets_eye`, which
+shares nothing with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from benchmarks import report
+from benchmarks.datasets_eye import Eye
+from benchmarks.datasets_runs import fingerprint, pace_of_diffusers, repeated
+from tests.datasets.vision_server import serving
+from training.world.edits import sample_instruction_task
+from training.world.judge import CLEAR_SHAPE, is_gone
+from training.world.palette import COLOURS, SHAPES
+from training.world.render import footprint, render
+from training.world.scene import Scene, sample_background, sample_light, sample_scene
+from training.world.vision import find_thing
+
+SIZE = 128
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command line's words."""
+
+    quota: int
+    shapes: int
+    colours: int
+    scenes: int
+    steps: int
+    tries: int
+    kills: int
+    model: str
+    actors: tuple[int, ...]
+    work: Path
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--quota", type=int, default=5, help="pictures in each cell")
+    parser.add_argument("--shapes", type=int, default=len(SHAPES))
+    parser.add_argument("--colours", type=int, default=len(COLOURS))
+    parser.add_argument("--scenes", type=int, default=200, help="to be cleaned")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--tries", type=int, default=20, help="attempts per wanted picture")
+    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--model", default="tiny-sd2", help="that inpaints")
+    parser.add_argument("--actors", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--work", type=Path, help="keep everything here")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="overpaint-") as folder:
+        work = given.work or Path(folder)
+        values = {key: value for key, value in vars(given).items() if key != "parts"}
+        asked = Asked(**(values | {"work": work, "actors": tuple(given.actors)}))
+        command = f"python -m benchmarks.datasets {' '.join(sys.argv[1:])}".strip()
+        for part in given.parts:
+            rows = PARTS[part](asked)
+            report.write(f"datasets-{part}", f"Data sets: {part}", command, rows)
+
+
+def grid(asked: Asked) -> list[Row]:
+    """Every cell of shapes and colours filled, and whether the judge agrees with what was kept."""
+    with seeing() as vision:
+        folder = asked.work / "grid"
+        told = collect(asked, folder, vision)
+    rows = kept_rows(folder / "out")
+    right = clear = 0
+    for row in rows:
+        found = find_thing(pixels(folder / "out/data/imagefolder/train" / row["file_name"]))
+        agrees = found is not None and (found.colour, found.shape) == (
+            row["axis_colour"], row["axis_shape"],
+        )  # fmt: skip
+        right += agrees
+        clear += agrees and found is not None and found.iou >= CLEAR_SHAPE
+    cells = asked.shapes * asked.colours
+    return [
+        {"figure": "cells filled", "value": f"{cells - len(told['missing'])} of {cells}"},
+        {"figure": "pictures kept", "value": f"{len(rows)} of {cells * asked.quota}"},
+        {"figure": "pictures made", "value": told["computed"]},
+        {"figure": "judge names the same colour and shape", "value": share(right, len(rows))},
+        {"figure": f"and the shape is clear (IoU {CLEAR_SHAPE})", "value": share(clear, len(rows))},
+        {"figure": "seconds", "value": told["seconds"]},
+    ]
+
+
+def remove(asked: Asked) -> list[Row]:
+    """A named object out of many scenes: by the eraser, and by instruction."""
+    rows = []
+    rules: dict[str, dict[str, Any]] = {
+        "erase": {"when": "*", "do": "erase", "grow": 3, "options": {"shadow": True}},
+        "instruct (tiny-kontext)": {
+            "when": "*", "do": "instruct", "prompt": "remove the {label}", "model": "tiny-kontext",
+        },
+    }  # fmt: skip
+    with seeing() as vision:
+        for name, rule in rules.items():
+            rows += _removed(asked, vision, name, rule)
+    return rows
+
+
+def _removed(asked: Asked, vision: dict[str, Any], name: str, rule: dict[str, Any]) -> list[Row]:
+    folder = asked.work / f"remove-{rule['do']}"
+    scenes = write_scenes(folder / "in", asked.scenes)
+    recipe = {
+        "model": rule.get("model"),
+        "sources": [{"folder": "in"}],
+        "look": {"labels": ["star"]},
+        "rules": [rule],
+        "vision": vision,
+        "gate": {"gone": True, "changed": [0.0005, 0.5], "new_issues": False},
+    }
+    told = overpaint("clean", folder, recipe)
+    gone = kept = untouched = 0
+    for row in kept_rows(folder / "out"):
+        scene, index = scenes[row["source_name"]]
+        after = pixels(folder / "out/data/imagefolder/train" / row["file_name"])
+        before = pixels(folder / "in" / row["source_name"])
+        truth, old = scene.without(index), scene.things[index]
+        may = footprint(old, scene.light, SIZE)
+        may = np.asarray(Image.fromarray(may).resize((SIZE, SIZE)), bool)
+        may = _grown(may, 8)
+        gone += is_gone(after, truth, old)
+        untouched += bool((after == before)[~may].all())
+        kept += float(np.abs(after.astype(int) - render(truth, SIZE))[~may].mean()) < 3
+    total = len(scenes)
+    return [
+        {"figure": f"{name}: thing and shadow gone", "value": share(gone, total)},
+        {
+            "figure": f"{name}: every byte beyond 8 px around them kept",
+            "value": share(untouched, total),
+        },
+        {
+            "figure": f"{name}: the rest as in the true scene (error < 3)",
+            "value": share(kept, total),
+        },
+        {"figure": f"{name}: endings", "value": json.dumps(told["endings"])},
+        {"figure": f"{name}: seconds", "value": told["seconds"]},
+    ]
+
+
+def exposure(asked: Asked) -> list[Row]:
+    """Scenes of any exposure brought to one brightness."""
+    folder = asked.work / "exposure"
+    (folder / "in").mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(3)
+    for number in range(asked.scenes):
+        scene = replace(sample_scene(rng), exposure=float(rng.uniform(0.45, 1.4)))
+        Image.fromarray(render(scene, SIZE)).save(folder / f"in/{number:04d}.png")
+    target = 0.55
+    recipe = {"sources": [{"folder": "in"}], "exact": {"exposure": target}}
+    told = overpaint("clean", folder, recipe)
+    ledger = [json.loads(line) for line in (folder / "out/ledger.jsonl").open()]
+    before = np.array([entry["extra"]["before"]["brightness"] for entry in ledger])
+    after = np.array([entry["extra"]["measures"]["brightness"] for entry in ledger])
+    within = int((np.abs(after - target) <= 0.01).sum())
+    return [
+        {"figure": "brightness before, mean ± deviation", "value": spread(before)},
+        {"figure": f"brightness after, target {target}", "value": spread(after)},
+        {"figure": "within 0.01 of the target", "value": share(within, len(after))},
+        {"figure": "pictures/s", "value": f"{len(after) / told['seconds']:.1f}"},
+    ]
+
+
+def speed(asked: Asked) -> list[Row]:
+    """Pictures a second: a plain loop over diffusers' pipeline, this machine, Ray."""
+    folder = asked.work / "speed"
+    wanted = asked.quota * asked.shapes * asked.colours
+    rows = [
+        {
+            "way": "plain loop over diffusers' StableDiffusionInpaintPipeline",
+            "pictures/s": f"{pace_of_diffusers(asked.model, wanted, asked.steps):.2f}",
+        }
+    ]
+    ways: dict[str, list[str]] = {"local": [], "local, --width 8": ["--width", "8"]}
+    if importlib.util.find_spec("ray"):
+        for actors in asked.actors:
+            ways[f"Ray, {actors} actors"] = ["--ray", "local", "--actors", str(actors)]
+    for name, flags in ways.items():
+        place = folder / name.replace(" ", "-").replace(",", "")
+        told = collect(asked, place, None, *flags)
+        ledger = [json.loads(line) for line in (place / "out/ledger.jsonl").open()]
+        ends = sorted(entry["finished"] for entry in ledger)
+        pace = (len(ends) - 1) / (ends[-1] - ends[0]) if len(ends) > 1 else 0.0
+        rows.append(
+            {
+                "way": name,
+                "pictures/s": f"{pace:.2f}",
+                "with start, export, report": f"{len(ends) / told['seconds']:.2f}",
+                "data set": fingerprint(place / "out")[:12],
+            }
+        )
+    return rows
+
+
+def kills(asked: Asked) -> list[Row]:
+    """kill -9 at random moments: the same output, and nothing twice."""
+    ways: dict[str, list[str]] = {"local": []}
+    if importlib.util.find_spec("ray"):
+        ways["Ray, 2 actors"] = ["--ray", "local", "--actors", "2"]
+    whole = asked.work / "kills/whole"
+    collect(asked, whole, None)
+    rows = []
+    for name, flags in ways.items():
+        place = asked.work / f"kills/{name.split(',')[0].lower()}"
+        killed = killed_runs(asked, place, flags)
+        told = collect(asked, place, None, *flags)
+        rows.append(
+            {
+                "way": name,
+                "kills": killed,
+                "same data set": fingerprint(place / "out") == fingerprint(whole / "out"),
+                "units twice": repeated(place / "out"),
+                "pictures": told["kept"],
+            }
+        )
+    return rows
+
+
+def killed_runs(asked: Asked, folder: Path, flags: list[str]) -> int:
+    """Start and kill runs; how many were still running when they were killed."""
+    recipe = write_recipe(folder, grid_recipe(asked, folder, None))
+    rng = np.random.default_rng(11)
+    killed = 0
+    for _ in range(asked.kills):
+        ledger = folder / "out/ledger.jsonl"
+        before = ledger.read_bytes().count(b"\n") if ledger.exists() else 0
+        run = subprocess.Popen(
+            [*OVERPAINT, "collect", str(recipe), "-o", str(folder / "out"), "--json", *flags],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        more = before + int(rng.integers(1, 1 + max(2, asked.quota * 4)))
+        while run.poll() is None:
+            done = ledger.read_bytes().count(b"\n") if ledger.exists() else 0
+            if done >= more:
+                break
+            time.sleep(0.02)
+        time.sleep(float(rng.uniform(0, 0.3)))
+        killed += run.poll() is None
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    return killed
+
+
+OVERPAINT = [sys.executable, "-m", "overpaint"]
+
+
+def collect(asked: Asked, folder: Path, vision: dict[str, Any] | None, *flags: str) -> Row:
+    """Run the grid's recipe; what it told."""
+    return overpaint("collect", folder, grid_recipe(asked, folder, vision), *flags)
+
+
+def grid_recipe(asked: Asked, folder: Path, vision: dict[str, Any] | None) -> dict[str, Any]:
+    """Shapes and colours in the middle of empty grounds."""
+    write_grounds(folder / "in", 48)
+    filters: dict[str, Any] = {"duplicates": 2, "changed": [0.02, 0.9]}
+    if vision is not None:
+        filters["shows"] = "a {colour} {shape}"
+    return {
+        "name": "grid",
+        "model": asked.model,
+        "sources": [{"folder": "in"}],
+        "prompt": "a {colour} {shape}",
+        "axes": {
+            "colour": list(COLOURS)[: asked.colours],
+            "shape": list(SHAPES)[: asked.shapes],
+        },
+        "quota": asked.quota,
+        "tries": asked.tries,
+        "mask": {"box": [0.15, 0.15, 0.85, 0.85]},
+        "options": {"num_inference_steps": asked.steps},
+        "filters": filters,
+        "vision": vision,
+    }
+
+
+def overpaint(task: str, folder: Path, recipe: dict[str, Any], *flags: str) -> Row:
+    """Run the command; what it told as JSON."""
+    path = write_recipe(folder, recipe)
+    done = subprocess.run(
+        [*OVERPAINT, task, str(path), "-o", str(folder / "out"), "--json", *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"overpaint {task} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    told: Row = json.loads(done.stdout)
+    return told
+
+
+def write_recipe(folder: Path, recipe: dict[str, Any]) -> Path:
+    """The recipe without what is None."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in recipe.items() if v is not None}))
+    return path
+
+
+def write_grounds(folder: Path, count: int) -> None:
+    """Pictures of empty grounds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(1)
+    for number in range(count):
+        scene = Scene(sample_background(rng), sample_light(rng))
+        Image.fromarray(render(scene, SIZE)).save(folder / f"{number:02d}.png")
+
+
+def write_scenes(folder: Path, count: int) -> dict[str, tuple[Scene, int]]:
+    """Pictures that each have a star among other things: scene and place of the star."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(2)
+    scenes: dict[str, tuple[Scene, int]] = {}
+    while len(scenes) < count:
+        task = sample_instruction_task(rng, "train", "remove")
+        if task.old is None or task.old.shape != "star" or len(task.before.things) < 2:
+            continue
+        name = f"{len(scenes):04d}.png"
+        Image.fromarray(render(task.before, SIZE)).save(folder / name)
+        scenes[name] = task.before, task.before.things.index(task.old)
+    return scenes
+
+
+@contextmanager
+def seeing() -> Iterator[dict[str, Any]]:
+    """The recipe's `vision`, and a server for it."""
+    with serving(Eye().answer) as server:
+        yield {"base_url": server.url, "model": "neighbours", "timeout_s": 60}
+
+
+def kept_rows(out: Path) -> list[Row]:
+    """The data set's metadata."""
+    return [json.loads(line) for line in (out / "data/imagefolder/train/metadata.jsonl").open()]
+
+
+def pixels(path: Path) -> Any:
+    """H x W x 3."""
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def share(part: int, whole: int) -> str:
+    """'45 of 48 (94 %)'."""
+    return f"{part} of {whole} ({part / whole:.0%})" if whole else "none"
+
+
+def spread(values: Any) -> str:
+    """Mean and deviation."""
+    return f"{values.mean():.3f} ± {values.std():.3f}"
+
+
+def _grown(mask: Any, radius: int) -> Any:
+    import cv2
+
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    return cv2.dilate(mask.astype(np.uint8), kernel).astype(bool)
+
+
+PARTS: dict[str, Callable[[Asked], list[Row]]] = {
+    "grid": grid,
+    "remove": remove,
+    "exposure": exposure,
+    "speed": speed,
+    "kills": kills,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The report in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from overpaint.datasets.card import Facts
+from overpaint.datasets.recipe import Collect
+from overpaint.datasets.report import Reporter
+from tests.datasets.conftest import Painter
+from tests.datasets.test_collect import BASE, run
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_it_opens_with_its_pictures(
+    make_recipe: Callable[..., Collect], pictures: Path, tmp_path: Path
+) -> None:
+    nasty = "<script>document.title='no'</script>"
+    given = {"name": "discs", "about": nasty, "filters": {"changed": [0.01, 1]}}
+    recipe = make_recipe("collect", **(BASE | given))
+    outcome, _ = run(recipe, tmp_path / "out", Painter(lambda r: int(r.seed or 0) % 4 == 0))
+    path = Reporter(folder=tmp_path / "out", facts=Facts(recipe=recipe, models=())).write(outcome)
+    told: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.on("console", lambda message: told.append(message.text))
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.goto(path.as_uri())
+        assert page.title() == "discs"
+        widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+        assert len(widths) >= 27
+        assert min(widths) > 0
+        range_ = page.locator(".slider + input").first
+        range_.fill("20")
+        cut = "getComputedStyle(document.querySelector('.slider')).getPropertyValue('--cut')"
+        assert page.evaluate(cut) == "20%"
+        headings = page.locator("h2").all_text_contents()
+        browser.close()
+    assert told == []
+    assert headings[0] == "Distribution against the target"
+    assert "Left out" in headings
