@@ -21,6 +21,7 @@ import pytest
 from overpaint.apps import build
 from overpaint.apps import settings as settings_
 from tests.conftest import box_mask, picture
+from tests.content_safety import content_safety
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY = ROOT / "examples" / "azureml" / "code" / "score.py"
@@ -66,6 +67,15 @@ def expected(environment):
         ]
 
     return edited
+
+
+@pytest.fixture
+def safe_service(monkeypatch):
+    """A local Azure AI Content Safety that the environment names."""
+    with content_safety() as service:
+        for name, value in service.environ.items():
+            monkeypatch.setenv(name, value)
+        yield service
 
 
 @contextmanager
