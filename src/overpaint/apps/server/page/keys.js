@@ -65,7 +65,7 @@ async function down(event) {
     event.preventDefault();
     return holdSpace(true);
   }
-  if (target.closest("input, [role=slider]") && /^Arrow|^\d$/.test(key)) return undefined;
+  if (target.closest("input, [role=slider]") && /^Arrow|^Home$|^End$/.test(key)) return undefined;
   if (TOOLS[plain]) return set({ tool: TOOLS[plain] });
   if (VIEWS[key]) return setView(VIEWS[key]);
   return simple(event, plain);

@@ -34,6 +34,7 @@ export async function open(id) {
 }
 
 async function adopt(session) {
+  blank();
   set({ session, mask: null });
   if (location.hash !== `#${session.id}`) history.pushState(null, "", `#${session.id}`);
   document.title = `${session.name || "Untitled"} · Overpaint`;
@@ -42,10 +43,17 @@ async function adopt(session) {
 
 /** Leave the session: back to the start. */
 export function close() {
+  blank();
   for (const levels of decoded.values()) Promise.resolve(levels).then((each) => each.close(), () => {});
   decoded.clear();
   document.title = "Overpaint";
   set({ session: null, mask: null });
+}
+
+/** Show nothing, so that nothing is drawn that is about to leave memory. */
+function blank() {
+  Object.assign(viewport, { after: null, before: null, holding: null, mask: null, size: null });
+  viewport.draw();
 }
 
 /** Take over what the server says now: new turns, another head. */

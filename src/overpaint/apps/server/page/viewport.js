@@ -163,11 +163,12 @@ export class Viewport {
   difference() {
     const { context, canvas } = this;
     const [w, h] = this.size;
+    const [left, top] = [Math.ceil(this.x), Math.ceil(this.y)];
     context.save();
     context.beginPath();
-    context.rect(this.x, this.y, w * this.scale, h * this.scale);
+    context.rect(left, top, Math.floor(this.x + w * this.scale) - left, Math.floor(this.y + h * this.scale) - top);
     context.clip();
-    this.layer(this.before);
+    this.layer(this.before, false);
     context.globalCompositeOperation = "difference";
     this.layer(this.after, false);
     context.globalCompositeOperation = "lighter";
@@ -193,7 +194,8 @@ export class Viewport {
     const [w, h] = this.size;
     if (ground) {
       context.fillStyle = chequers(context);
-      context.fillRect(this.x, this.y, w * scale, h * scale);
+      // A pixel smaller, so that none of it shows at the edges of a picture that hides it.
+      context.fillRect(this.x + 1, this.y + 1, w * scale - 2, h * scale - 2);
     }
     // From device pixels up to which a copy is sharp; pixels show as such when far enlarged.
     const source = levels.at(scale * this.ratio);
