@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import ExitStack, suppress
+from functools import cache
+
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 import overpaint
-from overpaint import blocks
-from overpaint.apps import build, cli
+from overpaint.apps import build
 from overpaint.apps import settings as settings_
 from overpaint.apps.server.errors import response
 from overpaint.core.errors import ContentBlocked
@@ -18,14 +20,19 @@ from overpaint.engine.batcher import Batcher
 from overpaint.safety.policy import Policy
 from tests.apps.server.conftest import edit as native_body
 from tests.apps.server.conftest import png, serving
-from tests.apps.server.test_oip import inputs, tensor
 from tests.apps.server.test_openai import transparent_mask
 from tests.conftest import box_mask, picture
 from tests.safety.conftest import BAD
+from tests.safety.ways import FEW, WAYS, Desk
 
-FEW = {"num_inference_steps": 2}
 BLOCK = 'blocklist = "words.toml"'
-SAID = "the safety policy refuses the prompt (violence)"
+
+
+def serve_all():
+    """Settings that serve all models of the settings file."""
+    settings = settings_.load()
+    server = settings.server.model_copy(update={"models": tuple(settings.models)})
+    return settings.model_copy(update={"server": server})
 
 
 class Reddish:
@@ -74,98 +81,40 @@ class TestPrompts:
         settings_file(BLOCK)
 
     @pytest.fixture
-    def server(self):
-        settings = settings_.load()
-        names = tuple(settings.models)
-        server = settings.server.model_copy(update={"models": names})
-        with serving(settings.model_copy(update={"server": server})) as running:
-            yield running
-
-    @pytest.mark.parametrize("words", [{"prompt": BAD}, {"prompt": "x", "negative_prompt": BAD}])
-    @pytest.mark.parametrize("model", ["my-sd2", "my-flex2", "my-kontext"])
-    def test_library(self, computed, words, model):
-        engine = overpaint.load(model)
-        with pytest.raises(ContentBlocked) as blocked:
-            engine.edit(picture(64, 64), mask=box_mask(64, 64), **words, **FEW)
-        stage = "negative_prompt" if "negative_prompt" in words else "prompt"
-        assert (blocked.value.stage, blocked.value.category) == (stage, "violence")
-        assert computed == []
-
-    def test_run_and_batcher(self, computed):
-        engine = overpaint.load()
-        request = EditRequest(
-            image=Picture.from_pil(picture(64, 64)), prompt=BAD, mask=box_mask(64, 64), options=FEW
-        )
-        with pytest.raises(ContentBlocked):
-            engine.run([request])
-        batcher = Batcher(engine)
-        with pytest.raises(ContentBlocked):
-            batcher.submit(request).result(60)
-        batcher.close()
-        assert computed == []
-
-    @pytest.mark.parametrize("command", ["inpaint", "edit"])
-    def test_command_line(self, computed, tmp_path, command):
+    def desk(self, tmp_path, monkeypatch):
         picture(64, 64).save(tmp_path / "photo.png")
         box_mask(64, 64).save(tmp_path / "mask.png")
-        asked = [command, str(tmp_path / "photo.png"), BAD, "--mask", str(tmp_path / "mask.png")]
-        done = CliRunner().invoke(cli.app, asked)
-        assert done.exit_code == 2
-        assert SAID in done.stderr
-        assert BAD not in done.stderr
-        assert computed == []
-        assert sorted(each.name for each in tmp_path.glob("*.png")) == ["mask.png", "photo.png"]
+        monkeypatch.chdir(tmp_path)
+        with ExitStack() as running:
+            yield Desk(tmp_path, cache(lambda: running.enter_context(serving(serve_all()))))
 
-    def test_native_api(self, computed, server):
-        answer = server.client.post("/v1/edits", json=native_body(model="my-sd2", prompt=BAD))
-        assert answer.status_code == 400
-        assert answer.json()["error"] == {
-            "code": "content_blocked",
-            "message": SAID,
-            "stage": "prompt",
-            "category": "violence",
-        }
-        body, prefer = native_body(model="my-sd2", prompt=BAD), {"prefer": "respond-async"}
-        later = server.client.post("/v1/edits", json=body, headers=prefer)
-        job = f"/v1/edits/{later.json()['id']}"
-        server.until(lambda: server.client.get(job).json()["status"] == "failed")
-        assert server.client.get(job).json()["error"]["code"] == "content_blocked"
+    @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+    def test_none_lets_it_through(self, computed, desk, way):
+        way.check(way.ask(desk))
         assert computed == []
 
-    def test_native_api_tells_what_was_checked(self, server):
-        answer = server.client.post("/v1/edits", json=native_body(model="my-sd2")).json()
+    @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+    def test_each_computes_where_nothing_is_checked(self, settings_file, computed, desk, way):
+        """So the policy alone is what stops them in the test above."""
+        settings_file('mode = "off"')
+        with suppress(pytest.fail.Exception, AssertionError, LookupError):
+            way.ask(desk)
+        assert "predict" in computed
+
+    def test_native_api_tells_what_was_checked(self, desk):
+        answer = desk.http.post("/v1/edits", json=native_body(model="my-sd2")).json()
         assert answer["safety"] == [
             {"stage": "prompt", "index": 0, "severities": {"blocklist": 0}, "flagged": []}
         ]
 
-    def test_openai_api(self, computed, server):
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_openai_tells_it_too(self, desk, stream):
         files = {"image": png(picture(64, 64)), "mask": png(transparent_mask())}
-        form = {"model": "my-sd2", "prompt": BAD}
-        answer = server.client.post("/v1/images/edits", data=form, files=files)
-        assert answer.status_code == 400
-        error = answer.json()["error"]
-        assert (error["code"], error["type"]) == (
-            "moderation_blocked",
-            "image_generation_user_error",
-        )
-        assert "safety_violations=[violence]" in error["message"]
-        assert computed == []
-
-    def test_open_inference_protocol(self, computed, server):
-        given = [each for each in inputs() if each["name"] != "prompt"]
-        body = {"inputs": [*given, tensor("prompt", BAD)]}
-        answer = server.client.post("/v2/models/my-sd2/infer", json=body)
-        assert answer.status_code == 400
-        assert answer.json() == {"error": SAID}
-        assert computed == []
-
-    def test_workflow_functions(self, computed):
-        for paint in (blocks.sd2_inpainting, blocks.flex2_inpainting):
-            with pytest.raises(ContentBlocked):
-                paint(picture(64, 64), box_mask(64, 64), prompt=BAD, **FEW)
-        with pytest.raises(ContentBlocked):
-            blocks.kontext_edit(picture(64, 64), prompt=BAD, **FEW)
-        assert computed == []
+        form = {"model": "my-sd2", "prompt": "cat", "stream": str(stream).lower(), **FEW}
+        answer = desk.http.post("/v1/images/edits", data=form, files=files)
+        lines = [each for each in answer.text.splitlines() if each.startswith("data: {")]
+        told = json.loads(lines[-1].removeprefix("data: ")) if stream else answer.json()
+        assert [each["stage"] for each in told["safety"]] == ["prompt"]
 
     def test_harmless_prompts_pass_and_say_what_was_checked(self):
         result = edited(overpaint.load())

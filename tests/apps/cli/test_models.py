@@ -149,3 +149,37 @@ def test_doctor_survives_a_library_that_cannot_be_imported(overpaint, monkeypatc
     ran = overpaint("doctor")
     assert ran.code == 1
     assert "cannot be imported" in ran.out.decode()
+
+
+class TestDoctorOfSafety:
+    def finding(self, overpaint, what):
+        ran = overpaint("doctor", "--json")
+        return {each["what"]: each for each in ran.json["findings"]}[what]
+
+    def test_nothing_is_checked(self, overpaint, desk):
+        assert self.finding(overpaint, "safety")["verdict"] == "note"
+        assert "source type" in self.finding(overpaint, "provenance")["text"]
+
+    def test_off_is_said(self, overpaint, desk):
+        (desk / "overpaint.toml").write_text('[safety]\nmode = "off"\n', encoding="utf-8")
+        assert self.finding(overpaint, "safety")["text"].startswith("off")
+
+    def test_a_checker(self, overpaint, desk):
+        (desk / "words.toml").write_text('[[lists]]\nwords = ["x"]\n', encoding="utf-8")
+        (desk / "overpaint.toml").write_text('[safety]\nblocklist = "words.toml"\n')
+        found = self.finding(overpaint, "safety")
+        assert (found["verdict"], found["text"]) == (
+            "ok",
+            "block: blocklist; pictures are not checked",
+        )
+
+    def test_what_is_broken(self, overpaint, desk):
+        (desk / "overpaint.toml").write_text(
+            '[safety]\nblocklist = "none.toml"\n'
+            '[provenance]\nkey = "none.pem"\ncertificate = "none.pem"\n',
+            encoding="utf-8",
+        )
+        for what in ("safety", "provenance"):
+            found = self.finding(overpaint, what)
+            assert found["verdict"] == "broken"
+            assert "cannot be read" in found["text"]

@@ -241,6 +241,10 @@ class TestModels:
         assert sd2["loaded"] is True
         assert server.client.get("/v1/models/sd2").json() == sd2
         assert server.client.get("/v1/models/none").status_code == 404
+        assert (sd2["licence"], sd2["licence_url"], sd2["restrictions"]) == ("unknown", None, [])
+        erase = server.client.get("/v1/models/erase").json()
+        assert erase["licence_url"].startswith("https://www.apache.org/")
+        assert erase["restrictions"]
 
     def test_a_family_and_an_alias_name_a_model(self, start, make_settings):
         server = start(models=("sd2", "erase"), aliases={"gpt-image-2": "sd2"})

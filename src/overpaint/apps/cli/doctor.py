@@ -73,6 +73,8 @@ def examine() -> Iterator[Finding]:
         return
     yield _settings()
     yield from _guarded("cache", lambda: _cache(settings))
+    yield from _guarded("safety", lambda: _safety(settings))
+    yield from _guarded("provenance", lambda: _provenance(settings))
     yield from _models(settings)
 
 
@@ -80,6 +82,8 @@ def _guarded(what: str, check: Callable[[], Finding]) -> Iterator[Finding]:
     """A check that cannot run is a finding too."""
     try:
         yield check()
+    except OverpaintError as error:
+        yield Finding(what, "broken", str(error))
     except Exception as error:
         yield Finding(what, "broken", f"cannot be told: {type(error).__name__}: {error}")
 
@@ -155,6 +159,36 @@ def _cache(settings: Settings) -> Finding:
     if not there.is_dir() or not os.access(there, os.W_OK):
         return Finding("cache", "broken", f"{cache} is not a writable folder")
     return Finding("cache", "ok", f"{cache}, {free:.0f} GB free")
+
+
+def _safety(settings: Settings) -> Finding:
+    """The checkers are made, as for an edit; a service is not called."""
+    from overpaint.apps import safety
+
+    if settings.safety.is_unset:
+        return Finding("safety", "note", "nothing is checked; docs/safety.md says how to")
+    policy = safety.policy(settings)
+    if not policy.checks:
+        return Finding("safety", "ok", "off: nothing is checked, as the settings say")
+    texts, pictures = policy.text_checkers, policy.image_checkers
+    checkers = [*(each.name for each in texts), *(each.name for each in pictures)]
+    unseen = "" if policy.checks_images else "; pictures are not checked"
+    return Finding("safety", "ok", f"{policy.mode}: {', '.join(checkers)}{unseen}")
+
+
+def _provenance(settings: Settings) -> Finding:
+    from overpaint.apps import safety
+
+    marking = safety.marking(settings)
+    told = {
+        "source type": marking.source_type,
+        "recipe": marking.recipe,
+        "content credentials": marking.signer is not None,
+    }
+    carried = ", ".join(name for name, is_carried in told.items() if is_carried)
+    return Finding(
+        "provenance", "ok" if carried else "note", f"results carry {carried or 'no mark'}"
+    )
 
 
 def _models(settings: Settings) -> Iterator[Finding]:

@@ -25,6 +25,8 @@ from overpaint.apps.server.schemas import (
     ErrorDetail,
     ModelInfo,
     ModelList,
+    licence_of,
+    verdicts,
 )
 from overpaint.apps.server.service import Served, Service
 from overpaint.core import images
@@ -214,7 +216,7 @@ def encode(result: EditResult) -> dict[str, Any]:
         "recipe": dict(result.recipe),
         "timings": dict(result.timings),
         "warnings": list(result.warnings),
-        "safety": None if result.safety is None else [each.as_json() for each in result.safety],
+        "safety": verdicts(result),
     }
 
 
@@ -339,8 +341,7 @@ def _info(served: Served, loaded: list[str]) -> ModelInfo:
         id=spec.name,
         family=spec.family,
         about=spec.about,
-        licence=spec.licence,
-        commercial=spec.commercial,
+        **licence_of(spec),
         loaded=spec.name in loaded,
         accepts=accepts,
         options=family.Options.model_json_schema(),

@@ -22,6 +22,7 @@ from overpaint.apps.server import errors, forms
 from overpaint.apps.server.intake import Parts
 from overpaint.apps.server.jobs import Job
 from overpaint.apps.server.native import service_of
+from overpaint.apps.server.schemas import verdicts
 from overpaint.apps.server.service import Checked, Served, Service
 from overpaint.core import images
 from overpaint.core.errors import InvalidRequest
@@ -38,6 +39,9 @@ TICK = 5.0
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
 _FILES = ("image", "image[]", "mask", "control")
 _FORMATS: dict[str, Format] = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
+_COMPLETED = ("background", "output_format", "quality", "size", "usage", "safety")
+"""What the last event of a stream says beside the picture."""
+
 _EFFORT = {"low": 0.5, "medium": 1.0, "high": 1.5, "xhigh": 2.0, "max": 3.0}
 """Share of a family's default steps that each quality takes."""
 
@@ -265,6 +269,7 @@ def _answer(result: EditResult, look: Look, parts: Parts) -> dict[str, Any]:
         "safety_identifier": look.form.safety_identifier or look.form.user,
         "seeds": list(result.seeds),
         "warnings": list(result.warnings),
+        "safety": verdicts(result),
     }
 
 
@@ -302,9 +307,9 @@ async def _stream(service: Service, job: Job[dict[str, Any]], look: Look) -> Asy
     finally:
         # Also reached when the caller hangs up: the edit then frees its place.
         service.batcher.cancel(job.ticket)
-    common = {name: answer[name] for name in ("background", "output_format", "quality", "size")}
+    common = {name: answer[name] for name in _COMPLETED}
     for image in answer["data"]:
-        yield _event("completed", image, {**common, "usage": answer["usage"]})
+        yield _event("completed", image, common)
     yield "data: [DONE]\n\n"
 
 

@@ -7,7 +7,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from overpaint.apps.server.jobs import Status
+from overpaint.core import licences
+from overpaint.core.models import ModelSpec
 from overpaint.core.safety import Category, Stage
+from overpaint.core.types import EditResult
 
 PICTURE = (
     "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAAAAAA6mKC9AAAAEUlEQVR42mNsYEAFTAwjWgAAmZAAoFDIQrAAAAAA"
@@ -164,7 +167,12 @@ class ModelInfo(BaseModel):
     family: str
     about: str
     licence: str
+    licence_url: str | None = None
     commercial: bool
+    restrictions: list[str] = Field(
+        default_factory=list, description="What the licence forbids and demands, in short."
+    )
+    attribution: str | None = None
     loaded: bool
     accepts: dict[str, str] = Field(
         description="For each part of a request: required, optional or refused."
@@ -177,3 +185,20 @@ class ModelList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[ModelInfo]
+
+
+def verdicts(result: EditResult) -> list[dict[str, Any]] | None:
+    """What the safety policy found, as plain data; None = nothing was checked."""
+    return None if result.safety is None else [each.as_json() for each in result.safety]
+
+
+def licence_of(spec: ModelSpec) -> dict[str, Any]:
+    """`ModelInfo`'s fields about the licence."""
+    licence = licences.find(spec)
+    return {
+        "licence": spec.licence if licence is None else licence.name,
+        "licence_url": licence and licence.url,
+        "commercial": licences.is_commercial(spec),
+        "restrictions": [] if licence is None else list(licence.restrictions),
+        "attribution": licence and licence.attribution,
+    }
