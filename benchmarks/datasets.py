@@ -26,21 +26,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from benchmarks import report
 from benchmarks.datasets_eye import Eye
-from benchmarks.datasets_runs import fingerprint, pace_of_diffusers, repeated
+from benchmarks.datasets_runs import (
+    OVERPAINT,
+    SIZE,
+    fingerprint,
+    overpaint,
+    pace_of_diffusers,
+    repeated,
+    write_grounds,
+    write_recipe,
+    write_scenes,
+)
 from tests.datasets.vision_server import serving
-from training.world.edits import sample_instruction_task
 from training.world.judge import CLEAR_SHAPE, is_gone
 from training.world.palette import COLOURS, SHAPES
 from training.world.render import footprint, render
-from training.world.scene import Scene, sample_background, sample_light, sample_scene
+from training.world.scene import sample_scene
 from training.world.vision import find_thing
 
-SIZE = 128
 Row = dict[str, Any]
 
 
@@ -270,9 +277,6 @@ def killed_runs(asked: Asked, folder: Path, flags: list[str]) -> int:
     return killed
 
 
-OVERPAINT = [sys.executable, "-m", "overpaint"]
-
-
 def collect(asked: Asked, folder: Path, vision: dict[str, Any] | None, *flags: str) -> Row:
     """Run the grid's recipe; what it told."""
     return overpaint("collect", folder, grid_recipe(asked, folder, vision), *flags)
@@ -300,53 +304,6 @@ def grid_recipe(asked: Asked, folder: Path, vision: dict[str, Any] | None) -> di
         "filters": filters,
         "vision": vision,
     }
-
-
-def overpaint(task: str, folder: Path, recipe: dict[str, Any], *flags: str) -> Row:
-    """Run the command; what it told as JSON."""
-    path = write_recipe(folder, recipe)
-    done = subprocess.run(
-        [*OVERPAINT, task, str(path), "-o", str(folder / "out"), "--json", *flags],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"overpaint {task} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    told: Row = json.loads(done.stdout)
-    return told
-
-
-def write_recipe(folder: Path, recipe: dict[str, Any]) -> Path:
-    """The recipe without what is None."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump({k: v for k, v in recipe.items() if v is not None}))
-    return path
-
-
-def write_grounds(folder: Path, count: int) -> None:
-    """Pictures of empty grounds."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(1)
-    for number in range(count):
-        scene = Scene(sample_background(rng), sample_light(rng))
-        Image.fromarray(render(scene, SIZE)).save(folder / f"{number:02d}.png")
-
-
-def write_scenes(folder: Path, count: int) -> dict[str, tuple[Scene, int]]:
-    """Pictures that each have a star among other things: scene and place of the star."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(2)
-    scenes: dict[str, tuple[Scene, int]] = {}
-    while len(scenes) < count:
-        task = sample_instruction_task(rng, "train", "remove")
-        if task.old is None or task.old.shape != "star" or len(task.before.things) < 2:
-            continue
-        name = f"{len(scenes):04d}.png"
-        Image.fromarray(render(task.before, SIZE)).save(folder / name)
-        scenes[name] = task.before, task.before.things.index(task.old)
-    return scenes
 
 
 @contextmanager

@@ -1,11 +1,25 @@
-"""What runs are held against: a plain loop over diffusers, and each other."""
+"""Inputs and runs of the benchmark of data sets, and what they are held against."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from training.world.edits import sample_instruction_task
+from training.world.render import render
+from training.world.scene import Scene, sample_background, sample_light
+
+SIZE = 128
+OVERPAINT = [sys.executable, "-m", "overpaint"]
 
 
 def pace_of_diffusers(model: str, count: int, steps: int) -> float:
@@ -64,3 +78,50 @@ def repeated(out: Path) -> int:
         except ValueError:
             continue  # torn by a kill
     return len(ids) - len(set(ids))
+
+
+def overpaint(task: str, folder: Path, recipe: dict[str, Any], *flags: str) -> dict[str, Any]:
+    """Run the command; what it told as JSON."""
+    path = write_recipe(folder, recipe)
+    done = subprocess.run(
+        [*OVERPAINT, task, str(path), "-o", str(folder / "out"), "--json", *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"overpaint {task} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def write_recipe(folder: Path, recipe: dict[str, Any]) -> Path:
+    """The recipe without what is None."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in recipe.items() if v is not None}))
+    return path
+
+
+def write_grounds(folder: Path, count: int) -> None:
+    """Pictures of empty grounds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(1)
+    for number in range(count):
+        scene = Scene(sample_background(rng), sample_light(rng))
+        Image.fromarray(render(scene, SIZE)).save(folder / f"{number:02d}.png")
+
+
+def write_scenes(folder: Path, count: int) -> dict[str, tuple[Scene, int]]:
+    """Pictures that each have a star among other things: scene and place of the star."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(2)
+    scenes: dict[str, tuple[Scene, int]] = {}
+    while len(scenes) < count:
+        task = sample_instruction_task(rng, "train", "remove")
+        if task.old is None or task.old.shape != "star" or len(task.before.things) < 2:
+            continue
+        name = f"{len(scenes):04d}.png"
+        Image.fromarray(render(task.before, SIZE)).save(folder / name)
+        scenes[name] = task.before, task.before.things.index(task.old)
+    return scenes

@@ -31,6 +31,9 @@ LOCAL = "local"
 ROWS = 8
 """Tasks that an actor works on at once; their edits meet in its batcher."""
 
+STORE = 256 * 2**20
+"""Bytes that a local cluster keeps for rows; pictures never pass through it."""
+
 PLAN = 20_000
 """Tasks in one plan of Ray Data."""
 
@@ -95,6 +98,7 @@ def cluster(address: str, *, actors: int | None = None) -> Iterator[Cluster]:
             ray.init(
                 address=LOCAL,
                 num_cpus=max(os.cpu_count() or 1, (actors or 1) + 1),
+                object_store_memory=STORE,
                 include_dashboard=False,
                 log_to_driver=False,
                 _node_ip_address="127.0.0.1",

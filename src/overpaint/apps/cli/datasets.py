@@ -180,11 +180,12 @@ def _prepared(asked: _Asked) -> Run:
     with console.waiting("Loading", hidden=asked.as_json):
         from overpaint.apps import datasets
         from overpaint.apps import settings as settings_
+        from overpaint.apps.dataset_workers import Where
 
         return datasets.Run(
             recipe=read,
             settings=settings_.load(),
-            where=datasets.Where(
+            where=Where(
                 device=asked.device,
                 dtype=asked.dtype,
                 width=asked.width,
