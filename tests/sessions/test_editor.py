@@ -1,0 +1,231 @@
+"""Sessions as a library, with tiny random checkpoints."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from overpaint.core.errors import ContentBlocked, InvalidRequest, SessionConflict
+from overpaint.core.images import Picture
+from overpaint.families import kontext
+from overpaint.safety.policy import Policy
+from overpaint.sessions import Editor
+from overpaint.sessions.editing import Examiner
+from overpaint.sessions.judging import Judgement, JudgeUnavailable
+from tests.conftest import box_mask, picture
+
+FEW = {"num_inference_steps": 2}
+SIDE = 64
+
+
+@pytest.fixture
+def editor(store, make_engine):
+    return Editor(store=store, engine=make_engine("kontext"))
+
+
+@pytest.fixture
+def session(editor):
+    return editor.new(picture(SIDE, SIDE), "kite")
+
+
+def half_changed(self, request, options, plan, prepared, edited):
+    """Instead of what a random checkpoint changed, a part of the picture that moves each turn."""
+    if request.mask is not None:
+        return request.mask
+    left = 4 + 3 * (prepared.seed % 10)
+    return box_mask(*request.image.size, box=(left, 8, left + 20, 40))
+
+
+def rgb(editor, turn) -> np.ndarray:
+    return np.asarray(editor.picture(turn).rgb)
+
+
+class TestNoDrift:
+    """Where no turn changed anything, ten turns leave every byte as it was."""
+
+    @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+    def test_ten_turns(self, editor, monkeypatch, mode):
+        monkeypatch.setattr(kontext.Kontext, "blend_mask", half_changed)
+        start = picture(SIDE, SIDE).convert(mode)
+        session = editor.new(start)
+        touched = np.zeros((SIDE, SIDE), bool)
+        for number in range(10):
+            box = (30 + number, 44, 40 + number, 52)
+            masked = {"mask": box_mask(SIDE, SIDE, box=box)} if number % 3 == 2 else {}
+            session, turn = editor.edit(session.id, "a cat", seed=number, **FEW, **masked)
+            left = 4 + 3 * number
+            area = box if masked else (left, 8, left + 20, 40)
+            touched |= np.asarray(box_mask(SIDE, SIDE, box=area)) > 0
+            now = rgb(editor, turn)
+            assert (now[~touched] == np.asarray(start.convert("RGB"))[~touched]).all()
+        assert 0.2 < touched.mean() < 0.6
+        assert (now[touched] != np.asarray(start.convert("RGB"))[touched]).any(axis=1).mean() > 0.9
+        assert len(session.turns) == 11
+
+    def test_a_loop_that_keeps_nothing_is_noticed(self, editor, session):
+        for number in range(2):
+            session, turn = editor.edit(session.id, "a cat", seed=number, composite=False, **FEW)
+        assert turn.measures["original"]["changed"] > 0.9
+        assert turn.verdict == "everything_changed"
+        assert any("Most of the picture changed" in warning for warning in turn.warnings)
+
+
+class TestFromOriginal:
+    def test_all_instructions_edit_the_first_picture(self, editor, session):
+        for words in ("make it red.", "add a dog"):
+            session, _ = editor.edit(session.id, words, seed=1, **FEW)
+        session, turn = editor.edit(session.id, "no sky", seed=3, from_original=True, **FEW)
+        assert turn.prompt == "no sky"
+        assert turn.recipe["prompt"] == "make it red. add a dog. no sky"
+        assert turn.parent == "2"
+        alone = editor.engine.edit(
+            picture(SIDE, SIDE), "make it red. add a dog. no sky", seed=3, **FEW
+        )
+        assert editor.picture(turn).sha256 == alone.pictures[0].sha256
+
+    def test_a_mask_on_the_way_is_refused(self, editor, session):
+        editor.edit(session.id, "a dog", mask=box_mask(SIDE, SIDE), seed=1, **FEW)
+        with pytest.raises(InvalidRequest, match="turn 1 had a mask"):
+            editor.edit(session.id, "no sky", from_original=True, **FEW)
+
+
+class TestTurns:
+    def test_references_are_kept_and_count(self, editor, session):
+        face = picture(48, 48, seed=4)
+        _, alone = editor.edit(session.id, "a cat", seed=1, parent="0", **FEW)
+        session, turn = editor.edit(
+            session.id, "a cat", seed=1, parent="0", references=[face], **FEW
+        )
+        assert len(turn.references) == 1
+        kept = Image.open(
+            editor.store.pictures.folder / turn.references[0][:2] / turn.references[0]
+        )
+        assert kept.tobytes() == face.tobytes()
+        assert turn.picture != alone.picture
+
+    def test_a_turn_says_how_to_make_it_again(self, editor, session):
+        session, turn = editor.edit(session.id, "a cat", num_images=2, seed=5, **FEW)
+        again = editor.engine.edit(
+            picture(SIDE, SIDE), turn.recipe["prompt"], seed=turn.seed, **turn.options
+        )
+        # Beside others an image is the same within the last bits, before they are rounded.
+        difference = rgb(editor, turn).astype(int) - np.asarray(again.pictures[0].rgb)
+        assert np.abs(difference).max() <= 1
+        assert turn.recipe["seeds"] == [turn.seed]
+
+    def test_undo_redo_and_branch(self, editor, session):
+        editor.edit(session.id, "a cat", seed=1, **FEW)
+        assert editor.undo(session.id).head == "0"
+        with pytest.raises(InvalidRequest, match="nothing to undo"):
+            editor.undo(session.id)
+        assert editor.redo(session.id).head == "1"
+        with pytest.raises(InvalidRequest, match="nothing to redo"):
+            editor.redo(session.id)
+        editor.branch(session.id, "0")
+        session, turn = editor.edit(session.id, "a dog", seed=1, **FEW)
+        assert (turn.id, turn.parent, session.tip) == ("2", "0", "2")
+
+    def test_two_at_once_conflict_and_lose_nothing(self, editor, session):
+        def meanwhile(told) -> None:
+            if told.step == 1:
+                with pytest.raises(SessionConflict):
+                    editor.edit(session.id, "a dog", revision=session.revision, **FEW)
+
+        after, turn = editor.edit(
+            session.id, "a cat", seed=1, revision=session.revision, on_progress=meanwhile, **FEW
+        )
+        assert [each.prompt for each in after.turns] == ["", "a cat"]
+        assert after.head == turn.id
+
+    def test_who_moved_the_head_meanwhile_keeps_it(self, editor, session):
+        session, _ = editor.edit(session.id, "a cat", seed=1, **FEW)
+
+        def meanwhile(told) -> None:
+            if told.step == 1:
+                editor.undo(session.id)
+
+        after, turn = editor.edit(session.id, "a dog", seed=1, on_progress=meanwhile, **FEW)
+        assert (after.head, turn.id, turn.parent) == ("0", "2", "1")
+
+
+class Refuses:
+    """A checker that minds bright pictures."""
+
+    name = "bright"
+
+    def check(self, content):
+        return {"violence": 6 if np.asarray(content).mean() > 200 else 0}
+
+
+class TestSafety:
+    @pytest.fixture
+    def guarded(self, editor):
+        editor.engine.policy = Policy(mode="block", image_checkers=[Refuses()])
+        return editor
+
+    def test_a_refused_original_begins_nothing(self, guarded):
+        with pytest.raises(ContentBlocked):
+            guarded.new(Image.new("RGB", (SIDE, SIDE), "white"))
+        assert guarded.store.summaries() == []
+        assert guarded.store.collect(grace=0) == (0, 0)
+
+    def test_a_refused_result_is_no_turn(self, guarded, session, monkeypatch):
+        white = Image.new("RGB", (128, 128), "white")  # its canvas
+        monkeypatch.setattr(kontext.Kontext, "decode", lambda *_: white)
+        monkeypatch.setattr(kontext.Kontext, "blend_mask", lambda *_: None)
+        kept = set(guarded.store.pictures.folder.glob("*/*"))
+        with pytest.raises(ContentBlocked):
+            guarded.edit(session.id, "a cat", num_images=2, **FEW)
+        assert [turn.id for turn in guarded.store.get(session.id).turns] == ["0"]
+        assert set(guarded.store.pictures.folder.glob("*/*")) == kept
+
+
+class Reads:
+    """A judge that prefers the last candidate, or is not there."""
+
+    name, reads = "reads", True
+
+    def __init__(self, score: float | None) -> None:
+        self.score = score
+
+    def judge(self, asked, candidates):
+        if self.score is None:
+            raise JudgeUnavailable("it sleeps")
+        self.asked = asked
+        last = len(candidates) - 1
+        return [
+            Judgement(judge=self.name, score=self.score if index == last else 0, reason="no dog")
+            for index in range(len(candidates))
+        ]
+
+
+class TestJudges:
+    def test_it_chooses_among_the_candidates(self, store, make_engine, monkeypatch):
+        monkeypatch.setattr(kontext.Kontext, "blend_mask", half_changed)
+        judge = Reads(0.9)
+        editor = Editor(store=store, engine=make_engine("kontext"), examiner=Examiner(judge=judge))
+        session = editor.new(picture(SIDE, SIDE))
+        session, turn = editor.edit(session.id, "a dog", seed=3, num_images=3, **FEW)
+        assert judge.asked.instruction == "a dog"
+        assert turn.seed == 5
+        assert turn.measures["judge"] == {"name": "reads", "score": 0.9, "reason": "no dog"}
+        assert not any("doubts" in warning for warning in turn.warnings)
+        assert all("doubts" in each.warnings[-1] for each in session.turns[2:])
+
+    def test_one_that_sleeps_costs_no_turn(self, store, make_engine):
+        editor = Editor(
+            store=store, engine=make_engine("kontext"), examiner=Examiner(judge=Reads(None))
+        )
+        session = editor.new(picture(SIDE, SIDE))
+        _, turn = editor.edit(session.id, "a dog", seed=3, num_images=2, **FEW)
+        assert turn.measures["judge"]["name"] == "pixels"
+        assert any("it sleeps" in warning for warning in turn.warnings)
+
+
+def test_picture_keeps_what_it_came_with(editor):
+    image = picture(SIDE, SIDE).convert("RGBA")
+    image.putalpha(box_mask(SIDE, SIDE))
+    session = editor.new(Picture.from_pil(image))
+    session, turn = editor.edit(session.id, "a cat", mask=box_mask(SIDE, SIDE), seed=1, **FEW)
+    assert editor.picture(turn).alpha.tobytes() == box_mask(SIDE, SIDE).tobytes()
