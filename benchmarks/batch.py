@@ -215,7 +215,7 @@ def write_rows(path: Path, count: int, *, bad: int, size: int = SIZE) -> int:
 def spoilt(row: list[str], kind: int) -> list[str]:
     """The row with one of several faults."""
     prompt, image, mask, _ = row
-    cut = base64.b64encode(base64.b64decode(image)[:400]).decode()
+    cut = base64.b64encode(base64.b64decode(image)[: len(image) // 4]).decode()
     small = base64_png(Image.new("L", (16, 16), 255))
     return [
         [prompt, "not base64!", mask, ""],

@@ -8,17 +8,25 @@ from PIL import Image
 
 from overpaint.core.errors import Cancelled, ContentBlocked, InvalidMask, OutputError
 from overpaint.engine.batcher import Batcher
+from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.runner import Kept, Runner
 from tests.jobs.conftest import keep_in, request, unit
 
 
 @pytest.fixture
 def runner(batcher, ledger):
-    return Runner(batcher=batcher, ledger=ledger, keep=keep_in(ledger.path.parent))
+    return Runner(batcher=batcher, keep=keep_in(ledger.path.parent), book=Book(ledger=ledger))
+
+
+def run(runner, units) -> Tally:
+    """Another run of the same command: its own tally."""
+    runner.book.tally = Tally()
+    runner.run(units)
+    return runner.book.tally
 
 
 def test_pictures_are_those_of_the_engine(runner, ledger, make_engine):
-    tally = runner.run(unit(seed) for seed in range(6))
+    tally = run(runner, [unit(seed) for seed in range(6)])
     assert (tally.computed, tally.skipped, tally.statuses) == (6, 0, {"done": 6})
     engine = make_engine("erase")
     for seed in range(6):
@@ -32,20 +40,20 @@ def test_pictures_are_those_of_the_engine(runner, ledger, make_engine):
 
 
 def test_what_is_done_is_not_made_again(runner, ledger):
-    runner.run(unit(seed) for seed in range(3))
+    run(runner, [unit(seed) for seed in range(3)])
     loaded = []
     again = [unit(seed, load=lambda seed=seed: loaded.append(seed)) for seed in range(3)]
-    tally = runner.run([*again, unit(3)])
+    tally = run(runner, [*again, unit(3)])
     assert loaded == []
     assert (tally.computed, tally.skipped, tally.statuses) == (1, 3, {"done": 4})
 
 
 def test_a_picture_that_is_gone_is_made_again(runner, ledger):
     folder = ledger.path.parent
-    runner.complete = lambda entry: (folder / entry.picture).is_file()
-    runner.run([unit(0), unit(1)])
+    runner.book.complete = lambda entry: (folder / entry.picture).is_file()
+    run(runner, [unit(0), unit(1)])
     (folder / "1.png").unlink()
-    assert runner.run([unit(0), unit(1)]).computed == 1
+    assert run(runner, [unit(0), unit(1)]).computed == 1
     assert (folder / "1.png").is_file()
 
 
@@ -60,7 +68,7 @@ def test_a_bad_unit_fails_alone(runner, ledger):
         unit(3, load=lambda: 1 / 0),
         unit(4),
     ]
-    tally = runner.run(units)
+    tally = run(runner, units)
     assert tally.statuses == {"done": 2, "failed": 3}
     assert tally.codes == {"invalid_mask": 2, "error": 1}
     reasons = [ledger.get(units[bad].id).reason for bad in (1, 2, 3)]
@@ -72,10 +80,10 @@ def test_a_bad_unit_fails_alone(runner, ledger):
 
 def test_only_what_was_asked_for_is_retried(runner, ledger):
     bad = unit(1, mask=None)
-    runner.run([unit(0), bad])
-    assert runner.run([unit(0), bad]).computed == 0
-    runner.retry = ("failed",)
-    tally = runner.run([unit(0), bad])
+    run(runner, [unit(0), bad])
+    assert run(runner, [unit(0), bad]).computed == 0
+    runner.book.retry = ("failed",)
+    tally = run(runner, [unit(0), bad])
     assert (tally.computed, tally.skipped) == (1, 1)
     assert ledger.attempts(bad.id) == 2
 
@@ -84,7 +92,7 @@ def test_blocked_is_not_failed(runner, ledger):
     def blocked():
         raise ContentBlocked("the prompt is blocked", stage="prompt", category="hate")
 
-    tally = runner.run([unit(0, load=blocked)])
+    tally = run(runner, [unit(0, load=blocked)])
     entry = ledger.get(unit(0).id)
     assert tally.statuses == {"blocked": 1}
     assert (entry.status, entry.code, entry.flagged) == ("blocked", "content_blocked", True)
@@ -92,7 +100,7 @@ def test_blocked_is_not_failed(runner, ledger):
 
 def test_a_result_can_be_rejected(runner, ledger):
     runner.keep = lambda *_: Kept(rejected="nothing changed", extra={"changed": 0.0})
-    assert runner.run([unit(0)]).statuses == {"rejected": 1}
+    assert run(runner, [unit(0)]).statuses == {"rejected": 1}
     entry = ledger.get(unit(0).id)
     assert (entry.reason, entry.extra, entry.picture) == ("nothing changed", {"changed": 0.0}, None)
 
@@ -103,18 +111,18 @@ def test_a_full_disk_ends_the_run(runner, ledger):
 
     runner.keep = full
     with pytest.raises(OutputError):
-        runner.run([unit(0), unit(1)])
+        run(runner, [unit(0), unit(1)])
     assert len(ledger) == 0
 
 
 def test_cancelled_keeps_what_is_done_and_gives_up_the_rest(runner, ledger, batcher):
-    runner.cancelled = lambda: len(ledger) >= 2
+    runner.book.cancelled = lambda: len(ledger) >= 2
     with pytest.raises(Cancelled):
-        runner.run(unit(seed) for seed in range(50))
+        run(runner, [unit(seed) for seed in range(50)])
     assert 2 <= len(ledger) < 10
     assert batcher.drain(60)
-    runner.batcher, runner.cancelled = Batcher(batcher.engine, width=1), lambda: False
-    assert runner.run(unit(seed) for seed in range(10)).statuses == {"done": 10}
+    runner.batcher, runner.book.cancelled = Batcher(batcher.engine, width=1), lambda: False
+    assert run(runner, [unit(seed) for seed in range(10)]).statuses == {"done": 10}
     runner.batcher.close()
 
 
@@ -129,15 +137,15 @@ def test_few_are_under_way(runner, batcher):
         most.append(loaded - len(ended))
         return request(seed)
 
-    runner.on_progress = ended.append
-    runner.run(unit(seed, load=lambda seed=seed: load(seed)) for seed in range(30))
+    runner.book.on_progress = ended.append
+    run(runner, [unit(seed, load=lambda seed=seed: load(seed)) for seed in range(30)])
     assert max(most) <= runner.under_way
 
 
 def test_how_long_it_takes(runner):
     left = []
-    runner.on_progress = lambda tally: left.append((tally.ended, tally.seconds_left(4)))
-    runner.run(unit(seed) for seed in range(4))
+    runner.book.on_progress = lambda tally: left.append((tally.ended, tally.seconds_left(4)))
+    run(runner, [unit(seed) for seed in range(4)])
     assert [ended for ended, _ in left] == [1, 2, 3, 4]
     assert left[0][1] > 0
     assert left[-1][1] == 0

@@ -22,8 +22,9 @@ from overpaint.core.files import remove_leftovers
 from overpaint.core.images import Picture
 from overpaint.engine.batcher import Batcher
 from overpaint.jobs import grid, predictions
+from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.ledger import Entry, Ledger, Status
-from overpaint.jobs.runner import UNDER_WAY, Kept, Runner, Tally
+from overpaint.jobs.runner import UNDER_WAY, Kept, Runner
 from overpaint.jobs.units import Unit
 
 if TYPE_CHECKING:
@@ -84,19 +85,18 @@ class Batch:
         with Ledger(self.out / LEDGER) as ledger, _batcher(self.engine, self.width) as batcher:
             self._prepare_folders()
             order: list[tuple[str, str]] = []
-            runner = Runner(
-                batcher=batcher,
+            book: Book[Unit] = Book(
                 ledger=ledger,
-                keep=self._keep,
                 complete=self._is_there,
                 retry=self.retry,
-                under_way=UNDER_WAY + self.width - 1,
                 on_progress=self.on_progress,
                 cancelled=self.cancelled,
             )
-            tally = runner.run(self._noted(itertools.islice(units, self.limit), ledger, order))
+            under_way = UNDER_WAY + self.width - 1
+            runner = Runner(batcher=batcher, keep=self._keep, book=book, under_way=under_way)
+            runner.run(self._noted(itertools.islice(units, self.limit), ledger, order))
             tables = predictions.write(self.out, lambda: _entries(ledger, order))
-        return Done(tally=tally, tables=tables)
+        return Done(tally=book.tally, tables=tables)
 
     def _prepare_folders(self) -> None:
         folders = [self.out / name for name in (PICTURES, *([GRIDS] if self.grids else []))]

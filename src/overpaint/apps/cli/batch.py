@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
     from overpaint.engine.engine import Engine
     from overpaint.jobs.batch import Done
+    from overpaint.jobs.book import Tally
     from overpaint.jobs.ledger import Status
     from overpaint.jobs.manifest import Manifest
-    from overpaint.jobs.runner import Tally
 
 
 @dataclass(kw_only=True)
