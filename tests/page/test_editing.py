@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 from PIL import Image, ImageChops
 from playwright.sync_api import expect
 
@@ -64,7 +66,23 @@ def test_an_instruction_tells_progress_and_is_seen_on_the_way(desk, scene):
     assert desk.page.input_value("#seed") == str(desk.state("state.session.turns[1].seed"))
 
 
-def test_cancel_leaves_everything_as_it_was(desk, scene):
+def test_an_edit_outlives_a_reload_and_can_be_cancelled(desk, scene):
+    desk.open(scene)
+    desk.task("inpaint")
+    desk.mark(14, 14, 58, 58)
+    desk.page.fill("#prompt", "a green triangle")
+    desk.options(num_inference_steps=100)
+    desk.page.click("#run")
+    expect(desk.page.locator("#progress-told")).to_contain_text("Step", timeout=SLOW)
+    desk.page.reload()
+    expect(desk.page.locator("#progress-told")).to_contain_text("Step", timeout=SLOW)
+    desk.page.keyboard.press("Escape")
+    expect(desk.page.locator("#run")).to_be_visible(timeout=SLOW)
+    expect(desk.page.locator("#notice")).to_be_hidden()
+    assert desk.turns == 1
+
+
+def test_after_a_cancelled_edit_the_mask_is_there_for_another(desk, scene):
     desk.open(scene)
     desk.task("inpaint")
     desk.mark(14, 14, 58, 58)
@@ -74,11 +92,29 @@ def test_cancel_leaves_everything_as_it_was(desk, scene):
     expect(desk.page.locator("#progress-told")).to_contain_text("Step", timeout=SLOW)
     desk.page.click("#cancel")
     expect(desk.page.locator("#run")).to_be_visible(timeout=SLOW)
-    expect(desk.page.locator("#notice")).to_be_hidden()
     assert desk.turns == 1
     assert desk.mask().getbbox() is not None
-    desk.page.reload()
-    desk.until("state.session?.turns.length === 1")
+    desk.task("erase")
+    desk.run()
+    assert desk.turns == 2
+
+
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_pictures_are_dropped_and_pasted(desk, scene, way):
+    file = io.BytesIO()
+    scene.save(file, "PNG")
+    desk.page.evaluate(
+        "async ([bytes, way]) => {"
+        " const given = new DataTransfer();"
+        " const data = Uint8Array.from(bytes);"
+        " given.items.add(new File([data], 'given.png', { type: 'image/png' }));"
+        " const event = way === 'drop'"
+        "   ? new DragEvent('drop', { dataTransfer: given, bubbles: true, cancelable: true })"
+        "   : new ClipboardEvent('paste', { clipboardData: given, bubbles: true });"
+        " document.body.dispatchEvent(event); }",
+        [list(file.getvalue()), way],
+    )
+    desk.until("state.session?.name === 'given'")
 
 
 def test_undo_branch_reload_and_restore(desk, scene):
@@ -179,8 +215,6 @@ def test_recipe_settings_and_session_can_be_taken_along(desk_of, address, scene)
 
 
 def stage(desk) -> Image.Image:
-    import io
-
     return Image.open(io.BytesIO(desk.page.locator("#canvas").screenshot())).convert("RGB")
 
 

@@ -55,7 +55,7 @@ function draw() {
   const columns = 1 + Math.max(...placed.map(({ column }) => column));
   tree.style.width = `${columns * COLUMN}px`;
   tree.style.height = `${rows * ROW - 6}px`;
-  tree.replaceChildren(lines(placed, columns, rows), ...placed.map(node));
+  tree.replaceChildren(lines(placed, columns, rows), make("ol", {}, ...placed.map(node)));
   tree.querySelector("[aria-current=true]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   candidates();
 }
@@ -65,7 +65,6 @@ function lines(placed, columns, rows) {
   drawing.setAttribute("width", columns * COLUMN);
   drawing.setAttribute("height", rows * ROW);
   drawing.setAttribute("aria-hidden", "true");
-  const item = make("li", { className: "lines", role: "presentation" }, drawing);
   for (const { column, row, from } of placed) {
     if (!from) continue;
     const line = document.createElementNS(SVG, "path");
@@ -75,7 +74,7 @@ function lines(placed, columns, rows) {
     line.setAttribute("d", row === from.row ? `M${x0} ${y0}H${x1}` : `M${x0} ${y0}H${middle}V${y1 - 5}q0 5 5 5H${x1}`);
     drawing.append(line);
   }
-  return item;
+  return drawing;
 }
 
 function node({ turn, column, row, from }) {

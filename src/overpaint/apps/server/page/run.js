@@ -40,7 +40,10 @@ export async function run() {
 
 async function send(body) {
   try {
-    return await api.sessions.edit(state.session, body);
+    const accepted = await api.sessions.edit(state.session, body);
+    // The session moves on with the edit's beginning, so that nobody begins another unawares.
+    set({ session: { ...state.session, revision: accepted.revision } });
+    return accepted;
   } catch (error) {
     if (error.code !== "conflict") throw error;
     await session.refresh();
