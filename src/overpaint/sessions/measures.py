@@ -235,6 +235,7 @@ def _sharpness(image: Image.Image, kept: Mask) -> float:
 
 
 def _eroded(kept: Mask, by: int) -> Mask:
-    """Without what is nearer than `by` pixels to the rest."""
+    """Without what is nearer than `by` pixels to the rest, or to the picture's edge."""
     square = np.ones((2 * by + 1, 2 * by + 1), np.uint8)
-    return np.asarray(cv2.erode(kept.astype(np.uint8), square), bool)
+    inside = cv2.erode(kept.astype(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(inside, bool)
