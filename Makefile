@@ -58,6 +58,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.batch
 	$(BIN)/python -m benchmarks.azure
+	$(BIN)/python -m benchmarks.safety
 
 serve: setup
 	$(BIN)/overpaint serve
