@@ -53,6 +53,8 @@ def operations() -> list[str]:
         "GET /v2/models/{model}/ready",
         "GET /v2/models/{model}/versions/{version}",
         "GET /v2/models/{model}/versions/{version}/ready",
+        "POST /invocations",
+        "POST /score",
         "POST /openai/deployments/{deployment}/images/edits",
         "POST /v1/edits",
         "POST /v1/images/edits",
