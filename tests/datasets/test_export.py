@@ -80,7 +80,9 @@ def test_hugging_face_reads_it(made: tuple[Collect, Path, Outcome], tmp_path: Pa
             "imagefolder", data_dir=str(data / "imagefolder"), cache_dir=str(tmp_path / "a")
         ),
         datasets.load_dataset(
-            "parquet", data_files=str(data / "parquet/*.parquet"), cache_dir=str(tmp_path / "b")
+            "parquet",
+            data_files=str(data / "parquet/train/*.parquet"),
+            cache_dir=str(tmp_path / "b"),
         ),
     ):
         rows = loaded["train"]
@@ -116,7 +118,7 @@ def test_webdataset_reads_it(made: tuple[Collect, Path, Outcome]) -> None:
 
 def test_pandas_reads_it(made: tuple[Collect, Path, Outcome]) -> None:
     pandas = pytest.importorskip("pandas")
-    table = pandas.read_parquet(write(made) / "parquet")
+    table = pandas.read_parquet(write(made) / "parquet" / "train")
     assert list(table["id"]) == [row.entry.id for row in made[2].kept]
     assert Image.open(io.BytesIO(table["image"][0]["bytes"])).size == (48, 48)
     assert table["axis_colour"].value_counts().to_dict() == {"red": 3, "green": 3, "blue": 3}

@@ -30,8 +30,21 @@ def test_near_duplicates() -> None:
     own = measure.hashes(first)
     assert measure.distance(own, measure.hashes(again)) <= 4
     assert measure.distance(own, measure.hashes(noisy(2, (96, 96)))) > 12
-    assert measure.nearest(own, {"a": measure.hashes(noisy(2)), "b": own}, 4) == "b"
-    assert measure.nearest(own, {"a": measure.hashes(noisy(2, (96, 96)))}, 4) is None
+    kept = measure.Neighbours()
+    assert kept.nearest(own, 4) is None
+    for number in range(2, 40):
+        kept.add(str(number), measure.hashes(noisy(number, (32, 32))))
+        if number == 5:
+            kept.add("twin", measure.hashes(again))
+    assert kept.nearest(own, 4) == "twin"
+    assert kept.nearest(measure.hashes(noisy(77, (96, 96))), 0) is None
+
+
+def test_many_neighbours() -> None:
+    kept = measure.Neighbours()
+    for number in range(2500):
+        kept.add(str(number), f"{number << 40:016x}-{0:011x}")
+    assert kept.nearest(f"{2400 << 40:016x}-{0:011x}", 0) == "2400"
 
 
 def test_the_same_shape_in_another_colour_is_no_duplicate() -> None:

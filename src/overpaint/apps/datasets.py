@@ -53,7 +53,6 @@ class Run:
 
     def __post_init__(self) -> None:
         self.recipe = with_defaults(self.recipe, self.settings)
-        check_places(self.recipe, self.out)
         self.engine: Engine | None = None
         records: dict[str, Any] = {}
         if names := model_names(self.recipe):
@@ -102,8 +101,10 @@ class Run:
 
         Raises:
             Cancelled: all that ended is kept; the same call goes on.
-            OutputError: the folder cannot be written to, or another run is writing there.
+            OutputError: the folder cannot be written to, another run is writing there, or it is a
+                source.
         """
+        check_places(self.recipe, self.out)
         asked = self.plan(limit)
         with Ledger(self.out / LEDGER) as ledger:
             for folder in (self.out, *(self.out / MADE).glob("??")):

@@ -196,7 +196,7 @@ class Cleaning:
 
     def outcome(self, ledger: Ledger) -> Outcome:
         """What came of the tasks."""
-        outcome, hashes, seen = Outcome(), dict[str, str](), set[str]()
+        outcome, neighbours, seen = Outcome(), measure.Neighbours(), set[str]()
         filters = self.recipe.filters
         for task in self._tasks:
             entry = ledger.get(task.id)
@@ -207,11 +207,11 @@ class Cleaning:
                 continue
             own = entry.extra["measures"]["hash"]
             if filters.duplicates is not None:
-                twin = measure.nearest(own, hashes, filters.duplicates)
+                twin = neighbours.nearest(own, filters.duplicates)
                 if twin is not None:
                     outcome.duplicate(task, entry, twin)
                     continue
-                hashes[entry.id] = own
+                neighbours.add(entry.id, own)
             elif task.id in seen:
                 outcome.duplicate(task, entry, task.id)
                 continue

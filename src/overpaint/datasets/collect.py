@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from overpaint.core import images
 from overpaint.core.errors import InvalidRequest
-from overpaint.datasets import measure
+from overpaint.datasets.measure import Neighbours
 from overpaint.datasets.outcome import Outcome, Rejected, Row, unfit
 from overpaint.datasets.places import Item
 from overpaint.datasets.prompts import Cell, fill
@@ -70,15 +70,15 @@ class Collection:
     items: Sequence[Item]
     key: str
     limit: int | None = None
-    _states: list[_State] = field(init=False)
+    _states: dict[str, _State] = field(init=False)
     _digests: dict[int, str | None] = field(init=False, default_factory=dict)
-    _hashes: dict[str, str] = field(init=False, default_factory=dict)
+    _neighbours: Neighbours = field(init=False, default_factory=Neighbours)
     outcome: Outcome = field(init=False, default_factory=Outcome)
 
     def __post_init__(self) -> None:
         if not self.items:
             raise InvalidRequest("the sources have no pictures", field="recipe.sources")
-        self._states = [_State(cell) for cell in self.cells]
+        self._states = {cell.key: _State(cell) for cell in self.cells}
 
     @property
     def wanted(self) -> int:
@@ -104,7 +104,7 @@ class Collection:
                     "then run again with --retry failed."
                 )
                 break
-        for state in self._states:
+        for state in self._states.values():
             if state.kept < state.cell.quota:
                 self.outcome.missing[state.cell.key] = state.cell.quota - state.kept
         self.outcome.target = {cell.key: cell.quota for cell in self.cells}
@@ -112,12 +112,12 @@ class Collection:
 
     def next_round(self) -> list[list[Task]]:
         """The attempts of the next round, each its candidates; empty = there is no more to do."""
-        made = sum(state.tried for state in self._states)
-        passed = sum(state.kept for state in self._states)
+        made = sum(state.tried for state in self._states.values())
+        passed = sum(state.kept for state in self._states.values())
         rate = max(LEAST_RATE, passed / made) if made else 1.0
         left = math.inf if self.limit is None else self.limit - made
         attempts: list[list[Task]] = []
-        for state in self._states:
+        for state in self._states.values():
             missing = state.cell.quota - state.kept
             most = state.cell.quota * self.recipe.tries - state.tried
             for _ in range(min(math.ceil(missing / rate), most)):
@@ -164,17 +164,17 @@ class Collection:
         if not good:
             return
         best, entry = good[0]
-        state = next(s for s in self._states if s.cell.key == entry.extra["key"])
+        state = self._states[entry.extra["key"]]
         if state.kept >= state.cell.quota:
             self.outcome.surplus += 1
             return
         own = entry.extra["measures"]["hash"]
         if self.recipe.filters.duplicates is not None:
-            twin = measure.nearest(own, self._hashes, self.recipe.filters.duplicates)
+            twin = self._neighbours.nearest(own, self.recipe.filters.duplicates)
             if twin is not None:
                 self.outcome.duplicate(best, entry, twin)
                 return
-        self._hashes[entry.id] = own
+        self._neighbours.add(entry.id, own)
         state.kept += 1
         self.outcome.kept.append(Row(best, entry))
 

@@ -113,11 +113,13 @@ def webdataset(folder: Path, samples: Iterable[Sample], shard: int) -> None:
 
 
 def parquet(folder: Path, samples: Iterable[Sample], shard: int) -> None:
-    """Parquet files with pictures as Hugging Face's Image feature has them."""
+    """Parquet files with pictures as Hugging Face's Image feature has them, in a folder alone."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    split = folder / SPLIT
+    split.mkdir()
     for number, some in enumerate(_batched(samples, shard)):
         columns: dict[str, Any] = {}
         for role in ("image", "source", "mask"):
@@ -132,7 +134,7 @@ def parquet(folder: Path, samples: Iterable[Sample], shard: int) -> None:
         rest = {key: _value(table.schema.field(key).type) for key in columns if key not in features}
         about = json.dumps({"info": {"features": known | rest}})
         table = table.replace_schema_metadata({"huggingface": about})
-        pq.write_table(table, folder / f"{SPLIT}-{number:06d}.parquet", row_group_size=100)
+        pq.write_table(table, split / f"{number:06d}.parquet", row_group_size=100)
 
 
 def coco(folder: Path, samples: Iterable[Sample], _shard: int) -> None:

@@ -5,7 +5,6 @@ Issues and their thresholds are CleanVision's; hashes are ImageHash's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -70,9 +69,27 @@ def distance(first: str, second: str) -> int:
     return _bits(structure, other)
 
 
-def nearest(own: str, kept: Mapping[str, str], most: int) -> str | None:
-    """The key of a kept picture whose hash is at most so far away; None = there is none."""
-    return next((key for key, other in kept.items() if distance(own, other) <= most), None)
+class Neighbours:
+    """Hashes of kept pictures, to be searched for near duplicates."""
+
+    def __init__(self) -> None:
+        self._keys: list[str] = []
+        self._bits = np.zeros((2, 1024), np.uint64)
+
+    def add(self, key: str, own: str) -> None:
+        """Remember a picture's hash under a key."""
+        place = len(self._keys)
+        if place == self._bits.shape[1]:
+            self._bits = np.concatenate([self._bits, np.zeros_like(self._bits)], axis=1)
+        self._bits[:, place] = _parts(own)
+        self._keys.append(key)
+
+    def nearest(self, own: str, most: int) -> str | None:
+        """The key of the first picture whose `distance` is at most `most`; None = there is none."""
+        known = self._bits[:, : len(self._keys)]
+        structure, colours = np.bitwise_count(known ^ _parts(own)[:, np.newaxis])
+        near = np.flatnonzero((structure <= most) & (colours <= ALIKE_COLOURS))
+        return self._keys[int(near[0])] if near.size else None
 
 
 def issues(rgb: Image.Image) -> list[str]:
@@ -110,6 +127,10 @@ def psnr(before: Image.Image, after: Image.Image, where: NDArray[np.bool_]) -> f
     first, second = np.asarray(before, np.float64)[where], np.asarray(after, np.float64)[where]
     error = float(np.mean((first - second) ** 2)) if first.size else 0.0
     return 100.0 if error == 0 else float(min(100.0, 10 * np.log10(255**2 / error)))
+
+
+def _parts(own: str) -> NDArray[np.uint64]:
+    return np.array([int(part, 16) for part in own.split("-")], np.uint64)
 
 
 def _bits(first: str, second: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,9 +46,8 @@ def cells(recipe: Collect) -> list[Cell]:
             Cell(dict(zip(recipe.axes, map(str, values), strict=True)), recipe.quota)
             for values in combinations
         ]
-    keys = [cell.key for cell in made]
-    for key in keys:
-        if keys.count(key) > 1 and len(keys) < 10_000:
+    for key, count in Counter(cell.key for cell in made).items():
+        if count > 1:
             raise InvalidRequest(f"{key} is there twice", field="recipe.table")
     return made
 
