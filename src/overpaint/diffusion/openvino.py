@@ -1,0 +1,217 @@
+"""OpenVINO as the processor's backend of Stable Diffusion's UNet and autoencoder.
+
+A component is converted once, from float32, and kept on disk; afterwards it is read from there,
+without its torch module. Computed are float32 or bfloat16, as the placement says; tensors go in and
+come out as float32. Its pictures differ from torch's in the last bits (about 1e-6 of the prediction
+in float32), so it is chosen by hand and the recipe names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from torch import nn
+
+from overpaint.core.errors import ModelLoadError
+from overpaint.diffusion import weights
+from overpaint.diffusion.placement import Placement
+
+ODD = 9
+"""Latents along a side of the traced example. It is not divisible by two, so that the upsampling to
+the size of the skip connections is part of the trace and any size fits."""
+
+_log = logging.getLogger(__name__)
+
+Load = Callable[[], Any]
+
+
+def replace(cls: type, folder: Path, placement: Placement, cache: Path, load: Load) -> Any:
+    """A component on OpenVINO with the calls of its torch class that families use.
+
+    Args:
+        cls: the component's class, UNet2DConditionModel or AutoencoderKL.
+        folder: the component's own, with config.json and weights.
+        placement: on the CPU; its dtype says in which precision is computed.
+        cache: folder of converted components.
+        load: gives the torch module in float32; called where nothing is converted yet.
+
+    Raises:
+        ModelLoadError: OpenVINO is not installed, or cannot convert the component.
+    """
+    config = weights.empty(cls, folder).config
+    kept = cache / _key(folder, placement)
+
+    def network(name: str, trace: Callable[[Any], Any]) -> _Network:
+        return _Network(_compiled(kept / name, placement, lambda: trace(load())))
+
+    if cls.__name__ == "UNet2DConditionModel":
+        return _Unet(config, network("unet", _trace_unet))
+    return _Autoencoder(
+        config, network("encoder", _trace_encoder), network("decoder", _trace_decoder)
+    )
+
+
+def _compiled(path: Path, placement: Placement, convert: Callable[[], Any]) -> Any:
+    """An inference request for the network at `path` (.xml and .bin), converted where missing."""
+    openvino = _import()
+    precision = "bf16" if placement.dtype == torch.bfloat16 else "f32"
+    options = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "EXECUTION_MODE_HINT": "PERFORMANCE" if precision == "bf16" else "ACCURACY",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "NUM_STREAMS": 1,
+    }
+    file = path.with_suffix(".xml")
+    try:
+        if not file.is_file():
+            _log.info("converting %s for OpenVINO", path.name)
+            _save(convert(), path, halved=placement.dtype != torch.float32)
+        core = openvino.Core()
+        return core.compile_model(core.read_model(file), "CPU", options).create_infer_request()
+    except RuntimeError as error:
+        raise ModelLoadError(
+            f"{path.name}: OpenVINO cannot use it: {str(error).splitlines()[0]}; set "
+            'backend = "torch"'
+        ) from error
+
+
+def _save(network: Any, path: Path, *, halved: bool) -> None:
+    """Written beside its place and renamed, the weights first: the .xml says it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}-partial")
+    _import().save_model(network, partial.with_suffix(".xml"), compress_to_fp16=halved)
+    for suffix in (".bin", ".xml"):
+        partial.with_suffix(suffix).replace(path.with_suffix(suffix))
+
+
+class _Network:
+    """A compiled network of one output."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
+        arrays = [each.float().contiguous().numpy() for each in inputs]
+        return torch.from_numpy(self._request.infer(arrays, share_inputs=True)[0].copy())
+
+
+class _Component:
+    """What families ask of any component."""
+
+    device = torch.device("cpu")
+    dtype = torch.float32
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+
+class _Unet(_Component):
+    def __init__(self, config: Any, network: _Network) -> None:
+        super().__init__(config)
+        self._network = network
+
+    def __call__(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor,
+        *,
+        encoder_hidden_states: torch.Tensor,
+        return_dict: bool,
+    ) -> tuple[torch.Tensor]:
+        assert not return_dict
+        return (self._network(sample, timestep, encoder_hidden_states),)
+
+
+class _Autoencoder(_Component):
+    def __init__(self, config: Any, encoder: _Network, decoder: _Network) -> None:
+        super().__init__(config)
+        self._encoder, self._decoder = encoder, decoder
+
+    def encode(self, pixels: torch.Tensor) -> SimpleNamespace:
+        """(B, 3, H, W) → `.latent_dist`, as `AutoencoderKL.encode`."""
+        return SimpleNamespace(latent_dist=DiagonalGaussianDistribution(self._encoder(pixels)))
+
+    def decode(self, latents: torch.Tensor, *, return_dict: bool) -> tuple[torch.Tensor]:
+        """(B, C, h, w) → ((B, 3, H, W),), as `AutoencoderKL.decode`."""
+        assert not return_dict
+        return (self._decoder(latents),)
+
+
+class _Call(nn.Module):
+    """A function of a module as a module, for the tracer."""
+
+    def __init__(self, module: nn.Module, call: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.module, self._call = module, call
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Whatever the function gives."""
+        return self._call(*inputs)
+
+
+def _trace_unet(unet: Any) -> Any:
+    example = (
+        torch.zeros(2, unet.config.in_channels, ODD, ODD),
+        torch.zeros(2),
+        torch.zeros(2, 8, unet.config.cross_attention_dim),
+    )
+    return _converted(
+        _Call(
+            unet,
+            lambda sample, time, text: unet(
+                sample, time, encoder_hidden_states=text, return_dict=False
+            )[0],
+        ),
+        example,
+    )
+
+
+def _trace_encoder(vae: Any) -> Any:
+    side = 8 * 2 ** (len(vae.config.block_out_channels) - 1)
+    return _converted(
+        _Call(vae, lambda pixels: vae.encode(pixels).latent_dist.parameters),
+        (torch.zeros(1, vae.config.in_channels, side, side),),
+    )
+
+
+def _trace_decoder(vae: Any) -> Any:
+    return _converted(
+        _Call(vae, lambda latents: vae.decode(latents, return_dict=False)[0]),
+        (torch.zeros(1, vae.config.latent_channels, 8, 8),),
+    )
+
+
+def _converted(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Any:
+    with torch.inference_mode(), warnings.catch_warnings():
+        # What the trace fixes are checks of channels and of huge sizes, which hold for any edit.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        traced = torch.jit.trace(module.eval(), example, check_trace=False)
+    return _import().convert_model(traced, example_input=example)
+
+
+def _key(folder: Path, placement: Placement) -> str:
+    """A name for a component's files in one precision, for this version of OpenVINO."""
+    digest = hashlib.sha256(f"{_import().__version__} {placement.dtype}".encode())
+    for file in [folder / "config.json", *weights.files(folder)]:
+        told = file.resolve().stat()
+        digest.update(f"{file.resolve()} {told.st_size} {told.st_mtime_ns}".encode())
+    return digest.hexdigest()[:32]
+
+
+def _import() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise ModelLoadError(
+            "backend 'openvino' needs a package: pip install 'overpaint[openvino]'; or set "
+            'backend = "torch"'
+        ) from error
+    return openvino
