@@ -87,13 +87,13 @@ def running(
 
 
 @contextmanager
-def ours(folder: Path, dtype: str, threads: int) -> Iterator[Server]:
+def ours(folder: Path, dtype: str, threads: int, backend: str = "torch") -> Iterator[Server]:
     """`overpaint serve` with the checkpoint."""
     port = free_port()
     with tempfile.TemporaryDirectory() as place:
         settings = Path(place) / "overpaint.toml"
         settings.write_text(
-            f'device = "cpu"\ndtype = "{dtype}"\n[models.bench]\nfamily = "sd2"\n'
+            f'device = "cpu"\ndtype = "{dtype}"\nbackend = "{backend}"\n[models.bench]\nfamily = "sd2"\n'
             f'folder = "{folder}"\n[server]\nmodels = ["bench"]\ntimeout_s = 3600\n',
             encoding="utf-8",
         )

@@ -170,7 +170,10 @@ def load_model(
     quiet_libraries()
     folder = locate(spec, settings)
     placement = choose(device, dtype, parameters=weights_in(folder))
-    checkpoint = Checkpoint(folder, placement, loras=adapters)
+    openvino = placement.device.type == "cpu" and settings.backend == "openvino"
+    checkpoint = Checkpoint(
+        folder, placement, loras=adapters, openvino=_converted(settings) if openvino else None
+    )
     _require_pipeline(checkpoint, family)
     memory = preflight(spec.name, checkpoint.sizes(), free_memory(placement.device))
     record = {
@@ -179,6 +182,7 @@ def load_model(
         "device": str(placement.device),
         "dtype": str(placement.dtype).removeprefix("torch."),
         "loras": [_lora_record(lora) for lora in adapters],
+        **({"backend": "openvino"} if checkpoint.converted else {}),
     }
     return Model(
         family(checkpoint),  # type: ignore[call-arg]
@@ -237,6 +241,11 @@ def engine(
     if not lazy:
         made.model()
     return made
+
+
+def _converted(settings: Settings) -> Path:
+    """Where components converted for OpenVINO lie."""
+    return (settings.cache or Path("~/.cache/overpaint").expanduser()) / "openvino"
 
 
 def _own_family(name: str) -> type[Family] | None:

@@ -30,6 +30,9 @@ the whole process. Who computes in another thread meanwhile must hold it too."""
 CHECKSUMS = "SHA256SUMS"
 """Optional file of a model folder: lines of `<sha256>  <path>`; what it lists is checked."""
 
+OPENVINO_CLASSES = ("UNet2DConditionModel", "AutoencoderKL")
+"""Classes that can be converted for OpenVINO; see `diffusion/openvino.py`."""
+
 _ADAPTED = ("unet", "transformer")
 """Components that low-rank adapters change."""
 
@@ -62,6 +65,7 @@ class Checkpoint:
         folder: holds `model_index.json` and one folder per component.
         placement: device and precision of the weights.
         loras: adapters for the denoiser.
+        openvino: folder of components converted for OpenVINO; None = all stay with torch.
 
     Raises:
         ModelLoadError: the folder is not a checkpoint, names a class outside the allow-list,
@@ -71,11 +75,19 @@ class Checkpoint:
         memo: what its encoders have encoded so far.
     """
 
-    def __init__(self, folder: Path, placement: Placement, *, loras: tuple[Lora, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        placement: Placement,
+        *,
+        loras: tuple[Lora, ...] = (),
+        openvino: Path | None = None,
+    ) -> None:
         self.folder = folder
         self.placement = placement
         self.memo = Memo()
         self._loras = loras
+        self._openvino = openvino
         self._index = _read_index(folder)
         self._loaded: dict[str, Any] = {}
         for name in self.components:
@@ -94,6 +106,17 @@ class Checkpoint:
     def components(self) -> list[str]:
         """Names of the components that can be loaded."""
         return layout.components(self._index)
+
+    @property
+    def converted(self) -> list[str]:
+        """Names of the components that OpenVINO computes; adapted ones stay with torch."""
+        if self._openvino is None:
+            return []
+        return [
+            name
+            for name in self.components
+            if self._class_name(name) in OPENVINO_CLASSES and not (self._loras and name in _ADAPTED)
+        ]
 
     def component(self, name: str) -> Any:
         """The component, loaded from disk the first time.
@@ -158,7 +181,9 @@ class Checkpoint:
         try:
             if name.startswith(("tokenizer", "scheduler")):
                 return cls.from_pretrained(where, local_files_only=True)
-            model = self._load_model(cls, where)
+            if name in self.converted:
+                return self._load_converted(cls, where)
+            model = self._load_model(cls, where, self.placement)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ModelLoadError(
                 f"{where}: cannot be loaded as {class_name}: {_first_line(error)}"
@@ -168,9 +193,18 @@ class Checkpoint:
             _apply_loras(model, name, self._loras)
         return model
 
-    def _load_model(self, cls: Any, where: Path) -> Any:
+    def _load_converted(self, cls: Any, where: Path) -> Any:
+        from overpaint.diffusion import openvino
+
+        assert self._openvino is not None
+        plain = Placement(self.placement.device, torch.float32)
+        return openvino.replace(
+            cls, where, self.placement, self._openvino, lambda: self._load_model(cls, where, plain)
+        )
+
+    def _load_model(self, cls: Any, where: Path, placement: Placement) -> Any:
         """Stream weights whose precision changes; else, and for older names, ask the library."""
-        device, dtype = self.placement.device, self.placement.dtype
+        device, dtype = placement.device, placement.dtype
         if not weights.stored_as(where, dtype):
             model = weights.empty(cls, where)
             if not _keeps_float32(model, dtype) and weights.load_into(model, where, dtype, device):

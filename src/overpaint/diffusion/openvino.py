@@ -192,9 +192,18 @@ def _trace_decoder(vae: Any) -> Any:
 def _converted(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Any:
     with torch.inference_mode(), warnings.catch_warnings():
         # What the trace fixes are checks of channels and of huge sizes, which hold for any edit.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        traced = torch.jit.trace(module.eval(), example, check_trace=False)
-    return _import().convert_model(traced, example_input=example)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        # OpenVINO's frontend for `torch.export` fixes the sizes; for the trace it does not.
+        warnings.filterwarnings("ignore", "`torch.jit.trace", DeprecationWarning)
+        traced = torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
+    # Not by `openvino.convert_model`: that tells Intel's telemetry about each conversion.
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    manager = FrontEndManager()
+    frontend = manager.load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(traced, example_input=example)
+    return frontend.convert(frontend.load(decoder))
 
 
 def _key(folder: Path, placement: Placement) -> str:

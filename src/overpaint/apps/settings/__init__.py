@@ -69,6 +69,7 @@ AZURE_VARIABLES = {
 _VARIABLES = {
     "OVERPAINT_DEVICE": "device",
     "OVERPAINT_DTYPE": "dtype",
+    "OVERPAINT_BACKEND": "backend",
     "OVERPAINT_CACHE": "cache",
     "OVERPAINT_DEBUG": "debug",
     "OVERPAINT_LICENCES": "licences",

@@ -69,6 +69,7 @@ class Settings(Table):
     Attributes:
         device: where models run.
         dtype: precision of the weights; 'auto' chooses from the hardware.
+        backend: what computes Stable Diffusion's networks on a processor.
         cache: where pulled models lie; None = the hub client's own cache.
         licences: file of the licences that were accepted; None = in the user's folder.
         debug: show tracebacks of Overpaint's own errors on the command line.
@@ -84,6 +85,7 @@ class Settings(Table):
 
     device: Annotated[str, AfterValidator(is_device)] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    backend: Literal["torch", "openvino"] = "torch"
     cache: FilePath | None = None
     licences: FilePath | None = None
     debug: bool = False

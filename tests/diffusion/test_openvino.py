@@ -1,0 +1,93 @@
+"""Stable Diffusion on OpenVINO: the same pictures, converted once."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from overpaint.core.errors import ModelLoadError
+from overpaint.core.models import Lora
+from overpaint.diffusion import openvino
+from overpaint.diffusion.loading import Checkpoint
+from overpaint.diffusion.placement import Placement
+from overpaint.engine.engine import Engine
+from overpaint.engine.model import Model
+from overpaint.families.sd2 import SD2
+from tests.conftest import box_mask, picture
+
+pytest.importorskip("openvino")
+
+FLOAT32 = Placement(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("converted")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(checkpoint_folder, cache):
+    return Checkpoint(checkpoint_folder("sd2"), FLOAT32, openvino=cache)
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint):
+    return Engine(lambda _: Model(SD2(checkpoint), checkpoint, record={"name": "sd2"}), "sd2")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (72, 40), (61, 93)])
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_the_picture_is_torchs(engine, make_engine, size, strength):
+    asked = {"mask": box_mask(*size), "seed": 3, "num_inference_steps": 4, "strength": strength}
+    expected, found = (
+        np.asarray(each.edit(picture(*size), "a red cat", **asked).images[0]).astype(int)
+        for each in (make_engine("sd2"), engine)
+    )
+    assert np.abs(expected - found).max() <= 1
+
+
+def test_alone_as_beside_others(engine):
+    def request(seed):
+        return {"mask": box_mask(64, 64), "seed": seed, "num_inference_steps": 3}
+
+    together = engine.edit(picture(64, 64), "cat", num_images=4, **request(5))
+    for seed, image in zip(together.seeds, together.images, strict=True):
+        alone = engine.edit(picture(64, 64), "cat", **request(seed)).images[0]
+        difference = np.asarray(alone).astype(int) - np.asarray(image).astype(int)
+        assert np.abs(difference).max() <= 1
+
+
+def test_it_is_converted_once(checkpoint, checkpoint_folder, cache, monkeypatch):
+    checkpoint.component("unet")
+    before = sorted(cache.rglob("*.xml"))
+    assert before
+    monkeypatch.setattr(openvino, "_converted", None)
+    again = Checkpoint(checkpoint_folder("sd2"), FLOAT32, openvino=cache)
+    again.component("unet")
+    assert sorted(cache.rglob("*.xml")) == before
+    assert not list(cache.rglob("*partial*"))
+
+
+def test_another_precision_is_another_file(checkpoint_folder, cache):
+    half = Placement(torch.device("cpu"), torch.bfloat16)
+    count = len(list(cache.rglob("unet.xml")))
+    Checkpoint(checkpoint_folder("sd2"), half, openvino=cache).component("unet")
+    assert len(list(cache.rglob("unet.xml"))) == count + 1
+
+
+def test_adapted_networks_and_other_families_stay_with_torch(checkpoint_folder, cache, tmp_path):
+    adapted = Checkpoint(
+        checkpoint_folder("sd2"), FLOAT32, loras=(Lora(tmp_path, 1.0),), openvino=cache
+    )
+    assert adapted.converted == ["vae"]
+    assert Checkpoint(checkpoint_folder("sd2"), FLOAT32).converted == []
+
+
+def test_without_the_package_the_way_out_is_named(checkpoint_folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    lost = Checkpoint(checkpoint_folder("sd2"), FLOAT32, openvino=tmp_path)
+    with pytest.raises(ModelLoadError, match=r"overpaint\[openvino\]"):
+        lost.component("unet")
