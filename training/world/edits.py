@@ -127,6 +127,20 @@ def sample_instruction_task(
             return task
 
 
+def follow_up(
+    rng: np.random.Generator, scene: Scene, kind: InstructionKind, split: Split = "train"
+) -> InstructionTask | None:
+    """One task on a scene that is there already; None where that kind does not fit it.
+
+    Args:
+        rng: the only source of chance.
+        scene: with at least one thing.
+        kind: one of INSTRUCTION_KINDS.
+        split: as for `sample_instruction_task`.
+    """
+    return _DRAWS[kind](rng, scene, split)
+
+
 _WEIGHTS: dict[str, float] = {
     "recolour": 1.5,
     "remove": 1.6,
