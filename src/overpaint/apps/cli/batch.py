@@ -84,7 +84,7 @@ def batch(
     ] = None,
     width: Annotated[
         int,
-        typer.Option("--width", min=1, max=64, help="Pictures in a pass; more is faster on a GPU."),
+        typer.Option("--width", min=1, max=8, help="Pictures in a pass; more is faster on a GPU."),
     ] = 1,
     grid: Annotated[
         bool, typer.Option("--grid", help="Also draw input, mask and output side by side.")
