@@ -56,6 +56,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.behaviour
 	$(BIN)/python benchmarks/erase.py --out benchmarks/results/erase
 	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.serving --throughput --rounds 5
 	$(BIN)/python -m benchmarks.sessions
 	$(BIN)/python -m benchmarks.batch
 	$(BIN)/python -m benchmarks.azure
