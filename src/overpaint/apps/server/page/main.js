@@ -54,6 +54,12 @@ click("#redo", session.redo);
 $("#size").addEventListener("input", ({ target }) => keys.setBrush(target.valueAsNumber));
 click("#invert", () => state.mask.invert());
 click("#clear", () => state.mask.clear());
+$("#refine-box").addEventListener("toggle", ({ target, newState }) => {
+  if (newState !== "open") return;
+  const from = $("#refine").getBoundingClientRect();
+  target.style.left = `${Math.max(8, Math.min(from.left, innerWidth - target.offsetWidth - 8))}px`;
+  target.style.top = `${from.top - target.offsetHeight - 10}px`;
+});
 const pixels = () => Math.max(1, $("#refine-pixels").valueAsNumber || 1);
 click("#grow", () => state.mask.grow(pixels()));
 click("#shrink", () => state.mask.grow(-pixels()));

@@ -61,6 +61,7 @@ export class Viewport {
     this.holding = null; // a picture shown instead of everything
     this.waiting = 0;
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     this.resize();
   }
 
