@@ -61,6 +61,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.batch
 	$(BIN)/python -m benchmarks.azure
 	$(BIN)/python -m benchmarks.safety
+	$(BIN)/python -m benchmarks.datasets
 
 serve: setup
 	$(BIN)/overpaint serve

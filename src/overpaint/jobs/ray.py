@@ -89,7 +89,7 @@ def cluster(address: str, *, actors: int | None = None) -> Iterator[Cluster]:
         actors: that a local cluster has room for, however many cores there are.
 
     Raises:
-        InvalidRequest: there is no cluster at that address.
+        InvalidRequest: there is no cluster at that address, or none can be started.
     """
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
@@ -105,8 +105,10 @@ def cluster(address: str, *, actors: int | None = None) -> Iterator[Cluster]:
             )
         else:
             ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, ValueError) as error:
-        raise InvalidRequest(f"no Ray cluster at '{address}': {error}", field="ray") from error
+    except Exception as error:  # Ray raises that itself where a node does not start
+        raise InvalidRequest(
+            f"Ray cannot be reached or started at '{address}': {error}", field="ray"
+        ) from error
     try:
         yield Cluster()
     finally:
