@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 from overpaint.datasets import prompts
@@ -33,14 +35,17 @@ def preview(asked: Collection | Cleaning, worker: Worker[Any], facts: Facts) -> 
             "sources": len(asked.items),
             "prompts": prompts.samples(asked.recipe, asked.cells),
         }
+        count = len(tasks)
     else:
-        tasks = list(asked.tasks())
-        told = {"pictures": len(tasks), "by": _by(asked)}
-    return told | _measured(tasks, worker) | {"notes": facts.notes()}
+        items = list(islice(asked.items, asked.limit))
+        tasks = list(replace(asked, items=items[-2:]).tasks())
+        count = len(items)
+        told = {"pictures": count, "by": _by(asked)}
+    return told | _measured(tasks, count, worker) | {"notes": facts.notes()}
 
 
-def _measured(tasks: Sequence[Task], worker: Worker[Any]) -> dict[str, Any]:
-    """Time and disk of all tasks, at the pace of one."""
+def _measured(tasks: Sequence[Task], count: int, worker: Worker[Any]) -> dict[str, Any]:
+    """Time and disk of so many tasks, at the pace of one."""
     if not tasks:
         return {}
     worker(tasks[0])
@@ -50,8 +55,8 @@ def _measured(tasks: Sequence[Task], worker: Worker[Any]) -> dict[str, Any]:
     size = (worker.folder / entry.picture).stat().st_size if entry.picture else 0
     return {
         "one picture": f"{seconds:.2f} s, {size / 1e6:.2f} MB, {_ended(entry)}",
-        "time": f"about {timedelta(seconds=round(seconds * len(tasks)))}, one after the other",
-        "disk": f"about {2 * size * len(tasks) / 1e6:,.0f} MB, made and exported",
+        "time": f"about {timedelta(seconds=round(seconds * count))}, one after the other",
+        "disk": f"about {2 * size * count / 1e6:,.0f} MB, made and exported",
     }
 
 

@@ -66,6 +66,15 @@ def test_clean_and_again(desk: Path) -> None:
     assert {path.name: path.read_bytes() for path in (desk / "in").iterdir()} == before
 
 
+def test_what_cleaning_would_take(desk: Path) -> None:
+    code, told = run("clean", write(desk, ERASE), "--dry-run", "--limit", "5")
+    assert code == 0, told
+    assert told["pictures"] == 5
+    assert told["by"] == ["exact: {'exposure': 0.4}", "edit: with the mask"]
+    assert told["one picture"].endswith("done")
+    assert not (desk / "ledger.jsonl").exists()
+
+
 def test_collect_with_a_checkpoint(desk: Path, checkpoint_folder: Any) -> None:
     recipe = {
         "model": str(checkpoint_folder("sd2")),
