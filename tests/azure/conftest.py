@@ -79,7 +79,7 @@ def safe_service(monkeypatch):
 
 
 @contextmanager
-def running(command: list[str], log: Path, *, ready: str, **environ: str):
+def running(command: list[str], log: Path, *, ready: str):
     """A server in a process of its own; gives a client once `ready` answers 200."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -91,7 +91,7 @@ def running(command: list[str], log: Path, *, ready: str, **environ: str):
             [str(scripts / command[0]), *command[1:], "--port", str(port)],
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environ, "PATH": path},
+            env={**os.environ, "PATH": path},
             start_new_session=True,
         )
     try:

@@ -95,13 +95,16 @@ def test_a_mini_batch_needs_somewhere_to_write(deployed, tmp_path, monkeypatch):
         azureml.run([write(tmp_path / "rows.csv", [row(0)])])
 
 
-def test_a_safe_deployment_marks_blocked_rows(model_dir, tmp_path, monkeypatch, safe_service):
+def test_a_safe_deployment_marks_blocked_rows(
+    model_dir, tmp_path, monkeypatch, safe_service, caplog
+):
     """The environment names of the published samples, against a local Content Safety."""
     monkeypatch.setenv("AZUREML_MODEL_DIR", str(model_dir))
     monkeypatch.setenv("AZUREML_BI_OUTPUT_PATH", str(tmp_path / "output"))
     azureml.init()
     rows = [row(0, prompt="a violent red circle"), row(1)]
     frame = azureml.run([write(tmp_path / "rows.csv", rows)])
+    assert "1 files, 2 rows: 1 blocked, 1 done" in caplog.text
     assert frame["status"].tolist() == ["blocked", "done"]
     assert frame["nsfw_content_detected"].tolist() == [True, False]
     assert frame["image_file_name"].tolist()[0] == ""

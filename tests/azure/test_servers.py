@@ -45,14 +45,9 @@ def assert_answers(found, expected) -> None:
 
 @pytest.fixture(scope="module")
 def azmlinfsrv(model_dir, tmp_path_factory):
-    # What the platform sets for an image whose command is azmlinfsrv.
-    environ = {
-        "AML_APP_ROOT": str(ENTRY.parent),
-        "AZUREML_ENTRY_SCRIPT": ENTRY.name,
-        "AZUREML_MODEL_DIR": str(model_dir),
-    }
+    command = ["azmlinfsrv", "--entry_script", str(ENTRY), "--model_dir", str(model_dir)]
     log = tmp_path_factory.mktemp("azmlinfsrv") / "log"
-    with running(["azmlinfsrv"], log, ready="/", **environ) as client:
+    with running(command, log, ready="/") as client:
         yield client
 
 

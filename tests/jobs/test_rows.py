@@ -114,6 +114,17 @@ def test_what_the_engine_refuses_is_told_by_row_and_column(error, column):
     assert rows.parse(AS_MASK, 0).at(InvalidMask("", field="mask")).field == "row 0, column mask"
 
 
+def test_hostile_names_cost_little_and_are_not_echoed():
+    names = [f"c{number}" for number in range(200_000)]
+    with pytest.raises(InvalidRequest, match="no rows"):
+        read({"input_data": split([], names)})
+    with pytest.raises(InvalidRequest) as caught:
+        rows.parse({**FIRST, "x" * 10**7: "y"}, 0)
+    assert len(str(caught.value)) < 400
+    told = rows.parse(FIRST, 0).at(UnsupportedOption("", field="options." + "x" * 10**6))
+    assert len(told.field) < 200
+
+
 def csv_of(text: str) -> list:
     return list(tables.from_csv(io.StringIO(text, newline="")))
 

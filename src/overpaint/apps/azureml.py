@@ -61,6 +61,9 @@ def init() -> None:
         OverpaintError: as `build.engine`.
     """
     global _scorer
+    # Where nobody has set up logging, a batch's summary would get lost.
+    logging.basicConfig()
+    logging.getLogger("overpaint").setLevel(logging.INFO)
     settings = settings_.load()
     folder = deployment().model
     model = settings.defaults.inpaint if folder is None else str(model_folder(folder))

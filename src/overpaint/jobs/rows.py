@@ -66,7 +66,7 @@ class Row:
         name = {"mask": self.mask_column}.get(error.field, error.field)
         if name.startswith("options."):
             name = f"parameters.{name.removeprefix('options.')}"
-        return type(error)(error.message, field=place(self.number, name))
+        return type(error)(error.message, field=place(self.number, name[:100]))
 
 
 def parse_table(table: Table, *, most: int) -> list[Row]:
@@ -144,7 +144,7 @@ def blocked(size: tuple[int, int]) -> Picture:
 def _check_columns(values: Record, number: int) -> None:
     for name in values:
         if name not in COLUMNS:
-            near = difflib.get_close_matches(name, COLUMNS, n=1)
+            near = difflib.get_close_matches(name[:100], COLUMNS, n=1)
             meant = f" (did you mean {near[0]}?)" if near else ""
             raise InvalidRequest(
                 f"there is no such column{meant}; known are {', '.join(COLUMNS)}",

@@ -230,9 +230,11 @@ def _check_keys(given: Mapping[str, Any], known: Sequence[str], where: str) -> N
 
 
 def _check_distinct(names: Sequence[str], where: str) -> None:
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InvalidRequest(f"the column {twice[:100]!r} is named twice", field=where)
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InvalidRequest(f"the column {name[:100]!r} is named twice", field=where)
+        seen.add(name)
 
 
 def _ragged(row: int, cells: int, columns: int) -> InvalidRequest:

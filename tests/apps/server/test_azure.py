@@ -6,6 +6,7 @@ import base64
 import copy
 import json
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -213,6 +214,15 @@ def test_a_full_queue_takes_none_of_the_rows(start):
     refused(answer, 429, "OVERLOADED")
     assert int(answer.headers["retry-after"]) > 0
     server.until(lambda: server.service.batcher.idle)
+
+
+def test_a_caller_who_hangs_up_frees_the_place_of_all_rows(start):
+    server = start(max_steps=1000)
+    body = {"input_data": [FIRST] * 4, "params": {"num_inference_steps": 1000}}
+    with pytest.raises(httpx.ReadTimeout):
+        server.client.post("/score", json=body, timeout=1)
+    server.until(lambda: server.service.batcher.idle)
+    assert server.service.batcher.passes < 4000
 
 
 def test_keys_count_here_too(start):

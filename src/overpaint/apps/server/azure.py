@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from asyncio import gather
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request, Response
@@ -139,7 +140,7 @@ async def _score(request: Request) -> list[dict[str, Any]]:
     given = await service.work(_rows, read, await forms.body(request), service.limits.max_images)
     served = _served(service)
     request.state.model = served.spec.name
-    checked = [await _check(service, row, served) for row in given]
+    checked = _all(await gather(*(_check(service, row, served) for row in given)))
     jobs: list[Job[dict[str, Any]]] = []
     try:
         for row, edit in zip(given, checked, strict=True):
@@ -188,11 +189,23 @@ def _served(service: Service) -> Served:
     return service.resolve(None, masked=True)
 
 
-async def _check(service: Service, row: Row, served: Served) -> Checked:
+async def _check(service: Service, row: Row, served: Served) -> Checked | OverpaintError:
     try:
         return await service.check(intake.of_row(row), served)
     except InvalidRequest as error:
-        raise row.at(error) from error
+        return row.at(error)
+    except OverpaintError as error:
+        return error
+
+
+def _all(checked: Iterable[Checked | OverpaintError]) -> list[Checked]:
+    """All of them, or the error of the first row that has one."""
+    found = []
+    for each in checked:
+        if isinstance(each, OverpaintError):
+            raise each
+        found.append(each)
+    return found
 
 
 def _encoder(row: Row) -> Callable[[EditResult], dict[str, Any]]:
