@@ -70,9 +70,16 @@ def test_exposure_keeps_black_and_white_and_order() -> None:
     bright = exact.to_exposure(ramp, 0.7)[0, :, 0].astype(int)
     assert (bright[0], bright[-1]) == (0, 255)
     assert (np.diff(bright) >= 0).all()
-    split = np.zeros((4, 4, 3), np.uint8)
-    split[:2] = 255
-    assert (exact.to_exposure(split, 0.2) == split).all()
+
+
+@pytest.mark.parametrize("target", [0.2, 0.8])
+def test_exposure_of_black_and_white_moves_what_it_must(target: float) -> None:
+    split = np.zeros((8, 8, 3), np.uint8)
+    split[:4] = 255
+    made = exact.to_exposure(split, target)
+    assert abs(float(measure.luma_of(made).mean()) - target) < 0.01
+    assert int(made[0, 0, 0]) - int(made[7, 0, 0]) > 90
+    assert 255 in made or 0 in made
 
 
 def test_contrast_reaches_its_target() -> None:

@@ -6,20 +6,19 @@ stay.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from overpaint.core.images import Picture
 from overpaint.datasets.measure import luma_of
 from overpaint.datasets.parts import Exact
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-_GAMMAS = (0.02, 50.0)
+_GAMMAS = (0.25, 4.0)
+_Curve = Callable[[NDArray[np.float64], float], NDArray[np.float64]]
 _CLOSE = 0.25 / 255  # of mean brightness: nearer than rounding to 8 bit can tell
 _TILES = (8, 8)
 
@@ -39,16 +38,15 @@ def apply(picture: Picture, asked: Exact) -> Picture:
 def to_exposure(pixels: NDArray[np.uint8], target: float) -> NDArray[np.uint8]:
     """Bring mean luma to `target` (0..1) by one gamma curve; black and white stay.
 
-    The curve is found by bisection. A picture that has only black and white stays as it is.
+    Where no reasonable curve reaches it, because much of the picture is black or white already,
+    white is brought down, or black up, as far as the rest needs.
     """
-    low, high = _GAMMAS  # the larger the gamma, the darker
-    for _ in range(40):
-        gamma = float(np.sqrt(low * high))
-        brightness = float(luma_of(_curved(pixels, gamma)).mean())
-        if abs(brightness - target) < _CLOSE:
-            break
-        low, high = (gamma, high) if brightness > target else (low, gamma)
-    return _curved(pixels, gamma)
+    curved = _curve(pixels, target, *_GAMMAS, lambda values, gamma: values**gamma)
+    if abs(_brightness(curved) - target) < _CLOSE:
+        return curved
+    if _brightness(curved) > target:
+        return _curve(curved, target, 0.0, 1.0, lambda values, loss: values * (1 - loss))
+    return _curve(curved, target, 0.0, 1.0, lambda values, loss: 1 - (1 - values) * loss)
 
 
 def to_contrast(pixels: NDArray[np.uint8], target: float) -> NDArray[np.uint8]:
@@ -72,6 +70,24 @@ def equalised(pixels: NDArray[np.uint8], limit: float) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), np.uint8)
 
 
-def _curved(pixels: NDArray[np.uint8], gamma: float) -> NDArray[np.uint8]:
-    table = np.rint((np.arange(256) / 255) ** gamma * 255).astype(np.uint8)
-    return np.asarray(cv2.LUT(pixels, table), np.uint8)
+def _curve(
+    pixels: NDArray[np.uint8], target: float, low: float, high: float, curve: _Curve
+) -> NDArray[np.uint8]:
+    """The pixels under the member of a family of curves that brings them nearest to a brightness.
+
+    It is found by bisection between `low` and `high`; larger parameters are darker.
+    """
+    values = np.arange(256) / 255
+    for _ in range(40):
+        middle = (low + high) / 2
+        table = np.rint(curve(values, middle) * 255).astype(np.uint8)
+        curved = np.asarray(cv2.LUT(pixels, table), np.uint8)
+        brightness = _brightness(curved)
+        if abs(brightness - target) < _CLOSE:
+            break
+        low, high = (middle, high) if brightness > target else (low, middle)
+    return curved
+
+
+def _brightness(pixels: NDArray[np.uint8]) -> float:
+    return float(luma_of(pixels).mean())

@@ -161,7 +161,8 @@ class Exact(Part):
     """Exact operations, without a model, in the order in which they stand here.
 
     Attributes:
-        exposure: mean brightness (luma, 0..1) to reach, by gamma: black and white stay.
+        exposure: mean brightness (luma, 0..1) to reach, by gamma: black and white stay, unless
+            too much of the picture is black or white already.
         contrast: standard deviation of luma (0..0.5) to reach, around its mean.
         clahe: clip limit of adaptive histogram equalisation (OpenCV) of the lightness.
     """

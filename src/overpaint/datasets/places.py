@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,7 @@ class Item:
     name: str
     image: Place
     mask: MaskPlace | None = None
-    fields: Mapping[str, str] = ()  # type: ignore[assignment]
+    fields: Mapping[str, str] = field(default_factory=dict)
     licence: str = "unknown"
 
     def load_mask(self, picture: Picture) -> Image.Image | None:
