@@ -1,0 +1,133 @@
+"""`overpaint batch` on the command line: what it prints, its exit codes, Ctrl-C."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import sys
+
+import pytest
+
+from tests.apps.cli.test_processes import SLOW_STEPS, _wait, started
+from tests.apps.conftest import SIZE
+from tests.conftest import box_mask, picture
+
+
+@pytest.fixture
+def photos(desk):
+    for folder in ("photos", "masks"):
+        (desk / folder).mkdir()
+    for index, name in enumerate("abc"):
+        picture(*SIZE, index).save(desk / "photos" / f"{name}.png")
+        box_mask(*SIZE).save(desk / "masks" / f"{name}.png")
+    return desk / "photos"
+
+
+ERASE = ("batch", "photos", "-o", "out", "--mask-dir", "masks", "--model", "erase")
+
+TABLES = [f"out/{name}" for name in ("predictions.csv", "predictions.parquet", "timings.csv")]
+
+
+def table(desk):
+    with (desk / "out" / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder(overpaint, photos, desk):
+    ran = overpaint(*ERASE, "--grid")
+    assert ran.code == 0, ran.err
+    assert ran.out.decode().splitlines() == TABLES
+    assert ran.err.startswith("3 rows: 3 done; 3 in this run, ")
+    assert [row["source"] for row in table(desk)] == ["a.png", "b.png", "c.png"]
+    assert len(list((desk / "out" / "grids").iterdir())) == 3
+
+
+def test_the_summary_for_programs(overpaint, photos, desk):
+    (desk / "masks" / "b.png").unlink()
+    ran = overpaint(*ERASE, "--json")
+    assert ran.code == 2
+    told = {key: value for key, value in ran.json.items() if key != "seconds"}
+    assert told == {
+        "output": "out",
+        "tables": TABLES,
+        "rows": 3,
+        "done": 2,
+        "failed": 1,
+        "blocked": 0,
+        "rejected": 0,
+        "computed": 3,
+        "errors": {"invalid_mask": 1},
+    }
+    box_mask(*SIZE).save(desk / "masks" / "b.png")
+    again = overpaint(*ERASE, "--json")
+    assert (again.code, again.json["done"], again.json["computed"]) == (0, 3, 1)
+
+
+def test_failed_rows_are_tried_again_when_told(overpaint, photos, desk):
+    options = ("-O", "nothing=1")
+    assert overpaint(*ERASE, *options, "--json").json["failed"] == 3
+    again = overpaint(*ERASE, *options, "--json")
+    assert (again.code, again.json["computed"]) == (2, 0)
+    assert overpaint(*ERASE, *options, "--retry", "failed", "--json").json["computed"] == 3
+
+
+def test_blocked_rows_are_marked_and_never_computed(overpaint, photos, desk, checkpoint_folder):
+    (desk / "words.toml").write_text('[[lists]]\nwords = ["blood"]\n')
+    (desk / "overpaint.toml").write_text('[safety]\nblocklist = "words.toml"\n')
+    lines = [
+        {"image": f"photos/{name}.png", "mask": f"masks/{name}.png", "prompt": prompt}
+        for name, prompt in (("a", "a kite"), ("b", "much blood"), ("c", "a boat"))
+    ]
+    (desk / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    ran = overpaint(
+        "batch", "m.jsonl", "-o", "out", "--model", checkpoint_folder("sd2"),
+        "-O", "num_inference_steps=1", "--json",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert (ran.json["done"], ran.json["blocked"]) == (2, 1)
+    assert ran.json["errors"] == {"content_blocked": 1}
+    row = table(desk)[1]
+    assert (row["status"], row["picture"], row["nsfw_content_detected"]) == ("blocked", "", "true")
+    assert (row["code"], row["recipe"]) == ("content_blocked", "")
+    assert len(list((desk / "out" / "pictures").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("batch", "nowhere", "-o", "out"), "nowhere: no such file or folder"),
+        (("batch", "photos", "-o", "out", "--mask-dir", "gone"), "gone is not a folder"),
+        (("batch", "photos", "-o", "out", "--retry", "all"), "'all' is not a status"),
+        (("batch", "photos", "-o", "out", "--model", "nothing"), "there is no model 'nothing'"),
+        (("batch", "photos", "-o", "photo.png", "-M", "erase"), "photo.png"),
+    ],
+)
+def test_what_cannot_be_done(overpaint, photos, desk, arguments, said):
+    ran = overpaint(*arguments)
+    assert ran.code == 2
+    assert said in ran.err
+    assert not (desk / "out").exists()
+
+
+def test_ctrl_c_and_the_same_command_again(photos, desk, tmp_path, checkpoint_folder, overpaint):
+    arguments = [
+        "batch", "photos", "-o", "out", "--mask-dir", "masks", "--prompt", "a kite",
+        "--model", str(checkpoint_folder("sd2")), "--dtype", "float32",
+        "-O", "num_inference_steps=3",
+    ]  # fmt: skip
+    slow = SLOW_STEPS.replace("MARKER", str(tmp_path / "stepping"))
+    with started(sys.executable, "-c", slow, *arguments) as process:
+        _wait(process, lambda: len(list(desk.glob("out/pictures/*.png"))) > 0)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (130, b"")
+    first, last = err.decode().splitlines()
+    assert first.endswith(" of 3 rows are done; the same command goes on.")
+    assert last == "Cancelled."
+    assert not list(desk.glob("out/**/*.tmp"))
+    made = int(first.split()[0])
+
+    again = overpaint(*arguments, "--json")
+    assert again.code == 0, again.err
+    assert (again.json["done"], again.json["computed"]) == (3, 3 - made)
