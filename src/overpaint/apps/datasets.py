@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from overpaint.apps import build
 from overpaint.apps.dataset_workers import Where, make_worker, model_names, worker_with
+from overpaint.core import licences
 from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError
 from overpaint.core.files import atomic_write, remove_leftovers
 from overpaint.datasets import card, plan, prompts, sources
@@ -233,7 +234,7 @@ def _facts(recipe: Recipe, records: dict[str, Any], settings: Settings) -> Facts
                 name=name,
                 revision=str(record.get("revision", "")),
                 licence=spec.licence,
-                commercial=spec.commercial,
+                commercial=licences.is_commercial(spec),
             )
         )
     return Facts(recipe=recipe, models=tuple(used))
