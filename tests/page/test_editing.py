@@ -126,11 +126,11 @@ def test_undo_branch_reload_and_restore(desk, scene):
     second = desk.head
     desk.page.keyboard.press("Control+z")
     desk.until(f"state.session.head === '{first}'")
-    assert desk.mask().getbbox() is not None  # the undone edit's mask is there again
+    desk.until("!state.mask.isEmpty")  # the undone edit's mask is there again
     desk.page.keyboard.press("Control+Shift+z")
     desk.until(f"state.session.head === '{second}'")
     desk.page.keyboard.press("Control+z")
-    desk.until(f"state.session.head === '{first}'")
+    desk.until(f"state.session.head === '{first}' && !state.mask.isEmpty")
     desk.run()
     third = desk.head
     desk.page.reload()
