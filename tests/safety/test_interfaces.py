@@ -85,6 +85,8 @@ class TestPrompts:
         picture(64, 64).save(tmp_path / "photo.png")
         box_mask(64, 64).save(tmp_path / "mask.png")
         monkeypatch.chdir(tmp_path)
+        for variable in ("XDG_DATA_HOME", "LOCALAPPDATA"):
+            monkeypatch.setenv(variable, str(tmp_path / "data"))
         with ExitStack() as running:
             yield Desk(tmp_path, cache(lambda: running.enter_context(serving(serve_all()))))
 

@@ -164,6 +164,16 @@ def edit_command(desk: Desk, command: str) -> Any:
     return done
 
 
+def session_command(desk: Desk) -> Any:
+    assert desk.command("session", "new", "photo.png").exit_code == 0
+    few = ("-O", "num_inference_steps=2")
+    done = desk.command("session", "edit", "photo", BAD, "-m", "mask.png", "-M", "my-sd2", *few)
+    shown = desk.command("session", "list", "--json")
+    (found,) = json.loads(shown.stdout)["sessions"]
+    assert found["head"] == "0", found
+    return done
+
+
 def batch(desk: Desk) -> Any:
     row = {"image": "photo.png", "mask": "mask.png", "prompt": BAD}
     (desk.folder / "rows.jsonl").write_text(json.dumps(row))
@@ -202,6 +212,7 @@ BOX = {"box": [0.2, 0.2, 0.8, 0.8]}
 COMMANDS = [
     Way("overpaint inpaint", partial(edit_command, command="inpaint"), says_so),
     Way("overpaint edit", partial(edit_command, command="edit"), says_so),
+    Way("overpaint session", session_command, says_so),
     Way("overpaint batch", batch, row_is_marked),
     Way(
         "overpaint collect",
