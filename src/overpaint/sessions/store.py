@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, func, select
 
@@ -20,12 +19,11 @@ from overpaint.core.errors import InvalidRequest, SessionNotFound
 from overpaint.sessions import database
 from overpaint.sessions.database import files, mapped_errors, sessions, turns
 from overpaint.sessions.pictures import GRACE_SECONDS, Pictures
+from overpaint.sessions.rows import checked_name, read
 from overpaint.sessions.types import Session, Summary, Turn, now
 
 ANYONE = "anyone"
 """Owner of the sessions of the command line, and of a server without keys."""
-
-MAX_NAME = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +151,7 @@ class Store:
             SessionNotFound: there is none of this id, or it is somebody else's.
         """
         with mapped_errors(), self._engine.begin() as connection:
-            return _read(connection, id_, owner)
+            return read(connection, id_, owner)
 
     def find(self, words: str, owner: str = ANYONE) -> Session:
         """The session of that id, of the only id that starts so, or of the only such name.
@@ -303,7 +301,7 @@ class Store:
                 .where(*row)
                 .values(revision=sessions.c.revision + 1, updated=now())
             )
-            session = _read(connection, id_, owner)
+            session = read(connection, id_, owner)
             session = replace(session, revision=session.revision - 1)
             session.check_revision(revision)
             yield connection, session
@@ -350,48 +348,3 @@ class Store:
                 f"the sessions fill the {self.limits.gigabytes:g} GB that they may; delete some",
                 field="session",
             )
-
-
-def checked_name(name: str) -> str:
-    """A session's name, without space around it.
-
-    Raises:
-        InvalidRequest: it is empty or too long, or has control characters.
-    """
-    name = name.strip()
-    if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-        raise InvalidRequest(
-            f"a name has 1 to {MAX_NAME} characters that can be printed", field="name"
-        )
-    return name
-
-
-def _read(connection: Connection, id_: str, owner: str) -> Session:
-    asked = select(sessions).where(sessions.c.id == id_, sessions.c.owner == owner)
-    row = connection.execute(asked).one_or_none()
-    if row is None:
-        raise SessionNotFound("there is no session of this id", field="session")
-    found = connection.execute(
-        select(turns.c.data).where(turns.c.session == id_).order_by(turns.c.number)
-    )
-    return Session(
-        id=row.id,
-        name=row.name,
-        owner=row.owner,
-        created=row.created,
-        updated=row.updated,
-        head=str(row.head),
-        tip=str(row.tip),
-        revision=row.revision,
-        turns=tuple(_turn(json.loads(data)) for data in found.scalars()),
-    )
-
-
-def _turn(data: Mapping[str, Any]) -> Turn:
-    safety = data["safety"]
-    lists = {
-        "references": tuple(data["references"]),
-        "warnings": tuple(data["warnings"]),
-        "safety": None if safety is None else tuple(safety),
-    }
-    return Turn(**{**data, **lists})

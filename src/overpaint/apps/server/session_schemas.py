@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from overpaint.apps.server.jobs import Status
 from overpaint.apps.server.schemas import PICTURE, EditFields
-from overpaint.sessions.store import MAX_NAME
+from overpaint.sessions.rows import MAX_NAME
 from overpaint.sessions.types import Kind, Outcome, Session, Summary, Turn
 
 PREFIX = "/v1/sessions"
