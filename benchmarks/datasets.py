@@ -138,7 +138,7 @@ def _removed(asked: Asked, vision: dict[str, Any], name: str, rule: dict[str, An
     recipe = {
         "model": rule.get("model"),
         "sources": [{"folder": "in"}],
-        "look": {"labels": ["star"]},
+        "look": {"labels": ["star"], "outline": "grabcut"},
         "rules": [rule],
         "vision": vision,
         "gate": {"gone": True, "changed": [0.0005, 0.5], "new_issues": False},

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,18 @@ def test_duplicates_and_issues_are_left_out(
         "copy.png": "nearly the same as another picture",
         "dark.png": "issues: dark",
     }
+
+
+def test_what_was_found_can_be_outlined(
+    make_recipe: Callable[..., Clean], spotted: Path, tmp_path: Path, painter: Painter
+) -> None:
+    def outline(picture: Picture, found: Sequence[Detection]) -> list[Detection]:
+        mask = np.zeros((48, 48), bool)
+        mask[20:24, 20:24] = True
+        return [replace(each, mask=mask) for each in found]
+
+    rules = RULES | {"rules": [{"when": "red disc", "do": "erase", "grow": 0}], "gate": {}}
+    recipe = make_recipe("clean", **SOURCES, **rules)
+    run(recipe, tmp_path / "out", painter, detect=find_colours, outline=outline)
+    assert painter.requests[0].mask is not None
+    assert painter.requests[0].mask.getbbox() == (20, 20, 24, 24)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -95,6 +95,7 @@ def _worker(recipe: Recipe, settings: Settings, batcher: Batcher | None, out: Pa
         edit=partial(_edit, batcher),
         vision=_vision(recipe, settings),
         detect=None if recipe.detector is None else partial(_detect, recipe.detector, settings),
+        outline=_outliner(recipe, settings),
         likeness=_likeness(recipe),
     )
     if isinstance(recipe, Collect):
@@ -122,6 +123,25 @@ def _detect(name: str, settings: Settings, picture: Picture, words: str) -> list
     from overpaint.segment.segmenter import Hints
 
     return segmentation.segment(picture, Hints(words=words), model=name, settings=settings)
+
+
+def _outliner(
+    recipe: Recipe, settings: Settings
+) -> Callable[[Picture, Sequence[Detection]], list[Detection]] | None:
+    name = recipe.look.outline if isinstance(recipe, Clean) and recipe.look is not None else None
+    return None if name is None else partial(_outline, name, settings)
+
+
+def _outline(
+    name: str, settings: Settings, picture: Picture, found: Sequence[Detection]
+) -> list[Detection]:
+    """The same things, each with the mask that a segmentation model gives its box."""
+    from overpaint.apps import segmentation
+    from overpaint.segment.segmenter import Hints
+
+    hints = Hints(boxes=tuple(each.box for each in found))
+    outlined = segmentation.segment(picture, hints, model=name, settings=settings)
+    return [replace(each, mask=one.mask) for each, one in zip(found, outlined, strict=True)]
 
 
 def _likeness(recipe: Recipe) -> Likeness | None:

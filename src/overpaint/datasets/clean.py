@@ -91,6 +91,8 @@ class Cleaner(Worker[Clean]):
         else:
             seen = [each for label in look.labels for each in self.found(picture, label)]
         sure = [each for each in seen if (each.confidence or 0.0) >= look.confidence]
+        if sure and self.tools.outline is not None:
+            sure = list(self.tools.outline(picture, sure))
         return {
             label: found
             for label in look.labels

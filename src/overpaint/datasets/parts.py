@@ -190,11 +190,14 @@ class Look(Part):
     Attributes:
         labels: what to look for, such as 'a watermark'.
         by: the vision model, or the zero-shot detector.
+        outline: a segmentation model that outlines the boxes that the vision model gives, such as
+            'grabcut' (no weights) or 'sam2'; None = boxes are repainted whole.
         confidence: from which something counts as found.
     """
 
     labels: tuple[str, ...] = Field(min_length=1)
     by: Literal["vision", "detector"] = "vision"
+    outline: str | None = None
     confidence: Share = 0.5
 
 

@@ -56,12 +56,14 @@ class Tools:
         edit: runs one edit, together with others that are under way.
         vision: the vision model of the recipe, if it has one.
         detect: finds things by words, if the recipe names a detector.
+        outline: gives boxes their outlines, if the recipe asks for it.
         likeness: compares two pictures by a model, if the gate asks for it.
     """
 
     edit: Callable[[EditRequest], EditResult]
     vision: VisionModel | None = None
     detect: Callable[[Picture, str], Sequence[Detection]] | None = None
+    outline: Callable[[Picture, Sequence[Detection]], Sequence[Detection]] | None = None
     likeness: Likeness | None = None
 
 
