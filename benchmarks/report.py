@@ -53,6 +53,6 @@ def write(name: str, title: str, command: str, rows: Sequence[Mapping[str, Any]]
     target = RESULTS / f"{name}.md"
     target.write_text("\n".join(lines), encoding="utf-8")
     data = {"title": title, "command": command, "machine": about, "rows": list(rows)}
-    (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=2), encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=2, default=str), encoding="utf-8")
     print("\n".join(lines))
     return target
