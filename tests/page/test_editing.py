@@ -55,10 +55,10 @@ def test_an_instruction_tells_progress_and_is_seen_on_the_way(desk, scene):
     desk.open(scene)
     desk.task("edit")
     desk.page.fill("#prompt", "make the circle purple")
-    desk.options(num_inference_steps=12)
+    desk.options(num_inference_steps=100)
     desk.page.click("#run")
     expect(desk.page.locator("#progress-told")).to_contain_text("Step", timeout=SLOW)
-    expect(desk.page.locator("#progress-bar")).to_have_attribute("max", "12")
+    expect(desk.page.locator("#progress-bar")).to_have_attribute("max", "100")
     desk.until("document.body.classList.contains('running') || state.session.turns.length > 1")
     desk.until("state.session.turns.length === 2 && !state.running")
     assert desk.state("state.session.turns[1].kind") == "edit"
