@@ -21,6 +21,7 @@ from overpaint.engine.engine import Engine
 
 SEED = 7
 STEPS = 20
+GUIDANCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def _masked(
     engine: Engine, title: str, picture: Image.Image, mask: Image.Image, **asked: Any
 ) -> Shown:
     if "prompt" in asked:
-        asked["num_inference_steps"] = STEPS
+        # True guidance, which the twins need: by default FLUX models imitate it.
+        asked |= {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "negative_prompt": ""}
     started = time.perf_counter()
     result = engine.edit(picture, mask=mask, seed=SEED, **asked)
     seconds = time.perf_counter() - started
