@@ -81,3 +81,8 @@ def main() -> None:
         # Ctrl-C outside a command's own handling: while modules are imported.
         sys.stderr.write("Cancelled.\n")
         sys.exit(console.INTERRUPTED)
+    except SystemExit as ended:
+        # Outside a command's own handling too: typer ends with the right code and no word.
+        if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
+            sys.stderr.write("Cancelled.\n")
+        raise
