@@ -11,6 +11,7 @@ import sys
 
 class _Finder(importlib.abc.MetaPathFinder):
     done = False
+    declared = None  # the operators live as long as this
 
     def find_spec(self, name, path=None, target=None):
         if name == "torchvision" and not _Finder.done:
@@ -20,12 +21,15 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 def _declare():
     import torch
+    from torch import library
 
     if torch.version.cuda is not None:
         return
-    library = _Finder.declared = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _Finder.declared = library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        _Finder.declared.define(
+            f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        )
 
 
 sys.meta_path.insert(0, _Finder())

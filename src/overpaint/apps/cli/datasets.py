@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,79 +77,54 @@ class _Asked:
     as_json: bool
 
 
-def collect(
-    recipe: RecipeFile = None,
-    out: Out = None,
-    overrides: Set = None,
-    dry_run: DryRun = False,
-    retry: Retry = None,
-    limit: Limit = None,
-    ray: Ray = None,
-    actors: Actors = None,
-    width: Width = 1,
-    device: Device = None,
-    dtype: Dtype = None,
-    schema: Schema = False,
-    as_json: Json = False,
-) -> None:
+def _of(task: Task) -> Callable[..., None]:
+    """The command of a task; both take the same words."""
+
+    def command(
+        recipe: RecipeFile = None,
+        out: Out = None,
+        overrides: Set = None,
+        dry_run: DryRun = False,
+        retry: Retry = None,
+        limit: Limit = None,
+        ray: Ray = None,
+        actors: Actors = None,
+        width: Width = 1,
+        device: Device = None,
+        dtype: Dtype = None,
+        schema: Schema = False,
+        as_json: Json = False,
+    ) -> None:
+        asked = _Asked(
+            task=task,
+            recipe=recipe,
+            out=out,
+            overrides=overrides or [],
+            dry_run=dry_run,
+            retry=retry or [],
+            limit=limit,
+            ray=ray,
+            actors=actors,
+            width=width,
+            device=device,
+            dtype=dtype,
+            as_json=as_json,
+        )
+        _run(asked, schema=schema)
+
+    return command
+
+
+collect = _of("collect")
+collect.__doc__ = (
     """Make the pictures that a data set lacks, cell by cell. Started again, it goes on."""
-    _command(
-        _Asked(
-            task="collect",
-            recipe=recipe,
-            out=out,
-            overrides=overrides or [],
-            dry_run=dry_run,
-            retry=retry or [],
-            limit=limit,
-            ray=ray,
-            actors=actors,
-            width=width,
-            device=device,
-            dtype=dtype,
-            as_json=as_json,
-        ),
-        schema=schema,
-    )
+)
+
+clean = _of("clean")
+clean.__doc__ = """Bring the pictures of a data set into line. Sources stay as they are."""
 
 
-def clean(
-    recipe: RecipeFile = None,
-    out: Out = None,
-    overrides: Set = None,
-    dry_run: DryRun = False,
-    retry: Retry = None,
-    limit: Limit = None,
-    ray: Ray = None,
-    actors: Actors = None,
-    width: Width = 1,
-    device: Device = None,
-    dtype: Dtype = None,
-    schema: Schema = False,
-    as_json: Json = False,
-) -> None:
-    """Bring the pictures of a data set into line. Sources stay as they are."""
-    _command(
-        _Asked(
-            task="clean",
-            recipe=recipe,
-            out=out,
-            overrides=overrides or [],
-            dry_run=dry_run,
-            retry=retry or [],
-            limit=limit,
-            ray=ray,
-            actors=actors,
-            width=width,
-            device=device,
-            dtype=dtype,
-            as_json=as_json,
-        ),
-        schema=schema,
-    )
-
-
-def _command(asked: _Asked, *, schema: bool) -> None:
+def _run(asked: _Asked, *, schema: bool) -> None:
     with console.reporting_errors(as_json=asked.as_json):
         if schema:
             from overpaint.datasets import recipe
