@@ -14,8 +14,9 @@ group `overpaint.families`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict, deque
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le
@@ -23,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from overpaint.core import masks
 from overpaint.core.geometry import Plan
+from overpaint.diffusion.shortcuts import EXACT, Prediction, Preset, Shortcuts, extrapolated
 
 if TYPE_CHECKING:
     import torch
@@ -84,6 +86,39 @@ class FamilyOptions(BaseModel):
     )
 
 
+class DiffusionOptions(FamilyOptions):
+    """Options of the families that denoise."""
+
+    preset: Preset = Field(
+        default="exact",
+        description="exact: the reference's arithmetic; balanced, fast: less work at a measured "
+        "cost in quality. Sets the options below that are not given.",
+    )
+    compute_every: int | None = Field(
+        default=None,
+        ge=1,
+        le=10,
+        description="Ask the network in every n-th step and extrapolate between; 1 = in all.",
+    )
+    guidance_start: Fraction | None = Field(
+        default=None,
+        description="Share of the steps before which classifier-free guidance is left out.",
+    )
+    guidance_stop: Fraction | None = Field(
+        default=None,
+        description="Share of the steps after which classifier-free guidance is left out.",
+    )
+
+    def shortcuts(self, presets: Mapping[Preset, Shortcuts]) -> Shortcuts:
+        """The preset's, with what was given by itself."""
+        chosen = presets[self.preset]
+        names = vars(chosen)
+        given = {name: getattr(self, name, None) for name in names}
+        return Shortcuts(
+            **{name: names[name] if value is None else value for name, value in given.items()}
+        )
+
+
 @dataclass(kw_only=True)
 class Prepared:
     """One image on its way through the steps; owned by its request alone.
@@ -113,6 +148,8 @@ class Latent(Prepared):
         scheduler: this image's own copy (noise schedulers keep state between steps).
         generator: this image's own CPU generator.
         step_options: further keywords of `scheduler.step`.
+        shortcuts: what is left out of its steps.
+        predictions: the last two of the network, where steps are extrapolated.
     """
 
     latents: torch.Tensor
@@ -120,6 +157,13 @@ class Latent(Prepared):
     scheduler: Any
     generator: torch.Generator
     step_options: dict[str, Any]
+    shortcuts: Shortcuts = EXACT
+    predictions: deque[Prediction] = field(default_factory=lambda: deque(maxlen=2))
+
+    @property
+    def guided(self) -> bool:
+        """Whether classifier-free guidance, where the edit has it, is computed in this step."""
+        return self.shortcuts.guides(self.step, self.total)
 
     @property
     def timestep(self) -> torch.Tensor:
@@ -185,11 +229,10 @@ class Family(ABC):
         By default one prediction for all, then each image's own noise scheduler. A family whose
         steps are other work does that here, and is never asked to predict.
         """
-        prediction = self.predict(batch)
-        for index, image in enumerate(batch):
-            assert isinstance(image, Latent)
+        predictions = self._predictions(batch)
+        for image, prediction in zip(batch, predictions, strict=True):
             image.latents = image.scheduler.step(
-                prediction[index : index + 1],
+                prediction,
                 image.timestep,
                 image.latents,
                 **image.step_options,
@@ -197,6 +240,25 @@ class Family(ABC):
             )[0]
             image.step += 1
             self.after_step(image)
+
+    def _predictions(self, batch: Sequence[Latent]) -> list[torch.Tensor]:
+        """Each image's, (1, …): from one pass of the network, but for what shortcuts leave out."""
+        together: dict[bool, list[Latent]] = defaultdict(list)
+        for image in batch:
+            if image.shortcuts.computes(image.step, image.total):
+                together[image.guided].append(image)
+        found = {}
+        for images in together.values():
+            values = self.predict(images)
+            for index, image in enumerate(images):
+                found[id(image)] = values[index : index + 1]
+        for image in batch:
+            if id(image) not in found:
+                earlier, later = image.predictions
+                found[id(image)] = extrapolated(earlier, later, float(image.timestep))
+            elif image.shortcuts.compute_every > 1:
+                image.predictions.append(Prediction(float(image.timestep), found[id(image)]))
+        return [found[id(image)] for image in batch]
 
     def after_step(self, prepared: Any) -> None:
         """What the family does to the latents between two steps; nothing by default."""

@@ -13,16 +13,42 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 
 from overpaint.core.errors import UnsupportedOption
-from overpaint.diffusion import prompts
-from overpaint.diffusion.family import Latent
+from overpaint.diffusion import modulation, prompts, sparse
+from overpaint.diffusion.family import DiffusionOptions, Latent
 from overpaint.diffusion.loading import Checkpoint
+from overpaint.diffusion.memo import content
 from overpaint.diffusion.prompts import FluxPrompt
+from overpaint.diffusion.shortcuts import EXACT, Preset, Shortcuts
+from overpaint.diffusion.sparse import Kept, Sparse
 
 MAX_TOKENS = 512
 """T5 tokens that FLUX models are trained with at most."""
+
+
+PRESETS: dict[Preset, Shortcuts] = {
+    "exact": EXACT,
+    "balanced": Shortcuts(refresh_every=3),
+    "fast": Shortcuts(refresh_every=6, compute_every=2),
+}
+
+
+class FluxOptions(DiffusionOptions):
+    """Options of both FLUX families."""
+
+    refresh_every: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="Compute the whole picture in every n-th step, between them only what is "
+        "edited: under the mask, or without one all but the references; 1 = always the whole.",
+    )
+    max_sequence_length: int | None = Field(
+        default=None, ge=1, le=512, description="T5 tokens; None = the checkpoint's own length."
+    )
 
 
 @dataclass(kw_only=True)
@@ -35,6 +61,9 @@ class FluxLatent(Latent):
         guidance: value for the guidance embedding; None = the embedding is bypassed.
         cfg_scale: scale of true classifier-free guidance.
         positions: (N + further tokens, 3) position ids of all picture tokens.
+        modulation: (steps, M) numbers for the passes with each text, where the transformer does
+            not make them itself.
+        sparse: which of the picture's tokens most steps compute; None = all in every step.
     """
 
     grid: tuple[int, int]
@@ -43,6 +72,13 @@ class FluxLatent(Latent):
     guidance: float | None
     cfg_scale: float
     positions: torch.Tensor
+    modulation: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
+    sparse: Sparse | None = None
+
+    @property
+    def guided(self) -> bool:
+        """Whether this step has a negative pass."""
+        return self.negative is not None and super().guided
 
 
 class OptionalGuidanceEmbedding(nn.Module):
@@ -72,12 +108,47 @@ class OptionalGuidanceEmbedding(nn.Module):
 
 
 def load_transformer(checkpoint: Checkpoint) -> Any:
-    """The checkpoint's transformer, able to run without its guidance embedding."""
+    """The checkpoint's transformer, able to run without its guidance embedding and sparsely."""
     transformer = checkpoint.component("transformer")
-    embedding = transformer.time_text_embed
-    if transformer.config.guidance_embeds and not isinstance(embedding, OptionalGuidanceEmbedding):
-        transformer.time_text_embed = OptionalGuidanceEmbedding(embedding)
+    if not sparse.installed(transformer):
+        if transformer.config.guidance_embeds:
+            holder, name = transformer, "time_text_embed"
+            if modulation.evicted(transformer):
+                holder, name = transformer.time_text_embed, "embedding"
+            setattr(holder, name, OptionalGuidanceEmbedding(getattr(holder, name)))
+        sparse.install(transformer)
     return transformer
+
+
+def modulations(
+    checkpoint: Checkpoint,
+    timesteps: torch.Tensor,
+    guidance: float | None,
+    prompts: tuple[FluxPrompt, FluxPrompt | None],
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """(steps, M) numbers that modulate the layers in each step, with each prompt; remembered.
+
+    Nothing where the transformer has not lost the layers that make them.
+
+    Args:
+        checkpoint: whose transformer.
+        timesteps: (steps,) of the edit.
+        guidance: value of the guidance embedding; None = it is left out.
+        prompts: positive and negative, whose pooled vectors count.
+    """
+    transformer = load_transformer(checkpoint)
+    if not modulation.evicted(transformer):
+        return None, None
+    folder = checkpoint.folder / "transformer"
+
+    def numbers(prompt: FluxPrompt) -> torch.Tensor:
+        return checkpoint.memo.get(
+            ("modulation", content(timesteps), guidance, content(prompt.pooled)),
+            lambda: modulation.compute(transformer, folder, timesteps, guidance, prompt.pooled),
+        )
+
+    positive, negative = prompts
+    return numbers(positive), None if negative is None else numbers(negative)
 
 
 def text_length(checkpoint: Checkpoint, asked: int | None) -> int:
@@ -153,15 +224,36 @@ def predict(transformer: Any, batch: Sequence[FluxLatent], inputs: torch.Tensor)
     Returns:
         (B, N, 4C).
     """
-    noise_tokens = batch[0].latents.shape[1]
-    timesteps = torch.stack([image.timestep for image in batch]).to(inputs) / 1000
-    guidance = _guidance(batch, inputs.device) if transformer.config.guidance_embeds else None
-    positive = _forward(transformer, batch, inputs, timesteps, guidance, negative=False)
-    positive = positive[:, :noise_tokens]
-    if batch[0].negative is None:
+    if batch[0].sparse is not None:
+        return _predict_sparse(transformer, batch[0], batch[0].sparse, inputs)
+    return _guided(transformer, batch, inputs, batch[0].positions)[:, : batch[0].latents.shape[1]]
+
+
+def _predict_sparse(
+    transformer: Any, image: FluxLatent, sparse: Sparse, inputs: torch.Tensor
+) -> torch.Tensor:
+    """The same of one image, computing its active tokens only unless all are due."""
+    rows = sparse.rows(image.step, guided=image.guided)
+    if rows is None:
+        whole = _guided(transformer, [image], inputs, image.positions)
+        sparse.whole = image.step
+        return whole[:, : image.latents.shape[1]]
+    active = _guided(transformer, [image], inputs[:, rows], image.positions[rows.cpu()], rows)
+    return sparse.spread(active, image.latents, image.timestep / 1000)
+
+
+def _guided(
+    transformer: Any,
+    batch: Sequence[FluxLatent],
+    inputs: torch.Tensor,
+    positions: torch.Tensor,
+    rows: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Velocity of every token of `inputs`, of which `rows` says the places; None = it is all."""
+    positive = _forward(transformer, batch, inputs, positions, rows, negative=False)
+    if not batch[0].guided:
         return positive
-    negative = _forward(transformer, batch, inputs, timesteps, guidance, negative=True)
-    negative = negative[:, :noise_tokens]
+    negative = _forward(transformer, batch, inputs, positions, rows, negative=True)
     scales = torch.tensor([image.cfg_scale for image in batch]).to(inputs)[:, None, None]
     return negative + scales * (positive - negative)
 
@@ -177,28 +269,52 @@ def _forward(
     transformer: Any,
     batch: Sequence[FluxLatent],
     inputs: torch.Tensor,
-    timesteps: torch.Tensor,
-    guidance: torch.Tensor | None,
+    positions: torch.Tensor,
+    rows: torch.Tensor | None,
     *,
     negative: bool,
 ) -> torch.Tensor:
     texts = [image.negative if negative else image.prompt for image in batch]
     embeds = torch.cat([text.embeds for text in texts if text is not None]).to(inputs)
-    pooled = torch.cat([text.pooled for text in texts if text is not None]).to(inputs)
+    ahead = [image.modulation[negative] for image in batch]
+    pooled = [
+        text.pooled if numbers is None else numbers[image.step : image.step + 1]
+        for image, text, numbers in zip(batch, texts, ahead, strict=True)
+        if text is not None
+    ]
     return transformer(  # type: ignore[no-any-return]
         hidden_states=inputs,
-        timestep=timesteps,
-        guidance=guidance,
-        pooled_projections=pooled,
+        timestep=torch.stack([image.timestep for image in batch]).to(inputs) / 1000,
+        guidance=_guidance(batch, inputs.device) if transformer.config.guidance_embeds else None,
+        pooled_projections=torch.cat(pooled).to(inputs),
         encoder_hidden_states=embeds,
         txt_ids=torch.zeros(embeds.shape[1], 3).to(inputs),
-        img_ids=batch[0].positions.to(inputs),
+        img_ids=positions.to(inputs),
+        joint_attention_kwargs=_kept(batch[0].sparse, rows, embeds.shape[1], negative=negative),
         return_dict=False,
     )[0]
 
 
+def _kept(
+    sparse: Sparse | None, rows: torch.Tensor | None, text: int, *, negative: bool
+) -> dict[str, Kept] | None:
+    """What the attention is told of the keys and values that are kept."""
+    if sparse is None:
+        return None
+    kept = sparse.negative if negative else sparse.prompt
+    kept.rows = None
+    if rows is not None:
+        kept.rows = torch.cat([torch.arange(text, device=rows.device), text + rows])
+    return {"kept": kept}
+
+
 def batch_key(image: FluxLatent) -> tuple[object, ...]:
-    """Images that share shapes, positions and the form of guidance fit one forward pass."""
+    """Images that share shapes, positions and the form of guidance fit one forward pass.
+
+    A sparse one goes alone: its tokens are its own.
+    """
+    if image.sparse is not None:
+        return (id(image),)
     return (
         tuple(image.latents.shape),
         image.grid,

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import FluxTransformer2DModel
 from safetensors import SafetensorError
 
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import Lora
-from overpaint.diffusion import layout, weights
+from overpaint.diffusion import layout, modulation, weights
 from overpaint.diffusion.memo import Memo
 from overpaint.diffusion.placement import Placement
 
@@ -73,6 +74,8 @@ class Checkpoint:
 
     Attributes:
         memo: what its encoders have encoded so far.
+        evict_modulation: whether FLUX transformers are loaded without the layers that
+            `diffusion/modulation.py` computes ahead; to be set before the first use.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Checkpoint:
         self.folder = folder
         self.placement = placement
         self.memo = Memo()
+        self.evict_modulation = False
         self._loras = loras
         self._openvino = openvino
         self._index = _read_index(folder)
@@ -206,7 +210,7 @@ class Checkpoint:
         """Stream weights whose precision changes; else, and for older names, ask the library."""
         device, dtype = placement.device, placement.dtype
         if not weights.stored_as(where, dtype):
-            model = weights.empty(cls, where)
+            model = self._without_evicted(weights.empty(cls, where))
             if not _keeps_float32(model, dtype) and weights.load_into(model, where, dtype, device):
                 return model
         model, report = cls.from_pretrained(
@@ -221,7 +225,12 @@ class Checkpoint:
                 f"{where}: {len(missing)} weights are missing ('{missing[0]}') and would be random "
                 "numbers; the files are incomplete: pull the model again"
             )
-        return model.to(device)
+        return self._without_evicted(model).to(device)
+
+    def _without_evicted(self, model: Any) -> Any:
+        if self.evict_modulation and isinstance(model, FluxTransformer2DModel):
+            modulation.evict(model)
+        return model
 
 
 def _keeps_float32(model: Any, dtype: torch.dtype) -> bool:

@@ -8,7 +8,7 @@ map the file into memory, which costs nothing, and kernels give the bits that th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,21 @@ def load_into(model: torch.nn.Module, folder: Path, dtype: torch.dtype, device: 
     if callable(tie_weights):
         tie_weights()
     return not any(weight.is_meta for weight in model.state_dict().values())
+
+
+def tensors(folder: Path, names: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The named tensors of a component's files, as stored, one in memory at a time.
+
+    Raises:
+        ModelLoadError: one is not there.
+    """
+    missing = set(names)
+    for file in files(folder):
+        for name, tensor in _tensors(file, missing.copy()):
+            missing.remove(name)
+            yield name, tensor
+    if missing:
+        raise ModelLoadError(f"{folder}: holds no '{min(missing)}'; pull the model again")
 
 
 def empty(cls: Any, folder: Path) -> torch.nn.Module:

@@ -21,9 +21,9 @@ from pydantic import Field
 
 from overpaint.core.geometry import Plan
 from overpaint.core.types import EditRequest
-from overpaint.diffusion import flux, latents
+from overpaint.diffusion import flux, latents, sparse
 from overpaint.diffusion.family import Accepts, Family, FamilyOptions, Fraction, Steps
-from overpaint.diffusion.flux import FluxLatent
+from overpaint.diffusion.flux import FluxLatent, FluxOptions
 from overpaint.diffusion.loading import Checkpoint
 from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.families import conditions
@@ -31,7 +31,7 @@ from overpaint.families import conditions
 NATIVE = 1024
 
 
-class Flex2Options(FamilyOptions):
+class Flex2Options(FluxOptions):
     """Options of Flex.2-preview; names and defaults are those of its published examples."""
 
     control_strength: float = Field(
@@ -52,9 +52,6 @@ class Flex2Options(FamilyOptions):
         le=30.0,
         description="Without a negative prompt: value of the guidance embedding. With one: scale "
         "of true classifier-free guidance, the embedding bypassed.",
-    )
-    max_sequence_length: int | None = Field(
-        default=None, ge=1, le=512, description="T5 tokens; None = the checkpoint's own length."
     )
 
 
@@ -162,13 +159,15 @@ class Flex2(Family):
         steered = latents.normalize(vae, control.sample(generator)) if control is not None else None
         kept = latents.normalize(vae, picture.sample(generator))
         mask = mask.to(kept)
-        kept = kept * (1 - mask)
+        masked = latents.pack(mask)
         noise = torch.randn(kept.shape, generator=generator, dtype=transformer.dtype)
         height, width = kept.shape[-2:]
         steps = options.num_inference_steps
         scheduler, timesteps = flux.schedule(
             self._checkpoint, steps, tokens=(height // 2) * (width // 2)
         )
+        guidance = options.guidance_scale if negative is None else None
+        shortcuts = options.shortcuts(flux.PRESETS)
         steered = torch.zeros_like(kept) if steered is None else steered * options.control_strength
         return Flex2Latent(
             seed=seed,
@@ -181,10 +180,13 @@ class Flex2(Family):
             grid=(height, width),
             prompt=prompt,
             negative=negative,
-            guidance=options.guidance_scale if negative is None else None,
+            guidance=guidance,
             cfg_scale=options.guidance_scale,
             positions=flux.positions(height, width),
-            inpaint=torch.cat([latents.pack(kept), latents.pack(mask)], dim=2),
+            modulation=flux.modulations(self._checkpoint, timesteps, guidance, (prompt, negative)),
+            shortcuts=shortcuts,
+            sparse=sparse.choose(shortcuts, (height, width), masked, latents.pack(kept)),
+            inpaint=torch.cat([latents.pack(kept * (1 - mask)), masked], dim=2),
             control=latents.pack(steered),
             control_steps=int(len(timesteps) * options.control_stop),
         )

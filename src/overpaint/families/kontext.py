@@ -23,9 +23,9 @@ from overpaint.core import changes, geometry
 from overpaint.core.errors import UnsupportedOption
 from overpaint.core.geometry import Plan
 from overpaint.core.types import EditRequest
-from overpaint.diffusion import flux, latents
+from overpaint.diffusion import flux, latents, sparse
 from overpaint.diffusion.family import Accepts, Family, FamilyOptions, Fraction, Steps
-from overpaint.diffusion.flux import FluxLatent
+from overpaint.diffusion.flux import FluxLatent, FluxOptions
 from overpaint.diffusion.loading import Checkpoint
 from overpaint.diffusion.memo import content
 from overpaint.diffusion.prompts import FluxPrompt
@@ -42,7 +42,7 @@ BUCKETS = (
 """Sizes (width, height) that Kontext was trained with (`PREFERRED_KONTEXT_RESOLUTIONS`)."""
 
 
-class KontextOptions(FamilyOptions):
+class KontextOptions(FluxOptions):
     """Options of FLUX.1 Kontext; names are the pipeline's, defaults its authors'."""
 
     num_inference_steps: Steps = Field(default=28, description="Denoising steps.")
@@ -65,9 +65,6 @@ class KontextOptions(FamilyOptions):
         default=True,
         description="Without a mask: put the original's pixels back wherever the edit changed "
         "nothing. Switches itself off for an edit that changes most of the picture.",
-    )
-    max_sequence_length: int | None = Field(
-        default=None, ge=1, le=512, description="T5 tokens; None = the checkpoint's own length."
     )
 
 
@@ -222,6 +219,7 @@ class Kontext(Family):
         scheduler, timesteps = self._schedule(options, (height // 2) * (width // 2))
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(source.shape, generator=generator, dtype=transformer.dtype).to(source)
+        shortcuts = options.shortcuts(flux.PRESETS)
         start = noise
         if mask is not None:
             start = scheduler.scale_noise(source, timesteps[:1], noise)
@@ -239,6 +237,11 @@ class Kontext(Family):
             guidance=options.guidance_scale,
             cfg_scale=cfg_scale,
             positions=_positions((height, width), references),
+            modulation=flux.modulations(
+                self._checkpoint, timesteps, options.guidance_scale, (prompt, negative)
+            ),
+            shortcuts=shortcuts,
+            sparse=sparse.choose(shortcuts, (height, width), mask, latents.pack(source)),
             reference=torch.cat([latents.pack(each) for each in references], dim=1),
             source=latents.pack(source),
             mask=mask,

@@ -21,12 +21,27 @@ from overpaint.core.errors import UnsupportedOption
 from overpaint.core.geometry import Plan
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import latents, prompts
-from overpaint.diffusion.family import Accepts, Family, FamilyOptions, Fraction, Latent, Steps
+from overpaint.diffusion.family import (
+    Accepts,
+    DiffusionOptions,
+    Family,
+    FamilyOptions,
+    Fraction,
+    Latent,
+    Steps,
+)
 from overpaint.diffusion.loading import Checkpoint
+from overpaint.diffusion.shortcuts import EXACT, Preset, Shortcuts
 from overpaint.families import conditions
 
+PRESETS: dict[Preset, Shortcuts] = {
+    "exact": EXACT,
+    "balanced": Shortcuts(guidance_stop=0.6),
+    "fast": Shortcuts(guidance_stop=0.6, compute_every=2),
+}
 
-class SD2Options(FamilyOptions):
+
+class SD2Options(DiffusionOptions):
     """Options of stable-diffusion-2-inpainting; names and defaults are the pipeline's."""
 
     num_inference_steps: Steps = Field(default=50, description="Denoising steps.")
@@ -58,6 +73,11 @@ class SD2Latent(Latent):
     prompt: torch.Tensor
     negative: torch.Tensor | None
     guidance_scale: float
+
+    @property
+    def guided(self) -> bool:
+        """Whether this step has a pass with the negative prompt."""
+        return self.negative is not None and super().guided
 
 
 class SD2(Family):
@@ -107,7 +127,7 @@ class SD2(Family):
         condition = torch.cat([image.condition for image in batch])
         inputs = torch.cat([torch.cat(scaled), condition], dim=1)
         texts = [image.prompt for image in batch]
-        if batch[0].negative is None:
+        if not batch[0].guided:
             return _unet(unet, inputs, timesteps, texts)
         texts = [image.negative for image in batch if image.negative is not None] + texts
         both = _unet(unet, torch.cat([inputs] * 2), torch.cat([timesteps] * 2), texts)
@@ -177,6 +197,7 @@ class SD2(Family):
             scheduler=scheduler,
             generator=generator,
             step_options=_step_options(scheduler, generator, options.eta),
+            shortcuts=options.shortcuts(PRESETS),
             condition=torch.cat([mask.to(kept), kept], dim=1),
             prompt=prompt,
             negative=negative,
