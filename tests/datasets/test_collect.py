@@ -19,9 +19,8 @@ from overpaint.datasets.sources import items
 from overpaint.datasets.tasks import complete, recipe_key
 from overpaint.datasets.vision import VisionModel
 from overpaint.jobs import pool
+from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.ledger import Ledger, Status
-from overpaint.jobs.pool import Book
-from overpaint.jobs.runner import Tally
 from tests.datasets.conftest import COLOURS, Painter, tools
 from tests.datasets.vision_server import Fault, serving
 

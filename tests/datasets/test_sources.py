@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from overpaint.core import images
-from overpaint.core.errors import InvalidRequest, OverpaintError
+from overpaint.core.errors import InvalidImage, InvalidRequest, OverpaintError
+from overpaint.datasets import places
 from overpaint.datasets.parts import Source
-from overpaint.datasets.places import Item
+from overpaint.datasets.places import InFile, InTar, Item
 from overpaint.datasets.sources import items
 from tests.datasets.conftest import noisy
 
@@ -149,6 +150,23 @@ def test_web_dataset(tmp_path: Path) -> None:
     assert all(same(item, number) for number, item in enumerate(found))
     assert is_half(found[3])
     assert found[0].fields == {"age": "3", "txt": "words"}
+
+
+def test_a_place_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes(50))
+    gone = tmp_path / "gone"
+    for place, said in (
+        (InFile(gone), "cannot be read"),
+        (InTar(gone, 0, 10), "cannot be read"),
+        (InTar(path, 45, 10), "is cut off"),
+    ):
+        with pytest.raises(InvalidImage, match=said):
+            place.read()
+    monkeypatch.setattr(places, "LARGEST_PICTURE", 9)
+    for place in (InFile(path), InTar(path, 0, 10)):
+        with pytest.raises(InvalidImage, match="more than 9"):
+            place.read()
 
 
 def test_coco(pictures: Path) -> None:

@@ -11,7 +11,6 @@ from overpaint.core.images import Picture, save
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.engine.batcher import Batcher
 from overpaint.jobs.ledger import Ledger
-from overpaint.jobs.runner import Kept
 from overpaint.jobs.units import Unit, identify
 from tests.conftest import box_mask, picture
 
@@ -53,8 +52,8 @@ def unit(seed: int, load=None, **changed) -> Unit:
 def keep_in(folder: Path):
     """Writes results as `FOLDER/SEED.png`."""
 
-    def keep(made: Unit, result: EditResult) -> Kept:
+    def keep(made: Unit, result: EditResult) -> str:
         save(result.pictures[0], folder / f"{made.seed}.png")
-        return Kept(picture=f"{made.seed}.png")
+        return f"{made.seed}.png"
 
     return keep

@@ -10,9 +10,8 @@ import pytest
 
 from overpaint.core.errors import Cancelled, OutputError
 from overpaint.jobs import pool
+from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.ledger import Entry, Ledger
-from overpaint.jobs.pool import Book
-from overpaint.jobs.runner import Tally
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from PIL import Image
 from overpaint.core.errors import Cancelled, ContentBlocked, InvalidMask, OutputError
 from overpaint.engine.batcher import Batcher
 from overpaint.jobs.book import Book, Tally
-from overpaint.jobs.runner import Kept, Runner
+from overpaint.jobs.runner import Runner
 from tests.jobs.conftest import keep_in, request, unit
 
 
@@ -96,13 +96,6 @@ def test_blocked_is_not_failed(runner, ledger):
     entry = ledger.get(unit(0).id)
     assert tally.statuses == {"blocked": 1}
     assert (entry.status, entry.code, entry.flagged) == ("blocked", "content_blocked", True)
-
-
-def test_a_result_can_be_rejected(runner, ledger):
-    runner.keep = lambda *_: Kept(rejected="nothing changed", extra={"changed": 0.0})
-    assert run(runner, [unit(0)]).statuses == {"rejected": 1}
-    entry = ledger.get(unit(0).id)
-    assert (entry.reason, entry.extra, entry.picture) == ("nothing changed", {"changed": 0.0}, None)
 
 
 def test_a_full_disk_ends_the_run(runner, ledger):

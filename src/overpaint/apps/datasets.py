@@ -24,9 +24,8 @@ from overpaint.datasets.outcome import Outcome
 from overpaint.datasets.recipe import Clean, Collect, Recipe
 from overpaint.datasets.report import Reporter
 from overpaint.datasets.tasks import MADE, Task, complete, recipe_key
+from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.ledger import Ledger, Status
-from overpaint.jobs.pool import Book
-from overpaint.jobs.runner import Tally
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings

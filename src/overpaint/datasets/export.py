@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +134,3 @@ def left_out(outcome: Outcome) -> Iterator[Mapping[str, Any]]:
             "picture": each.entry.picture,
             "attempts": each.entry.attempts,
         }
-
-
-def sample_of(outcome: Outcome, most: int) -> list[Row]:
-    """Rows spread evenly over the data set."""
-    step = max(1, -(-len(outcome.kept) // most))
-    return list(islice(outcome.kept, 0, None, step))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -34,16 +35,9 @@ class InFile:
         Raises:
             InvalidImage: it cannot be read, or is too large.
         """
-        try:
-            if self.path.stat().st_size > LARGEST_PICTURE:
-                raise InvalidImage(
-                    f"{self.path} has more than {LARGEST_PICTURE:,} bytes", field="image"
-                )
+        with _reading(self.path):
+            _check_length(self.path.stat().st_size, f"{self.path}")
             return self.path.read_bytes()
-        except OSError as error:
-            raise InvalidImage(
-                f"{self.path} cannot be read: {error.strerror}", field="image"
-            ) from error
 
 
 @dataclass(frozen=True)
@@ -60,19 +54,13 @@ class InTar:
         Raises:
             InvalidImage: the file cannot be read, is cut off, or the member is too large.
         """
-        if self.length > LARGEST_PICTURE:
-            raise InvalidImage(
-                f"a member of {self.path} has {self.length:,} bytes, more than {LARGEST_PICTURE:,}",
-                field="image",
-            )
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                return file.read(self.length)
-        except OSError as error:
-            raise InvalidImage(
-                f"{self.path} cannot be read: {error.strerror}", field="image"
-            ) from error
+        _check_length(self.length, f"a member of {self.path}")
+        with _reading(self.path), self.path.open("rb") as file:
+            file.seek(self.offset)
+            data = file.read(self.length)
+        if len(data) < self.length:
+            raise InvalidImage(f"{self.path} is cut off", field="image")
+        return data
 
 
 @dataclass(frozen=True)
@@ -157,6 +145,22 @@ class Item:
         if isinstance(self.mask, Annotated):
             return _annotated(self.mask, picture.size)
         return images.decode_mask(self.mask.read(), size=picture.size)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What the system says of a file, in our words."""
+    try:
+        yield
+    except OSError as error:
+        raise InvalidImage(f"{path} cannot be read: {error.strerror}", field="image") from error
+
+
+def _check_length(length: int, of: str) -> None:
+    if length > LARGEST_PICTURE:
+        raise InvalidImage(
+            f"{of} has {length:,} bytes, more than {LARGEST_PICTURE:,}", field="image"
+        )
 
 
 def _annotated(place: Annotated, size: tuple[int, int]) -> Image.Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from overpaint.core.errors import InvalidRequest
@@ -68,16 +68,6 @@ def fill(template: str, fields: Mapping[str, str], *, field: str) -> str:
         return fields[match[1]]
 
     return _NAME.sub(value, template)
-
-
-def axes(cells: Iterable[Cell]) -> dict[str, dict[str, int]]:
-    """Wanted pictures by axis and value: the target distribution."""
-    target: dict[str, dict[str, int]] = {}
-    for cell in cells:
-        for axis, value in cell.values.items():
-            shares = target.setdefault(axis, {})
-            shares[value] = shares.get(value, 0) + cell.quota
-    return target
 
 
 def samples(recipe: Collect, cells: Sequence[Cell], most: int = 8) -> list[str]:

@@ -161,13 +161,6 @@ class Clean(Recipe):
     def _filters(self) -> bool:
         return self.filters != Filters()
 
-    @property
-    def edits(self) -> bool:
-        """Whether a model may be needed."""
-        return self.edit is not None or any(
-            rule.do in ("instruct", "inpaint", "erase") for rule in self.rules
-        )
-
 
 TASKS: dict[Task, type[Recipe]] = {"collect": Collect, "clean": Clean}
 

@@ -23,7 +23,6 @@ from overpaint.core.errors import OverpaintError
 from overpaint.core.files import atomic_write
 from overpaint.datasets.card import Facts, by_cell, made_by_model
 from overpaint.datasets.clean import endings
-from overpaint.datasets.export import sample_of
 from overpaint.datasets.outcome import Outcome, Rejected, Row
 from overpaint.datasets.recipe import Clean, Recipe
 from overpaint.jobs.ledger import Entry
@@ -127,7 +126,7 @@ class Reporter:
             ]
             if outcome.target
             else [],
-            "contacts": [self._card(row, THUMBNAIL) for row in sample_of(outcome, CONTACTS)],
+            "contacts": [self._card(row, THUMBNAIL) for row in _spread(outcome.kept, CONTACTS)],
             "pairs": [self._pair(row) for row in _spread(pairs, PAIRS)],
             "worst": [self._pair(row) | {"score": _score(row.entry)} for row in worst(pairs)],
             "rejects": [self._reject(each) for each in _rejects(outcome)],
@@ -222,6 +221,7 @@ def _targets(recipe: Recipe) -> dict[str, float | None]:
 
 
 def _spread(rows: Sequence[Row], most: int) -> Sequence[Row]:
+    """Rows spread evenly over the data set."""
     return rows[:: max(1, -(-len(rows) // most))]
 
 

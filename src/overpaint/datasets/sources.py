@@ -16,7 +16,7 @@ from typing import Any
 
 from overpaint.core.errors import InvalidRequest
 from overpaint.datasets.parts import Blank, Source
-from overpaint.datasets.places import Annotated, InFile, InParquet, InTar, Item, Nowhere, Place
+from overpaint.datasets.places import Annotated, InFile, InParquet, InTar, Item, Nowhere
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 LONGEST_LINE = 1_000_000
@@ -291,5 +291,3 @@ _READERS: dict[str, Callable[[Source, str], Iterator[Item]]] = {
     "coco": _coco,
     "blank": _blank,
 }
-
-__all__ = ["Item", "Place", "items"]

@@ -24,7 +24,7 @@ from overpaint.engine.batcher import Batcher
 from overpaint.jobs import grid, predictions
 from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.ledger import Entry, Ledger, Status
-from overpaint.jobs.runner import UNDER_WAY, Kept, Runner
+from overpaint.jobs.runner import UNDER_WAY, Runner
 from overpaint.jobs.units import Unit
 
 if TYPE_CHECKING:
@@ -121,12 +121,12 @@ class Batch:
                 self._draw(unit, self.out / entry.picture)
             yield unit
 
-    def _keep(self, unit: Unit, result: EditResult) -> Kept:
+    def _keep(self, unit: Unit, result: EditResult) -> str:
         picture = f"{PICTURES}/{name(unit)}.png"
         images.save(result.pictures[0], self.out / picture)
         if self.grids:
             self._draw(unit, self.out / picture)
-        return Kept(picture=picture)
+        return picture
 
     def _is_there(self, entry: Entry) -> bool:
         return entry.picture is None or (self.out / entry.picture).is_file()

@@ -15,11 +15,8 @@ from typing import TypeVar
 from overpaint.jobs.book import TICK, Book, Task
 from overpaint.jobs.ledger import Entry
 
-__all__ = ["THREADS", "Book", "Task", "run"]
-
 THREADS = 8
 """Tasks under way: one is read while others are looked at, edited and written."""
-
 
 T = TypeVar("T", bound=Task)
 

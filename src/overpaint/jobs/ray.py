@@ -20,8 +20,8 @@ import ray
 import ray.data
 
 from overpaint.core.errors import InvalidRequest, OutputError
+from overpaint.jobs.book import Book, Task
 from overpaint.jobs.ledger import Entry
-from overpaint.jobs.pool import Book, Task
 
 T = TypeVar("T", bound=Task)
 

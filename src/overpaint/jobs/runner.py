@@ -9,13 +9,13 @@ killed in between is made again, and nothing that is in the ledger is missing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from overpaint.core.errors import Cancelled, ContentBlocked, OutputError, OverpaintError
-from overpaint.jobs.book import TICK, Book, Tally
+from overpaint.jobs.book import TICK, Book
 from overpaint.jobs.ledger import Entry
 from overpaint.jobs.units import Unit
 
@@ -27,26 +27,9 @@ if TYPE_CHECKING:
 UNDER_WAY = 4
 """Units between loading and writing: one is encoded, another stepped, a third written."""
 
-__all__ = ["UNDER_WAY", "Kept", "Runner", "Tally"]
-
 UnderWay = dict["Future[EditResult]", tuple[Unit, "Ticket"]]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kept:
-    """What became of a result.
-
-    Attributes:
-        picture: file, relative to the output folder; None = nothing was written.
-        rejected: why the result is no good; None = it is.
-        extra: further plain values for the lineage.
-    """
-
-    picture: str | None = None
-    rejected: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -55,14 +38,15 @@ class Runner:
 
     Attributes:
         batcher: makes the edits.
-        keep: writes the pictures of a result and says where, or why they are no good. Called in
-            the thread of `run`. An `OutputError` ends the run; another error fails the unit.
+        keep: writes the picture of a result and gives its file, relative to the output folder.
+            Called in the thread of `run`. An `OutputError` ends the run; another error fails the
+            unit.
         book: says what is left to do, and gets the ends.
         under_way: units at most between loading and writing; bounds memory.
     """
 
     batcher: Batcher
-    keep: Callable[[Unit, EditResult], Kept]
+    keep: Callable[[Unit, EditResult], str]
     book: Book[Unit]
     under_way: int = UNDER_WAY
 
@@ -106,23 +90,22 @@ class Runner:
     def _outcome(self, unit: Unit, ticket: Ticket) -> Entry:
         try:
             result = ticket.result()
-            kept = self.keep(unit, result)
+            picture = self.keep(unit, result)
         except (Cancelled, OutputError):
             raise
         except Exception as error:
             return _failed(unit, error)
         return Entry(
             id=unit.id,
-            status="done" if kept.rejected is None else "rejected",
+            status="done",
             source=unit.source,
             prompt=unit.prompt,
             seed=result.seeds[0],
-            reason=kept.rejected or "",
-            picture=kept.picture,
+            picture=picture,
             flagged=result.flagged[0],
             recipe=result.recipe,
             timings=result.timings,
-            extra={**unit.extra, **kept.extra},
+            extra=unit.extra,
         )
 
 

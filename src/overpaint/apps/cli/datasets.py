@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from overpaint.apps.datasets import Run
     from overpaint.datasets.outcome import Outcome
     from overpaint.datasets.recipe import Task
-    from overpaint.jobs.runner import Tally
+    from overpaint.jobs.book import Tally
 
 RecipeFile = Annotated[
     Path | None, typer.Argument(metavar="RECIPE", help="A YAML file; docs/datasets.md has them.")
