@@ -2,25 +2,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ImageDraw
+from PIL import ImageChops, ImageDraw
 
 from overpaint.core import images
 from overpaint.core.detections import Detection
 from overpaint.core.images import Picture
+from overpaint.core.types import EditRequest
 from overpaint.datasets.clean import Cleaner, Cleaning, endings
 from overpaint.datasets.outcome import Outcome
 from overpaint.datasets.recipe import Clean
 from overpaint.datasets.sources import items
 from overpaint.datasets.tasks import complete, recipe_key
 from overpaint.jobs import pool
+from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.ledger import Ledger
-from overpaint.jobs.pool import Book
-from overpaint.jobs.runner import Tally
 from tests.datasets.conftest import COLOURS, Painter, noisy, tools
 
 SOURCES = {"sources": [{"folder": "pictures"}]}
@@ -46,6 +47,13 @@ def find_colours(picture: Picture, words: str) -> Sequence[Detection]:
     rows, columns = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
     box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
     return [Detection(box=tuple(map(float, box)), label=words, confidence=0.9)]
+
+
+def find_colours_in(
+    box: tuple[float, float, float, float], picture: Picture, words: str
+) -> Sequence[Detection]:
+    """A detector that gives that box for whatever it finds."""
+    return [replace(each, box=box) for each in find_colours(picture, words)]
 
 
 @pytest.fixture
@@ -110,6 +118,53 @@ def test_where_the_edit_failed_the_original_stays(
     assert lazy.requests[0].model == "erase"
     assert lazy.requests[0].mask is not None
     assert lazy.requests[0].mask.getbbox() == (12, 12, 37, 37)
+
+
+def test_an_edit_is_tried_again_with_other_seeds(
+    make_recipe: Callable[..., Clean], spotted: Path, tmp_path: Path
+) -> None:
+    rules = RULES | {
+        "rules": [{"when": "red disc", "do": "instruct", "prompt": "remove the {label}"}],
+        "gate": {"gone": True, "tries": 3},
+    }
+    recipe = make_recipe("clean", **SOURCES, **rules)
+    tried: dict[str, list[int | None]] = {}
+
+    def lazy_twice(request: EditRequest) -> bool:
+        seeds = tried.setdefault(request.image.sha256, [])
+        seeds.append(request.seed)
+        return len(seeds) < 3
+
+    outcome, _ = run(recipe, tmp_path / "out", Painter(lazy_twice), detect=find_colours)
+    edited = [row.entry for row in outcome.kept if row.entry.extra["ending"] == "edited"]
+    assert [entry.reason for entry in edited] == ["", ""]
+    assert [len(set(seeds)) for seeds in tried.values()] == [3, 3]
+    assert {entry.seed for entry in edited} == {seeds[-1] for seeds in tried.values()}
+
+    never = Painter(lambda _: True)
+    outcome, _ = run(recipe, tmp_path / "never", never, detect=find_colours)
+    assert endings(outcome) == {"edit failed": 2, "unchanged": 4}
+    assert len(never.requests) == 6
+
+
+def test_an_instruction_can_be_kept_to_what_was_found(
+    make_recipe: Callable[..., Clean], spotted: Path, tmp_path: Path, painter: Painter
+) -> None:
+    rule = {"when": "*", "do": "instruct", "prompt": "remove the {label}", "within": 4}
+    found_too_small = partial(find_colours_in, (20, 20, 26, 26))
+    recipe = make_recipe("clean", **SOURCES, **RULES | {"rules": [rule], "gate": {}})
+    outcome, _ = run(recipe, tmp_path / "out", painter, detect=found_too_small)
+    made = [row for row in outcome.kept if row.is_made]
+    assert len(made) == 2
+    for row in made:
+        before = images.decode(row.task.item.image.read()).rgb
+        after = images.decode(tmp_path / "out" / str(row.entry.picture)).rgb
+        box = ImageChops.difference(before, after).getbbox()
+        assert box is not None
+        assert box[0] >= 16
+        assert max(box) <= 30
+        assert after.getpixel((23, 23)) == before.getpixel((0, 0))
+    assert all(request.mask is None for request in painter.requests)
 
 
 def test_a_failed_edit_can_leave_the_picture_out(

@@ -39,10 +39,7 @@ def test_a_recipe_and_its_cells(tmp_path: Path) -> None:
         "colour=red, shape=star",
     ]
     assert len(cells) == 6
-    assert prompts.axes(cells) == {
-        "colour": {"red": 15, "blue": 15},
-        "shape": {"circle": 10, "star": 10, "ring": 10},
-    }
+    assert {cell.quota for cell in cells} == {5}
     assert "a red circle" in prompts.samples(read, cells)
 
 
@@ -107,6 +104,13 @@ def test_too_many_cells(tmp_path: Path) -> None:
     [
         ({}, "nothing to do"),
         ({"look": {"labels": ["cat"]}}, "look and rules go together"),
+        (
+            {
+                "look": {"labels": ["cat"], "by": "detector"},
+                "rules": [{"when": "cat", "do": "erase", "within": 4}],
+            },
+            "within is for do: instruct",
+        ),
         (
             {"look": {"labels": ["cat"]}, "rules": [{"when": "cat", "do": "reject"}]},
             "add vision",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +30,9 @@ Ending = Literal["edited", "unchanged", "edit failed"]
 
 ERASER = "erase"
 """The model of 'erase' where a rule names none."""
+
+SOFT = 2
+"""Pixels over which an edit that is limited to a part of a picture fades in."""
 
 Found = Mapping[str, Sequence["Detection"]]
 
@@ -59,16 +62,38 @@ class Cleaner(Worker[Clean]):
         picture = source
         if self.recipe.exact is not None:
             picture = exact.apply(source, self.recipe.exact)
-        attempted = self._attempt(picture, task, result)
-        if attempted is not None:
-            picture = self._judged(picture, attempted, result)
+        picture = self._edited(picture, task, result)
         is_edited = picture is not source and picture.sha256 != source.sha256
         result.extra.setdefault("ending", "edited" if is_edited else "unchanged")
         if is_edited:
             result.picture = picture
         self.measure(picture, source, task, result)
 
-    def _attempt(self, picture: Picture, task: Task, result: Result) -> _Attempted | None:
+    def _edited(self, picture: Picture, task: Task, result: Result) -> Picture:
+        """The picture after an edit that the gate lets pass, else the one before."""
+        found = self._look(picture) if self.recipe.look is not None else {}
+        failed: _Attempted | None = None
+        for number in range(self.recipe.gate.tries):
+            attempted = self._attempt(picture, found, _again(task, number), result)
+            if attempted is None:  # there is nothing to do
+                return picture
+            verdict = self._judge(picture, attempted)
+            result.extra["gate"] = dict(verdict.scores)
+            if not verdict.reasons:
+                result.extra["ending"], result.reason = "edited", ""
+                result.mask = attempted.expected
+                return attempted.picture
+            result.reason = "; ".join(verdict.reasons)
+            failed = attempted
+        result.extra["ending"] = "edit failed"
+        if failed is not None and self.recipe.gate.failed == "reject":
+            result.picture = failed.picture
+            raise Unfit(f"the edit failed: {result.reason}")
+        return picture
+
+    def _attempt(
+        self, picture: Picture, found: Found, task: Task, result: Result
+    ) -> _Attempted | None:
         """The edit that the recipe asks for; None = nothing is to be done."""
         asked = self.recipe.edit
         if asked is not None:
@@ -79,7 +104,7 @@ class Cleaner(Worker[Clean]):
             )
         if self.recipe.look is None:
             return None
-        return self._by_rules(picture, self._look(picture), task, result)
+        return self._by_rules(picture, found, task, result)
 
     def _look(self, picture: Picture) -> dict[str, list[Detection]]:
         """What is in the picture, by label, in the order of the labels."""
@@ -125,7 +150,8 @@ class Cleaner(Worker[Clean]):
         result: Result,
     ) -> _Attempted:
         size = before.picture.size
-        around = masks.grow(detections.union(list(seen), size), rule.grow)
+        pixels = rule.grow if rule.within is None else rule.within
+        around = masks.grow(detections.union(list(seen), size), pixels)
         prompt = fill(rule.prompt, {**task.fields, "label": label}, field="recipe.rules.prompt")
         model = rule.model or (ERASER if rule.do == "erase" else self.recipe.model)
         others: dict[str, Any] = {"model": model, "options": rule.options}
@@ -140,35 +166,26 @@ class Cleaner(Worker[Clean]):
             task.seed,
             **others,
         )
+        edited = self.edit(request, result)
+        if rule.within is not None:
+            edited = _limited(edited, before.picture, around)
         whole = around if before.expected is None else masks.combine([before.expected, around])
-        return _Attempted(self.edit(request, result), whole, [*before.labels, label])
+        return _Attempted(edited, whole, [*before.labels, label])
 
-    def _judged(self, before: Picture, attempted: _Attempted, result: Result) -> Picture:
-        """The edited picture if the gate lets it pass, else the one before."""
-        rules = self.recipe.gate
+    def _judge(self, before: Picture, attempted: _Attempted) -> gate.Judged:
+        """What the gate says of an edit."""
         again: list[Detection] | None = None
-        if rules.gone and attempted.labels:
+        if self.recipe.gate.gone and attempted.labels:
             seen = self._look(attempted.picture)
             again = [each for label in attempted.labels for each in seen.get(label, [])]
-        verdict = gate.judge(
+        return gate.judge(
             before,
             attempted.picture,
-            rules,
+            self.recipe.gate,
             expected=attempted.expected,
             found_again=again,
             likeness=self.tools.likeness,
         )
-        result.extra["gate"] = dict(verdict.scores)
-        if not verdict.reasons:
-            result.extra["ending"] = "edited"
-            result.mask = attempted.expected
-            return attempted.picture
-        result.extra["ending"] = "edit failed"
-        result.reason = "; ".join(verdict.reasons)
-        if rules.failed == "reject":
-            result.picture = attempted.picture
-            raise Unfit(f"the edit failed: {result.reason}")
-        return before
 
 
 @dataclass
@@ -232,6 +249,19 @@ class Cleaning:
             fields=dict(item.fields),
             extra={"licence": item.licence},
         )
+
+
+def _again(task: Task, number: int) -> Task:
+    """The task for its next try: the first has the task's own seed, each other one of its own."""
+    return replace(task, seed=derive_seed(task.seed, attempt=number)) if number else task
+
+
+def _limited(edited: Picture, before: Picture, there: Image.Image) -> Picture:
+    """The edited picture with what lies outside of a mask put back; within it the edge is soft."""
+    if edited.size != before.size:  # which the gate lets pass in no case
+        return edited
+    mixed = Image.composite(edited.rgb, before.rgb, masks.feather(there, SOFT))
+    return replace(edited, rgb=mixed)
 
 
 def endings(outcome: Outcome) -> dict[str, int]:

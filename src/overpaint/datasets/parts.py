@@ -211,6 +211,8 @@ class Rule(Part):
         prompt: may have {label} and {fields}.
         model: another model than the recipe's.
         grow: pixels around what was found.
+        within: instead of `grow`, for 'instruct': what it changed further away than so many pixels
+            is put back; None = it may change the whole picture.
     """
 
     when: str
@@ -218,12 +220,15 @@ class Rule(Part):
     prompt: str = ""
     model: str | None = None
     grow: int = Field(default=8, ge=0, le=512)
+    within: int | None = Field(default=None, ge=0, le=4096)
     options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _words(self) -> Rule:
         if self.do == "instruct" and not self.prompt:
             raise ValueError("do: instruct needs a prompt")
+        if self.do != "instruct" and self.within is not None:
+            raise ValueError("within is for do: instruct; the others have grow")
         return self
 
 
@@ -235,6 +240,7 @@ class Gate(Part):
         gone: whether what was found must not be found again.
         kept_psnr: least likeness (dB) of what lies outside the mask or the found boxes.
         new_issues: whether a CleanVision issue that the original lacks fails the edit.
+        tries: how often an edit is made, each time with another seed, before it counts as failed.
         failed: what becomes of a picture whose edit failed: 'keep' it as it was, or 'reject' it.
         likeness: least cosine likeness of the pictures' embeddings, by the model in the folder
             `likeness_model` (CLIP, SigLIP or DINO in transformers layout).
@@ -244,6 +250,7 @@ class Gate(Part):
     gone: bool = False
     kept_psnr: float | None = Field(default=None, gt=0)
     new_issues: bool = True
+    tries: int = Field(default=1, ge=1, le=16)
     failed: Literal["keep", "reject"] = "keep"
     likeness: float | None = Field(default=None, ge=-1, le=1)
     likeness_model: RecipePath | None = None

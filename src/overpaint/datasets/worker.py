@@ -75,7 +75,7 @@ class Result:
         picture: None = the source stays as it is.
         mask: 'L', what the edit was to repaint; None = it had none.
         flagged: whether the safety policy flagged the picture; None = it was not checked.
-        recipe: of the last edit.
+        recipe, seed: of the last edit; the seed is None where there was none.
         extra: for the lineage.
         timings: seconds by stage.
         reason: a remark where the task is done, but not as was hoped.
@@ -85,6 +85,7 @@ class Result:
     mask: Image.Image | None = None
     flagged: bool | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     reason: str = ""
@@ -147,7 +148,7 @@ class Worker(ABC, Generic[R]):
     def edit(self, request: EditRequest, result: Result) -> Picture:
         """One edit, its lineage and timings in `result`."""
         made = self.tools.edit(request)
-        result.recipe = made.recipe
+        result.recipe, result.seed = made.recipe, made.seeds[0]
         result.flagged = made.flagged[0]
         for stage, seconds in made.timings.items():
             name = "edit" if stage == "total" else stage
@@ -247,7 +248,7 @@ class Worker(ABC, Generic[R]):
             status=status,
             source=task.item.name,
             prompt=task.prompt or str(result.recipe.get("prompt", "")),
-            seed=task.seed,
+            seed=task.seed if result.seed is None else result.seed,
             code=code,
             reason=reason,
             picture=None if result.picture is None else task.picture,
