@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overpaint.diffusion.memo import Memo, content
+from overpaint.diffusion.memo import MOST, Memo, content
 
 
 def test_a_value_is_computed_once_and_counted():
@@ -43,3 +43,12 @@ def test_content_tells_values_and_layout_apart(values):
     assert content(changed) != content(tensor)
     assert content(tensor.transpose(2, 3)) != content(tensor)
     assert content(tensor.double()) != content(tensor)
+
+
+def test_there_are_so_many_values_at_most():
+    memo = Memo()
+    for key in range(2 * MOST):
+        memo.get(key, lambda: torch.zeros(1))
+        memo.get("asked for again and again", lambda: torch.ones(1))
+    assert memo.size == MOST * torch.zeros(1).nbytes
+    assert memo.misses == 2 * MOST + 1

@@ -1,4 +1,4 @@
-"""What was encoded before is not encoded again: texts and pictures by content, bounded in bytes.
+"""What was encoded before is not encoded again: texts and pictures by content, within bounds.
 
 Exact: a hit gives the tensors that were computed the first time. Keys hold everything that decides
 the value (the text, or a hash of a tensor's values and memory layout), so different edits share
@@ -17,6 +17,10 @@ from PIL import Image
 
 CAPACITY = 256 * 2**20
 """Bytes that a checkpoint's memo may hold: about sixty prompts of 512 T5 tokens in bfloat16."""
+
+MOST = 256
+"""Values that it may hold. Small ones would fill `CAPACITY` only after thousands of edits, and a
+batch's memory would grow all the while."""
 
 T = TypeVar("T")
 
@@ -45,7 +49,7 @@ class Memo:
         value = compute()
         self._values[key] = value
         self.size += size_of(value)
-        while self.size > self._capacity:
+        while self.size > self._capacity or len(self._values) > MOST:
             self.size -= size_of(self._values.popitem(last=False)[1])
         return value
 
