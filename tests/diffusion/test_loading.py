@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import Lora
+from overpaint.diffusion import weights
 from overpaint.diffusion.loading import Checkpoint
 from overpaint.diffusion.placement import Placement
 from tests.conftest import box_mask, picture
@@ -52,6 +54,15 @@ def test_precision_is_the_placements(folder):
     checkpoint = Checkpoint(folder, Placement(torch.device("cpu"), torch.bfloat16))
     assert checkpoint.component("unet").dtype == torch.bfloat16
     assert checkpoint.component("text_encoder").dtype == torch.bfloat16
+
+
+def test_weights_read_in_pieces_are_the_librarys(folder, monkeypatch):
+    monkeypatch.setattr(weights, "PIECE", 100)
+    half = Placement(torch.device("cpu"), torch.bfloat16)
+    ours = Checkpoint(folder, half).component("unet").state_dict()
+    theirs = UNet2DConditionModel.from_pretrained(folder / "unet").to(torch.bfloat16).state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_sizes_are_those_of_the_loaded_weights(folder):
