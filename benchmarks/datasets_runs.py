@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from training.world.edits import sample_instruction_task
 from training.world.render import render
@@ -22,41 +24,58 @@ SIZE = 128
 OVERPAINT = [sys.executable, "-m", "overpaint"]
 
 
-def pace_of_diffusers(model: str, count: int, steps: int) -> float:
-    """Pictures a second of the loop that people write: one call and one PNG after the other."""
-    import tempfile
+class PlainLoop:
+    """The loop over diffusers' pipeline that people write: one call and one PNG after the other."""
 
-    import torch
-    from diffusers import StableDiffusionInpaintPipeline
-    from PIL import Image, ImageDraw
+    def __init__(self, model: str, steps: int, folder: Path) -> None:
+        import torch
+        from diffusers import StableDiffusionInpaintPipeline
 
-    from overpaint.apps import build
-    from overpaint.apps import settings as settings_
+        from overpaint.apps import build
+        from overpaint.apps import settings as settings_
 
-    spec = build.find_model(model, settings_.load())
-    pipeline = StableDiffusionInpaintPipeline.from_pretrained(
-        spec.location, torch_dtype=torch.float32, safety_checker=None
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    picture = Image.new("RGB", (128, 128), (200, 190, 170))
-    mask = Image.new("L", picture.size)
-    ImageDraw.Draw(mask).rectangle((19, 19, 108, 108), fill=255)
-    with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
-        for number in range(count + 1):
-            if number == 1:
-                started = time.perf_counter()  # the first call warms up
-            made = pipeline(
-                prompt="a red circle",
-                image=picture,
-                mask_image=mask,
-                height=128,
-                width=128,
-                num_inference_steps=steps,
-                generator=torch.Generator().manual_seed(number),
-            ).images[0]
-            made.save(Path(folder) / f"{number}.png")
-        return count / (time.perf_counter() - started)
+        spec = build.find_model(model, settings_.load())
+        self._pipeline = StableDiffusionInpaintPipeline.from_pretrained(
+            spec.location, torch_dtype=torch.float32, safety_checker=None
+        )
+        self._pipeline.set_progress_bar_config(disable=True)
+        self._steps, self._folder = steps, folder
+        self._picture = Image.new("RGB", (SIZE, SIZE), (200, 190, 170))
+        self._mask = Image.new("L", self._picture.size)
+        ImageDraw.Draw(self._mask).rectangle((19, 19, 108, 108), fill=255)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._make(0)  # warms up
+
+    def run(self, count: int) -> tuple[float, float]:
+        """Make so many pictures; seconds and processor seconds of one."""
+        started, worked = time.perf_counter(), time.process_time()
+        for number in range(count):
+            self._make(number)
+        return (
+            (time.perf_counter() - started) / count,
+            (time.process_time() - worked) / count,
+        )
+
+    def _make(self, number: int) -> None:
+        import torch
+
+        made = self._pipeline(
+            prompt="a red circle",
+            image=self._picture,
+            mask_image=self._mask,
+            height=SIZE,
+            width=SIZE,
+            num_inference_steps=self._steps,
+            generator=torch.Generator().manual_seed(number),
+        ).images[0]
+        made.save(self._folder / f"{number}.png")
+
+
+def seconds_a_picture(out: Path, beginning: int) -> float:
+    """From the ledger's times, without the first so many pictures: models load with those."""
+    ledger = [json.loads(line) for line in (out / "ledger.jsonl").open()]
+    ends = sorted(entry["finished"] for entry in ledger)[beginning - 1 :]
+    return float(ends[-1] - ends[0]) / (len(ends) - 1)
 
 
 def fingerprint(out: Path) -> str:
@@ -80,19 +99,27 @@ def repeated(out: Path) -> int:
     return len(ids) - len(set(ids))
 
 
-def overpaint(task: str, folder: Path, recipe: dict[str, Any], *flags: str) -> dict[str, Any]:
-    """Run the command; what it told as JSON."""
+def overpaint(
+    task: str, folder: Path, recipe: dict[str, Any], *flags: str, backend: str = "torch"
+) -> dict[str, Any]:
+    """Run the command; what it told as JSON, and `processor_s` of this one process."""
     path = write_recipe(folder, recipe)
-    done = subprocess.run(
-        [*OVERPAINT, task, str(path), "-o", str(folder / "out"), "--json", *flags],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"overpaint {task} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        run = subprocess.Popen(
+            [*OVERPAINT, task, str(path), "-o", str(folder / "out"), "--json", *flags],
+            stdout=stdout,
+            stderr=stderr,
+            env=os.environ | {"OVERPAINT_BACKEND": backend},
+        )
+        _, status, usage = os.wait4(run.pid, 0)
+        run.returncode = os.waitstatus_to_exitcode(status)
+        stdout.seek(0)
+        stderr.seek(0)
+        said, complained = stdout.read().decode(), stderr.read().decode()
+    if run.returncode:
+        raise SystemExit(f"overpaint {task} failed:\n{said[-2000:]}\n{complained[-2000:]}")
+    told: dict[str, Any] = json.loads(said)
+    return told | {"processor_s": usage.ru_utime + usage.ru_stime}
 
 
 def write_recipe(folder: Path, recipe: dict[str, Any]) -> Path:
