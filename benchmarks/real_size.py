@@ -38,6 +38,36 @@ def sd2(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
     return folder
 
 
+def flux(folder: Path, pipeline: str, in_channels: int, blocks: tuple[int, int]) -> Path:
+    """A FLUX transformer of real width with few blocks, in bfloat16, beside small encoders.
+
+    Args:
+        folder: reused where it is complete.
+        pipeline: `Flex2Pipeline` or `FluxKontextPipeline`.
+        in_channels: features of a picture token.
+        blocks: with two streams, and with one.
+    """
+    from diffusers import FluxTransformer2DModel
+
+    from tests import checkpoints
+
+    if (folder / "model_index.json").is_file():
+        return folder
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        transformer = FluxTransformer2DModel(
+            in_channels=in_channels,
+            out_channels=64,
+            num_layers=blocks[0],
+            num_single_layers=blocks[1],
+            guidance_embeds=True,
+        )
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return checkpoints.flux(folder, pipeline, transformer)
+
+
 def _sd2_parts(folder: Path) -> dict[str, Any]:
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel

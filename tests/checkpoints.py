@@ -74,13 +74,13 @@ def sd2(folder: Path, *, scheduler: Any = None, seed: int = 0) -> Path:
 def flex2(folder: Path, *, seed: int = 0) -> Path:
     """Flex.2-preview in small: 196 input channels, guidance embedding."""
     torch.manual_seed(seed)
-    return _save(folder, "Flex2Pipeline", _flux_parts(folder, 196), FLUX_LIBRARIES)
+    return flux(folder, "Flex2Pipeline", tiny_transformer(196))
 
 
 def kontext(folder: Path, *, seed: int = 0) -> Path:
     """FLUX.1-Kontext-dev in small."""
     torch.manual_seed(seed)
-    return _save(folder, "FluxKontextPipeline", _flux_parts(folder, 64), FLUX_LIBRARIES)
+    return flux(folder, "FluxKontextPipeline", tiny_transformer(64))
 
 
 def ddim() -> DDIMScheduler:
@@ -168,8 +168,8 @@ def t5_text(*, width: int) -> T5EncoderModel:
     return T5EncoderModel(config).eval()
 
 
-def _flux_parts(folder: Path, in_channels: int) -> dict[str, Any]:
-    transformer = FluxTransformer2DModel(
+def tiny_transformer(in_channels: int) -> FluxTransformer2DModel:
+    return FluxTransformer2DModel(
         in_channels=in_channels,
         out_channels=64,
         num_layers=2,
@@ -181,6 +181,10 @@ def _flux_parts(folder: Path, in_channels: int) -> dict[str, Any]:
         guidance_embeds=True,
         axes_dims_rope=(4, 6, 6),
     )
+
+
+def flux(folder: Path, pipeline: str, transformer: FluxTransformer2DModel) -> Path:
+    """Any transformer with small encoders of the widths that it takes."""
     scheduler = FlowMatchEulerDiscreteScheduler(
         shift=3.0,
         use_dynamic_shifting=True,
@@ -189,15 +193,16 @@ def _flux_parts(folder: Path, in_channels: int) -> dict[str, Any]:
         base_image_seq_len=256,
         max_image_seq_len=4096,
     )
-    return {
+    parts = {
         "scheduler": scheduler,
-        "text_encoder": clip_text(width=32),
-        "text_encoder_2": t5_text(width=32),
+        "text_encoder": clip_text(width=transformer.config.pooled_projection_dim),
+        "text_encoder_2": t5_text(width=transformer.config.joint_attention_dim),
         "tokenizer": clip_tokenizer(folder / "vocabulary"),
         "tokenizer_2": t5_tokenizer(),
         "transformer": transformer,
         "vae": autoencoder(channels=16, scaling=0.3611, shift=0.1159),
     }
+    return _save(folder, pipeline, parts, FLUX_LIBRARIES)
 
 
 def _save(folder: Path, pipeline: str, parts: dict[str, Any], libraries: dict[str, str]) -> Path:
