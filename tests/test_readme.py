@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from overpaint.apps.cli import app
+from overpaint.apps.cli.commands import app
 from tests.conftest import box_mask, picture
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from overpaint.apps import cli as command_line
+from overpaint.apps.cli.commands import app
 from tests.conftest import box_mask, picture
 
 SIZE = (96, 80)
@@ -56,7 +56,7 @@ def overpaint(desk: Path) -> Callable[..., Ran]:
     """Run the command line in this process."""
 
     def run(*arguments: object, stdin: bytes | None = None) -> Ran:
-        done = CliRunner().invoke(command_line.app, [str(each) for each in arguments], input=stdin)
+        done = CliRunner().invoke(app, [str(each) for each in arguments], input=stdin)
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         return Ran(done.exit_code, done.stdout_bytes, done.stderr)

@@ -284,6 +284,17 @@ def save(
         OutputError: unknown suffix, folder missing or not writable, disk full.
         InvalidRequest: as for `encode`.
     """
+    named = format_of(path, field=field)
+    encoded = encode(picture, named, quality=quality, lossless=lossless)
+    atomic_write(path, encoded, field=field)
+
+
+def format_of(path: str | os.PathLike[str], *, field: str = "output") -> Format:
+    """The format that a path's suffix names.
+
+    Raises:
+        OutputError: none.
+    """
     suffix = Path(path).suffix
     if suffix.lower() not in _FORMATS_BY_SUFFIX:
         raise OutputError(
@@ -291,10 +302,7 @@ def save(
             f"{', '.join(_FORMATS_BY_SUFFIX)}.",
             field=field,
         )
-    encoded = encode(
-        picture, _FORMATS_BY_SUFFIX[suffix.lower()], quality=quality, lossless=lossless
-    )
-    atomic_write(path, encoded, field=field)
+    return _FORMATS_BY_SUFFIX[suffix.lower()]
 
 
 def _picture(raw: reading.Raw) -> Picture:

@@ -26,7 +26,7 @@ from PIL import Image
 
 from overpaint.core import images, masks, provenance
 from overpaint.core.compositing import composite
-from overpaint.core.errors import OutOfMemory
+from overpaint.core.errors import Cancelled, OutOfMemory
 from overpaint.core.geometry import Plan
 from overpaint.core.images import Picture
 from overpaint.core.provenance import Marking
@@ -122,7 +122,7 @@ class Engine:
             num_images: how many; the i-th uses `seed + i`.
             model: another model than the engine's default.
             on_progress: called after each step.
-            cancelled: asked between steps; True ends the edit with `Cancelled`.
+            cancelled: asked before each step and at the end; True ends the edit with `Cancelled`.
             **options: the family's own options (`overpaint models MODEL`).
 
         Raises:
@@ -159,7 +159,10 @@ class Engine:
         edits = [self.begin(request) for request in requests]
         for model in {id(edit.model): edit.model for edit in edits}.values():
             self._steps([e for e in edits if e.model is model], on_progress, cancelled)
-        return [self.finish(edit) for edit in edits]
+        results = [self.finish(edit) for edit in edits]
+        if cancelled is not None and cancelled():
+            raise Cancelled("the edit was cancelled after its last step")
+        return results
 
     def model(self, name: str | None = None, *, busy: Collection[Model] = ()) -> Model:
         """The model of that name, loaded the first time; `busy` ones do not leave for it."""

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from overpaint.apps.cli import app
+from overpaint.apps.cli.commands import app
 from tests.datasets.conftest import noisy
 
 PICTURES = 8

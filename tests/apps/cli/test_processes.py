@@ -51,7 +51,16 @@ def test_a_model_loads_without_noise(overpaint_process, checkpoint_folder):
     assert ran.err.count("\n") == 1
 
 
-SLOW_STEPS = """
+ERASE = ("erase", "photo.png", "--mask", "mask.png")
+
+HEARING = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where tests run behind an &
+"""
+
+SLOW_STEPS = (
+    HEARING
+    + """
 import pathlib, time
 from overpaint.diffusion import denoise
 
@@ -66,6 +75,7 @@ denoise.step = slow
 from overpaint.apps.cli import main
 main()
 """
+)
 
 
 @pytest.mark.parametrize("presses", [1, 2])
@@ -89,12 +99,143 @@ def test_ctrl_c_in_mid_run(desk, tmp_path, checkpoint_folder, presses):
 
 
 def test_ctrl_c_at_the_start(desk):
-    with started(*command("erase", "photo.png", "--mask", "mask.png", "-o", "-")) as process:
+    with started(sys.executable, "-c", HEARING + START, *ERASE) as process:
         _wait(process, lambda: _processor_seconds(process.pid) > 0.3)  # Python itself is up
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert err == b"Cancelled.\n"
+
+
+START = """
+from overpaint.apps.cli import main
+main()
+"""
+
+PRESS = """
+import os
+
+def press():
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1000):  # where Python looks for signals
+        pass
+"""
+
+SWALLOWING_IMPORT = """
+import builtins
+
+importing = builtins.__import__
+
+def swallowing(name, *rest, **more):
+    if name == "MODULE":
+        builtins.__import__ = importing
+        try:
+            press()
+        except BaseException:
+            pass
+    return importing(name, *rest, **more)
+
+builtins.__import__ = swallowing
+"""
+
+PRESSED_IN_A_DESTRUCTOR = """
+import overpaint.core.images as images
+
+class Dying:
+    def __del__(self):
+        press()
+
+decode = images.decode
+
+def dying(*given, **more):
+    Dying()
+    return decode(*given, **more)
+
+images.decode = dying
+"""
+
+PRESSED_AFTER_THE_LAST_STEP = """
+import overpaint.core.images as images
+
+encode = images.encode
+
+def encoding(*given, **more):
+    press()
+    return encode(*given, **more)
+
+images.encode = encoding
+"""
+
+PRESSED_TOO_LATE = """
+import overpaint.core.files as files
+
+atomic_write = files.atomic_write
+
+def writing(*given, **more):
+    press()
+    atomic_write(*given, **more)
+
+files.atomic_write = writing
+"""
+
+PRESSED_ON_THE_WAY_OUT = """
+import atexit
+atexit.register(press)
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["typer", "numpy", "torch", "overpaint.core.types", "overpaint.families.exemplar"]
+)
+def test_ctrl_c_that_an_import_swallows(desk, module):
+    assert _ran(SWALLOWING_IMPORT.replace("MODULE", module), *ERASE) == (130, b"", b"Cancelled.\n")
+    assert not (desk / "photo-edited.png").exists()
+
+
+def test_ctrl_c_that_an_import_swallows_before_help(desk):
+    code, _, err = _ran(SWALLOWING_IMPORT.replace("MODULE", "rich.panel"), "--help")
+    assert (code, err) == (130, b"Cancelled.\n")
+
+
+def test_ctrl_c_in_a_destructor(desk):
+    code, out, err = _ran(PRESSED_IN_A_DESTRUCTOR, *ERASE)
+    assert (code, out) == (130, b"")
+    assert b"Exception ignored in" in err  # by Python itself
+    assert err.endswith(b"Cancelled.\n")
+    assert not (desk / "photo-edited.png").exists()
+
+
+def test_ctrl_c_after_the_last_step(desk):
+    assert _ran(PRESSED_AFTER_THE_LAST_STEP, *ERASE) == (130, b"", b"Cancelled.\n")
+    assert not (desk / "photo-edited.png").exists()
+
+
+@pytest.mark.parametrize("late", [PRESSED_TOO_LATE, PRESSED_ON_THE_WAY_OUT])
+def test_ctrl_c_that_comes_too_late(desk, late):
+    code, out, err = _ran(late, *ERASE, "--seed", "1")
+    assert (code, out) == (0, b"photo-edited.png\n")
+    assert err.startswith(b"seed 1, ")
+    assert err.count(b"\n") == 1
+    assert (desk / "photo-edited.png").exists()
+
+
+def test_ctrl_c_where_it_is_ignored(desk):
+    """`nohup overpaint …`, and `overpaint … &` in a script."""
+    ignoring = "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    swallowing = SWALLOWING_IMPORT.replace("MODULE", "typer")
+    code, out, _ = _ran(ignoring + swallowing + PRESSED_TOO_LATE, *ERASE)
+    assert (code, out) == (0, b"photo-edited.png\n")
+
+
+def _ran(prepared: str, *arguments: str) -> tuple[int, bytes, bytes]:
+    """A command after these lines, which may `press()` Ctrl-C."""
+    done = subprocess.run(
+        [sys.executable, "-c", HEARING + PRESS + prepared + START, *arguments],
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_help_answers_at_once(desk):

@@ -1,88 +1,29 @@
 """The command line `overpaint`. docs/cli.md describes it.
 
-Commands import torch and the rest of the engine only when they need them, so that help answers
-at once.
+The commands are imported when Ctrl-C is already listened to.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
 
-import typer
+from overpaint.apps.cli import interrupt
 
-from overpaint import __version__
-from overpaint.apps.cli import (
-    batch,
-    console,
-    datasets,
-    demo,
-    doctor,
-    edits,
-    export,
-    licence,
-    models,
-    provenance,
-    segment,
-    serve,
-    session,
-)
-
-app = typer.Typer(
-    name="overpaint",
-    help="Edit pictures with words: inpaint, edit, erase. Pixels outside the mask never change.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-app.command("inpaint")(edits.inpaint)
-app.command("edit")(edits.edit)
-app.command("erase")(edits.erase)
-app.command("batch")(batch.batch)
-app.command("collect")(datasets.collect)
-app.command("clean")(datasets.clean)
-app.add_typer(session.app)
-app.command("segment")(segment.segment)
-app.command("models")(models.models)
-app.command("pull")(models.pull)
-app.add_typer(licence.app, name="licence")
-app.add_typer(export.app, name="export")
-app.command("doctor")(doctor.doctor)
-app.command("demo")(demo.demo)
-app.command("serve")(serve.serve)
-app.command("verify")(provenance.verify)
-app.command("replay")(provenance.replay)
-app.add_typer(provenance.app, name="provenance")
-
-
-def _print_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"overpaint {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
-    ] = False,
-) -> None:
-    console.show_tracebacks(debug)
+INTERRUPTED = 130
 
 
 def main() -> None:
-    """Entry point of the command line."""
+    """Entry point of the command line; ends the process with `SystemExit`."""
     try:
+        interrupt.listen()
+        from overpaint.apps.cli.commands import app
+
         app()
-    except KeyboardInterrupt:
-        # Ctrl-C outside a command's own handling: while modules are imported.
-        sys.stderr.write("Cancelled.\n")
-        sys.exit(console.INTERRUPTED)
-    except SystemExit as ended:
-        # Outside a command's own handling too: typer ends with the right code and no word.
-        if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
+    except BaseException as ended:
+        if isinstance(ended, KeyboardInterrupt) or interrupt.is_pending():
+            # It came outside a command's own handling, or was lost there.
+            interrupt.settle()
             sys.stderr.write("Cancelled.\n")
-        raise
+            ended = SystemExit(INTERRUPTED)
+        interrupt.leave(ended.code if isinstance(ended, SystemExit) else 1)
+        raise ended from None

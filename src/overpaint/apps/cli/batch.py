@@ -13,7 +13,7 @@ import typer
 
 from overpaint.apps.cli import console
 from overpaint.apps.cli.edits import Device, Dtype, Json, Loras, Options
-from overpaint.apps.cli.interrupt import Interrupt
+from overpaint.apps.cli.interrupt import Interrupt, settle
 from overpaint.apps.cli.job import parse_lora, parse_option
 from overpaint.core.errors import Cancelled, ContentBlocked, InvalidRequest, UnsupportedOption
 
@@ -147,11 +147,13 @@ def _run(asked: _Asked) -> Done:
                 cancelled=interrupt.cancelled,
             )
             try:
-                return batch.run(manifest.units(model_key(engine.model().record)))
+                done = batch.run(manifest.units(model_key(engine.model().record)))
             except (Cancelled, KeyboardInterrupt):
                 bar.stop()
                 console.say(f"{bar.ended} of {bar.total} rows are done; the same command goes on.")
                 raise
+        settle()
+        return done
 
 
 def statuses(names: list[str]) -> tuple[Status, ...]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from overpaint.apps.cli import INTERRUPTED, interrupt
+from overpaint.apps.cli.interrupt import Interrupt
 from overpaint.core.errors import (
     Cancelled,
     ContentBlocked,
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
 OUR_FAULT = 1
 INPUT_AT_FAULT = 2
-INTERRUPTED = 130
 
 _tracebacks = False
 
@@ -58,8 +59,10 @@ def print_json(value: Any) -> None:
 def reporting_errors(*, as_json: bool) -> Iterator[None]:
     """Turn what a command raises into one sentence (or JSON object) and an exit code."""
     try:
-        yield
+        with Interrupt():
+            yield
     except (Cancelled, KeyboardInterrupt):
+        interrupt.settle()
         stopped = Cancelled("Cancelled.")
         _report(stopped, stopped.message, as_json=as_json)
         raise typer.Exit(INTERRUPTED) from None
@@ -106,12 +109,14 @@ def _debug_setting() -> bool:
 
 @contextmanager
 def waiting(text: str, *, hidden: bool) -> Iterator[None]:
-    """A spinner with a word of what is going on; silent where nobody looks."""
+    """A spinner with a word of what is going on; silent where nobody looks.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed before, or in the block, and lost.
+    """
     console = messages()
-    if hidden or not console.is_terminal:
-        yield
-        return
-    with console.status(f"{escape(text)} …"):
+    seen = console.is_terminal and not hidden
+    with Interrupt(), console.status(f"{escape(text)} …") if seen else nullcontext():
         yield
 
 

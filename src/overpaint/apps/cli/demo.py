@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from overpaint.apps.cli import console
+from overpaint.apps.cli import console, interrupt
 
 
 def demo(
@@ -21,6 +21,7 @@ def demo(
         from overpaint.apps import demo as demo_
 
         def told(shown: demo_.Shown) -> None:
+            interrupt.raise_if_pressed()
             console.say(f"{shown.title} ({shown.seconds:.1f} s) {shown.words}")
 
         demo_.run(output, told)

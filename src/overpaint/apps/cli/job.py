@@ -79,9 +79,7 @@ def _edit(job: Job, settings: Settings) -> EditResult:
 
             request = request_of(job, images.decode(_source(job.image)), settings)
         engine = engine_for(job, request, settings)
-        result = engine.run([request], on_progress=bar, cancelled=interrupt.cancelled)[0]
-        interrupt.raise_if_pressed()
-        return result
+        return engine.run([request], on_progress=bar, cancelled=interrupt.cancelled)[0]
 
 
 def engine_for(job: Job, request: EditRequest, settings: Settings) -> Engine:

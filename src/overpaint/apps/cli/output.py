@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from overpaint.apps.cli import interrupt
 from overpaint.core.errors import OutputError
 
 if TYPE_CHECKING:
@@ -28,22 +29,31 @@ class Output:
     paths: tuple[Path, ...]
 
     def write(self, pictures: Sequence[Picture]) -> list[str]:
-        """Write each picture whole or not at all.
+        """Write each picture whole or not at all; from then on Ctrl-C comes too late.
 
         Returns:
             What was written.
 
         Raises:
             OutputError: the disk is full, or the folder went away; earlier pictures stay.
+            KeyboardInterrupt: Ctrl-C came before; nothing was written.
         """
-        from overpaint.core import images
+        from overpaint.core import files, images
 
         if not self.paths:
-            sys.stdout.buffer.write(images.encode(pictures[0]))
+            encoded = images.encode(pictures[0])
+            interrupt.raise_if_pressed()
+            sys.stdout.buffer.write(encoded)
             sys.stdout.buffer.flush()
             return [STDIO]
-        for path, picture in zip(self.paths, pictures, strict=True):
-            images.save(picture, path, field=FIELD)
+        ready = [
+            images.encode(picture, images.format_of(path, field=FIELD))
+            for path, picture in zip(self.paths, pictures, strict=True)
+        ]
+        interrupt.raise_if_pressed()
+        interrupt.settle()
+        for path, encoded in zip(self.paths, ready, strict=True):
+            files.atomic_write(path, encoded, field=FIELD)
         return [str(path) for path in self.paths]
 
     @property

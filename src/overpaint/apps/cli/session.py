@@ -298,7 +298,7 @@ def _edit(
     from dataclasses import replace
 
     from overpaint.apps import sessions
-    from overpaint.apps.cli.interrupt import Interrupt
+    from overpaint.apps.cli.interrupt import Interrupt, settle
     from overpaint.sessions import editing
     from overpaint.sessions.editor import Editor
 
@@ -311,7 +311,9 @@ def _edit(
         request = request_of(job, picture, settings)
         engine = engine_for(job, request, settings)
         editor = Editor(store=store, engine=engine, examiner=sessions.examiner(settings))
-        return editor.run(started, request, on_progress=bar, cancelled=interrupt.cancelled)
+        made = editor.run(started, request, on_progress=bar, cancelled=interrupt.cancelled)
+        settle()
+        return made
 
 
 def _moved(store: Store, session: Session, turn: str | None, what: str) -> Session:
