@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from overpaint.datasets.card import Facts
+from overpaint.datasets.outcome import Row
+from overpaint.datasets.places import Item, Nowhere
 from overpaint.datasets.recipe import Collect
-from overpaint.datasets.report import Reporter
+from overpaint.datasets.report import Reporter, worst
+from overpaint.datasets.tasks import Task
+from overpaint.jobs.ledger import Entry
 from tests.datasets.conftest import Painter
 from tests.datasets.test_collect import BASE, run
 
@@ -47,3 +51,21 @@ def test_it_opens_with_its_pictures(
     assert told == []
     assert headings[0] == "Distribution against the target"
     assert "Left out" in headings
+
+
+def test_the_least_sure_edits_are_the_worst() -> None:
+    def row(name: str, changed: float, **extra: object) -> Row:
+        item = Item(name, Nowhere(8, 8, "#000000"))
+        task = Task(id=name, item=item, prompt="", seed=0, fields={})
+        told = {"measures": {"changed": changed}, **extra}
+        return Row(task, Entry(id=name, status="done", source=name, extra=told))
+
+    kept = {"gate": {"kept_psnr": 100.0}}
+    rows = [
+        row("little", 0.1, **kept),
+        row("much", 0.3, **kept),
+        row("beside", 0.2, gate={"kept_psnr": 40.0}),
+    ]
+    assert [each.entry.id for each in worst(rows)] == ["beside", "much", "little"]
+    scored = [row(str(score), 0.1, shows={"score": score}) for score in (0.9, 0.2)]
+    assert [each.entry.id for each in worst(scored)] == ["0.2", "0.9"]

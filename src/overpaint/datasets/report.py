@@ -128,7 +128,7 @@ class Reporter:
             else [],
             "contacts": [self._card(row, THUMBNAIL) for row in _spread(outcome.kept, CONTACTS)],
             "pairs": [self._pair(row) for row in _spread(pairs, PAIRS)],
-            "worst": [self._pair(row) | {"score": _score(row.entry)} for row in worst(pairs)],
+            "worst": [self._pair(row) | {"why": _doubt(row.entry)[1]} for row in worst(pairs)],
             "rejects": [self._reject(each) for each in _rejects(outcome)],
             "duplicates": self._duplicates(outcome),
             "histograms": histograms(outcome, _targets(self.facts.recipe)),
@@ -195,16 +195,23 @@ def histograms(outcome: Outcome, targets: Mapping[str, float | None]) -> list[Hi
 
 
 def worst(rows: Sequence[Row]) -> list[Row]:
-    """The edited pictures that are least sure to be good: by the vision model, else by change."""
-    return sorted(rows, key=lambda row: _score(row.entry))[:WORST]
+    """The edited pictures that are least sure to be good, see `_doubt`."""
+    return sorted(rows, key=lambda row: _doubt(row.entry)[0])[:WORST]
 
 
-def _score(entry: Entry) -> float:
-    shows = entry.extra.get("shows")
+def _doubt(entry: Entry) -> tuple[tuple[float, float], str]:
+    """What tells how good an edit is: a key, the worst first, and words for it.
+
+    The vision model's score; else how well the rest was kept; then how much changed.
+    """
+    changed = float(entry.extra["measures"]["changed"])
+    words = f"{changed:.1%} changed"
+    shows, kept = entry.extra.get("shows"), entry.extra.get("gate", {}).get("kept_psnr")
     if shows is not None:
-        return float(shows["score"])
-    kept = entry.extra.get("gate", {}).get("kept_psnr")
-    return float(kept) if kept is not None else 1 - float(entry.extra["measures"]["changed"])
+        return (float(shows["score"]), -changed), f"score {shows['score']:.2f}, {words}"
+    if kept is not None:
+        return (float(kept), -changed), f"the rest kept to {kept:.0f} dB, {words}"
+    return (0.0, -changed), words
 
 
 def _counts(values: Iterable[float], high: float) -> list[int]:
