@@ -25,22 +25,15 @@ from benchmarks import report
 from benchmarks.behaviour import measures
 from benchmarks.behaviour.measures import RNG, STEPS, Share, psnr
 from benchmarks.behaviour.painters import SEED, SIZE, Pixels
+from benchmarks.behaviour.turns import Mask, chain, kept_area
 from overpaint.core.images import Picture
 from overpaint.diffusion import flux
 from overpaint.sessions import Editor, Store
-from training.world.edits import INSTRUCTION_KINDS, InstructionTask, follow_up
+from training.world.edits import INSTRUCTION_KINDS, InstructionTask
 from training.world.judge import is_gone, judge_instruction
-from training.world.masks import grown
 from training.world.render import render
-from training.world.scene import sample_scene
-
-LOCAL = ("recolour", "replace", "add", "move", "remove", "resize")
-MOST_THINGS = 3
-LEAST_KEPT = 0.2
-"""Share of a scene that its instructions must leave alone, so that it can be measured."""
 
 Row = dict[str, Any]
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def main() -> None:
@@ -154,31 +147,6 @@ def success_rows(editor: Editor, count: int, candidates: int, steps: int) -> lis
             rows.append({"figure": "remove: thing and shadow gone", **gone})
     total = {name: str(Share.of(done)) for name, done in everything.items()}
     return [*rows, {"figure": "instruction done: all kinds", **total}]
-
-
-def chain(rng: np.random.Generator, turns: int) -> list[InstructionTask]:
-    """Instructions that follow each other on one scene and leave enough of it alone."""
-    while True:
-        scene = sample_scene(rng, MOST_THINGS, heldout_first=True)
-        tasks: list[InstructionTask] = []
-        while len(tasks) < turns:
-            kind = str(rng.choice(LOCAL))
-            things = len(scene.things)
-            if (kind == "remove" and things < 2) or (kind == "add" and things >= MOST_THINGS):
-                continue
-            task = follow_up(rng, scene, kind)  # type: ignore[arg-type]
-            if task is None:
-                continue
-            tasks.append(task)
-            scene = task.after
-        if kept_area(tasks).mean() >= LEAST_KEPT:
-            return tasks
-
-
-def kept_area(tasks: Sequence[InstructionTask]) -> Mask:
-    """What none of the instructions names, with a margin around what they do."""
-    named = np.any([task.edited_region(SIZE) for task in tasks], axis=0)
-    return ~grown(named, 0.06)
 
 
 def in_session(

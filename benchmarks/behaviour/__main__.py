@@ -13,7 +13,7 @@ from typing import Any
 
 import overpaint
 from benchmarks import report
-from benchmarks.behaviour import measures, painters, sheet
+from benchmarks.behaviour import measures, painters, presets, sheet
 from benchmarks.behaviour.measures import STEPS
 
 Row = dict[str, Any]
@@ -24,9 +24,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=["tiny-flex2", "tiny-sd2", "tiny-kontext"])
     parser.add_argument("--count", type=int, default=100, help="tasks for each figure")
+    parser.add_argument(
+        "--presets", action="store_true", help="what shortcuts cost, instead of the other tables"
+    )
     arguments = parser.parse_args()
     for name in arguments.models:
         engine = overpaint.load(name, dtype="float32")
+        if arguments.presets:
+            rows = presets.rows(engine, arguments.count)
+            command = f"python -m benchmarks.behaviour --presets --models {name}"
+            command += f" --count {arguments.count}"
+            report.write(f"presets-{name}", f"Shortcuts with {name}", command, rows)
+            continue
         instructed = engine.model().family.accepts.mask == "optional"
         rows = (instruction_rows if instructed else mask_rows)(engine, arguments.count)
         rows.append({"figure": "one edit of 128x128, 20 steps", "model": seconds(engine)})

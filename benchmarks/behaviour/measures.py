@@ -12,6 +12,7 @@ import numpy as np
 import overpaint
 from benchmarks.behaviour import painters
 from benchmarks.behaviour.painters import SIZE, Painter, Pixels
+from benchmarks.behaviour.turns import chain, kept_area
 from overpaint.core.images import Picture
 from training.world.edits import (
     INSTRUCTION_KINDS,
@@ -84,7 +85,12 @@ def draw_tasks(count: int, split: Split = "train", **more: Any) -> list[InpaintT
 
 def adherence(paint: Painter, asked: Sequence[InpaintTask]) -> dict[str, Share]:
     """Colour, shape and both, of the thing in the mask."""
-    verdicts = [judge_inpaint(each, task) for each, task in zip(paint(asked), asked, strict=True)]
+    return judged(paint(asked), asked)
+
+
+def judged(pictures: Sequence[Pixels], asked: Sequence[InpaintTask]) -> dict[str, Share]:
+    """The same of pictures that are there already."""
+    verdicts = [judge_inpaint(each, task) for each, task in zip(pictures, asked, strict=True)]
     return {
         "colour": Share.of(verdict.colour for verdict in verdicts),
         "shape": Share.of(verdict.shape for verdict in verdicts),
@@ -146,11 +152,15 @@ def instructions(paint: Painter, count: int) -> dict[str, Share]:
     shares = {}
     for kind in INSTRUCTION_KINDS:
         asked = instruction_tasks(count, kind)
-        shares[kind] = Share.of(
-            judge_instruction(picture, task).done
-            for picture, task in zip(paint(asked), asked, strict=True)
-        )
+        shares[kind] = done(paint(asked), asked)
     return shares
+
+
+def done(pictures: Sequence[Pixels], asked: Sequence[InstructionTask]) -> Share:
+    """Instructions done, and the rest of the scene kept."""
+    return Share.of(
+        judge_instruction(picture, task).done for picture, task in zip(pictures, asked, strict=True)
+    )
 
 
 def instruction_tasks(count: int, kind: InstructionKind) -> list[InstructionTask]:
@@ -187,30 +197,22 @@ def drift(engine: overpaint.Engine, count: int) -> dict[str, list[float]]:
     curves: dict[str, list[list[float]]] = {"ours": [], "plain": []}
     rng = np.random.default_rng(RNG)
     for scene in range(count):
-        first = sample_instruction_task(rng, "train", "recolour", count=3)
-        assert first.old is not None
-        start = render(first.before, SIZE)
-        region = grown(footprint(first.old, first.before.light, SIZE), 0.06)
+        asked = chain(rng, DRIFT_TURNS)
         for name, options in {"ours": {}, "plain": {"composite": False}}.items():
-            curves[name].append(_drift_curve(engine, start, first, ~region, scene, options))
+            curves[name].append(_drift_curve(engine, asked, scene, options))
     return {name: list(np.mean(curve, axis=0)) for name, curve in curves.items()}
 
 
 def _drift_curve(
-    engine: overpaint.Engine,
-    start: Pixels,
-    task: InstructionTask,
-    kept: np.ndarray[Any, Any],
-    seed: int,
-    options: dict[str, Any],
+    engine: overpaint.Engine, asked: Sequence[InstructionTask], scene: int, options: dict[str, Any]
 ) -> list[float]:
-    """Recolours one thing again and again."""
-    assert task.old is not None
+    start, kept = render(asked[0].before, SIZE), kept_area(asked)
     picture, curve = Picture.from_array(start), []
-    colours = [name for name in COLOURS if name != task.old.colour]
-    for turn in range(DRIFT_TURNS):
-        words = f"make the {task.old.shape} {colours[turn % len(colours)]}"
-        result = engine.edit(picture, words, seed=seed + turn, num_inference_steps=STEPS, **options)
+    for turn, task in enumerate(asked):
+        seed = painters.SEED + 100 * scene + turn
+        result = engine.edit(
+            picture, task.instruction, seed=seed, num_inference_steps=STEPS, **options
+        )
         picture = result.pictures[0]
         curve.append(psnr(np.asarray(picture.rgb)[kept], start[kept]))
     return curve
