@@ -68,6 +68,7 @@ class Asked:
     colours: int
     scenes: int
     steps: int
+    guidance: float
     tries: int
     kills: int
     model: str
@@ -97,6 +98,7 @@ def main() -> None:
     parser.add_argument("--colours", type=int, default=len(COLOURS))
     parser.add_argument("--scenes", type=int, default=200, help="to be cleaned")
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance", type=float, default=3.0, help="scale; the twin's best is 3")
     parser.add_argument("--tries", type=int, default=20, help="attempts per wanted picture")
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--model", default="tiny-sd2", help="that inpaints")
@@ -382,7 +384,7 @@ def grid_recipe(asked: Asked, folder: Path, vision: dict[str, Any] | None) -> di
         "quota": asked.quota,
         "tries": asked.tries,
         "mask": {"box": [0.15, 0.15, 0.85, 0.85]},
-        "options": {"num_inference_steps": asked.steps},
+        "options": {"num_inference_steps": asked.steps, "guidance_scale": asked.guidance},
         "filters": filters,
         "vision": vision,
     }
