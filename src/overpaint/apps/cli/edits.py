@@ -68,6 +68,10 @@ Grow = Annotated[
 Feather = Annotated[
     int | None, typer.Option("--feather", help="Pixels over which the edit is blended in.")
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option("--preset", help="exact, balanced or fast: less work at a measured cost."),
+]
 Device = Annotated[
     str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps. Default: settings.")
 ]
@@ -112,6 +116,7 @@ def inpaint(
     invert: Invert = False,
     grow: Grow = None,
     feather: Feather = None,
+    preset: Preset = None,
     device: Device = None,
     dtype: Dtype = None,
     as_json: Json = False,
@@ -138,6 +143,7 @@ def inpaint(
             invert=invert,
             grow=grow,
             feather=feather,
+            preset=preset,
             device=device,
             dtype=dtype,
             as_json=as_json,
@@ -168,6 +174,7 @@ def edit(
     invert: Invert = False,
     grow: Grow = None,
     feather: Feather = None,
+    preset: Preset = None,
     device: Device = None,
     dtype: Dtype = None,
     as_json: Json = False,
@@ -194,6 +201,7 @@ def edit(
             invert=invert,
             grow=grow,
             feather=feather,
+            preset=preset,
             device=device,
             dtype=dtype,
             as_json=as_json,

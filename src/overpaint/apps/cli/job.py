@@ -52,6 +52,7 @@ class Job:
     invert: bool = False
     grow: int | None = None
     feather: int | None = None
+    preset: str | None = None
     shadow: bool | None = None
     device: str | None = None
     dtype: str | None = None
@@ -174,7 +175,8 @@ def _srgb(path: Path, name: str) -> Any:
 
 def _options(job: Job) -> dict[str, Any]:
     options = dict(parse_option(each) for each in job.options)
-    flags = {"grow": job.grow, "feather": job.feather, "shadow": job.shadow}
+    names = ("grow", "feather", "shadow", "preset")
+    flags = {name: getattr(job, name) for name in names}
     return options | {name: value for name, value in flags.items() if value is not None}
 
 
