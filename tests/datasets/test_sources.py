@@ -15,7 +15,7 @@ from overpaint.core import images
 from overpaint.core.errors import InvalidImage, InvalidRequest, OverpaintError
 from overpaint.datasets import places
 from overpaint.datasets.parts import Source
-from overpaint.datasets.places import InFile, InTar, Item
+from overpaint.datasets.places import InFile, InParquet, InTar, Item
 from overpaint.datasets.sources import items
 from tests.datasets.conftest import noisy
 
@@ -159,6 +159,7 @@ def test_a_place_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for place, said in (
         (InFile(gone), "cannot be read"),
         (InTar(gone, 0, 10), "cannot be read"),
+        (InParquet(gone, 0, 0, "image"), "cannot be read"),
         (InTar(path, 45, 10), "is cut off"),
     ):
         with pytest.raises(InvalidImage, match=said):

@@ -21,6 +21,7 @@ from overpaint.datasets.clean import Cleaning
 from overpaint.datasets.collect import Collection as Collecting
 from overpaint.datasets.export import Exporter
 from overpaint.datasets.outcome import Outcome
+from overpaint.datasets.places import Item
 from overpaint.datasets.recipe import Clean, Collect, Recipe
 from overpaint.datasets.report import Reporter
 from overpaint.datasets.tasks import MADE, Task, complete, recipe_key
@@ -65,7 +66,7 @@ class Run:
         self.facts = _facts(self.recipe, records, self.settings)
         self.key = recipe_key(self.recipe, _keys(records))
 
-    def items(self) -> Iterator[Any]:
+    def items(self) -> Iterator[Item]:
         """All pictures of the recipe's sources."""
         return sources.items(self.recipe.sources)
 

@@ -76,9 +76,10 @@ class InParquet:
         """Its bytes.
 
         Raises:
-            InvalidImage: there are none.
+            InvalidImage: there are none, or the file cannot be read.
         """
-        value = _column(self.path, self.group, self.column)[self.row].as_py()
+        with _reading(self.path):
+            value = _column(self.path, self.group, self.column)[self.row].as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):
             raise InvalidImage(
@@ -153,7 +154,9 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InvalidImage(f"{path} cannot be read: {error.strerror}", field="image") from error
+        raise InvalidImage(
+            f"{path} cannot be read: {error.strerror or error}", field="image"
+        ) from error
 
 
 def _check_length(length: int, of: str) -> None:

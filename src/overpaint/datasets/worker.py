@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from PIL import Image
 
-from overpaint.core import images, masks
+from overpaint.core import detections, images, masks
 from overpaint.core.errors import (
     Cancelled,
     ContentBlocked,
@@ -184,7 +184,7 @@ class Worker(ABC, Generic[R]):
             return masks.grow(masks.from_boxes([box], size), asked.grow)
         if asked.find is not None:
             words = fill(asked.find, task.fields, field="recipe.mask.find")
-            return masks.grow(outline(self.found(picture, words), size), asked.grow)
+            return masks.grow(_where(self.found(picture, words), size), asked.grow)
         own = task.item.load_mask(picture)
         if own is None:
             raise InvalidMask("the source has no mask for this picture", field="recipe.mask")
@@ -259,14 +259,12 @@ class Worker(ABC, Generic[R]):
         )
 
 
-def outline(found: Sequence[Detection], size: tuple[int, int]) -> Image.Image:
+def _where(found: Sequence[Detection], size: tuple[int, int]) -> Image.Image:
     """The union of what was found.
 
     Raises:
         InvalidMask: nothing was found.
     """
-    from overpaint.core import detections
-
     if not found:
         raise InvalidMask("nothing of that was found in the picture", field="recipe.mask.find")
     return detections.union(list(found), size)
