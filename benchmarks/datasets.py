@@ -138,10 +138,9 @@ def grid(asked: Asked) -> list[Row]:
     return [
         {"figure": "cells filled", "value": f"{cells - len(told['missing'])} of {cells}"},
         {"figure": "pictures kept", "value": f"{len(rows)} of {cells * asked.quota}"},
-        {"figure": "pictures made", "value": told["computed"]},
+        {"figure": "pictures made", "value": len(ledger_of(folder / "out"))},
         {"figure": "judge names the same colour and shape", "value": share(right, len(rows))},
         {"figure": f"and the shape is clear (IoU {CLEAR_SHAPE})", "value": share(clear, len(rows))},
-        {"figure": "seconds", "value": told["seconds"]},
     ]
 
 
@@ -223,7 +222,7 @@ def exposure(asked: Asked) -> list[Row]:
     target = 0.55
     recipe = {"sources": [{"folder": "in"}], "exact": {"exposure": target}}
     told = overpaint("clean", folder, recipe)
-    ledger = [json.loads(line) for line in (folder / "out/ledger.jsonl").open()]
+    ledger = ledger_of(folder / "out")
     before = np.array([entry["extra"]["before"]["brightness"] for entry in ledger])
     after = np.array([entry["extra"]["measures"]["brightness"] for entry in ledger])
     within = int((np.abs(after - target) <= 0.01).sum())
@@ -371,7 +370,7 @@ def grid_recipe(asked: Asked, folder: Path, vision: dict[str, Any] | None) -> di
     write_grounds(folder / "in", 48)
     filters: dict[str, Any] = {"duplicates": 2, "changed": [0.02, 0.9]}
     if vision is not None:
-        filters["shows"] = "a {colour} {shape}"
+        filters |= {"shows": "a {colour} {shape}", "shows_score": 0.95}
     return {
         "name": "grid",
         "model": asked.model,
@@ -400,6 +399,11 @@ def seeing() -> Iterator[dict[str, Any]]:
 def kept_rows(out: Path) -> list[Row]:
     """The data set's metadata."""
     return [json.loads(line) for line in (out / "data/imagefolder/train/metadata.jsonl").open()]
+
+
+def ledger_of(out: Path) -> list[Row]:
+    """What was made, good or bad."""
+    return [json.loads(line) for line in (out / "ledger.jsonl").open()]
 
 
 def pixels(path: Path) -> Any:

@@ -12,15 +12,15 @@ from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.datasets import prompts
 from overpaint.datasets.collect import Collection, Collector
-from overpaint.datasets.outcome import Outcome
-from overpaint.datasets.parts import Vision
+from overpaint.datasets.outcome import Outcome, unfit
+from overpaint.datasets.parts import Filters, Vision
 from overpaint.datasets.recipe import Collect
 from overpaint.datasets.sources import items
 from overpaint.datasets.tasks import complete, recipe_key
 from overpaint.datasets.vision import VisionModel
 from overpaint.jobs import pool
 from overpaint.jobs.book import Book, Tally
-from overpaint.jobs.ledger import Ledger, Status
+from overpaint.jobs.ledger import Entry, Ledger, Status
 from tests.datasets.conftest import COLOURS, Painter, tools
 from tests.datasets.vision_server import Fault, serving
 
@@ -244,6 +244,17 @@ def test_a_vision_model_decides_and_its_faults_lose_nothing(
         again, tally = run(recipe, tmp_path / "out", painter, vision=vision, retry=("failed",))
         assert tally.computed == 5
         assert again.rejected == []
+
+
+def test_a_sure_answer_can_be_asked_for() -> None:
+    told = {
+        "measures": {"width": 48, "height": 48, "issues": [], "changed": 0.2},
+        "shows": {"words": "a red disc", "true": True, "score": 0.7},
+    }
+    entry = Entry(id="a", status="done", source="a", extra=told)
+    assert unfit(entry, Filters(shows="a red disc", shows_score=0.7)) is None
+    reason = unfit(entry, Filters(shows="a red disc", shows_score=0.8))
+    assert reason == "it does not show 'a red disc' (score 0.70)"
 
 
 def test_a_limit(recipe: Collect, tmp_path: Path, painter: Painter) -> None:

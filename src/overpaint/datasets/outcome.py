@@ -92,6 +92,6 @@ def unfit(entry: Entry, filters: Filters) -> str | None:
         least, most = filters.changed
         if not least <= measures["changed"] <= most:
             return f"{measures['changed']:.2%} of it changed, not {least:.2%} to {most:.2%}"
-    if filters.shows is not None and not shows["true"]:
+    if filters.shows is not None and not (shows["true"] and shows["score"] >= filters.shows_score):
         return f"it does not show '{shows['words']}' (score {shows['score']:.2f})"
     return None

@@ -146,6 +146,7 @@ class Filters(Part):
         changed: least and largest share of its pixels that differ from the source.
         shows: words with {fields} that must be true of the picture: 'a {colour} {shape}'.
         shows_by: who says so: the vision model, or the zero-shot detector.
+        shows_score: how sure they must be of it.
         least_side: of the picture, in pixels.
     """
 
@@ -154,6 +155,7 @@ class Filters(Part):
     changed: tuple[Share, Share] | None = None
     shows: str | None = None
     shows_by: Literal["vision", "detector"] = "vision"
+    shows_score: Share = 0.0
     least_side: int = Field(default=1, ge=1)
 
 
