@@ -161,6 +161,50 @@ def test_invert_grow_and_feather():
     assert (np.asarray(soft.image) != np.asarray(hard.image)).any()
 
 
+LEFT, RIGHT = box_mask(*SIZE, box=(0, 0, 40, 80)), box_mask(*SIZE, box=(40, 0, 96, 80))
+
+
+def halves() -> Image.Image:
+    """Left blue, right green, with noise to copy."""
+    values = np.asarray(picture(*SIZE)) // 4
+    values[:, :40, 2] += 190
+    values[:, 40:, 1] += 190
+    return Image.fromarray(values)
+
+
+def inside(result) -> np.ndarray:
+    left, top, right, bottom = BOX
+    middle = np.asarray(result.image)[top + 8 : bottom - 8, left + 12 : right - 12]
+    return middle.reshape(-1, 3).mean(axis=0)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"copy_from": LEFT},
+        {"not_from": RIGHT},
+        {"not_from": [blocks.Detection(box=(40, 0, 96, 80))]},
+        {"copy_from": LEFT, "not_from": []},
+    ],
+)
+def test_the_eraser_copies_from_where_it_may(where):
+    _, green, blue = inside(blocks.erase(halves(), marked(), seed=7, **where))
+    assert blue > green + 60
+
+
+def test_the_eraser_finds_no_place_to_copy_from():
+    with pytest.raises(InvalidMask, match="marks nothing") as caught:
+        blocks.erase(halves(), marked(), copy_from=[])
+    assert caught.value.field == "copy_from"
+
+
+def test_the_eraser_takes_a_shadow_along():
+    white = Image.new("RGB", SIZE, "white")
+    assert blocks.erase(white, marked(), seed=7).warnings == ()
+    (said,) = blocks.erase(white, marked(), shadow=True, seed=7).warnings
+    assert "no soft shadow" in said
+
+
 def test_kontext_needs_no_mask():
     result = blocks.kontext_edit(picture(*SIZE), "make it red", num_inference_steps=2, seed=1)
     assert result.image.size == SIZE

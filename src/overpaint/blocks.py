@@ -67,7 +67,7 @@ def segment_anything_2(
         ModelNotFound: the model was not pulled.
     """
     from overpaint.apps import segmentation
-    from overpaint.engine.engine import as_picture
+    from overpaint.engine.inputs import as_picture
     from overpaint.segment.segmenter import Hints, Point
 
     hints = Hints(
@@ -290,6 +290,9 @@ def erase(
     segmentation_mask: Any,
     seed: int | None = None,
     *,
+    copy_from: Any = None,
+    not_from: Any = None,
+    shadow: bool = False,
     classes: Sequence[str | int] | None = None,
     confidence: float | None = None,
     when_missing: WhenMissing = "error",
@@ -301,8 +304,13 @@ def erase(
 ) -> Painted:
     """Remove what was found in a picture; no weights, no words. The answer has the input's size.
 
-    Arguments and errors are those of `flex2_inpainting`; `grow` helps where a rim or a shadow of
-    the thing is left.
+    Args:
+        copy_from: texture is copied only from here: a mask, or what was found; see the module.
+        not_from: texture is never copied from here, for things that shall not be there twice.
+        shadow: also erase a soft shadow that touches what was found; it is guessed.
+
+    The other arguments, and the errors, are those of `flex2_inpainting`; `grow` helps where a rim
+    of the thing is left, `feather` None = 0.
     """
     return _one(
         Painting(
@@ -311,11 +319,13 @@ def erase(
             image=image,
             segmentation_mask=segmentation_mask,
             seed=seed,
+            copy_from=copy_from,
+            not_from=not_from,
             classes=classes,
             confidence=confidence,
             when_missing=when_missing,
             invert=invert,
-            options={"grow": grow, "feather": feather},
+            options={"grow": grow, "feather": feather, "shadow": shadow},
             model=model,
             server=server,
         )

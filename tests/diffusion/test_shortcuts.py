@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.shortcuts import EXACT, Prediction, Shortcuts, extrapolated
-from overpaint.engine.engine import as_picture
+from overpaint.engine.inputs import as_picture
 from tests.conftest import box_mask, picture
 
 FAMILIES = ["sd2", "flex2", "kontext"]

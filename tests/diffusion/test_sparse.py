@@ -12,7 +12,7 @@ from PIL import Image
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.denoise import step
 from overpaint.diffusion.sparse import active_tokens
-from overpaint.engine.engine import as_picture
+from overpaint.engine.inputs import as_picture
 from tests.conftest import box_mask, picture
 
 FAMILIES = ["flex2", "kontext"]

@@ -10,7 +10,7 @@ from overpaint.core.errors import ContentBlocked, InvalidRequest, SessionConflic
 from overpaint.core.images import Picture
 from overpaint.families import kontext
 from overpaint.safety.policy import Policy
-from overpaint.sessions import Editor
+from overpaint.sessions import Editor, editing
 from overpaint.sessions.editing import Examiner
 from overpaint.sessions.judging import Judgement, JudgeUnavailable
 from tests.conftest import box_mask, picture
@@ -103,6 +103,18 @@ class TestTurns:
         )
         assert kept.tobytes() == face.tobytes()
         assert turn.picture != alone.picture
+
+    def test_where_the_eraser_copies_from_is_kept(self, store, make_engine):
+        eraser = Editor(store=store, engine=make_engine("erase"))
+        begun, mask = eraser.new(picture(SIDE, SIDE)), box_mask(SIDE, SIDE)
+        where = {"copy_from": box_mask(SIDE, SIDE, (0, 0, 12, 64)), "not_from": mask}
+        _, free = eraser.edit(begun.id, mask=mask, seed=7)
+        _, turn = eraser.edit(begun.id, mask=mask, seed=7, parent="0", **where)
+        assert (rgb(eraser, turn) != rgb(eraser, free)).any()
+        assert turn.kind == "erase"
+        for name, given in where.items():
+            kept = editing.opened(store.pictures, getattr(turn, name))
+            assert np.array_equal(np.asarray(kept.rgb.convert("L")), np.asarray(given))
 
     def test_a_turn_says_how_to_make_it_again(self, editor, session):
         session, turn = editor.edit(session.id, "a cat", num_images=2, seed=5, **FEW)

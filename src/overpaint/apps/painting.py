@@ -41,6 +41,8 @@ class Painting:
             that an engine takes; None = no mask, for families that need none.
         prompt, negative_prompt, seed: as in an `EditRequest`.
         control_image: as its `control`.
+        copy_from, not_from: where may be copied from, and where not, for families that copy; in
+            any form of a `segmentation_mask`.
         classes, confidence: which detections; see `detections.select`.
         when_missing: what to do where something was found, but none of `classes`.
         invert: repaint all but the detections.
@@ -60,6 +62,8 @@ class Painting:
     negative_prompt: str | None = None
     seed: int | None = None
     control_image: Any = None
+    copy_from: Any = None
+    not_from: Any = None
     classes: Sequence[str | int] | None = None
     confidence: float | None = None
     when_missing: WhenMissing = "error"
@@ -103,7 +107,7 @@ def paint(paintings: Sequence[Painting]) -> list[Painted]:
     Raises:
         OverpaintError: of the first picture that fails; bad input is an `InvalidRequest`.
     """
-    from overpaint.engine.engine import as_picture
+    from overpaint.engine.inputs import as_picture
 
     settings = settings_.load()
     answers: dict[int, Painted] = {}
@@ -138,8 +142,6 @@ def mask_of(painting: Painting, picture: Picture) -> Image.Image | str | None:
     Raises:
         InvalidRequest: what was found does not fit the picture, or the choice does not fit it.
     """
-    from overpaint.engine.engine import as_mask
-
     given = painting.segmentation_mask
     if given is None:
         return None
@@ -149,8 +151,7 @@ def mask_of(painting: Painting, picture: Picture) -> Image.Image | str | None:
                 "a mask has neither classes nor confidences; give detections, or leave them out",
                 field="classes" if painting.classes is not None else "confidence",
             )
-        mask = as_mask(_flat(given, picture.size), detections.FIELD)
-        masks.check_size(mask, picture.size, field=detections.FIELD)
+        mask = _drawn(given, picture.size, detections.FIELD)
     else:
         found = detections.parse(given, picture.size)
         try:
@@ -192,7 +193,7 @@ def model_name(family: str, task: Task, named: str | None, settings: Settings) -
 
 def _request(painting: Painting, picture: Picture, settings: Settings) -> EditRequest | str:
     """An edit request, or a sentence on why there is nothing to do."""
-    from overpaint.engine.engine import as_picture
+    from overpaint.engine.inputs import as_picture
 
     mask = mask_of(painting, picture)
     if isinstance(mask, str):
@@ -209,12 +210,35 @@ def _request(painting: Painting, picture: Picture, settings: Settings) -> EditRe
         mask=mask,
         negative_prompt=painting.negative_prompt,
         control=None if control is None else as_picture(control, "control_image").to_srgb(),
+        copy_from=_where(painting.copy_from, picture.size, "copy_from"),
+        not_from=_where(painting.not_from, picture.size, "not_from"),
         seed=painting.seed,
         model=painting.model or painting.family
         if is_remote
         else model_name(painting.family, painting.task, painting.model, settings),
         options=options,
     )
+
+
+def _where(given: Any, size: tuple[int, int], name: str) -> Image.Image | None:
+    """A mask of what may be copied, or must not be; all black where nothing was found."""
+    from PIL import Image
+
+    if given is None:
+        return None
+    if not detections.are_detections(given):
+        return _drawn(given, size, name)
+    found = detections.parse(given, size, field=name)
+    return detections.union(found, size, field=name) if found else Image.new("L", size)
+
+
+def _drawn(given: Any, size: tuple[int, int], name: str) -> Image.Image:
+    """A mask in any form that an engine takes."""
+    from overpaint.engine.inputs import as_mask
+
+    mask = as_mask(_flat(given, size), name)
+    masks.check_size(mask, size, field=name)
+    return mask
 
 
 def _flat(given: Any, size: tuple[int, int]) -> Any:

@@ -10,7 +10,6 @@ in or out. The engine is synchronous and must be used by one thread at a time.
 from __future__ import annotations
 
 import copy
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -19,12 +18,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
-from overpaint.core import images, masks, provenance
+from overpaint.core import provenance
 from overpaint.core.compositing import composite
 from overpaint.core.errors import Cancelled, OutOfMemory
 from overpaint.core.geometry import Plan
@@ -35,13 +32,12 @@ from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise, step
 from overpaint.diffusion.family import Family, FamilyOptions, Prepared
 from overpaint.diffusion.loading import LOADING
+from overpaint.engine import inputs
 from overpaint.engine.cache import ModelCache
 from overpaint.engine.checks import check
+from overpaint.engine.inputs import PictureLike
 from overpaint.engine.model import Model
 from overpaint.safety.policy import Policy
-
-PictureLike = Picture | Image.Image | NDArray[Any] | bytes | str | os.PathLike[str]
-"""A picture: decoded, a PIL image, an array (H, W[, C]), encoded bytes, or a file's path."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -128,15 +124,15 @@ class Engine:
         Raises:
             OverpaintError: see `overpaint.errors`; bad input is an `InvalidRequest`.
         """
-        request = EditRequest(
-            image=as_picture(image),
+        request = inputs.as_request(
+            image,
             prompt=prompt,
-            mask=as_mask(mask) if mask is not None else None,
+            mask=mask,
             negative_prompt=negative_prompt,
-            control=as_picture(control, "control").to_srgb() if control is not None else None,
-            references=tuple(as_picture(each, "references").to_srgb() for each in references),
-            copy_from=as_mask(copy_from, "copy_from") if copy_from is not None else None,
-            not_from=as_mask(not_from, "not_from") if not_from is not None else None,
+            control=control,
+            references=references,
+            copy_from=copy_from,
+            not_from=not_from,
             seed=seed,
             num_images=num_images,
             model=model,
@@ -325,28 +321,6 @@ class Engine:
         if alpha is None:
             alpha = Image.new("L", request.image.size, 255)
         return composite(request.image, plan, edited, alpha)
-
-
-def as_picture(value: PictureLike, field: str = "image") -> Picture:
-    """Whatever people have, as a `Picture`."""
-    if isinstance(value, Picture):
-        return value
-    if isinstance(value, Image.Image):
-        return Picture.from_pil(value)
-    if isinstance(value, np.ndarray):
-        return Picture.from_array(value)
-    return images.decode(value, field=field)
-
-
-def as_mask(value: PictureLike, field: str = "mask") -> Image.Image:
-    """Whatever people have, as an 'L' mask, 255 = repaint."""
-    if isinstance(value, np.ndarray):
-        return masks.from_array(value, field=field)
-    if isinstance(value, Picture):
-        value = value.to_pil()
-    if isinstance(value, Image.Image):
-        return masks.from_pil(value, field=field)
-    return images.decode_mask(value, field=field)
 
 
 @contextmanager

@@ -9,7 +9,9 @@ from typing import Any
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest, Progress
-from overpaint.engine.engine import Engine, PictureLike, as_mask, as_picture
+from overpaint.engine import inputs
+from overpaint.engine.engine import Engine
+from overpaint.engine.inputs import PictureLike, as_picture
 from overpaint.sessions import editing
 from overpaint.sessions.editing import Examiner
 from overpaint.sessions.measures import Comparison
@@ -59,6 +61,8 @@ class Editor:
         negative_prompt: str | None = None,
         control: PictureLike | None = None,
         references: Sequence[PictureLike] = (),
+        copy_from: PictureLike | None = None,
+        not_from: PictureLike | None = None,
         seed: int | None = None,
         num_images: int = 1,
         model: str | None = None,
@@ -77,8 +81,8 @@ class Editor:
                 model does to a picture does not add up.
             revision: of the session as the caller knows it; None = any.
             num_images: candidates; the best becomes the turn, the others stay beside it.
-            negative_prompt, control, references, seed, model, on_progress, cancelled, options: as
-                for `Engine.edit`.
+            negative_prompt, control, references, copy_from, not_from, seed, model, on_progress,
+                cancelled, options: as for `Engine.edit`.
 
         Returns:
             The session afterwards, and the new turn.
@@ -96,13 +100,15 @@ class Editor:
             revision=revision,
             owner=self.owner,
         )
-        request = EditRequest(
-            image=self.picture(started.base),
+        request = inputs.as_request(
+            self.picture(started.base),
             prompt=started.prompt,
-            mask=as_mask(mask) if mask is not None else None,
+            mask=mask,
             negative_prompt=negative_prompt,
-            control=as_picture(control, "control").to_srgb() if control is not None else None,
-            references=tuple(as_picture(each, "references").to_srgb() for each in references),
+            control=control,
+            references=references,
+            copy_from=copy_from,
+            not_from=not_from,
             seed=seed,
             num_images=num_images,
             model=model,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from overpaint.apps.cli import console
-from overpaint.apps.cli.edits import Device, Dtype, Json, Loras, Options
+from overpaint.apps.cli.edits import Device, Dtype, Json, Loras, ModelName, Negative, Options
 from overpaint.apps.cli.interrupt import Interrupt, settle
 from overpaint.apps.cli.job import parse_lora, parse_option
 from overpaint.core.errors import Cancelled, ContentBlocked, InvalidRequest, UnsupportedOption
@@ -24,6 +24,38 @@ if TYPE_CHECKING:
     from overpaint.jobs.book import Tally
     from overpaint.jobs.ledger import Status
     from overpaint.jobs.manifest import Manifest
+
+Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUT",
+        help="A .csv or .jsonl file, a folder with such files, or a folder of pictures.",
+    ),
+]
+OutFolder = Annotated[
+    Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where everything goes.")
+]
+Prompt = Annotated[
+    str, typer.Option("--prompt", "-p", help="For rows and pictures without their own.")
+]
+MaskFolder = Annotated[
+    Path | None,
+    typer.Option("--mask-dir", help="Folder with a mask for each picture, of its name."),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Rows without a seed get one derived from this.")]
+Retry = Annotated[
+    list[str] | None,
+    typer.Option("--retry", metavar="STATUS", help="Try again what is failed or blocked."),
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, help="The first rows only, to try it out.")
+]
+Width = Annotated[
+    int, typer.Option("--width", min=1, max=8, help="Pictures in a pass; more is faster on a GPU.")
+]
+Grid = Annotated[
+    bool, typer.Option("--grid", help="Also draw input, mask and output side by side.")
+]
 
 
 @dataclass(kw_only=True)
@@ -49,46 +81,17 @@ class _Asked:
 
 
 def batch(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="INPUT",
-            help="A .csv or .jsonl file, a folder with such files, or a folder of pictures.",
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where everything goes.")
-    ],
-    prompt: Annotated[
-        str, typer.Option("--prompt", "-p", help="For rows and pictures without their own.")
-    ] = "",
-    mask_dir: Annotated[
-        Path | None,
-        typer.Option("--mask-dir", help="Folder with a mask for each picture, of its name."),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-M", help="Name or folder. Default: the settings.")
-    ] = None,
-    negative: Annotated[
-        str | None, typer.Option("--negative", metavar="TEXT", help="What shall not appear.")
-    ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", help="Rows without a seed get one derived from this.")
-    ] = 0,
-    retry: Annotated[
-        list[str] | None,
-        typer.Option("--retry", metavar="STATUS", help="Try again what is failed or blocked."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="The first rows only, to try it out.")
-    ] = None,
-    width: Annotated[
-        int,
-        typer.Option("--width", min=1, max=8, help="Pictures in a pass; more is faster on a GPU."),
-    ] = 1,
-    grid: Annotated[
-        bool, typer.Option("--grid", help="Also draw input, mask and output side by side.")
-    ] = False,
+    source: Source,
+    out: OutFolder,
+    prompt: Prompt = "",
+    mask_dir: MaskFolder = None,
+    model: ModelName = None,
+    negative: Negative = None,
+    seed: Seed = 0,
+    retry: Retry = None,
+    limit: Limit = None,
+    width: Width = 1,
+    grid: Grid = False,
     lora: Loras = None,
     option: Options = None,
     device: Device = None,

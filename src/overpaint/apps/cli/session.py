@@ -30,6 +30,24 @@ Which = Annotated[
     str, typer.Argument(metavar="SESSION", help="Name, id, or the first characters of an id.")
 ]
 TurnId = Annotated[str, typer.Argument(metavar="TURN", help="Number of a turn; 0 = the original.")]
+Instruction = Annotated[
+    str,
+    typer.Argument(
+        metavar="[INSTRUCTION]",
+        help="What to change, or what the mask shall show; none with a mask: erase.",
+    ),
+]
+Parent = Annotated[str | None, typer.Option("--from", metavar="TURN", help="Go on from this turn.")]
+FromOriginal = Annotated[
+    bool,
+    typer.Option("--from-original", help="Edit the original again, with all instructions so far."),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the turn's picture, too.")
+]
+Candidates = Annotated[
+    int, typer.Option("-n", "--num-images", metavar="N", help="Candidates; the best is kept.")
+]
 Json = edits.Json
 
 
@@ -64,37 +82,20 @@ def list_(as_json: Json = False) -> None:
 @app.command("edit")
 def edit(
     session: Which,
-    instruction: Annotated[
-        str,
-        typer.Argument(
-            metavar="[INSTRUCTION]",
-            help="What to change, or what the mask shall show; none with a mask: erase.",
-        ),
-    ] = "",
+    instruction: Instruction = "",
     mask: edits.Mask = None,
     select: edits.Select = None,
     point: Points = None,
     box: Boxes = None,
     segmenter: SegmenterName = None,
-    parent: Annotated[
-        str | None, typer.Option("--from", metavar="TURN", help="Go on from this turn.")
-    ] = None,
-    from_original: Annotated[
-        bool,
-        typer.Option(
-            "--from-original", help="Edit the original again, with all instructions so far."
-        ),
-    ] = False,
+    parent: Parent = None,
+    from_original: FromOriginal = False,
     reference: edits.Reference = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the picture, too.")
-    ] = None,
+    out: Out = None,
     model: edits.ModelName = None,
     negative: edits.Negative = None,
     seed: edits.Seed = None,
-    num_images: Annotated[
-        int, typer.Option("-n", "--num-images", metavar="N", help="Candidates; the best is kept.")
-    ] = 1,
+    num_images: Candidates = 1,
     option: edits.Options = None,
     invert: edits.Invert = False,
     grow: edits.Grow = None,
@@ -170,9 +171,7 @@ def show(
     turn: Annotated[
         str | None, typer.Argument(metavar="[TURN]", help="Default: where the session stands.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the turn's picture.")
-    ] = None,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Show one turn with its measures, or write its picture."""
@@ -300,7 +299,6 @@ def _edit(
     from overpaint.apps import sessions
     from overpaint.apps.cli.interrupt import Interrupt, settle
     from overpaint.sessions import editing
-    from overpaint.sessions.editor import Editor
 
     with Interrupt() as interrupt, console.StepBar(hidden=job.as_json) as bar:
         started = editing.look(
@@ -310,6 +308,8 @@ def _edit(
         picture = editing.opened(store.pictures, started.base.picture)
         request = request_of(job, picture, settings)
         engine = engine_for(job, request, settings)
+        from overpaint.sessions.editor import Editor
+
         editor = Editor(store=store, engine=engine, examiner=sessions.examiner(settings))
         made = editor.run(started, request, on_progress=bar, cancelled=interrupt.cancelled)
         settle()

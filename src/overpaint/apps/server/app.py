@@ -19,6 +19,7 @@ from overpaint.apps.server import (
     azure,
     errors,
     metrics,
+    models,
     native,
     oip,
     openai,
@@ -44,6 +45,20 @@ _HTTP_ERRORS: dict[int, type[errors.Refusal]] = {
 }
 
 
+_ROUTES = (
+    native,
+    models,
+    segments,
+    sessions,
+    session_turns,
+    session_files,
+    openai,
+    oip,
+    azure,
+    page,
+)
+
+
 def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = True) -> FastAPI:
     """The server as an ASGI application; its engine starts with the application's lifespan.
 
@@ -58,43 +73,20 @@ def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = 
         ModelNotFound, ModelLoadError: a model to serve is not there.
     """
     service = Service(settings, alone=alone)
-    desk = segments.Desk()
-    shelf = Shelf(settings)
     keys = Keys(settings.server.all_keys())
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await service.start()
-        tidying = asyncio.create_task(shelf.tidy())
-        yield
-        tidying.cancel()
-        await service.stop()
-        desk.close()
-        shelf.close()
-
     app = FastAPI(
         title="Overpaint",
         version=__version__,
         summary="Text-guided image inpainting and editing.",
-        lifespan=lifespan,
+        lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
     )
     app.state.service = service
-    app.state.desk = desk
-    app.state.shelf = shelf
+    app.state.desk = segments.Desk()
+    app.state.shelf = Shelf(settings)
     app.openapi = partial(_document, app)  # type: ignore[method-assign]
-    for routes in (
-        native,
-        segments,
-        sessions,
-        session_turns,
-        session_files,
-        openai,
-        oip,
-        azure,
-        page,
-    ):
+    for routes in _ROUTES:
         app.include_router(routes.router)
     _add_operations(app, service)
     app.add_exception_handler(OverpaintError, _answer_error)
@@ -109,6 +101,18 @@ def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = 
     )
     app.add_middleware(AccessLog, count=service.metrics.requested)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service, desk, shelf = app.state.service, app.state.desk, app.state.shelf
+    await service.start()
+    tidying = asyncio.create_task(shelf.tidy())
+    yield
+    tidying.cancel()
+    await service.stop()
+    desk.close()
+    shelf.close()
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

@@ -1,16 +1,15 @@
-"""The native API, `/v1`."""
+"""The native API, `/v1/edits`."""
 
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from starlette.responses import JSONResponse, StreamingResponse
 
 from overpaint.apps.server import errors, forms
@@ -23,12 +22,9 @@ from overpaint.apps.server.schemas import (
     EditState,
     ErrorAnswer,
     ErrorDetail,
-    ModelInfo,
-    ModelList,
-    licence_of,
     verdicts,
 )
-from overpaint.apps.server.service import Served, Service
+from overpaint.apps.server.service import Service
 from overpaint.core import images
 from overpaint.core.encoded import from_base64
 from overpaint.core.errors import InvalidRequest
@@ -189,22 +185,6 @@ async def delete_edit(request: Request, id: str) -> Response:  # noqa: A002 - th
     return JSONResponse(EditState(id=job.id, status=status).model_dump(exclude_none=True))
 
 
-@router.get("/models", response_model=ModelList)
-def get_models(request: Request) -> ModelList:
-    """The models that are served, with their families' options as JSON Schema."""
-    service = service_of(request)
-    loaded = service.batcher.engine.models.names
-    return ModelList(data=[_info(served, loaded) for served in service.served.values()])
-
-
-@router.get("/models/{id}", response_model=ModelInfo, responses=ERRORS)
-def get_model(request: Request, id: str) -> ModelInfo:  # noqa: A002 - the path's word
-    """One model."""
-    service = service_of(request)
-    served = service.resolve(id, masked=False)
-    return _info(served, service.batcher.engine.models.names)
-
-
 def encode(result: EditResult) -> dict[str, Any]:
     """The answer's fields, pictures as base64 of PNG."""
     return {
@@ -332,20 +312,6 @@ async def _events(service: Service, job: Job[Any]) -> AsyncIterator[str]:
 def event(name: str, data: Any) -> str:
     """A server-sent event."""
     return f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
-
-
-def _info(served: Served, loaded: list[str]) -> ModelInfo:
-    spec, family = served.spec, served.family
-    accepts = TypeAdapter(dict[str, str]).validate_python(dataclasses.asdict(family.accepts))
-    return ModelInfo(
-        id=spec.name,
-        family=spec.family,
-        about=spec.about,
-        **licence_of(spec),
-        loaded=spec.name in loaded,
-        accepts=accepts,
-        options=family.Options.model_json_schema(),
-    )
 
 
 def service_of(request: Request) -> Service:

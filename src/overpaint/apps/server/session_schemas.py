@@ -117,8 +117,8 @@ class TurnInfo(BaseModel):
         return cls(**{name: fields[name] for name in cls.model_fields})
 
 
-class SessionInfo(BaseModel):
-    """A session with all its turns."""
+class _Named(BaseModel):
+    """What is told of a session everywhere."""
 
     id: str
     name: str
@@ -126,6 +126,16 @@ class SessionInfo(BaseModel):
     updated: str
     revision: int
     head: str
+
+    @staticmethod
+    def fields_of(session: Session | Summary) -> dict[str, Any]:
+        """These fields."""
+        return {name: getattr(session, name) for name in _Named.model_fields}
+
+
+class SessionInfo(_Named):
+    """A session with all its turns."""
+
     undo: str | None = Field(description="The turn before the head.")
     redo: str | None = Field(description="The turn after the head that was last undone.")
     turns: list[TurnInfo]
@@ -134,27 +144,16 @@ class SessionInfo(BaseModel):
     def of(cls, session: Session) -> SessionInfo:
         """A session as clients see it."""
         return cls(
-            id=session.id,
-            name=session.name,
-            created=session.created,
-            updated=session.updated,
-            revision=session.revision,
-            head=session.head,
+            **cls.fields_of(session),
             undo=session.undo,
             redo=session.redo,
             turns=[TurnInfo.of(session.id, turn) for turn in session.turns],
         )
 
 
-class SessionSummary(BaseModel):
+class SessionSummary(_Named):
     """A session in a list."""
 
-    id: str
-    name: str
-    created: str
-    updated: str
-    head: str
-    revision: int
     turns: int
     thumbnail: str
 
@@ -162,12 +161,7 @@ class SessionSummary(BaseModel):
     def of(cls, summary: Summary) -> SessionSummary:
         """A session in a list, as clients see it."""
         return cls(
-            id=summary.id,
-            name=summary.name,
-            created=summary.created,
-            updated=summary.updated,
-            head=summary.head,
-            revision=summary.revision,
+            **cls.fields_of(summary),
             turns=summary.turns,
             thumbnail=f"{PREFIX}/{summary.id}/turns/{summary.head}/thumbnail",
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import JSONResponse
@@ -10,6 +11,7 @@ from starlette.responses import JSONResponse
 from overpaint.apps.server.native import service_of
 from overpaint.apps.server.session_schemas import (
     PREFIX,
+    Change,
     ComparisonInfo,
     NewHead,
     NewName,
@@ -32,6 +34,7 @@ from overpaint.core import images
 from overpaint.core.encoded import from_base64
 from overpaint.core.types import EditRequest
 from overpaint.sessions import editing
+from overpaint.sessions.store import Store
 from overpaint.sessions.types import Session
 
 router = APIRouter(prefix=PREFIX, tags=["sessions"])
@@ -88,13 +91,11 @@ async def get_session(request: Request, id: str) -> Response:  # noqa: A002 - th
 )
 async def patch_session(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
     """Rename a session."""
-    body = await body_of(request, NewName)
-    known, caller = revision_of(request, body), request.state.caller
-
-    def rename() -> Session:
-        return shelf_of(request).open()[0].rename(id, body.name, known, caller)
-
-    return answer(await service_of(request).work(rename))
+    return await _changed(
+        request,
+        NewName,
+        lambda store, body, known, caller: store.rename(id, body.name, known, caller),
+    )
 
 
 @router.delete("/{id}", status_code=204, responses=FEW, openapi_extra={"parameters": [IF_MATCH]})
@@ -119,13 +120,11 @@ async def delete_session(request: Request, id: str) -> Response:  # noqa: A002 -
 )
 async def post_head(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
     """Stand at another turn: undo, redo, restore, branch."""
-    body = await body_of(request, NewHead)
-    known, caller = revision_of(request, body), request.state.caller
-
-    def move() -> Session:
-        return shelf_of(request).open()[0].move(id, body.turn, known, caller)
-
-    return answer(await service_of(request).work(move))
+    return await _changed(
+        request,
+        NewHead,
+        lambda store, body, known, caller: store.move(id, body.turn, known, caller),
+    )
 
 
 @router.get("/{id}/turns/{a}/compare/{b}", response_model=ComparisonInfo, responses=FEW)
@@ -144,6 +143,25 @@ async def get_comparison(
         return editing.compare(store.pictures, first, second, examiner).as_json()
 
     return JSONResponse(await service_of(request).work(compare))
+
+
+_Asked = TypeVar("_Asked", bound=Change)
+
+
+async def _changed(
+    request: Request,
+    kind: type[_Asked],
+    change: Callable[[Store, _Asked, int | None, str], Session],
+) -> Response:
+    """The session after a change: of the store, with the body, the known revision, the caller."""
+    body = await body_of(request, kind)
+    known, caller = revision_of(request, body), request.state.caller
+
+    def work() -> Session:
+        store, _ = shelf_of(request).open()
+        return change(store, body, known, caller)
+
+    return answer(await service_of(request).work(work))
 
 
 def answer(session: Session, status: int = 200) -> Response:

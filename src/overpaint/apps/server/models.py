@@ -1,0 +1,44 @@
+"""The native API, `/v1/models`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from fastapi import APIRouter, Request
+from pydantic import TypeAdapter
+
+from overpaint.apps.server.native import ERRORS, service_of
+from overpaint.apps.server.schemas import ModelInfo, ModelList, licence_of
+from overpaint.apps.server.service import Served
+
+router = APIRouter(prefix="/v1", tags=["edits"])
+
+
+@router.get("/models", response_model=ModelList)
+def get_models(request: Request) -> ModelList:
+    """The models that are served, with their families' options as JSON Schema."""
+    service = service_of(request)
+    loaded = service.batcher.engine.models.names
+    return ModelList(data=[_info(served, loaded) for served in service.served.values()])
+
+
+@router.get("/models/{id}", response_model=ModelInfo, responses=ERRORS)
+def get_model(request: Request, id: str) -> ModelInfo:  # noqa: A002 - the path's word
+    """One model."""
+    service = service_of(request)
+    served = service.resolve(id, masked=False)
+    return _info(served, service.batcher.engine.models.names)
+
+
+def _info(served: Served, loaded: list[str]) -> ModelInfo:
+    spec, family = served.spec, served.family
+    accepts = TypeAdapter(dict[str, str]).validate_python(dataclasses.asdict(family.accepts))
+    return ModelInfo(
+        id=spec.name,
+        family=spec.family,
+        about=spec.about,
+        **licence_of(spec),
+        loaded=spec.name in loaded,
+        accepts=accepts,
+        options=family.Options.model_json_schema(),
+    )
