@@ -38,6 +38,7 @@ VALUES = {
     "num_inference_steps": 2,
     "guidance_scale": 4.0,
     "strength": 0.9,
+    "shadow": False,
     "grow": 2,
     "feather": 1,
 }
@@ -134,12 +135,33 @@ def test_every_field_takes_a_selector(run, block):
         **_model(block),
     )
     untouched = {"type", "name", "image", "segmentation_mask", "control_image", "model", "server"}
+    untouched |= {"copy_from", "not_from"}
     assert set(fields) - set(names) <= untouched
     wanted = run(literals, image=bgr(), predictions=predictions())[0]
     given = {name: VALUES[name] for name in names}
     result = run(selectors, image=bgr(), predictions=predictions(), **given)[0]
     np.testing.assert_array_equal(pixels(result), pixels(wanted))
     assert result["seed"] == VALUES["seed"]
+
+
+def test_where_the_eraser_copies_from_by_selector(run):
+    right = np.zeros((SIZE[1], SIZE[0]), np.uint8)
+    right[:, 64:] = 255
+    definition = workflow(
+        "erase",
+        inputs={"ground": "WorkflowImage"},
+        copy_from="$inputs.ground",
+        not_from="$inputs.predictions",
+        seed=7,
+    )
+    ground = np.repeat(right[..., None], 3, axis=2)
+    result = run(definition, image=bgr(), predictions=predictions(), ground=ground)[0]
+    same = blocks.erase(
+        bgr()[..., ::-1], predictions(), seed=7, copy_from=right, not_from=predictions()
+    )
+    np.testing.assert_array_equal(pixels(result)[..., ::-1], np.asarray(same.image))
+    anywhere = run(workflow("erase", seed=7), image=bgr(), predictions=predictions())[0]
+    assert (pixels(result) != pixels(anywhere)).any()
 
 
 def test_the_model_and_the_control_picture_by_selector(run):

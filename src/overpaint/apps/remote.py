@@ -138,12 +138,16 @@ def _as_json(request: EditRequest) -> dict[str, Any]:
         "model": request.model,
         "negative_prompt": request.negative_prompt,
         "seed": request.seed,
-        "mask": None if request.mask is None else _encoded(Picture.from_pil(request.mask)),
+        "mask": _encoded_plain(request.mask),
         "control": _encoded_plain(request.control),
+        "copy_from": _encoded_plain(request.copy_from),
+        "not_from": _encoded_plain(request.not_from),
+        "references": [_encoded_plain(each) for each in request.references] or None,
     }
     return {
         "image": _encoded(request.image),
         "prompt": request.prompt,
+        "num_images": request.num_images,
         "options": dict(request.options),
         **{name: value for name, value in optional.items() if value is not None},
     }

@@ -18,6 +18,7 @@ from overpaint.apps.workflow.fields import (
     KEEP_SIZE,
     PROMPT,
     SEGMENTATION,
+    SOURCES,
     WORDS,
     options,
     sides,
@@ -106,9 +107,10 @@ EraseBlock = block(
         "image": IMAGE,
         "segmentation_mask": SEGMENTATION,
         "seed": WORDS["seed"],
+        **SOURCES,
         **CHOICE,
     },
-    options=options(EraseOptions, "grow", "feather"),
+    options=options(EraseOptions, "shadow", "grow", "feather"),
 )
 
 

@@ -100,6 +100,23 @@ AREA = ManifestField(
     "What was found in the picture; limits where the edit may happen. Left out: anywhere.",
     SEGMENTATION.examples,
 )
+SOURCES: dict[str, ManifestField] = {
+    "copy_from": ManifestField(
+        SEGMENTATION.kinds,
+        SEGMENTATION.literal,
+        None,
+        "Texture is copied only from here: predictions, or a mask picture. Left out: from all that "
+        "is not erased.",
+        ["$steps.ground.predictions", "$inputs.copy_from"],
+    ),
+    "not_from": ManifestField(
+        SEGMENTATION.kinds,
+        SEGMENTATION.literal,
+        None,
+        "Texture is never copied from here, for things that shall not be there twice.",
+        ["$steps.model.predictions", "$inputs.not_from"],
+    ),
+}
 CHOICE: dict[str, ManifestField] = {
     "classes": ManifestField(
         [LIST_OF_VALUES_KIND],
@@ -195,13 +212,16 @@ def sides(default: int | None, step: int) -> dict[str, ManifestField]:
     }
 
 
+_KINDS: dict[Any, list[Any]] = {int: [INTEGER_KIND], bool: [BOOLEAN_KIND]}
+
+
 def options(family_options: type[FamilyOptions], *names: str) -> dict[str, ManifestField]:
     """Fields as the family's own options have them."""
     fields = {}
     for name in names:
         option = family_options.model_fields[name]
         literal: Any = Annotated[option.annotation, *option.metadata]
-        kinds = [INTEGER_KIND] if option.annotation is int else NUMBERS
+        kinds = _KINDS.get(option.annotation, NUMBERS)
         examples = [option.default, f"$inputs.{name}"]
         fields[name] = ManifestField(
             kinds, literal, option.default, option.description or name, examples
