@@ -7,6 +7,7 @@ import torch
 
 from overpaint.core.errors import OutOfMemory, UnsupportedOption
 from overpaint.diffusion import placement
+from overpaint.diffusion.placement import Need
 
 
 @pytest.mark.parametrize(
@@ -41,24 +42,86 @@ def test_unknown_names_are_refused(device, dtype, field, monkeypatch):
     assert caught.value.field == field
 
 
-SIZES = {"transformer": 16, "text_encoder": 1, "text_encoder_2": 9, "vae": 1}
+NEED = Need(
+    {"transformer": 160, "text_encoder": 2, "text_encoder_2": 95, "vae": 2},
+    modulation=40,
+    decode=20,
+)
 
 
-def test_everything_stays_where_there_is_room():
-    plan = placement.preflight("flex2", SIZES, free=40)
-    assert not plan.evict_text_encoders
+@pytest.mark.parametrize(
+    ("free", "tier", "peak"),
+    [
+        (400, "all resident", 259 + 20),
+        (270, "text encoders out", 162 + 20),
+        (170, "modulation out", 122 + 20),
+        (140, "tiled decode", 122 + 16),
+    ],
+)
+def test_the_first_tier_that_fits(free, tier, peak):
+    plan = placement.preflight("flex2", NEED, free)
+    assert (plan.tier, plan.peak) == (tier, peak)
+    assert plan.evict_text_encoders is (tier != "all resident")
+    assert plan.evict_modulation is (tier in ("modulation out", "tiled decode"))
+    assert plan.tiled is (tier == "tiled decode")
+    assert tier in str(plan)
 
 
-def test_text_encoders_leave_where_memory_is_short():
-    plan = placement.preflight("flex2", SIZES, free=25)
-    assert plan.evict_text_encoders
-    assert plan.peak < plan.weights
-    assert "text encoders leave" in str(plan)
+def test_a_model_without_modulation_skips_that_tier():
+    need = Need({"unet": 100, "text_encoder": 40, "vae": 10}, decode=40)
+    plan = placement.preflight("sd2", need, free=130)
+    assert plan.tier == "tiled decode"
+    assert not plan.evict_modulation
 
 
-def test_what_never_fits_is_refused_with_figures():
-    with pytest.raises(OutOfMemory, match="flex2 needs about"):
-        placement.preflight("flex2", SIZES, free=10)
+def test_what_never_fits_is_refused_with_what_would():
+    with pytest.raises(OutOfMemory, match="flex2 needs about") as caught:
+        placement.preflight("flex2", NEED, free=100)
+    assert "bfloat16" in str(caught.value)
+
+
+def test_the_need_is_read_from_headers(checkpoint_folder):
+    from overpaint.diffusion.loading import Checkpoint
+
+    where = placement.Placement(torch.device("cpu"), torch.bfloat16)
+    checkpoint = Checkpoint(checkpoint_folder("flex2"), where)
+    need = checkpoint.need()
+    transformer = checkpoint.component("transformer")
+    modulation = sum(
+        each.numel()
+        for name, each in transformer.named_parameters()
+        if ".linear." in name and "norm" in name
+    )
+    assert need.modulation == 2 * modulation > 0
+    assert need.sizes["transformer"] == 2 * sum(p.numel() for p in transformer.parameters())
+    assert Checkpoint(checkpoint_folder("sd2"), where).need().modulation == 0
+
+
+def test_text_encoders_and_denoiser_take_turns(checkpoint_folder):
+    from overpaint.diffusion.loading import Checkpoint
+
+    where = placement.Placement(torch.device("cpu"), torch.float32)
+    checkpoint = Checkpoint(checkpoint_folder("sd2"), where)
+    checkpoint.follow(placement.MemoryPlan(1, 1, 1, "text encoders out"))
+    checkpoint.component("unet")
+    checkpoint.component("text_encoder")
+    assert "unet" not in checkpoint._loaded
+    checkpoint.component("unet")
+    assert "text_encoder" not in checkpoint._loaded
+    assert not checkpoint.component("vae").use_tiling
+
+
+def test_tiles_where_memory_is_short(checkpoint_folder):
+    from overpaint.diffusion import latents
+    from overpaint.diffusion.loading import Checkpoint
+
+    where = placement.Placement(torch.device("cpu"), torch.float32)
+    whole, tiled = (Checkpoint(checkpoint_folder("sd2"), where) for _ in range(2))
+    tiled.follow(placement.MemoryPlan(1, 1, 1, "tiled decode"))
+    for side, same in ((64, True), (72, False)):
+        noise = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(0))
+        pictures = [latents.decode(each.component("vae"), noise) for each in (whole, tiled)]
+        assert (pictures[0].tobytes() == pictures[1].tobytes()) is same
 
 
 def test_free_memory_of_this_machine():
@@ -75,6 +138,7 @@ def test_an_evicted_text_encoder_changes_no_byte(checkpoint_folder):
     def edited(evict: bool) -> bytes:
         where = placement.Placement(torch.device("cpu"), torch.float32)
         checkpoint = Checkpoint(checkpoint_folder("flex2"), where)
+        checkpoint.take_turns = evict
         model = Model(Flex2(checkpoint), checkpoint, evict_text_encoders=evict)
         engine = Engine(lambda _: model, "flex2")
         result = engine.edit(

@@ -175,7 +175,8 @@ def load_model(
         folder, placement, loras=adapters, openvino=_converted(settings) if openvino else None
     )
     _require_pipeline(checkpoint, family)
-    memory = preflight(spec.name, checkpoint.sizes(), free_memory(placement.device))
+    memory = preflight(spec.name, checkpoint.need(), free_memory(placement.device))
+    checkpoint.follow(memory)
     record = {
         "revision": _revision(spec, checkpoint, settings),
         "licence": spec.licence,
@@ -183,6 +184,7 @@ def load_model(
         "dtype": str(placement.dtype).removeprefix("torch."),
         "loras": [_lora_record(lora) for lora in adapters],
         **({"backend": "openvino"} if checkpoint.converted else {}),
+        **({"tiled": True} if memory.tiled else {}),
     }
     return Model(
         family(checkpoint),  # type: ignore[call-arg]

@@ -5,6 +5,7 @@ Imports nothing heavy, so that models can be listed without loading torch.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,20 @@ def components(index: Mapping[str, Any]) -> list[str]:
         and isinstance(value, list)
         and value[-1] is not None
     ]
+
+
+def config(folder: Path) -> dict[str, Any]:
+    """A component's configuration.
+
+    Raises:
+        ModelLoadError: it is missing or damaged.
+    """
+    file = folder / CONFIG
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"{file}: cannot be read; pull the model again") from error
+    return dict(found)
 
 
 def choose_files(repository: str, index: Mapping[str, Any], offered: Sequence[str]) -> list[str]:

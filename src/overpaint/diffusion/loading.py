@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import re
 import threading
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +21,9 @@ from safetensors import SafetensorError
 
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import Lora
-from overpaint.diffusion import layout, modulation, weights
+from overpaint.diffusion import layout, loras, modulation, weights
 from overpaint.diffusion.memo import Memo
-from overpaint.diffusion.placement import Placement
+from overpaint.diffusion.placement import MemoryPlan, Need, Placement, decoding
 
 LOADING = threading.RLock()
 """Held while weights are loaded: the libraries then change how torch makes modules and tensors, in
@@ -33,6 +34,12 @@ CHECKSUMS = "SHA256SUMS"
 
 OPENVINO_CLASSES = ("UNet2DConditionModel", "AutoencoderKL")
 """Classes that can be converted for OpenVINO; see `diffusion/openvino.py`."""
+
+TILE = 512
+"""Side in pixels of what a tiled autoencoder computes at once."""
+
+_MODULATION = re.compile(r"(?:norm|norm1|norm1_context|norm_out)\.linear\.(?:weight|bias)$")
+"""Weights of a FLUX transformer that can be computed ahead."""
 
 _ADAPTED = ("unet", "transformer")
 """Components that low-rank adapters change."""
@@ -76,6 +83,8 @@ class Checkpoint:
         memo: what its encoders have encoded so far.
         evict_modulation: whether FLUX transformers are loaded without the layers that
             `diffusion/modulation.py` computes ahead; to be set before the first use.
+        take_turns: whether text encoders and denoiser leave memory for each other.
+        tiled: whether the autoencoder works in tiles on pictures larger than `TILE`.
     """
 
     def __init__(
@@ -89,7 +98,7 @@ class Checkpoint:
         self.folder = folder
         self.placement = placement
         self.memo = Memo()
-        self.evict_modulation = False
+        self.evict_modulation = self.take_turns = self.tiled = False
         self._loras = loras
         self._openvino = openvino
         self._index = _read_index(folder)
@@ -132,6 +141,7 @@ class Checkpoint:
             return loaded
         with LOADING:
             if name not in self._loaded:
+                self.release(*self._in_the_way_of(name))
                 self._loaded[name] = self._load(name)
             return self._loaded[name]
 
@@ -149,6 +159,26 @@ class Checkpoint:
             for name in self._weight_folders()
         }
 
+    def need(self) -> Need:
+        """What it takes in this placement's precision, from file headers and configurations."""
+        width = self.placement.dtype.itemsize
+        modulation = 0
+        if not self._loras:
+            modulation = sum(
+                weights.parameters(file, _MODULATION)
+                for name in self.components
+                if self._class_name(name) == "FluxTransformer2DModel"
+                for file in weights.files(self.folder / name)
+            )
+        decode = decoding(layout.config(self.folder / "vae"), width) if self._has_vae else 0
+        return Need(self.sizes(), width * modulation, decode)
+
+    def follow(self, plan: MemoryPlan) -> None:
+        """Load, and let go, as a memory plan says; before anything is loaded."""
+        self.take_turns = plan.evict_text_encoders
+        self.evict_modulation = plan.evict_modulation
+        self.tiled = plan.tiled
+
     def revision(self) -> str:
         """A short hash of the checkpoint's files: names, sizes and headers of the weights."""
         digest = hashlib.sha256((self.folder / "model_index.json").read_bytes())
@@ -157,6 +187,18 @@ class Checkpoint:
                 digest.update(f"{name}/{file.name}:{file.stat().st_size}".encode())
                 digest.update(weights.header(file))
         return digest.hexdigest()[:16]
+
+    @property
+    def _has_vae(self) -> bool:
+        return "vae" in self.components
+
+    def _in_the_way_of(self, name: str) -> list[str]:
+        """Loaded components that leave before this one comes."""
+        if not self.take_turns:
+            return []
+        if name.startswith("text_encoder"):
+            return [each for each in self._loaded if each in _ADAPTED]
+        return [each for each in self._loaded if each.startswith("text_encoder")]
 
     def _weight_folders(self) -> list[str]:
         weightless = ("tokenizer", "scheduler")
@@ -190,11 +232,13 @@ class Checkpoint:
             model = self._load_model(cls, where, self.placement)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ModelLoadError(
-                f"{where}: cannot be loaded as {class_name}: {_first_line(error)}"
+                f"{where}: cannot be loaded as {class_name}: {loras.first_line(error)}"
             ) from error
         model.eval().requires_grad_(requires_grad=False)
         if name in _ADAPTED:
-            _apply_loras(model, name, self._loras)
+            loras.apply(model, name, self._loras)
+        if self.tiled and name == "vae":
+            _tile(model)
         return model
 
     def _load_converted(self, cls: Any, where: Path) -> Any:
@@ -231,6 +275,13 @@ class Checkpoint:
         if self.evict_modulation and isinstance(model, FluxTransformer2DModel):
             modulation.evict(model)
         return model
+
+
+def _tile(vae: Any) -> None:
+    """diffusers' tiles of `TILE` pixels, whatever the model's own size."""
+    vae.enable_tiling()
+    vae.tile_sample_min_size = TILE
+    vae.tile_latent_min_size = TILE // 2 ** (len(vae.config.block_out_channels) - 1)
 
 
 def _keeps_float32(model: Any, dtype: torch.dtype) -> bool:
@@ -282,46 +333,3 @@ def _verify_checksums(folder: Path) -> None:
                 f"{file}: sha256 is {found[:16]}…, {CHECKSUMS} says {expected[:16]}…; "
                 "the file is damaged or was changed: pull the model again"
             )
-
-
-def _apply_loras(model: Any, component: str, loras: tuple[Lora, ...]) -> None:
-    names = []
-    for index, lora in enumerate(loras):
-        state = _lora_state(lora, component)
-        names.append(f"lora_{index}")
-        try:
-            model.load_lora_adapter(state, prefix=component, adapter_name=names[-1])
-        except (ValueError, RuntimeError, KeyError, TypeError) as error:
-            raise ModelLoadError(
-                f"{lora.path}: does not fit this model's {component}: {_first_line(error)}"
-            ) from error
-    if names:
-        model.set_adapters(names, [lora.scale for lora in loras])
-
-
-def _lora_state(lora: Lora, component: str) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    files = sorted(lora.path.glob("*.safetensors")) if lora.path.is_dir() else [lora.path]
-    if len(files) != 1 or not files[0].is_file() or files[0].suffix != ".safetensors":
-        raise ModelLoadError(f"{lora.path}: not a .safetensors file or a folder with one")
-    try:
-        state = load_file(files[0])
-    except SafetensorError as error:
-        raise ModelLoadError(f"{files[0]}: not a readable safetensors file: {error}") from error
-    if all(not key.startswith(f"{component}.") for key in state):
-        # PEFT's own layout names the modules without the component.
-        state = {
-            f"{component}.{key.removeprefix('base_model.model.')}": state[key] for key in state
-        }
-    foreign = sorted(key for key in state if not key.startswith(f"{component}."))
-    if foreign:
-        raise ModelLoadError(
-            f"{files[0]}: {len(foreign)} weights are for other parts ('{foreign[0]}'); only "
-            f"adapters of the {component} are supported"
-        )
-    return state
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

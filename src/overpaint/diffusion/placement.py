@@ -7,9 +7,10 @@ converting back and forth costs more than it saves.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import psutil
 import torch
@@ -27,8 +28,20 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 _CPU_FLAGS = Path("/proc/cpuinfo")
 
 GIB = 1024**3
-WORKING_SHARE = 0.35
-"""Memory for activations, beside the weights, as a share of the largest component."""
+WORKING_SHARE = 0.1
+"""Memory of a step's activations, beside the weights, as a share of the largest component."""
+
+Tier = Literal["all resident", "text encoders out", "modulation out", "tiled decode"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
+
+TILES = 4
+"""Tiles of 512x512 in a picture of 1024x1024."""
+
+DECODED = 1024 * 1024
+"""Pixels of the picture that has to fit when it is decoded."""
+
+HELD = 4
+"""Tensors of the decoder's widest full-size layer that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -89,51 +102,114 @@ def free_memory(device: torch.device) -> int:
 
 
 @dataclass(frozen=True)
+class Need:
+    """What a checkpoint takes, in bytes, in the precision that it will have.
+
+    Attributes:
+        sizes: of each component's weights.
+        modulation: of them, those that are computed ahead of the steps and can leave
+            (`diffusion/modulation.py`).
+        decode: activations of decoding a picture of 1024x1024 in one piece.
+    """
+
+    sizes: Mapping[str, int]
+    modulation: int = 0
+    decode: int = 0
+
+    @property
+    def weights(self) -> int:
+        """All components together."""
+        return sum(self.sizes.values())
+
+    @property
+    def steps(self) -> int:
+        """Activations of a step."""
+        return int(WORKING_SHARE * max(self.sizes.values(), default=0))
+
+    def peak(self, tier: Tier) -> int:
+        """Most that is held at once: by the encoders of texts, by a step, or by decoding."""
+        text = sum(size for part, size in self.sizes.items() if part.startswith("text_encoder"))
+        rest = self.weights - text
+        decode = self.decode
+        if tier == "all resident":
+            return self.weights + max(self.steps, decode)
+        if tier != "text encoders out":
+            rest -= self.modulation
+        if tier == "tiled decode":
+            decode //= TILES
+        return max(text, rest) + max(self.steps, decode)
+
+
+def decoding(config: Mapping[str, Any], width: int) -> int:
+    """Bytes held while an autoencoder decodes a picture of `DECODED` pixels in one piece.
+
+    Args:
+        config: of the autoencoder.
+        width: bytes of a number.
+    """
+    # The last block begins at full size with the channels of the one before it.
+    channels = list(config.get("block_out_channels", [64]))[:2][-1]
+    return int(HELD * channels * DECODED * width)
+
+
+@dataclass(frozen=True)
 class MemoryPlan:
     """What a checkpoint needs and what there is, in bytes.
 
     Attributes:
         weights: all components together.
-        peak: most that is held at once if text encoders leave after their work.
+        peak: most that is held at once.
         free: available on the device.
-        evict_text_encoders: whether text encoders leave after their work.
+        tier: what was given up to fit; each tier holds those before it.
+        evict_modulation: whether modulation is computed ahead, and its weights leave.
     """
 
     weights: int
     peak: int
     free: int
-    evict_text_encoders: bool
+    tier: Tier
+    evict_modulation: bool = False
+
+    @property
+    def evict_text_encoders(self) -> bool:
+        """Whether text encoders and the denoiser take turns."""
+        return self.tier != "all resident"
+
+    @property
+    def tiled(self) -> bool:
+        """Whether pictures larger than 512x512 are encoded and decoded in tiles."""
+        return self.tier == "tiled decode"
 
     def __str__(self) -> str:
-        how = "text encoders leave after use" if self.evict_text_encoders else "all resident"
         return (
             f"weights {self.weights / GIB:.2f} GiB, at most {self.peak / GIB:.2f} GiB at once "
-            f"({how}), free {self.free / GIB:.2f} GiB"
+            f"({self.tier}), free {self.free / GIB:.2f} GiB"
         )
 
 
-def preflight(name: str, sizes: dict[str, int], free: int) -> MemoryPlan:
-    """Decide, before anything is loaded, how a model fits.
+def preflight(name: str, need: Need, free: int) -> MemoryPlan:
+    """Decide, before anything is loaded, how a model fits: the first tier that does.
 
     Args:
         name: of the model, for the message.
-        sizes: bytes of each component in the precision it will have.
+        need: what it takes.
         free: bytes that can be taken.
 
     Raises:
-        OutOfMemory: it does not fit even when text encoders leave after their work.
+        OutOfMemory: it does not fit in any way; the message says what would.
     """
-    weights = sum(sizes.values())
-    working = int(WORKING_SHARE * max(sizes.values(), default=0))
-    text = sum(size for part, size in sizes.items() if part.startswith("text_encoder"))
-    if weights + working <= free:
-        return MemoryPlan(weights, weights + working, free, evict_text_encoders=False)
-    peak = max(text, weights - text) + working
-    if peak <= free:
-        return MemoryPlan(weights, peak, free, evict_text_encoders=True)
+    for tier in TIERS:
+        if tier == "modulation out" and not need.modulation:
+            continue
+        if (peak := need.peak(tier)) <= free:
+            out = need.modulation > 0 and tier in ("modulation out", "tiled decode")
+            return MemoryPlan(need.weights, peak, free, tier, evict_modulation=out)
+    least = need.peak(TIERS[-1])
     raise OutOfMemory(
-        f"{name} needs about {peak / GIB:.1f} GiB at once and {free / GIB:.1f} GiB are free; close "
-        "other programs, choose a smaller dtype (--dtype bfloat16), or a smaller model"
+        f"{name} needs about {least / GIB:.1f} GiB at once and {free / GIB:.1f} GiB are free, even "
+        "with its text encoders out and decoding in tiles; free "
+        f"{(least - free) / GIB:.1f} GiB more, choose a smaller dtype (bfloat16 takes half of "
+        "float32), or a smaller model"
     )
 
 

@@ -10,6 +10,7 @@ bits that they give there.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -83,9 +84,13 @@ def header(file: Path) -> bytes:
     return found
 
 
-def parameters(file: Path) -> int:
-    """How many numbers the file holds."""
-    return sum(torch.Size(entry["shape"]).numel() for entry in _entries(file).values())
+def parameters(file: Path, named: re.Pattern[str] | None = None) -> int:
+    """How many numbers the file holds, in all or in tensors whose names contain the pattern."""
+    return sum(
+        torch.Size(entry["shape"]).numel()
+        for name, entry in _entries(file).items()
+        if named is None or named.search(name)
+    )
 
 
 def stored_as(folder: Path, dtype: torch.dtype) -> bool:

@@ -18,10 +18,11 @@ import typer
 
 from overpaint import __version__
 from overpaint.apps.cli import console
-from overpaint.core.errors import OverpaintError
+from overpaint.core.errors import LicenceNotAccepted, OutOfMemory, OverpaintError
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
+    from overpaint.core.models import ModelSpec
 
 GIB = 1024**3
 
@@ -205,6 +206,9 @@ def _models(settings: Settings) -> Iterator[Finding]:
             text = f"damaged; `overpaint pull {spec.name}` repairs it"
         if state == "missing":
             text = f"missing: {spec.location} holds no model_index.json"
+        if state == "ready" and spec.source != "none":
+            yield _memory_of(spec, settings)
+            continue
         yield Finding(f"model {spec.name}", verdicts.get(state, "ok"), text)
     for task, name in settings.defaults:
         if name not in known and not Path(name).is_dir():
@@ -213,6 +217,21 @@ def _models(settings: Settings) -> Iterator[Finding]:
                 "note",
                 f"'{name}' is not here; name a model with --model or in overpaint.toml",
             )
+
+
+def _memory_of(spec: ModelSpec, settings: Settings) -> Finding:
+    """A model that is here, and how it fits the memory that is free now."""
+    from overpaint.apps import memory
+
+    what = f"model {spec.name}"
+    try:
+        return Finding(what, "ok", f"ready; {memory.plan(spec, settings)}")
+    except LicenceNotAccepted:
+        return Finding(what, "ok", "ready; its licence was not accepted yet")
+    except OutOfMemory as error:
+        return Finding(what, "note", str(error))
+    except OverpaintError as error:
+        return Finding(what, "broken", str(error))
 
 
 def _print(findings: list[Finding]) -> None:

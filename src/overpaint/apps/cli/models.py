@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overpaint.apps.cli import console
+from overpaint.core.errors import OverpaintError
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
@@ -119,8 +120,9 @@ def _show(name: str, settings: Settings, *, as_json: bool) -> None:
     spec = build.find_model(name, settings)
     state = build.state(spec, settings)
     schema = build.find_family(spec.family).Options.model_json_schema()
+    fits = _fits(spec, settings) if state == "ready" and spec.source != "none" else None
     if as_json:
-        console.print_json({**_plain(spec, state), "options": schema})
+        console.print_json({**_plain(spec, state), "memory": fits, "options": schema})
         return
     from rich.console import Console
     from rich.table import Table
@@ -128,6 +130,8 @@ def _show(name: str, settings: Settings, *, as_json: bool) -> None:
     out = Console(highlight=False)
     out.print(f"[bold]{spec.name}[/] ({spec.family}, {_source(spec)}, {state})")
     out.print(f"{spec.about or 'a model of your own'}; licence: {_licence(spec)}")
+    if fits:
+        out.print(f"memory: {fits}")
     out.print(f"`overpaint licence show {spec.name}` tells what that demands\n")
     table = Table("option", "values", "default", "meaning", box=None, pad_edge=False)
     for option, described in schema["properties"].items():
@@ -140,6 +144,16 @@ def _show(name: str, settings: Settings, *, as_json: bool) -> None:
         )
     out.print(table)
     out.print("\nSet them with -O option=value.")
+
+
+def _fits(spec: ModelSpec, settings: Settings) -> str:
+    """How it would fit the memory that is free now, or why it would not."""
+    from overpaint.apps import memory
+
+    try:
+        return str(memory.plan(spec, settings))
+    except OverpaintError as error:
+        return str(error)
 
 
 def _values(described: dict[str, Any]) -> str:
