@@ -455,6 +455,13 @@ class TestCheck:
         with pytest.raises(InvalidMask, match=r"mask: .*20x10 pixels, the picture 10x20"):
             masks.check(Image.new("L", SIZE, 9), (10, 20))
 
+    def test_the_picture_lies_on_its_side(self):
+        with pytest.raises(InvalidMask, match="turned as their EXIF says"):
+            masks.check(Image.new("L", SIZE, 9), (10, 20))
+        with pytest.raises(InvalidMask) as caught:
+            masks.check(Image.new("L", SIZE, 9), (10, 21))
+        assert "EXIF" not in str(caught.value)
+
     def test_nothing_marked(self):
         with pytest.raises(InvalidMask, match="marks nothing"):
             masks.check(Image.new("L", SIZE), SIZE)

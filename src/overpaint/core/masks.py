@@ -347,9 +347,10 @@ def check(mask: Image.Image, size: tuple[int, int], *, field: str = "mask") -> l
 def check_size(mask: Image.Image, size: tuple[int, int], *, field: str = "mask") -> None:
     """Raise `InvalidMask` unless the mask has the picture's (width, height)."""
     if mask.size != size:
+        turned = " (pictures are turned as their EXIF says)" if mask.size == size[::-1] else ""
         raise InvalidMask(
-            f"The mask has {mask.size[0]}x{mask.size[1]} pixels, the picture {size[0]}x{size[1]}; "
-            "give a mask of the picture's size.",
+            f"The mask has {mask.size[0]}x{mask.size[1]} pixels, the picture {size[0]}x{size[1]}"
+            f"{turned}; give a mask of the picture's size.",
             field=field,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import secrets
 from typing import Any
 
@@ -45,8 +46,10 @@ def _option_error(family: Family, error: ValidationError) -> UnsupportedOption:
     first = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"]) or "options"
     if first["type"] == "extra_forbidden":
-        known = ", ".join(sorted(family.Options.model_fields))
-        message = f"{family.name} has no such option; it has: {known}"
+        known = sorted(family.Options.model_fields)
+        near = difflib.get_close_matches(name, known, n=1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        message = f"{family.name} has no such option{meant}; it has: {', '.join(known)}"
     else:
         message = f"{first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
     return UnsupportedOption(message, field=f"options.{name}")

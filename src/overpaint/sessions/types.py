@@ -121,9 +121,9 @@ class Session:
             if turn.id == wanted:
                 return turn
         last = self.turns[-1].id
+        there = f"turn {ROOT} alone" if last == ROOT else f"the turns {ROOT} to {last}"
         raise SessionNotFound(
-            f"there is no turn '{wanted[:40]}'; '{self.name}' has the turns {ROOT} to {last}",
-            field="turn",
+            f"there is no turn '{wanted[:40]}'; '{self.name}' has {there}", field="turn"
         )
 
     def path(self, id_: str | None = None) -> list[Turn]:

@@ -103,6 +103,12 @@ def test_an_empty_prompt(refused, inpaint):
     assert refused(*inpaint(prompt="  "))["field"] == "prompt"
 
 
+def test_a_mistyped_option(refused):
+    error = refused(*erase("-O", "feathre=3"))
+    assert error["field"] == "options.feathre"
+    assert "did you mean feather?" in error["message"]
+
+
 def test_a_prompt_for_a_model_without_words(refused):
     arguments = ("inpaint", "photo.png", "a kite", "--mask", "mask.png", "--model", "erase")
     assert refused(*arguments)["field"] == "prompt"
