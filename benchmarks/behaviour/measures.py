@@ -78,9 +78,16 @@ def tasks(count: int, draw: Callable[[np.random.Generator], Any]) -> list[Any]:
 
 
 def draw_tasks(count: int, split: Split = "train", **more: Any) -> list[InpaintTask]:
-    """Tasks that ask for a thing in the mask."""
+    """Tasks that ask for a thing in the mask in words that name its colour and its shape."""
     kind = {"kind": "draw", "control": False, "wide": False, **more}
-    return tasks(count, lambda rng: sample_inpaint_task(rng, split, **kind))
+
+    def draw(rng: np.random.Generator) -> InpaintTask:
+        while True:
+            task = sample_inpaint_task(rng, split, **kind)
+            if task.text.meaning.colour and task.text.meaning.shape:
+                return task
+
+    return tasks(count, draw)
 
 
 def adherence(paint: Painter, asked: Sequence[InpaintTask]) -> dict[str, Share]:
