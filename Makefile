@@ -50,9 +50,10 @@ test-ray:
 	.venv-ray/bin/python -m pip install --constraint constraints.txt --editable '.[dev,server,datasets,ray]'
 	OMP_NUM_THREADS=1 .venv-ray/bin/pytest -W default tests/apps/test_ray_serve.py tests/apps/test_ray_datasets.py
 
-# Tables of figures, into benchmarks/results; an hour or so.
+# Tables of figures, into benchmarks/results; some hours.
 bench: setup
-	$(BIN)/python -m benchmarks.sd2_step
+	$(BIN)/python -m benchmarks.performance
+	$(BIN)/python -m benchmarks.performance.memory
 	$(BIN)/python -m benchmarks.behaviour
 	$(BIN)/python benchmarks/erase.py --out benchmarks/results/erase
 	$(BIN)/python -m benchmarks.serving

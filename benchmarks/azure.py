@@ -29,7 +29,8 @@ import torch
 from PIL import Image
 
 import overpaint
-from benchmarks import real_size, report, sd2_step
+from benchmarks import real_size, report
+from benchmarks.performance import step
 from overpaint.core import images
 from overpaint.core.types import EditRequest
 from overpaint.engine.batcher import Batcher
@@ -88,7 +89,7 @@ def main() -> None:
 def measure(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Both sides in turns."""
     peer = load_peer(folder)
-    gate = sd2_step.parity(peer, folder)
+    gate = step.parity(peer, folder)
     engine = overpaint.load(str(folder), dtype=arguments.dtype)
     engine.model().load()
     side = peer.unet.config.sample_size * peer.vae_scale_factor

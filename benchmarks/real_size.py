@@ -12,6 +12,9 @@ from typing import Any
 import diffusers
 import torch
 
+FLUX_BLOCKS = {"flex2": (8, 38, 196), "kontext": (19, 38, 64)}
+"""Blocks with two streams and with one, and features of a picture token, of the real models."""
+
 
 def sd2(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
     """stable-diffusion-2-inpainting: 866 M UNet, 340 M text encoder, 84 M autoencoder.
@@ -66,6 +69,50 @@ def flux(folder: Path, pipeline: str, in_channels: int, blocks: tuple[int, int])
     finally:
         torch.set_default_dtype(torch.float32)
     return checkpoints.flux(folder, pipeline, transformer)
+
+
+def layout(family: str) -> dict[str, torch.nn.Module]:
+    """The parts of a real model that have weights, without memory for them."""
+    with torch.device("meta"):
+        if family == "sd2":
+            parts = _sd2_parts(Path())
+            return {name: parts[name][1]() for name in ("unet", "vae", "text_encoder")}
+        return _flux_layout(*FLUX_BLOCKS[family])
+
+
+def _flux_layout(double: int, single: int, channels: int) -> dict[str, torch.nn.Module]:
+    from diffusers import AutoencoderKL, FluxTransformer2DModel
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+    t5 = T5Config(
+        d_model=4096,
+        d_ff=10240,
+        d_kv=64,
+        num_heads=64,
+        num_layers=24,
+        vocab_size=32128,
+        feed_forward_proj="gated-gelu",
+    )
+    return {
+        "transformer": FluxTransformer2DModel(
+            in_channels=channels,
+            out_channels=64,
+            num_layers=double,
+            num_single_layers=single,
+            guidance_embeds=True,
+        ),
+        "text_encoder": CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072)),
+        "text_encoder_2": T5EncoderModel(t5),
+        "vae": AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            latent_channels=16,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+        ),
+    }
 
 
 def _sd2_parts(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Speed and memory beside public peers on the same checkpoints: one module per group of rows."""

@@ -1,0 +1,66 @@
+"""How each family fits cards of several sizes: the memory plan that `overpaint doctor` shows.
+
+    python -m benchmarks.performance.memory
+
+Bytes are counted from the real models' configurations, in bfloat16, without memory for a weight.
+Activations are the plan's own estimate. Of a card's memory 0.6 GiB is taken for the driver.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks import real_size, report
+from overpaint.core.errors import OutOfMemory
+from overpaint.diffusion.modulation import MODULATED
+from overpaint.diffusion.placement import GIB, Need, decoding, preflight
+
+CARDS = (8, 12, 16, 24, 80)
+DRIVER = int(0.6 * GIB)
+WIDTH = 2
+
+
+def main() -> None:
+    """Write the table."""
+    lines = []
+    for family in ("sd2", "flex2", "kontext"):
+        need = _need(real_size.layout(family))
+        line = {"family": family, "weights GB": f"{need.weights / 1e9:.1f}"}
+        line["modulation GB"] = f"{need.modulation / 1e9:.1f}" if need.modulation else "-"
+        for card in CARDS:
+            line[f"{card} GiB card"] = _fits(family, need, card * GIB - DRIVER)
+        lines.append(line)
+    report.write(
+        "performance-memory",
+        "Which plan fits which card, bfloat16, pictures of up to 1024x1024",
+        "python -m benchmarks.performance.memory",
+        lines,
+    )
+
+
+def _need(parts: dict[str, torch.nn.Module]) -> Need:
+    modulation = sum(
+        weight.numel()
+        for part in parts.values()
+        for module in part.modules()
+        if isinstance(module, MODULATED)
+        for weight in module.linear.parameters()
+    )
+    sizes = {name: WIDTH * _count(part) for name, part in parts.items()}
+    return Need(sizes, WIDTH * modulation, decoding(parts["vae"].config, WIDTH))
+
+
+def _count(part: torch.nn.Module) -> int:
+    return sum(weight.numel() for weight in part.parameters())
+
+
+def _fits(family: str, need: Need, free: int) -> str:
+    try:
+        plan = preflight(family, need, free)
+    except OutOfMemory:
+        return "no"
+    return f"{plan.tier}, {plan.peak / 1e9:.1f} GB"
+
+
+if __name__ == "__main__":
+    main()
