@@ -220,7 +220,9 @@ def options(family_options: type[FamilyOptions], *names: str) -> dict[str, Manif
     fields = {}
     for name in names:
         option = family_options.model_fields[name]
-        literal: Any = Annotated[option.annotation, *option.metadata]
+        literal: Any = option.annotation
+        if option.metadata:
+            literal = Annotated[literal, *option.metadata]
         kinds = _KINDS.get(option.annotation, NUMBERS)
         examples = [option.default, f"$inputs.{name}"]
         fields[name] = ManifestField(
