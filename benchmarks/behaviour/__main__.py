@@ -94,10 +94,17 @@ def mask_rows(engine: overpaint.Engine, count: int) -> list[Row]:
 
 
 def curve_rows(engine: overpaint.Engine, asked: Any) -> list[Row]:
-    """Both right, against guidance scale and against steps."""
+    """Both right, against the scale of classifier-free guidance and against steps."""
     rows = []
+    # Without a negative prompt the FLUX twins would take the scale as an embedding.
+    words = None if engine.model().family.name == "sd2" else ""
     for scale in (1.0, 3.0, 5.0, 7.5):
-        paint = painters.inpainter(engine, num_inference_steps=STEPS, guidance_scale=scale)
+        paint = painters.inpainter(
+            engine,
+            num_inference_steps=STEPS,
+            guidance_scale=scale,
+            negative_prompt=lambda _: words,
+        )
         share = measures.adherence(paint, asked)["both"]
         rows.append({"figure": f"both right at guidance {scale}", "model": share})
     for steps in (4, 8, 20, 50):
