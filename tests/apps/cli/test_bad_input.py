@@ -244,3 +244,22 @@ def test_usage_errors_have_the_same_exit_code_as_bad_input(overpaint, arguments)
 def test_no_temporary_files_stay(overpaint, desk):
     overpaint(*erase())
     assert not list(Path(desk).glob(".*"))
+
+
+def test_no_such_device_to_serve_on(overpaint):
+    failed = overpaint("serve", "--device", "cdua")
+    assert (failed.code, failed.out) == (2, b"")
+    assert failed.err.startswith("Error: device: 'cdua' is not here; there is: ")
+
+
+def test_no_such_level_of_logging(overpaint):
+    failed = overpaint("serve", "--log-level", "loud")
+    assert failed.code == 2
+    assert "'debug', 'info', 'warning'" in failed.err
+
+
+def test_the_demos_place_is_tried_first(overpaint, monkeypatch):
+    monkeypatch.setattr("overpaint.apps.demo.scene", lambda name: pytest.fail("it began"))
+    failed = overpaint("demo", "-o", "nowhere/page.html")
+    assert failed.code == 2
+    assert failed.err == "Error: output: nowhere is not a folder; create it first\n"

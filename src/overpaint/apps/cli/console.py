@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 OUR_FAULT = 1
 INPUT_AT_FAULT = 2
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")]
 
 _tracebacks = False
 

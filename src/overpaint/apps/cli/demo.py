@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from overpaint.apps.cli import console, interrupt
+from overpaint.apps.cli import console, interrupt, output
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path(
-        "overpaint-demo.html"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="PAGE", help="The page to write.")
+    ] = Path("overpaint-demo.html"),
 ) -> None:
     """Edit a bundled scene with every family and write a page that shows it."""
     with console.reporting_errors(as_json=False):
@@ -22,7 +22,8 @@ def demo(
 
         def told(shown: demo_.Shown) -> None:
             interrupt.raise_if_pressed()
-            console.say(f"{shown.title} ({shown.seconds:.1f} s) {shown.words}")
+            console.say(f"{shown.title} ({shown.seconds:.1f} s) {shown.words}".rstrip())
 
-        demo_.run(output, told)
-        sys.stdout.write(f"{output}\n")
+        output.check_folder(out.parent)
+        demo_.run(out, told)
+        sys.stdout.write(f"{out}\n")

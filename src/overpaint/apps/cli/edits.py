@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from overpaint.apps.cli import console
 from overpaint.apps.cli.job import Job, run
 from overpaint.apps.cli.segment import Boxes, Points, SegmenterName, Selection
 
@@ -91,7 +92,7 @@ Shadow = Annotated[
     bool | None,
     typer.Option("--shadow/--no-shadow", help="Erase a soft shadow beside the mask, too."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")]
+Json = console.Json
 
 
 def inpaint(

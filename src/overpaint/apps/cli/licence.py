@@ -18,7 +18,7 @@ app = typer.Typer(help="Show a model's licence, or accept it.", no_args_is_help=
 _COMMERCIAL = {True: "allowed", False: "not allowed", None: "unknown"}
 
 Model = Annotated[str, typer.Argument(help="Name of the model; see `overpaint models`.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")]
+Json = console.Json
 
 
 @app.command()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
     from overpaint.core.models import ModelSpec
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")]
+Json = console.Json
 
 
 def models(

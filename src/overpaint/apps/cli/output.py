@@ -88,7 +88,7 @@ def choose(image: str, asked: str | None, count: int, *, force: bool) -> Output:
         paths = _numbered(Path(asked), count)
         _check_not_input(paths, image, force=force)
     _check_names(paths)
-    _check_folder(paths[0].parent)
+    check_folder(paths[0].parent)
     return Output(tuple(paths))
 
 
@@ -137,8 +137,14 @@ def _check_names(paths: Sequence[Path]) -> None:
             raise OutputError(f"{path} is a folder; add a file name to it", field=FIELD)
 
 
-def _check_folder(folder: Path) -> None:
-    """Try it: permissions alone do not tell (root, read-only file systems, quotas)."""
+def check_folder(folder: Path) -> None:
+    """Try whether it can be written to.
+
+    Permissions alone do not tell (root, read-only file systems, quotas).
+
+    Raises:
+        OutputError: it cannot.
+    """
     if not folder.is_dir():
         raise OutputError(f"{folder} is not a folder; create it first", field=FIELD)
     probe = folder / f".overpaint-{secrets.token_hex(8)}.tmp"

@@ -26,7 +26,7 @@ NOT_TRUSTED = (
 )
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A picture that Overpaint made.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")]
+Json = console.Json
 
 
 @app.command()

@@ -121,9 +121,7 @@ def segment(
     grow: Annotated[int, typer.Option("--grow", help="Pixels by which the mask grows.")] = 0,
     invert: Annotated[bool, typer.Option("--invert", help="Mark everything else.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Write over existing files.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout, for programs.")
-    ] = False,
+    as_json: console.Json = False,
 ) -> None:
     """Make a mask from a point, a box or words: white = found."""
     from overpaint.apps import settings as settings_

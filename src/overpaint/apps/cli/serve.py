@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from overpaint.apps.cli import console
+from overpaint.apps.cli.edits import Device, Dtype
 
 
 def serve(
@@ -20,9 +21,12 @@ def serve(
         list[str] | None,
         typer.Option("--model", "-M", help="Model to serve; repeatable. Default: the settings."),
     ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="As for edits.")] = None,
-    dtype: Annotated[str | None, typer.Option("--dtype", help="As for edits.")] = None,
-    log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning.")] = "info",
+    device: Device = None,
+    dtype: Dtype = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning"],
+        typer.Option("--log-level", help="The least that is logged."),
+    ] = "info",
 ) -> None:
     """Serve edits over HTTP, and the page to make them on."""
     from overpaint.apps import build
@@ -43,6 +47,9 @@ def serve(
             build.find_model(name, settings)
         with console.waiting("Starting", hidden=False):
             from overpaint.apps.server.run import run
+            from overpaint.diffusion.placement import choose
+
+            choose(settings.device, settings.dtype)
         run(settings, host=host, port=port, log_level=log_level, on_listening=_tell)
 
 
