@@ -157,6 +157,7 @@ def _ours(checkpoint: Path, side: int) -> tuple[Any, Any, Any]:
 
     importlib.import_module(f"diffusers.pipelines.{PIPELINE}")
     build.family_names()
+    importlib.import_module("overpaint.engine.engine")
     made: list[Any] = []
 
     def load() -> None:

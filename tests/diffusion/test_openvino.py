@@ -91,3 +91,26 @@ def test_without_the_package_the_way_out_is_named(checkpoint_folder, tmp_path, m
     lost = Checkpoint(checkpoint_folder("sd2"), FLOAT32, openvino=tmp_path)
     with pytest.raises(ModelLoadError, match=r"overpaint\[openvino\]"):
         lost.component("unet")
+
+
+def test_int8_is_quantized_once_and_comes_near(checkpoint_folder, make_engine, tmp_path):
+    pytest.importorskip("nncf")
+    from overpaint.apps import build
+    from overpaint.apps.settings import Settings
+
+    settings = Settings(backend="openvino-int8", cache=tmp_path, dtype="float32", device="cpu")
+    asked = {"mask": box_mask(64, 64), "seed": 3, "num_inference_steps": 4}
+    engine = build.engine(str(checkpoint_folder("sd2")), settings=settings)
+    found = engine.edit(picture(64, 64), "a red cat", **asked)
+    expected = make_engine("sd2").edit(picture(64, 64), "a red cat", **asked)
+    assert found.recipe["model"]["backend"] == "openvino-int8"
+    near, far = (np.asarray(each.images[0]).astype(float) for each in (found, expected))
+    assert 0 < np.abs(near - far).mean() < 8
+    assert len(list(tmp_path.rglob("unet-int8.xml"))) == 1
+
+
+def test_without_nncf_the_way_out_is_named(checkpoint_folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    lost = Checkpoint(checkpoint_folder("sd2"), FLOAT32, openvino=tmp_path, samples=list)
+    with pytest.raises(ModelLoadError, match=r"overpaint\[int8\]"):
+        lost.component("unet")

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from overpaint.apps import licences, safety
+from overpaint.apps import calibration, licences, safety
 from overpaint.apps import settings as settings_
 from overpaint.core.errors import ModelLoadError, ModelNotFound, UnsupportedOption
 from overpaint.core.models import BUILTIN, Lora, ModelSpec
@@ -170,9 +170,16 @@ def load_model(
     quiet_libraries()
     folder = locate(spec, settings)
     placement = choose(device, dtype, parameters=weights_in(folder))
-    openvino = placement.device.type == "cpu" and settings.backend == "openvino"
+    backend = settings.backend if placement.device.type == "cpu" else "torch"
+    converted = _converted(settings)
     checkpoint = Checkpoint(
-        folder, placement, loras=adapters, openvino=_converted(settings) if openvino else None
+        folder,
+        placement,
+        loras=adapters,
+        openvino=None if backend == "torch" else converted,
+        samples=calibration.samples(family, folder, placement, converted)
+        if backend == "openvino-int8"
+        else None,
     )
     _require_pipeline(checkpoint, family)
     memory = preflight(spec.name, checkpoint.need(), free_memory(placement.device))
@@ -183,7 +190,7 @@ def load_model(
         "device": str(placement.device),
         "dtype": str(placement.dtype).removeprefix("torch."),
         "loras": [_lora_record(lora) for lora in adapters],
-        **({"backend": "openvino"} if checkpoint.converted else {}),
+        **({"backend": backend} if checkpoint.converted else {}),
         **({"tiled": True} if memory.tiled else {}),
     }
     return Model(

@@ -11,7 +11,8 @@ import importlib
 import json
 import re
 import threading
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ class Checkpoint:
         placement: device and precision of the weights.
         loras: adapters for the denoiser.
         openvino: folder of components converted for OpenVINO; None = all stay with torch.
+        samples: what the UNet is called with in ordinary edits; given, OpenVINO computes it in
+            int8.
 
     Raises:
         ModelLoadError: the folder is not a checkpoint, names a class outside the allow-list,
@@ -94,13 +97,14 @@ class Checkpoint:
         *,
         loras: tuple[Lora, ...] = (),
         openvino: Path | None = None,
+        samples: Callable[[], list[Any]] | None = None,
     ) -> None:
         self.folder = folder
         self.placement = placement
         self.memo = Memo()
         self.evict_modulation = self.take_turns = self.tiled = False
         self._loras = loras
-        self._openvino = openvino
+        self._openvino, self._samples = openvino, samples
         self._index = _read_index(folder)
         self._loaded: dict[str, Any] = {}
         for name in self.components:
@@ -246,8 +250,9 @@ class Checkpoint:
 
         assert self._openvino is not None
         plain = Placement(self.placement.device, torch.float32)
+        load = partial(self._load_model, cls, where, plain)
         return openvino.replace(
-            cls, where, self.placement, self._openvino, lambda: self._load_model(cls, where, plain)
+            cls, where, self.placement, self._openvino, load, samples=self._samples
         )
 
     def _load_model(self, cls: Any, where: Path, placement: Placement) -> Any:

@@ -2,14 +2,17 @@
 
 A component is converted once, from float32, and kept on disk; afterwards it is read from there,
 without its torch module. Computed are float32 or bfloat16, as the placement says; tensors go in and
-come out as float32. Its pictures differ from torch's in the last bits (about 1e-6 of the prediction
-in float32), so it is chosen by hand and the recipe names it.
+come out as float32. With samples of its inputs the UNet is computed in int8 where that is possible
+(NNCF's post-training quantization), with an error that docs/performance.md tells. Its pictures
+differ from torch's, in float32 in the last bits (about 1e-6 of the prediction), so it is chosen by
+hand and the recipe names it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -32,8 +35,21 @@ _log = logging.getLogger(__name__)
 
 Load = Callable[[], Any]
 
+Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""What a UNet is called with: latents with conditions, timesteps, texts."""
 
-def replace(cls: type, folder: Path, placement: Placement, cache: Path, load: Load) -> Any:
+Samples = Callable[[], list[Inputs]]
+"""Gives what a UNet is called with in the steps of ordinary edits."""
+
+
+def replace(
+    cls: type,
+    folder: Path,
+    placement: Placement,
+    cache: Path,
+    load: Load,
+    samples: Samples | None = None,
+) -> Any:
     """A component on OpenVINO with the calls of its torch class that families use.
 
     Args:
@@ -42,9 +58,10 @@ def replace(cls: type, folder: Path, placement: Placement, cache: Path, load: Lo
         placement: on the CPU; its dtype says in which precision is computed.
         cache: folder of converted components.
         load: gives the torch module in float32; called where nothing is converted yet.
+        samples: the UNet is quantized to int8, by these; called where that is not done yet.
 
     Raises:
-        ModelLoadError: OpenVINO is not installed, or cannot convert the component.
+        ModelLoadError: OpenVINO or NNCF is not installed, or cannot convert the component.
     """
     config = weights.empty(cls, folder).config
     kept = cache / _key(folder, placement)
@@ -52,6 +69,10 @@ def replace(cls: type, folder: Path, placement: Placement, cache: Path, load: Lo
     def network(name: str, trace: Callable[[Any], Any]) -> _Network:
         return _Network(_compiled(kept / name, placement, lambda: trace(load())))
 
+    if cls.__name__ == "UNet2DConditionModel" and samples is not None:
+        return _Unet(
+            config, network("unet-int8", lambda unet: _quantized(_trace_unet(unet), samples()))
+        )
     if cls.__name__ == "UNet2DConditionModel":
         return _Unet(config, network("unet", _trace_unet))
     return _Autoencoder(
@@ -117,6 +138,8 @@ class _Unet(_Component):
     def __init__(self, config: Any, network: _Network) -> None:
         super().__init__(config)
         self._network = network
+        self.taken: list[Inputs] | None = None
+        """Where it is a list, what the UNet is called with goes there."""
 
     def __call__(
         self,
@@ -127,6 +150,8 @@ class _Unet(_Component):
         return_dict: bool,
     ) -> tuple[torch.Tensor]:
         assert not return_dict
+        if self.taken is not None:
+            self.taken.append((sample.clone(), timestep.clone(), encoder_hidden_states.clone()))
         return (self._network(sample, timestep, encoder_hidden_states),)
 
 
@@ -204,6 +229,27 @@ def _converted(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Any:
     frontend = manager.load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced, example_input=example)
     return frontend.convert(frontend.load(decoder))
+
+
+def _quantized(network: Any, samples: list[Inputs]) -> Any:
+    """The network with int8 where NNCF finds it possible; what it does not take stays as it was."""
+    # NNCF tells Intel of each quantization, unless it believes to run in its own tests.
+    os.environ.setdefault("NNCF_CI", "1")
+    try:
+        import nncf
+    except ImportError as error:
+        raise ModelLoadError(
+            "backend 'openvino-int8' needs a package: pip install 'overpaint[int8]'; or set "
+            'backend = "openvino"'
+        ) from error
+    nncf.set_log_level(logging.ERROR)
+    arrays = [tuple(each.float().numpy() for each in inputs) for inputs in samples]
+    return nncf.quantize(
+        network,
+        nncf.Dataset(arrays),
+        subset_size=len(arrays),
+        model_type=nncf.ModelType.TRANSFORMER,
+    )
 
 
 def _key(folder: Path, placement: Placement) -> str:

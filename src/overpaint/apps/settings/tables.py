@@ -85,7 +85,7 @@ class Settings(Table):
 
     device: Annotated[str, AfterValidator(is_device)] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    backend: Literal["torch", "openvino"] = "torch"
+    backend: Literal["torch", "openvino", "openvino-int8"] = "torch"
     cache: FilePath | None = None
     licences: FilePath | None = None
     debug: bool = False
