@@ -27,7 +27,7 @@ from overpaint.core.types import EditRequest
 from overpaint.diffusion import modulation
 from overpaint.diffusion.denoise import step
 from overpaint.diffusion.flux import load_transformer
-from overpaint.engine.engine import as_picture
+from overpaint.engine.inputs import as_picture
 
 Row = dict[str, Any]
 
