@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +47,18 @@ def test_each_is_done_once(tmp_path: Path) -> None:
         entry = ledger.get("3")
         assert entry is not None
         assert entry.attempts == 2
+
+
+def test_the_time_of_an_end_is_the_workers_own_where_it_tells_one(tmp_path: Path) -> None:
+    def work(task: Numbered) -> Entry:
+        return replace(done(task), finished=7.0 if task.id == "0" else 0.0)
+
+    with Ledger(tmp_path / "l.jsonl") as ledger:
+        pool.run(tasks(2), work, Book(ledger=ledger), threads=1)
+        first, second = ledger.get("0"), ledger.get("1")
+    assert first is not None
+    assert second is not None
+    assert (first.finished, second.finished > 1e9) == (7.0, True)
 
 
 def test_what_is_incomplete_is_done_again(tmp_path: Path) -> None:

@@ -255,6 +255,7 @@ class Worker(ABC, Generic[R]):
             flagged=True if status == "blocked" else result.flagged,
             recipe=result.recipe,
             timings=result.timings,
+            finished=time.time(),  # here, and not when an actor's rows come back
             extra={**task.extra, **result.extra},
         )
 

@@ -103,13 +103,14 @@ class Book(Generic[T]):
                 self._tell()
 
     def end(self, entry: Entry) -> None:
-        """Write down the end of a task.
+        """Write down the end of a task; its time is now, where the entry has none.
 
         Raises:
             OutputError: the disk is full.
         """
         attempts = self.ledger.attempts(entry.id) + 1
-        self.ledger.append(replace(entry, attempts=attempts, finished=time.time()))
+        finished = entry.finished or time.time()
+        self.ledger.append(replace(entry, attempts=attempts, finished=finished))
         self.tally.count(entry.status, code=entry.code)
         self._tell()
 
