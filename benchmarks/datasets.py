@@ -77,6 +77,7 @@ class Asked:
     actors: tuple[int, ...]
     removers: tuple[str, ...]
     rounds: int
+    own_only: bool
     work: Path
 
 
@@ -107,6 +108,7 @@ def main() -> None:
     parser.add_argument("--actors", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--removers", nargs="+", default=list(REMOVERS), choices=list(REMOVERS))
     parser.add_argument("--rounds", type=int, default=3, help="of the measurement of speed")
+    parser.add_argument("--own-only", action="store_true", help="not with the default backend")
     parser.add_argument("--work", type=Path, help="keep everything here")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="overpaint-") as folder:
@@ -279,6 +281,8 @@ def ways_to_run(asked: Asked) -> dict[str, Way]:
     own = f"{asked.backend} {asked.dtype}"
     if own != "torch auto":
         ways[f"local, {own}"] = Way(asked)
+        if asked.own_only:
+            del ways["local"]
     ways[f"local, {own}, --width 8"] = Way(asked, ("--width", "8"))
     if importlib.util.find_spec("ray"):
         for actors in asked.actors:
