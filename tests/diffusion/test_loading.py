@@ -65,6 +65,24 @@ def test_weights_read_in_pieces_are_the_librarys(folder, monkeypatch):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.parametrize("name", ["text_encoder", "text_encoder_2", "transformer", "vae"])
+def test_components_filled_from_files_are_the_librarys(checkpoint_folder, name):
+    where = checkpoint_folder("flex2")
+    half = Placement(torch.device("cpu"), torch.bfloat16)
+    ours = Checkpoint(where, half).component(name)
+    theirs = type(ours).from_pretrained(where / name).to(torch.bfloat16)
+    assert not ours.training
+    for found, expected in (
+        (dict(ours.named_parameters()), dict(theirs.named_parameters())),
+        (dict(ours.named_buffers()), dict(theirs.named_buffers())),
+    ):
+        assert found.keys() == expected.keys()
+        assert all(
+            torch.equal(found[each].to(torch.bfloat16), expected[each].to(torch.bfloat16))
+            for each in found
+        )
+
+
 def test_sizes_are_those_of_the_loaded_weights(folder):
     checkpoint = Checkpoint(folder, CPU)
     loaded = sum(4 * weight.numel() for weight in checkpoint.component("unet").parameters())

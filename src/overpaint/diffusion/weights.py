@@ -18,7 +18,6 @@ from typing import Any, BinaryIO
 
 import torch
 from accelerate import init_empty_weights
-from accelerate.utils import set_module_tensor_to_device
 
 from overpaint.core.errors import ModelLoadError
 
@@ -114,8 +113,8 @@ def load_into(model: torch.nn.Module, folder: Path, dtype: torch.dtype, device: 
     """
     expected = set(model.state_dict())
     for file in files(folder):
-        for name, value in _tensors(file, expected, dtype, device):
-            set_module_tensor_to_device(model, name, device, value=value, dtype=value.dtype)
+        state = dict(_tensors(file, expected, dtype, device))
+        model.load_state_dict(state, strict=False, assign=True)
     tie_weights = getattr(model, "tie_weights", None)
     if callable(tie_weights):
         tie_weights()
@@ -143,9 +142,17 @@ def empty(cls: Any, folder: Path) -> torch.nn.Module:
         if hasattr(cls, "load_config"):
             model = cls.from_config(cls.load_config(folder, local_files_only=True))
         else:
-            model = cls(cls.config_class.from_pretrained(folder, local_files_only=True))
+            model = _uninitialized(cls)(
+                cls.config_class.from_pretrained(folder, local_files_only=True)
+            )
+            model.__class__ = cls
     assert isinstance(model, torch.nn.Module)
     return model
+
+
+def _uninitialized(cls: Any) -> Any:
+    """The class of transformers without its random start, which takes a second even for nothing."""
+    return type(cls.__name__, (cls,), {"initialize_weights": lambda _: None})
 
 
 def _entries(file: Path) -> dict[str, Any]:
