@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,10 @@ def rows(folder: Path, rounds: int) -> list[Row]:
     gate = f"float32: {parity(peer, checkpoint)} of 255"
     torch_engine = overpaint.load(str(checkpoint), dtype="bfloat16")
     converted, times = _converted(checkpoint, folder / "openvino", native)
-    told = _errors(checkpoint, torch_engine, converted)
+    own, error = errors(checkpoint, [torch_engine, converted])
+    told = f"relative error of the prediction {error:.3f}, torch bfloat16's {own:.3f}"
+    if error > MOST_ERROR * own:
+        raise SystemExit(f"parity gate: {told}")
     plain = _plain_openvino(checkpoint, folder / "openvino-plain", native)
     found = peers.medians(
         rounds,
@@ -137,8 +140,8 @@ def _converted(checkpoint: Path, cache: Path, side: int) -> tuple[overpaint.Engi
 
 
 @torch.inference_mode()
-def _errors(checkpoint: Path, half: overpaint.Engine, converted: overpaint.Engine) -> str:
-    """Relative errors of predictions in bfloat16 beside torch's float32, for the same inputs."""
+def errors(checkpoint: Path, engines: Sequence[overpaint.Engine]) -> list[float]:
+    """Relative errors of predictions beside torch's float32, for the same inputs."""
     exact = overpaint.load(str(checkpoint), dtype="float32")
     side = peers.native(checkpoint) // 2
     request = EditRequest(
@@ -151,16 +154,13 @@ def _errors(checkpoint: Path, half: overpaint.Engine, converted: overpaint.Engin
     image = exact.begin(request).prepared[0]
     expected = exact.model().family.predict([image])
     found = []
-    for engine in (half, converted):
+    for engine in engines:
         parts = ("latents", "condition", "prompt", "negative")
         dtype = engine.model().checkpoint.component("unet").dtype
         cast = {name: getattr(image, name).to(dtype) for name in parts}
         prediction = engine.model().family.predict([replace(image, **cast)])
         found.append(float((prediction.float() - expected).norm() / expected.norm()))
-    told = f"relative error of the prediction {found[1]:.3f}, torch bfloat16's {found[0]:.3f}"
-    if found[1] > MOST_ERROR * found[0]:
-        raise SystemExit(f"parity gate: {told}")
-    return told
+    return found
 
 
 def _plain_openvino(checkpoint: Path, cache: Path, side: int) -> Callable[[], float]:
