@@ -72,11 +72,10 @@ def _twin(cache: Path) -> Row:
 
 
 def _psnr(exact: overpaint.Engine, other: overpaint.Engine, seed: int) -> float:
+    asked = {"mask": peers.mask(SIDE), "seed": seed, "num_inference_steps": 20}
+
     def painted(engine: overpaint.Engine) -> np.ndarray:
-            image = engine.edit(
-            peers.picture(SIDE), "a red circle", mask=peers.mask(SIDE), seed=seed,
-            num_inference_steps=20,
-        ).images[0]  # fmt: skip
+        image = engine.edit(peers.picture(SIDE), "a red circle", **asked).images[0]
         return np.asarray(image, dtype=float)[np.asarray(peers.mask(SIDE)) > 0]
 
     error = float(((painted(exact) - painted(other)) ** 2).mean())
