@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 
 import overpaint
 from overpaint import blocks
-from overpaint.apps import cli, scoring, sessions
+from overpaint.apps import scoring, sessions
 from overpaint.apps import settings as settings_
+from overpaint.apps.cli.commands import app
 from overpaint.core.errors import ContentBlocked
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest
@@ -52,7 +53,7 @@ class Desk:
 
     def command(self, *words: object) -> Any:
         """The command line, in the folder."""
-        return CliRunner().invoke(cli.app, [str(each) for each in words])
+        return CliRunner().invoke(app, [str(each) for each in words])
 
 
 @dataclass(frozen=True)
