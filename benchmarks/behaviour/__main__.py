@@ -79,7 +79,8 @@ def mask_rows(engine: overpaint.Engine, count: int) -> list[Row]:
         {who: measures.mask_removal(paint, count) for who, paint in everyone.items()},
         "'empty', mask over the thing only: {}",
     )
-    for form, share in measures.negative(engine, count).items():
+    # A rare event: counted over more tasks.
+    for form, share in measures.negative(engine, 3 * count).items():
         rows.append({"figure": f"unwanted colour, {form} negative prompt", "model": share})
     rows += curve_rows(engine, seen[: count // 2])
     if engine.model().family.accepts.control != "refused":
