@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from overpaint.core.errors import UnsupportedOption
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.shortcuts import EXACT, Prediction, Shortcuts, extrapolated
 from overpaint.engine.inputs import as_picture
@@ -97,6 +98,13 @@ def test_presets_set_what_is_not_given(make_engine, family):
     assert np.array_equal(exact, np.asarray(edit(engine, preset="exact").images[0]))
     assert np.array_equal(exact, np.asarray(edit(engine, preset="fast", **by_hand).images[0]))
     assert not np.array_equal(exact, np.asarray(edit(engine, preset="fast").images[0]))
+
+
+@pytest.mark.parametrize("options", [{"guidance_start": 0.7, "guidance_stop": 0.2},
+                                     {"guidance_start": 0.5, "guidance_stop": 0.5}])  # fmt: skip
+def test_guidance_cannot_end_before_it_begins(make_engine, options):
+    with pytest.raises(UnsupportedOption, match=r"options\.guidance_start.*is not before"):
+        edit(make_engine("sd2"), **options)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -16,13 +16,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field
 
 from overpaint.core import masks
+from overpaint.core.errors import UnsupportedOption
 from overpaint.core.geometry import Plan
 from overpaint.diffusion.shortcuts import EXACT, Prediction, Preset, Shortcuts, extrapolated
 
@@ -110,13 +111,21 @@ class DiffusionOptions(FamilyOptions):
     )
 
     def shortcuts(self, presets: Mapping[Preset, Shortcuts]) -> Shortcuts:
-        """The preset's, with what was given by itself."""
+        """The preset's, with what was given by itself.
+
+        Raises:
+            UnsupportedOption: guidance would end before it begins.
+        """
         chosen = presets[self.preset]
-        names = vars(chosen)
-        given = {name: getattr(self, name, None) for name in names}
-        return Shortcuts(
-            **{name: names[name] if value is None else value for name, value in given.items()}
-        )
+        given = {name: getattr(self, name, None) for name in vars(chosen)}
+        made = replace(chosen, **{name: each for name, each in given.items() if each is not None})
+        if made.guidance_start >= made.guidance_stop:
+            raise UnsupportedOption(
+                f"{made.guidance_start} is not before guidance_stop, {made.guidance_stop}; for an "
+                "edit without guidance leave the negative prompt out, or set guidance_scale to 1",
+                field="options.guidance_start",
+            )
+        return made
 
 
 @dataclass(kw_only=True)

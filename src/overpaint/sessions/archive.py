@@ -119,8 +119,7 @@ def import_(
                 raise _wrong(f"it has {len(turns)} turns, more than the {store.limits.turns} kept")
             reader = _Reader(archive, limits)
             kept = [_kept(store, turn, reader, check) for turn in turns]
-    # zipfile says NotImplementedError of encryption and compression that it does not know.
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
         raise _wrong(f"it is no ZIP file that can be read ({error})") from error
     return store.insert(
         Session(
