@@ -8,7 +8,7 @@ import logging
 import pytest
 
 import overpaint
-from overpaint.apps import build, licences, segmentation
+from overpaint.apps import build, checkpoints, licences, segmentation
 from overpaint.apps.server.service import Service
 from overpaint.apps.settings import ModelSettings, ServerSettings, Settings
 from overpaint.core import licences as known
@@ -52,7 +52,7 @@ class TestRefusal:
         [
             lambda settings: build.engine("mine", settings=settings),
             lambda settings: build.engine("mine", settings=settings, lazy=True).model(),
-            lambda settings: build.locate(build.find_model("mine", settings), settings),
+            lambda settings: checkpoints.locate(build.find_model("mine", settings), settings),
             Service,
         ],
         ids=["load", "first use", "locate", "serve"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib
 import importlib.util
 import json
@@ -14,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from overpaint.apps import calibration, licences, safety
+from overpaint.apps import checkpoints, safety
 from overpaint.apps import settings as settings_
 from overpaint.core.errors import ModelLoadError, ModelNotFound, UnsupportedOption
 from overpaint.core.models import BUILTIN, Lora, ModelSpec
@@ -24,7 +23,7 @@ from overpaint.diffusion.layout import INDEX
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
     from overpaint.diffusion.family import Family
-    from overpaint.diffusion.loading import Checkpoint
+    from overpaint.diffusion.placement import MemoryPlan
     from overpaint.engine.engine import Engine
     from overpaint.engine.model import Model
 
@@ -112,27 +111,6 @@ def state(spec: ModelSpec, settings: Settings) -> State:
     return "ready" if (Path(spec.location) / INDEX).is_file() else "missing"
 
 
-def locate(spec: ModelSpec, settings: Settings) -> Path:
-    """The folder of a model with weights.
-
-    Raises:
-        LicenceNotAccepted: its licence must be accepted first.
-        ModelNotFound: it was not pulled yet.
-        ModelLoadError: its files changed or are gone.
-    """
-    licences.require(spec, settings)
-    if spec.source != "hub":
-        return Path(spec.location)
-    pulled = hub.locate(spec.location, spec.revision, cache=settings.cache)
-    if pulled is None:
-        size = f" (about {spec.size_gb:.0f} GB)" if spec.size_gb else ""
-        raise ModelNotFound(
-            f"'{spec.name}' is not on this machine; run `overpaint pull {spec.name}`{size}",
-            field="model",
-        )
-    return pulled.folder
-
-
 def load_model(
     spec: ModelSpec,
     settings: Settings,
@@ -156,8 +134,6 @@ def load_model(
         OutOfMemory: it does not fit, as far as can be told before anything is loaded.
         UnsupportedOption: adapters for a model without weights.
     """
-    from overpaint.diffusion.loading import Checkpoint
-    from overpaint.diffusion.placement import choose, free_memory, preflight, weights_in
     from overpaint.engine.model import Model
 
     family = find_family(spec.family)
@@ -168,37 +144,35 @@ def load_model(
             raise UnsupportedOption(f"'{spec.name}' has no weights to adapt", field="lora")
         return Model(family(), record=name)
     quiet_libraries()
-    folder = locate(spec, settings)
-    placement = choose(device, dtype, parameters=weights_in(folder))
-    backend = settings.backend if placement.device.type == "cpu" else "torch"
-    converted = _converted(settings)
-    checkpoint = Checkpoint(
-        folder,
-        placement,
-        loras=adapters,
-        openvino=None if backend == "torch" else converted,
-        samples=calibration.samples(family, folder, placement, converted)
-        if backend == "openvino-int8"
-        else None,
+    checkpoint = checkpoints.opened(
+        spec, family, settings, device=device, dtype=dtype, loras=adapters
     )
-    _require_pipeline(checkpoint, family)
-    memory = preflight(spec.name, checkpoint.need(), free_memory(placement.device))
-    checkpoint.follow(memory)
-    record = {
-        "revision": _revision(spec, checkpoint, settings),
-        "licence": spec.licence,
-        "device": str(placement.device),
-        "dtype": str(placement.dtype).removeprefix("torch."),
-        "loras": [_lora_record(lora) for lora in adapters],
-        **({"backend": backend} if checkpoint.converted else {}),
-        **({"tiled": True} if memory.tiled else {}),
-    }
+    plan = checkpoints.memory_plan(spec, checkpoint)
+    checkpoint.follow(plan)
     return Model(
         family(checkpoint),  # type: ignore[call-arg]
         checkpoint,
-        record={**name, **record},
-        evict_text_encoders=memory.evict_text_encoders,
+        record={**name, **checkpoints.record(spec, checkpoint, settings, adapters)},
+        evict_text_encoders=plan.evict_text_encoders,
     )
+
+
+def memory_plan(spec: ModelSpec, settings: Settings) -> MemoryPlan:
+    """How a model that is here would be held, on the settings' device; loads nothing.
+
+    Raises:
+        OverpaintError: see `load_model`.
+    """
+    family = find_family(spec.family)
+    checkpoint = checkpoints.opened(
+        spec,
+        family,
+        settings,
+        device=settings.device,
+        dtype=settings.dtype,
+        loras=spec.loras,
+    )
+    return checkpoints.memory_plan(spec, checkpoint)
 
 
 def engine(
@@ -250,11 +224,6 @@ def engine(
     if not lazy:
         made.model()
     return made
-
-
-def _converted(settings: Settings) -> Path:
-    """Where components converted for OpenVINO lie."""
-    return (settings.cache or Path("~/.cache/overpaint").expanduser()) / "openvino"
 
 
 def _own_family(name: str) -> type[Family] | None:
@@ -321,35 +290,6 @@ def _pipeline_class(folder: Path) -> str:
     except (ValueError, KeyError, TypeError) as error:
         raise ModelLoadError(f"{file}: names no pipeline class ({error!r})") from error
     return str(named[-1] if isinstance(named, list) else named)
-
-
-def _require_pipeline(checkpoint: Checkpoint, family: type[Family]) -> None:
-    if checkpoint.pipeline not in family.pipelines:
-        raise ModelLoadError(
-            f"{checkpoint.folder}: this folder is a {checkpoint.pipeline}, not a "
-            f"{' or '.join(sorted(family.pipelines))} as the family '{family.name}' reads"
-        )
-
-
-def _revision(spec: ModelSpec, checkpoint: Checkpoint, settings: Settings) -> str:
-    """The commit of a pulled model, else a hash of the checkpoint."""
-    if spec.source == "hub":
-        pulled = hub.locate(spec.location, spec.revision, cache=settings.cache)
-        if pulled is not None:
-            return pulled.commit
-    return checkpoint.revision()
-
-
-def _lora_record(lora: Lora) -> dict[str, object]:
-    """An adapter in a recipe: the hash tells which, whatever its file is called."""
-    weights = sorted(lora.path.glob("*.safetensors")) if lora.path.is_dir() else [lora.path]
-    digest = hashlib.sha256()
-    for file in weights:
-        try:
-            digest.update(file.read_bytes())
-        except OSError as error:
-            raise ModelLoadError(f"{file}: cannot be read: {error.strerror}") from error
-    return {"path": str(lora.path), "scale": lora.scale, "sha256": digest.hexdigest()}
 
 
 def _size(folder: Path) -> int:

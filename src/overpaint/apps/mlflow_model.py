@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from overpaint import __version__
-from overpaint.apps import build
+from overpaint.apps import build, checkpoints
 from overpaint.apps import settings as settings_
 from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError, OverpaintError
 from overpaint.jobs import rows
@@ -62,7 +62,7 @@ def save(model: str, out: Path, settings: Settings) -> None:
     spec = build.find_model(model, settings)
     if spec.source == "none":
         raise ModelNotFound(f"'{spec.name}' has no weights to export", field="model")
-    folder = build.locate(spec, settings)
+    folder = checkpoints.locate(spec, settings)
     family = build.find_family(spec.family)
     with _new_folder(out) as unfinished, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of an example, which could only be large

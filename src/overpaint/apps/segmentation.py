@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from overpaint.apps import build
+from overpaint.apps import build, checkpoints
 from overpaint.apps import settings as settings_
 from overpaint.core.errors import ModelLoadError, ModelNotFound
 from overpaint.core.models import ModelSpec
@@ -170,7 +170,7 @@ def _load_one(name: str, placement: Placement, settings: Settings) -> Segmenter 
 
 def _folder(name: str, settings: Settings) -> Path:
     if name in SEGMENTERS:
-        return build.locate(SEGMENTERS[name], settings)
+        return checkpoints.locate(SEGMENTERS[name], settings)
     if Path(name).is_dir():
         return Path(name)
     raise ModelNotFound(

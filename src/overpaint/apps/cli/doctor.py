@@ -221,11 +221,11 @@ def _models(settings: Settings) -> Iterator[Finding]:
 
 def _memory_of(spec: ModelSpec, settings: Settings) -> Finding:
     """A model that is here, and how it fits the memory that is free now."""
-    from overpaint.apps import memory
+    from overpaint.apps import build
 
     what = f"model {spec.name}"
     try:
-        return Finding(what, "ok", f"ready; {memory.plan(spec, settings)}")
+        return Finding(what, "ok", f"ready; {build.memory_plan(spec, settings)}")
     except LicenceNotAccepted:
         return Finding(what, "ok", "ready; its licence was not accepted yet")
     except OutOfMemory as error:

@@ -148,10 +148,10 @@ def _show(name: str, settings: Settings, *, as_json: bool) -> None:
 
 def _fits(spec: ModelSpec, settings: Settings) -> str:
     """How it would fit the memory that is free now, or why it would not."""
-    from overpaint.apps import memory
+    from overpaint.apps import build
 
     try:
-        return str(memory.plan(spec, settings))
+        return str(build.memory_plan(spec, settings))
     except OverpaintError as error:
         return str(error)
 

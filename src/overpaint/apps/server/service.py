@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from overpaint.apps import build, licences
+from overpaint.apps import build, checkpoints, licences
 from overpaint.apps.server import intake
 from overpaint.apps.server.errors import Stopping
 from overpaint.apps.server.intake import MEGA, Parts
@@ -318,7 +318,7 @@ def _served(settings: Settings) -> dict[str, Served]:
     specs = [build.find_model(name, settings) for name in names]
     for spec in specs:
         if spec.source != "none":
-            build.locate(spec, settings)
+            checkpoints.locate(spec, settings)
     return {spec.name: Served(spec, build.find_family(spec.family)) for spec in specs}
 
 
