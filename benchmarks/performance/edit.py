@@ -40,6 +40,7 @@ def rows(folder: Path, rounds: int) -> list[Row]:
     exact = peers.pipeline(checkpoint)
     half = peers.pipeline(checkpoint, dtype=torch.bfloat16)
     ours = overpaint.load(str(checkpoint), dtype="bfloat16")
+    ours.model().load()
 
     def peer(pipeline: Any, **options: Any) -> float:
         return peers.seconds(lambda: peers.run(pipeline, image, mask, STEPS, **options))

@@ -78,6 +78,30 @@ def test_another_precision_is_another_file(checkpoint_folder, cache):
     assert len(list(cache.rglob("unet.xml"))) == count + 1
 
 
+def test_large_timesteps_are_not_rounded_to_bfloat16(checkpoint_folder, cache):
+    half = Placement(torch.device("cpu"), torch.bfloat16)
+    folder = checkpoint_folder("sd2")
+    exact = Checkpoint(folder, FLOAT32).component("unet")
+    converted = Checkpoint(folder, half, openvino=cache).component("unet")
+    generator = torch.Generator().manual_seed(0)
+    sample = torch.randn(1, exact.config.in_channels, 8, 8, generator=generator)
+    text = torch.randn(1, 8, exact.config.cross_attention_dim, generator=generator)
+
+    def error(timestep):
+        with torch.inference_mode():
+            expected, found = (
+                unet(
+                    sample, torch.tensor([timestep]), encoder_hidden_states=text, return_dict=False
+                )[0]
+                for unet in (exact, converted)
+            )
+        return float((found - expected).norm() / expected.norm())
+
+    small = error(1)
+    assert small < 0.05
+    assert max(error(each) for each in (541, 981, 999)) < 2 * small
+
+
 def test_adapted_networks_and_other_families_stay_with_torch(checkpoint_folder, cache, tmp_path):
     adapted = Checkpoint(
         checkpoint_folder("sd2"), FLOAT32, loras=(Lora(tmp_path, 1.0),), openvino=cache

@@ -35,11 +35,14 @@ _log = logging.getLogger(__name__)
 
 Load = Callable[[], Any]
 
+FORM = 2
+"""Of what is kept on disk; a network in another form is converted anew."""
+
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""What a UNet is called with: latents with conditions, timesteps, texts."""
+"""What a UNet's network is given: latents with conditions, sines of the timesteps, texts."""
 
 Samples = Callable[[], list[Inputs]]
-"""Gives what a UNet is called with in the steps of ordinary edits."""
+"""Gives what a UNet's network is given in the steps of ordinary edits."""
 
 
 def replace(
@@ -63,7 +66,7 @@ def replace(
     Raises:
         ModelLoadError: OpenVINO or NNCF is not installed, or cannot convert the component.
     """
-    config = weights.empty(cls, folder).config
+    module = weights.empty(cls, folder)
     kept = cache / _key(folder, placement)
 
     def network(name: str, trace: Callable[[Any], Any]) -> _Network:
@@ -71,12 +74,12 @@ def replace(
 
     if cls.__name__ == "UNet2DConditionModel" and samples is not None:
         return _Unet(
-            config, network("unet-int8", lambda unet: _quantized(_trace_unet(unet), samples()))
+            module, network("unet-int8", lambda unet: _quantized(_trace_unet(unet), samples()))
         )
     if cls.__name__ == "UNet2DConditionModel":
-        return _Unet(config, network("unet", _trace_unet))
+        return _Unet(module, network("unet", _trace_unet))
     return _Autoencoder(
-        config, network("encoder", _trace_encoder), network("decoder", _trace_decoder)
+        module, network("encoder", _trace_encoder), network("decoder", _trace_decoder)
     )
 
 
@@ -130,16 +133,20 @@ class _Component:
     device = torch.device("cpu")
     dtype = torch.float32
 
-    def __init__(self, config: Any) -> None:
-        self.config = config
+    def __init__(self, module: Any) -> None:
+        self.config = module.config
 
 
 class _Unet(_Component):
-    def __init__(self, config: Any, network: _Network) -> None:
-        super().__init__(config)
+    """A UNet whose timesteps become sines in float32, as in torch: a network in bfloat16 would
+    round the angles, and 981 with them to 980."""
+
+    def __init__(self, module: Any, network: _Network) -> None:
+        super().__init__(module)
+        self._sines = module.time_proj
         self._network = network
         self.taken: list[Inputs] | None = None
-        """Where it is a list, what the UNet is called with goes there."""
+        """Where it is a list, what the network is given goes there."""
 
     def __call__(
         self,
@@ -150,14 +157,15 @@ class _Unet(_Component):
         return_dict: bool,
     ) -> tuple[torch.Tensor]:
         assert not return_dict
+        inputs = (sample, self._sines(timestep.expand(len(sample))), encoder_hidden_states)
         if self.taken is not None:
-            self.taken.append((sample.clone(), timestep.clone(), encoder_hidden_states.clone()))
-        return (self._network(sample, timestep, encoder_hidden_states),)
+            self.taken.append((sample.clone(), inputs[1], encoder_hidden_states.clone()))
+        return (self._network(*inputs),)
 
 
 class _Autoencoder(_Component):
-    def __init__(self, config: Any, encoder: _Network, decoder: _Network) -> None:
-        super().__init__(config)
+    def __init__(self, module: Any, encoder: _Network, decoder: _Network) -> None:
+        super().__init__(module)
         self._encoder, self._decoder = encoder, decoder
 
     def encode(self, pixels: torch.Tensor) -> SimpleNamespace:
@@ -183,16 +191,17 @@ class _Call(nn.Module):
 
 
 def _trace_unet(unet: Any) -> Any:
+    unet.get_time_embed = lambda sample, timestep: timestep
     example = (
         torch.zeros(2, unet.config.in_channels, ODD, ODD),
-        torch.zeros(2),
+        torch.zeros(2, unet.config.block_out_channels[0]),
         torch.zeros(2, 8, unet.config.cross_attention_dim),
     )
     return _converted(
         _Call(
             unet,
-            lambda sample, time, text: unet(
-                sample, time, encoder_hidden_states=text, return_dict=False
+            lambda sample, sines, text: unet(
+                sample, sines, encoder_hidden_states=text, return_dict=False
             )[0],
         ),
         example,
@@ -254,7 +263,7 @@ def _quantized(network: Any, samples: list[Inputs]) -> Any:
 
 def _key(folder: Path, placement: Placement) -> str:
     """A name for a component's files in one precision, for this version of OpenVINO."""
-    digest = hashlib.sha256(f"{_import().__version__} {placement.dtype}".encode())
+    digest = hashlib.sha256(f"{FORM} {_import().__version__} {placement.dtype}".encode())
     for file in [folder / "config.json", *weights.files(folder)]:
         told = file.resolve().stat()
         digest.update(f"{file.resolve()} {told.st_size} {told.st_mtime_ns}".encode())
