@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overpaint.apps.cli import console
+from overpaint.apps.cli.batch import Retry, RowBar, statuses
 from overpaint.apps.cli.edits import Device, Dtype, Json
 from overpaint.apps.cli.interrupt import Interrupt
 from overpaint.core.errors import Cancelled, InvalidRequest, OutputError
@@ -36,10 +37,6 @@ Set = Annotated[
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done; measures one picture.")
-]
-Retry = Annotated[
-    list[str] | None,
-    typer.Option("--retry", metavar="STATUS", help="Try again what is failed or blocked."),
 ]
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="So many attempts or pictures at most.")
@@ -173,7 +170,6 @@ def _prepared(asked: _Asked) -> Run:
 
 
 def _execute(run: Run, asked: _Asked, interrupt: Interrupt) -> tuple[Outcome, Tally]:
-    from overpaint.apps.cli.batch import RowBar, statuses
 
     retry = statuses(asked.retry)
     with RowBar(None, hidden=asked.as_json, word="pictures") as bar:

@@ -183,6 +183,51 @@ def compare_all(
 
 
 @_compiled
+def _softness(
+    size: int, place: Index, cost: Float, doubt: Float, y: int, x: int, softness: float
+) -> tuple[np.float32, np.float32, np.float32]:
+    """Of the patches over a pixel: least cost, least doubt, and what a unit of cost counts.
+
+    The last is 0 where there is no patch.
+    """
+    best = np.float32(np.inf)
+    surest = np.float32(np.inf)
+    total = np.float32(0)
+    number = 0
+    for dy in range(min(size, y + 1)):
+        for dx in range(min(size, x + 1)):
+            n = place[y - dy, x - dx]
+            if n >= 0:
+                best = min(best, cost[n])
+                surest = min(surest, doubt[n])
+                total += cost[n]
+                number += 1
+    unit = max(float(softness * total / number), 1.0) if number else 0.0
+    return best, surest, np.float32(unit)
+
+
+@_compiled
+def _add_step(
+    rows: Float,
+    y: int,
+    at: int,
+    next_y: int,
+    next_at: int,
+    weight: float,
+    steps: Float,
+    energy: Float,
+    i: int,
+    axis: int,
+) -> None:
+    """Adds the weighted step from one pixel to the next, and its square, to those of pixel i."""
+    for c in range(CHANNELS):
+        step = rows[next_y, next_at + c] - rows[y, at + c]
+        steps[i, c] += weight * step
+        if c < 3:
+            energy[i, axis] += weight * step * step
+
+
+@_compiled
 def vote(
     rows: Float,
     size: int,
@@ -211,25 +256,13 @@ def vote(
     """
     for i in range(start, stop):
         y, x = pixel_y[i], pixel_x[i]
-        best = np.float32(np.inf)
-        surest = np.float32(np.inf)
-        mean = np.float32(0)
-        number = 0
-        for dy in range(min(size, y + 1)):
-            for dx in range(min(size, x + 1)):
-                n = place[y - dy, x - dx]
-                if n >= 0:
-                    best = min(best, cost[n])
-                    surest = min(surest, doubt[n])
-                    mean += cost[n]
-                    number += 1
+        best, surest, bandwidth = _softness(size, place, cost, doubt, y, x, softness)
         colour[i] = 0
         right[i] = 0
         down[i] = 0
         energy[i] = 0
-        if number == 0:
+        if bandwidth == 0:
             continue
-        bandwidth = np.float32(max(float(softness * mean / number), 1.0))
         total = np.float32(1e-12)
         beside = np.float32(1e-12)
         below = np.float32(1e-12)
@@ -239,24 +272,16 @@ def vote(
                 if n < 0:
                     continue
                 weight = np.exp((best - cost[n]) / bandwidth + surest - doubt[n])
-                row, column = source_y[n] + dy, (source_x[n] + dx) * CHANNELS
+                row, at = source_y[n] + dy, (source_x[n] + dx) * CHANNELS
                 total += weight
                 for c in range(CHANNELS):
-                    colour[i, c] += weight * rows[row, column + c]
+                    colour[i, c] += weight * rows[row, at + c]
                 if dx < size - 1:
                     beside += weight
-                    for c in range(CHANNELS):
-                        step = rows[row, column + CHANNELS + c] - rows[row, column + c]
-                        right[i, c] += weight * step
-                        if c < 3:
-                            energy[i, 0] += weight * step * step
+                    _add_step(rows, row, at, row, at + CHANNELS, weight, right, energy, i, 0)
                 if dy < size - 1:
                     below += weight
-                    for c in range(CHANNELS):
-                        step = rows[row + 1, column + c] - rows[row, column + c]
-                        down[i, c] += weight * step
-                        if c < 3:
-                            energy[i, 1] += weight * step * step
+                    _add_step(rows, row, at, row + 1, at, weight, down, energy, i, 1)
         for c in range(CHANNELS):
             colour[i, c] /= total
             right[i, c] /= beside
