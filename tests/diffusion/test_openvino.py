@@ -11,6 +11,7 @@ import torch
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import Lora
 from overpaint.diffusion import openvino
+from overpaint.diffusion.backend import Backend
 from overpaint.diffusion.loading import Checkpoint
 from overpaint.diffusion.placement import Placement
 from overpaint.engine.engine import Engine
@@ -30,7 +31,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def checkpoint(checkpoint_folder, cache):
-    return Checkpoint(checkpoint_folder("sd2"), FLOAT32, openvino=cache)
+    return Checkpoint(checkpoint_folder("sd2"), FLOAT32, backend=Backend("openvino", cache))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_it_is_converted_once(checkpoint, checkpoint_folder, cache, monkeypatch)
     before = sorted(cache.rglob("*.xml"))
     assert before
     monkeypatch.setattr(openvino, "_converted", None)
-    again = Checkpoint(checkpoint_folder("sd2"), FLOAT32, openvino=cache)
+    again = Checkpoint(checkpoint_folder("sd2"), FLOAT32, backend=Backend("openvino", cache))
     again.component("unet")
     assert sorted(cache.rglob("*.xml")) == before
     assert not list(cache.rglob("*partial*"))
@@ -74,7 +75,7 @@ def test_it_is_converted_once(checkpoint, checkpoint_folder, cache, monkeypatch)
 def test_another_precision_is_another_file(checkpoint_folder, cache):
     half = Placement(torch.device("cpu"), torch.bfloat16)
     count = len(list(cache.rglob("unet.xml")))
-    Checkpoint(checkpoint_folder("sd2"), half, openvino=cache).component("unet")
+    Checkpoint(checkpoint_folder("sd2"), half, backend=Backend("openvino", cache)).component("unet")
     assert len(list(cache.rglob("unet.xml"))) == count + 1
 
 
@@ -82,7 +83,7 @@ def test_large_timesteps_are_not_rounded_to_bfloat16(checkpoint_folder, cache):
     half = Placement(torch.device("cpu"), torch.bfloat16)
     folder = checkpoint_folder("sd2")
     exact = Checkpoint(folder, FLOAT32).component("unet")
-    converted = Checkpoint(folder, half, openvino=cache).component("unet")
+    converted = Checkpoint(folder, half, backend=Backend("openvino", cache)).component("unet")
     generator = torch.Generator().manual_seed(0)
     sample = torch.randn(1, exact.config.in_channels, 8, 8, generator=generator)
     text = torch.randn(1, 8, exact.config.cross_attention_dim, generator=generator)
@@ -104,15 +105,18 @@ def test_large_timesteps_are_not_rounded_to_bfloat16(checkpoint_folder, cache):
 
 def test_adapted_networks_and_other_families_stay_with_torch(checkpoint_folder, cache, tmp_path):
     adapted = Checkpoint(
-        checkpoint_folder("sd2"), FLOAT32, loras=(Lora(tmp_path, 1.0),), openvino=cache
+        checkpoint_folder("sd2"),
+        FLOAT32,
+        loras=(Lora(tmp_path, 1.0),),
+        backend=Backend("openvino", cache),
     )
-    assert adapted.converted == ["vae"]
-    assert Checkpoint(checkpoint_folder("sd2"), FLOAT32).converted == []
+    assert adapted.accelerated == ["vae"]
+    assert Checkpoint(checkpoint_folder("sd2"), FLOAT32).accelerated == []
 
 
 def test_without_the_package_the_way_out_is_named(checkpoint_folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    lost = Checkpoint(checkpoint_folder("sd2"), FLOAT32, openvino=tmp_path)
+    lost = Checkpoint(checkpoint_folder("sd2"), FLOAT32, backend=Backend("openvino", tmp_path))
     with pytest.raises(ModelLoadError, match=r"overpaint\[openvino\]"):
         lost.component("unet")
 
@@ -135,6 +139,8 @@ def test_int8_is_quantized_once_and_comes_near(checkpoint_folder, make_engine, t
 
 def test_without_nncf_the_way_out_is_named(checkpoint_folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nncf", None)
-    lost = Checkpoint(checkpoint_folder("sd2"), FLOAT32, openvino=tmp_path, samples=list)
+    lost = Checkpoint(
+        checkpoint_folder("sd2"), FLOAT32, backend=Backend("openvino-int8", tmp_path, list)
+    )
     with pytest.raises(ModelLoadError, match=r"overpaint\[int8\]"):
         lost.component("unet")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from overpaint.diffusion.backend import Backend
     from overpaint.diffusion.family import Family
     from overpaint.diffusion.placement import Placement
 
@@ -17,7 +19,7 @@ STEPS = 4
 
 
 def samples(
-    family: type[Family], folder: Path, placement: Placement, converted: Path
+    family: type[Family], folder: Path, placement: Placement, backend: Backend
 ) -> Callable[[], list[Any]]:
     """A function that edits the bundled picture with the model and gives its UNet's inputs.
 
@@ -25,7 +27,7 @@ def samples(
         family: of the checkpoint.
         folder: of the checkpoint.
         placement: as it will be used.
-        converted: folder of components converted for OpenVINO.
+        backend: that will be calibrated; samples are taken without quantization.
     """
 
     def take() -> list[Any]:
@@ -35,7 +37,7 @@ def samples(
         from overpaint.engine.engine import Engine
         from overpaint.engine.model import Model
 
-        checkpoint = Checkpoint(folder, placement, openvino=converted)
+        checkpoint = Checkpoint(folder, placement, backend=replace(backend, name="openvino"))
         unet = checkpoint.component("unet")
         unet.taken = []
         model = Model(family(checkpoint), checkpoint)  # type: ignore[call-arg]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def opened(
     Args:
         spec: which; one with weights.
         family: that shall read it.
-        settings: say where pulled models lie, and which backend a processor has.
+        settings: say where pulled models lie, and what computes.
         device, dtype: as `placement.choose` takes them.
         loras: adapters for the denoiser.
 
@@ -62,19 +63,17 @@ def opened(
         LicenceNotAccepted: its licence must be accepted first.
         ModelNotFound, ModelLoadError: its files are not there, or not what they should be.
     """
+    from overpaint.diffusion.backend import Backend
     from overpaint.diffusion.loading import Checkpoint
     from overpaint.diffusion.placement import choose, weights_in
 
     folder = locate(spec, settings)
     placement = choose(device, dtype, parameters=weights_in(folder))
-    openvino = samples = None
-    if settings.backend != "torch" and placement.device.type == "cpu":
-        openvino = _converted(settings)
-        if settings.backend == "openvino-int8":
-            samples = calibration.samples(family, folder, placement, openvino)
-    checkpoint = Checkpoint(
-        folder, placement, loras=tuple(loras), openvino=openvino, samples=samples
-    )
+    backend = Backend(settings.backend, cache=_converted(settings))
+    if backend.name == "openvino-int8" and placement.device.type == "cpu":
+        samples = calibration.samples(family, folder, placement, backend)
+        backend = replace(backend, samples=samples)
+    checkpoint = Checkpoint(folder, placement, loras=tuple(loras), backend=backend)
     _require_pipeline(checkpoint, family)
     return checkpoint
 
@@ -101,7 +100,7 @@ def record(
         "device": str(checkpoint.placement.device),
         "dtype": str(checkpoint.placement.dtype).removeprefix("torch."),
         "loras": [_lora_record(lora) for lora in loras],
-        **({"backend": settings.backend} if checkpoint.converted else {}),
+        **({"backend": settings.backend} if checkpoint.accelerated else {}),
         **({"tiled": True} if checkpoint.tiled else {}),
     }
 

@@ -8,6 +8,9 @@ from typing import Literal
 
 Source = Literal["bundled", "folder", "hub", "none"]
 
+BackendName = Literal["torch", "torch-compiled", "torch-float8", "openvino", "openvino-int8"]
+"""What computes networks; see `diffusion/backend.py`."""
+
 
 @dataclass(frozen=True)
 class Lora:

@@ -11,7 +11,6 @@ import importlib
 import json
 import re
 import threading
-from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,9 @@ from safetensors import SafetensorError
 
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import Lora
-from overpaint.diffusion import layout, loras, modulation, weights
+from overpaint.diffusion import backend as backends
+from overpaint.diffusion import float8, layout, loras, modulation, weights
+from overpaint.diffusion.backend import Backend
 from overpaint.diffusion.memo import Memo
 from overpaint.diffusion.placement import MemoryPlan, Need, Placement, decoding
 
@@ -32,9 +33,6 @@ the whole process. Who computes in another thread meanwhile must hold it too."""
 
 CHECKSUMS = "SHA256SUMS"
 """Optional file of a model folder: lines of `<sha256>  <path>`; what it lists is checked."""
-
-OPENVINO_CLASSES = ("UNet2DConditionModel", "AutoencoderKL")
-"""Classes that can be converted for OpenVINO; see `diffusion/openvino.py`."""
 
 TILE = 512
 """Side in pixels of what a tiled autoencoder computes at once."""
@@ -74,9 +72,7 @@ class Checkpoint:
         folder: holds `model_index.json` and one folder per component.
         placement: device and precision of the weights.
         loras: adapters for the denoiser.
-        openvino: folder of components converted for OpenVINO; None = all stay with torch.
-        samples: what the UNet is called with in ordinary edits; given, OpenVINO computes it in
-            int8.
+        backend: what computes its networks.
 
     Raises:
         ModelLoadError: the folder is not a checkpoint, names a class outside the allow-list,
@@ -96,15 +92,14 @@ class Checkpoint:
         placement: Placement,
         *,
         loras: tuple[Lora, ...] = (),
-        openvino: Path | None = None,
-        samples: Callable[[], list[Any]] | None = None,
+        backend: Backend | None = None,
     ) -> None:
         self.folder = folder
         self.placement = placement
+        self.backend = backend or Backend()
         self.memo = Memo()
         self.evict_modulation = self.take_turns = self.tiled = False
         self._loras = loras
-        self._openvino, self._samples = openvino, samples
         self._index = _read_index(folder)
         self._loaded: dict[str, Any] = {}
         for name in self.components:
@@ -125,15 +120,9 @@ class Checkpoint:
         return layout.components(self._index)
 
     @property
-    def converted(self) -> list[str]:
-        """Names of the components that OpenVINO computes; adapted ones stay with torch."""
-        if self._openvino is None:
-            return []
-        return [
-            name
-            for name in self.components
-            if self._class_name(name) in OPENVINO_CLASSES and not (self._loras and name in _ADAPTED)
-        ]
+    def accelerated(self) -> list[str]:
+        """Names of the components that its backend computes, and not torch as it comes."""
+        return [name for name in self.components if self._is_accelerated(name)]
 
     def component(self, name: str) -> Any:
         """The component, loaded from disk the first time.
@@ -156,12 +145,7 @@ class Checkpoint:
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each component's weights in this placement's precision, from file headers."""
-        width = self.placement.dtype.itemsize
-        return {
-            name: width
-            * sum(weights.parameters(file) for file in weights.files(self.folder / name))
-            for name in self._weight_folders()
-        }
+        return {name: self._size(name) for name in self._weight_folders()}
 
     def need(self) -> Need:
         """What it takes in this placement's precision, from file headers and configurations."""
@@ -195,6 +179,18 @@ class Checkpoint:
     @property
     def _has_vae(self) -> bool:
         return "vae" in self.components
+
+    def _size(self, name: str) -> int:
+        width = self.placement.dtype.itemsize
+        files = weights.files(self.folder / name)
+        size = width * sum(weights.parameters(file) for file in files)
+        if self.backend.quantizes and self._is_accelerated(name):
+            size -= (width - 1) * sum(weights.parameters(file, float8.WEIGHTS) for file in files)
+        return size
+
+    def _is_accelerated(self, name: str) -> bool:
+        adapted = bool(self._loras) and name in _ADAPTED
+        return self.backend.computes(self._class_name(name), self.placement.device, adapted=adapted)
 
     def _in_the_way_of(self, name: str) -> list[str]:
         """Loaded components that leave before this one comes."""
@@ -231,9 +227,13 @@ class Checkpoint:
         try:
             if name.startswith(("tokenizer", "scheduler")):
                 return cls.from_pretrained(where, local_files_only=True)
-            if name in self.converted:
+            accelerated = self._is_accelerated(name)
+            if accelerated and self.backend.converts:
                 return self._load_converted(cls, where)
-            model = self._load_model(cls, where, self.placement)
+            placement = self.placement
+            if accelerated and self.backend.quantizes:
+                placement = Placement(torch.device("cpu"), placement.dtype)
+            model = self._load_model(cls, where, placement)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ModelLoadError(
                 f"{where}: cannot be loaded as {class_name}: {loras.first_line(error)}"
@@ -243,16 +243,18 @@ class Checkpoint:
             loras.apply(model, name, self._loras)
         if self.tiled and name == "vae":
             _tile(model)
+        if accelerated:
+            backends.prepare(self.backend, model, self.placement.device)
         return model
 
     def _load_converted(self, cls: Any, where: Path) -> Any:
         from overpaint.diffusion import openvino
 
-        assert self._openvino is not None
+        assert self.backend.cache is not None
         plain = Placement(self.placement.device, torch.float32)
         load = partial(self._load_model, cls, where, plain)
         return openvino.replace(
-            cls, where, self.placement, self._openvino, load, samples=self._samples
+            cls, where, self.placement, self.backend.cache, load, samples=self.backend.samples
         )
 
     def _load_model(self, cls: Any, where: Path, placement: Placement) -> Any:

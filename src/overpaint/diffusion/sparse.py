@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
+from torch import nn
 from torch.nn import functional
 
 from overpaint.diffusion.shortcuts import Shortcuts
@@ -35,13 +36,14 @@ class Kept:
 
     def __init__(self) -> None:
         self.rows: torch.Tensor | None = None
-        self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._layers: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._layers)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def joined(
-        self, layer: int, keys: torch.Tensor, values: torch.Tensor
+        self, layer: nn.Module, keys: torch.Tensor, values: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Fresh (B, tokens, heads, D) keys and values among the kept ones."""
         if self.rows is None:
@@ -55,10 +57,6 @@ class Kept:
 
 class KeepingAttention(FluxAttnProcessor):  # type: ignore[misc]
     """FLUX's attention that can keep keys and values; without a `Kept` it is diffusers' own."""
-
-    def __init__(self, layer: int) -> None:
-        super().__init__()
-        self._layer = layer
 
     def __call__(
         self,
@@ -84,7 +82,7 @@ class KeepingAttention(FluxAttnProcessor):  # type: ignore[misc]
             value = torch.cat([text_value, value], dim=1)
         query = apply_rotary_emb(query, image_rotary_emb, sequence_dim=1)
         key = apply_rotary_emb(key, image_rotary_emb, sequence_dim=1)
-        key, value = kept.joined(self._layer, key, value)
+        key, value = kept.joined(attn, key, value)
         attended = functional.scaled_dot_product_attention(
             query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
         )
@@ -109,9 +107,8 @@ def installed(transformer: Any) -> bool:
 
 def install(transformer: Any) -> None:
     """Give every attention of a FLUX transformer a `KeepingAttention`."""
-    blocks = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
-    for layer, block in enumerate(blocks):
-        block.attn.set_processor(KeepingAttention(layer))
+    for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks):
+        block.attn.set_processor(KeepingAttention())
 
 
 @dataclass(eq=False)

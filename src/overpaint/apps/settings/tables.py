@@ -10,7 +10,7 @@ from overpaint.apps.settings.base import FilePath, Table, is_device, is_reposito
 from overpaint.apps.settings.safety import ProvenanceSettings, SafetySettings
 from overpaint.apps.settings.server import RemoteSettings, ServerSettings
 from overpaint.apps.settings.sessions import JudgeSettings, SessionSettings
-from overpaint.core.models import Lora, ModelSpec
+from overpaint.core.models import BackendName, Lora, ModelSpec
 
 
 class LoraSettings(Table):
@@ -69,7 +69,7 @@ class Settings(Table):
     Attributes:
         device: where models run.
         dtype: precision of the weights; 'auto' chooses from the hardware.
-        backend: what computes Stable Diffusion's networks on a processor.
+        backend: what computes the networks of diffusion models.
         cache: where pulled models lie; None = the hub client's own cache.
         licences: file of the licences that were accepted; None = in the user's folder.
         debug: show tracebacks of Overpaint's own errors on the command line.
@@ -85,7 +85,7 @@ class Settings(Table):
 
     device: Annotated[str, AfterValidator(is_device)] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    backend: Literal["torch", "openvino", "openvino-int8"] = "torch"
+    backend: BackendName = "torch"
     cache: FilePath | None = None
     licences: FilePath | None = None
     debug: bool = False

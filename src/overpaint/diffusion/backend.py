@@ -1,0 +1,81 @@
+"""What computes a checkpoint's networks, where it is more than torch as it comes.
+
+`openvino`, `openvino-int8`: Stable Diffusion's UNet and autoencoder on processors, converted
+(`diffusion/openvino.py`). `torch-compiled`: the denoiser's blocks, compiled by torch.
+`torch-float8`: the same, with their linear layers in float8 (`diffusion/float8.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.fx.experimental import _config as shapes
+
+from overpaint.core.models import BackendName
+from overpaint.diffusion import float8
+
+CONVERTED = ("UNet2DConditionModel", "AutoencoderKL")
+"""Classes that can be converted for OpenVINO."""
+
+DENOISERS = ("UNet2DConditionModel", "FluxTransformer2DModel")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A backend, and what it needs.
+
+    Attributes:
+        name: as settings write it.
+        cache: folder of components converted for OpenVINO.
+        samples: gives what a UNet is given in ordinary edits, for `openvino-int8`.
+    """
+
+    name: BackendName = "torch"
+    cache: Path | None = None
+    samples: Callable[[], list[Any]] | None = None
+
+    @property
+    def converts(self) -> bool:
+        """Whether components are replaced by OpenVINO's."""
+        return self.name.startswith("openvino")
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether the denoiser's linear layers are held in float8."""
+        return self.name == "torch-float8"
+
+    def computes(self, class_name: str, device: torch.device, *, adapted: bool) -> bool:
+        """Whether it computes a component of that class; else torch does, as it comes.
+
+        Args:
+            class_name: of the component.
+            device: where it is.
+            adapted: whether low-rank adapters change it.
+        """
+        if self.converts:
+            return class_name in CONVERTED and device.type == "cpu" and not adapted
+        if self.quantizes and adapted:
+            return False
+        return self.name != "torch" and class_name in DENOISERS
+
+
+def compile_blocks(model: Any) -> None:
+    """Let torch compile a denoiser's blocks when they first compute; one compilation serves all.
+
+    Sizes are left open from the start, and equal ones are not taken for one, so that a picture
+    does not depend on the sizes of earlier ones.
+    """
+    shapes.use_duck_shape = False
+    model.compile_repeated_blocks(dynamic=True)
+
+
+def prepare(backend: Backend, model: Any, device: torch.device) -> Any:
+    """A loaded denoiser as the backend computes it, on the device."""
+    if backend.quantizes:
+        float8.quantize(model, device)
+    compile_blocks(model)
+    return model
