@@ -41,14 +41,22 @@ def sd2(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
     return folder
 
 
-def flux(folder: Path, pipeline: str, in_channels: int, blocks: tuple[int, int]) -> Path:
-    """A FLUX transformer of real width with few blocks, in bfloat16, beside small encoders.
+def flux(
+    folder: Path,
+    pipeline: str,
+    in_channels: int,
+    blocks: tuple[int, int],
+    *,
+    autoencoder: bool = False,
+) -> Path:
+    """A FLUX transformer of real width with few or all blocks, in bfloat16, beside small encoders.
 
     Args:
         folder: reused where it is complete.
         pipeline: `Flex2Pipeline` or `FluxKontextPipeline`.
         in_channels: features of a picture token.
         blocks: with two streams, and with one.
+        autoencoder: whether it has its real size too.
     """
     from diffusers import FluxTransformer2DModel
 
@@ -68,7 +76,10 @@ def flux(folder: Path, pipeline: str, in_channels: int, blocks: tuple[int, int])
         )
     finally:
         torch.set_default_dtype(torch.float32)
-    return checkpoints.flux(folder, pipeline, transformer)
+    checkpoints.flux(folder, pipeline, transformer)
+    if autoencoder:
+        _flux_autoencoder().save_pretrained(folder / "vae")
+    return folder
 
 
 def layout(family: str) -> dict[str, torch.nn.Module]:
@@ -81,7 +92,7 @@ def layout(family: str) -> dict[str, torch.nn.Module]:
 
 
 def _flux_layout(double: int, single: int, channels: int) -> dict[str, torch.nn.Module]:
-    from diffusers import AutoencoderKL, FluxTransformer2DModel
+    from diffusers import FluxTransformer2DModel
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
     t5 = T5Config(
@@ -103,16 +114,24 @@ def _flux_layout(double: int, single: int, channels: int) -> dict[str, torch.nn.
         ),
         "text_encoder": CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072)),
         "text_encoder_2": T5EncoderModel(t5),
-        "vae": AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-            latent_channels=16,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-        ),
+        "vae": _flux_autoencoder(),
     }
+
+
+def _flux_autoencoder() -> torch.nn.Module:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        latent_channels=16,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
 
 
 def _sd2_parts(folder: Path) -> dict[str, Any]:
