@@ -164,7 +164,7 @@ def _peer(family: str, checkpoint: Path, rounds: int, device: str) -> tuple[floa
         return peers.medians(rounds, whole)["whole"], "every token in every step"
     from diffusers import FluxKontextPipeline
 
-    loaded = FluxKontextPipeline.from_pretrained(checkpoint, torch_dtype=torch.bfloat16).to(device)
+    loaded = FluxKontextPipeline.from_pretrained(checkpoint, dtype=torch.bfloat16).to(device)
     loaded.set_progress_bar_config(disable=True)
 
     def run() -> Any:

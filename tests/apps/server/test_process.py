@@ -130,3 +130,13 @@ def test_a_model_that_is_not_there_is_named(configured):
     refused = run(configured, "--model", "nope")
     assert refused.returncode == 2
     assert "nope" in refused.stderr
+
+
+def test_a_checker_that_is_not_there_is_named_before_an_address_is_told(configured, tmp_path):
+    (tmp_path / "overpaint.toml").write_text(
+        '[[safety.classifiers]]\nfolder = "/not/there"\nlabels = {bad = "sexual"}\n'
+    )
+    refused = run(tmp_path, "--model", "tiny-sd2", "--port", "0")
+    assert refused.returncode == 1
+    assert "/not/there: no such folder" in refused.stderr
+    assert not refused.stdout

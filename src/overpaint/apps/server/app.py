@@ -60,7 +60,7 @@ _ROUTES = (
 
 
 def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = True) -> FastAPI:
-    """The server as an ASGI application; its engine starts with the application's lifespan.
+    """The server as an ASGI application; its models load with the application's lifespan.
 
     Args:
         settings: all of them.

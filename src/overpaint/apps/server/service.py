@@ -64,6 +64,10 @@ class Service:
         settings: all of them; `settings.server` says what is served and how much.
         alone: whether clients always reach this very server; only then can they come back for an
             answer.
+
+    Raises:
+        ModelNotFound, ModelLoadError: a model to serve is not there.
+        SafetyUnavailable, InvalidSettings: a checker that settings name cannot be used.
     """
 
     def __init__(self, settings: Settings, *, alone: bool = True) -> None:
@@ -71,6 +75,13 @@ class Service:
         self.limits = settings.server
         self.settings = settings
         self.served = _served(settings)
+        budget = self.limits.memory_gb
+        self._engine = build.engine(
+            next(iter(self.served)),
+            settings=settings,
+            lazy=True,
+            budget=None if budget is None else int(budget * 1e9),
+        )
         self.metrics = Metrics()
         self.jobs: Jobs[Any] = Jobs(
             keep_seconds=self.limits.keep_results_s,
@@ -91,19 +102,11 @@ class Service:
         return self._batcher
 
     async def start(self) -> None:
-        """Make the engine and begin to load the models; `ready` says when they are there."""
-        first = next(iter(self.served))
-        budget = self.limits.memory_gb
-        engine = build.engine(
-            first,
-            settings=self.settings,
-            lazy=True,
-            budget=None if budget is None else int(budget * 1e9),
-        )
+        """Begin to load the models; `ready` says when they are there."""
         if self.settings.safety.is_unset:
             _log.warning("no safety checker is configured: prompts and pictures are not checked")
         self._batcher = Batcher(
-            engine,
+            self._engine,
             max_queued=self.limits.max_queued,
             max_images=max(self.limits.max_images_under_way, self.limits.max_images),
             observer=self.metrics,
