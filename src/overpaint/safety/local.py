@@ -128,9 +128,7 @@ def _inputs_of(folder: Path, config: Any) -> _Inputs:
 
 def _load(kind: Any, folder: Path) -> Any:
     if not folder.is_dir():
-        raise ModelLoadError(
-            f"{folder}: no such folder; correct the path in [safety]"
-        )
+        raise ModelLoadError(f"{folder}: no such folder; correct the path in [safety]")
     try:
         model = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from PIL import Image
 
 from tests.apps.server.conftest import b64, edit, from_b64
 from tests.conftest import box_mask, picture
@@ -52,6 +53,21 @@ class TestInfer:
         native = server.client.post("/v1/edits", json=edit(5, 3)).json()
         assert image["data"] == native["images"]
         assert from_b64(image["data"][0]).size == (64, 64)
+
+    def test_where_the_eraser_may_copy_from(self, server):
+        told = server.client.get("/v2/models/erase").json()["inputs"]
+        assert {"copy_from", "not_from"} <= {each["name"] for each in told}
+        image, mask, seed = inputs()[0], inputs()[1], inputs()[3]
+        source = Image.new("L", (64, 64))
+        source.paste(255, (0, 0, 64, 14))
+        body = {"inputs": [image, mask, seed, tensor("copy_from", b64(source))]}
+        found = server.client.post("/v2/models/erase/infer", json=body).json()["outputs"]
+        native = {"model": "erase", "image": image["data"][0], "mask": mask["data"][0], "seed": 5}
+        free, bound = (
+            server.client.post("/v1/edits", json={**native, **more}).json()["images"]
+            for more in ({}, {"copy_from": b64(source)})
+        )
+        assert found[0]["data"] == bound != free
 
     def test_only_the_outputs_that_are_wanted(self, server):
         body = {

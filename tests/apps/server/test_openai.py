@@ -8,8 +8,9 @@ import io
 import numpy as np
 import openai
 import pytest
+from PIL import Image
 
-from tests.apps.server.conftest import from_b64, png
+from tests.apps.server.conftest import b64, from_b64, png
 from tests.conftest import box_mask, picture
 
 
@@ -68,6 +69,23 @@ class TestEdit:
         expected = ask(client).data[0].b64_json
         for image in ([file(picture(64, 64))], ("n.png", plain, "image/png"), plain):
             assert ask(client, image=image).data[0].b64_json == expected
+
+    def test_where_the_eraser_may_copy_from(self, server):
+        source = Image.new("L", (64, 64))
+        source.paste(255, (0, 0, 64, 14))
+        files = {"image": png(picture(64, 64)), "mask": png(transparent_mask())}
+        fields = {"model": "erase", "prompt": "", "seed": "7"}
+
+        def erased(**more):
+            form = {name: (f"{name}.png", file) for name, file in {**files, **more}.items()}
+            answer = server.client.post("/v1/images/edits", data=fields, files=form).json()
+            return answer["data"][0]["b64_json"]
+
+        native = {"model": "erase", "image": b64(picture(64, 64)), "mask": b64(box_mask(64, 64))}
+        native |= {"seed": 7, "copy_from": b64(source)}
+        expected = server.client.post("/v1/edits", json=native).json()["images"][0]
+        assert erased(copy_from=png(source)) == expected
+        assert erased() != expected
 
     def test_further_pictures_are_references(self, client):
         answer = ask(

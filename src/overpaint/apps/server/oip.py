@@ -1,9 +1,9 @@
 """Open Inference Protocol v2 (KServe), over REST.
 
 Tensors of an edit: inputs `image` (BYTES [1], base64 of a file), `prompt`, `mask` (white =
-repaint), `negative_prompt`, `control`, `references` (BYTES [n]), `seed`, `num_images` (INT64 [1]);
-the family's options are the request's `parameters`. Outputs: `image` (BYTES [n], base64 of PNG)
-and `seed` (INT64 [n]).
+repaint), `negative_prompt`, `control`, `copy_from`, `not_from`, `references` (BYTES [n]), `seed`,
+`num_images` (INT64 [1]); the family's options are the request's `parameters`. Outputs: `image`
+(BYTES [n], base64 of PNG) and `seed` (INT64 [n]).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
 VERSION = "1"
 _TEXTS = ("prompt", "negative_prompt")
-_PICTURES = ("image", "mask", "control", "references")
+_PICTURES = ("image", "mask", "control", "copy_from", "not_from", "references")
 _NUMBERS = ("seed", "num_images")
 _OUTPUTS = ("image", "seed")
 
@@ -56,7 +56,16 @@ class InputTensor(_Message):
     """One input."""
 
     name: Literal[
-        "image", "mask", "control", "references", "prompt", "negative_prompt", "seed", "num_images"
+        "image",
+        "mask",
+        "control",
+        "copy_from",
+        "not_from",
+        "references",
+        "prompt",
+        "negative_prompt",
+        "seed",
+        "num_images",
     ]
     shape: list[Number] = Field(max_length=8)
     datatype: Literal["BYTES", "INT64"]
@@ -132,10 +141,7 @@ def metadata(request: Request, model: str, version: str = VERSION) -> dict[str, 
     """A model's tensors."""
     served = _served(service_of(request), model, version)
     accepts = served.family.accepts
-    optional = {"mask": accepts.mask, "prompt": accepts.prompt}
-    optional |= {name: getattr(accepts, name) for name in ("negative_prompt", "control")}
-    optional |= {"references": accepts.references}
-    texts = [name for name, need in optional.items() if need != "refused"]
+    taken = [name for name in (*_TEXTS, *_PICTURES[1:]) if getattr(accepts, name) != "refused"]
     return {
         "name": served.spec.name,
         "versions": [VERSION],
@@ -143,7 +149,7 @@ def metadata(request: Request, model: str, version: str = VERSION) -> dict[str, 
         "inputs": [
             *(
                 {"name": name, "datatype": "BYTES", "shape": [-1 if name == "references" else 1]}
-                for name in ("image", *texts)
+                for name in ("image", *taken)
             ),
             *({"name": name, "datatype": "INT64", "shape": [1]} for name in _NUMBERS),
         ],

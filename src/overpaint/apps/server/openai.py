@@ -1,7 +1,8 @@
 """OpenAI's image edits, so that its official clients work by changing `base_url`.
 
 Fields of OpenAI's own are read here or refused by name; every other field is an option of the
-model's family (or `seed`, `negative_prompt`, `control`), and an unknown one is a 400 that names it.
+model's family (or `seed`, `negative_prompt`, `control`, `copy_from`, `not_from`), and an unknown
+one is a 400 that names it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ TOKEN_PIXELS = 16 * 16
 TICK = 5.0
 
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
-_FILES = ("image", "image[]", "mask", "control")
+_OWN_FILES = ("control", "copy_from", "not_from")
+_FILES = ("image", "image[]", "mask", *_OWN_FILES)
 _FORMATS: dict[str, Format] = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 _COMPLETED = ("background", "output_format", "quality", "size", "usage", "safety")
 """What the last event of a stream says beside the picture."""
@@ -90,7 +92,7 @@ _DOCUMENT = {
                             "format": "binary",
                             "description": "Of the picture's size; transparent = edit.",
                         },
-                        "control": {"type": "string", "format": "binary"},
+                        **{name: {"type": "string", "format": "binary"} for name in _OWN_FILES},
                     },
                 }
             }
@@ -210,14 +212,17 @@ def _parts(
         default = served.family.Options.model_fields["num_inference_steps"].default
         steps = max(1, round(default * _EFFORT[form.quality]))
         options.setdefault("num_inference_steps", min(steps, service.limits.max_steps))
+    single = {name: forms.one(dict(files), name) for name in ("mask", *_OWN_FILES)}
     return Parts(
         image=pictures[0],
         references=tuple(pictures[1:]),
         prompt=form.prompt,
-        mask=forms.one(dict(files), "mask"),
+        mask=single["mask"],
         transparent_is_edited=True,
         negative_prompt=form.negative_prompt,
-        control=forms.one(dict(files), "control"),
+        control=single["control"],
+        copy_from=single["copy_from"],
+        not_from=single["not_from"],
         seed=form.seed,
         num_images=form.n,
         options=options,
