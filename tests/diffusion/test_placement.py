@@ -128,6 +128,25 @@ def test_free_memory_of_this_machine():
     assert placement.free_memory(torch.device("cpu")) > 0
 
 
+def test_taking_turns_loads_each_part_once_an_edit(checkpoint_folder, monkeypatch):
+    from overpaint.diffusion.loading import Checkpoint
+    from overpaint.engine.engine import Engine
+    from overpaint.engine.model import Model
+    from overpaint.families.sd2 import SD2
+    from tests.conftest import box_mask, picture
+
+    checkpoint = Checkpoint(
+        checkpoint_folder("sd2"), placement.Placement(torch.device("cpu"), torch.float32)
+    )
+    checkpoint.take_turns = True
+    loaded = []
+    load = checkpoint._load
+    monkeypatch.setattr(checkpoint, "_load", lambda name: loaded.append(name) or load(name))
+    engine = Engine(lambda _: Model(SD2(checkpoint), checkpoint), "sd2")
+    engine.edit(picture(64, 64), "cat", mask=box_mask(64, 64), num_inference_steps=1)
+    assert sorted(loaded) == sorted(set(loaded))
+
+
 def test_an_evicted_text_encoder_changes_no_byte(checkpoint_folder):
     from overpaint.diffusion.loading import Checkpoint
     from overpaint.engine.engine import Engine

@@ -20,7 +20,7 @@ from pydantic import Field
 from overpaint.core.errors import UnsupportedOption
 from overpaint.core.geometry import Plan
 from overpaint.core.types import EditRequest
-from overpaint.diffusion import latents, prompts
+from overpaint.diffusion import latents, layout, prompts
 from overpaint.diffusion.family import (
     Accepts,
     DiffusionOptions,
@@ -33,6 +33,9 @@ from overpaint.diffusion.family import (
 from overpaint.diffusion.loading import Checkpoint
 from overpaint.diffusion.shortcuts import EXACT, Preset, Shortcuts
 from overpaint.families import conditions
+
+SAMPLE_SIZE = 64
+"""Latents along a side of the pictures that the model was trained on, where no file says it."""
 
 PRESETS: dict[Preset, Shortcuts] = {
     "exact": EXACT,
@@ -92,9 +95,11 @@ class SD2(Family):
         self._checkpoint = checkpoint
 
     def plan(self, request: EditRequest, options: SD2Options) -> Plan:
-        unet, vae = self._checkpoint.component("unet"), self._checkpoint.component("vae")
-        scale = latents.scale_factor(vae)
-        return conditions.plan(request, options, step=scale, native=unet.config.sample_size * scale)
+        scale = latents.scale_factor(self._checkpoint.component("vae"))
+        # From the file: where memory is short, a UNet loaded now would leave for the text encoder.
+        unet = layout.config(self._checkpoint.folder / "unet")
+        native = unet.get("sample_size", SAMPLE_SIZE) * scale
+        return conditions.plan(request, options, step=scale, native=native)
 
     @torch.inference_mode()
     def prepare(
