@@ -2,16 +2,21 @@
 
     python -m benchmarks.performance.memory
 
-Bytes are counted from the real models' configurations, in bfloat16, without memory for a weight.
+Bytes are counted from the real models' configurations, in bfloat16 and with the backend
+`torch-float8`, without memory for a weight.
 Activations are the plan's own estimate. Of a card's memory 0.6 GiB is taken for the driver.
 """
 
 from __future__ import annotations
 
+import itertools
+import re
+
 import torch
 
 from benchmarks import real_size, report
 from overpaint.core.errors import OutOfMemory
+from overpaint.diffusion.float8 import WEIGHTS
 from overpaint.diffusion.modulation import MODULATED
 from overpaint.diffusion.placement import GIB, Need, decoding, preflight
 
@@ -23,22 +28,23 @@ WIDTH = 2
 def main() -> None:
     """Write the table."""
     lines = []
-    for family in ("sd2", "flex2", "kontext"):
-        need = _need(real_size.layout(family))
-        line = {"family": family, "weights GB": f"{need.weights / 1e9:.1f}"}
+    for family, float8 in itertools.product(("sd2", "flex2", "kontext"), (False, True)):
+        need = _need(real_size.layout(family), float8=float8)
+        line = {"family": f"{family}, float8" if float8 else family}
+        line["weights GB"] = f"{need.weights / 1e9:.1f}"
         line["modulation GB"] = f"{need.modulation / 1e9:.1f}" if need.modulation else "-"
         for card in CARDS:
             line[f"{card} GiB card"] = _fits(family, need, card * GIB - DRIVER)
         lines.append(line)
     report.write(
         "performance-memory",
-        "Which plan fits which card, bfloat16, pictures of up to 1024x1024",
+        "Which plan fits which card, bfloat16 or float8, pictures of up to 1024x1024",
         "python -m benchmarks.performance.memory",
         lines,
     )
 
 
-def _need(parts: dict[str, torch.nn.Module]) -> Need:
+def _need(parts: dict[str, torch.nn.Module], *, float8: bool) -> Need:
     modulation = sum(
         weight.numel()
         for part in parts.values()
@@ -47,11 +53,14 @@ def _need(parts: dict[str, torch.nn.Module]) -> Need:
         for weight in module.linear.parameters()
     )
     sizes = {name: WIDTH * _count(part) for name, part in parts.items()}
+    if float8:
+        for name in sizes.keys() & {"unet", "transformer"}:
+            sizes[name] -= (WIDTH - 1) * _count(parts[name], WEIGHTS)
     return Need(sizes, WIDTH * modulation, decoding(parts["vae"].config, WIDTH))
 
 
-def _count(part: torch.nn.Module) -> int:
-    return sum(weight.numel() for weight in part.parameters())
+def _count(part: torch.nn.Module, named: re.Pattern[str] = re.compile("")) -> int:
+    return sum(weight.numel() for name, weight in part.named_parameters() if named.search(name))
 
 
 def _fits(family: str, need: Need, free: int) -> str:
