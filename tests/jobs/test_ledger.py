@@ -88,3 +88,32 @@ def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
         Ledger(tmp_path / "file" / "ledger.jsonl")
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from overpaint.core.errors import OutputError
+from overpaint.jobs.ledger import Entry, Ledger
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
+try:
+    with Ledger(Path(sys.argv[1])) as ledger:
+        for number in range(9):
+            ledger.append(Entry(id=str(number), status="done", source="a.png"))
+except OutputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes")
+def test_a_full_disk_is_told_and_leaves_whole_lines(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    told = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, path], check=True, capture_output=True, text=True
+    )
+    assert "cannot be written" in told.stdout
+    assert path.read_bytes().endswith(b"\n")
+    with Ledger(path) as ledger:
+        assert 1 < len(ledger) < 9

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, get_args
@@ -132,13 +133,7 @@ class Ledger:
             OutputError: the disk is full.
         """
         line = json.dumps(asdict(entry), ensure_ascii=True, separators=(",", ":")) + "\n"
-        try:
-            offset = self._file.seek(0, os.SEEK_END)
-            self._file.write(line.encode())
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
+        offset = self._write(line.encode())
         self._places[entry.id] = _Place(offset, entry.status, entry.attempts)
 
     def _read(self) -> None:
@@ -150,8 +145,24 @@ class Ledger:
             offset += len(line)
         if line and not line.endswith(b"\n"):
             # Torn: what is appended next must not be glued to it.
-            self._file.write(b"\n")
-            self._file.flush()
+            self._write(b"\n")
+
+    def _write(self, line: bytes) -> int:
+        """Bring a line to the disk, whole or not at all; where it begins.
+
+        Past the file's own buffer: what a full disk did not take would be tried again on closing.
+        """
+        descriptor, rest = self._file.fileno(), memoryview(line)
+        offset = self._file.seek(0, os.SEEK_END)
+        try:
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(descriptor, offset)
+            raise _unwritable(self.path, error) from error
+        return offset
 
 
 def _parse(line: bytes) -> Entry | None:
