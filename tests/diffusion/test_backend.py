@@ -123,6 +123,19 @@ def test_a_card_without_float8_is_refused(monkeypatch):
         float8.require(torch.device("cuda"))
 
 
+def test_other_devices_are_refused():
+    with pytest.raises(UnsupportedOption, match="mps"):
+        float8.require(torch.device("mps"))
+
+
+def test_without_a_compiler_the_way_out_is_named(checkpoint_folder, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    checkpoint = Checkpoint(checkpoint_folder("sd2"), HALF, backend=Backend("torch-compiled"))
+    with pytest.raises(ModelLoadError, match=r"compiler.*backend = \"torch\""):
+        checkpoint.component("unet")
+
+
 def test_a_torch_without_float8_is_refused(monkeypatch):
     monkeypatch.delattr(torch.nn.functional, "scaled_mm")
     with pytest.raises(ModelLoadError, match="torch-compiled"):

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,14 @@ from typing import Any
 import torch
 from torch.fx.experimental import _config as shapes
 
+from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import BackendName
 from overpaint.diffusion import float8
 
 CONVERTED = ("UNet2DConditionModel", "AutoencoderKL")
 """Classes that can be converted for OpenVINO."""
+
+COMPILERS = ("c++", "g++", "clang++", "cl")
 
 DENOISERS = ("UNet2DConditionModel", "FluxTransformer2DModel")
 
@@ -63,7 +68,20 @@ class Backend:
         return self.name != "torch" and class_name in DENOISERS
 
 
-def compile_blocks(model: Any) -> None:
+def prepare(backend: Backend, model: Any, device: torch.device) -> None:
+    """Make a loaded denoiser what the backend computes, on the device.
+
+    Raises:
+        ModelLoadError: there is no compiler, or torch is too old.
+        UnsupportedOption: the device cannot multiply float8.
+    """
+    _require_compiler(backend.name)
+    if backend.quantizes:
+        float8.quantize(model, device)
+    _compile_blocks(model)
+
+
+def _compile_blocks(model: Any) -> None:
     """Let torch compile a denoiser's blocks when they first compute; one compilation serves all.
 
     Sizes are left open from the start, and equal ones are not taken for one, so that a picture
@@ -73,9 +91,10 @@ def compile_blocks(model: Any) -> None:
     model.compile_repeated_blocks(dynamic=True)
 
 
-def prepare(backend: Backend, model: Any, device: torch.device) -> Any:
-    """A loaded denoiser as the backend computes it, on the device."""
-    if backend.quantizes:
-        float8.quantize(model, device)
-    compile_blocks(model)
-    return model
+def _require_compiler(name: str) -> None:
+    """torch would notice that there is none in the middle of the first step."""
+    if not any(shutil.which(each) for each in (os.environ.get("CXX"), *COMPILERS) if each):
+        raise ModelLoadError(
+            f"backend '{name}' needs a C++ compiler ({', '.join(COMPILERS)}), and there is none; "
+            'install one, or set backend = "torch"'
+        )

@@ -93,6 +93,11 @@ def require(device: torch.device) -> None:
             f"backend 'torch-float8' needs torch 2.10, this is {torch.__version__}; install a "
             'newer one, or set backend = "torch-compiled"'
         )
+    if device.type not in ("cuda", "cpu"):
+        raise UnsupportedOption(
+            f"'torch-float8' is for CUDA cards, not for {device.type}; set backend = \"torch\"",
+            field="backend",
+        )
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < CAPABILITY:
         raise UnsupportedOption(
             f"'torch-float8' needs a card that multiplies float8, which "
