@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import Lora
 from overpaint.diffusion import weights
+from overpaint.diffusion.backend import Backend
 from overpaint.diffusion.loading import Checkpoint
 from overpaint.diffusion.placement import Placement
 from tests.conftest import box_mask, picture
@@ -194,12 +196,12 @@ class TestLora:
         save_file(weights, tmp_path / "adapter.safetensors")
         return tmp_path / "adapter.safetensors"
 
-    def edit(self, folder, loras):
+    def edit(self, folder, loras, backend=None):
         from overpaint.engine.engine import Engine
         from overpaint.engine.model import Model
         from overpaint.families.sd2 import SD2
 
-        checkpoint = Checkpoint(folder, CPU, loras=loras)
+        checkpoint = Checkpoint(folder, CPU, loras=loras, backend=backend)
         engine = Engine(lambda _: Model(SD2(checkpoint), checkpoint), "sd2")
         result = engine.edit(
             picture(64, 64), "cat", mask=box_mask(64, 64), seed=1, num_inference_steps=2
@@ -211,6 +213,14 @@ class TestLora:
         assert self.edit(folder, (Lora(adapter, 0.0),)) == plain
         assert self.edit(folder, (Lora(adapter, 1.0),)) != plain
         assert self.edit(folder, (Lora(adapter, 0.5),)) != self.edit(folder, (Lora(adapter, 1.0),))
+
+    def test_a_compiled_denoiser_is_adapted_too(self, folder, adapter):
+        loras = (Lora(adapter),)
+        expected, found = (
+            np.frombuffer(self.edit(folder, loras, backend), np.uint8).astype(int)
+            for backend in (None, Backend("torch-compiled"))
+        )
+        assert np.abs(expected - found).max() <= 1
 
     def test_peft_layout_is_read_too(self, folder, adapter, tmp_path):
         from safetensors.torch import load_file
