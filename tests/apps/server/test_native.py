@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 
 import httpx
 import numpy as np
@@ -207,6 +209,30 @@ class TestLater:
         where = server.client.post("/v1/edits", json=edit(**{"async": True})).headers["location"]
         server.until(lambda: server.client.get(where).status_code == 404)
 
+    def test_results_that_fill_their_memory_are_forgotten_the_oldest_first(self, server, start):
+        size = len(server.client.post("/v1/edits", json=edit(0, 1)).json()["images"][0])
+        small = start(models=("sd2",), keep_results_mb=2.9 * size / 1e6)
+        where = []
+        for seed in range(4):
+            answer = small.client.post("/v1/edits", json=edit(seed, 1, **{"async": True}))
+            where.append(answer.headers["location"])
+            small.until(lambda: small.client.get(where[-1]).json()["status"] == "done")
+        found = [small.client.get(each).status_code for each in where]
+        assert found == [404, 404, 200, 200]
+
+    @pytest.mark.parametrize(("steps", "end"), [(20, "done"), (200, "failed")])
+    def test_what_is_kept_of_an_edit_is_its_answer(self, server, steps, end):
+        body = edit(7, steps, size=256, timeout_s=60 if end == "done" else 0.4, **{"async": True})
+        id_ = server.client.post("/v1/edits", json=body).json()["id"]
+        job = server.service.jobs.find(id_, "anyone")
+        seen = weakref.ref(job.ticket.request.image)
+        server.until(lambda: job.ended is not None)
+        assert job.status == end
+        assert (job.size > 0) == (end == "done")
+        # Who computes may remember the last one.
+        server.client.post("/v1/edits", json=edit(steps=1))
+        server.until(lambda: gc.collect() >= 0 and seen() is None)
+
 
 class TestIdempotency:
     def test_the_same_key_gives_the_first_answer(self, server):
@@ -225,9 +251,9 @@ class TestIdempotency:
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "conflict")
 
     def test_a_caller_that_hung_up_comes_back_for_it(self, server):
-        body, headers = edit(4, 40), {"idempotency-key": "k3"}
+        body, headers = edit(4, 200), {"idempotency-key": "k3"}
         with pytest.raises(httpx.ReadTimeout):
-            server.client.post("/v1/edits", json=body, headers=headers, timeout=0.3)
+            server.client.post("/v1/edits", json=body, headers=headers, timeout=0.2)
         assert server.client.post("/v1/edits", json=body, headers=headers).status_code == 200
 
 

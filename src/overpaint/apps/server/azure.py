@@ -152,7 +152,7 @@ async def _score(request: Request) -> list[dict[str, Any]]:
     finally:
         # Those still under way are of no use to anybody: a row failed, or the caller hung up.
         for job in jobs:
-            service.batcher.cancel(job.ticket)
+            service.cancel(job)
 
 
 def _reader(kind: str) -> Callable[[bytes], tables.Table]:

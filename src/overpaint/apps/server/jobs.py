@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+import traceback
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
@@ -32,7 +33,8 @@ class Job(Generic[Answer]):
     Attributes:
         id: what clients call it.
         caller: whose it is; nobody else sees it.
-        ticket: its place in the batcher.
+        model: that makes it.
+        ticket: its place in the batcher; None once it ended, so that its pictures can go.
         answer: gets what the client will be given, or raises what went wrong.
         size: bytes of the answer once it is there.
         fetched: whether somebody was given the answer.
@@ -40,20 +42,22 @@ class Job(Generic[Answer]):
 
     id: str
     caller: str
-    ticket: Ticket
+    model: str
+    ticket: Ticket | None
     answer: asyncio.Task[Answer]
     ended: float | None = None
     size: int = 0
     fetched: bool = False
+    _cancelled: bool = False
     _latest: Update | None = None
     _listeners: list[asyncio.Queue[Update | None]] = field(default_factory=list)
 
     @property
     def status(self) -> Status:
         """'queued', 'running', 'done', 'failed' or 'cancelled'."""
-        if not self.answer.done():
+        if self.ticket is not None and not self.answer.done():
             return "queued" if self.ticket.state in ("queued", "preparing") else "running"
-        if self.answer.cancelled() or self.ticket.cancelled:
+        if self.answer.cancelled() or self._cancelled:
             return "cancelled"
         return "failed" if self.answer.exception() else "done"
 
@@ -73,8 +77,15 @@ class Job(Generic[Answer]):
             listener.put_nowait(update)
 
     def end(self) -> None:
-        """Note the end and let go of those who listen."""
+        """Note the end; let go of those who listen, and of everything but the answer."""
         self.ended = time.monotonic()
+        if self.ticket is not None:
+            self._cancelled = self.ticket.cancelled
+            self.ticket = None
+        if not self.answer.cancelled():
+            error = self.answer.exception()
+            _clear(error)
+            self.size = 0 if error else size_of(self.answer.result())
         for listener in self._listeners:
             listener.put_nowait(None)
 
@@ -98,6 +109,24 @@ class Job(Generic[Answer]):
                 yield update
         finally:
             self._listeners.remove(listener)
+
+
+def size_of(answer: object) -> int:
+    """Bytes of an answer, about: pictures are its long texts."""
+    if isinstance(answer, str | bytes):
+        return len(answer)
+    if isinstance(answer, Mapping):
+        return sum(size_of(each) for each in answer.values())
+    if isinstance(answer, list | tuple):
+        return sum(size_of(each) for each in answer)
+    return 0
+
+
+def _clear(error: BaseException | None) -> None:
+    """Let the frames that an error went through forget their pictures."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 class Jobs(Generic[Answer]):

@@ -134,7 +134,7 @@ async def post_edit(request: Request) -> Response:
             service.jobs.add(job)
         if key:
             service.jobs.remember_key(caller, key, fingerprint, job.id)
-    request.state.edit, request.state.model = job.id, job.ticket.request.model
+    request.state.edit, request.state.model = job.id, job.model
     if later:
         return JSONResponse(
             state_of(service, job).model_dump(exclude_none=True),
@@ -179,7 +179,7 @@ async def delete_edit(request: Request, id: str) -> Response:  # noqa: A002 - th
     """Cancel an edit, or forget its result."""
     service = service_of(request)
     job = service.jobs.find(id, request.state.caller)
-    service.batcher.cancel(job.ticket)
+    service.cancel(job)
     service.jobs.remove(job)
     status: Status = job.status if job.answer.done() else "cancelled"
     return JSONResponse(EditState(id=job.id, status=status).model_dump(exclude_none=True))
@@ -274,7 +274,7 @@ def state_of(service: Service, job: Job[Any]) -> EditState:
     """Where an edit stands."""
     state = EditState(id=job.id, status=job.status)
     if job.status == "queued":
-        state.position = service.batcher.position(job.ticket)
+        state.position = service.position(job)
     if job.latest is not None:
         state.step, state.total = job.latest.step, job.latest.total
     if job.status == "failed":
@@ -285,12 +285,12 @@ def state_of(service: Service, job: Job[Any]) -> EditState:
 
 
 async def _events(service: Service, job: Job[Any]) -> AsyncIterator[str]:
-    position = service.batcher.position(job.ticket)
+    position = service.position(job)
     if position is not None:
         yield event("queued", {"position": position})
     async for update in job.news(POSITION_EVERY):
         if update is None:
-            if (now := service.batcher.position(job.ticket)) not in (None, position):
+            if (now := service.position(job)) not in (None, position):
                 position = now
                 yield event("queued", {"position": position})
             continue

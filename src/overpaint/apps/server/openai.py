@@ -311,7 +311,7 @@ async def _stream(service: Service, job: Job[dict[str, Any]], look: Look) -> Asy
         return
     finally:
         # Also reached when the caller hangs up: the edit then frees its place.
-        service.batcher.cancel(job.ticket)
+        service.cancel(job)
     common = {name: answer[name] for name in _COMPLETED}
     for image in answer["data"]:
         yield _event("completed", image, common)

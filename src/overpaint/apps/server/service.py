@@ -223,7 +223,8 @@ class Service:
         )
         self._megapixels += _megapixels(checked.request)
         answer = self.spawn(self._answer(ticket, encode, pool))
-        job = Job(id=new_id(), caller=caller, ticket=ticket, answer=answer)
+        model = str(checked.request.model)
+        job = Job(id=new_id(), caller=caller, model=model, ticket=ticket, answer=answer)
         answer.add_done_callback(lambda _: job.end())
         return job
 
@@ -240,10 +241,19 @@ class Service:
             gone.cancel()
         if not job.answer.done():
             if not keep:
-                self.batcher.cancel(job.ticket)
+                self.cancel(job)
             raise Cancelled("the caller hung up")
         job.fetched = True
         return job.answer.result()
+
+    def cancel(self, job: Job[Any]) -> None:
+        """End an edit before its next step; one that is done stays done."""
+        if job.ticket is not None:
+            self.batcher.cancel(job.ticket)
+
+    def position(self, job: Job[Any]) -> int | None:
+        """How many edits are before this one in the queue; None once it left the queue."""
+        return None if job.ticket is None else self.batcher.position(job.ticket)
 
     @property
     def idle(self) -> bool:

@@ -51,7 +51,7 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
         return _recorded(store, begun, checked.request, result, examiner)
 
     job = service.accept(checked, caller, record, shelf_of(request).pool)
-    request.state.edit, request.state.model = job.id, job.ticket.request.model
+    request.state.edit, request.state.model = job.id, job.model
     if not (body.run_async and service.alone):
         answer = await service.wait(job, request)
         return JSONResponse({"id": job.id, **answer})
