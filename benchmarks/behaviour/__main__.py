@@ -13,7 +13,7 @@ from typing import Any
 
 import overpaint
 from benchmarks import report
-from benchmarks.behaviour import measures, painters, presets, sheet
+from benchmarks.behaviour import context, measures, painters, presets, sheet
 from benchmarks.behaviour.measures import STEPS
 
 Row = dict[str, Any]
@@ -27,19 +27,24 @@ def main() -> None:
     parser.add_argument(
         "--presets", action="store_true", help="what shortcuts cost, instead of the other tables"
     )
+    parser.add_argument(
+        "--context", action="store_true", help="what the window's context does, instead"
+    )
     arguments = parser.parse_args()
     for name in arguments.models:
         engine = overpaint.load(name, dtype="float32")
+        command = f"python -m benchmarks.behaviour --models {name} --count {arguments.count}"
         if arguments.presets:
             rows = presets.rows(engine, arguments.count)
-            command = f"python -m benchmarks.behaviour --presets --models {name}"
-            command += f" --count {arguments.count}"
-            report.write(f"presets-{name}", f"Shortcuts with {name}", command, rows)
+            report.write(f"presets-{name}", f"Shortcuts with {name}", f"{command} --presets", rows)
+            continue
+        if arguments.context:
+            rows = context.rows(engine, arguments.count)
+            report.write(f"context-{name}", f"Context with {name}", f"{command} --context", rows)
             continue
         instructed = engine.model().family.accepts.mask == "optional"
         rows = (instruction_rows if instructed else mask_rows)(engine, arguments.count)
         rows.append({"figure": "one edit of 128x128, 20 steps", "model": seconds(engine)})
-        command = f"python -m benchmarks.behaviour --models {name} --count {arguments.count}"
         report.write(f"behaviour-{name}", f"Behaviour of {name}", command, rows)
         write_sheet(engine, name, instructed=instructed)
 
