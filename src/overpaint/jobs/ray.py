@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ ROWS = 8
 
 STORE = 256 * 2**20
 """Bytes that a local cluster keeps for rows; pictures never pass through it."""
+
+PATIENCE = 10.0
+"""Seconds to wait for a listener at an address."""
 
 PLAN = 20_000
 """Tasks in one plan of Ray Data."""
@@ -104,6 +108,7 @@ def cluster(address: str, *, actors: int | None = None) -> Iterator[Cluster]:
                 _node_ip_address="127.0.0.1",
             )
         else:
+            _require_listener(address)
             ray.init(address=address, log_to_driver=False)
     except Exception as error:  # Ray raises that itself where a node does not start
         raise InvalidRequest(
@@ -113,6 +118,13 @@ def cluster(address: str, *, actors: int | None = None) -> Iterator[Cluster]:
         yield Cluster()
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Where nobody listens, Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
 
 
 class _Actor:
