@@ -118,7 +118,8 @@ def _flux_layout(double: int, single: int, channels: int) -> dict[str, torch.nn.
     }
 
 
-def _flux_autoencoder() -> torch.nn.Module:
+def _autoencoder(**more: Any) -> torch.nn.Module:
+    """The convolutions that Stable Diffusion and FLUX share."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -126,6 +127,12 @@ def _flux_autoencoder() -> torch.nn.Module:
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=2,
+        **more,
+    )
+
+
+def _flux_autoencoder() -> torch.nn.Module:
+    return _autoencoder(
         latent_channels=16,
         scaling_factor=0.3611,
         shift_factor=0.1159,
@@ -135,7 +142,7 @@ def _flux_autoencoder() -> torch.nn.Module:
 
 
 def _sd2_parts(folder: Path) -> dict[str, Any]:
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from diffusers import DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     from tests.checkpoints import SD2_NOISE, clip_tokenizer
@@ -148,15 +155,6 @@ def _sd2_parts(folder: Path) -> dict[str, Any]:
             cross_attention_dim=1024,
             attention_head_dim=(5, 10, 20, 20),
             use_linear_projection=True,
-        )
-
-    def vae() -> AutoencoderKL:
-        return AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-            sample_size=512,
         )
 
     def text() -> CLIPTextModel:
@@ -180,5 +178,5 @@ def _sd2_parts(folder: Path) -> dict[str, Any]:
         "text_encoder": ("transformers", text),
         "tokenizer": ("transformers", lambda: clip_tokenizer(folder / "vocabulary")),
         "unet": ("diffusers", unet),
-        "vae": ("diffusers", vae),
+        "vae": ("diffusers", lambda: _autoencoder(sample_size=512)),
     }

@@ -6,14 +6,15 @@ that a mask is as small a part of its picture as it often is in a photo.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 import overpaint
-from benchmarks.behaviour import measures
-from benchmarks.behaviour.painters import CHUNK, SEED, SIZE, Pixels
+from benchmarks.behaviour import measures, painters
+from benchmarks.behaviour.painters import SEED, SIZE
 from benchmarks.behaviour.presets import seam
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest
@@ -34,15 +35,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def rows(engine: overpaint.Engine, count: int) -> list[Row]:
     """One row per context, of a mask family with true guidance."""
     tasks = measures.draw_tasks(count)
+    middle = slice(SIZE, 2 * SIZE)
     found = []
     for name, options in SETTINGS.items():
-        requests = [_request(task, SEED + index, options) for index, task in enumerate(tasks)]
-        pictures = _painted(engine, requests)
+        request = partial(_request, options)
+        wide = painters.painter(engine, request)(tasks)
+        pictures = [picture[middle, middle] for picture in wide]
         seams = [seam(picture, task) for picture, task in zip(pictures, tasks, strict=True)]
+        plans = [engine.begin(request(*each)).plan for each in enumerate(tasks)]
+        shares = [plan.window.area / (plan.size[0] * plan.size[1]) for plan in plans]
         found.append(
             {
                 "context": name,
-                "of the picture computed": f"{100 * _share(engine, requests):.0f} %",
+                "of the picture computed": f"{100 * np.median(shares):.0f} %",
                 **measures.judged(pictures, tasks),
                 "seam": f"{np.mean(seams):.1f}",
             }
@@ -50,27 +55,13 @@ def rows(engine: overpaint.Engine, count: int) -> list[Row]:
     return found
 
 
-def _request(task: InpaintTask, seed: int, options: dict[str, Any]) -> EditRequest:
+def _request(options: dict[str, Any], index: int, task: InpaintTask) -> EditRequest:
     scene = np.pad(render(task.before, SIZE), ((SIZE, SIZE), (SIZE, SIZE), (0, 0)), "reflect")
     return EditRequest(
         image=Picture.from_array(scene),
         prompt=task.prompt,
         mask=Image.fromarray(np.pad(np.uint8(255) * task.mask.astype(np.uint8), SIZE)),
         negative_prompt="",
-        seed=seed,
+        seed=SEED + index,
         options={"num_inference_steps": measures.STEPS, **options},
     )
-
-
-def _painted(engine: overpaint.Engine, requests: list[EditRequest]) -> list[Pixels]:
-    """The middles of the edited pictures."""
-    chunks = (requests[start : start + CHUNK] for start in range(0, len(requests), CHUNK))
-    results = [result for chunk in chunks for result in engine.run(chunk)]
-    middle = slice(SIZE, 2 * SIZE)
-    return [np.asarray(result.pictures[0].rgb)[middle, middle] for result in results]
-
-
-def _share(engine: overpaint.Engine, requests: list[EditRequest]) -> float:
-    """Of the picture's pixels, how many the median edit computes."""
-    plans = [engine.begin(request).plan for request in requests]
-    return float(np.median([plan.window.area / (plan.size[0] * plan.size[1]) for plan in plans]))

@@ -72,7 +72,7 @@ def inpainter(engine: overpaint.Engine, **options: Any) -> Painter:
             options=options,
         )
 
-    return _painter(engine, request)
+    return painter(engine, request)
 
 
 def instructed(engine: overpaint.Engine, **options: Any) -> Painter:
@@ -88,10 +88,12 @@ def instructed(engine: overpaint.Engine, **options: Any) -> Painter:
             options=options,
         )
 
-    return _painter(engine, request)
+    return painter(engine, request)
 
 
-def _painter(engine: overpaint.Engine, request: Callable[[int, Any], EditRequest]) -> Painter:
+def painter(engine: overpaint.Engine, request: Callable[[int, Any], EditRequest]) -> Painter:
+    """Edits that `request` makes of tasks and their indexes, some at once."""
+
     def paint(tasks: Sequence[Any]) -> list[Pixels]:
         requests = [request(index, task) for index, task in enumerate(tasks)]
         chunks = (requests[start : start + CHUNK] for start in range(0, len(requests), CHUNK))

@@ -2,8 +2,9 @@
 
 Random weights, bfloat16 unless said; text encoders are small, since a prompt is encoded once.
 Kontext's peer is diffusers' `FluxKontextPipeline` on the same files. diffusers has no pipeline for
-Flex.2: its peer is the edit of the whole picture with torch as it comes. Gate: without a backend
-ours is the peer's picture. Without a card there are no rows.
+Flex.2: its peer is the edit of the whole picture with torch as it comes. Gates: with torch as it
+comes, Kontext's picture is diffusers'; how far a backend's picture is from that of torch is told.
+Without a card there are no rows.
 """
 
 from __future__ import annotations
@@ -92,13 +93,20 @@ def measured(family: str, checkpoint: Path, rounds: int, device: str) -> list[Ro
         rounds: of measuring, after one that compiles.
         device: where both sides run.
     """
-    theirs, gate = _peer(family, checkpoint, rounds, device)
+    plain = _engine(checkpoint, "torch", device)
+    theirs, gate = _peer(family, checkpoint, rounds, plain, device)
+    expected = {case.work: _edit(plain, case.share, **case.options) for case in CASES[family]}
+    del plain
     _empty()
     found = []
     for backend in dict.fromkeys(case.backend for case in CASES[family]):
         engine = _engine(checkpoint, backend, device)
         cases = {case.work: case for case in CASES[family] if case.backend == backend}
         ours = peers.medians(rounds, {work: _timed(engine, case) for work, case in cases.items()})
+        apart = {
+            work: _apart(_edit(engine, case.share, **case.options), expected[work])
+            for work, case in cases.items()
+        }
         found += [
             {
                 **peers.row(
@@ -106,7 +114,7 @@ def measured(family: str, checkpoint: Path, rounds: int, device: str) -> list[Ro
                     PEERS[family],
                     theirs,
                     ours[work],
-                    gate=gate,
+                    gate=f"{gate}; {apart[work]:.2f} from torch's picture",
                 ),
                 "asked": f"{case.asked} s",
             }
@@ -144,24 +152,23 @@ def _timed(engine: overpaint.Engine, case: Case) -> Callable[[], float]:
 def _edit(engine: overpaint.Engine, share: float | None, **options: Any) -> Image.Image:
     asked: dict[str, Any] = {"seed": 0, "num_inference_steps": STEPS, **options}
     if share is not None:
-        asked["mask"] = _mask(share)
+        asked["mask"] = peers.mask(SIDE, share)
     return engine.edit(peers.picture(SIDE), peers.PROMPT, **asked).images[0]
 
 
-def _mask(share: float) -> Image.Image:
-    box = Image.new("L", (SIDE, SIDE))
-    start, length = SIDE // 4, round(SIDE * share**0.5)
-    box.paste(255, (start, start, start + length, start + length))
-    return box
+def _apart(one: Image.Image, other: Image.Image) -> float:
+    """Mean difference of two pictures, in grey levels of 255."""
+    return float(np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).mean())
 
 
-def _peer(family: str, checkpoint: Path, rounds: int, device: str) -> tuple[float, str]:
-    """Seconds of the peer's edit, and what the gate found."""
-    plain = _engine(checkpoint, "torch", device)
+def _peer(
+    family: str, checkpoint: Path, rounds: int, plain: overpaint.Engine, device: str
+) -> tuple[float, str]:
+    """Seconds of the peer's edit, and what the gate found; `plain` has torch as it comes."""
     if family == "flex2":
         share = CASES[family][0].share
         whole = {"whole": lambda: peers.seconds(lambda: _edit(plain, share, window="full"))}
-        return peers.medians(rounds, whole)["whole"], "every token in every step"
+        return peers.medians(rounds, whole)["whole"], "no peer of other hands"
     from diffusers import FluxKontextPipeline
 
     loaded = FluxKontextPipeline.from_pretrained(checkpoint, dtype=torch.bfloat16).to(device)
@@ -181,11 +188,11 @@ def _peer(family: str, checkpoint: Path, rounds: int, device: str) -> tuple[floa
         ).images[0]
 
     ours = _edit(plain, None, width=SIDE, height=SIDE, composite=False, guidance_scale=GUIDANCE)
-    apart = np.abs(np.asarray(ours, dtype=int) - np.asarray(run(), dtype=int)).mean()
+    apart = _apart(ours, run())
     if apart > MOST_APART:
         raise SystemExit(f"parity gate: the pictures are {apart:.1f} of 255 apart on average")
     found = peers.medians(rounds, {"diffusers": lambda: peers.seconds(run)})
-    return found["diffusers"], f"torch as it comes: {apart:.2f} of 255 apart on average"
+    return found["diffusers"], f"{apart:.2f} of 255 from diffusers on average"
 
 
 def _peak(checkpoint: Path) -> Row:

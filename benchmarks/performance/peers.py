@@ -29,10 +29,10 @@ def picture(side: int) -> Image.Image:
     return small.resize((side, side), Image.Resampling.BICUBIC)
 
 
-def mask(side: int) -> Image.Image:
-    """A box of a tenth of the picture, near its middle."""
+def mask(side: int, share: float = MASKED) -> Image.Image:
+    """A box of that share of the picture, near its middle."""
     box = Image.new("L", (side, side))
-    start, length = side // 4, round(side * MASKED**0.5)
+    start, length = side // 4, round(side * share**0.5)
     box.paste(255, (start, start, start + length, start + length))
     return box
 

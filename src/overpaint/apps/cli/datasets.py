@@ -170,7 +170,6 @@ def _prepared(asked: _Asked) -> Run:
 
 
 def _execute(run: Run, asked: _Asked, interrupt: Interrupt) -> tuple[Outcome, Tally]:
-
     retry = statuses(asked.retry)
     with RowBar(None, hidden=asked.as_json, word="pictures") as bar:
 

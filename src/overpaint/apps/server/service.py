@@ -328,6 +328,12 @@ def _served(settings: Settings) -> dict[str, Served]:
             and build.state(build.find_model(name, settings), settings) == "ready"
         )
     )
+    if not names:
+        raise ModelNotFound(
+            "there is nothing to serve: no default model is on this machine; name one with --model "
+            "or in server.models, or pull one",
+            field="model",
+        )
     specs = [build.find_model(name, settings) for name in names]
     for spec in specs:
         if spec.source != "none":
