@@ -49,6 +49,32 @@ def _toll(near: float, ay: int, ax: int, by: int, bx: int) -> float:
 
 
 @_compiled
+def _propagated(
+    place: Index,
+    old_y: Index,
+    old_x: Index,
+    source_y: Index,
+    source_x: Index,
+    start: int,
+    stop: int,
+    y: int,
+    x: int,
+    beside_y: int,
+    beside_x: int,
+) -> tuple[int, int]:
+    """The source that continues the one of the target beside; (-1, -1) where there is none."""
+    height, width = place.shape
+    if not (0 <= beside_y < height and 0 <= beside_x < width):
+        return -1, -1
+    n = place[beside_y, beside_x]
+    if n < 0:
+        return -1, -1
+    if start <= n < stop:
+        return y - beside_y + source_y[n], x - beside_x + source_x[n]
+    return y - beside_y + old_y[n], x - beside_x + old_x[n]
+
+
+@_compiled
 def search(
     rows: Float,
     size: int,
@@ -101,16 +127,10 @@ def search(
         best += _toll(near, y, x, best_y, best_x)
         for attempt in range(fixed + rounds):
             if attempt < 2:
-                beside_y = y - step if attempt == 0 else y
-                beside_x = x if attempt == 0 else x - step
-                if not (0 <= beside_y < height and 0 <= beside_x < width):
-                    continue
-                n = place[beside_y, beside_x]
-                if n < 0:
-                    continue
-                mine = start <= n < stop
-                cy = y - beside_y + (source_y[n] if mine else old_y[n])
-                cx = x - beside_x + (source_x[n] if mine else old_x[n])
+                cy, cx = _propagated(
+                    place, old_y, old_x, source_y, source_x, start, stop,
+                    y, x, y - step * (attempt == 0), x - step * (attempt == 1),
+                )  # fmt: skip
             elif attempt < fixed:
                 cy = y + offsets[attempt - 2, 0]
                 cx = x + offsets[attempt - 2, 1]
