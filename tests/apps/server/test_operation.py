@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from overpaint.apps.server.logs import JsonFormatter
+from overpaint.apps.server.logs import AccessLog, JsonFormatter
 from tests.apps.server.conftest import b64, edit, from_b64
 from tests.conftest import box_mask, picture
 
@@ -73,6 +73,37 @@ class TestLogs:
         assert asked[0]["model"] == "sd2"
         for private in ("secret", body["image"][:40], answer.json()["images"][0][:40]):
             assert private not in stream.getvalue()
+
+    def test_the_line_is_there_before_the_answer_is(self):
+        """Whoever has the answer may look for its line at once."""
+        counted, seen = [], []
+
+        async def answering(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"a", "more_body": True})
+            await send({"type": "http.response.body", "body": b"b"})
+
+        async def send(message):
+            seen.append((message.get("body"), len(counted)))
+
+        app = AccessLog(answering, lambda *request: counted.append(request))
+        asyncio.run(app({"type": "http", "method": "GET"}, None, send))
+        assert seen == [(None, 0), (b"a", 0), (b"b", 1)]
+        assert counted == [("GET", "other", 200)]
+
+    def test_a_caller_that_hung_up_has_a_line_too(self):
+        counted = []
+
+        async def broken(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            raise ConnectionResetError
+
+        async def send(message): ...
+
+        app = AccessLog(broken, lambda *request: counted.append(request))
+        with pytest.raises(ConnectionResetError):
+            asyncio.run(app({"type": "http", "method": "GET"}, None, send))
+        assert counted == [("GET", "other", 200)]
 
     def test_exceptions_are_one_line_too(self):
         record = logging.LogRecord("x", logging.ERROR, "", 0, "bad", (), None)

@@ -47,6 +47,9 @@ def configure(level: str = "INFO") -> None:
 class AccessLog:
     """One line and one count per HTTP request, and its id in the answer's `x-request-id`.
 
+    Both are made before the answer's last bytes leave: whoever has an answer finds its line in
+    the log and itself in the metrics.
+
     Args:
         app: the rest of the server.
         count: called with method, route and status.
@@ -62,26 +65,14 @@ class AccessLog:
             return
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         state["request_id"] = secrets.token_hex(8)
-        status = 0
+        status, told = 0, False
         started = time.perf_counter()
 
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = list(message.get("headers", ()))
-                if not any(name == b"cache-control" for name, _ in headers):
-                    headers.append((b"cache-control", b"no-store"))
-                message["headers"] = [
-                    *headers,
-                    (b"x-request-id", state["request_id"].encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, sending)
-        finally:
+        def tell() -> None:
+            nonlocal told
+            if told:
+                return
+            told = True
             route = getattr(scope.get("route"), "path", "other")
             self._count(scope["method"], route, status)
             access.log(
@@ -98,3 +89,25 @@ class AccessLog:
                     "model": state.get("model"),
                 },
             )
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = list(message.get("headers", ()))
+                if not any(name == b"cache-control" for name, _ in headers):
+                    headers.append((b"cache-control", b"no-store"))
+                message["headers"] = [
+                    *headers,
+                    (b"x-request-id", state["request_id"].encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+            elif message["type"] == "http.response.body" and not message.get("more_body"):
+                tell()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            # Of a caller that hung up the answer has no last bytes.
+            tell()
