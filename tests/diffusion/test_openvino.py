@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 import numpy as np
@@ -70,6 +71,35 @@ def test_it_is_converted_once(checkpoint, checkpoint_folder, cache, monkeypatch)
     again.component("unet")
     assert sorted(cache.rglob("*.xml")) == before
     assert not list(cache.rglob("*partial*"))
+
+
+def test_what_was_compiled_is_kept_and_may_be_lost(checkpoint_folder, cache):
+    def prediction():
+        backend = Backend("openvino", cache)
+        unet = Checkpoint(checkpoint_folder("sd2"), FLOAT32, backend=backend).component("unet")
+        generator = torch.Generator().manual_seed(0)
+        sample = torch.randn(1, unet.config.in_channels, 8, 8, generator=generator)
+        text = torch.randn(1, 8, unet.config.cross_attention_dim, generator=generator)
+        return unet(sample, torch.tensor([1]), encoder_hidden_states=text, return_dict=False)[0]
+
+    first = prediction()
+    blobs = list(cache.rglob("compiled/*.blob"))
+    assert blobs
+    assert torch.equal(prediction(), first)
+    for blob in blobs:
+        blob.chmod(0o600)
+        blob.write_bytes(blob.read_bytes()[:1000])
+    assert torch.equal(prediction(), first)
+
+
+def test_a_cache_that_cannot_be_written_is_read(checkpoint, checkpoint_folder, cache, monkeypatch):
+    checkpoint.component("vae")
+    monkeypatch.setattr(openvino.os, "access", lambda *_: False)
+    for folder in cache.rglob("compiled"):
+        shutil.rmtree(folder)
+    backend = Backend("openvino", cache)
+    Checkpoint(checkpoint_folder("sd2"), FLOAT32, backend=backend).component("vae")
+    assert not list(cache.rglob("compiled"))
 
 
 def test_another_precision_is_another_file(checkpoint_folder, cache):

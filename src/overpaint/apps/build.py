@@ -23,6 +23,7 @@ from overpaint.diffusion.layout import INDEX
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
     from overpaint.diffusion.family import Family
+    from overpaint.diffusion.loading import Checkpoint
     from overpaint.diffusion.placement import MemoryPlan
     from overpaint.engine.engine import Engine
     from overpaint.engine.model import Model
@@ -149,6 +150,7 @@ def load_model(
     )
     plan = checkpoints.memory_plan(spec, checkpoint)
     checkpoint.follow(plan)
+    checkpoint.read_ahead()
     return Model(
         family(checkpoint),  # type: ignore[call-arg]
         checkpoint,
@@ -163,16 +165,40 @@ def memory_plan(spec: ModelSpec, settings: Settings) -> MemoryPlan:
     Raises:
         OverpaintError: see `load_model`.
     """
-    family = find_family(spec.family)
-    checkpoint = checkpoints.opened(
-        spec,
-        family,
-        settings,
-        device=settings.device,
-        dtype=settings.dtype,
-        loras=spec.loras,
-    )
-    return checkpoints.memory_plan(spec, checkpoint)
+    return checkpoints.memory_plan(spec, _opened(spec, settings))
+
+
+def convert(
+    spec: ModelSpec, settings: Settings, *, dtype: str | None = None
+) -> Iterator[tuple[str, Path]]:
+    """Keep a model's weights in the precision that it runs in, one component after the other.
+
+    Args:
+        spec: which.
+        settings: say where pulled models lie, and where the weights go.
+        dtype: as `placement.choose` takes it; None = as in the settings.
+
+    Yields:
+        A component's name and the folder of its weights, once they are written; nothing where
+        they are stored in that precision already.
+
+    Raises:
+        OverpaintError: see `load_model`; OutputError.
+    """
+    if spec.source == "none":
+        return
+    checkpoint = _opened(spec, settings, dtype=dtype)
+    for name in checkpoint.unkept():
+        yield name, checkpoint.keep(name)
+
+
+def is_convertible(spec: ModelSpec, settings: Settings) -> bool:
+    """Whether `convert` would write anything for a model that is here.
+
+    Raises:
+        OverpaintError: see `load_model`.
+    """
+    return bool(_opened(spec, settings).unkept())
 
 
 def engine(
@@ -224,6 +250,18 @@ def engine(
     if not lazy:
         made.model()
     return made
+
+
+def _opened(spec: ModelSpec, settings: Settings, *, dtype: str | None = None) -> Checkpoint:
+    """A model's checkpoint on the settings' device, with its own adapters."""
+    return checkpoints.opened(
+        spec,
+        find_family(spec.family),
+        settings,
+        device=settings.device,
+        dtype=dtype or settings.dtype,
+        loras=spec.loras,
+    )
 
 
 def _own_family(name: str) -> type[Family] | None:

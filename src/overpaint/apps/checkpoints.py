@@ -69,11 +69,14 @@ def opened(
 
     folder = locate(spec, settings)
     placement = choose(device, dtype, parameters=weights_in(folder))
-    backend = Backend(settings.backend, cache=_converted(settings))
+    cache = settings.cache or Path("~/.cache/overpaint").expanduser()
+    backend = Backend(settings.backend, cache=cache / "openvino")
     if backend.name == "openvino-int8" and placement.device.type == "cpu":
         samples = calibration.samples(family, folder, placement, backend)
         backend = replace(backend, samples=samples)
-    checkpoint = Checkpoint(folder, placement, loras=tuple(loras), backend=backend)
+    checkpoint = Checkpoint(
+        folder, placement, loras=tuple(loras), backend=backend, cache=cache / "weights"
+    )
     _require_pipeline(checkpoint, family)
     return checkpoint
 
@@ -103,11 +106,6 @@ def record(
         **({"backend": settings.backend} if checkpoint.accelerated else {}),
         **({"tiled": True} if checkpoint.tiled else {}),
     }
-
-
-def _converted(settings: Settings) -> Path:
-    """Where components converted for OpenVINO lie."""
-    return (settings.cache or Path("~/.cache/overpaint").expanduser()) / "openvino"
 
 
 def _require_pipeline(checkpoint: Checkpoint, family: type[Family]) -> None:

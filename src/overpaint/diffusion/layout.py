@@ -1,10 +1,11 @@
-"""The layouts in which checkpoints are published: which files of a repository are used.
+"""The layouts in which checkpoints are published: which files are used, and whether they are whole.
 
 Imports nothing heavy, so that models can be listed without loading torch.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,30 @@ from overpaint.core.errors import ModelLoadError
 
 INDEX = "model_index.json"
 CONFIG = "config.json"
+
+CHECKSUMS = "SHA256SUMS"
+"""Optional file of a model folder: lines of `<sha256>  <path>`; what it lists is checked."""
+
+CLASSES: dict[str, str] = {
+    "AutoencoderKL": "diffusers",
+    "FluxTransformer2DModel": "diffusers",
+    "UNet2DConditionModel": "diffusers",
+    "DDIMScheduler": "diffusers",
+    "DPMSolverMultistepScheduler": "diffusers",
+    "EulerAncestralDiscreteScheduler": "diffusers",
+    "EulerDiscreteScheduler": "diffusers",
+    "FlowMatchEulerDiscreteScheduler": "diffusers",
+    "LMSDiscreteScheduler": "diffusers",
+    "PNDMScheduler": "diffusers",
+    "UniPCMultistepScheduler": "diffusers",
+    "CLIPTextModel": "transformers",
+    "CLIPTokenizer": "transformers",
+    "CLIPTokenizerFast": "transformers",
+    "T5EncoderModel": "transformers",
+    "T5Tokenizer": "transformers",
+    "T5TokenizerFast": "transformers",
+}
+"""Classes that a checkpoint may name, and the library that has them."""
 
 _NOT_LOADED = {"safety_checker", "feature_extractor", "image_encoder"}
 """Components of published checkpoints that no family loads."""
@@ -25,6 +50,52 @@ _TEXT_SUFFIXES = {".json", ".txt", ".model"}
 """Configurations, vocabularies and tokenizer models; code (.py) is never downloaded."""
 
 _PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5"}
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """A checkpoint's `model_index.json`.
+
+    Raises:
+        ModelLoadError: there is no such folder, or no such file in it, or it is damaged.
+    """
+    file = folder / INDEX
+    if not folder.is_dir():
+        raise ModelLoadError(f"{folder}: no such folder")
+    if not file.is_file():
+        raise ModelLoadError(
+            f"{folder}: no {INDEX}; a model is a folder in diffusers layout "
+            f"({INDEX} beside unet/ or transformer/, vae/, text_encoder/ …)"
+        )
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelLoadError(f"{file}: not JSON: {error}") from error
+    if not isinstance(index, dict):
+        raise ModelLoadError(f"{file}: holds {type(index).__name__}, not an object")
+    return index
+
+
+def verify_checksums(folder: Path) -> None:
+    """Hash the files that a checkpoint's `CHECKSUMS` lists; without one, nothing.
+
+    Raises:
+        ModelLoadError: one is missing or was changed.
+    """
+    listing = folder / CHECKSUMS
+    if not listing.is_file():
+        return
+    for line in listing.read_text(encoding="utf-8").splitlines():
+        expected, _, name = line.partition("  ")
+        file = folder / name
+        if not file.is_file():
+            raise ModelLoadError(f"{file}: listed in {CHECKSUMS} but missing")
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != expected:
+            raise ModelLoadError(
+                f"{file}: sha256 is {found[:16]}…, {CHECKSUMS} says {expected[:16]}…; "
+                "the file is damaged or was changed: pull the model again"
+            )
 
 
 def components(index: Mapping[str, Any]) -> list[str]:

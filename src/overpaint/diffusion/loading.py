@@ -1,14 +1,13 @@
 """Checkpoints in diffusers layout: checked before they are read, loaded part by part on demand.
 
 Only safetensors are read, no code of a repository is run, and `model_index.json` may name only
-the classes listed here.
+the classes of `layout.CLASSES`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import re
 import threading
 from functools import cached_property, partial
@@ -22,7 +21,7 @@ from safetensors import SafetensorError
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import Lora
 from overpaint.diffusion import backend as backends
-from overpaint.diffusion import float8, layout, loras, modulation, weights
+from overpaint.diffusion import float8, kept, layout, loras, modulation, readahead, weights
 from overpaint.diffusion.backend import Backend
 from overpaint.diffusion.memo import Memo
 from overpaint.diffusion.placement import MemoryPlan, Need, Placement, decoding
@@ -30,9 +29,6 @@ from overpaint.diffusion.placement import MemoryPlan, Need, Placement, decoding
 LOADING = threading.RLock()
 """Held while weights are loaded: the libraries then change how torch makes modules and tensors, in
 the whole process. Who computes in another thread meanwhile must hold it too."""
-
-CHECKSUMS = "SHA256SUMS"
-"""Optional file of a model folder: lines of `<sha256>  <path>`; what it lists is checked."""
 
 TILE = 512
 """Side in pixels of what a tiled autoencoder computes at once."""
@@ -43,27 +39,6 @@ _MODULATION = re.compile(r"(?:norm|norm1|norm1_context|norm_out)\.linear\.(?:wei
 _ADAPTED = ("unet", "transformer")
 """Components that low-rank adapters change."""
 
-_CLASSES: dict[str, str] = {
-    "AutoencoderKL": "diffusers",
-    "FluxTransformer2DModel": "diffusers",
-    "UNet2DConditionModel": "diffusers",
-    "DDIMScheduler": "diffusers",
-    "DPMSolverMultistepScheduler": "diffusers",
-    "EulerAncestralDiscreteScheduler": "diffusers",
-    "EulerDiscreteScheduler": "diffusers",
-    "FlowMatchEulerDiscreteScheduler": "diffusers",
-    "LMSDiscreteScheduler": "diffusers",
-    "PNDMScheduler": "diffusers",
-    "UniPCMultistepScheduler": "diffusers",
-    "CLIPTextModel": "transformers",
-    "CLIPTokenizer": "transformers",
-    "CLIPTokenizerFast": "transformers",
-    "T5EncoderModel": "transformers",
-    "T5Tokenizer": "transformers",
-    "T5TokenizerFast": "transformers",
-}
-"""Classes that a checkpoint may name, and the library that has them."""
-
 
 class Checkpoint:
     """A model folder in diffusers layout; its components are loaded when first asked for.
@@ -73,6 +48,7 @@ class Checkpoint:
         placement: device and precision of the weights.
         loras: adapters for the denoiser.
         backend: what computes its networks.
+        cache: folder of weights kept in other precisions (`diffusion/kept.py`).
 
     Raises:
         ModelLoadError: the folder is not a checkpoint, names a class outside the allow-list,
@@ -93,6 +69,7 @@ class Checkpoint:
         *,
         loras: tuple[Lora, ...] = (),
         backend: Backend | None = None,
+        cache: Path | None = None,
     ) -> None:
         self.folder = folder
         self.placement = placement
@@ -100,13 +77,14 @@ class Checkpoint:
         self.memo = Memo()
         self.evict_modulation = self.take_turns = self.tiled = False
         self._loras = loras
-        self._index = _read_index(folder)
+        self._cache = cache
+        self._index = layout.read_index(folder)
         self._loaded: dict[str, Any] = {}
         for name in self.components:
             self._class_name(name)
         for name in self._weight_folders():
             weights.require(folder / name)
-        _verify_checksums(folder)
+        layout.verify_checksums(folder)
 
     @property
     def pipeline(self) -> str:
@@ -167,6 +145,37 @@ class Checkpoint:
         self.evict_modulation = plan.evict_modulation
         self.tiled = plan.tiled
 
+    def read_ahead(self) -> None:
+        """Have the weights read from the disk, in the order of their use, while others compute."""
+        if self.take_turns:
+            return
+        read = [name for name in self._weight_folders() if not self._is_converted(name)]
+        read.sort(key=lambda name: name in _ADAPTED)
+        readahead.start([file for name in read for file in weights.files(self._stored(name))])
+
+    def unkept(self) -> list[str]:
+        """Names of components whose weights are converted whenever they are loaded."""
+        return [
+            name
+            for name in self._weight_folders()
+            if not self._is_converted(name)
+            and not weights.stored_as(self._stored(name), self.placement.dtype)
+            and not _keeps_float32(self._class(name), self.placement.dtype)
+        ]
+
+    def keep(self, name: str) -> Path:
+        """Write a component's weights in this placement's precision, to be loaded from there.
+
+        Returns:
+            Their folder.
+
+        Raises:
+            ModelLoadError: a file of the component is damaged.
+            OutputError: nothing can be written there.
+        """
+        assert self._cache is not None
+        return kept.keep(self._cache, self.folder / name, self.placement.dtype)
+
     def revision(self) -> str:
         """A short hash of the checkpoint's files: names, sizes and headers of the weights."""
         digest = hashlib.sha256((self.folder / "model_index.json").read_bytes())
@@ -192,6 +201,16 @@ class Checkpoint:
         adapted = bool(self._loras) and name in _ADAPTED
         return self.backend.computes(self._class_name(name), self.placement.device, adapted=adapted)
 
+    def _is_converted(self, name: str) -> bool:
+        return self.backend.converts and self._is_accelerated(name)
+
+    def _stored(self, name: str) -> Path:
+        """The folder that a component's weights are read from."""
+        where = self.folder / name
+        if self._cache is None:
+            return where
+        return kept.find(self._cache, where, self.placement.dtype) or where
+
     def _in_the_way_of(self, name: str) -> list[str]:
         """Loaded components that leave before this one comes."""
         if not self.take_turns:
@@ -211,32 +230,35 @@ class Checkpoint:
                 "checkpoint it claims to be"
             )
         class_name = str(self._index[name][-1])
-        if class_name not in _CLASSES:
+        if class_name not in layout.CLASSES:
             raise ModelLoadError(
                 f"{self.folder}: model_index.json asks for class '{class_name}' as '{name}'; "
-                f"allowed are {', '.join(sorted(_CLASSES))}"
+                f"allowed are {', '.join(sorted(layout.CLASSES))}"
             )
         return class_name
 
-    def _load(self, name: str) -> Any:
+    def _class(self, name: str) -> Any:
         class_name = self._class_name(name)
-        cls = getattr(importlib.import_module(_CLASSES[class_name]), class_name)
+        return getattr(importlib.import_module(layout.CLASSES[class_name]), class_name)
+
+    def _load(self, name: str) -> Any:
+        cls = self._class(name)
         where = self.folder / name
         if not where.is_dir():
             raise ModelLoadError(f"{where}: the folder is missing; pull the model again")
         try:
             if name.startswith(("tokenizer", "scheduler")):
                 return cls.from_pretrained(where, local_files_only=True)
-            accelerated = self._is_accelerated(name)
-            if accelerated and self.backend.converts:
+            if self._is_converted(name):
                 return self._load_converted(cls, where)
+            accelerated = self._is_accelerated(name)
             placement = self.placement
             if accelerated and self.backend.quantizes:
                 placement = Placement(torch.device("cpu"), placement.dtype)
-            model = self._load_model(cls, where, placement)
+            model = self._load_model(cls, self._stored(name), placement)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ModelLoadError(
-                f"{where}: cannot be loaded as {class_name}: {loras.first_line(error)}"
+                f"{where}: cannot be loaded as {cls.__name__}: {loras.first_line(error)}"
             ) from error
         model.eval().requires_grad_(requires_grad=False)
         if name in _ADAPTED:
@@ -258,11 +280,11 @@ class Checkpoint:
         )
 
     def _load_model(self, cls: Any, where: Path, placement: Placement) -> Any:
-        """Stream weights whose precision changes; else, and for older names, ask the library."""
+        """Map or stream the weights; for older names of them ask the library."""
         device, dtype = placement.device, placement.dtype
-        if not weights.stored_as(where, dtype):
+        if not _keeps_float32(cls, dtype):
             model = self._without_evicted(weights.empty(cls, where))
-            if not _keeps_float32(model, dtype) and weights.load_into(model, where, dtype, device):
+            if weights.load_into(model, where, dtype, device):
                 return model
         model, report = cls.from_pretrained(
             where,
@@ -291,9 +313,9 @@ def _tile(vae: Any) -> None:
     vae.tile_latent_min_size = TILE // 2 ** (len(vae.config.block_out_channels) - 1)
 
 
-def _keeps_float32(model: Any, dtype: torch.dtype) -> bool:
+def _keeps_float32(cls: type, dtype: torch.dtype) -> bool:
     """Whether the library keeps parts of this class in float32 where float16 is asked for."""
-    return dtype == torch.float16 and bool(getattr(model, "_keep_in_fp32_modules", None))
+    return dtype == torch.float16 and bool(getattr(cls, "_keep_in_fp32_modules", None))
 
 
 def dtype_argument(cls: type, dtype: torch.dtype) -> dict[str, torch.dtype]:
@@ -304,39 +326,3 @@ def dtype_argument(cls: type, dtype: torch.dtype) -> dict[str, torch.dtype]:
         if tuple(map(int, transformers.__version__.split(".")[:2])) >= (4, 56):
             return {"dtype": dtype}
     return {"torch_dtype": dtype}
-
-
-def _read_index(folder: Path) -> dict[str, Any]:
-    file = folder / "model_index.json"
-    if not folder.is_dir():
-        raise ModelLoadError(f"{folder}: no such folder")
-    if not file.is_file():
-        raise ModelLoadError(
-            f"{folder}: no model_index.json; a model is a folder in diffusers layout "
-            "(model_index.json beside unet/ or transformer/, vae/, text_encoder/ …)"
-        )
-    try:
-        index = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelLoadError(f"{file}: not JSON: {error}") from error
-    if not isinstance(index, dict):
-        raise ModelLoadError(f"{file}: holds {type(index).__name__}, not an object")
-    return index
-
-
-def _verify_checksums(folder: Path) -> None:
-    listing = folder / CHECKSUMS
-    if not listing.is_file():
-        return
-    for line in listing.read_text(encoding="utf-8").splitlines():
-        expected, _, name = line.partition("  ")
-        file = folder / name
-        if not file.is_file():
-            raise ModelLoadError(f"{file}: listed in {CHECKSUMS} but missing")
-        with file.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != expected:
-            raise ModelLoadError(
-                f"{file}: sha256 is {found[:16]}…, {CHECKSUMS} says {expected[:16]}…; "
-                "the file is damaged or was changed: pull the model again"
-            )

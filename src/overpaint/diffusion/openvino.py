@@ -10,7 +10,6 @@ hand and the recipe names it.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import warnings
@@ -67,7 +66,7 @@ def replace(
         ModelLoadError: OpenVINO or NNCF is not installed, or cannot convert the component.
     """
     module = weights.empty(cls, folder)
-    kept = cache / _key(folder, placement)
+    kept = cache / weights.key(folder, FORM, _import().__version__, placement.dtype)
 
     def network(name: str, trace: Callable[[Any], Any]) -> _Network:
         return _Network(_compiled(kept / name, placement, lambda: trace(load())))
@@ -98,8 +97,11 @@ def _compiled(path: Path, placement: Placement, convert: Callable[[], Any]) -> A
         if not file.is_file():
             _log.info("converting %s for OpenVINO", path.name)
             _save(convert(), path, halved=placement.dtype != torch.float32)
+        if os.access(path.parent, os.W_OK):
+            # What it compiles is kept too, without the weights: those it maps from the .bin.
+            options |= {"CACHE_DIR": str(path.parent / "compiled"), "CACHE_MODE": "OPTIMIZE_SIZE"}
         core = openvino.Core()
-        return core.compile_model(core.read_model(file), "CPU", options).create_infer_request()
+        return core.compile_model(file, "CPU", options).create_infer_request()
     except RuntimeError as error:
         raise ModelLoadError(
             f"{path.name}: OpenVINO cannot use it: {str(error).splitlines()[0]}; set "
@@ -259,15 +261,6 @@ def _quantized(network: Any, samples: list[Inputs]) -> Any:
         subset_size=len(arrays),
         model_type=nncf.ModelType.TRANSFORMER,
     )
-
-
-def _key(folder: Path, placement: Placement) -> str:
-    """A name for a component's files in one precision, for this version of OpenVINO."""
-    digest = hashlib.sha256(f"{FORM} {_import().__version__} {placement.dtype}".encode())
-    for file in [folder / "config.json", *weights.files(folder)]:
-        told = file.resolve().stat()
-        digest.update(f"{file.resolve()} {told.st_size} {told.st_mtime_ns}".encode())
-    return digest.hexdigest()[:32]
 
 
 def _import() -> Any:

@@ -1,14 +1,15 @@
-"""Safetensors files: found, measured and streamed into a model piece by piece.
+"""Safetensors files: found, measured, and mapped or streamed into a model.
 
 Where the precision has to change, `from_pretrained` holds a file's tensors beside the converted
 ones; reading them in pieces keeps the peak at the model's size, and a piece that fits the
 processor's cache is read and converted several times faster than a tensor of megabytes. Where
-precision stays, the libraries map the file into memory, which costs nothing, and kernels give the
-bits that they give there.
+precision stays, the file is mapped into memory as the libraries do it, which costs nothing, and
+kernels give the bits that they give there.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Collection, Iterator
@@ -18,8 +19,10 @@ from typing import Any, BinaryIO
 
 import torch
 from accelerate import init_empty_weights
+from safetensors import safe_open
 
 from overpaint.core.errors import ModelLoadError
+from overpaint.diffusion.layout import CONFIG
 
 MAX_HEADER = 100_000_000
 """Bytes of a safetensors header that are read at most, as the format's own reader allows."""
@@ -28,7 +31,7 @@ PIECE = 32768
 """Numbers that are read and converted at once: few enough for a core's own cache, and for torch not
 to spread them over threads, which here are busy with other tensors."""
 
-_DTYPES = {
+DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
@@ -42,6 +45,7 @@ _DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
+"""Precisions by their names in the format."""
 
 
 def files(folder: Path) -> list[Path]:
@@ -87,19 +91,18 @@ def parameters(file: Path, named: re.Pattern[str] | None = None) -> int:
     """How many numbers the file holds, in all or in tensors whose names contain the pattern."""
     return sum(
         torch.Size(entry["shape"]).numel()
-        for name, entry in _entries(file).items()
+        for name, entry in entries(file).items()
         if named is None or named.search(name)
     )
 
 
 def stored_as(folder: Path, dtype: torch.dtype) -> bool:
     """Whether all floating-point weights of a component are stored in that precision."""
-    found = {_DTYPES[entry["dtype"]] for file in files(folder) for entry in _entries(file).values()}
-    return {kind for kind in found if kind.is_floating_point} <= {dtype}
+    return all(_is_stored_as(file, dtype) for file in files(folder))
 
 
 def load_into(model: torch.nn.Module, folder: Path, dtype: torch.dtype, device: Any) -> bool:
-    """Fill an empty model from a folder's files, with one piece of them in memory at a time.
+    """Fill an empty model from a folder's files: mapped, or with one piece in memory at a time.
 
     Args:
         model: made by `empty`; its weights are on the 'meta' device.
@@ -113,7 +116,8 @@ def load_into(model: torch.nn.Module, folder: Path, dtype: torch.dtype, device: 
     """
     expected = set(model.state_dict())
     for file in files(folder):
-        state = dict(_tensors(file, expected, dtype, device))
+        read = _mapped if _is_stored_as(file, dtype) else _tensors
+        state = dict(read(file, expected, dtype, device))
         model.load_state_dict(state, strict=False, assign=True)
     tie_weights = getattr(model, "tie_weights", None)
     if callable(tie_weights):
@@ -136,6 +140,22 @@ def tensors(folder: Path, names: Collection[str]) -> Iterator[tuple[str, torch.T
         raise ModelLoadError(f"{folder}: holds no '{min(missing)}'; pull the model again")
 
 
+def key(folder: Path, *context: object) -> str:
+    """A name for what is made of a component's files in some context; other files, another name.
+
+    Raises:
+        ModelLoadError: its configuration is missing.
+    """
+    digest = hashlib.sha256(" ".join(map(str, context)).encode())
+    for file in [folder / CONFIG, *files(folder)]:
+        try:
+            told = file.resolve().stat()
+        except OSError as error:
+            raise ModelLoadError(f"{file}: cannot be read; pull the model again") from error
+        digest.update(f"{file.resolve()} {told.st_size} {told.st_mtime_ns}".encode())
+    return digest.hexdigest()[:32]
+
+
 def empty(cls: Any, folder: Path) -> torch.nn.Module:
     """A model of a diffusers or transformers class without memory for its weights."""
     with init_empty_weights(include_buffers=False):
@@ -155,36 +175,67 @@ def _uninitialized(cls: Any) -> Any:
     return type(cls.__name__, (cls,), {"initialize_weights": lambda _: None})
 
 
-def _entries(file: Path) -> dict[str, Any]:
+def entries(file: Path) -> dict[str, Any]:
+    """What the file's header says of its tensors by name: `dtype`, `shape`, `data_offsets`.
+
+    Raises:
+        ModelLoadError: it is damaged.
+    """
     try:
         entries = json.loads(header(file))
         entries.pop("__metadata__", None)
         assert all({"shape", "data_offsets"} <= entry.keys() for entry in entries.values())
-        assert all(entry["dtype"] in _DTYPES for entry in entries.values())
+        assert all(entry["dtype"] in DTYPES for entry in entries.values())
     except (ValueError, AttributeError, KeyError, AssertionError) as error:
         raise ModelLoadError(f"{file}: its header is damaged; pull the model again") from error
     return dict(entries)
+
+
+def _is_stored_as(file: Path, dtype: torch.dtype) -> bool:
+    found = {DTYPES[entry["dtype"]] for entry in entries(file).values()}
+    return {kind for kind in found if kind.is_floating_point} <= {dtype}
+
+
+def _mapped(
+    file: Path, wanted: set[str], _: torch.dtype, device: Any
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The wanted tensors on the device, as stored; on the CPU they are the file's own pages."""
+    with safe_open(file, framework="pt") as opened:
+        for name in wanted.intersection(opened.keys()):
+            yield name, opened.get_tensor(name).to(device)
 
 
 def _tensors(
     file: Path, wanted: set[str], dtype: torch.dtype | None = None, device: Any = "cpu"
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """The wanted tensors on the device, floating-point ones as `dtype`; read by several threads."""
-    start = 8 + len(header(file))
-
-    def read(name: str, entry: dict[str, Any]) -> tuple[str, torch.Tensor]:
-        stored = _DTYPES[entry["dtype"]]
-        kept = dtype if dtype is not None and stored.is_floating_point else stored
-        tensor = torch.empty(entry["shape"], dtype=kept)
-        with file.open("rb") as stream:
-            stream.seek(start + entry["data_offsets"][0])
-            if not _fill(tensor.view(-1), stream, stored):
-                raise ModelLoadError(f"{file}: ends within '{name}'; pull the model again")
-        return name, tensor.to(device)
-
-    found = {name: entry for name, entry in _entries(file).items() if name in wanted}
+    found = {name: entry for name, entry in entries(file).items() if name in wanted}
+    reader = Reader(file, dtype)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        yield from pool.map(read, found.keys(), found.values())
+        for name, tensor in zip(found, pool.map(reader, found, found.values()), strict=True):
+            yield name, tensor.to(device)
+
+
+class Reader:
+    """Reads tensors of a file; floating-point ones become `dtype`, where one is given."""
+
+    def __init__(self, file: Path, dtype: torch.dtype | None) -> None:
+        self._file, self._dtype = file, dtype
+        self._start = 8 + len(header(file))
+
+    def __call__(self, name: str, entry: dict[str, Any]) -> torch.Tensor:
+        stored = DTYPES[entry["dtype"]]
+        tensor = torch.empty(entry["shape"], dtype=read_as(stored, self._dtype))
+        with self._file.open("rb") as stream:
+            stream.seek(self._start + entry["data_offsets"][0])
+            if not _fill(tensor.view(-1), stream, stored):
+                raise ModelLoadError(f"{self._file}: ends within '{name}'; pull the model again")
+        return tensor
+
+
+def read_as(stored: torch.dtype, dtype: torch.dtype | None) -> torch.dtype:
+    """The precision of a tensor in memory: only floating-point ones change theirs."""
+    return dtype if dtype is not None and stored.is_floating_point else stored
 
 
 def _fill(flat: torch.Tensor, stream: BinaryIO, stored: torch.dtype) -> bool:

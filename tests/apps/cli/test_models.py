@@ -1,13 +1,16 @@
-"""models, pull and doctor."""
+"""models, pull, convert and doctor."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
+import overpaint as overpaint_package
 from tests.hub_server import COMMIT, Hub, serving
 
 
@@ -88,6 +91,62 @@ def test_pull_from_a_gated_repository(overpaint_process, own_hub_model):
 def test_pull_of_what_needs_no_pulling(overpaint):
     assert "nothing to pull" in overpaint("pull", "erase").err
     assert overpaint("pull", "erase", "--json").json == {"name": "erase", "folder": None}
+
+
+class TestConvert:
+    @pytest.fixture
+    def settings(self, desk):
+        """A model of one's own, and a cache."""
+        folder = desk / "mine"
+        twin = Path(overpaint_package.__file__).parent / "twins" / "tiny-sd2"
+        shutil.copytree(twin, folder)
+        (folder / "SHA256SUMS").unlink(missing_ok=True)
+        (desk / "overpaint.toml").write_text(
+            f"cache = 'cache'\ndtype = 'bfloat16'\n"
+            f"[models.mine]\nfamily = 'sd2'\nfolder = '{folder.name}'\n",
+            encoding="utf-8",
+        )
+
+    def edit(self, overpaint):
+        ran = overpaint(
+            "inpaint", "photo.png", "a red circle", "--mask", "mask.png", "--model", "mine",
+            "--seed", "1", "-O", "num_inference_steps=2", "-o", "out.png", "--force",
+        )  # fmt: skip
+        assert ran.code == 0, ran.err
+        return Path("out.png").read_bytes()
+
+    def test_the_picture_stays(self, overpaint, settings, desk):
+        before = self.edit(overpaint)
+        ran = overpaint("convert", "mine", "--json")
+        assert ran.code == 0, ran.err
+        assert {each["component"] for each in ran.json["written"]} == {
+            "unet",
+            "vae",
+            "text_encoder",
+        }
+        assert all(Path(each["folder"]).is_relative_to(desk) for each in ran.json["written"])
+        assert self.edit(overpaint) == before
+        again = overpaint("convert", "mine")
+        assert again.code == 0
+        assert "nothing to convert" in again.err
+
+    def test_doctor_recommends_it(self, overpaint, settings):
+        assert "overpaint convert mine" in " ".join(overpaint("doctor").out.decode().split())
+        overpaint("convert", "mine")
+        assert "overpaint convert" not in overpaint("doctor").out.decode()
+
+    def test_a_model_without_weights(self, overpaint):
+        assert "nothing to convert" in overpaint("convert", "erase").err
+
+    def test_a_typo(self, overpaint):
+        ran = overpaint("convert", "kontex")
+        assert ran.code == 2
+        assert "did you mean kontext" in ran.err
+
+    def test_an_unknown_precision(self, overpaint, settings):
+        ran = overpaint("convert", "mine", "--dtype", "float8")
+        assert ran.code == 2
+        assert "bfloat16" in ran.err
 
 
 def test_doctor_finds_nothing_broken(overpaint, desk):

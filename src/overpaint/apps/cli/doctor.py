@@ -225,7 +225,10 @@ def _memory_of(spec: ModelSpec, settings: Settings) -> Finding:
 
     what = f"model {spec.name}"
     try:
-        return Finding(what, "ok", f"ready; {build.memory_plan(spec, settings)}")
+        text = f"ready; {build.memory_plan(spec, settings)}"
+        if spec.source != "bundled" and build.is_convertible(spec, settings):
+            text += f"; `overpaint convert {spec.name}` would make it load faster"
+        return Finding(what, "ok", text)
     except LicenceNotAccepted:
         return Finding(what, "ok", "ready; its licence was not accepted yet")
     except OutOfMemory as error:
