@@ -85,6 +85,8 @@ def test_twins_are_found_in_the_package(tmp_path, monkeypatch, checkpoint_folder
 def test_an_unknown_model_tells_near_names():
     with pytest.raises(ModelNotFound, match=r"'flex' \(did you mean flex2\?\)"):
         build.find_model("flex", Settings())
+    with pytest.raises(ModelNotFound, match=r"did you mean tiny-sd2"):
+        build.find_model("tiny-sd3", Settings())
 
 
 def test_a_twin_that_is_not_bundled_tells_the_way_out(monkeypatch, tmp_path):

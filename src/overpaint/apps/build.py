@@ -86,7 +86,7 @@ def find_model(name: str, settings: Settings) -> ModelSpec:
         return known[name]
     if "/" in name or "\\" in name or Path(name).is_dir():
         return _folder_model(Path(name))
-    if name.startswith(TWINS):
+    if name.startswith(TWINS) and not any(each.startswith(TWINS) for each in known):
         raise ModelNotFound(
             f"'{name}' is not bundled with this installation; name another model with --model "
             f"(known are {', '.join(known)}), or set a default in {settings_.FILE_NAME}",

@@ -157,15 +157,15 @@ class TestLoad:
             near(alone["images"], answer.json()["images"])
 
     def test_callers_that_hang_up_free_their_place(self, start):
-        server = start(max_images_under_way=1, max_images=1)
+        server = start(max_images_under_way=1, max_images=1, max_steps=1000)
         batcher = server.service.batcher
         for seed in range(5):
             with pytest.raises(httpx.ReadTimeout):
                 httpx.post(
                     f"{server.url}/v1/edits",
-                    json=edit(seed, 200, size=96),
+                    json=edit(seed, 1000, size=96),
                     trust_env=False,
-                    timeout=0.4,
+                    timeout=0.8,
                 )
             server.until(lambda: batcher.idle, 10)
         text = server.client.get("/metrics").text

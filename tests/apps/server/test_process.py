@@ -82,12 +82,21 @@ def process(configured):
     serve.stdout.close()
 
 
+def accepted(client: httpx.Client) -> float:
+    """Edits that wait, are computed or are done."""
+    counted = ("overpaint_queue_edits ", "overpaint_images_under_way ", "overpaint_images_total{")
+    lines = client.get("/metrics").text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(counted))
+
+
 def test_term_under_load_loses_no_accepted_edit(process):
     serve, client, lines = process
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(client.post, "/v1/edits", json=edit(n, 40)) for n in range(6)]
         later = client.post("/v1/edits", json=edit(9, 60, **{"async": True})).headers["location"]
-        time.sleep(0.5)
+        end = time.monotonic() + 30
+        while accepted(client) < 7:
+            assert time.monotonic() < end
         serve.send_signal(signal.SIGTERM)
         end = time.monotonic() + 30
         while client.get("/readyz").json()["status"] != "stopping":
