@@ -1,4 +1,4 @@
-"""Weights are asked for in the order of their use, and no more than memory holds."""
+"""Weights are asked for as they will be used, and no more than memory holds."""
 
 from __future__ import annotations
 
@@ -89,6 +89,8 @@ def test_the_denoiser_is_read_last(checkpoint_folder, monkeypatch):
         assert read[-1].parent.name == last
         names = [file.parent.name for file in read]
         assert {"vae", "text_encoder"} <= set(names[: -names.count(last)])
+        sizes = [file.stat().st_size for file in read[: -names.count(last)]]
+        assert sizes == sorted(sizes)
 
 
 def test_what_is_not_needed_is_not_read(checkpoint_folder, monkeypatch, tmp_path):

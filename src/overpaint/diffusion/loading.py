@@ -146,11 +146,14 @@ class Checkpoint:
         self.tiled = plan.tiled
 
     def read_ahead(self) -> None:
-        """Have the weights read from the disk, in the order of their use, while others compute."""
+        """Have the weights read from the disk meanwhile: small ones first, the denoiser's last.
+
+        So the autoencoder encodes the picture while the others arrive.
+        """
         if self.take_turns:
             return
         read = [name for name in self._weight_folders() if not self._is_converted(name)]
-        read.sort(key=lambda name: name in _ADAPTED)
+        read.sort(key=lambda name: (name in _ADAPTED, self._size(name)))
         readahead.start([file for name in read for file in weights.files(self._stored(name))])
 
     def unkept(self) -> list[str]:
