@@ -220,19 +220,40 @@ class TestLater:
         found = [small.client.get(each).status_code for each in where]
         assert found == [404, 404, 200, 200]
 
-    @pytest.mark.parametrize(("steps", "end"), [(20, "done"), (1000, "failed")])
-    def test_what_is_kept_of_an_edit_is_its_answer(self, start, steps, end):
+    @pytest.mark.parametrize(
+        ("steps", "timeout_s", "end"),
+        [(20, 60, "done"), (900, 2, "failed"), (1000, 60, "failed")],
+        ids=["done", "too late", "too many steps for the scheduler"],
+    )
+    @pytest.mark.parametrize("waits", [False, True])
+    def test_what_is_kept_of_an_edit_is_its_answer(
+        self, start, caplog, steps, timeout_s, end, waits
+    ):
+        # Those who catch the log for a test's report keep the frames of what it tells.
+        caplog.set_level("CRITICAL", logger="overpaint")
         server = start(max_steps=1000)
-        body = edit(7, steps, size=256, timeout_s=60 if end == "done" else 2, **{"async": True})
-        id_ = server.client.post("/v1/edits", json=body).json()["id"]
-        job = server.service.jobs.find(id_, "anyone")
-        seen = weakref.ref(job.ticket.request.image)
-        server.until(lambda: job.ended is not None)
-        assert job.status == end
-        assert (job.size > 0) == (end == "done")
+        jobs, pictures = [], []
+        accept = server.service.accept
+
+        def watched(checked, *rest):
+            pictures.append(weakref.ref(checked.request.image))
+            jobs.append(accept(checked, *rest))
+            return jobs[-1]
+
+        server.service.accept = watched
+        more = {"headers": {"idempotency-key": "k"}} if waits else {}
+        body = edit(7, steps, size=256, timeout_s=timeout_s, **({} if waits else {"async": True}))
+        server.client.post("/v1/edits", json=body, **more)
+        server.until(lambda: jobs[0].ended is not None)
+        assert jobs[0].status == end
+        assert (jobs[0].size > 0) == (end == "done")
+        if waits:
+            again = server.client.post("/v1/edits", json=body, **more)
+            assert len(jobs) == 1
+            assert (again.status_code == 200) == (end == "done")
         # Who computes may remember the last one.
         server.client.post("/v1/edits", json=edit(steps=1))
-        server.until(lambda: gc.collect() >= 0 and seen() is None)
+        server.until(lambda: gc.collect() >= 0 and pictures[0]() is None)
 
 
 class TestIdempotency:

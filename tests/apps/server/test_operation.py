@@ -163,7 +163,7 @@ class TestLoad:
             with pytest.raises(httpx.ReadTimeout):
                 httpx.post(
                     f"{server.url}/v1/edits",
-                    json=edit(seed, 1000, size=96),
+                    json=edit(seed, 900, size=96),
                     trust_env=False,
                     timeout=0.8,
                 )

@@ -156,6 +156,8 @@ def _add_operations(app: FastAPI, service: Service) -> None:
 async def _answer_error(request: Request, error: Exception) -> Response:
     if errors.status_of(error) >= 500:
         _log.warning("refused", extra={"error": str(error)}, exc_info=error)
+    # It may be a job's, kept for others to ask; the frames here hold this request.
+    errors.forget_frames(error)
     return errors.response(error, request.url.path)
 
 

@@ -133,6 +133,13 @@ def message_of(error: BaseException) -> str:
     return error.message
 
 
+def forget_frames(error: BaseException | None) -> None:
+    """Let an error that is kept forget the frames that it went through, and their pictures."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
 def response(error: BaseException, path: str) -> JSONResponse:
     """The answer to a request at `path`, in its protocol's shape."""
     headers = {}

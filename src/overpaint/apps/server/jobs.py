@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-import traceback
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
+from overpaint.apps.server import errors
 from overpaint.apps.server.errors import Conflict, NotFound
 from overpaint.core.errors import Overloaded
 from overpaint.engine.ticket import Ticket, Update
@@ -44,7 +44,7 @@ class Job(Generic[Answer]):
     caller: str
     model: str
     ticket: Ticket | None
-    answer: asyncio.Task[Answer]
+    answer: asyncio.Future[Answer]
     ended: float | None = None
     size: int = 0
     fetched: bool = False
@@ -84,8 +84,10 @@ class Job(Generic[Answer]):
             self.ticket = None
         if not self.answer.cancelled():
             error = self.answer.exception()
-            _clear(error)
-            self.size = 0 if error else size_of(self.answer.result())
+            if error is None:
+                self.size = size_of(self.answer.result())
+            else:
+                self.answer = _failed(error, self.answer.get_loop())
         for listener in self._listeners:
             listener.put_nowait(None)
 
@@ -122,11 +124,14 @@ def size_of(answer: object) -> int:
     return 0
 
 
-def _clear(error: BaseException | None) -> None:
-    """Let the frames that an error went through forget their pictures."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+def _failed(error: BaseException, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
+    """A future with the error alone: a task keeps its traceback, whose frames hold pictures."""
+    errors.forget_frames(error)
+    future: asyncio.Future[Any] = loop.create_future()
+    future.set_exception(error)
+    # Asked for here, so that an error nobody waits for is no warning.
+    future.exception()
+    return future
 
 
 class Jobs(Generic[Answer]):

@@ -303,6 +303,7 @@ async def _events(service: Service, job: Job[Any]) -> AsyncIterator[str]:
     try:
         answer = await job.answer
     except Exception as error:
+        errors.forget_frames(error)
         yield event("error", errors.body(error, "/v1"))
     else:
         job.fetched = True

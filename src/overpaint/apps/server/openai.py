@@ -307,6 +307,7 @@ async def _stream(service: Service, job: Job[dict[str, Any]], look: Look) -> Asy
                 index += 1
         answer = await job.answer
     except Exception as error:
+        errors.forget_frames(error)
         yield f"data: {json.dumps(errors.body(error, '/v1/images'))}\n\n"
         return
     finally:

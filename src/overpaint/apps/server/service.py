@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from overpaint.apps import build, checkpoints, licences
 from overpaint.apps.server import intake
-from overpaint.apps.server.errors import Stopping
+from overpaint.apps.server.errors import Stopping, status_of
 from overpaint.apps.server.intake import MEGA, Parts
 from overpaint.apps.server.jobs import Job, Jobs, new_id
 from overpaint.apps.server.metrics import Metrics
@@ -236,7 +236,8 @@ class Service:
         """
         gone = asyncio.create_task(_disconnected(request))
         try:
-            await asyncio.wait({job.answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+            waited: set[asyncio.Future[Any]] = {job.answer, gone}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
             gone.cancel()
         if not job.answer.done():
@@ -279,6 +280,8 @@ class Service:
             outcome = "done"
         except OverpaintError as error:
             outcome = error.code
+            if status_of(error) >= 500:
+                _log.warning("an edit failed", exc_info=True)
             raise
         except Exception:
             _log.exception("an edit failed")
