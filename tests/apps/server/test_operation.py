@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from overpaint.apps.server.errors import forget_frames
 from overpaint.apps.server.logs import AccessLog, JsonFormatter
 from tests.apps.server.conftest import b64, edit, from_b64
 from tests.conftest import box_mask, picture
@@ -114,6 +115,16 @@ class TestLogs:
         line = JsonFormatter().format(record)
         assert "\n" not in line
         assert "ValueError" in json.loads(line)["exception"]
+
+
+def test_an_error_may_lead_back_to_itself():
+    first, second = ValueError(), KeyError()
+    first.__cause__, second.__context__ = second, first
+    try:
+        raise first
+    except ValueError:
+        forget_frames(first)
+    assert first.__traceback__ is None
 
 
 def all_at_once(server, bodies) -> list[httpx.Response]:

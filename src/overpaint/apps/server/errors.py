@@ -135,7 +135,10 @@ def message_of(error: BaseException) -> str:
 
 def forget_frames(error: BaseException | None) -> None:
     """Let an error that is kept forget the frames that it went through, and their pictures."""
-    while error is not None:
+    # What an error came from may lead back to it.
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         error.__traceback__ = None
         error = error.__cause__ or error.__context__
 
