@@ -182,13 +182,13 @@ def entries(file: Path) -> dict[str, Any]:
         ModelLoadError: it is damaged.
     """
     try:
-        entries = json.loads(header(file))
-        entries.pop("__metadata__", None)
-        assert all({"shape", "data_offsets"} <= entry.keys() for entry in entries.values())
-        assert all(entry["dtype"] in DTYPES for entry in entries.values())
+        told = json.loads(header(file))
+        told.pop("__metadata__", None)
+        assert all({"shape", "data_offsets"} <= entry.keys() for entry in told.values())
+        assert all(entry["dtype"] in DTYPES for entry in told.values())
     except (ValueError, AttributeError, KeyError, AssertionError) as error:
         raise ModelLoadError(f"{file}: its header is damaged; pull the model again") from error
-    return dict(entries)
+    return dict(told)
 
 
 def _is_stored_as(file: Path, dtype: torch.dtype) -> bool:
