@@ -96,7 +96,7 @@ def _worker(recipe: Recipe, settings: Settings, batcher: Batcher | None, out: Pa
         vision=_vision(recipe, settings),
         detect=None if recipe.detector is None else partial(_detect, recipe.detector, settings),
         outline=_outliner(recipe, settings),
-        likeness=_likeness(recipe),
+        likeness=_likeness(recipe, settings),
     )
     if isinstance(recipe, Collect):
         return Collector(recipe, tools, out)
@@ -144,7 +144,7 @@ def _outline(
     return [replace(each, mask=one.mask) for each, one in zip(found, outlined, strict=True)]
 
 
-def _likeness(recipe: Recipe) -> Likeness | None:
+def _likeness(recipe: Recipe, settings: Settings) -> Likeness | None:
     """What compares pictures as wholes, where the gate asks for it.
 
     Raises:
@@ -153,7 +153,8 @@ def _likeness(recipe: Recipe) -> Likeness | None:
     folder = recipe.gate.likeness_model if isinstance(recipe, Clean) else None
     if folder is None:
         return None
+    from overpaint.diffusion.placement import choose
     from overpaint.sessions.similarity import ModelSimilarity
 
-    model = ModelSimilarity(folder)
+    model = ModelSimilarity(folder, choose(settings.device).device)
     return lambda before, after: model.between(before.to_srgb(), after.to_srgb())

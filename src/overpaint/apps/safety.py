@@ -22,7 +22,7 @@ def policy(settings: Settings) -> Policy:
     texts: list[TextChecker] = []
     if table.blocklist is not None:
         texts.append(blocklist.load(table.blocklist, table.languages))
-    images = _image_checkers(table)
+    images = _image_checkers(table, settings.device)
     if table.azure is not None:
         service = _azure(table.azure)
         texts.append(azure.AzureText(service, table.azure.blocklists))
@@ -44,17 +44,19 @@ def _azure(table: AzureSettings) -> azure.Service:
     )
 
 
-def _image_checkers(table: SafetySettings) -> list[ImageChecker]:
+def _image_checkers(table: SafetySettings, device_name: str) -> list[ImageChecker]:
     if not table.classifiers and table.stable_diffusion_checker is None:
         return []
     # torch and transformers are loaded for those alone who use them.
+    from overpaint.diffusion.placement import choose
     from overpaint.safety import local
 
+    device = choose(device_name).device
     checkers: list[ImageChecker] = [
-        local.Classifier(each.folder, each.labels, each.score) for each in table.classifiers
+        local.Classifier(each.folder, each.labels, each.score, device) for each in table.classifiers
     ]
     if table.stable_diffusion_checker is not None:
-        checkers.append(local.StableDiffusionChecker(table.stable_diffusion_checker))
+        checkers.append(local.StableDiffusionChecker(table.stable_diffusion_checker, device))
     return checkers
 
 

@@ -56,6 +56,7 @@ def _similarity(settings: Settings) -> Similarity | None:
     if folder is None:
         return None
     # torch and transformers are loaded for those alone who use it.
+    from overpaint.diffusion.placement import choose
     from overpaint.sessions.similarity import ModelSimilarity
 
-    return ModelSimilarity(folder)
+    return ModelSimilarity(folder, choose(settings.device).device)

@@ -96,8 +96,8 @@ def cpu_has_fast_bfloat16() -> bool:
 
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be taken on `device`."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type != "cpu" and hasattr(module := torch.get_device_module(device), "mem_get_info"):
+        return int(module.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
 
 
@@ -213,15 +213,28 @@ def preflight(name: str, need: Need, free: int) -> MemoryPlan:
     )
 
 
+def devices() -> list[torch.device]:
+    """Every device of this machine: cards first, the processor last."""
+    cards = []
+    if torch.accelerator.is_available():
+        kind = torch.accelerator.current_accelerator()
+        assert kind is not None
+        cards = [
+            torch.device(kind.type, index) for index in range(torch.accelerator.device_count())
+        ]
+    return [*cards, torch.device("cpu")]
+
+
 def _device(name: str) -> torch.device:
-    available = {"cpu": True, "cuda": torch.cuda.is_available()}
-    available["mps"] = torch.backends.mps.is_available()
+    """A device of this machine; 'auto' prefers a CUDA card, and 'cuda' is the first of them."""
+    present = devices()
     if name == "auto":
-        return torch.device("cuda" if available["cuda"] else "cpu")
-    if not available.get(name.split(":")[0], False):
-        there = ", ".join(kind for kind, is_there in available.items() if is_there)
-        raise UnsupportedOption(f"'{name}' is not here; there is: {there}", field="device")
-    return torch.device(name)
+        return present[0] if present[0].type == "cuda" else torch.device("cpu")
+    for device in present:
+        if name in (str(device), device.type):
+            return device
+    there = ", ".join(map(str, present))
+    raise UnsupportedOption(f"'{name}' is not here; there is: {there}", field="device")
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:

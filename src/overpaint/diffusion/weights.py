@@ -122,7 +122,11 @@ def load_into(model: torch.nn.Module, folder: Path, dtype: torch.dtype, device: 
     tie_weights = getattr(model, "tie_weights", None)
     if callable(tie_weights):
         tie_weights()
-    return not any(weight.is_meta for weight in model.state_dict().values())
+    if any(weight.is_meta for weight in model.state_dict().values()):
+        return False
+    # What no file holds follows: buffers that the class computes (CLIP's `position_ids`).
+    model.to(device)
+    return True
 
 
 def tensors(folder: Path, names: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:

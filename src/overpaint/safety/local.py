@@ -23,6 +23,8 @@ FLAGGED = 6
 
 FIELD = "safety.classifiers"
 
+CPU = torch.device("cpu")
+
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -34,17 +36,24 @@ class Classifier:
         folder: config.json, model.safetensors and preprocessor_config.json.
         labels: which of its labels mean which category; the others mean nothing.
         score: probability from which a label counts.
+        device: where it computes.
 
     Raises:
         ModelLoadError: the folder holds no such model.
         InvalidSettings: the model has no such label.
     """
 
-    def __init__(self, folder: Path, labels: Mapping[str, Category], score: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        labels: Mapping[str, Category],
+        score: float,
+        device: torch.device = CPU,
+    ) -> None:
         from transformers import AutoModelForImageClassification
 
         self.name = f"classifier {folder.name}"
-        self._model = _load(AutoModelForImageClassification, folder)
+        self._model = _load(AutoModelForImageClassification, folder, device)
         self._score = score
         self._inputs = _inputs_of(folder, self._model.config)
         known = {name: index for index, name in self._model.config.id2label.items()}
@@ -59,7 +68,8 @@ class Classifier:
     def check(self, content: Image.Image) -> Mapping[Category, int]:
         """`FLAGGED` for each category with a label that is at least as probable as `score`."""
         with self._lock, torch.inference_mode():
-            logits = self._model(pixel_values=self._inputs(content)).logits[0]
+            pixels = self._inputs(content).to(self._model.device)
+            logits = self._model(pixel_values=pixels).logits[0].cpu()
         many = self._model.config.problem_type == "multi_label_classification"
         scores = torch.sigmoid(logits.float()) if many else torch.softmax(logits.float(), dim=-1)
         if not torch.isfinite(scores).all():
@@ -76,18 +86,19 @@ class StableDiffusionChecker:
 
     Args:
         folder: config.json and model.safetensors, as `safety_checker/` of Stable Diffusion 1.
+        device: where it computes.
 
     Raises:
         ModelLoadError: the folder holds no such model.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: torch.device = CPU) -> None:
         from diffusers.pipelines.stable_diffusion.safety_checker import (
             StableDiffusionSafetyChecker,
         )
 
         self.name = "stable diffusion safety checker"
-        self._model = _load(StableDiffusionSafetyChecker, folder)
+        self._model = _load(StableDiffusionSafetyChecker, folder, device)
         side = int(self._model.config.vision_config.image_size)
         self._inputs = _Inputs((side, side), _CLIP_MEAN, _CLIP_STD)
         self._lock = threading.Lock()
@@ -96,7 +107,7 @@ class StableDiffusionChecker:
         """'sexual': `FLAGGED` where the picture is near one of the concepts."""
         seen = self._inputs(content)
         with self._lock, torch.inference_mode():
-            _, found = self._model(clip_input=seen, images=[seen[0].numpy()])
+            _, found = self._model(clip_input=seen.to(self._model.device), images=[seen[0].numpy()])
         return {"sexual": FLAGGED if found[0] else 0}
 
 
@@ -126,11 +137,11 @@ def _inputs_of(folder: Path, config: Any) -> _Inputs:
         ) from error
 
 
-def _load(kind: Any, folder: Path) -> Any:
+def _load(kind: Any, folder: Path, device: torch.device) -> Any:
     if not folder.is_dir():
         raise ModelLoadError(f"{folder}: no such folder; correct the path in [safety]")
     try:
         model = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelLoadError(f"{folder}: no {kind.__name__}: {error}") from error
-    return model.eval()
+    return model.eval().to(device)

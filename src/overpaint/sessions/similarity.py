@@ -13,28 +13,30 @@ from PIL import Image
 
 from overpaint.core.errors import ModelLoadError
 
+CPU = torch.device("cpu")
+
 
 class ModelSimilarity:
     """Compares pictures by what an image model sees in them.
 
     CLIP's image features, or the pooled output of DINO and DINOv2. Pictures are squeezed into the
-    model's square, so that nothing at the edges goes unseen. It runs on the processor.
+    model's square, so that nothing at the edges goes unseen.
 
     Args:
         folder: config.json, model.safetensors and preprocessor_config.json.
+        device: where it computes.
 
     Raises:
         ModelLoadError: the folder holds no such model.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: torch.device = CPU) -> None:
         from transformers import AutoModel
 
         self.name = folder.name
         try:
-            self._model: Any = AutoModel.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True
-            ).eval()
+            model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+            self._model: Any = model.eval().to(device)
             told = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
             config = getattr(self._model.config, "vision_config", self._model.config)
             self._side = int(config.image_size)
@@ -48,7 +50,8 @@ class ModelSimilarity:
 
     def between(self, before: Image.Image, after: Image.Image) -> float:
         """-1 to 1; the same picture is 1."""
-        pixels = torch.from_numpy(np.stack([self._inputs(before), self._inputs(after)]))
+        inputs = np.stack([self._inputs(before), self._inputs(after)])
+        pixels = torch.from_numpy(inputs).to(self._model.device)
         with self._lock, torch.inference_mode():
             features = self._features(pixels)
         return float(torch.nn.functional.cosine_similarity(features[0], features[1], dim=0))

@@ -19,7 +19,7 @@ def _from_base(path: Path, info: ValidationInfo) -> Path:
 
 
 def is_device(name: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+    if not re.fullmatch(r"[a-z]+(:\d+)?", name):
         raise ValueError("must be auto, cpu, mps, cuda or cuda:NUMBER")
     return name
 
