@@ -31,8 +31,8 @@ class PlainLoop:
         import torch
         from diffusers import StableDiffusionInpaintPipeline
 
-        from overpaint.apps import build
         from overpaint.apps import settings as settings_
+        from overpaint.apps.wiring import build
 
         spec = build.find_model(model, settings_.load())
         self._pipeline = StableDiffusionInpaintPipeline.from_pretrained(

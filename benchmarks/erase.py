@@ -27,8 +27,8 @@ import cv2
 import numpy as np
 
 from erase_cases import Case, Mask, Pixels, cases, read_photo, score
-from overpaint.families.exemplar import fill, kernels
-from overpaint.families.exemplar.seams import checkerboard
+from overpaint.families.erase.exemplar import fill, kernels
+from overpaint.families.erase.exemplar.seams import checkerboard
 
 OURS, TELEA, NS, SHIFTMAP, BLENDED = "ours", "TELEA", "NS", "SHIFTMAP", "SHIFTMAP + Poisson"
 SHEET = (8, 17, 10, 35, 4, 29, 14, 39, 45, 12)  # cases shown on the contact sheet

@@ -60,7 +60,7 @@ def flux(
     """
     from diffusers import FluxTransformer2DModel
 
-    from tests import checkpoints
+    from tests import tiny_checkpoints as checkpoints
 
     if (folder / "model_index.json").is_file():
         return folder
@@ -145,7 +145,7 @@ def _sd2_parts(folder: Path) -> dict[str, Any]:
     from diffusers import DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from tests.checkpoints import SD2_NOISE, clip_tokenizer
+    from tests.tiny_checkpoints import SD2_NOISE, clip_tokenizer
 
     def unet() -> UNet2DConditionModel:
         return UNet2DConditionModel(

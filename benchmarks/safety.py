@@ -22,10 +22,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import report
-from overpaint.apps import build, certificates
-from overpaint.core import images, sealing
+from overpaint.apps.wiring import build
+from overpaint.core import images
 from overpaint.core.images import Picture
-from overpaint.core.sealing import Seal
+from overpaint.provenance import certificates, sealing
+from overpaint.provenance.sealing import Seal
 from overpaint.safety import azure, blocklist, local
 
 PROMPT = "a lighthouse on a cliff above a calm sea, early morning light, oil on canvas, " * 3

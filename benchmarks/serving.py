@@ -411,7 +411,7 @@ def main() -> None:
         rows = asyncio.run(throughput(twin, asked.rounds))
     elif asked.real_size:
         from benchmarks import real_size as checkpoints
-        from overpaint.diffusion.placement import choose
+        from overpaint.checkpoints.placement import choose
 
         name, title = "serving_real_size", f"Serving at SD2's size, {asked.side} px"
         folder = asked.folder or checkpoints.sd2(Path(tempfile.gettempdir()) / "overpaint-sd2")

@@ -20,7 +20,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from examples.demo import MAST, rocket
-from overpaint.apps.demo import scene
+from overpaint.apps.wiring.demo import scene
 
 SLOW = 300_000  # milliseconds that an edit may take
 EDGE, ENLARGED = 24, 8  # as the page fits pictures

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only
 
 from hypothesis import settings
 
-from tests import checkpoints
+from overpaint.apps.wiring import families
+from tests import tiny_checkpoints as checkpoints
 
 # A busy machine must not fail a test: how long an example takes is no property.
 settings.register_profile("overpaint", deadline=None)
@@ -42,23 +42,32 @@ def make_engine(checkpoint_folder):
     """name of a family (and a folder) → engine in float32 on the CPU."""
     import torch
 
-    from overpaint.diffusion.loading import Checkpoint
-    from overpaint.diffusion.placement import Placement
+    from overpaint.checkpoints.placement import Placement
     from overpaint.engine.engine import Engine
     from overpaint.engine.model import Model
 
     def load(name: str, folder: Path | None = None) -> Model:
-        family = import_module(f"overpaint.families.{name}").FAMILY
-        if name == "erase":
-            return Model(family(), record={"name": name})
+        family = families.find(name)
+        if not family.components:
+            return Model(family.open(), record={"name": name})
         placement = Placement(torch.device("cpu"), torch.float32)
-        checkpoint = Checkpoint(folder or checkpoint_folder(name), placement)
-        return Model(family(checkpoint), checkpoint, record={"name": name})
+        checkpoint = open_checkpoint(folder or checkpoint_folder(name), placement)
+        return Model(family.open(checkpoint), checkpoint, record={"name": name})
 
     def engine(name: str, folder: Path | None = None) -> Engine:
         return Engine(lambda asked: load(asked, folder), name)
 
     return engine
+
+
+def open_checkpoint(folder: Path, placement, **more):
+    """A checkpoint of whatever family reads its pipeline class."""
+    from overpaint.checkpoints import layout
+    from overpaint.checkpoints.checkpoint import Checkpoint
+
+    known = {name: each for each in families.importable() for name in each.pipelines}
+    family = known[layout.pipeline(layout.read_index(folder))]
+    return Checkpoint(folder, family.components, placement, **more)
 
 
 def picture(width: int = 128, height: int = 128, seed: int = 0) -> Image.Image:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import overpaint
 from overpaint import blocks
-from overpaint.apps import painting
+from overpaint.apps.wiring import painting
 from overpaint.core.errors import InvalidMask, InvalidRequest, ModelNotFound, UnsupportedOption
 from tests.conftest import box_mask, picture
 from training.world.inpaint import InpaintTask, sample_inpaint_task

@@ -42,7 +42,7 @@ def main() -> None:
             rows = context.rows(engine, arguments.count)
             report.write(f"context-{name}", f"Context with {name}", f"{command} --context", rows)
             continue
-        instructed = engine.model().family.accepts.mask == "optional"
+        instructed = engine.model().family.spec.need("mask") == "optional"
         rows = (instruction_rows if instructed else mask_rows)(engine, arguments.count)
         rows.append({"figure": "one edit of 128x128, 20 steps", "model": seconds(engine)})
         report.write(f"behaviour-{name}", f"Behaviour of {name}", command, rows)
@@ -56,7 +56,7 @@ def guided(
 
     By default they take guidance as an embedding, which imitates it.
     """
-    if engine.model().family.name == "sd2":
+    if engine.model().family.spec.name == "sd2":
         return {}
     return {
         "with true guidance": make(engine, num_inference_steps=STEPS, negative_prompt=lambda _: "")
@@ -88,7 +88,7 @@ def mask_rows(engine: overpaint.Engine, count: int) -> list[Row]:
     for form, share in measures.negative(engine, 3 * count).items():
         rows.append({"figure": f"unwanted colour, {form} negative prompt", "model": share})
     rows += curve_rows(engine, seen[: count // 2])
-    if engine.model().family.accepts.control != "refused":
+    if engine.model().family.spec.need("control") != "refused":
         rows += control_rows(engine, count)
     rows.append(
         {
@@ -103,7 +103,7 @@ def curve_rows(engine: overpaint.Engine, asked: Any) -> list[Row]:
     """Both right, against the scale of classifier-free guidance and against steps."""
     rows = []
     # Without a negative prompt the FLUX twins would take the scale as an embedding.
-    words = None if engine.model().family.name == "sd2" else ""
+    words = None if engine.model().family.spec.name == "sd2" else ""
     for scale in (1.0, 3.0, 5.0, 7.5):
         paint = painters.inpainter(
             engine,
@@ -177,7 +177,7 @@ def seconds(engine: overpaint.Engine) -> str:
 
 
 def one_edit(engine: overpaint.Engine) -> None:
-    if engine.model().family.accepts.mask == "optional":
+    if engine.model().family.spec.need("mask") == "optional":
         asked = measures.instruction_tasks(1, "recolour")
         painters.instructed(engine, num_inference_steps=STEPS)(asked)
     else:

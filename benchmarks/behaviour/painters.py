@@ -60,7 +60,7 @@ def inpainter(engine: overpaint.Engine, **options: Any) -> Painter:
 
     def request(index: int, task: InpaintTask) -> EditRequest:
         control = None
-        if task.control is not None and engine.model().family.accepts.control != "refused":
+        if task.control is not None and engine.model().family.spec.need("control") != "refused":
             control = Image.fromarray(control_picture(task.after, task.control, SIZE))
         return EditRequest(
             image=Picture.from_array(render(task.before, SIZE)),

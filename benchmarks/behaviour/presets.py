@@ -38,7 +38,7 @@ def rows(engine: overpaint.Engine, count: int) -> list[Row]:
     Full-frame edits where there is a mask: a window would leave little outside it.
     """
     family = engine.model().family
-    instructed = family.accepts.mask == "optional"
+    instructed = family.spec.need("mask") == "optional"
     make = painters.instructed if instructed else painters.inpainter
     common = {"num_inference_steps": measures.STEPS, "window": "full"}
     asked: list[Any] = measures.draw_tasks(count)
@@ -46,7 +46,7 @@ def rows(engine: overpaint.Engine, count: int) -> list[Row]:
         each = count // len(KINDS)
         asked = [task for kind in KINDS for task in measures.instruction_tasks(each, kind)]
     found, exact = [], []
-    for name, options in (GENERAL if family.name == "sd2" else {**GENERAL, **SPARSE}).items():
+    for name, options in (GENERAL if family.spec.name == "sd2" else {**GENERAL, **SPARSE}).items():
         paint = make(engine, negative_prompt=lambda _: "", **common, **options)
         started = time.perf_counter()
         pictures = paint(asked)

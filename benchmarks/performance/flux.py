@@ -24,10 +24,9 @@ from PIL import Image
 import overpaint
 from benchmarks import real_size
 from overpaint.core.types import EditRequest
-from overpaint.diffusion import modulation
-from overpaint.diffusion.denoise import step
-from overpaint.diffusion.flux import load_transformer
 from overpaint.engine.inputs import as_picture
+from overpaint.families.flux1 import modulation
+from overpaint.families.flux1.flux import load_transformer
 
 Row = dict[str, Any]
 
@@ -140,9 +139,9 @@ def _dense(engine: overpaint.Engine, share: float) -> float:
 def _sparse(engine: overpaint.Engine, share: float | None) -> float:
     """Seconds of a step after a whole one; the median of two."""
     edit = _begin(engine, share, SIDE, refresh_every=REFRESH)
-    step(edit.model.family, edit.prepared)
+    edit.model.family.advance(edit.prepared)
     return statistics.median(
-        _timed(lambda: step(edit.model.family, edit.prepared)) for _ in range(2)
+        _timed(lambda: edit.model.family.advance(edit.prepared)) for _ in range(2)
     )
 
 
@@ -155,7 +154,7 @@ def _gate(engine: overpaint.Engine) -> str:
         while not image.done:
             if image.sparse is not None:
                 image.sparse.whole = None
-            step(edit.model.family, edit.prepared)
+            edit.model.family.advance(edit.prepared)
         return image.latents
 
     difference = float((ends(refresh_every=2) - ends()).abs().max())

@@ -23,8 +23,8 @@ import overpaint
 from benchmarks import real_size
 from benchmarks.performance import peers
 from benchmarks.performance.peers import Row
-from overpaint.apps import build
 from overpaint.apps import settings as settings_
+from overpaint.apps.wiring import build
 
 SIDE = 1024
 STEPS = 28
@@ -200,7 +200,7 @@ def _peak(checkpoint: Path) -> Row:
     engine = build.engine(str(checkpoint), device="cuda", dtype="bfloat16")
     held = engine.model().checkpoint
     assert held is not None
-    held.evict_modulation = held.take_turns = True
+    held.evict_ahead = held.take_turns = True
     torch.cuda.reset_peak_memory_stats()
     _edit(engine, CASES["flex2"][0].share, window="full")
     peak = torch.cuda.max_memory_allocated() / 1e9

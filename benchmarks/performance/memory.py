@@ -15,10 +15,11 @@ import re
 import torch
 
 from benchmarks import real_size, report
+from overpaint.checkpoints.component import BLOCK_WEIGHTS
+from overpaint.checkpoints.placement import DECODED, GIB, Need, preflight
 from overpaint.core.errors import OutOfMemory
-from overpaint.diffusion.float8 import WEIGHTS
-from overpaint.diffusion.modulation import MODULATED
-from overpaint.diffusion.placement import GIB, Need, decoding, preflight
+from overpaint.diffusion.autoencoder import AUTOENCODER_KL
+from overpaint.families.flux1.modulation import MODULATED
 
 CARDS = (8, 12, 16, 24, 80)
 DRIVER = int(0.6 * GIB)
@@ -55,8 +56,15 @@ def _need(parts: dict[str, torch.nn.Module], *, float8: bool) -> Need:
     sizes = {name: WIDTH * _count(part) for name, part in parts.items()}
     if float8:
         for name in sizes.keys() & {"unet", "transformer"}:
-            sizes[name] -= (WIDTH - 1) * _count(parts[name], WEIGHTS)
-    return Need(sizes, WIDTH * modulation, decoding(parts["vae"].config, WIDTH))
+            sizes[name] -= (WIDTH - 1) * _count(parts[name], BLOCK_WEIGHTS)
+    decoding = AUTOENCODER_KL.decoding
+    assert decoding is not None
+    return Need(
+        sizes,
+        text=frozenset(name for name in sizes if name.startswith("text_encoder")),
+        ahead=WIDTH * modulation,
+        decode=DECODED * decoding(parts["vae"].config, WIDTH),
+    )
 
 
 def _count(part: torch.nn.Module, named: re.Pattern[str] = re.compile("")) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from overpaint.diffusion.memo import Memo
+from overpaint.checkpoints.memo import Memo
 
 Row = dict[str, Any]
 

@@ -30,8 +30,8 @@ import torch
 from benchmarks import real_size
 from benchmarks.performance import peers
 from benchmarks.performance.peers import Row
-from overpaint.diffusion import kept as kept_weights
-from overpaint.diffusion.layout import CONFIG
+from overpaint.checkpoints import weight_cache as kept_weights
+from overpaint.checkpoints.layout import CONFIG
 
 PIPELINE = "stable_diffusion.pipeline_stable_diffusion_inpaint"
 """What imports the classes of every component."""
@@ -208,10 +208,10 @@ def _peer(checkpoint: Path, side: int) -> tuple[Any, Any]:
 def _ours(checkpoint: Path, side: int) -> tuple[Any, Any]:
     import overpaint
     from benchmarks.performance.prelude import request
-    from overpaint.apps import build
+    from overpaint.apps.wiring import families
 
     importlib.import_module(f"diffusers.pipelines.{PIPELINE}")
-    build.family_names()
+    families.names()
     importlib.import_module("overpaint.engine.engine")
     made: list[Any] = []
 

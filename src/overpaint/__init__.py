@@ -68,7 +68,7 @@ def load(
         overpaint.errors.OutOfMemory: it does not fit the memory there is.
         overpaint.errors.InvalidSettings: `overpaint.toml` is at fault.
     """
-    from overpaint.apps import build
+    from overpaint.apps.wiring import build
 
     return build.engine(model, device=device, dtype=dtype, loras=loras)
 

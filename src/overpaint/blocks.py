@@ -30,7 +30,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from overpaint.apps.painting import Painted, Painting, WhenMissing, paint
+from overpaint.apps.wiring.painting import Painted, Painting, WhenMissing, paint
 from overpaint.core.detections import Detection
 
 __all__ = [
@@ -66,7 +66,7 @@ def segment_anything_2(
         InvalidRequest: a point or box lies outside the picture.
         ModelNotFound: the model was not pulled.
     """
-    from overpaint.apps import segmentation
+    from overpaint.apps.wiring import segmentation
     from overpaint.engine.inputs import as_picture
     from overpaint.segment.segmenter import Hints, Point
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from overpaint.apps import azureml
+from overpaint.apps.azure import entry_script
 from overpaint.core.errors import InvalidSettings, ModelNotFound
 from tests.azure.conftest import MASKS, PICTURES, PROMPTS, STEPS
 from tests.azure.test_servers import b64
@@ -39,10 +39,10 @@ def deployed(model_dir, tmp_path, monkeypatch):
     """`init` of a deployment; gives the output folder."""
     monkeypatch.setenv("AZUREML_MODEL_DIR", str(model_dir))
     monkeypatch.setenv("AZUREML_BI_OUTPUT_PATH", str(tmp_path / "output"))
-    azureml.init()
+    entry_script.init()
     yield tmp_path / "output"
-    azureml._scorer.close()
-    monkeypatch.setattr(azureml, "_scorer", None)
+    entry_script._scorer.close()
+    monkeypatch.setattr(entry_script, "_scorer", None)
 
 
 def test_a_mini_batch(deployed, tmp_path, expected):
@@ -60,7 +60,7 @@ def test_a_mini_batch(deployed, tmp_path, expected):
     empty = tmp_path / "empty.csv"
     empty.write_text("", encoding="utf-8")
 
-    frame = azureml.run([one, two, str(torn), str(empty), str(tmp_path / "gone.csv")])
+    frame = entry_script.run([one, two, str(torn), str(empty), str(tmp_path / "gone.csv")])
 
     assert list(frame.columns)[:4] == COLUMNS
     assert frame["status"].tolist() == ["done"] * 2 + ["failed"] * 4 + ["done"] + ["failed"] * 3
@@ -82,8 +82,8 @@ def test_a_mini_batch(deployed, tmp_path, expected):
 
 def test_a_mini_batch_that_is_tried_again_gives_the_same(deployed, tmp_path):
     file = write(tmp_path / "rows.csv", [row(0), row(0)])
-    first = azureml.run([file])
-    again = azureml.run([file])
+    first = entry_script.run([file])
+    again = entry_script.run([file])
     assert first.equals(again)
     assert len(set(first["seed"])) == 2
     assert len(list(deployed.iterdir())) == 2
@@ -92,7 +92,7 @@ def test_a_mini_batch_that_is_tried_again_gives_the_same(deployed, tmp_path):
 def test_a_mini_batch_needs_somewhere_to_write(deployed, tmp_path, monkeypatch):
     monkeypatch.delenv("AZUREML_BI_OUTPUT_PATH")
     with pytest.raises(InvalidSettings, match="AZUREML_BI_OUTPUT_PATH"):
-        azureml.run([write(tmp_path / "rows.csv", [row(0)])])
+        entry_script.run([write(tmp_path / "rows.csv", [row(0)])])
 
 
 def test_a_safe_deployment_marks_blocked_rows(
@@ -101,9 +101,9 @@ def test_a_safe_deployment_marks_blocked_rows(
     """The environment names of the published samples, against a local Content Safety."""
     monkeypatch.setenv("AZUREML_MODEL_DIR", str(model_dir))
     monkeypatch.setenv("AZUREML_BI_OUTPUT_PATH", str(tmp_path / "output"))
-    azureml.init()
+    entry_script.init()
     rows = [row(0, prompt="a violent red circle"), row(1)]
-    frame = azureml.run([write(tmp_path / "rows.csv", rows)])
+    frame = entry_script.run([write(tmp_path / "rows.csv", rows)])
     assert "1 files, 2 rows: 1 blocked, 1 done" in caplog.text
     assert frame["status"].tolist() == ["blocked", "done"]
     assert frame["nsfw_content_detected"].tolist() == [True, False]
@@ -112,16 +112,16 @@ def test_a_safe_deployment_marks_blocked_rows(
     assert len(list((tmp_path / "output").iterdir())) == 1
 
     body = [{name: value for name, value in each.items() if value} for each in rows]
-    (blocked, passed) = azureml.run(json.dumps({"input_data": body}))
+    (blocked, passed) = entry_script.run(json.dumps({"input_data": body}))
     assert blocked["nsfw_content_detected"] is True
     black = Image.open(io.BytesIO(base64.b64decode(blocked["generated_image"])))
     assert black.size == PICTURES[0].size
     assert black.getextrema() == ((0, 0),) * 3
     assert passed["nsfw_content_detected"] is False
-    azureml._scorer.close()
-    monkeypatch.setattr(azureml, "_scorer", None)
+    entry_script._scorer.close()
+    monkeypatch.setattr(entry_script, "_scorer", None)
 
 
 def test_a_folder_without_a_model(tmp_path):
     with pytest.raises(ModelNotFound, match="AZUREML_MODEL_DIR"):
-        azureml.model_folder(tmp_path)
+        entry_script.model_folder(tmp_path)

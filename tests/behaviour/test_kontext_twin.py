@@ -15,8 +15,8 @@ from PIL import Image
 
 import overpaint
 from benchmarks.behaviour import measures, painters
-from overpaint.diffusion import flux
-from overpaint.families.kontext import Kontext
+from overpaint.families.flux1 import flux
+from overpaint.families.flux1.kontext import Kontext
 from training.world.judge import judge_instruction
 from training.world.render import render
 

@@ -16,10 +16,10 @@ from PIL import ImageChops
 
 import overpaint
 from benchmarks.behaviour import measures, painters
-from overpaint.diffusion import flux, prompts
-from overpaint.families import conditions
-from overpaint.families.flex2 import Flex2
-from overpaint.families.sd2 import SD2
+from overpaint.diffusion import conditions, prompts
+from overpaint.families.flux1 import flux
+from overpaint.families.flux1.flex2 import Flex2
+from overpaint.families.sd.sd2 import SD2
 
 COUNT = 16
 STEPS = 8

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from overpaint.apps import build
 from overpaint.apps.settings import Settings
+from overpaint.apps.wiring import build
 from overpaint.engine.engine import Engine
 from tests import second_device
 

@@ -7,19 +7,18 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from overpaint.apps import segmentation
 from overpaint.apps.settings import Settings
+from overpaint.apps.wiring import segmentation
+from overpaint.checkpoints import weights
+from overpaint.checkpoints.placement import TIERS, Placement
 from overpaint.core.images import Picture
 from overpaint.core.models import Lora
 from overpaint.core.types import EditRequest
-from overpaint.diffusion import weights
-from overpaint.diffusion.loading import Checkpoint
-from overpaint.diffusion.placement import TIERS, Placement
 from overpaint.engine.batcher import Batcher
 from overpaint.segment.segmenter import Hints, Point
 from overpaint.sessions import Editor
 from overpaint.sessions.store import Store
-from tests.conftest import box_mask, picture
+from tests.conftest import box_mask, open_checkpoint, picture
 from tests.segment.conftest import segmenter_folder  # noqa: F401 - a fixture
 
 SIDE = 128
@@ -118,7 +117,7 @@ def test_a_buffer_left_behind_fails_as_on_cuda(make_on, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_every_parameter_and_buffer_is_on_the_card(cards, checkpoint_folder, family, dtype):
     card = torch.device("card", 1)
-    checkpoint = Checkpoint(checkpoint_folder(family), Placement(card, dtype))
+    checkpoint = open_checkpoint(checkpoint_folder(family), Placement(card, dtype))
     for name in checkpoint.components:
         component = checkpoint.component(name)
         if isinstance(component, torch.nn.Module):
@@ -129,7 +128,7 @@ def test_every_parameter_and_buffer_is_on_the_card(cards, checkpoint_folder, fam
 @pytest.mark.parametrize("family", ["sd2", "kontext"])
 def test_with_an_adapter(make_on, checkpoint_folder, tmp_path, family):
     denoiser = "unet" if family == "sd2" else "transformer"
-    checkpoint = Checkpoint(
+    checkpoint = open_checkpoint(
         checkpoint_folder(family), Placement(torch.device("cpu"), torch.float32)
     )
     torch.manual_seed(0)
@@ -147,7 +146,7 @@ def test_with_an_adapter(make_on, checkpoint_folder, tmp_path, family):
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("family", EDITS)
 def test_in_every_tier_of_memory(make_on, monkeypatch, family, tier):
-    from overpaint.diffusion import placement
+    from overpaint.checkpoints import placement
 
     def chosen(name, need, free):
         out = need.modulation > 0 and TIERS.index(tier) >= TIERS.index("modulation out")

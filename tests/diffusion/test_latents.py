@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from overpaint.diffusion import flux, latents
+from overpaint.diffusion import latents
+from overpaint.families.flux1 import flux
 from tests.conftest import picture
 
 

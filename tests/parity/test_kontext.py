@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import FluxKontextInpaintPipeline, FluxKontextPipeline
 
-from overpaint.families.kontext import BUCKETS, bucket
+from overpaint.families.flux1.kontext import BUCKETS, bucket
 from tests.conftest import box_mask, picture
 
 SIZES = [(64, 64), (96, 64), (48, 128)]

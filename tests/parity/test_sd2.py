@@ -15,7 +15,7 @@ from diffusers import (
 
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest
-from tests import checkpoints
+from tests import tiny_checkpoints as checkpoints
 from tests.conftest import box_mask, picture, soft_mask
 
 SCHEDULERS = {

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests import checkpoints
+from tests import tiny_checkpoints as checkpoints
 from tests.conftest import box_mask, picture
 
 PLUGIN = "overpaint.apps.workflow"

@@ -11,7 +11,7 @@ import supervision as sv
 from inference.core.workflows.errors import RuntimeInputError, StepExecutionError, WorkflowError
 
 from overpaint import blocks
-from overpaint.apps import painting
+from overpaint.apps.wiring import painting
 from overpaint.apps.workflow import load_blocks
 from tests.roboflow.conftest import SIZE, bgr, marked, predictions, workflow
 

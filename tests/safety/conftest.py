@@ -6,9 +6,10 @@ import os
 
 import pytest
 
-from overpaint.families import flex2, kontext, sd2
+from overpaint.families.flux1 import flex2, kontext
+from overpaint.families.sd import sd2
 
-FAMILIES = {"sd2": sd2.FAMILY, "flex2": flex2.FAMILY, "kontext": kontext.FAMILY}
+FAMILIES = {"sd2": sd2.SD2, "flex2": flex2.Flex2, "kontext": kontext.Kontext}
 BAD = "a forbidden thing"
 WORDS = """
 [[lists]]

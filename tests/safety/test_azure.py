@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from PIL import Image
 
-from overpaint.apps import build
 from overpaint.apps import settings as settings_
+from overpaint.apps.wiring import build
 from overpaint.core.errors import ContentBlocked, InvalidSettings, SafetyUnavailable
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import overpaint
-from overpaint.apps import build
 from overpaint.apps import settings as settings_
 from overpaint.apps.server.errors import response
+from overpaint.apps.wiring import build
 from overpaint.core.errors import ContentBlocked
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest

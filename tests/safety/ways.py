@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 import overpaint
 from overpaint import blocks
-from overpaint.apps import scoring, sessions
 from overpaint.apps import settings as settings_
+from overpaint.apps.azure import scoring
 from overpaint.apps.cli.commands import app
+from overpaint.apps.wiring import sessions
 from overpaint.core.errors import ContentBlocked
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest

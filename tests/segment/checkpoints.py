@@ -20,7 +20,7 @@ from transformers import (
     SwinConfig,
 )
 
-from tests.checkpoints import clip_tokenizer
+from tests.tiny_checkpoints import clip_tokenizer
 
 SAM2_SIDE = 128
 OWL_SIDE = 64

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from overpaint.diffusion.placement import Placement
+from overpaint.checkpoints.placement import Placement
 from tests.segment import checkpoints
 
 CPU = Placement(torch.device("cpu"), torch.float32)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import huggingface_hub
 import pytest
 
-from overpaint.apps import segmentation
 from overpaint.apps.settings import Settings
+from overpaint.apps.wiring import segmentation
+from overpaint.checkpoints import hub
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.images import Picture
-from overpaint.diffusion import hub
 from overpaint.segment.segmenter import Hints
 from tests.conftest import picture
 from tests.hub_server import Hub, serving

@@ -8,7 +8,7 @@ from PIL import Image
 
 from overpaint.core.errors import ContentBlocked, InvalidRequest, SessionConflict
 from overpaint.core.images import Picture
-from overpaint.families import kontext
+from overpaint.families.flux1 import kontext
 from overpaint.safety.policy import Policy
 from overpaint.sessions import Editor, editing
 from overpaint.sessions.editing import Examiner

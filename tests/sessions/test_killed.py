@@ -31,18 +31,19 @@ for seed in range(10_000):
 
 EDITING = """
 import sys
-from importlib import import_module
 from pathlib import Path
 import torch
-from overpaint.diffusion.loading import Checkpoint
-from overpaint.diffusion.placement import Placement
+from overpaint.checkpoints.checkpoint import Checkpoint
+from overpaint.checkpoints.placement import Placement
+from overpaint.families.flux1 import KONTEXT_FAMILY
 from overpaint.engine.engine import Engine
 from overpaint.engine.model import Model
 from overpaint.sessions import Editor, Store
 
 def load(name):
-    checkpoint = Checkpoint(Path(sys.argv[4]), Placement(torch.device("cpu"), torch.float32))
-    family = import_module("overpaint.families.kontext").FAMILY(checkpoint)
+    placement = Placement(torch.device("cpu"), torch.float32)
+    checkpoint = Checkpoint(Path(sys.argv[4]), KONTEXT_FAMILY.components, placement)
+    family = KONTEXT_FAMILY.open(checkpoint)
     return Model(family, checkpoint, record={"name": name})
 
 editor = Editor(store=Store(sys.argv[1], Path(sys.argv[2])), engine=Engine(load, "kontext"))

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from overpaint.apps import sessions
 from overpaint.apps import settings as settings_
+from overpaint.apps.wiring import sessions
 from overpaint.core.errors import InvalidSettings
 
 

@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from PIL import Image
 
-from overpaint.apps import sessions
 from overpaint.apps.settings import JudgeSettings, SessionSettings, Settings
+from overpaint.apps.wiring import sessions
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.images import Picture
 from overpaint.sessions.judging import Asked, JudgeUnavailable

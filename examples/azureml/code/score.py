@@ -1,5 +1,5 @@
 """Entry script of the deployments in this folder: `init` and `run`, online and batch."""
 
-from overpaint.apps.azureml import init, run
+from overpaint.apps.azure.entry_script import init, run
 
 __all__ = ["init", "run"]

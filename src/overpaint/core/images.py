@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import os
 
     from numpy.typing import NDArray
-
-    from overpaint.core.sealing import Seal
 
 __all__ = [
     "Format",
@@ -48,6 +46,13 @@ _LARGEST_JPEG_EXIF = 65533
 _LARGEST_JPEG_XMP = 65504
 
 
+class FileSeal(Protocol):
+    """Signs a file; see `provenance.sealing.Seal`."""
+
+    def sign(self, encoded: bytes, format: Format) -> bytes:  # noqa: A002 - PIL's word for it
+        """The signed file."""
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """A picture with everything that must survive an edit. Its images are never changed in place.
@@ -71,7 +76,7 @@ class Picture:
     format: Format | None = None
     xmp: bytes | None = None
     signed: bytes | None = None
-    seal: Seal | None = None
+    seal: FileSeal | None = None
 
     @classmethod
     def from_pil(cls, image: Image.Image, *, field: str = "image") -> Picture:

@@ -14,7 +14,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from overpaint.core import credentials, exif, pixels
+from overpaint.core import exif, pixels
 from overpaint.core.errors import InvalidImage
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Source = bytes | os.PathLike[str] | str | BinaryIO
 Format = Literal["PNG", "JPEG", "WEBP"]
+
+_CREDENTIALS = b"c2pa\x00\x11\x00\x10\x80\x00\x00\xaa\x00\x38\x9b\x71"
+"""Type of the box that all manifests of a file are in (C2PA 2.2, 11.1.4.2)."""
 
 # EXIF orientation -> what turns the stored pixels upright (Exif 2.3, 4.6.4)
 _TRANSPOSE = {
@@ -87,7 +90,7 @@ def read(data: Source, field: str, limits: ImageLimits) -> Raw:
         file = file_class(io.BytesIO(encoded))
         _check_header(file, field, limits)
         planes = pixels.split_png(file, encoded) if name == "PNG" else pixels.split(file)
-        signed = encoded if credentials.are_in(encoded) else None
+        signed = encoded if has_credentials(encoded) else None
         return raw_of(planes, file.info, name)._replace(signed=signed)
     except (InvalidImage, MemoryError):
         raise
@@ -98,6 +101,11 @@ def read(data: Source, field: str, limits: ImageLimits) -> Raw:
             f"The {name} file is damaged or incomplete ({error}); export it again.",
             field=field,
         ) from error
+
+
+def has_credentials(encoded: bytes) -> bool:
+    """Whether a file says that it has content credentials (C2PA)."""
+    return _CREDENTIALS in encoded
 
 
 def raw_of(planes: pixels.Planes, info: Mapping[Any, Any], name: Format | None) -> Raw:

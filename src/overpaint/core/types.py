@@ -11,6 +11,7 @@ from PIL import Image
 
 from overpaint.core import images as images_
 from overpaint.core.images import Picture
+from overpaint.core.parts import about, parts_of
 from overpaint.core.safety import Verdict
 
 
@@ -35,18 +36,48 @@ class EditRequest:
         options: the family's own options by name, checked by `Family.Options`.
     """
 
-    image: Picture
-    prompt: str = ""
-    mask: Image.Image | None = None
-    negative_prompt: str | None = None
-    control: Image.Image | None = None
-    references: tuple[Image.Image, ...] = ()
-    copy_from: Image.Image | None = None
-    not_from: Image.Image | None = None
-    seed: int | None = None
-    num_images: int = 1
-    model: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    image: Picture = field(metadata=about("picture", "The picture to edit."))
+    prompt: str = field(
+        default="",
+        metadata=about("text", "What the area should show, or the instruction.", family=True),
+    )
+    mask: Image.Image | None = field(
+        default=None,
+        metadata=about("mask", "White where the picture is repainted.", family=True),
+    )
+    negative_prompt: str | None = field(
+        default=None, metadata=about("text", "What to avoid.", family=True)
+    )
+    control: Image.Image | None = field(
+        default=None, metadata=about("picture", "A line, pose or depth picture.", family=True)
+    )
+    references: tuple[Image.Image, ...] = field(
+        default=(),
+        metadata=about("pictures", "Further pictures that the instruction refers to.", family=True),
+    )
+    copy_from: Image.Image | None = field(
+        default=None,
+        metadata=about("mask", "White where texture may be copied from.", family=True),
+    )
+    not_from: Image.Image | None = field(
+        default=None,
+        metadata=about("mask", "White where no texture may be copied from.", family=True),
+    )
+    seed: int | None = field(
+        default=None, metadata=about("number", "Seed of the first image. Default: random.")
+    )
+    num_images: int = field(default=1, metadata=about("number", "How many images to make."))
+    model: str | None = field(default=None, metadata=about("name", "Name of the model."))
+    options: Mapping[str, Any] = field(
+        default_factory=dict, metadata=about("options", "The model family's own options.")
+    )
+
+
+PARTS = parts_of(EditRequest)
+"""All parts of an edit."""
+
+FAMILY_PARTS = tuple(part for part in PARTS if part.family)
+"""Those of which a family says whether it uses them."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

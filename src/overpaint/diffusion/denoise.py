@@ -8,18 +8,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from overpaint.core.errors import Cancelled
 from overpaint.diffusion.family import Family, Prepared
+from overpaint.diffusion.shortcuts import Prediction, extrapolated
+
+if TYPE_CHECKING:
+    import torch
+
+    from overpaint.diffusion.denoiser import Denoiser, Latent
 
 MAX_BATCH = 8
 """Images stepped in one forward pass at most; more only costs memory."""
 
 
 def denoise(
-    family: Family,
+    family: Family[Any, Any],
     images: Sequence[Prepared],
     *,
     on_step: Callable[[], None] | None = None,
@@ -40,12 +45,12 @@ def denoise(
         if cancelled is not None and cancelled():
             raise Cancelled("the edit was cancelled between two steps")
         for group in groups(family, pending):
-            step(family, group)
+            family.advance(group)
         if on_step is not None:
             on_step()
 
 
-def groups(family: Family, images: Sequence[Prepared]) -> Iterator[list[Prepared]]:
+def groups(family: Family[Any, Any], images: Sequence[Prepared]) -> Iterator[list[Prepared]]:
     """Images that fit one forward pass, in order of arrival, `MAX_BATCH` at most."""
     by_key: dict[Hashable, list[Prepared]] = defaultdict(list)
     for image in images:
@@ -55,7 +60,39 @@ def groups(family: Family, images: Sequence[Prepared]) -> Iterator[list[Prepared
             yield together[start : start + MAX_BATCH]
 
 
-@torch.inference_mode()
-def step(family: Family, group: Sequence[Prepared]) -> None:
-    """One step for each image of a group, in place."""
-    family.advance(group)
+def advance(family: Denoiser[Any, Any], batch: Sequence[Latent]) -> None:
+    """One step for each image, in place: one prediction for all, then each one's own scheduler."""
+    import torch
+
+    with torch.inference_mode(), family.checkpoint.borrowed(family.denoiser):
+        predictions = _predictions(family, batch)
+        for image, prediction in zip(batch, predictions, strict=True):
+            image.latents = image.scheduler.step(
+                prediction,
+                image.timestep,
+                image.latents,
+                **image.step_options,
+                return_dict=False,
+            )[0]
+            image.step += 1
+            family.after_step(image)
+
+
+def _predictions(family: Denoiser[Any, Any], batch: Sequence[Latent]) -> list[torch.Tensor]:
+    """Each image's, (1, …): from one pass of the network, but for what shortcuts leave out."""
+    together: dict[bool, list[Latent]] = defaultdict(list)
+    for image in batch:
+        if image.shortcuts.computes(image.step, image.total):
+            together[image.guided].append(image)
+    computed = {}
+    for images in together.values():
+        values = family.predict(images)
+        for index, image in enumerate(images):
+            computed[id(image)] = values[index : index + 1]
+    for image in batch:
+        if id(image) not in computed:
+            earlier, later = image.predictions
+            computed[id(image)] = extrapolated(earlier, later, float(image.timestep))
+        elif image.shortcuts.compute_every > 1:
+            image.predictions.append(Prediction(float(image.timestep), computed[id(image)]))
+    return [computed[id(image)] for image in batch]

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from overpaint.diffusion.loading import Checkpoint
-from overpaint.diffusion.memo import content
+from overpaint.checkpoints.checkpoint import Checkpoint
+from overpaint.checkpoints.memo import content
 
 
 def picture_tensor(image: Image.Image) -> torch.Tensor:
@@ -76,17 +76,18 @@ def encode_distribution(checkpoint: Checkpoint, pixels: torch.Tensor) -> Any:
 
     @torch.inference_mode()
     def encode() -> Any:
-        vae = checkpoint.component("vae")
-        return vae.encode(pixels.to(device=vae.device, dtype=vae.dtype)).latent_dist
+        with checkpoint.borrowed("vae") as vae:
+            return vae.encode(pixels.to(device=vae.device, dtype=vae.dtype)).latent_dist
 
     return checkpoint.memo.get(("encoded", content(pixels)), encode)
 
 
 @torch.inference_mode()
-def decode(vae: Any, latents: torch.Tensor) -> Image.Image:
+def decode(checkpoint: Checkpoint, latents: torch.Tensor) -> Image.Image:
     """(1, C, h, w) in the denoiser's range → 'RGB' picture."""
-    pixels = vae.decode(denormalize(vae, latents.to(vae.dtype)), return_dict=False)[0]
-    return picture_from_tensor(pixels)
+    with checkpoint.borrowed("vae") as vae:
+        pixels = vae.decode(denormalize(vae, latents.to(vae.dtype)), return_dict=False)[0]
+        return picture_from_tensor(pixels)
 
 
 def thin(latents: torch.Tensor, longest: int = 32) -> torch.Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from overpaint.diffusion.loading import Checkpoint
+from overpaint.checkpoints.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,9 @@ def sd2_prompt(checkpoint: Checkpoint, text: str) -> torch.Tensor:
     """
 
     def encode() -> torch.Tensor:
-        return clip_hidden_states(*_encoder(checkpoint), text)
+        tokenizer = checkpoint.component("tokenizer")
+        with checkpoint.borrowed("text_encoder") as encoder:
+            return clip_hidden_states(tokenizer, encoder, text)
 
     return checkpoint.memo.get(("clip", text), encode)
 
@@ -58,8 +60,11 @@ def flux_prompt(checkpoint: Checkpoint, text: str, length: int) -> FluxPrompt:
     """`text` embedded with T5 (padded to `length` tokens) and CLIP, remembered."""
 
     def encode() -> FluxPrompt:
-        pooled = clip_pooled(*_encoder(checkpoint), text)
-        embeds = t5_hidden_states(*_encoder(checkpoint, "_2"), text, length)
+        clip, t5 = (checkpoint.component(name) for name in ("tokenizer", "tokenizer_2"))
+        with checkpoint.borrowed("text_encoder") as encoder:
+            pooled = clip_pooled(clip, encoder, text)
+        with checkpoint.borrowed("text_encoder_2") as encoder:
+            embeds = t5_hidden_states(t5, encoder, text, length)
         return FluxPrompt(embeds=embeds, pooled=pooled)
 
     return checkpoint.memo.get(("flux", text, length), encode)
@@ -92,14 +97,6 @@ def t5_hidden_states(tokenizer: Any, encoder: Any, text: str, length: int) -> to
     tokens = _padded(tokenizer, text, length)
     hidden = encoder(tokens.input_ids.to(encoder.device), output_hidden_states=False)[0]
     return hidden.to(encoder.dtype)  # type: ignore[no-any-return]
-
-
-def _encoder(checkpoint: Checkpoint, number: str = "") -> tuple[Any, Any]:
-    """Tokenizer and text encoder of a checkpoint."""
-    return (
-        checkpoint.component(f"tokenizer{number}"),
-        checkpoint.component(f"text_encoder{number}"),
-    )
 
 
 def _padded(tokenizer: Any, text: str, length: int) -> Any:

@@ -11,13 +11,16 @@ from pydantic import ValidationError
 from overpaint.core import masks
 from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
 from overpaint.core.types import EditRequest
-from overpaint.diffusion.family import Family, FamilyOptions, Need
+from overpaint.diffusion.family import FamilySpec, Need
+from overpaint.diffusion.options import FamilyOptions
 
 MAX_IMAGES = 64
 MAX_SEED = 2**63 - 1
 
 
-def check(family: Family, request: EditRequest) -> tuple[FamilyOptions, tuple[int, ...], list[str]]:
+def check(
+    family: FamilySpec, request: EditRequest
+) -> tuple[FamilyOptions, tuple[int, ...], list[str]]:
     """Check a request against its family.
 
     Returns:
@@ -34,19 +37,19 @@ def check(family: Family, request: EditRequest) -> tuple[FamilyOptions, tuple[in
     return options, _seeds(request), warnings
 
 
-def parse_options(family: Family, given: Any) -> FamilyOptions:
+def parse_options(family: FamilySpec, given: Any) -> FamilyOptions:
     """The family's options from plain values."""
     try:
-        return family.Options(**given)
+        return family.options(**given)
     except ValidationError as error:
         raise _option_error(family, error) from error
 
 
-def _option_error(family: Family, error: ValidationError) -> UnsupportedOption:
+def _option_error(family: FamilySpec, error: ValidationError) -> UnsupportedOption:
     first = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"]) or "options"
     if first["type"] == "extra_forbidden":
-        known = sorted(family.Options.model_fields)
+        known = sorted(family.options.model_fields)
         near = difflib.get_close_matches(name, known, n=1)
         meant = f" (did you mean {near[0]}?)" if near else ""
         message = f"{family.name} has no such option{meant}; it has: {', '.join(known)}"
@@ -55,16 +58,13 @@ def _option_error(family: Family, error: ValidationError) -> UnsupportedOption:
     return UnsupportedOption(message, field=f"options.{name}")
 
 
-def _check_parts(family: Family, request: EditRequest) -> None:
-    accepts = family.accepts
-    if accepts.mask == "required" and request.mask is None:
+def _check_parts(family: FamilySpec, request: EditRequest) -> None:
+    if family.need("mask") == "required" and request.mask is None:
         raise InvalidMask(f"{family.name} needs a mask: what shall be repainted?", field="mask")
-    _check_text(family, "prompt", accepts.prompt, request.prompt.strip())
-    _refuse(family, "negative_prompt", accepts.negative_prompt, request.negative_prompt)
-    _refuse(family, "control", accepts.control, request.control)
-    _refuse(family, "references", accepts.references, request.references)
+    _check_text(family, "prompt", family.need("prompt"), request.prompt.strip())
+    for field in ("negative_prompt", "control", "references", "copy_from", "not_from"):
+        _refuse(family, field, family.need(field), getattr(request, field))
     for field in ("copy_from", "not_from"):
-        _refuse(family, field, getattr(accepts, field), getattr(request, field))
         _check_source(request, field)
     if not 1 <= request.num_images <= MAX_IMAGES:
         raise InvalidRequest(
@@ -72,7 +72,7 @@ def _check_parts(family: Family, request: EditRequest) -> None:
         )
 
 
-def _check_text(family: Family, field: str, need: Need, text: str) -> None:
+def _check_text(family: FamilySpec, field: str, need: Need, text: str) -> None:
     if need == "required" and not text:
         raise InvalidRequest(
             "is empty; say what the result shall show (to remove something, use erase)",
@@ -81,7 +81,7 @@ def _check_text(family: Family, field: str, need: Need, text: str) -> None:
     _refuse(family, field, need, text)
 
 
-def _refuse(family: Family, field: str, need: Need, value: Any) -> None:
+def _refuse(family: FamilySpec, field: str, need: Need, value: Any) -> None:
     """Refuse what the family cannot use, so that nothing is dropped in silence."""
     if need == "refused" and value not in (None, "", ()):
         raise InvalidRequest(f"{family.name} cannot use it; leave it out", field=field)

@@ -21,22 +21,22 @@ from typing import Any
 import torch
 from PIL import Image
 
-from overpaint.core import provenance
 from overpaint.core.compositing import composite
 from overpaint.core.errors import Cancelled, OutOfMemory
 from overpaint.core.geometry import Plan
 from overpaint.core.images import Picture
-from overpaint.core.provenance import Marking
 from overpaint.core.safety import Verdict
 from overpaint.core.types import EditRequest, EditResult, Progress
-from overpaint.diffusion.denoise import denoise, step
-from overpaint.diffusion.family import Family, FamilyOptions, Prepared
-from overpaint.diffusion.loading import LOADING
+from overpaint.diffusion.denoise import denoise
+from overpaint.diffusion.family import Family, Prepared
+from overpaint.diffusion.options import FamilyOptions
 from overpaint.engine import inputs
 from overpaint.engine.cache import ModelCache
 from overpaint.engine.checks import check
 from overpaint.engine.inputs import PictureLike
 from overpaint.engine.model import Model
+from overpaint.provenance import marks, recipes
+from overpaint.provenance.marks import Marking
 from overpaint.safety.policy import Policy
 
 
@@ -179,7 +179,7 @@ class Engine:
         started = time.perf_counter()
         model = self.model(request.model, busy=busy)
         loaded = time.perf_counter()
-        options, seeds, warnings = check(model.family, request)
+        options, seeds, warnings = check(model.family.spec, request)
         verdicts = self.policy.check_request(request)
         screened = time.perf_counter()
         with _mapped_errors():
@@ -192,7 +192,7 @@ class Engine:
             options=options,
             plan=plan,
             prepared=prepared,
-            warnings=[*warnings, *more, *provenance.losses(request.image)],
+            warnings=[*warnings, *more, *marks.losses(request.image)],
             verdicts=verdicts,
         )
         edit.timings["load"] = loaded - started
@@ -208,8 +208,8 @@ class Engine:
         Raises:
             OutOfMemory: together they do not fit.
         """
-        with LOADING, _mapped_errors():
-            step(model.family, images)
+        with _mapped_errors():
+            model.family.advance(images)
 
     def preview(self, edit: Edit) -> Picture:
         """The picture with the first image's edit as it stands, decoded cheaply.
@@ -235,7 +235,7 @@ class Engine:
         edit.timings["safety"] += time.perf_counter() - started
         seeds = tuple(prepared.seed for prepared in edit.prepared)
         edit.timings["total"] = sum(edit.timings.values())
-        recipe = provenance.recipe(
+        recipe = recipes.recipe(
             edit.request,
             model=edit.model.record,
             options=edit.options.model_dump(),
@@ -256,10 +256,10 @@ class Engine:
     def _marked(
         self, edit: Edit, picture: Picture, recipe: Mapping[str, Any] | None = None
     ) -> Picture:
-        return provenance.marked(
+        return marks.marked(
             picture,
             self.marking,
-            made=edit.model.family.source_type,
+            made=edit.model.family.spec.source_type,
             given=edit.request.image,
             model=edit.model.record,
             recipe=recipe,
@@ -286,7 +286,7 @@ class Engine:
         for edit in edits:
             edit.timings["steps"] = time.perf_counter() - started
 
-    def _shown(self, family: Family, prepared: Prepared) -> Image.Image:
+    def _shown(self, family: Family[Any, Any], prepared: Prepared) -> Image.Image:
         """The canvas of an image as it stands, for those who may see it."""
         canvas = family.decode(prepared)
         self.policy.check_outputs([Picture(canvas)])

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from overpaint.diffusion.denoise import MAX_BATCH
-from overpaint.diffusion.family import FamilyOptions, Prepared
+from overpaint.diffusion.family import Prepared
+from overpaint.diffusion.options import FamilyOptions
 from overpaint.engine.ticket import Ticket
 
 AGEING = 0.1

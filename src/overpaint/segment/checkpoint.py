@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from overpaint.checkpoints.exclusion import LOADING
+from overpaint.checkpoints.loading import dtype_argument
 from overpaint.core.errors import ModelLoadError
-from overpaint.diffusion.loading import LOADING, dtype_argument
 
 if TYPE_CHECKING:
-    from overpaint.diffusion.placement import Placement
+    from overpaint.checkpoints.placement import Placement
 
 CONFIG = "config.json"
 
@@ -51,7 +52,7 @@ def load(class_name: str, folder: Path, placement: Placement) -> Any:
         )
     try:
         # transformers changes torch's defaults while it loads: no step of an edit meanwhile.
-        with LOADING:
+        with LOADING.alone():
             model, report = cls.from_pretrained(
                 folder,
                 use_safetensors=True,

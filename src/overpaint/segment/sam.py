@@ -21,7 +21,7 @@ from overpaint.segment.segmenter import Hints, Segmenter, refuse, without_repeat
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from overpaint.diffusion.placement import Placement
+    from overpaint.checkpoints.placement import Placement
 
 _SIDE = 1024
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

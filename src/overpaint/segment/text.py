@@ -25,7 +25,7 @@ from overpaint.segment.segmenter import (
 )
 
 if TYPE_CHECKING:
-    from overpaint.diffusion.placement import Placement
+    from overpaint.checkpoints.placement import Placement
 
 
 class Detector(ABC):

@@ -13,7 +13,7 @@ import c2pa
 import pytest
 from PIL import Image
 
-from overpaint.apps import build
+from overpaint.apps.wiring import build
 from overpaint.core import images
 from tests.conftest import box_mask
 

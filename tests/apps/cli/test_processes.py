@@ -64,14 +64,14 @@ SLOW_STEPS = (
 import pathlib, time
 from overpaint.diffusion import denoise
 
-step = denoise.step
+advance = denoise.advance
 
 def slow(family, group):
     pathlib.Path("MARKER").touch()
     time.sleep(0.5)
-    step(family, group)
+    advance(family, group)
 
-denoise.step = slow
+denoise.advance = slow
 from overpaint.apps.cli import main
 main()
 """
@@ -180,7 +180,7 @@ atexit.register(press)
 """
 
 
-@pytest.mark.parametrize("module", ["typer", "torch", "overpaint.families.exemplar"])
+@pytest.mark.parametrize("module", ["typer", "torch", "overpaint.families.erase.exemplar"])
 def test_ctrl_c_that_an_import_swallows(desk, module):
     assert _ran(SWALLOWING_IMPORT.replace("MODULE", module), *ERASE) == (130, b"", b"Cancelled.\n")
     assert not (desk / "photo-edited.png").exists()

@@ -196,7 +196,7 @@ def _engine(asked: _Asked, manifest: Manifest, settings: Settings) -> Engine:
     has_masks = manifest.has_tables or asked.mask_dir is not None
     default = settings.defaults.inpaint if has_masks else settings.defaults.edit
     with console.waiting(f"Loading {asked.model or default}", hidden=asked.as_json):
-        from overpaint.apps import build
+        from overpaint.apps.wiring import build
 
         return build.engine(
             asked.model or default,

@@ -18,7 +18,7 @@ from overpaint.apps.cli.interrupt import Interrupt
 from overpaint.core.errors import Cancelled, InvalidRequest, OutputError
 
 if TYPE_CHECKING:
-    from overpaint.apps.datasets import Run
+    from overpaint.apps.wiring.datasets import Run
     from overpaint.datasets.outcome import Outcome
     from overpaint.datasets.recipe import Task
     from overpaint.jobs.book import Tally
@@ -151,9 +151,9 @@ def _prepared(asked: _Asked) -> Run:
 
     read = recipe.load(asked.recipe, asked.task, asked.overrides)
     with console.waiting("Loading", hidden=asked.as_json):
-        from overpaint.apps import datasets
         from overpaint.apps import settings as settings_
-        from overpaint.apps.dataset_workers import Where
+        from overpaint.apps.wiring import datasets
+        from overpaint.apps.wiring.dataset_workers import Where
 
         return datasets.Run(
             recipe=read,

@@ -18,7 +18,7 @@ def demo(
 ) -> None:
     """Edit a bundled scene with every family and write a page that shows it."""
     with console.reporting_errors(as_json=False):
-        from overpaint.apps import demo as demo_
+        from overpaint.apps.wiring import demo as demo_
 
         def told(shown: demo_.Shown) -> None:
             interrupt.raise_if_pressed()

@@ -123,7 +123,7 @@ def _library(package: str) -> Finding:
 def _device() -> Finding:
     import torch
 
-    from overpaint.diffusion.placement import choose, cpu_has_fast_bfloat16
+    from overpaint.checkpoints.placement import choose, cpu_has_fast_bfloat16
 
     placement = choose()
     if placement.device.type == "cuda":
@@ -152,7 +152,7 @@ def _settings() -> Finding:
 
 
 def _cache(settings: Settings) -> Finding:
-    from overpaint.diffusion import hub
+    from overpaint.checkpoints import hub
 
     cache = settings.cache or hub.default_cache()
     there = next(each for each in (cache, *cache.absolute().parents) if each.exists())
@@ -164,7 +164,7 @@ def _cache(settings: Settings) -> Finding:
 
 def _safety(settings: Settings) -> Finding:
     """The checkers are made, as for an edit; a service is not called."""
-    from overpaint.apps import safety
+    from overpaint.apps.wiring import safety
 
     if settings.safety.is_unset:
         return Finding("safety", "note", "nothing is checked; docs/safety.md says how to")
@@ -178,7 +178,7 @@ def _safety(settings: Settings) -> Finding:
 
 
 def _provenance(settings: Settings) -> Finding:
-    from overpaint.apps import safety
+    from overpaint.apps.wiring import safety
 
     marking = safety.marking(settings)
     told = {
@@ -193,7 +193,7 @@ def _provenance(settings: Settings) -> Finding:
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
-    from overpaint.apps import build
+    from overpaint.apps.wiring import build
 
     known = build.models(settings)
     for spec in known.values():
@@ -221,7 +221,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
 
 def _memory_of(spec: ModelSpec, settings: Settings) -> Finding:
     """A model that is here, and how it fits the memory that is free now."""
-    from overpaint.apps import build
+    from overpaint.apps.wiring import build
 
     what = f"model {spec.name}"
     try:

@@ -29,7 +29,7 @@ def mlflow(
     with console.reporting_errors(as_json=False):
         settings = settings_.load()
         with console.waiting(f"Exporting {model}", hidden=False):
-            from overpaint.apps import mlflow_model
+            from overpaint.apps.azure import mlflow_model
 
             mlflow_model.save(model, out, settings)
     sys.stdout.write(f"{out}\n")

@@ -10,7 +10,7 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from overpaint.apps.cli import console, output
 from overpaint.apps.cli.interrupt import Interrupt
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from overpaint.core.images import Picture
     from overpaint.core.models import Lora
     from overpaint.core.types import EditRequest, EditResult
-    from overpaint.diffusion.family import Family
     from overpaint.engine.engine import Engine
 
 
@@ -92,11 +91,11 @@ def engine_for(job: Job, request: EditRequest, settings: Settings) -> Engine:
     model = job.model or getattr(settings.defaults, job.task)
     loras = [parse_lora(each) for each in job.loras]
     with console.waiting(f"Loading {model}", hidden=job.as_json):
-        from overpaint.apps import build
+        from overpaint.apps.wiring import build, families
         from overpaint.engine.checks import check
 
-        family = build.find_family(build.find_model(model, settings).family)
-        check(cast("Family", family), request)
+        family = families.find(build.find_model(model, settings).family)
+        check(family, request)
         return build.engine(
             model, device=job.device, dtype=job.dtype, loras=loras, settings=settings
         )

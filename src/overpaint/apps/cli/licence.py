@@ -24,8 +24,8 @@ Json = console.Json
 @app.command()
 def show(model: Model, as_json: Json = False) -> None:
     """What a licence forbids and demands, where its text is, and whether it was accepted."""
-    from overpaint.apps import licences
     from overpaint.apps import settings as settings_
+    from overpaint.apps.wiring import licences
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
@@ -45,8 +45,8 @@ def accept(
     as_json: Json = False,
 ) -> None:
     """Accept a model's licence, so that it can be pulled, loaded and served."""
-    from overpaint.apps import licences
     from overpaint.apps import settings as settings_
+    from overpaint.apps.wiring import licences
     from overpaint.core import licences as known
 
     with console.reporting_errors(as_json=as_json):
@@ -67,8 +67,8 @@ def accept(
 
 
 def _spec(model: str, settings: Settings) -> ModelSpec:
-    from overpaint.apps import build
-    from overpaint.apps.segmentation import SEGMENTERS
+    from overpaint.apps.wiring import build
+    from overpaint.apps.wiring.segmentation import SEGMENTERS
 
     return SEGMENTERS.get(model) or build.find_model(model, settings)
 

@@ -37,10 +37,10 @@ def pull(
     as_json: Json = False,
 ) -> None:
     """Download a model, or complete and check one that is here."""
-    from overpaint.apps import build, licences
     from overpaint.apps import settings as settings_
-    from overpaint.apps.segmentation import SEGMENTERS
-    from overpaint.diffusion import hub
+    from overpaint.apps.wiring import build, families, licences
+    from overpaint.apps.wiring.segmentation import SEGMENTERS
+    from overpaint.checkpoints import hub
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
@@ -52,7 +52,13 @@ def pull(
         if not as_json:
             console.say(f"{spec.name}: {spec.location}, licence: {_licence(spec)}")
         with _DownloadBar(hidden=as_json) as bar:
-            pulled = hub.pull(spec.location, spec.revision, cache=settings.cache, on_progress=bar)
+            pulled = hub.pull(
+                spec.location,
+                spec.revision,
+                components=None if model in SEGMENTERS else families.find(spec.family).components,
+                cache=settings.cache,
+                on_progress=bar,
+            )
         if as_json:
             console.print_json(
                 {
@@ -77,8 +83,8 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Keep a model's weights in the precision that it runs in too, so that it loads faster."""
-    from overpaint.apps import build
     from overpaint.apps import settings as settings_
+    from overpaint.apps.wiring import build
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
@@ -104,8 +110,8 @@ def _nothing_to_pull(spec: ModelSpec, *, as_json: bool) -> None:
 
 
 def _list(settings: Settings, *, as_json: bool) -> None:
-    from overpaint.apps import build
-    from overpaint.apps.segmentation import SEGMENTERS
+    from overpaint.apps.wiring import build
+    from overpaint.apps.wiring.segmentation import SEGMENTERS
 
     rows = [(spec, build.state(spec, settings)) for spec in build.models(settings).values()]
     finders = [(spec, build.state(spec, settings)) for spec in SEGMENTERS.values()]
@@ -143,11 +149,11 @@ def _size(spec: ModelSpec) -> str:
 
 
 def _show(name: str, settings: Settings, *, as_json: bool) -> None:
-    from overpaint.apps import build
+    from overpaint.apps.wiring import build, families
 
     spec = build.find_model(name, settings)
     state = build.state(spec, settings)
-    schema = build.find_family(spec.family).Options.model_json_schema()
+    schema = families.find(spec.family).options.model_json_schema()
     fits = _fits(spec, settings) if state == "ready" and spec.source != "none" else None
     if as_json:
         console.print_json({**_plain(spec, state), "memory": fits, "options": schema})
@@ -176,7 +182,7 @@ def _show(name: str, settings: Settings, *, as_json: bool) -> None:
 
 def _fits(spec: ModelSpec, settings: Settings) -> str:
     """How it would fit the memory that is free now, or why it would not."""
-    from overpaint.apps import build
+    from overpaint.apps.wiring import build
 
     try:
         return str(build.memory_plan(spec, settings))

@@ -41,8 +41,8 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Make a certificate for content credentials, and an authority that vouches for it."""
-    from overpaint.apps import certificates
     from overpaint.apps import settings as settings_
+    from overpaint.provenance import certificates
 
     with console.reporting_errors(as_json=as_json):
         made = certificates.make(
@@ -100,8 +100,8 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Make a picture again from the recipe in it; exit 1 if it comes out otherwise."""
-    from overpaint.apps import replay as replay_
     from overpaint.apps import settings as settings_
+    from overpaint.apps.wiring import replay as replay_
     from overpaint.core import images
 
     with console.reporting_errors(as_json=as_json):
@@ -134,9 +134,9 @@ def replay(
 
 
 def _told(picture: Picture, settings: Settings) -> dict[str, Any]:
-    from overpaint.core import provenance, xmp
+    from overpaint.provenance import marks, xmp
 
-    mark, recipe = xmp.read(picture.xmp), provenance.recipe_in(picture)
+    mark, recipe = xmp.read(picture.xmp), marks.recipe_in(picture)
     return {
         "digital_source_type": mark.source_type,
         "trained_model": None if mark.source_type is None else mark.source_type in xmp.TRAINED,
@@ -148,8 +148,8 @@ def _told(picture: Picture, settings: Settings) -> dict[str, Any]:
 
 
 def _credentials(picture: Picture, settings: Settings) -> dict[str, Any] | None:
-    from overpaint.core import credentials
     from overpaint.core.errors import InvalidSettings
+    from overpaint.provenance import credentials
 
     if picture.signed is None or picture.format is None:
         return None

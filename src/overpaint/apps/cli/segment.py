@@ -85,7 +85,7 @@ class Selection:
         Raises:
             InvalidRequest, ModelNotFound, ModelLoadError: see `segmentation.segment`.
         """
-        from overpaint.apps import segmentation
+        from overpaint.apps.wiring import segmentation
 
         return segmentation.segment(picture, self.hints(), model=self.segmenter, settings=settings)
 

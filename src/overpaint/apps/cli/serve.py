@@ -29,8 +29,8 @@ def serve(
     ] = "info",
 ) -> None:
     """Serve edits over HTTP, and the page to make them on."""
-    from overpaint.apps import build
     from overpaint.apps import settings as settings_
+    from overpaint.apps.wiring import build
 
     with console.reporting_errors(as_json=False):
         settings = settings_.load()
@@ -47,7 +47,7 @@ def serve(
             build.find_model(name, settings)
         with console.waiting("Starting", hidden=False):
             from overpaint.apps.server.run import run
-            from overpaint.diffusion.placement import choose
+            from overpaint.checkpoints.placement import choose
 
             choose(settings.device, settings.dtype)
         run(settings, host=host, port=port, log_level=log_level, on_listening=_tell)

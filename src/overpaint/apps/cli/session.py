@@ -59,7 +59,7 @@ def new(
 ) -> None:
     """Begin a session with a picture."""
     with _opened(as_json) as (settings, store):
-        from overpaint.apps import safety
+        from overpaint.apps.wiring import safety
         from overpaint.core import images
         from overpaint.core.types import EditRequest
         from overpaint.sessions import editing
@@ -194,7 +194,7 @@ def compare(
 ) -> None:
     """Measure one turn beside another."""
     with _opened(as_json) as (settings, store):
-        from overpaint.apps import sessions
+        from overpaint.apps.wiring import sessions
         from overpaint.sessions import editing
 
         found = store.find(session)
@@ -256,7 +256,7 @@ def import_(
 ) -> None:
     """Begin a session from an exported one."""
     with _opened(as_json) as (settings, store):
-        from overpaint.apps import safety
+        from overpaint.apps.wiring import safety
         from overpaint.sessions import archive
 
         try:
@@ -273,8 +273,8 @@ def import_(
 @contextmanager
 def _opened(as_json: bool) -> Iterator[tuple[Settings, Store]]:
     """Settings and store; errors are told as everywhere."""
-    from overpaint.apps import sessions
     from overpaint.apps import settings as settings_
+    from overpaint.apps.wiring import sessions
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
@@ -296,8 +296,8 @@ def _edit(
 ) -> tuple[Session, Turn]:
     from dataclasses import replace
 
-    from overpaint.apps import sessions
     from overpaint.apps.cli.interrupt import Interrupt, settle
+    from overpaint.apps.wiring import sessions
     from overpaint.sessions import editing
 
     with Interrupt() as interrupt, console.StepBar(hidden=job.as_json) as bar:

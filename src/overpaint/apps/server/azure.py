@@ -19,8 +19,8 @@ from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse, PlainTextResponse
 
 from overpaint import __version__
+from overpaint.apps.azure.schema import Predictions, Scored, ScoringError, body, swagger
 from overpaint.apps.server import errors, forms, intake
-from overpaint.apps.server.azure_schema import Predictions, Scored, ScoringError, body, swagger
 from overpaint.apps.server.jobs import Job
 from overpaint.apps.server.native import service_of
 from overpaint.apps.server.service import Checked, Served, Service

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from PIL import Image
 
@@ -18,7 +18,8 @@ from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
 from overpaint.core.images import ImageLimits, Picture
 from overpaint.core.morphology import fit, invert
 from overpaint.core.types import EditRequest
-from overpaint.diffusion.family import Family, FamilyOptions
+from overpaint.diffusion.family import FamilySpec
+from overpaint.diffusion.options import FamilyOptions
 from overpaint.engine.checks import check, parse_options
 from overpaint.engine.policy import expected_steps
 from overpaint.jobs.rows import Row
@@ -65,7 +66,7 @@ def of_row(row: Row) -> Parts:
 
 
 def build(
-    parts: Parts, model: str, family: type[Family], limits: ServerSettings
+    parts: Parts, model: str, family: FamilySpec, limits: ServerSettings
 ) -> tuple[EditRequest, int]:
     """Decode and check.
 
@@ -83,8 +84,7 @@ def build(
             "once",
             field="num_images",
         )
-    kind = cast("Family", family)
-    options = parse_options(kind, parts.options)
+    options = parse_options(family, parts.options)
     _check_options(options, limits)
     may = ImageLimits(
         max_bytes=int(limits.max_body_mb * MEGA), max_pixels=int(limits.max_megapixels * MEGA)
@@ -106,7 +106,7 @@ def build(
         model=model,
         options=parts.options,
     )
-    check(kind, request)
+    check(family, request)
     return request, expected_steps(options)
 
 

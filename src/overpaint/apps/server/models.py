@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from fastapi import APIRouter, Request
-from pydantic import TypeAdapter
 
 from overpaint.apps.server.native import ERRORS, service_of
 from overpaint.apps.server.schemas import ModelInfo, ModelList, licence_of
 from overpaint.apps.server.service import Served
+from overpaint.core.types import FAMILY_PARTS
 
 router = APIRouter(prefix="/v1", tags=["edits"])
 
@@ -32,13 +30,12 @@ def get_model(request: Request, id: str) -> ModelInfo:  # noqa: A002 - the path'
 
 def _info(served: Served, loaded: list[str]) -> ModelInfo:
     spec, family = served.spec, served.family
-    accepts = TypeAdapter(dict[str, str]).validate_python(dataclasses.asdict(family.accepts))
     return ModelInfo(
         id=spec.name,
         family=spec.family,
         about=spec.about,
         **licence_of(spec),
         loaded=spec.name in loaded,
-        accepts=accepts,
-        options=family.Options.model_json_schema(),
+        accepts={part.name: family.need(part.name) for part in FAMILY_PARTS},
+        options=family.options.model_json_schema(),
     )

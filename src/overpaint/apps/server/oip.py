@@ -140,8 +140,7 @@ def ready(request: Request, response: Response) -> dict[str, bool]:
 def metadata(request: Request, model: str, version: str = VERSION) -> dict[str, Any]:
     """A model's tensors."""
     served = _served(service_of(request), model, version)
-    accepts = served.family.accepts
-    taken = [name for name in (*_TEXTS, *_PICTURES[1:]) if getattr(accepts, name) != "refused"]
+    taken = [name for name in (*_TEXTS, *_PICTURES[1:]) if served.family.need(name) != "refused"]
     return {
         "name": served.spec.name,
         "versions": [VERSION],

@@ -208,8 +208,8 @@ def _parts(
         raise InvalidRequest("give 1 to 16 files", field="image")
     options = {name: _value(text) for name, text in (form.model_extra or {}).items()}
     options |= _size(form.size)
-    if form.quality in _EFFORT and "num_inference_steps" in served.family.Options.model_fields:
-        default = served.family.Options.model_fields["num_inference_steps"].default
+    if form.quality in _EFFORT and "num_inference_steps" in served.family.options.model_fields:
+        default = served.family.options.model_fields["num_inference_steps"].default
         steps = max(1, round(default * _EFFORT[form.quality]))
         options.setdefault("num_inference_steps", min(steps, service.limits.max_steps))
     single = {name: forms.one(dict(files), name) for name in ("mask", *_OWN_FILES)}

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from overpaint.apps import build, segmentation
 from overpaint.apps.server import forms
 from overpaint.apps.server.errors import Stopping, UnsupportedMediaType
 from overpaint.apps.server.intake import MEGA
@@ -18,6 +17,7 @@ from overpaint.apps.server.native import ERRORS, service_of
 from overpaint.apps.server.schemas import PICTURE
 from overpaint.apps.server.service import RETRY_AFTER
 from overpaint.apps.settings import Settings
+from overpaint.apps.wiring import build, segmentation
 from overpaint.core import detections, images
 from overpaint.core.encoded import from_base64
 from overpaint.core.errors import InvalidMask, InvalidRequest, ModelNotFound, Overloaded

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from overpaint.apps import build, checkpoints, licences
 from overpaint.apps.server import intake
 from overpaint.apps.server.errors import Stopping, status_of
 from overpaint.apps.server.intake import MEGA, Parts
 from overpaint.apps.server.jobs import Job, Jobs, new_id
 from overpaint.apps.server.metrics import Metrics
 from overpaint.apps.settings import Settings
+from overpaint.apps.wiring import build, checkpoints, families, licences
 from overpaint.core.errors import (
     Cancelled,
     ModelNotFound,
@@ -27,7 +27,7 @@ from overpaint.core.errors import (
 )
 from overpaint.core.models import ModelSpec
 from overpaint.core.types import EditRequest, EditResult
-from overpaint.diffusion.family import Family
+from overpaint.diffusion.family import FamilySpec
 from overpaint.engine.batcher import Batcher
 from overpaint.engine.ticket import Ticket, Update
 
@@ -44,7 +44,7 @@ class Served:
     """A model that clients may name."""
 
     spec: ModelSpec
-    family: type[Family]
+    family: FamilySpec
 
 
 @dataclass(frozen=True)
@@ -341,7 +341,7 @@ def _served(settings: Settings) -> dict[str, Served]:
     for spec in specs:
         if spec.source != "none":
             checkpoints.locate(spec, settings)
-    return {spec.name: Served(spec, build.find_family(spec.family)) for spec in specs}
+    return {spec.name: Served(spec, families.find(spec.family)) for spec in specs}
 
 
 def _megapixels(request: EditRequest) -> float:

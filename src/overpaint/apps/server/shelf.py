@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from overpaint.apps import sessions
 from overpaint.apps.server import forms
 from overpaint.apps.server.errors import NotFound, Stopping, UnsupportedMediaType
 from overpaint.apps.server.intake import MEGA
@@ -21,6 +20,7 @@ from overpaint.apps.server.native import ERRORS, service_of
 from overpaint.apps.server.service import Service
 from overpaint.apps.server.session_schemas import Change, TurnBody
 from overpaint.apps.settings import Settings
+from overpaint.apps.wiring import sessions
 from overpaint.core.errors import InvalidRequest, OverpaintError
 from overpaint.core.images import ImageLimits
 from overpaint.sessions.editing import Examiner

@@ -23,10 +23,9 @@ from overpaint.apps.workflow.fields import (
     options,
     sides,
 )
-from overpaint.families.erase import EraseOptions
-from overpaint.families.flex2 import Flex2Options
-from overpaint.families.kontext import KontextOptions
-from overpaint.families.sd2 import SD2Options
+from overpaint.families.erase.options import EraseOptions
+from overpaint.families.flux1.options import Flex2Options, KontextOptions
+from overpaint.families.sd.options import SD2Options
 
 Flex2InpaintingBlock = block(
     "flex2_inpainting",

@@ -24,7 +24,7 @@ from inference.core.workflows.execution_engine.entities.types import (
 from inference.core.workflows.prototypes.block import WorkflowBlock, WorkflowBlockManifest
 from pydantic import ConfigDict, create_model
 
-from overpaint.apps.painting import Painted, Painting, Task, paint
+from overpaint.apps.wiring.painting import Painted, Painting, Task, paint
 from overpaint.apps.workflow.fields import PLACE, ManifestField
 from overpaint.core.images import Picture
 

@@ -25,7 +25,7 @@ from inference.core.workflows.execution_engine.entities.types import (
 )
 from pydantic import Field
 
-from overpaint.diffusion.family import FamilyOptions
+from overpaint.diffusion.options import FamilyOptions
 
 DETECTIONS = [
     INSTANCE_SEGMENTATION_PREDICTION_KIND,

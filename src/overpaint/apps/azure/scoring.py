@@ -1,0 +1,146 @@
+"""Rows of the text-to-image-inpainting contract through an engine of this process: for Azure ML's
+entry script and for the MLflow model, where other servers speak HTTP.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from overpaint.apps.server import intake
+from overpaint.apps.wiring import build, families
+from overpaint.core.errors import ContentBlocked, InvalidRequest, OverpaintError
+from overpaint.core.images import Picture
+from overpaint.engine.batcher import Batcher
+from overpaint.jobs import rows
+from overpaint.jobs.rows import Row
+
+if TYPE_CHECKING:
+    from overpaint.apps.settings import Settings
+    from overpaint.engine.ticket import Ticket
+
+AHEAD = 8
+"""Rows that are decoded and under way while one is waited for; bounds memory."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Outcome:
+    """What became of a row.
+
+    Attributes:
+        row: the row; None where it could not be read.
+        picture: the edited picture, a black one where the row was blocked, None where it failed.
+        flagged: whether the safety policy flagged it; None = nobody checked.
+        seed: makes the picture again.
+        error: why it failed or was blocked.
+    """
+
+    row: Row | None
+    picture: Picture | None = None
+    flagged: bool | None = None
+    seed: int | None = None
+    error: OverpaintError | None = None
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the safety policy refused it."""
+        return isinstance(self.error, ContentBlocked)
+
+    def answer(self) -> dict[str, Any]:
+        """As the contract answers.
+
+        Raises:
+            OverpaintError: why it failed.
+        """
+        if self.error is not None and not self.blocked:
+            raise self.error
+        assert self.row is not None
+        assert self.picture is not None
+        return rows.answer(self.row, self.picture, self.flagged)
+
+
+class Scorer:
+    """One model and its batcher, for rows.
+
+    Args:
+        model: name, or folder in diffusers layout.
+        settings: all of them; the server's limits hold here too.
+
+    Raises:
+        OverpaintError: as `build.engine`.
+    """
+
+    def __init__(self, model: str, settings: Settings) -> None:
+        self._model = model
+        self._family = families.find(build.find_model(model, settings).family)
+        self.limits = settings.server
+        if settings.safety.is_unset:
+            _log.warning("no safety checker is configured: prompts and pictures are not checked")
+        self._batcher = Batcher(build.engine(model, settings=settings))
+
+    def score(self, given: Sequence[Row]) -> list[Outcome]:
+        """Rows of one request, each answered; their steps are mixed.
+
+        Raises:
+            OverpaintError: of the first row that fails; blocked ones do not fail.
+        """
+        found = []
+        for outcome in self.stream(given):
+            if outcome.error is not None and not outcome.blocked:
+                raise outcome.error
+            found.append(outcome)
+        return found
+
+    def stream(self, given: Iterable[Row | InvalidRequest]) -> Iterator[Outcome]:
+        """Rows in their order, each with what became of it; those that could not be read fail."""
+        under_way: deque[tuple[Row, Ticket, tuple[int, int]] | Outcome] = deque()
+        try:
+            for row in given:
+                under_way.append(self._begin(row))
+                if len(under_way) > AHEAD:
+                    yield self._end(under_way.popleft())
+            while under_way:
+                yield self._end(under_way.popleft())
+        finally:
+            for left in under_way:
+                if not isinstance(left, Outcome):
+                    self._batcher.cancel(left[1])
+
+    def close(self) -> None:
+        """End the batcher's threads."""
+        self._batcher.close()
+
+    def _begin(self, row: Row | InvalidRequest) -> tuple[Row, Ticket, tuple[int, int]] | Outcome:
+        if isinstance(row, InvalidRequest):
+            return Outcome(row=None, error=row)
+        try:
+            request, steps = intake.build(
+                intake.of_row(row), self._model, self._family, self.limits
+            )
+            ticket = self._batcher.submit(request, steps=steps, seconds=self.limits.timeout_s)
+        except InvalidRequest as error:
+            return Outcome(row=row, error=row.at(error))
+        return row, ticket, request.image.size
+
+    def _end(self, begun: tuple[Row, Ticket, tuple[int, int]] | Outcome) -> Outcome:
+        if isinstance(begun, Outcome):
+            return begun
+        row, ticket, size = begun
+        try:
+            result = ticket.result()
+        except ContentBlocked as error:
+            return Outcome(row=row, picture=rows.blocked(size), flagged=True, error=error)
+        except OverpaintError as error:
+            told = row.at(error) if isinstance(error, InvalidRequest) else error
+            return Outcome(row=row, error=told)
+        return Outcome(
+            row=row,
+            picture=result.pictures[0],
+            flagged=result.flagged[0],
+            seed=result.seeds[0],
+        )

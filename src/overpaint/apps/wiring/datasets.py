@@ -1,0 +1,265 @@
+"""Recipes with the settings' models: what `overpaint collect` and `overpaint clean` run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from overpaint.apps.wiring import build
+from overpaint.apps.wiring.dataset_workers import Where, make_worker, model_names, worker_with
+from overpaint.core import licences
+from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError
+from overpaint.core.files import atomic_write, remove_leftovers
+from overpaint.datasets import card, plan, prompts, sources
+from overpaint.datasets.card import Facts, Used
+from overpaint.datasets.clean import Cleaning
+from overpaint.datasets.collect import Collection as Collecting
+from overpaint.datasets.export import Exporter
+from overpaint.datasets.outcome import Outcome
+from overpaint.datasets.places import Item
+from overpaint.datasets.recipe import Clean, Collect, Recipe
+from overpaint.datasets.report import Reporter
+from overpaint.datasets.tasks import MADE, Task, complete, recipe_key
+from overpaint.jobs.book import Book, Tally
+from overpaint.jobs.ledger import Ledger, Status
+
+if TYPE_CHECKING:
+    from overpaint.apps.settings import Settings
+    from overpaint.engine.engine import Engine
+
+LEDGER = "ledger.jsonl"
+RECIPE = "recipe.json"
+
+
+@dataclass(kw_only=True)
+class Run:
+    """A recipe, ready to run.
+
+    Args:
+        recipe: checked.
+        settings: of this machine.
+        where: see `Where`.
+        out: the folder that everything goes to.
+    """
+
+    recipe: Recipe
+    settings: Settings
+    where: Where
+    out: Path
+
+    def __post_init__(self) -> None:
+        self.recipe = with_defaults(self.recipe, self.settings)
+        self.engine: Engine | None = None
+        records: dict[str, Any] = {}
+        if names := model_names(self.recipe):
+            self.engine = build.engine(
+                names[0], device=self.where.device, dtype=self.where.dtype, settings=self.settings
+            )
+            records = {name: self.engine.model(name).record for name in names}
+        check_policy(self.recipe, self.engine)
+        _check_revision(self.recipe, records)
+        self.facts = _facts(self.recipe, records, self.settings)
+        self.key = recipe_key(self.recipe, _keys(records))
+
+    def items(self) -> Iterator[Item]:
+        """All pictures of the recipe's sources."""
+        return sources.items(self.recipe.sources)
+
+    def plan(self, limit: int | None) -> Collecting | Cleaning:
+        """What is to be made."""
+        if isinstance(self.recipe, Collect):
+            return Collecting(
+                recipe=self.recipe,
+                cells=prompts.cells(self.recipe),
+                items=list(self.items()),
+                key=self.key,
+                limit=limit,
+            )
+        return Cleaning(
+            recipe=cast("Clean", self.recipe), items=self.items(), key=self.key, limit=limit
+        )
+
+    def execute(
+        self,
+        *,
+        retry: Collection[Status] = (),
+        limit: int | None = None,
+        on_progress: Callable[[Tally, int | None], None] | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> tuple[Outcome, Tally]:
+        """Make what is missing and decide what counts.
+
+        Args:
+            retry: tasks that ended in one of these ways are tried again.
+            limit: attempts or pictures at most.
+            on_progress: called when a task is at its end, with the tasks known so far.
+            cancelled: asked several times a second; True ends the run.
+
+        Raises:
+            Cancelled: all that ended is kept; the same call goes on.
+            OutputError: the folder cannot be written to, another run is writing there, or it is a
+                source.
+        """
+        check_places(self.recipe, self.out)
+        asked = self.plan(limit)
+        with Ledger(self.out / LEDGER) as ledger:
+            for folder in (self.out, *(self.out / MADE).glob("??")):
+                remove_leftovers(folder)
+            book: Book[Task] = Book(
+                ledger=ledger,
+                complete=partial(complete, self.out),
+                retry=retry,
+                cancelled=cancelled,
+                tally=Tally(),
+            )
+            with self._executor(book) as work:
+                if isinstance(asked, Collecting):
+                    return asked.run(ledger, partial(_rounds, book, work, on_progress)), book.tally
+                if on_progress is not None:
+                    total = sum(1 for _ in self.items()) if limit is None else limit
+                    book.on_progress = partial(_told, on_progress, total)
+                work(asked.tasks())
+                return asked.outcome(ledger), book.tally
+
+    def write(self, outcome: Outcome) -> Path:
+        """Write data set, card, recipe and report, in place of earlier ones.
+
+        Returns:
+            The report.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        told = card.card(self.facts, outcome)
+        Exporter(folder=self.out, output=self.recipe.output, card=told).write(outcome)
+        atomic_write(self.out / RECIPE, self.recipe.model_dump_json(indent=2).encode())
+        return Reporter(folder=self.out, facts=self.facts).write(outcome)
+
+    def preview(self, limit: int | None) -> dict[str, Any]:
+        """What a run would do, from one picture that is made aside: see `datasets.plan`."""
+        with (
+            tempfile.TemporaryDirectory(prefix="overpaint-") as folder,
+            worker_with(
+                self.recipe, self.settings, self.engine, self.where.width, Path(folder)
+            ) as worker,
+        ):
+            return plan.preview(self.plan(limit), worker, self.facts)
+
+    @contextmanager
+    def _executor(self, book: Book[Task]) -> Iterator[Callable[[Iterable[Task]], None]]:
+        if self.where.ray is not None:
+            from overpaint.jobs import ray
+
+            make = partial(
+                make_worker, self.recipe, self.settings, replace(self.where, ray=None), self.out
+            )
+            with ray.cluster(self.where.ray, actors=self.where.actors) as cluster:
+                yield lambda tasks: cluster.run(tasks, make, book, actors=self.where.actors)
+            return
+        from overpaint.jobs import pool
+
+        with worker_with(
+            self.recipe, self.settings, self.engine, self.where.width, self.out
+        ) as worker:
+            yield lambda tasks: pool.run(tasks, worker, book, threads=self.where.threads)
+
+
+def with_defaults(recipe: Recipe, settings: Settings) -> Recipe:
+    """The recipe with the settings' model where it names none."""
+    if recipe.model is not None:
+        return recipe
+    if isinstance(recipe, Collect):
+        edits = recipe.mask is None
+    else:
+        asked = cast("Clean", recipe).edit
+        edits = asked is None or asked.mask is None
+    name = settings.defaults.edit if edits else settings.defaults.inpaint
+    return recipe.model_copy(update={"model": name})
+
+
+def check_places(recipe: Recipe, out: Path) -> None:
+    """Sources are never written to.
+
+    Raises:
+        OutputError: the output folder is a source, or lies in one that is read whole.
+    """
+    own = out.resolve()
+    for source in recipe.sources:
+        for place in (source.folder, source.imagefolder):
+            if place is not None and (
+                own.is_relative_to(place.resolve()) or place.resolve().is_relative_to(own)
+            ):
+                raise OutputError(
+                    f"{out} and the source {place} lie in each other; choose a folder beside it",
+                    field="output",
+                )
+
+
+def check_policy(recipe: Recipe, engine: Engine | None) -> None:
+    """A recipe can ask for a safety policy.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
+    if recipe.safety == "required" and (engine is None or engine.policy.mode == "off"):
+        raise InvalidRequest(
+            "the recipe requires a safety policy, and none is set; see [safety] of overpaint.toml",
+            field="recipe.safety",
+        )
+
+
+def _check_revision(recipe: Recipe, records: dict[str, Any]) -> None:
+    if recipe.revision is None or recipe.model not in records:
+        return
+    found = str(records[recipe.model].get("revision", "none"))
+    if not found.startswith(recipe.revision):
+        raise ModelNotFound(
+            f"'{recipe.model}' has revision {found}, the recipe wants {recipe.revision}; pull that "
+            "one, or change the recipe",
+            field="recipe.revision",
+        )
+
+
+def _facts(recipe: Recipe, records: dict[str, Any], settings: Settings) -> Facts:
+    used = []
+    for name, record in records.items():
+        spec = build.find_model(name, settings)
+        used.append(
+            Used(
+                name=name,
+                revision=str(record.get("revision", "")),
+                licence=spec.licence,
+                commercial=licences.is_commercial(spec),
+            )
+        )
+    return Facts(recipe=recipe, models=tuple(used))
+
+
+def _keys(records: dict[str, Any]) -> dict[str, Any]:
+    from overpaint.jobs.units import model_key
+
+    return {name: model_key(record) for name, record in records.items()}
+
+
+def _rounds(
+    book: Book[Task],
+    work: Callable[[Iterable[Task]], None],
+    on_progress: Callable[[Tally, int | None], None] | None,
+    tasks: Iterable[Task],
+    count: int,
+) -> None:
+    """A round of attempts: what is known of the whole grows with each."""
+    if on_progress is not None:
+        book.on_progress = partial(_told, on_progress, book.tally.ended + count)
+    work(tasks)
+
+
+def _told(
+    on_progress: Callable[[Tally, int | None], None], total: int | None, tally: Tally
+) -> None:
+    on_progress(tally, total)

@@ -1,0 +1,281 @@
+"""From a picture and what was found in it to a repainted picture: what all blocks share.
+
+The functions of `overpaint.blocks` and the plugin for Roboflow's workflows describe what they want
+as a `Painting`; `paint` makes edit requests of them and runs those together, on the one engine of
+this process or on an Overpaint server.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from overpaint.apps import settings as settings_
+from overpaint.apps.wiring import build, remote
+from overpaint.core import detections, masks
+from overpaint.core.errors import InvalidRequest
+from overpaint.core.images import Picture
+from overpaint.core.types import EditRequest
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from overpaint.apps.settings import Settings
+    from overpaint.engine.engine import Engine
+
+Task = Literal["inpaint", "edit", "erase"]
+WhenMissing = Literal["error", "keep"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Painting:
+    """What a block wants of one picture.
+
+    Attributes:
+        family: the model's, by name.
+        task: of the settings' defaults.
+        image: the picture, in any form that an engine takes.
+        segmentation_mask: what was found in it (see `core.detections`), or a mask in any form
+            that an engine takes; None = no mask, for families that need none.
+        prompt, negative_prompt, seed: as in an `EditRequest`.
+        control_image: as its `control`.
+        copy_from, not_from: where may be copied from, and where not, for families that copy; in
+            any form of a `segmentation_mask`.
+        classes, confidence: which detections; see `detections.select`.
+        when_missing: what to do where something was found, but none of `classes`.
+        invert: repaint all but the detections.
+        height, width: of the answer; None = the picture's own.
+        keep_input_size: leave `height` and `width` aside.
+        options: further options of the family; None = the family's default.
+        model: name; None = the settings' default for the task where it is of the family, else the
+            family's bundled checkpoint.
+        server: URL of an Overpaint server; None = as in the settings, else this process.
+    """
+
+    family: str
+    task: Task
+    image: Any
+    segmentation_mask: Any = None
+    prompt: str = ""
+    negative_prompt: str | None = None
+    seed: int | None = None
+    control_image: Any = None
+    copy_from: Any = None
+    not_from: Any = None
+    classes: Sequence[str | int] | None = None
+    confidence: float | None = None
+    when_missing: WhenMissing = "error"
+    invert: bool = False
+    height: int | None = None
+    width: int | None = None
+    keep_input_size: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    server: str | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Painted:
+    """A repainted picture.
+
+    Attributes:
+        picture: with transparency, ICC profile and EXIF of the input.
+        seed: makes it again; None where no model ran.
+        warnings: one sentence each.
+        recipe: plain data that makes it again; empty where no model ran.
+    """
+
+    picture: Picture
+    seed: int | None = None
+    warnings: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture as a PIL image, 'RGB' or 'RGBA'."""
+        return self.picture.to_pil()
+
+
+def paint(paintings: Sequence[Painting]) -> list[Painted]:
+    """Repaint pictures, those of one place together. Safe to call from several threads.
+
+    Where nothing was found, or nothing that counts, the picture comes back as it was with a
+    warning, and no model runs.
+
+    Raises:
+        OverpaintError: of the first picture that fails; bad input is an `InvalidRequest`.
+    """
+    from overpaint.engine.inputs import as_picture
+
+    settings = settings_.load()
+    answers: dict[int, Painted] = {}
+    requests: dict[str | None, dict[int, EditRequest]] = {}
+    for index, painting in enumerate(paintings):
+        picture = as_picture(painting.image)
+        try:
+            request = _request(painting, picture, settings)
+        except InvalidRequest as error:
+            raise _named(error, index, len(paintings)) from error
+        if isinstance(request, EditRequest):
+            server = painting.server or settings.remote.url
+            requests.setdefault(server, {})[index] = request
+        else:
+            answers[index] = Painted(picture=picture, warnings=(request,))
+    for server, placed in requests.items():
+        run = _run_here if server is None else remote.Server(server, settings.remote).run
+        results = run(list(placed.values()))
+        for index, result in zip(placed, results, strict=True):
+            answers[index] = Painted(
+                picture=result.pictures[0],
+                seed=result.seeds[0],
+                warnings=result.warnings,
+                recipe=result.recipe,
+            )
+    return [answers[index] for index in range(len(paintings))]
+
+
+def mask_of(painting: Painting, picture: Picture) -> Image.Image | str | None:
+    """The mask of what shall be repainted, a sentence on why there is nothing to, or None.
+
+    Raises:
+        InvalidRequest: what was found does not fit the picture, or the choice does not fit it.
+    """
+    given = painting.segmentation_mask
+    if given is None:
+        return None
+    if not detections.are_detections(given):
+        if painting.classes is not None or painting.confidence is not None:
+            raise InvalidRequest(
+                "a mask has neither classes nor confidences; give detections, or leave them out",
+                field="classes" if painting.classes is not None else "confidence",
+            )
+        mask = _drawn(given, picture.size, detections.FIELD)
+    else:
+        found = detections.parse(given, picture.size)
+        try:
+            chosen = detections.select(
+                found, classes=painting.classes, confidence=painting.confidence
+            )
+        except detections.NoSuchClass as error:
+            if painting.when_missing == "error":
+                raise
+            return f"{error}; the picture is returned as it was."
+        if not chosen:
+            return _nothing(len(found), painting.confidence)
+        mask = detections.union(chosen, picture.size)
+    if mask.getbbox() is None:
+        return "Nothing is marked; the picture is returned as it was."
+    return masks.invert(mask) if painting.invert else mask
+
+
+def model_name(family: str, task: Task, named: str | None, settings: Settings) -> str:
+    """The model that a block uses.
+
+    Raises:
+        InvalidRequest: the named one is of another family.
+        ModelNotFound: there is none of that name.
+    """
+    if named is None:
+        default: str = getattr(settings.defaults, task)
+        known = build.models(settings)
+        if default in known and known[default].family == family:
+            return default
+        return family if f"{build.TWINS}{family}" not in known else f"{build.TWINS}{family}"
+    found = build.find_model(named, settings).family
+    if found != family:
+        raise InvalidRequest(
+            f"'{named}' is of the family {found}, this block works with {family}", field="model"
+        )
+    return named
+
+
+def _request(painting: Painting, picture: Picture, settings: Settings) -> EditRequest | str:
+    """An edit request, or a sentence on why there is nothing to do."""
+    from overpaint.engine.inputs import as_picture
+
+    mask = mask_of(painting, picture)
+    if isinstance(mask, str):
+        return mask
+    options = {name: value for name, value in painting.options.items() if value is not None}
+    if not painting.keep_input_size:
+        sides = {"height": painting.height, "width": painting.width}
+        options |= {name: side for name, side in sides.items() if side is not None}
+    is_remote = painting.server or settings.remote.url
+    control = painting.control_image
+    return EditRequest(
+        image=picture,
+        prompt=painting.prompt,
+        mask=mask,
+        negative_prompt=painting.negative_prompt,
+        control=None if control is None else as_picture(control, "control_image").to_srgb(),
+        copy_from=_where(painting.copy_from, picture.size, "copy_from"),
+        not_from=_where(painting.not_from, picture.size, "not_from"),
+        seed=painting.seed,
+        model=painting.model or painting.family
+        if is_remote
+        else model_name(painting.family, painting.task, painting.model, settings),
+        options=options,
+    )
+
+
+def _where(given: Any, size: tuple[int, int], name: str) -> Image.Image | None:
+    """A mask of what may be copied, or must not be; all black where nothing was found."""
+    from PIL import Image
+
+    if given is None:
+        return None
+    if not detections.are_detections(given):
+        return _drawn(given, size, name)
+    found = detections.parse(given, size, field=name)
+    return detections.union(found, size, field=name) if found else Image.new("L", size)
+
+
+def _drawn(given: Any, size: tuple[int, int], name: str) -> Image.Image:
+    """A mask in any form that an engine takes."""
+    from overpaint.engine.inputs import as_mask
+
+    mask = as_mask(_flat(given, size), name)
+    masks.check_size(mask, size, field=name)
+    return mask
+
+
+def _flat(given: Any, size: tuple[int, int]) -> Any:
+    """Masks stacked as N x H x W, as segmentation models give them, become one."""
+    shape = getattr(given, "shape", ())
+    if len(shape) == 3 and shape[1:] == (size[1], size[0]) and shape[:2] != (size[1], size[0]):
+        return given.any(axis=0)
+    return given
+
+
+def _nothing(found: int, confidence: float | None) -> str:
+    if not found:
+        return "Nothing was detected; the picture is returned as it was."
+    return (
+        f"None of the detections reaches the confidence of {confidence}; the picture is returned "
+        "as it was."
+    )
+
+
+def _named(error: InvalidRequest, index: int, count: int) -> InvalidRequest:
+    """The same error, with the picture's place where there are several."""
+    if count == 1:
+        return error
+    return type(error)(f"picture {index} of {count}: {error.message}", field=error.field)
+
+
+_lock = threading.Lock()
+_engine: Engine | None = None
+_engine_settings: Settings | None = None
+
+
+def _run_here(requests: Sequence[EditRequest]) -> Any:
+    """Run on the one engine of this process; models stay loaded from one call to the next."""
+    global _engine, _engine_settings
+    with _lock:
+        settings = settings_.load()
+        if _engine is None or settings != _engine_settings:
+            _engine = build.engine(requests[0].model, settings=settings, lazy=True)
+            _engine_settings = settings
+        return _engine.run(requests)

@@ -1,0 +1,247 @@
+"""Checkpoints in diffusers layout: their components, loaded on demand and lent to who computes."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from overpaint.checkpoints import layout, readahead, weight_cache, weights
+from overpaint.checkpoints.backends import Backend
+from overpaint.checkpoints.component import Components
+from overpaint.checkpoints.exclusion import LOADING
+from overpaint.checkpoints.inventory import Inventory
+from overpaint.checkpoints.loading import Loader
+from overpaint.checkpoints.memo import Memo
+from overpaint.checkpoints.placement import DECODED, MemoryPlan, Need, Placement
+from overpaint.core.models import Lora
+
+
+class Checkpoint:
+    """A model folder in diffusers layout; its components are loaded when first asked for.
+
+    Several threads may use it. Whoever computes with a component borrows it, so that it does not
+    leave memory meanwhile.
+
+    Args:
+        folder: holds `model_index.json` and one folder per component.
+        components: what the family knows of it.
+        placement: device and precision of the weights.
+        loras: adapters for the denoiser.
+        backend: what computes its networks.
+        cache: folder of weights in other precisions (`checkpoints/weight_cache.py`).
+
+    Raises:
+        ModelLoadError: the folder is not a checkpoint of that family, holds only pickles, or does
+            not match its checksums.
+
+    Attributes:
+        inventory: what the folder holds.
+        memo: what its encoders have encoded so far.
+        evict_ahead: whether denoisers are loaded without the weights that are computed ahead of
+            the steps; to be set before the first use.
+        take_turns: whether text encoders and denoiser leave memory for each other.
+        tiled: whether the autoencoder works in tiles on pictures larger than `loading.TILE`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        components: Components,
+        placement: Placement,
+        *,
+        loras: tuple[Lora, ...] = (),
+        backend: Backend | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        self.folder = folder
+        self.placement = placement
+        self.inventory = Inventory(folder, components)
+        self.memo = Memo()
+        self.evict_ahead = self.take_turns = self.tiled = False
+        self._loader = Loader(
+            inventory=self.inventory,
+            placement=placement,
+            loras=loras,
+            backend=backend or Backend(),
+            cache=cache,
+        )
+        self._loaded: dict[str, Any] = {}
+        self._loading = threading.RLock()
+        self._borrowers: Counter[str] = Counter()
+        self._returned = threading.Condition()
+
+    @property
+    def backend(self) -> Backend:
+        """What computes its networks."""
+        return self._loader.backend
+
+    @property
+    def components(self) -> list[str]:
+        """Names of the components that can be loaded."""
+        return self.inventory.names
+
+    @property
+    def accelerated(self) -> list[str]:
+        """Names of the components that its backend computes, and not torch as it comes."""
+        return [name for name in self.components if self._loader.is_accelerated(name)]
+
+    def config(self, name: str) -> Mapping[str, Any]:
+        """A component's configuration, from its file; the component need not be loaded."""
+        return layout.config(self.folder / self._named(name))
+
+    def component(self, name: str) -> Any:
+        """The component, loaded from disk the first time; to compute with it, borrow it.
+
+        Raises:
+            ModelLoadError: it is not there, or its files are broken.
+        """
+        loaded = self._loaded.get(name)
+        if loaded is None:
+            with self._borrowed(name):
+                loaded = self._loaded[name]
+        return loaded
+
+    @contextmanager
+    def borrowed(self, name: str) -> Iterator[Any]:
+        """The component while somebody computes with it: it stays in memory until then.
+
+        Load what else is needed before: nothing can be loaded by a thread that has borrowed.
+
+        Raises:
+            ModelLoadError: it is not there, or its files are broken.
+        """
+        with self._borrowed(name), LOADING.shared():
+            yield self._loaded[name]
+
+    def release(self, *names: str) -> None:
+        """Let components leave memory, once nobody computes with them; they can be loaded again."""
+        with self._returned:
+            self._returned.wait_for(lambda: not any(self._borrowers[name] for name in names))
+            for name in names:
+                self._loaded.pop(name, None)
+
+    def release_text_encoders(self) -> None:
+        """Let the text encoders leave, where they take turns with the denoiser."""
+        if self.take_turns:
+            self.release(*self._with_role("text encoder"))
+
+    def load(self) -> None:
+        """Load every component now, not on its first use; text encoders that leave, later."""
+        for name in self.components:
+            if not (self.take_turns and self.inventory[name].role == "text encoder"):
+                self.component(name)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each component's weights in this placement's precision, from file headers."""
+        return {name: self._size(name) for name in self.inventory.with_weights}
+
+    def need(self) -> Need:
+        """What it takes in this placement's precision, from file headers and configurations."""
+        width = self.placement.dtype.itemsize
+        ahead = decoding = 0
+        for name in self.inventory.with_weights:
+            part = self.inventory[name]
+            if part.ahead is not None and not self._loader.is_adapted(name):
+                files = self.inventory.files(name)
+                ahead += sum(weights.parameters(file, part.ahead.weights) for file in files)
+            if part.decoding is not None:
+                decoding += DECODED * part.decoding(self.config(name), width)
+        text = frozenset(self._with_role("text encoder"))
+        return Need(self.sizes(), text=text, ahead=width * ahead, decode=decoding)
+
+    def follow(self, plan: MemoryPlan) -> None:
+        """Load, and let go, as a memory plan says; before anything is loaded."""
+        self.take_turns = plan.evict_text_encoders
+        self.evict_ahead = plan.evict_ahead
+        self.tiled = plan.tiled
+
+    def read_ahead(self) -> None:
+        """Have the weights read from the disk meanwhile: small ones first, the denoiser's last.
+
+        So the autoencoder encodes the picture while the others arrive.
+        """
+        if self.take_turns:
+            return
+        names = [
+            name for name in self.inventory.with_weights if not self._loader.is_converted(name)
+        ]
+        names.sort(key=lambda name: (self.inventory[name].role == "denoiser", self._size(name)))
+        readahead.start(
+            [file for name in names for file in weights.files(self._loader.stored(name))]
+        )
+
+    def unconverted(self) -> list[str]:
+        """Names of components whose weights change their precision whenever they are loaded."""
+        return self._loader.unconverted()
+
+    def convert(self, name: str) -> Path:
+        """Write a component's weights in this placement's precision, to be loaded from there.
+
+        Returns:
+            Their folder.
+
+        Raises:
+            ModelLoadError: a file of the component is damaged.
+            OutputError: nothing can be written there.
+        """
+        assert self._loader.cache is not None
+        return weight_cache.keep(self._loader.cache, self.folder / name, self.placement.dtype)
+
+    def revision(self) -> str:
+        """A short hash of the checkpoint's files."""
+        return self.inventory.revision()
+
+    @contextmanager
+    def _borrowed(self, name: str) -> Iterator[None]:
+        """Keep a component in memory, loaded; those that it takes turns with have left."""
+        rivals = self._rivals(self._named(name))
+        with self._returned:
+            self._returned.wait_for(lambda: not any(self._borrowers[each] for each in rivals))
+            self._borrowers[name] += 1
+            for rival in rivals:
+                self._loaded.pop(rival, None)
+        try:
+            with self._loading:
+                if name not in self._loaded:
+                    self._loaded[name] = self._loader.load(
+                        name, evict=self.evict_ahead, tiled=self.tiled
+                    )
+            yield
+        finally:
+            with self._returned:
+                self._borrowers[name] -= 1
+                self._returned.notify_all()
+
+    def _rivals(self, name: str) -> list[str]:
+        """Components that leave before this one comes."""
+        role = self.inventory[name].role
+        if not self.take_turns or role == "files":
+            return []
+        if role == "text encoder":
+            return self._with_role("denoiser")
+        return self._with_role("text encoder")
+
+    def _with_role(self, role: str) -> list[str]:
+        return [name for name in self.components if self.inventory[name].role == role]
+
+    def _named(self, name: str) -> str:
+        """The name, if the checkpoint has such a component.
+
+        Raises:
+            ModelLoadError: it has none.
+        """
+        self.inventory[name]
+        return name
+
+    def _size(self, name: str) -> int:
+        width = self.placement.dtype.itemsize
+        files = self.inventory.files(name)
+        size = width * sum(weights.parameters(file) for file in files)
+        pattern = self.inventory[name].float8
+        if self.backend.quantizes and pattern and self._loader.is_accelerated(name):
+            size -= (width - 1) * sum(weights.parameters(file, pattern) for file in files)
+        return size

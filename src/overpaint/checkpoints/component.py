@@ -1,0 +1,80 @@
+"""What a family loads of a checkpoint, entry by entry of its `model_index.json`.
+
+Imports nothing heavy, so that families can be listed and requests checked without loading torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Role = Literal["denoiser", "text encoder", "autoencoder", "files", "unused"]
+"""'denoiser' computes the steps. 'text encoder' may leave memory for it. 'autoencoder' turns
+pictures into latents and back. 'files' has no weights: tokenizers, noise schedulers, processors.
+'unused' may be in a published checkpoint and is never read."""
+
+WITH_WEIGHTS: tuple[Role, ...] = ("denoiser", "text encoder", "autoencoder")
+
+BLOCK_WEIGHTS = re.compile(r"transformer_blocks\.\d+\.(?!.*norm).*\.weight$")
+"""Names of linear weights inside the transformer blocks of FLUX and of Stable Diffusion's UNets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ahead:
+    """Weights that a denoiser can do without: what they give is computed ahead of the steps.
+
+    Attributes:
+        weights: pattern of their names.
+        evict: takes their layers out of a model, with or without memory for its weights.
+    """
+
+    weights: re.Pattern[str]
+    evict: Callable[[Any], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """An entry of `model_index.json`, as a family knows it.
+
+    Attributes:
+        role: what it is to the engine.
+        classes: 'library:Class' that the entry may name; no other class is ever made.
+        files: further endings of names of its text files, beside .json, .txt and .model.
+        float8: pattern of the weights that may be held in float8; None = none may.
+        openvino: whether OpenVINO can compute it.
+        ahead: weights that can leave; None = there are none.
+        prepare: makes a network that was loaded ready for the family.
+        tile: lets an autoencoder work in tiles with sides of so many pixels.
+        decoding, encoding: bytes of activations per pixel of a picture, from the component's
+            configuration and the bytes of a number.
+    """
+
+    role: Role
+    classes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    float8: re.Pattern[str] | None = None
+    openvino: bool = False
+    ahead: Ahead | None = None
+    prepare: Callable[[Any], None] | None = None
+    tile: Callable[[Any, int], None] | None = None
+    decoding: Callable[[Mapping[str, Any], int], int] | None = None
+    encoding: Callable[[Mapping[str, Any], int], int] | None = None
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it is a network."""
+        return self.role in WITH_WEIGHTS
+
+
+Components = Mapping[str, Component]
+"""A family's components by name."""
+
+
+def files(*classes: str, endings: tuple[str, ...] = ()) -> Component:
+    """A component without weights, of one of these classes."""
+    return Component(role="files", classes=classes, files=endings)
+
+
+UNUSED = Component(role="unused")

@@ -1,0 +1,187 @@
+"""The layouts in which checkpoints are published: which files are used, and whether they are whole.
+
+Imports nothing heavy, so that models can be listed without loading torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from overpaint.checkpoints.component import Components
+from overpaint.core.errors import ModelLoadError
+
+INDEX = "model_index.json"
+CONFIG = "config.json"
+
+CHECKSUMS = "SHA256SUMS"
+"""Optional file of a model folder: lines of `<sha256>  <path>`; what it lists is checked."""
+
+_TEXT_SUFFIXES = {".json", ".txt", ".model"}
+"""Configurations, vocabularies and tokenizer models; code (.py) is never downloaded."""
+
+_PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5"}
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """A checkpoint's `model_index.json`.
+
+    Raises:
+        ModelLoadError: there is no such folder, or no such file in it, or it is damaged.
+    """
+    file = folder / INDEX
+    if not folder.is_dir():
+        raise ModelLoadError(f"{folder}: no such folder")
+    if not file.is_file():
+        raise ModelLoadError(
+            f"{folder}: no {INDEX}; a model is a folder in diffusers layout "
+            f"({INDEX} beside unet/ or transformer/, vae/, text_encoder/ …)"
+        )
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelLoadError(f"{file}: not JSON: {error}") from error
+    if not isinstance(index, dict):
+        raise ModelLoadError(f"{file}: holds {type(index).__name__}, not an object")
+    return index
+
+
+def pipeline(index: Mapping[str, Any]) -> str:
+    """The pipeline class that a checkpoint was saved from; empty where its index names none."""
+    named = index.get("_class_name", "")
+    return str(named[-1] if isinstance(named, list) and named else named)
+
+
+def verify_checksums(folder: Path) -> None:
+    """Hash the files that a checkpoint's `CHECKSUMS` lists; without one, nothing.
+
+    Raises:
+        ModelLoadError: one is missing or was changed.
+    """
+    listing = folder / CHECKSUMS
+    if not listing.is_file():
+        return
+    for line in listing.read_text(encoding="utf-8").splitlines():
+        expected, _, name = line.partition("  ")
+        file = folder / name
+        if not file.is_file():
+            raise ModelLoadError(f"{file}: listed in {CHECKSUMS} but missing")
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != expected:
+            raise ModelLoadError(
+                f"{file}: sha256 is {found[:16]}…, {CHECKSUMS} says {expected[:16]}…; "
+                "the file is damaged or was changed: pull the model again"
+            )
+
+
+def components(where: object, index: Mapping[str, Any], known: Components) -> list[str]:
+    """Names of the components that a `model_index.json` lists and a family loads.
+
+    Args:
+        where: folder or repository, for the message.
+        index: its `model_index.json`.
+        known: the family's components.
+
+    Raises:
+        ModelLoadError: it lists a component that the family does not know.
+    """
+    listed = [
+        name
+        for name, value in index.items()
+        if not name.startswith("_") and _is_component(value) and value[-1] is not None
+    ]
+    for name in listed:
+        if name not in known:
+            raise ModelLoadError(
+                f"{where}: {INDEX} lists '{name}' ({index[name][-1]}), which this family does not "
+                f"know; it knows {', '.join(sorted(known))}"
+            )
+    return [name for name in listed if known[name].role != "unused"]
+
+
+def _is_component(value: object) -> bool:
+    """Entries are [library, class]; anything else is a setting of the pipeline."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(each is None or isinstance(each, str) for each in value)
+    )
+
+
+def config(folder: Path) -> dict[str, Any]:
+    """A component's configuration.
+
+    Raises:
+        ModelLoadError: it is missing or damaged.
+    """
+    file = folder / CONFIG
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"{file}: cannot be read; pull the model again") from error
+    return dict(found)
+
+
+def choose_files(
+    repository: str, index: Mapping[str, Any], offered: Sequence[str], known: Components
+) -> list[str]:
+    """The files of a repository that a family with these components loads.
+
+    The index, each component's configuration and vocabulary, and its weights as safetensors in
+    full precision; no variants (`model.fp16.safetensors`), no single-file checkpoints of the root
+    folder, no pickles, no code.
+
+    Raises:
+        ModelLoadError: a component has weights, but none that can be used.
+    """
+    chosen = [INDEX]
+    for component in components(repository, index, known):
+        files = [name for name in offered if Path(name).parts[:-1] == (component,)]
+        weights = [name for name in files if _is_plain_safetensors(name)]
+        if known[component].has_weights:
+            if not weights:
+                raise _no_weights(repository, component, files)
+        else:
+            weights = []
+        texts = [name for name in files if _is_text(name, known[component].files)]
+        chosen += sorted(texts) + sorted(weights)
+    return chosen
+
+
+def choose_single(repository: str, offered: Sequence[str]) -> list[str]:
+    """The files of a single model in transformers layout: all lie in the root folder.
+
+    Raises:
+        ModelLoadError: it has no weights that can be used.
+    """
+    files = [name for name in offered if len(Path(name).parts) == 1]
+    weights = [name for name in files if _is_plain_safetensors(name)]
+    if not weights:
+        raise _no_weights(repository, repository.rsplit("/", 1)[-1], files)
+    texts = [name for name in files if _is_text(name) and name != CONFIG]
+    return [CONFIG, *sorted(texts), *sorted(weights)]
+
+
+def _no_weights(repository: str, component: str, files: Sequence[str]) -> ModelLoadError:
+    others = sorted(name for name in files if Path(name).suffix in {*_PICKLES, ".safetensors"})
+    return ModelLoadError(
+        f"{repository}: '{component}' has no .safetensors in full precision, only "
+        f"{', '.join(others) or 'no weights at all'}; pickles can run code and are never read"
+    )
+
+
+def _is_plain_safetensors(name: str) -> bool:
+    """`model.safetensors`, `model-00001-of-00002.safetensors`, but no `model.fp16.safetensors`."""
+    return name.endswith(".safetensors") and Path(name).name.count(".") == 1
+
+
+def _is_text(name: str, endings: tuple[str, ...] = ()) -> bool:
+    path = Path(name)
+    if path.name.endswith(".index.json"):
+        # Lists of shards: those of the plain safetensors only.
+        return path.name.endswith(".safetensors.index.json") and path.name.count(".") == 3
+    return path.suffix in _TEXT_SUFFIXES or path.name.endswith(endings)

@@ -1,0 +1,193 @@
+"""Components from files to a device.
+
+Only safetensors are read, no code of a repository is run, and only classes that the family declares
+are made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from overpaint.checkpoints import backends, loras, weight_cache, weights
+from overpaint.checkpoints.backends import Backend
+from overpaint.checkpoints.exclusion import LOADING
+from overpaint.checkpoints.inventory import Inventory
+from overpaint.checkpoints.placement import Placement
+from overpaint.core.errors import ModelLoadError
+from overpaint.core.models import Lora
+
+TILE = 512
+"""Side in pixels of what a tiled autoencoder computes at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loader:
+    """Loads components of a checkpoint, all in the same way.
+
+    Attributes:
+        inventory: of the checkpoint.
+        placement: device and precision of the weights.
+        loras: adapters for the denoiser.
+        backend: what computes its networks.
+        cache: folder of weights in other precisions (`checkpoints/weight_cache.py`).
+    """
+
+    inventory: Inventory
+    placement: Placement
+    loras: tuple[Lora, ...] = ()
+    backend: Backend = field(default_factory=Backend)
+    cache: Path | None = None
+
+    def is_adapted(self, name: str) -> bool:
+        """Whether low-rank adapters change a component."""
+        return bool(self.loras) and self.inventory[name].role == "denoiser"
+
+    def is_accelerated(self, name: str) -> bool:
+        """Whether the backend computes a component, and not torch as it comes."""
+        return self.backend.computes(
+            self.inventory[name], self.placement.device, adapted=self.is_adapted(name)
+        )
+
+    def is_converted(self, name: str) -> bool:
+        """Whether a component of the backend's own takes its place."""
+        return self.backend.converts and self.is_accelerated(name)
+
+    def stored(self, name: str) -> Path:
+        """The folder that a component's weights are read from."""
+        where = self.inventory.folder / name
+        if self.cache is None:
+            return where
+        return weight_cache.find(self.cache, where, self.placement.dtype) or where
+
+    def unconverted(self) -> list[str]:
+        """Names of components whose weights change their precision whenever they are loaded."""
+        dtype = self.placement.dtype
+        return [
+            name
+            for name in self.inventory.with_weights
+            if not self.is_converted(name)
+            and not weights.stored_as(self.stored(name), dtype)
+            and not _keeps_float32(self.inventory.class_of(name), dtype)
+        ]
+
+    def load(self, name: str, *, evict: bool, tiled: bool) -> Any:
+        """A component, whole on its device.
+
+        Args:
+            name: of the component.
+            evict: leave out the weights that are computed ahead.
+            tiled: let an autoencoder work in tiles of `TILE` pixels.
+
+        Raises:
+            ModelLoadError: it is not there, or its files are broken.
+        """
+        part, where = self.inventory[name], self.inventory.folder / name
+        if not where.is_dir():
+            raise ModelLoadError(f"{where}: the folder is missing; pull the model again")
+        cls = self.inventory.class_of(name)
+        try:
+            if not part.has_weights:
+                return cls.from_pretrained(where, local_files_only=True)
+            if self.is_converted(name):
+                return self._load_converted(cls, where)
+            model = self._load_network(name, cls, evict=evict)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise ModelLoadError(
+                f"{where}: cannot be loaded as {cls.__name__}: {loras.first_line(error)}"
+            ) from error
+        model.eval().requires_grad_(requires_grad=False)
+        if part.role == "denoiser":
+            loras.apply(model, name, self.loras)
+        if part.prepare is not None:
+            part.prepare(model)
+        if tiled and part.tile is not None:
+            part.tile(model, TILE)
+        if self.is_accelerated(name):
+            backends.prepare(self.backend, model, self.placement.device, part)
+        return model
+
+    def _load_converted(self, cls: Any, where: Path) -> Any:
+        from overpaint.checkpoints import openvino
+
+        assert self.backend.cache is not None
+        plain = Placement(self.placement.device, torch.float32)
+        return openvino.replace(
+            cls,
+            where,
+            self.placement,
+            self.backend.cache,
+            partial(read, cls, where, plain),
+            samples=self.backend.samples,
+        )
+
+    def _load_network(self, name: str, cls: Any, *, evict: bool) -> Any:
+        placement, ahead = self.placement, self.inventory[name].ahead
+        if self.backend.quantizes and self.is_accelerated(name):
+            # Quantized layer by layer: the card never holds it in its first precision.
+            placement = Placement(torch.device("cpu"), placement.dtype)
+        return read(
+            cls, self.stored(name), placement, without=ahead.evict if ahead and evict else None
+        )
+
+
+def read(cls: Any, where: Path, placement: Placement, *, without: Any = None) -> Any:
+    """A network from its files, every parameter and buffer on the device.
+
+    Its weights are mapped or streamed; for older names of them the library is asked.
+
+    Args:
+        cls: of diffusers or transformers.
+        where: folder of the component.
+        placement: device and precision.
+        without: takes layers out of it that are not wanted.
+
+    Raises:
+        ModelLoadError: weights are missing.
+        OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError: the files are
+            broken in another way.
+    """
+    device, dtype = placement.device, placement.dtype
+    if not _keeps_float32(cls, dtype):
+        with LOADING.alone():
+            model = weights.empty(cls, where)
+        if without is not None:
+            without(model)
+        if weights.load_into(model, where, dtype, device):
+            return model
+    with LOADING.alone():
+        model, report = cls.from_pretrained(
+            where,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **dtype_argument(cls, dtype),
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise ModelLoadError(
+            f"{where}: {len(missing)} weights are missing ('{missing[0]}') and would be random "
+            "numbers; the files are incomplete: pull the model again"
+        )
+    if without is not None:
+        without(model)
+    return model.to(device)
+
+
+def _keeps_float32(cls: type, dtype: torch.dtype) -> bool:
+    """Whether the library keeps parts of this class in float32 where float16 is asked for."""
+    return dtype == torch.float16 and bool(getattr(cls, "_keep_in_fp32_modules", None))
+
+
+def dtype_argument(cls: type, dtype: torch.dtype) -> dict[str, torch.dtype]:
+    """transformers calls it `dtype` since 4.56, diffusers and transformers before `torch_dtype`."""
+    if cls.__module__.startswith("transformers"):
+        import transformers
+
+        if tuple(map(int, transformers.__version__.split(".")[:2])) >= (4, 56):
+            return {"dtype": dtype}
+    return {"torch_dtype": dtype}

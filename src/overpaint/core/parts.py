@@ -1,0 +1,68 @@
+"""The parts of an edit, declared once: as fields of `EditRequest`, with what the rest must know.
+
+Decoding, checks, the safety policy, recipes, schemas, columns, forms and command-line options are
+made from this table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["picture", "pictures", "mask", "text", "number", "name", "options"]
+"""What a part is. Pictures come as files, bytes, arrays or PIL images; 'mask' is one of one channel
+and of the picture's size."""
+
+_KEY = "part"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of an edit.
+
+    Attributes:
+        name: of the field of `EditRequest`, and everywhere else.
+        kind: what it is.
+        help: one line for people.
+        required: whether every edit has one.
+        family: whether a family says if it uses it; others belong to every edit.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    required: bool = False
+    family: bool = False
+
+    @property
+    def is_visual(self) -> bool:
+        """Whether it is pixels."""
+        return self.kind in ("picture", "pictures", "mask")
+
+    @property
+    def is_screened(self) -> bool:
+        """Whether the safety policy looks at it: pictures and words, but not masks."""
+        return self.kind in ("picture", "pictures", "text")
+
+
+def about(kind: Kind, text: str, *, family: bool = False) -> dict[str, Any]:
+    """Metadata of a field of `EditRequest` that is a part.
+
+    Args:
+        kind: what it is.
+        text: one line of help.
+        family: whether a family says if it uses it.
+    """
+    return {_KEY: (kind, text, family)}
+
+
+def parts_of(request: type) -> tuple[Part, ...]:
+    """The parts that a dataclass declares, in its order."""
+    found = []
+    for field in dataclasses.fields(request):
+        if _KEY in field.metadata:
+            kind, text, family = field.metadata[_KEY]
+            required = {field.default, field.default_factory} == {dataclasses.MISSING}
+            found.append(Part(field.name, kind, text, required=required, family=family))
+    return tuple(found)

@@ -1,0 +1,94 @@
+"""What the mask families share: the plan, the mask on the canvas, a warning for lost lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from overpaint.core import geometry, masks
+from overpaint.core.errors import UnsupportedOption
+from overpaint.core.geometry import Box, Plan
+from overpaint.core.types import EditRequest
+from overpaint.diffusion.options import FamilyOptions
+
+if TYPE_CHECKING:
+    import torch
+
+UNSTATED = 32
+"""diffusers' default `sample_size` of an autoencoder: the checkpoint does not say."""
+
+
+def native_size(sample_size: int, default: int) -> int:
+    """Side in pixels that a checkpoint was trained for, from its autoencoder's `sample_size`."""
+    return default if sample_size == UNSTATED else sample_size
+
+
+def asked_size(options: FamilyOptions, step: int) -> tuple[int, int] | None:
+    """(width, height) where the caller gave both, checked against the model's size step."""
+    given = {"height": options.height, "width": options.width}
+    for field, value in given.items():
+        if value is not None and value % step:
+            near = max(step, round(value / step) * step)
+            raise UnsupportedOption(
+                f"{value} is not a multiple of {step}; {near} is the nearest",
+                field=f"options.{field}",
+            )
+    if options.height is None and options.width is None:
+        return None
+    if options.height is None or options.width is None:
+        missing = "height" if options.height is None else "width"
+        raise UnsupportedOption(
+            "height and width go together: give both, or neither for an answer of the input's size",
+            field=f"options.{missing}",
+        )
+    return options.width, options.height
+
+
+def plan(request: EditRequest, options: FamilyOptions, *, step: int, native: int) -> Plan:
+    """The reference's stretching where a size was asked for, else a window around the mask."""
+    size = asked_size(options, step)
+    if size is not None:
+        return geometry.stretched(request.image.size, size)
+    if request.mask is None or options.window == "full":
+        return geometry.full(request.image.size, step=step, native=native)
+    box = masks.bbox(grown_mask(request, options))
+    return geometry.around(
+        request.image.size, box, step=step, native=native, context=options.context
+    )
+
+
+def grown_mask(request: EditRequest, options: FamilyOptions) -> Image.Image:
+    """The request's mask after `grow`: what the model repaints."""
+    assert request.mask is not None
+    return masks.grow(request.mask, options.grow)
+
+
+def canvas_mask(request: EditRequest, plan: Plan, options: FamilyOptions) -> Image.Image:
+    """The grown mask on the plan's canvas, 'L'; padding is kept, not repainted."""
+    return plan.to_canvas(grown_mask(request, options), fill=0)
+
+
+def fitted(picture: Image.Image, plan: Plan) -> Image.Image:
+    """A picture that belongs to the request's picture (a control picture) on the plan's canvas.
+
+    Where the whole picture fills the whole canvas it is resized once, as the references do it.
+    """
+    picture = picture.convert("RGB")
+    whole = plan.window == Box(0, 0, *plan.size) and plan.content == Box(0, 0, *plan.canvas)
+    if whole:
+        return geometry.stretched(picture.size, plan.canvas).to_canvas(picture)
+    if picture.size != plan.size:
+        picture = picture.resize(plan.size, Image.Resampling.LANCZOS)
+    return plan.to_canvas(picture)
+
+
+def thin_mask_warning(mask: torch.Tensor, small: torch.Tensor) -> list[str]:
+    """A sentence where sampling to latent resolution loses more than half of the mask."""
+    before, after = float(mask.mean()), float((small >= 0.5).float().mean())
+    if before == 0 or after >= 0.5 * before:
+        return []
+    return [
+        f"mask: too thin for this model, {100 * (1 - after / before):.0f} % of it falls between "
+        "the model's cells; widen it with grow"
+    ]

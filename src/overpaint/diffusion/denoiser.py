@@ -1,0 +1,74 @@
+"""Families that denoise: what they add to a `Family`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+import torch
+
+from overpaint.diffusion import denoise
+from overpaint.diffusion.family import Family, OptionsT, Prepared
+from overpaint.diffusion.shortcuts import EXACT, Prediction, Shortcuts
+
+
+@dataclass(kw_only=True)
+class Latent(Prepared):
+    """A `Prepared` that is denoised: its own noise scheduler, generator and latents.
+
+    Attributes:
+        latents: (1, C, h, w), or (1, tokens, C) where the family packs them.
+        timesteps: (total,) as the scheduler gave them.
+        scheduler: this image's own copy (noise schedulers keep state between steps).
+        generator: this image's own CPU generator.
+        step_options: further keywords of `scheduler.step`.
+        shortcuts: what is left out of its steps.
+        predictions: the last two of the network, where steps are extrapolated.
+    """
+
+    latents: torch.Tensor
+    timesteps: torch.Tensor
+    scheduler: Any
+    generator: torch.Generator
+    step_options: dict[str, Any]
+    shortcuts: Shortcuts = EXACT
+    predictions: deque[Prediction] = field(default_factory=lambda: deque(maxlen=2))
+
+    @property
+    def guided(self) -> bool:
+        """Whether classifier-free guidance, where the edit has it, is computed in this step."""
+        return self.shortcuts.guides(self.step, self.total)
+
+    @property
+    def timestep(self) -> torch.Tensor:
+        """The scheduler's timestep of the coming step, a 0-d tensor."""
+        return self.timesteps[self.step]
+
+
+LatentT = TypeVar("LatentT", bound=Latent)
+
+
+class Denoiser(Family[OptionsT, LatentT]):
+    """A family whose steps are denoising: the network is asked, then the noise scheduler.
+
+    The step itself is `diffusion.denoise.advance`; the loop knows no model, and the model no loop.
+
+    Class attributes:
+        denoiser: name of the component that computes the steps.
+    """
+
+    denoiser: ClassVar[str]
+
+    @abstractmethod
+    def predict(self, batch: Sequence[LatentT]) -> torch.Tensor:
+        """The network's prediction for each image at its own timestep: (B, …) like the latents."""
+
+    def advance(self, batch: Sequence[LatentT]) -> None:
+        denoise.advance(self, batch)
+
+    def after_step(self, prepared: LatentT) -> None:
+        """What the family does to the latents between two steps; nothing by default."""
+        return

@@ -1,0 +1,16 @@
+"""The weightless eraser: the family `erase`."""
+
+from overpaint.diffusion.family import FamilySpec
+from overpaint.families.erase.options import EraseOptions
+
+ERASE_FAMILY = FamilySpec(
+    name="erase",
+    implementation="overpaint.families.erase.erase:Erase",
+    options=EraseOptions,
+    accepts={"mask": "required", "copy_from": "optional", "not_from": "optional"},
+    # What a person asks for, done with texture of the same picture: no trained model, no element
+    # from elsewhere, and more than the minor corrections of 'algorithmicallyEnhanced'.
+    source_type="humanEdits",
+)
+
+FAMILIES = (ERASE_FAMILY,)

@@ -1,0 +1,141 @@
+"""Erase: removes what the mask covers. No weights, no prompt.
+
+The hole is filled with texture from the rest of the picture (`families/erase/exemplar`), a round of
+which is a step; a seed gives another filling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops
+
+from overpaint.core import geometry, masks
+from overpaint.core.geometry import Box, Plan
+from overpaint.core.types import EditRequest
+from overpaint.diffusion import conditions
+from overpaint.diffusion.family import Family, Prepared
+from overpaint.families.erase.options import EraseOptions
+
+if TYPE_CHECKING:
+    from overpaint.families.erase.exemplar import Filling
+
+Mask = NDArray[np.bool_]
+
+MIN_CONTEXT = 64
+"""Pixels around the mask, at least, that can be copied from."""
+
+SHADOW_CONTEXT = 2.5
+"""Margin, in longer sides of the mask, within which a thing's shadow lies and is told from its
+surroundings."""
+
+WHITE = 128
+"""Where masks of what may be copied count as white; they know no shades."""
+
+ANY_SIZE = 2**40
+"""Pixels of a canvas: the filler scales large holes down by itself, so nothing is limited here."""
+
+
+@dataclass(kw_only=True)
+class Erased(Prepared):
+    """A filling of the plan's canvas, under way.
+
+    Attributes:
+        filling: the work.
+        shadow: (H, W) of the canvas, what is erased beside the mask; None = nothing.
+    """
+
+    filling: Filling
+    shadow: Mask | None
+
+
+class Erase(Family[EraseOptions, Erased]):
+    """The family `erase`."""
+
+    def plan(self, request: EditRequest, options: EraseOptions) -> Plan:
+        size = conditions.asked_size(options, 1)
+        if size is not None:
+            return geometry.stretched(request.image.size, size)
+        whole = geometry.full(request.image.size, step=1, native=1, max_pixels=ANY_SIZE)
+        if options.window == "full":
+            return whole
+        mask = conditions.grown_mask(request, options)
+        context = max(options.context, SHADOW_CONTEXT) if options.shadow else options.context
+        plan = _around(request, masks.bbox(mask), context, MIN_CONTEXT)
+        if request.copy_from is not None:
+            both = plan.window.union(masks.bbox(request.copy_from))
+            plan = _around(request, both, 0, 0)
+        if request.not_from is not None and not _copyable(mask, request.not_from, plan).any():
+            return whole
+        return plan
+
+    def prepare(
+        self, request: EditRequest, plan: Plan, options: EraseOptions, seeds: Sequence[int]
+    ) -> tuple[list[Erased], list[str]]:
+        # Compiled code takes a moment to load, and only this family needs it.
+        from overpaint.families.erase.exemplar import Filling, grow_over_shadow
+
+        pixels = np.array(plan.to_canvas(request.image.to_srgb()))
+        hole = np.array(conditions.canvas_mask(request, plan, options)) > 0
+        copy_from = _marked(request.copy_from, plan)
+        not_from = _marked(request.not_from, plan)
+        shadow, warnings = None, []
+        if options.shadow:
+            grown = grow_over_shadow(pixels, hole)
+            shadow, hole = grown & ~hole, grown
+            if not shadow.any():
+                warnings = ["shadow: no soft shadow was found beside the mask"]
+        erased = []
+        for seed in seeds:
+            filling = Filling(pixels, hole, copy_from=copy_from, not_from=not_from, seed=seed)
+            erased.append(Erased(seed=seed, total=filling.rounds, filling=filling, shadow=shadow))
+        return erased, warnings
+
+    def advance(self, batch: Sequence[Erased]) -> None:
+        for erased in batch:
+            erased.filling.improve()
+            erased.step += 1
+
+    def decode(self, prepared: Erased) -> Image.Image:
+        return Image.fromarray(prepared.filling.picture())
+
+    def blend_mask(
+        self,
+        request: EditRequest,
+        options: EraseOptions,
+        plan: Plan,
+        prepared: Erased,
+        edited: Image.Image,
+    ) -> Image.Image:
+        mask = conditions.grown_mask(request, options)
+        if prepared.shadow is not None:
+            shadow = plan.from_canvas(Image.fromarray(prepared.shadow.astype(np.uint8) * 255))
+            mask = ImageChops.lighter(mask, plan.paste(Image.new("L", plan.size), shadow))
+        return masks.feather(mask, options.feather)
+
+
+def _around(request: EditRequest, box: Box, context: float, least: int) -> Plan:
+    return geometry.around(
+        request.image.size,
+        box,
+        step=1,
+        native=1,
+        context=context,
+        min_context_px=least,
+        max_pixels=ANY_SIZE,
+    )
+
+
+def _copyable(hole: Image.Image, not_from: Image.Image, plan: Plan) -> Mask:
+    window = plan.window.as_tuple()
+    refused = (np.array(hole.crop(window)) > 0) | (np.array(not_from.crop(window)) >= WHITE)
+    return np.logical_not(refused)
+
+
+def _marked(mask: Image.Image | None, plan: Plan) -> Mask | None:
+    """A mask on the plan's canvas as yes and no."""
+    return None if mask is None else np.array(plan.to_canvas(mask, fill=0)) >= WHITE

@@ -1,0 +1,75 @@
+"""FLUX.1: the families `flex2` and `kontext`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from overpaint.checkpoints.component import BLOCK_WEIGHTS, UNUSED, Ahead, Component, files
+from overpaint.diffusion.autoencoder import AUTOENCODER_KL
+from overpaint.diffusion.family import FamilySpec
+from overpaint.families.flux1.options import Flex2Options, KontextOptions
+
+
+def _evict(transformer: Any) -> None:
+    from overpaint.families.flux1 import modulation
+
+    modulation.evict(transformer)
+
+
+def _prepare(transformer: Any) -> None:
+    from overpaint.families.flux1 import flux
+
+    flux.prepare(transformer)
+
+
+COMPONENTS = {
+    "scheduler": files("diffusers:FlowMatchEulerDiscreteScheduler"),
+    "tokenizer": files("transformers:CLIPTokenizer", "transformers:CLIPTokenizerFast"),
+    "tokenizer_2": files("transformers:T5Tokenizer", "transformers:T5TokenizerFast"),
+    "text_encoder": Component(role="text encoder", classes=("transformers:CLIPTextModel",)),
+    "text_encoder_2": Component(role="text encoder", classes=("transformers:T5EncoderModel",)),
+    "transformer": Component(
+        role="denoiser",
+        classes=("diffusers:FluxTransformer2DModel",),
+        float8=BLOCK_WEIGHTS,
+        prepare=_prepare,
+        ahead=Ahead(
+            weights=re.compile(r"(?:norm|norm1|norm1_context|norm_out)\.linear\.(?:weight|bias)$"),
+            evict=_evict,
+        ),
+    ),
+    "vae": AUTOENCODER_KL,
+    "feature_extractor": UNUSED,
+    "image_encoder": UNUSED,
+}
+
+FLEX2_FAMILY = FamilySpec(
+    name="flex2",
+    implementation="overpaint.families.flux1.flex2:Flex2",
+    options=Flex2Options,
+    accepts={
+        "prompt": "required",
+        "mask": "required",
+        "negative_prompt": "optional",
+        "control": "optional",
+    },
+    components=COMPONENTS,
+    pipelines=frozenset({"Flex2Pipeline"}),
+)
+
+KONTEXT_FAMILY = FamilySpec(
+    name="kontext",
+    implementation="overpaint.families.flux1.kontext:Kontext",
+    options=KontextOptions,
+    accepts={
+        "prompt": "required",
+        "mask": "optional",
+        "negative_prompt": "optional",
+        "references": "optional",
+    },
+    components=COMPONENTS,
+    pipelines=frozenset({"FluxKontextPipeline", "FluxKontextInpaintPipeline"}),
+)
+
+FAMILIES = (FLEX2_FAMILY, KONTEXT_FAMILY)

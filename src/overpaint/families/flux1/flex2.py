@@ -1,0 +1,164 @@
+"""Flex.2-preview: mask, prompt and an optional line, pose or depth picture.
+
+Follows `Flex2Pipeline` (ostris/Flex.2-preview, with the fix for a missing control picture): the
+condition is concatenated to the noise along the channels, as packed tokens of
+
+    noise 0-63 | inpaint latents 64-127 | mask 128-131 | control latents 132-195
+
+The whole picture is encoded and its *latents* are zeroed under the mask; the mask stays soft.
+True classifier-free guidance bypasses the guidance embedding on both branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+
+from overpaint.core.geometry import Plan
+from overpaint.core.types import EditRequest
+from overpaint.diffusion import conditions, latents
+from overpaint.diffusion.denoiser import Denoiser
+from overpaint.diffusion.prompts import FluxPrompt
+from overpaint.families.flux1 import flux, sparse
+from overpaint.families.flux1.flux import FluxLatent
+from overpaint.families.flux1.options import PRESETS, Flex2Options
+
+NATIVE = 1024
+
+
+@dataclass(kw_only=True)
+class Flex2Latent(FluxLatent):
+    """One image on its way.
+
+    Attributes:
+        inpaint: (1, N, 4C + 4) packed inpaint latents and mask.
+        control: (1, N, 4C) packed control latents, already scaled.
+        control_steps: steps in which the control picture is active.
+    """
+
+    inpaint: torch.Tensor
+    control: torch.Tensor
+    control_steps: int
+
+
+class Flex2(Denoiser[Flex2Options, Flex2Latent]):
+    """The family `flex2`."""
+
+    denoiser: ClassVar[str] = "transformer"
+
+    def plan(self, request: EditRequest, options: Flex2Options) -> Plan:
+        vae = self.checkpoint.component("vae")
+        return conditions.plan(
+            request,
+            options,
+            step=2 * latents.scale_factor(vae),
+            native=conditions.native_size(vae.config.sample_size, NATIVE),
+        )
+
+    @torch.inference_mode()
+    def prepare(
+        self, request: EditRequest, plan: Plan, options: Flex2Options, seeds: Sequence[int]
+    ) -> tuple[list[Flex2Latent], list[str]]:
+        length = flux.text_length(self.checkpoint, options.max_sequence_length)
+        prompt, negative, warnings = flux.encode_prompts(
+            self.checkpoint, request.prompt, request.negative_prompt, length
+        )
+        picture = self._encode(plan.to_canvas(request.image.to_srgb()))
+        control = (
+            self._encode(conditions.fitted(request.control, plan))
+            if request.control is not None
+            else None
+        )
+        mask = self._latent_mask(conditions.canvas_mask(request, plan, options))
+        prepared = [
+            self._start(seed, options, picture, control, mask, prompt, negative) for seed in seeds
+        ]
+        return prepared, warnings
+
+    def batch_key(self, prepared: Flex2Latent) -> Hashable:
+        return flux.batch_key(prepared)
+
+    def predict(self, batch: Sequence[Flex2Latent]) -> torch.Tensor:
+        tokens = [
+            torch.cat([image.latents, image.inpaint, _control(image)], dim=2) for image in batch
+        ]
+        return flux.predict(self.checkpoint.component("transformer"), batch, torch.cat(tokens))
+
+    def decode(self, prepared: Flex2Latent) -> Image.Image:
+        return latents.decode(self.checkpoint, latents.unpack(prepared.latents, *prepared.grid))
+
+    def preview(self, prepared: Flex2Latent) -> Image.Image:
+        whole = latents.unpack(prepared.latents, *prepared.grid)
+        return latents.decode(self.checkpoint, latents.thin(whole))
+
+    def _encode(self, picture: Image.Image) -> Any:
+        """The autoencoder's posterior; the reference encodes a contiguous tensor."""
+        pixels = latents.picture_tensor(picture).contiguous()
+        return latents.encode_distribution(self.checkpoint, pixels)
+
+    def _latent_mask(self, mask: Image.Image) -> torch.Tensor:
+        """(1, 1, h, w), soft: bilinear without antialiasing, through [-1, 1] as the reference."""
+        pixels = (latents.picture_tensor(mask)[:, 0:1] * 0.5 + 0.5).contiguous()
+        scale = latents.scale_factor(self.checkpoint.component("vae"))
+        size = (pixels.shape[-2] // scale, pixels.shape[-1] // scale)
+        return torch.nn.functional.interpolate(
+            pixels, size=size, mode="bilinear", align_corners=False
+        )
+
+    def _start(
+        self,
+        seed: int,
+        options: Flex2Options,
+        picture: Any,
+        control: Any,
+        mask: torch.Tensor,
+        prompt: FluxPrompt,
+        negative: FluxPrompt | None,
+    ) -> Flex2Latent:
+        """Draw in the reference's order: control sample, inpaint sample, noise."""
+        vae = self.checkpoint.component("vae")
+        transformer = self.checkpoint.component("transformer")
+        generator = torch.Generator().manual_seed(seed)
+        steered = latents.normalize(vae, control.sample(generator)) if control is not None else None
+        kept = latents.normalize(vae, picture.sample(generator))
+        mask = mask.to(kept)
+        masked = latents.pack(mask)
+        noise = torch.randn(kept.shape, generator=generator, dtype=transformer.dtype)
+        height, width = kept.shape[-2:]
+        steps = options.num_inference_steps
+        scheduler, timesteps = flux.schedule(
+            self.checkpoint, steps, tokens=(height // 2) * (width // 2)
+        )
+        guidance = options.guidance_scale if negative is None else None
+        shortcuts = options.shortcuts(PRESETS)
+        steered = torch.zeros_like(kept) if steered is None else steered * options.control_strength
+        return Flex2Latent(
+            seed=seed,
+            total=len(timesteps),
+            latents=latents.pack(noise.to(transformer.device)),
+            timesteps=timesteps,
+            scheduler=scheduler,
+            generator=generator,
+            step_options={},
+            grid=(height, width),
+            prompt=prompt,
+            negative=negative,
+            guidance=guidance,
+            cfg_scale=options.guidance_scale,
+            positions=flux.positions(height, width),
+            modulation=flux.modulations(self.checkpoint, timesteps, guidance, (prompt, negative)),
+            shortcuts=shortcuts,
+            sparse=sparse.choose(shortcuts, (height, width), masked, latents.pack(kept)),
+            inpaint=torch.cat([latents.pack(kept * (1 - mask)), masked], dim=2),
+            control=latents.pack(steered),
+            control_steps=int(len(timesteps) * options.control_stop),
+        )
+
+
+def _control(image: Flex2Latent) -> torch.Tensor:
+    active = image.step < image.control_steps
+    return image.control if active else torch.zeros_like(image.control)

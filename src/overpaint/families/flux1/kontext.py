@@ -1,0 +1,293 @@
+"""FLUX.1 Kontext: an instruction; a mask is optional.
+
+Follows diffusers' `FluxKontextPipeline` and, with a mask, `FluxKontextInpaintPipeline`: the
+picture's latents are appended to the noise along the sequence, with 1 as the first position id.
+With a mask, latents outside it are put back, noised to the next timestep, after each step.
+
+Unlike the pipelines, one plan serves the picture and the result, so the two grids always align,
+and the answer has the picture's own size. Without a mask, what the edit did not change is found
+by comparing the result with the autoencoder's own copy of the picture (`core/changes.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+
+from overpaint.checkpoints.memo import content
+from overpaint.core import changes, geometry
+from overpaint.core.errors import UnsupportedOption
+from overpaint.core.geometry import Plan
+from overpaint.core.types import EditRequest
+from overpaint.diffusion import conditions, latents
+from overpaint.diffusion.denoiser import Denoiser
+from overpaint.diffusion.prompts import FluxPrompt
+from overpaint.families.flux1 import flux, sparse
+from overpaint.families.flux1.flux import FluxLatent
+from overpaint.families.flux1.options import DEFAULT_TRUE_CFG, PRESETS, KontextOptions
+
+NATIVE = 1024
+
+BUCKETS = (
+    (672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184),
+    (944, 1104), (1024, 1024), (1104, 944), (1184, 880), (1248, 832), (1328, 800), (1392, 752),
+    (1456, 720), (1504, 688), (1568, 672),
+)  # fmt: skip
+"""Sizes (width, height) that Kontext was trained with (`PREFERRED_KONTEXT_RESOLUTIONS`)."""
+
+
+@dataclass(kw_only=True)
+class KontextLatent(FluxLatent):
+    """One image on its way.
+
+    Attributes:
+        reference: (1, M, 4C) packed latents of the picture and of further references.
+        source: (1, N, 4C) packed latents of the picture alone.
+        mask: (1, N, 4C) packed binary mask, or None.
+        noise: (1, N, 4C) the noise it started from; needed with a mask.
+    """
+
+    reference: torch.Tensor
+    source: torch.Tensor
+    mask: torch.Tensor | None
+    noise: torch.Tensor
+
+
+class Kontext(Denoiser[KontextOptions, KontextLatent]):
+    """The family `kontext`."""
+
+    denoiser: ClassVar[str] = "transformer"
+
+    def plan(self, request: EditRequest, options: KontextOptions) -> Plan:
+        step, native = self._step, self._native
+        asked = conditions.asked_size(options, step)
+        if asked is None and (request.mask is None or options.window == "full"):
+            return fit(request.image.size, bucket(request.image.size, native, step))
+        return conditions.plan(request, options, step=step, native=native)
+
+    @torch.inference_mode()
+    def prepare(
+        self, request: EditRequest, plan: Plan, options: KontextOptions, seeds: Sequence[int]
+    ) -> tuple[list[KontextLatent], list[str]]:
+        cfg_scale = _cfg_scale(request, options)
+        length = flux.text_length(self.checkpoint, options.max_sequence_length)
+        prompt, negative, warnings = flux.encode_prompts(
+            self.checkpoint, request.prompt, request.negative_prompt, length
+        )
+        source = self._encode(plan.to_canvas(request.image.to_srgb()))
+        references = [source, *(self._encode(self._fitted(each)) for each in request.references)]
+        mask = None
+        if request.mask is not None:
+            mask, lost = self._latent_mask(conditions.canvas_mask(request, plan, options), source)
+            warnings += lost
+        prepared = [
+            self._start(seed, options, references, mask, prompt, negative, cfg_scale)
+            for seed in seeds
+        ]
+        return prepared, warnings
+
+    def batch_key(self, prepared: KontextLatent) -> Hashable:
+        return (*flux.batch_key(prepared), prepared.positions.numpy().tobytes())
+
+    def predict(self, batch: Sequence[KontextLatent]) -> torch.Tensor:
+        tokens = [torch.cat([image.latents, image.reference], dim=1) for image in batch]
+        return flux.predict(self.checkpoint.component("transformer"), batch, torch.cat(tokens))
+
+    def after_step(self, prepared: KontextLatent) -> None:
+        """Put the picture back outside the mask, noised to the coming timestep."""
+        if prepared.mask is None:
+            return
+        kept = prepared.source
+        if not prepared.done:
+            kept = prepared.scheduler.scale_noise(
+                kept, prepared.timestep.reshape(1), prepared.noise
+            )
+        prepared.latents = (1 - prepared.mask) * kept + prepared.mask * prepared.latents
+
+    def decode(self, prepared: KontextLatent) -> Image.Image:
+        return self._decode(prepared.latents, prepared.grid)
+
+    def preview(self, prepared: KontextLatent) -> Image.Image:
+        whole = latents.unpack(prepared.latents, *prepared.grid)
+        return latents.decode(self.checkpoint, latents.thin(whole))
+
+    def blend_mask(
+        self,
+        request: EditRequest,
+        options: KontextOptions,
+        plan: Plan,
+        prepared: KontextLatent,
+        edited: Image.Image,
+    ) -> Image.Image | None:
+        if request.mask is not None:
+            return super().blend_mask(request, options, plan, prepared, edited)
+        if not options.keep_unchanged:
+            return None
+        # The autoencoder's own copy of the picture: the same one for each of several seeds.
+        copied = self.checkpoint.memo.get(
+            ("decoded", content(prepared.source), prepared.grid),
+            lambda: self._decode(prepared.source, prepared.grid),
+        )
+        changed = changes.change_mask(copied, edited)
+        return None if changed is None else plan.from_canvas(changed)
+
+    @property
+    def _step(self) -> int:
+        return 2 * latents.scale_factor(self.checkpoint.component("vae"))
+
+    @property
+    def _native(self) -> int:
+        sample_size = self.checkpoint.component("vae").config.sample_size
+        return conditions.native_size(sample_size, NATIVE)
+
+    def _fitted(self, reference: Image.Image) -> Image.Image:
+        """A further reference on the canvas of its own that suits its shape."""
+        canvas = bucket(reference.size, self._native, self._step)
+        return fit(reference.size, canvas).to_canvas(reference.convert("RGB"))
+
+    def _encode(self, picture: Image.Image) -> torch.Tensor:
+        """(1, C, h, w): the posterior's mode, so no random numbers are drawn."""
+        vae = self.checkpoint.component("vae")
+        pixels = latents.picture_tensor(picture)
+        return latents.normalize(vae, latents.encode_distribution(self.checkpoint, pixels).mode())
+
+    def _decode(self, tokens: torch.Tensor, grid: tuple[int, int]) -> Image.Image:
+        return latents.decode(self.checkpoint, latents.unpack(tokens, *grid))
+
+    def _latent_mask(
+        self, mask: Image.Image, source: torch.Tensor
+    ) -> tuple[torch.Tensor, list[str]]:
+        """(1, N, 4C) packed binary mask, by nearest neighbour."""
+        binary = latents.binarize(latents.mask_tensor(mask))
+        small = latents.nearest(binary, latents.scale_factor(self.checkpoint.component("vae")))
+        packed = latents.pack(small.repeat(1, source.shape[1], 1, 1))
+        return packed.to(source), conditions.thin_mask_warning(binary, small)
+
+    def _start(
+        self,
+        seed: int,
+        options: KontextOptions,
+        references: Sequence[torch.Tensor],
+        mask: torch.Tensor | None,
+        prompt: FluxPrompt,
+        negative: FluxPrompt | None,
+        cfg_scale: float,
+    ) -> KontextLatent:
+        source = references[0]
+        height, width = source.shape[-2:]
+        transformer = self.checkpoint.component("transformer")
+        scheduler, timesteps = self._schedule(options, (height // 2) * (width // 2))
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(source.shape, generator=generator, dtype=transformer.dtype).to(source)
+        shortcuts = options.shortcuts(PRESETS)
+        start = noise
+        if mask is not None:
+            start = scheduler.scale_noise(source, timesteps[:1], noise)
+        return KontextLatent(
+            seed=seed,
+            total=len(timesteps),
+            latents=latents.pack(start),
+            timesteps=timesteps,
+            scheduler=scheduler,
+            generator=generator,
+            step_options={},
+            grid=(height, width),
+            prompt=prompt,
+            negative=negative,
+            guidance=options.guidance_scale,
+            cfg_scale=cfg_scale,
+            positions=_positions((height, width), references),
+            modulation=flux.modulations(
+                self.checkpoint, timesteps, options.guidance_scale, (prompt, negative)
+            ),
+            shortcuts=shortcuts,
+            sparse=sparse.choose(shortcuts, (height, width), mask, latents.pack(source)),
+            reference=torch.cat([latents.pack(each) for each in references], dim=1),
+            source=latents.pack(source),
+            mask=mask,
+            noise=latents.pack(noise),
+        )
+
+    def _schedule(self, options: KontextOptions, tokens: int) -> tuple[Any, torch.Tensor]:
+        """A fresh scheduler and the timesteps left by `strength` (`get_timesteps`)."""
+        steps = options.num_inference_steps
+        scheduler, timesteps = flux.schedule(self.checkpoint, steps, tokens)
+        done = int(max(steps - min(steps * options.strength, steps), 0))
+        if done >= steps:
+            raise UnsupportedOption(
+                f"{options.strength} of {steps} steps leaves none to compute; raise strength or "
+                "num_inference_steps",
+                field="options.strength",
+            )
+        scheduler.set_begin_index(done)
+        return scheduler, timesteps[done:]
+
+
+def bucket(size: tuple[int, int], native: int, step: int) -> tuple[int, int]:
+    """The canvas (width, height) that suits a picture's shape.
+
+    One of `BUCKETS` for a checkpoint trained at 1024; for others the same area as their native
+    square, sides rounded to `step`.
+    """
+    aspect = size[0] / size[1]
+    if native == NATIVE:
+        return min(BUCKETS, key=lambda each: abs(aspect - each[0] / each[1]))
+    width, height = native * aspect**0.5, native / aspect**0.5
+    return (
+        max(step, round(width / step) * step),
+        max(step, round(height / step) * step),
+    )
+
+
+def fit(size: tuple[int, int], canvas: tuple[int, int]) -> Plan:
+    """The whole picture scaled into `canvas` with its aspect ratio kept, padded right and below."""
+    scale = min(canvas[0] / size[0], canvas[1] / size[1])
+    content = geometry.Box(0, 0, max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    return Plan(
+        size=size,
+        window=geometry.Box(0, 0, *size),
+        canvas=canvas,
+        content=content,
+        output=size,
+    )
+
+
+def _positions(grid: tuple[int, int], references: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Ids of the noise tokens, then of each reference, laid out side by side as source 1."""
+    ids, column = [flux.positions(*grid)], 0
+    for reference in references:
+        height, width = reference.shape[-2:]
+        placed = flux.positions(height, width, source=1)
+        placed[:, 2] += column
+        ids.append(placed)
+        column += width // 2
+    return torch.cat(ids)
+
+
+def _cfg_scale(request: EditRequest, options: KontextOptions) -> float:
+    """The scale of true guidance; refuses combinations in which something would be dropped."""
+    if request.mask is None and options.strength < 1:
+        raise UnsupportedOption(
+            "strength needs a mask: an instruction without one always starts from noise",
+            field="options.strength",
+        )
+    if request.negative_prompt is None:
+        if options.true_cfg_scale is not None and options.true_cfg_scale > 1:
+            raise UnsupportedOption(
+                f"{options.true_cfg_scale} needs a negative prompt to guide against; an empty "
+                "one will do",
+                field="options.true_cfg_scale",
+            )
+        return 1.0
+    scale = DEFAULT_TRUE_CFG if options.true_cfg_scale is None else options.true_cfg_scale
+    if scale <= 1:
+        raise UnsupportedOption(
+            f"{scale} switches guidance off, so the negative prompt would have no effect; give "
+            "more than 1, or no negative prompt",
+            field="options.true_cfg_scale",
+        )
+    return scale

@@ -1,0 +1,81 @@
+"""Options of the FLUX.1 families, and what their presets leave out."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from overpaint.diffusion.options import DiffusionOptions, Fraction, Steps
+from overpaint.diffusion.shortcuts import EXACT, Preset, Shortcuts
+
+DEFAULT_TRUE_CFG = 2.5
+
+PRESETS: dict[Preset, Shortcuts] = {
+    "exact": EXACT,
+    "balanced": Shortcuts(refresh_every=3),
+    "fast": Shortcuts(refresh_every=6, compute_every=2),
+}
+
+
+class FluxOptions(DiffusionOptions):
+    """Options of both FLUX families."""
+
+    refresh_every: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="Compute the whole picture in every n-th step, between them only what is "
+        "edited: under the mask, or without one all but the references; 1 = always the whole.",
+    )
+    max_sequence_length: int | None = Field(
+        default=None, ge=1, le=512, description="T5 tokens; None = the checkpoint's own length."
+    )
+
+
+class Flex2Options(FluxOptions):
+    """Options of Flex.2-preview; names and defaults are those of its published examples."""
+
+    control_strength: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=2.0,
+        description="Factor of the control picture's latents.",
+    )
+    control_stop: Fraction = Field(
+        default=0.33,
+        description="Share of the steps after which the control picture is switched off: active "
+        "in the first int(steps x control_stop) steps.",
+    )
+    num_inference_steps: Steps = Field(default=50, description="Denoising steps.")
+    guidance_scale: float = Field(
+        default=3.5,
+        ge=0.0,
+        le=30.0,
+        description="Without a negative prompt: value of the guidance embedding. With one: scale "
+        "of true classifier-free guidance, the embedding bypassed.",
+    )
+
+
+class KontextOptions(FluxOptions):
+    """Options of FLUX.1 Kontext; names are the pipeline's, defaults its authors'."""
+
+    num_inference_steps: Steps = Field(default=28, description="Denoising steps.")
+    guidance_scale: float = Field(
+        default=2.5, ge=0.0, le=30.0, description="Value of the guidance embedding."
+    )
+    true_cfg_scale: float | None = Field(
+        default=None,
+        ge=0.0,
+        le=30.0,
+        description="Scale of true classifier-free guidance against the negative prompt; "
+        f"{DEFAULT_TRUE_CFG} where a negative prompt is given and this is not.",
+    )
+    strength: Fraction = Field(
+        default=1.0,
+        description="With a mask only. 1: the masked area starts from noise; less: from the "
+        "picture.",
+    )
+    keep_unchanged: bool = Field(
+        default=True,
+        description="Without a mask: put the original's pixels back wherever the edit changed "
+        "nothing. Switches itself off for an edit that changes most of the picture.",
+    )

@@ -1,0 +1,32 @@
+"""Options of the Stable Diffusion families, and what their presets leave out."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from overpaint.diffusion.options import DiffusionOptions, Fraction, Steps
+from overpaint.diffusion.shortcuts import EXACT, Preset, Shortcuts
+
+PRESETS: dict[Preset, Shortcuts] = {
+    "exact": EXACT,
+    "balanced": Shortcuts(guidance_stop=0.6),
+    "fast": Shortcuts(guidance_stop=0.6, compute_every=2),
+}
+
+
+class SD2Options(DiffusionOptions):
+    """Options of stable-diffusion-2-inpainting; names and defaults are the pipeline's."""
+
+    num_inference_steps: Steps = Field(default=50, description="Denoising steps.")
+    guidance_scale: float = Field(
+        default=7.5,
+        ge=0.0,
+        le=100.0,
+        description="Classifier-free guidance; 1 or less switches it off.",
+    )
+    strength: Fraction = Field(
+        default=1.0,
+        description="1: the masked area starts from noise alone; less: from the picture, with "
+        "int(steps x strength) steps.",
+    )
+    eta: Fraction = Field(default=0.0, description="DDIM's eta; other schedulers ignore it.")

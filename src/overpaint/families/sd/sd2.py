@@ -1,0 +1,211 @@
+"""stable-diffusion-2-inpainting: mask and prompt.
+
+Follows diffusers' `StableDiffusionInpaintPipeline` with a 9-channel UNet: noise, mask and the
+latents of the picture whose masked pixels are mid-grey are concatenated; the mask is binary and
+sampled to latent resolution by nearest neighbour; classifier-free guidance in one batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+
+from overpaint.core.errors import UnsupportedOption
+from overpaint.core.geometry import Plan
+from overpaint.core.types import EditRequest
+from overpaint.diffusion import conditions, latents, prompts
+from overpaint.diffusion.denoiser import Denoiser, Latent
+from overpaint.families.sd.options import PRESETS, SD2Options
+
+SAMPLE_SIZE = 64
+"""Latents along a side of the pictures that the model was trained on, where no file says it."""
+
+
+@dataclass(kw_only=True)
+class SD2Latent(Latent):
+    """One image on its way.
+
+    Attributes:
+        condition: (1, 1 + C, h, w) mask and masked picture's latents.
+        prompt, negative: (1, tokens, width); `negative` None = no classifier-free guidance.
+        guidance_scale: of classifier-free guidance.
+    """
+
+    condition: torch.Tensor
+    prompt: torch.Tensor
+    negative: torch.Tensor | None
+    guidance_scale: float
+
+    @property
+    def guided(self) -> bool:
+        """Whether this step has a pass with the negative prompt."""
+        return self.negative is not None and super().guided
+
+
+class SD2(Denoiser[SD2Options, SD2Latent]):
+    """The family `sd2`."""
+
+    denoiser: ClassVar[str] = "unet"
+
+    def plan(self, request: EditRequest, options: SD2Options) -> Plan:
+        scale = latents.scale_factor(self.checkpoint.component("vae"))
+        # From the file: where memory is short, a UNet loaded now would leave for the text encoder.
+        unet = self.checkpoint.config("unet")
+        native = unet.get("sample_size", SAMPLE_SIZE) * scale
+        return conditions.plan(request, options, step=scale, native=native)
+
+    @torch.inference_mode()
+    def prepare(
+        self, request: EditRequest, plan: Plan, options: SD2Options, seeds: Sequence[int]
+    ) -> tuple[list[SD2Latent], list[str]]:
+        pixels = latents.picture_tensor(plan.to_canvas(request.image.to_srgb()))
+        mask = conditions.canvas_mask(request, plan, options)
+        binary = latents.binarize(latents.mask_tensor(mask))
+        small = latents.nearest(binary, latents.scale_factor(self.checkpoint.component("vae")))
+        masked = latents.encode_distribution(self.checkpoint, pixels * (binary < 0.5))
+        picture = (
+            latents.encode_distribution(self.checkpoint, pixels) if options.strength < 1 else None
+        )
+        prompt, negative, warnings = self._encode_prompts(request, options)
+        warnings += conditions.thin_mask_warning(binary, small)
+        prepared = [
+            self._start(seed, options, small, masked, picture, prompt, negative) for seed in seeds
+        ]
+        return prepared, warnings
+
+    def batch_key(self, prepared: SD2Latent) -> Hashable:
+        return (tuple(prepared.latents.shape), prepared.negative is None)
+
+    def predict(self, batch: Sequence[SD2Latent]) -> torch.Tensor:
+        unet = self.checkpoint.component("unet")
+        timesteps = torch.stack([image.timestep for image in batch]).to(unet.device)
+        scaled = [
+            image.scheduler.scale_model_input(image.latents, image.timestep) for image in batch
+        ]
+        condition = torch.cat([image.condition for image in batch])
+        inputs = torch.cat([torch.cat(scaled), condition], dim=1)
+        texts = [image.prompt for image in batch]
+        if not batch[0].guided:
+            return _unet(unet, inputs, timesteps, texts)
+        texts = [image.negative for image in batch if image.negative is not None] + texts
+        both = _unet(unet, torch.cat([inputs] * 2), torch.cat([timesteps] * 2), texts)
+        without, guided = both.chunk(2)
+        scales = torch.tensor([image.guidance_scale for image in batch]).to(guided)
+        return without + scales[:, None, None, None] * (guided - without)
+
+    def decode(self, prepared: SD2Latent) -> Image.Image:
+        return latents.decode(self.checkpoint, prepared.latents)
+
+    def preview(self, prepared: SD2Latent) -> Image.Image:
+        return latents.decode(self.checkpoint, latents.thin(prepared.latents))
+
+    def _encode_prompts(
+        self, request: EditRequest, options: SD2Options
+    ) -> tuple[torch.Tensor, torch.Tensor | None, list[str]]:
+        tokenizer = self.checkpoint.component("tokenizer")
+        guided = options.guidance_scale > 1
+        if request.negative_prompt and not guided:
+            raise UnsupportedOption(
+                f"{options.guidance_scale} switches guidance off, so the negative prompt would "
+                "have no effect; give more than 1, or no negative prompt",
+                field="options.guidance_scale",
+            )
+        texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt or ""}
+        limit = tokenizer.model_max_length
+        warned = [
+            prompts.overflow_warning(tokenizer, text, limit=limit, field=field)
+            for field, text in texts.items()
+        ]
+        prompt = prompts.sd2_prompt(self.checkpoint, texts["prompt"])
+        negative = prompts.sd2_prompt(self.checkpoint, texts["negative_prompt"]) if guided else None
+        return prompt, negative, [warning for warning in warned if warning]
+
+    def _start(
+        self,
+        seed: int,
+        options: SD2Options,
+        mask: torch.Tensor,
+        masked: Any,
+        picture: Any,
+        prompt: torch.Tensor,
+        negative: torch.Tensor | None,
+    ) -> SD2Latent:
+        """Draw in the reference's order: picture sample (strength < 1), noise, masked sample."""
+        unet, vae = self.checkpoint.component("unet"), self.checkpoint.component("vae")
+        scheduler, timesteps = self._schedule(options)
+        generator = torch.Generator().manual_seed(seed)
+        start = None
+        if picture is not None:
+            # The reference repeats it, which makes it contiguous.
+            start = latents.normalize(vae, picture.sample(generator)).contiguous()
+        shape = (1, vae.config.latent_channels, *mask.shape[-2:])
+        noise = torch.randn(shape, generator=generator, dtype=unet.dtype).to(unet.device)
+        if start is None:
+            noisy = noise * scheduler.init_noise_sigma
+        else:
+            noisy = scheduler.add_noise(start, noise, timesteps[:1])
+        kept = latents.normalize(vae, masked.sample(generator))
+        return SD2Latent(
+            seed=seed,
+            total=len(timesteps),
+            latents=noisy,
+            timesteps=timesteps,
+            scheduler=scheduler,
+            generator=generator,
+            step_options=_step_options(scheduler, generator, options.eta),
+            shortcuts=options.shortcuts(PRESETS),
+            condition=torch.cat([mask.to(kept), kept], dim=1),
+            prompt=prompt,
+            negative=negative,
+            guidance_scale=options.guidance_scale,
+        )
+
+    def _schedule(self, options: SD2Options) -> tuple[Any, torch.Tensor]:
+        """A fresh scheduler and the timesteps left by `strength` (`get_timesteps`)."""
+        scheduler = copy.deepcopy(self.checkpoint.component("scheduler"))
+        steps = options.num_inference_steps
+        scheduler.set_timesteps(steps)
+        _check_timesteps(scheduler, steps)
+        done = steps - min(int(steps * options.strength), steps)
+        timesteps = scheduler.timesteps[done * scheduler.order :]
+        if done >= steps:
+            raise UnsupportedOption(
+                f"{options.strength} of {steps} steps leaves none to compute; raise strength or "
+                "num_inference_steps",
+                field="options.strength",
+            )
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(done * scheduler.order)
+        return scheduler, timesteps
+
+
+def _check_timesteps(scheduler: Any, steps: int) -> None:
+    """Some schedulers count past their own last timestep when asked for as many steps."""
+    trained = scheduler.config.num_train_timesteps
+    if float(scheduler.timesteps.max()) >= trained:
+        raise UnsupportedOption(
+            f"{steps} is more than this model's {type(scheduler).__name__} can take; at most "
+            f"{trained - 1}",
+            field="options.num_inference_steps",
+        )
+
+
+def _unet(
+    unet: Any, inputs: torch.Tensor, timesteps: torch.Tensor, texts: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    return unet(  # type: ignore[no-any-return]
+        inputs, timesteps, encoder_hidden_states=torch.cat(list(texts)), return_dict=False
+    )[0]
+
+
+def _step_options(scheduler: Any, generator: torch.Generator, eta: float) -> dict[str, Any]:
+    """`eta` and `generator` where the scheduler's step takes them (`prepare_extra_step_kwargs`)."""
+    known = inspect.signature(scheduler.step).parameters
+    offered = {"eta": eta, "generator": generator}
+    return {name: value for name, value in offered.items() if name in known}

@@ -1,0 +1,140 @@
+"""The marks that a result's file carries.
+
+A mark is XMP, with IPTC's DigitalSourceType: what the EU's AI Act (article 50) and platforms ask of
+pictures that a trained model had a part in. With a signer the file also gets content credentials
+(C2PA), which say the same so that it can be checked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Any
+
+from overpaint.core import images
+from overpaint.core.images import Format, Picture
+from overpaint.provenance import xmp
+from overpaint.provenance.sealing import Seal, Signer
+from overpaint.provenance.xmp import SourceType
+
+_PROMPTS = ("prompt", "negative_prompt")
+_MODEL = ("name", "family", "revision")
+_NAMESPACE = "overpaint"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marking:
+    """What the files of results say about themselves.
+
+    Attributes:
+        source_type: whether they carry the digital source type.
+        recipe: whether they carry the recipe.
+        prompt: whether recipe and credentials have the prompts; they can be personal.
+        signer: who signs their content credentials; None = they carry none.
+    """
+
+    source_type: bool = True
+    recipe: bool = False
+    prompt: bool = False
+    signer: Signer | None = None
+
+
+def marked(
+    picture: Picture,
+    marking: Marking,
+    *,
+    made: SourceType,
+    given: Picture,
+    model: Mapping[str, Any],
+    recipe: Mapping[str, Any] | None = None,
+) -> Picture:
+    """The picture with its mark beside the input's other XMP properties.
+
+    Args:
+        picture: a result.
+        marking: what it shall say.
+        made: the source type of what the family does.
+        given: the input. A picture that a trained model made keeps saying so, whatever is done
+            to it afterwards.
+        model: its record.
+        recipe: of this picture alone.
+    """
+    before = xmp.read(given.xmp).source_type
+    kept = before if before in xmp.TRAINED and made not in xmp.TRAINED else None
+    mark = xmp.Mark(
+        source_type=(kept or made) if marking.source_type else None,
+        tool=f"Overpaint {version('overpaint')}" if marking.source_type else None,
+        record=_record(picture, recipe, marking) if marking.recipe and recipe else None,
+    )
+    return replace(
+        picture,
+        xmp=_packet(mark, given.xmp),
+        signed=None,
+        seal=None if marking.signer is None else _seal(marking, made, given, model, recipe),
+    )
+
+
+def recipe_in(picture: Picture) -> dict[str, Any] | None:
+    """The recipe that a picture carries, with 'picture': the hash it had when it was made."""
+    record = xmp.read(picture.xmp).record
+    try:
+        recipe = json.loads(record or "null")
+    except (ValueError, RecursionError):
+        return None
+    return recipe if isinstance(recipe, dict) else None
+
+
+def losses(given: Picture) -> list[str]:
+    """What an edit cannot keep of the input's metadata, one sentence each."""
+    if given.xmp is None or xmp.keep(given.xmp) is not None:
+        return []
+    return [
+        f"image: its XMP of {len(given.xmp):,} bytes is damaged or too much to keep, so the result "
+        "has none of it"
+    ]
+
+
+def _packet(mark: xmp.Mark, given: bytes | None) -> bytes | None:
+    kept = xmp.keep(given)
+    if kept is None or not kept.size:
+        return xmp.write(mark) if mark != xmp.Mark() else None
+    return xmp.write(mark, given)
+
+
+def _record(picture: Picture, recipe: Mapping[str, Any], marking: Marking) -> str:
+    told = {**recipe, "picture": picture.sha256}
+    if not marking.prompt:
+        # An empty one stays, so that a missing one is known to have been left out.
+        told = {key: value for key, value in told.items() if not (key in _PROMPTS and value)}
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+
+
+def _seal(
+    marking: Marking,
+    made: SourceType,
+    given: Picture,
+    model: Mapping[str, Any],
+    recipe: Mapping[str, Any] | None,
+) -> Seal:
+    assert marking.signer is not None
+    told = {name: model[name] for name in _MODEL if model.get(name) is not None}
+    if marking.prompt and recipe is not None:
+        told |= {name: recipe[name] for name in _PROMPTS if recipe.get(name)}
+    return Seal(
+        signer=marking.signer,
+        tool=("Overpaint", version("overpaint")),
+        source_type=made,
+        parameters={f"{_NAMESPACE}.{name}": value for name, value in told.items()},
+        parent=_parent(given),
+    )
+
+
+def _parent(given: Picture) -> tuple[bytes, Format] | None:
+    """The input's file where that has credentials, or gets them as a result made here."""
+    if given.signed is not None and given.format is not None:
+        return given.signed, given.format
+    if given.seal is not None:
+        return images.encode(given), "PNG"
+    return None

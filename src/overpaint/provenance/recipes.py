@@ -1,0 +1,53 @@
+"""Recipes: plain data from which the same picture can be made again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from PIL import Image
+
+from overpaint.core.types import EditRequest
+
+
+def recipe(
+    request: EditRequest,
+    *,
+    model: Mapping[str, Any],
+    options: Mapping[str, Any],
+    seeds: Sequence[int],
+) -> dict[str, Any]:
+    """JSON-able record of what was asked and of what made it.
+
+    Args:
+        request: as it was run.
+        model: name, family, revision, dtype and device of the model.
+        options: every option of the family with its value, defaults included.
+        seeds: one per image.
+    """
+    return {
+        "overpaint": version("overpaint"),
+        "model": dict(model),
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "seeds": list(seeds),
+        "options": dict(options),
+        "inputs": {
+            "image": request.image.sha256,
+            "mask": digest(request.mask),
+            "control": digest(request.control),
+            "references": [digest(each) for each in request.references],
+            "copy_from": digest(request.copy_from),
+            "not_from": digest(request.not_from),
+        },
+    }
+
+
+def digest(image: Image.Image | None) -> str | None:
+    """sha256 of mode, size and pixels of a mask, control picture or reference."""
+    if image is None:
+        return None
+    head = f"{image.mode}:{image.width}x{image.height}:".encode()
+    return hashlib.sha256(head + image.tobytes()).hexdigest()

@@ -1,0 +1,144 @@
+"""Backends of torch: compiled blocks, and linear layers in float8."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+
+from overpaint.apps.settings import Settings
+from overpaint.apps.wiring import build
+from overpaint.checkpoints import float8
+from overpaint.checkpoints.backends import Backend
+from overpaint.checkpoints.placement import Placement
+from overpaint.core.errors import ModelLoadError, UnsupportedOption
+from overpaint.core.models import Lora
+from tests.conftest import box_mask, open_checkpoint, picture
+
+CPU = torch.device("cpu")
+HALF = Placement(CPU, torch.bfloat16)
+
+
+def engine(folder, backend, dtype="float32"):
+    settings = Settings(backend=backend, dtype=dtype, device="cpu")
+    return build.engine(str(folder), settings=settings)
+
+
+def edited(engine, **options):
+    asked = {"mask": box_mask(64, 64), "seed": 3, "num_inference_steps": 3, **options}
+    result = engine.edit(picture(64, 64), "a red cat", **asked)
+    return np.asarray(result.images[0]).astype(int), result.recipe["model"]
+
+
+@pytest.mark.parametrize("options", [{}, {"refresh_every": 2}], ids=["whole", "sparse"])
+def test_a_compiled_transformer_gives_torchs_picture_whatever_came_before(
+    checkpoint_folder, options
+):
+    folder = checkpoint_folder("flex2")
+    expected, plain = edited(engine(folder, "torch"), **options)
+    compiled = engine(folder, "torch-compiled")
+    found, recipe = edited(compiled, **options)
+    assert np.abs(expected - found).max() <= 1
+    assert "backend" not in plain
+    assert recipe["backend"] == "torch-compiled"
+    graphs = counters["stats"]["unique_graphs"]
+    assert graphs
+    compiled.edit(
+        picture(96, 80), "another", mask=box_mask(96, 80), num_inference_steps=3, **options
+    )
+    assert counters["stats"]["unique_graphs"] == graphs
+    again, _ = edited(compiled, **options)
+    assert np.array_equal(found, again)
+
+
+def test_float8_comes_near(checkpoint_folder):
+    folder = checkpoint_folder("flex2")
+    expected, _ = edited(engine(folder, "torch", "bfloat16"))
+    found, recipe = edited(engine(folder, "torch-float8", "bfloat16"))
+    assert 0 < np.abs(expected - found).mean() < 8
+    assert recipe["backend"] == "torch-float8"
+
+
+@pytest.mark.parametrize("family", ["flex2", "kontext", "sd2"])
+def test_what_is_float8_is_counted_as_it_is_held(checkpoint_folder, family):
+    checkpoint = open_checkpoint(checkpoint_folder(family), HALF, backend=Backend("torch-float8"))
+    name = "unet" if family == "sd2" else "transformer"
+    denoiser = checkpoint.component(name)
+    assert any(isinstance(each, float8.Float8Linear) for each in denoiser.modules())
+    held = sum(
+        tensor.nbytes for key, tensor in denoiser.state_dict().items() if not key.endswith("scale")
+    )
+    assert checkpoint.sizes()[name] == held
+
+
+def test_norms_modulation_and_ends_keep_their_precision(checkpoint_folder):
+    checkpoint = open_checkpoint(checkpoint_folder("flex2"), HALF, backend=Backend("torch-float8"))
+    kinds = {
+        name: tensor.dtype for name, tensor in checkpoint.component("transformer").named_buffers()
+    }
+    quantized = {name for name, kind in kinds.items() if kind == torch.float8_e4m3fn}
+    assert quantized
+    assert not [name for name in quantized if "norm" in name]
+    assert all("transformer_blocks" in name for name in quantized)
+
+
+def test_a_token_does_not_depend_on_those_beside_it():
+    torch.manual_seed(0)
+    layer = float8.Float8Linear(nn.Linear(64, 48).to(torch.bfloat16))
+    tokens = torch.randn(2, 5, 64, dtype=torch.bfloat16)
+    louder = tokens.clone()
+    louder[:, 1:] *= 1000
+    assert torch.equal(layer(tokens)[:, 0], layer(louder)[:, 0])
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_the_error_of_a_layer_is_that_of_float8(scale):
+    torch.manual_seed(0)
+    linear = nn.Linear(256, 128)
+    tokens = scale * torch.randn(3, 7, 256)
+    with torch.no_grad():
+        expected, found = linear(tokens), float8.Float8Linear(linear)(tokens)
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
+    # Three bits of mantissa: rounded by at most 1/16 of each number, on average far less.
+    assert (found - expected).norm() < 0.05 * expected.norm()
+    assert torch.isfinite(float8.Float8Linear(linear)(torch.zeros(2, 256))).all()
+
+
+def test_adapted_denoisers_are_not_quantized(checkpoint_folder, tmp_path):
+    loras = (Lora(tmp_path, 1.0),)
+    folder = checkpoint_folder("flex2")
+    assert (
+        open_checkpoint(folder, HALF, loras=loras, backend=Backend("torch-float8")).accelerated
+        == []
+    )
+    compiled = open_checkpoint(folder, HALF, loras=loras, backend=Backend("torch-compiled"))
+    assert compiled.accelerated == ["transformer"]
+
+
+def test_a_card_without_float8_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A100")
+    with pytest.raises(UnsupportedOption, match=r"A100.*torch-compiled"):
+        float8.require(torch.device("cuda"))
+
+
+def test_other_devices_are_refused():
+    with pytest.raises(UnsupportedOption, match="mps"):
+        float8.require(torch.device("mps"))
+
+
+def test_without_a_compiler_the_way_out_is_named(checkpoint_folder, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    checkpoint = open_checkpoint(checkpoint_folder("sd2"), HALF, backend=Backend("torch-compiled"))
+    with pytest.raises(ModelLoadError, match=r"compiler.*backend = \"torch\""):
+        checkpoint.component("unet")
+
+
+def test_a_torch_without_float8_is_refused(monkeypatch):
+    monkeypatch.delattr(torch.nn.functional, "scaled_mm")
+    with pytest.raises(ModelLoadError, match="torch-compiled"):
+        float8.require(CPU)

@@ -1,0 +1,263 @@
+"""Checkpoints are checked before they are read, and loaded part by part."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import save_file
+
+from overpaint.checkpoints import weights
+from overpaint.checkpoints.backends import Backend
+from overpaint.checkpoints.placement import Placement
+from overpaint.core.errors import ModelLoadError
+from overpaint.core.models import Lora
+from tests.conftest import box_mask, open_checkpoint, picture
+
+CPU = Placement(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture
+def folder(checkpoint_folder, tmp_path) -> Path:
+    """A checkpoint that a test may damage."""
+    return Path(shutil.copytree(checkpoint_folder("sd2"), tmp_path / "model"))
+
+
+def edit_index(folder: Path, **changes) -> None:
+    file = folder / "model_index.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_components_are_loaded_once_and_only_when_asked(folder):
+    checkpoint = open_checkpoint(folder, CPU)
+    shutil.rmtree(folder / "text_encoder")
+    vae = checkpoint.component("vae")
+    assert checkpoint.component("vae") is vae
+    assert vae.dtype == torch.float32
+    with pytest.raises(ModelLoadError, match="text_encoder"):
+        checkpoint.component("text_encoder")
+
+
+def test_released_components_are_loaded_again(folder):
+    checkpoint = open_checkpoint(folder, CPU)
+    first = checkpoint.component("text_encoder")
+    checkpoint.release("text_encoder")
+    assert checkpoint.component("text_encoder") is not first
+
+
+def test_precision_is_the_placements(folder):
+    checkpoint = open_checkpoint(folder, Placement(torch.device("cpu"), torch.bfloat16))
+    assert checkpoint.component("unet").dtype == torch.bfloat16
+    assert checkpoint.component("text_encoder").dtype == torch.bfloat16
+
+
+def test_weights_read_in_pieces_are_the_librarys(folder, monkeypatch):
+    monkeypatch.setattr(weights, "PIECE", 100)
+    half = Placement(torch.device("cpu"), torch.bfloat16)
+    ours = open_checkpoint(folder, half).component("unet").state_dict()
+    theirs = UNet2DConditionModel.from_pretrained(folder / "unet").to(torch.bfloat16).state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("name", ["text_encoder", "text_encoder_2", "transformer", "vae"])
+def test_components_filled_from_files_are_the_librarys(checkpoint_folder, name):
+    where = checkpoint_folder("flex2")
+    half = Placement(torch.device("cpu"), torch.bfloat16)
+    ours = open_checkpoint(where, half).component(name)
+    theirs = type(ours).from_pretrained(where / name).to(torch.bfloat16)
+    assert not ours.training
+    for found, expected in (
+        (dict(ours.named_parameters()), dict(theirs.named_parameters())),
+        (dict(ours.named_buffers()), dict(theirs.named_buffers())),
+    ):
+        assert found.keys() == expected.keys()
+        assert all(
+            torch.equal(found[each].to(torch.bfloat16), expected[each].to(torch.bfloat16))
+            for each in found
+        )
+
+
+def test_sizes_are_those_of_the_loaded_weights(folder):
+    checkpoint = open_checkpoint(folder, CPU)
+    loaded = sum(4 * weight.numel() for weight in checkpoint.component("unet").parameters())
+    assert checkpoint.sizes()["unet"] == loaded
+    assert set(checkpoint.sizes()) == {"unet", "vae", "text_encoder"}
+
+
+def test_the_revision_changes_with_the_weights(folder):
+    before = open_checkpoint(folder, CPU).revision()
+    assert before == open_checkpoint(folder, CPU).revision()
+    save_file({"other": torch.zeros(3)}, folder / "vae" / "diffusion_pytorch_model.safetensors")
+    assert before != open_checkpoint(folder, CPU).revision()
+
+
+def missing_folder(folder):
+    shutil.rmtree(folder)
+
+
+def no_index(folder):
+    (folder / "model_index.json").unlink()
+
+
+def broken_index(folder):
+    (folder / "model_index.json").write_text("{")
+
+
+def index_is_a_list(folder):
+    (folder / "model_index.json").write_text("[]")
+
+
+def foreign_class(folder):
+    edit_index(folder, unet=["os", "system"])
+
+
+def pickles_only(folder):
+    file = next((folder / "unet").glob("*.safetensors"))
+    file.rename(folder / "unet" / "diffusion_pytorch_model.bin")
+
+
+def no_weights(folder):
+    next((folder / "vae").glob("*.safetensors")).unlink()
+
+
+def no_component_folder(folder):
+    shutil.rmtree(folder / "vae")
+
+
+def wrong_checksum(folder):
+    file = next((folder / "unet").glob("*.safetensors"))
+    (folder / "SHA256SUMS").write_text(f"{'0' * 64}  unet/{file.name}\n")
+
+
+def listed_file_missing(folder):
+    (folder / "SHA256SUMS").write_text(f"{'0' * 64}  unet/nothing.safetensors\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (missing_folder, "no such folder"),
+        (no_index, "model_index.json"),
+        (broken_index, "not JSON"),
+        (index_is_a_list, "not an object"),
+        (foreign_class, "'system'"),
+        (pickles_only, "pickles can run code"),
+        (no_weights, "no .safetensors"),
+        (no_component_folder, "folder is missing"),
+        (wrong_checksum, "sha256"),
+        (listed_file_missing, "missing"),
+    ],
+)
+def test_a_folder_that_is_not_what_it_claims(folder, damage, says):
+    damage(folder)
+    with pytest.raises(ModelLoadError, match=says):
+        open_checkpoint(folder, CPU)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff" * 16, b"\x08\0\0\0\0\0\0\0{}      ", b"\x00" * 100]
+)
+def test_broken_weights(folder, content):
+    next((folder / "unet").glob("*.safetensors")).write_bytes(content)
+    with pytest.raises(ModelLoadError, match="unet"):
+        open_checkpoint(folder, CPU).component("unet")
+
+
+def test_matching_checksums_pass(folder):
+    lines = [
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder)}\n"
+        for file in folder.rglob("*.safetensors")
+    ]
+    (folder / "SHA256SUMS").write_text("".join(lines))
+    assert "unet" in open_checkpoint(folder, CPU).components
+
+
+class TestLora:
+    @pytest.fixture
+    def adapter(self, folder, tmp_path) -> Path:
+        """A rank-2 adapter of the tiny UNet, in diffusers layout."""
+        from peft import LoraConfig
+
+        unet = open_checkpoint(folder, CPU).component("unet")
+        unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+        unet.save_lora_adapter(tmp_path / "lora")
+        file = next((tmp_path / "lora").glob("*.safetensors"))
+        from safetensors.torch import load_file
+
+        weights = {f"unet.{name}": value for name, value in load_file(file).items()}
+        save_file(weights, tmp_path / "adapter.safetensors")
+        return tmp_path / "adapter.safetensors"
+
+    def edit(self, folder, loras, backend=None):
+        from overpaint.engine.engine import Engine
+        from overpaint.engine.model import Model
+        from overpaint.families.sd import SD2_FAMILY
+
+        checkpoint = open_checkpoint(folder, CPU, loras=loras, backend=backend)
+        engine = Engine(lambda _: Model(SD2_FAMILY.open(checkpoint), checkpoint), "sd2")
+        result = engine.edit(
+            picture(64, 64), "cat", mask=box_mask(64, 64), seed=1, num_inference_steps=2
+        )
+        return result.images[0].tobytes()
+
+    def test_scale_weighs_the_adapter(self, folder, adapter):
+        plain = self.edit(folder, ())
+        assert self.edit(folder, (Lora(adapter, 0.0),)) == plain
+        assert self.edit(folder, (Lora(adapter, 1.0),)) != plain
+        assert self.edit(folder, (Lora(adapter, 0.5),)) != self.edit(folder, (Lora(adapter, 1.0),))
+
+    def test_a_compiled_denoiser_is_adapted_too(self, folder, adapter):
+        loras = (Lora(adapter),)
+        expected, found = (
+            np.frombuffer(self.edit(folder, loras, backend), np.uint8).astype(int)
+            for backend in (None, Backend("torch-compiled"))
+        )
+        assert np.abs(expected - found).max() <= 1
+
+    def test_peft_layout_is_read_too(self, folder, adapter, tmp_path):
+        from safetensors.torch import load_file
+
+        bare = {
+            f"base_model.model.{name.removeprefix('unet.')}": value
+            for name, value in load_file(adapter).items()
+        }
+        save_file(bare, tmp_path / "bare.safetensors")
+        same = Lora(tmp_path / "bare.safetensors")
+        assert self.edit(folder, (same,)) == self.edit(folder, (Lora(adapter),))
+
+    def test_a_foreign_adapter_is_refused(self, folder, tmp_path):
+        save_file(
+            {
+                "text_encoder.x.lora_A.weight": torch.zeros(2, 2),
+                "unet.y.lora_A.weight": torch.ones(1),
+            },
+            tmp_path / "other.safetensors",
+        )
+        checkpoint = open_checkpoint(folder, CPU, loras=(Lora(tmp_path / "other.safetensors"),))
+        with pytest.raises(ModelLoadError, match="other parts"):
+            checkpoint.component("unet")
+
+    @pytest.mark.parametrize("name", ["nothing.safetensors", "adapter.bin"])
+    def test_a_missing_adapter_is_named(self, folder, tmp_path, name):
+        checkpoint = open_checkpoint(folder, CPU, loras=(Lora(tmp_path / name),))
+        with pytest.raises(ModelLoadError, match=name):
+            checkpoint.component("unet")
+
+    def test_an_adapter_that_does_not_fit(self, folder, tmp_path):
+        save_file(
+            {
+                "unet.nowhere.lora_A.weight": torch.zeros(2, 2),
+                "unet.nowhere.lora_B.weight": torch.zeros(2, 2),
+            },
+            tmp_path / "strange.safetensors",
+        )
+        checkpoint = open_checkpoint(folder, CPU, loras=(Lora(tmp_path / "strange.safetensors"),))
+        with pytest.raises(ModelLoadError, match="does not fit"):
+            checkpoint.component("unet")

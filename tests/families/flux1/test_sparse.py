@@ -1,0 +1,123 @@
+"""Sparse steps compute the tokens of the edit; whole steps are the dense ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from overpaint.core.types import EditRequest
+from overpaint.engine.inputs import as_picture
+from overpaint.families.flux1.sparse import active_tokens
+from tests.conftest import box_mask, picture
+
+FAMILIES = ["flex2", "kontext"]
+CORNER = (0, 0, 32, 32)
+
+
+def begin(engine, mask, *, negative=None, **options):
+    return engine.begin(
+        EditRequest(
+            image=as_picture(picture()),
+            prompt="a red circle",
+            mask=mask,
+            negative_prompt=negative,
+            seed=3,
+            options={"window": "full", "num_inference_steps": 4, **options},
+        )
+    )
+
+
+def latents(engine, mask, **options) -> torch.Tensor:
+    """What the steps end with."""
+    edit = begin(engine, mask, **options)
+    while not edit.prepared[0].done:
+        edit.model.family.advance(edit.prepared)
+    return edit.prepared[0].latents
+
+
+def tokens(engine, mask, **options) -> list[int]:
+    """Picture tokens in each pass."""
+    transformer = engine.model().checkpoint.component("transformer")
+    counts: list[int] = []
+    handle = transformer.x_embedder.register_forward_pre_hook(
+        lambda _module, args: counts.append(args[0].shape[1])
+    )
+    try:
+        latents(engine, mask, **options)
+    finally:
+        handle.remove()
+    return counts
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("negative", [None, "blue"])
+def test_a_whole_step_is_the_dense_one_bit_for_bit(make_engine, family, negative):
+    engine = make_engine(family)
+    given = {"negative": negative, "num_inference_steps": 1}
+    dense = latents(engine, box_mask(), **given)
+    whole = latents(engine, box_mask(), refresh_every=9, **given)
+    assert torch.equal(dense, whole)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_only_active_tokens_are_computed_between_whole_steps(make_engine, family):
+    mask = box_mask(box=CORNER)
+    noise = (128 // 16) ** 2
+    whole = noise if family == "flex2" else 2 * noise
+    # Two by two tokens under the mask, and their border.
+    assert tokens(make_engine(family), mask, refresh_every=2) == [whole, 9, whole, 9]
+    assert tokens(make_engine(family), mask, refresh_every=1) == [whole] * 4
+
+
+def test_without_a_mask_only_references_are_kept(make_engine):
+    assert tokens(make_engine("kontext"), None, refresh_every=3) == [128, 64, 64, 128]
+
+
+def test_where_everything_is_edited_sparse_is_dense(make_engine):
+    engine, everything = make_engine("flex2"), Image.new("L", (128, 128), 255)
+    dense = latents(engine, everything, negative="blue")
+    sparse = latents(engine, everything, negative="blue", refresh_every=4)
+    assert torch.allclose(dense, sparse, atol=1e-5)
+
+
+def test_what_is_not_computed_ends_as_the_picture(make_engine):
+    edit = begin(make_engine("flex2"), box_mask(box=CORNER), refresh_every=9)
+    while not edit.prepared[0].done:
+        edit.model.family.advance(edit.prepared)
+    image = edit.prepared[0]
+    kept = torch.ones(image.latents.shape[1], dtype=torch.bool)
+    kept[image.sparse.active] = False
+    assert torch.allclose(image.latents[:, kept], image.sparse.picture[:, kept], atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_negative_passes_that_start_late_start_whole(make_engine, family):
+    found = tokens(
+        make_engine(family), box_mask(box=CORNER), negative="blue", refresh_every=9,
+        guidance_start=0.5,
+    )  # fmt: skip
+    whole = 64 if family == "flex2" else 128
+    assert found == [whole, 9, whole, whole, 9, 9]
+
+
+@given(st.integers(0, 7), st.integers(0, 7))
+def test_a_token_is_active_where_its_neighbour_is_masked(row, column):
+    mask = torch.zeros(1, 64, 4)
+    mask[0, row * 8 + column, 2] = 0.01
+    places = {(int(each) // 8, int(each) % 8) for each in active_tokens(mask, (16, 16))}
+    near = {(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)}
+    assert places == {(r, c) for r, c in near if 0 <= r < 8 and 0 <= c < 8}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pixels_outside_the_mask_stay(make_engine, family):
+    given, mask = picture(), box_mask(box=CORNER)
+    made = make_engine(family).edit(
+        given, "a red circle", mask=mask, seed=1, preset="fast", num_inference_steps=6
+    )
+    outside = np.asarray(mask) == 0
+    assert np.array_equal(np.asarray(made.images[0])[outside], np.asarray(given)[outside])
