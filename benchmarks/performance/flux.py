@@ -24,7 +24,7 @@ from PIL import Image
 import overpaint
 from benchmarks import real_size
 from overpaint.core.types import EditRequest
-from overpaint.engine.inputs import as_picture
+from overpaint.engine.intake import as_picture
 from overpaint.families.flux1 import modulation
 from overpaint.families.flux1.flux import load_transformer
 

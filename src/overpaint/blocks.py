@@ -67,7 +67,7 @@ def segment_anything_2(
         ModelNotFound: the model was not pulled.
     """
     from overpaint.apps.wiring import segmentation
-    from overpaint.engine.inputs import as_picture
+    from overpaint.engine.intake import as_picture
     from overpaint.segment.segmenter import Hints, Point
 
     hints = Hints(

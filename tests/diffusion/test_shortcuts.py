@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from overpaint.core.errors import UnsupportedOption
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.shortcuts import EXACT, Prediction, Shortcuts, extrapolated
-from overpaint.engine.inputs import as_picture
+from overpaint.engine.intake import as_picture
 from tests.conftest import box_mask, picture
 
 FAMILIES = ["sd2", "flex2", "kontext"]

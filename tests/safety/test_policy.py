@@ -12,7 +12,7 @@ from PIL import Image
 
 from overpaint.core.errors import ContentBlocked, SafetyUnavailable
 from overpaint.core.images import Picture
-from overpaint.core.safety import CATEGORIES, STAGES
+from overpaint.core.safety import CATEGORIES
 from overpaint.core.types import EditRequest
 from overpaint.safety.policy import Policy
 
@@ -66,7 +66,7 @@ def run(stage: str, policy: Policy) -> Any:
 
 
 class TestThresholds:
-    @pytest.mark.parametrize("stage", STAGES)
+    @pytest.mark.parametrize("stage", ["prompt", "negative_prompt", "input_image", "output_image"])
     @pytest.mark.parametrize("category", CATEGORIES)
     @pytest.mark.parametrize("threshold", range(8))
     @pytest.mark.parametrize("severity", [0, 2, 4, 6])

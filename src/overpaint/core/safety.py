@@ -9,11 +9,11 @@ from typing import Any, Literal, get_args
 Category = Literal["hate", "self_harm", "sexual", "violence", "blocklist"]
 """What content can be; 'blocklist' = words that somebody listed, whatever they mean."""
 
-Stage = Literal["prompt", "negative_prompt", "input_image", "output_image"]
-"""What was checked; the control picture and the references are input images too."""
+Stage = str
+"""What was checked: 'input_image' (any picture that a caller gave), 'output_image' (a result), or
+the name of the words (`prompt`, `negative_prompt`)."""
 
 CATEGORIES: tuple[Category, ...] = get_args(Category)
-STAGES: tuple[Stage, ...] = get_args(Stage)
 
 MAX_SEVERITY = 7
 

@@ -32,6 +32,7 @@ from overpaint.core.errors import (
 )
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.engine.board import Board
+from overpaint.engine.intake import CheckedRequest
 from overpaint.engine.policy import DEFAULT_STEPS, Pick, Policy
 from overpaint.engine.ticket import Ticket, Trace, Update
 
@@ -96,9 +97,8 @@ class Batcher:
 
     def submit(
         self,
-        request: EditRequest,
+        request: EditRequest | CheckedRequest,
         *,
-        steps: int | None = None,
         seconds: float | None = None,
         previews: int = 0,
         on_update: Callable[[Update], None] | None = None,
@@ -106,8 +106,7 @@ class Batcher:
         """Accept an edit, or refuse it at once.
 
         Args:
-            request: what to do.
-            steps: denoising steps expected of each image; None = as its options say.
+            request: what to do; a checked one tells how many steps it takes.
             seconds: from now until nobody wants the result any more; None = no deadline.
             previews: unfinished pictures to show on the way.
             on_update: called with news from another thread; must return at once.
@@ -117,16 +116,19 @@ class Batcher:
             InvalidRequest: it has more images than can ever be under way.
         """
         most = self._board.max_images
-        if request.num_images > most:
+        checked = request if isinstance(request, CheckedRequest) else None
+        asked = request.request if isinstance(request, CheckedRequest) else request
+        if asked.num_images > most:
             raise InvalidRequest(
-                f"{request.num_images} is more than the {most} that are made at once",
+                f"{asked.num_images} is more than the {most} that are made at once",
                 field="num_images",
             )
         now = time.monotonic()
-        asked = request.options.get("num_inference_steps", DEFAULT_STEPS)
+        steps = asked.options.get("num_inference_steps", DEFAULT_STEPS)
         ticket = Ticket(
-            request=request,
-            steps=steps if steps is not None else (asked if isinstance(asked, int) else 1),
+            request=asked,
+            checked=checked,
+            steps=checked.steps if checked else (steps if isinstance(steps, int) else 1),
             deadline=None if seconds is None else now + seconds,
             previews=previews,
             on_update=on_update,
@@ -325,7 +327,7 @@ class Batcher:
         try:
             with self._change:
                 busy = self._board.busy_models
-            edit = self.engine.begin(ticket.request, busy=busy)
+            edit = self.engine.begin(ticket.checked or ticket.request, busy=busy)
             keys = [edit.model.family.batch_key(image) for image in edit.prepared]
         except Exception as error:
             with self._change:

@@ -30,10 +30,9 @@ from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Family, Prepared
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine import inputs
+from overpaint.engine import intake
 from overpaint.engine.cache import ModelCache
-from overpaint.engine.checks import check
-from overpaint.engine.inputs import PictureLike
+from overpaint.engine.intake import CheckedRequest, PictureLike, check, takes_parts
 from overpaint.engine.model import Model
 from overpaint.provenance import marks, recipes
 from overpaint.provenance.marks import Marking
@@ -85,64 +84,36 @@ class Engine:
         self.policy = policy or Policy.off()
         self.marking = marking or Marking()
 
+    @takes_parts
     def edit(
         self,
         image: PictureLike,
         prompt: str = "",
         *,
-        mask: PictureLike | None = None,
-        negative_prompt: str | None = None,
-        control: PictureLike | None = None,
-        references: Sequence[PictureLike] = (),
-        copy_from: PictureLike | None = None,
-        not_from: PictureLike | None = None,
-        seed: int | None = None,
-        num_images: int = 1,
-        model: str | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
-        **options: Any,
+        **values: Any,
     ) -> EditResult:
         """Edit one picture.
 
         Args:
-            image: the picture.
-            prompt: what the masked area shall show, or the instruction.
-            mask: 255 (white, True) = repaint; of the picture's size.
-            negative_prompt: what shall not appear.
-            control: line, pose or depth picture, for families that take one.
-            references: further pictures that the instruction refers to.
-            copy_from: mask of the only pixels that may be copied, for families that copy.
-            not_from: mask of pixels that must not be copied, for families that copy.
-            seed: of the first image; None = drawn, and told in the result.
-            num_images: how many; the i-th uses `seed + i`.
-            model: another model than the engine's default.
+            image: the picture, in any form (`engine.intake.PictureLike`).
+            prompt: what the masked area should show, or the instruction.
             on_progress: called after each step.
             cancelled: asked before each step and at the end; True ends the edit with `Cancelled`.
-            **options: the family's own options (`overpaint models MODEL`).
+            **values: further parts of an `EditRequest` (`mask`, `seed`, `references` …), pictures
+                and masks in any form; what is no part is an option of the model's family
+                (`overpaint models MODEL`).
 
         Raises:
             OverpaintError: see `overpaint.errors`; bad input is an `InvalidRequest`.
         """
-        request = inputs.as_request(
-            image,
-            prompt=prompt,
-            mask=mask,
-            negative_prompt=negative_prompt,
-            control=control,
-            references=references,
-            copy_from=copy_from,
-            not_from=not_from,
-            seed=seed,
-            num_images=num_images,
-            model=model,
-            options=options,
-        )
+        request = intake.request_of(intake.split({"image": image, "prompt": prompt, **values}))
         return self.run([request], on_progress=on_progress, cancelled=cancelled)[0]
 
     def run(
         self,
-        requests: Sequence[EditRequest],
+        requests: Sequence[EditRequest | CheckedRequest],
         *,
         on_progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -152,7 +123,9 @@ class Engine:
         Raises:
             OverpaintError: of the first request that fails; none is answered then.
         """
-        edits = [self.begin(request) for request in requests]
+        edits: list[Edit] = []
+        for request in requests:
+            edits.append(self.begin(request, busy=[edit.model for edit in edits]))
         for model in {id(edit.model): edit.model for edit in edits}.values():
             self._steps([e for e in edits if e.model is model], on_progress, cancelled)
         results = [self.finish(edit) for edit in edits]
@@ -164,11 +137,12 @@ class Engine:
         """The model of that name, loaded the first time; `busy` ones do not leave for it."""
         return self.models.get(name or self.default_model, busy)
 
-    def begin(self, request: EditRequest, *, busy: Collection[Model] = ()) -> Edit:
+    def begin(self, request: EditRequest | CheckedRequest, *, busy: Collection[Model] = ()) -> Edit:
         """Check, plan and prepare: everything before the first step.
 
         Args:
-            request: what to do.
+            request: what to do; one that was checked against its model's family is not checked
+                again.
             busy: models of other edits under way, which must not leave memory.
 
         Raises:
@@ -177,22 +151,24 @@ class Engine:
             Overloaded: busy models leave no room for this one.
         """
         started = time.perf_counter()
-        model = self.model(request.model, busy=busy)
+        asked = request.request if isinstance(request, CheckedRequest) else request
+        model = self.model(asked.model, busy=busy)
         loaded = time.perf_counter()
-        options, seeds, warnings = check(model.family.spec, request)
-        verdicts = self.policy.check_request(request)
+        family = model.family
+        checked = request if isinstance(request, CheckedRequest) else check(family.spec, request)
+        verdicts = self.policy.check_request(asked)
         screened = time.perf_counter()
         with _mapped_errors():
-            plan = model.family.plan(request, options)
-            prepared, more = model.family.prepare(request, plan, options, seeds)
+            plan = family.plan(asked, checked.options)
+            prepared, more = family.prepare(asked, plan, checked.options, checked.seeds)
         model.release_text_encoders()
         edit = Edit(
-            request=request,
+            request=asked,
             model=model,
-            options=options,
+            options=checked.options,
             plan=plan,
             prepared=prepared,
-            warnings=[*warnings, *more, *marks.losses(request.image)],
+            warnings=[*checked.warnings, *more, *marks.losses(asked.image)],
             verdicts=verdicts,
         )
         edit.timings["load"] = loaded - started

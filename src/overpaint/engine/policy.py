@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 from overpaint.diffusion.denoise import MAX_BATCH
 from overpaint.diffusion.family import Prepared
-from overpaint.diffusion.options import FamilyOptions
 from overpaint.engine.ticket import Ticket
 
 AGEING = 0.1
@@ -41,12 +40,6 @@ EXPLORE_EVERY = 32
 
 DEFAULT_STEPS = 50
 KNOWN_PACES = 64
-
-
-def expected_steps(options: FamilyOptions) -> int:
-    """Denoising steps of each image that these options ask for, about."""
-    steps = getattr(options, "num_inference_steps", 0)
-    return max(1, round(steps * getattr(options, "strength", 1.0))) if steps else 0
 
 
 def score(ticket: Ticket, passes: int) -> float:

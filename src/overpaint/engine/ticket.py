@@ -15,6 +15,7 @@ from overpaint.core.types import EditRequest, EditResult
 
 if TYPE_CHECKING:
     from overpaint.engine.engine import Edit
+    from overpaint.engine.intake import CheckedRequest
 
 State = Literal["queued", "preparing", "running", "finishing", "done"]
 
@@ -60,6 +61,7 @@ class Ticket:
 
     Attributes:
         request: what is asked for.
+        checked: the same, where it was checked already.
         steps: denoising steps expected of each image; exact once it is prepared.
         deadline: time of the batcher's clock after which nobody wants the result; None = never.
         previews: unfinished pictures to show on the way, evenly spread over the steps.
@@ -76,6 +78,7 @@ class Ticket:
     request: EditRequest
     steps: int
     trace: Trace
+    checked: CheckedRequest | None = None
     deadline: float | None = None
     previews: int = 0
     on_update: Callable[[Update], None] | None = None

@@ -15,11 +15,12 @@ from typing import Any
 
 from overpaint.core import images
 from overpaint.core.images import Format, Picture
+from overpaint.core.types import PARTS
 from overpaint.provenance import xmp
 from overpaint.provenance.sealing import Seal, Signer
 from overpaint.provenance.xmp import SourceType
 
-_PROMPTS = ("prompt", "negative_prompt")
+_PROMPTS = tuple(part.name for part in PARTS if part.kind == "text")
 _MODEL = ("name", "family", "revision")
 _NAMESPACE = "overpaint"
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from overpaint.core.types import EditRequest
+from overpaint.core.images import Picture
+from overpaint.core.types import PARTS, EditRequest
 
 
 def recipe(
@@ -27,22 +28,23 @@ def recipe(
         options: every option of the family with its value, defaults included.
         seeds: one per image.
     """
+    words = {part.name: getattr(request, part.name) for part in PARTS if part.kind == "text"}
     return {
         "overpaint": version("overpaint"),
         "model": dict(model),
-        "prompt": request.prompt,
-        "negative_prompt": request.negative_prompt,
+        **words,
         "seeds": list(seeds),
         "options": dict(options),
         "inputs": {
-            "image": request.image.sha256,
-            "mask": digest(request.mask),
-            "control": digest(request.control),
-            "references": [digest(each) for each in request.references],
-            "copy_from": digest(request.copy_from),
-            "not_from": digest(request.not_from),
+            part.name: _digest_of(getattr(request, part.name)) for part in PARTS if part.is_visual
         },
     }
+
+
+def _digest_of(value: Any) -> Any:
+    if isinstance(value, Picture):
+        return value.sha256
+    return [digest(each) for each in value] if isinstance(value, tuple) else digest(value)
 
 
 def digest(image: Image.Image | None) -> str | None:

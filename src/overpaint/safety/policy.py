@@ -21,7 +21,7 @@ from PIL import Image
 from overpaint.core.errors import ContentBlocked, SafetyUnavailable
 from overpaint.core.images import Picture
 from overpaint.core.safety import CATEGORIES, MAX_SEVERITY, Category, Stage, Verdict
-from overpaint.core.types import EditRequest
+from overpaint.core.types import PARTS, EditRequest
 
 Mode = Literal["off", "annotate", "block"]
 Severities = Mapping[Category, int]
@@ -99,8 +99,12 @@ class Policy:
             SafetyUnavailable: something could not be checked.
         """
         return (
-            *self._check_text(request.prompt, "prompt"),
-            *self._check_text(request.negative_prompt or "", "negative_prompt"),
+            *(
+                verdict
+                for part in PARTS
+                if part.kind == "text"
+                for verdict in self._check_text(getattr(request, part.name) or "", part.name)
+            ),
             *self._check_pictures(_given(request), "input_image"),
         )
 
@@ -155,8 +159,12 @@ class Policy:
 
 def _given(request: EditRequest) -> list[list[Image.Image]]:
     """The pictures that a caller gives, each in every way that it can be seen."""
-    control = [request.control] if request.control is not None else []
-    return [_views(request.image), *([each] for each in (*control, *request.references))]
+    pictures: list[Picture | Image.Image] = []
+    for part in PARTS:
+        value = getattr(request, part.name)
+        if part.is_screened and part.kind != "text" and value is not None:
+            pictures += value if part.kind == "pictures" else [value]
+    return [_views(each) if isinstance(each, Picture) else [each] for each in pictures]
 
 
 def _views(picture: Picture) -> list[Image.Image]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest, Progress
-from overpaint.engine import inputs
+from overpaint.engine import intake
 from overpaint.engine.engine import Engine
-from overpaint.engine.inputs import PictureLike, as_picture
+from overpaint.engine.intake import PictureLike, as_picture
 from overpaint.sessions import editing
 from overpaint.sessions.editing import Examiner
 from overpaint.sessions.measures import Comparison
@@ -49,6 +49,7 @@ class Editor:
         original = editing.original_turn(self.store.pictures, picture)
         return self.store.create(name, original, self.owner)
 
+    @intake.takes_parts
     def edit(
         self,
         session: str,
@@ -58,31 +59,22 @@ class Editor:
         parent: str | None = None,
         from_original: bool = False,
         revision: int | None = None,
-        negative_prompt: str | None = None,
-        control: PictureLike | None = None,
-        references: Sequence[PictureLike] = (),
-        copy_from: PictureLike | None = None,
-        not_from: PictureLike | None = None,
-        seed: int | None = None,
-        num_images: int = 1,
-        model: str | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
-        **options: Any,
+        **values: Any,
     ) -> tuple[Session, Turn]:
         """Make one turn.
 
         Args:
             session: id.
-            instruction: what to change, or what the masked area shall show.
+            instruction: what to change, or what the masked area should show.
             mask: 255 (white, True) = where.
             parent: id of the turn to go on from; None = the head.
             from_original: edit the original again with all instructions so far, so that what the
                 model does to a picture does not add up.
             revision: of the session as the caller knows it; None = any.
-            num_images: candidates; the best becomes the turn, the others stay beside it.
-            negative_prompt, control, references, copy_from, not_from, seed, model, on_progress,
-                cancelled, options: as for `Engine.edit`.
+            on_progress, cancelled, values: as for `Engine.edit`; of several images the best becomes
+                the turn, the others stay beside it as candidates.
 
         Returns:
             The session afterwards, and the new turn.
@@ -100,20 +92,8 @@ class Editor:
             revision=revision,
             owner=self.owner,
         )
-        request = inputs.as_request(
-            self.picture(started.base),
-            prompt=started.prompt,
-            mask=mask,
-            negative_prompt=negative_prompt,
-            control=control,
-            references=references,
-            copy_from=copy_from,
-            not_from=not_from,
-            seed=seed,
-            num_images=num_images,
-            model=model,
-            options=options,
-        )
+        values = {**values, "image": self.picture(started.base), "prompt": started.prompt}
+        request = intake.request_of(intake.split({"mask": mask, **values}))
         return self.run(started, request, on_progress=on_progress, cancelled=cancelled)
 
     def run(

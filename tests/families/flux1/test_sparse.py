@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from overpaint.core.types import EditRequest
-from overpaint.engine.inputs import as_picture
+from overpaint.engine.intake import as_picture
 from overpaint.families.flux1.sparse import active_tokens
 from tests.conftest import box_mask, picture
 

@@ -119,13 +119,11 @@ class Scorer:
         if isinstance(row, InvalidRequest):
             return Outcome(row=None, error=row)
         try:
-            request, steps = intake.build(
-                intake.of_row(row), self._model, self._family, self.limits
-            )
-            ticket = self._batcher.submit(request, steps=steps, seconds=self.limits.timeout_s)
+            checked = intake.build(intake.of_row(row), self._model, self._family, self.limits)
+            ticket = self._batcher.submit(checked, seconds=self.limits.timeout_s)
         except InvalidRequest as error:
             return Outcome(row=row, error=row.at(error))
-        return row, ticket, request.image.size
+        return row, ticket, checked.request.image.size
 
     def _end(self, begun: tuple[Row, Ticket, tuple[int, int]] | Outcome) -> Outcome:
         if isinstance(begun, Outcome):

@@ -92,7 +92,7 @@ def engine_for(job: Job, request: EditRequest, settings: Settings) -> Engine:
     loras = [parse_lora(each) for each in job.loras]
     with console.waiting(f"Loading {model}", hidden=job.as_json):
         from overpaint.apps.wiring import build, families
-        from overpaint.engine.checks import check
+        from overpaint.engine.intake import check
 
         family = families.find(build.find_model(model, settings).family)
         check(family, request)

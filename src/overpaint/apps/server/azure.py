@@ -23,7 +23,7 @@ from overpaint.apps.azure.schema import Predictions, Scored, ScoringError, body,
 from overpaint.apps.server import errors, forms, intake
 from overpaint.apps.server.jobs import Job
 from overpaint.apps.server.native import service_of
-from overpaint.apps.server.service import Checked, Served, Service
+from overpaint.apps.server.service import Accepted, Served, Service
 from overpaint.core.errors import ContentBlocked, InvalidRequest, OverpaintError
 from overpaint.core.types import EditResult
 from overpaint.jobs import rows, tables
@@ -189,7 +189,7 @@ def _served(service: Service) -> Served:
     return service.resolve(None, masked=True)
 
 
-async def _check(service: Service, row: Row, served: Served) -> Checked | OverpaintError:
+async def _check(service: Service, row: Row, served: Served) -> Accepted | OverpaintError:
     try:
         return await service.check(intake.of_row(row), served)
     except InvalidRequest as error:
@@ -198,7 +198,7 @@ async def _check(service: Service, row: Row, served: Served) -> Checked | Overpa
         return error
 
 
-def _all(checked: Iterable[Checked | OverpaintError]) -> list[Checked]:
+def _all(checked: Iterable[Accepted | OverpaintError]) -> list[Accepted]:
     """All of them, or the error of the first row that has one."""
     found = []
     for each in checked:
@@ -213,7 +213,7 @@ def _encoder(row: Row) -> Callable[[EditResult], dict[str, Any]]:
 
 
 async def _answer(
-    service: Service, row: Row, edit: Checked, job: Job[dict[str, Any]], request: Request
+    service: Service, row: Row, edit: Accepted, job: Job[dict[str, Any]], request: Request
 ) -> dict[str, Any]:
     try:
         return await service.wait(job, request)

@@ -20,8 +20,7 @@ from overpaint.core.morphology import fit, invert
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.family import FamilySpec
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine.checks import check, parse_options
-from overpaint.engine.policy import expected_steps
+from overpaint.engine.intake import CheckedRequest, check, parse_options
 from overpaint.jobs.rows import Row
 
 MEGA = 1_000_000
@@ -65,13 +64,8 @@ def of_row(row: Row) -> Parts:
     )
 
 
-def build(
-    parts: Parts, model: str, family: FamilySpec, limits: ServerSettings
-) -> tuple[EditRequest, int]:
+def build(parts: Parts, model: str, family: FamilySpec, limits: ServerSettings) -> CheckedRequest:
     """Decode and check.
-
-    Returns:
-        The request, and the denoising steps that each of its images takes, about.
 
     Raises:
         InvalidRequest: with the field that is at fault.
@@ -106,8 +100,7 @@ def build(
         model=model,
         options=parts.options,
     )
-    check(family, request)
-    return request, expected_steps(options)
+    return check(family, request)
 
 
 def _mask(parts: Parts, picture: Picture, limits: ImageLimits) -> Image.Image | None:

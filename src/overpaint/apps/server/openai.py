@@ -24,7 +24,7 @@ from overpaint.apps.server.intake import Parts
 from overpaint.apps.server.jobs import Job
 from overpaint.apps.server.native import service_of
 from overpaint.apps.server.schemas import verdicts
-from overpaint.apps.server.service import Checked, Served, Service
+from overpaint.apps.server.service import Accepted, Served, Service
 from overpaint.core import images
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.images import Format, Picture
@@ -256,7 +256,7 @@ def _as_openai_names(error: InvalidRequest) -> InvalidRequest:
     return error
 
 
-def _check_transparency(form: EditForm, checked: Checked) -> None:
+def _check_transparency(form: EditForm, checked: Accepted) -> None:
     alpha = checked.request.image.alpha
     if form.output_format == "jpeg" and alpha is not None and alpha.getextrema()[0] != 255:
         raise InvalidRequest(

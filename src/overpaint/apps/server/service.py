@@ -29,6 +29,7 @@ from overpaint.core.models import ModelSpec
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.diffusion.family import FamilySpec
 from overpaint.engine.batcher import Batcher
+from overpaint.engine.intake import CheckedRequest
 from overpaint.engine.ticket import Ticket, Update
 
 Value = TypeVar("Value")
@@ -48,13 +49,23 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """An edit that may be submitted."""
+class Accepted:
+    """An edit that may be submitted.
 
-    request: EditRequest
-    steps: int
+    Attributes:
+        edit: held against its model's family.
+        seconds: until nobody wants the result any more.
+        previews: unfinished pictures to show on the way.
+    """
+
+    edit: CheckedRequest
     seconds: float
     previews: int = 0
+
+    @property
+    def request(self) -> EditRequest:
+        """What is asked for."""
+        return self.edit.request
 
 
 class Service:
@@ -175,22 +186,20 @@ class Service:
         *,
         seconds: float | None = None,
         previews: int = 0,
-    ) -> Checked:
+    ) -> Accepted:
         """Decode and check an edit, beside the event loop.
 
         Raises:
             InvalidRequest, Overloaded, Stopping.
         """
         self.check_room()
-        request, steps = await self.work(
-            intake.build, parts, served.spec.name, served.family, self.limits
-        )
+        checked = await self.work(intake.build, parts, served.spec.name, served.family, self.limits)
         allowed = self.limits.timeout_s
-        return Checked(request, steps, min(seconds or allowed, allowed), previews)
+        return Accepted(checked, min(seconds or allowed, allowed), previews)
 
     def accept(
         self,
-        checked: Checked,
+        checked: Accepted,
         caller: str,
         encode: Callable[[EditResult], Value],
         pool: ThreadPoolExecutor | None = None,
@@ -215,8 +224,7 @@ class Service:
                 job.note(update, loop)
 
         ticket = self.batcher.submit(
-            checked.request,
-            steps=checked.steps,
+            checked.edit,
             seconds=checked.seconds,
             previews=checked.previews,
             on_update=on_update,

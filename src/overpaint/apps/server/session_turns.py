@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 from overpaint.apps.server.native import ERRORS, parts_of, service_of, state_of
-from overpaint.apps.server.service import Checked, Service
+from overpaint.apps.server.service import Accepted, Service
 from overpaint.apps.server.session_schemas import (
     PREFIX,
     TurnAccepted,
@@ -63,7 +63,7 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
 
 async def _checked(
     service: Service, store: Store, id_: str, body: TurnBody, known: int, caller: str
-) -> tuple[Started, Checked]:
+) -> tuple[Started, Accepted]:
     """What the turn starts from, and its edit, checked as any other."""
 
     def look() -> tuple[Started, Picture]:

@@ -107,7 +107,7 @@ def paint(paintings: Sequence[Painting]) -> list[Painted]:
     Raises:
         OverpaintError: of the first picture that fails; bad input is an `InvalidRequest`.
     """
-    from overpaint.engine.inputs import as_picture
+    from overpaint.engine.intake import as_picture
 
     settings = settings_.load()
     answers: dict[int, Painted] = {}
@@ -193,7 +193,7 @@ def model_name(family: str, task: Task, named: str | None, settings: Settings) -
 
 def _request(painting: Painting, picture: Picture, settings: Settings) -> EditRequest | str:
     """An edit request, or a sentence on why there is nothing to do."""
-    from overpaint.engine.inputs import as_picture
+    from overpaint.engine.intake import as_picture
 
     mask = mask_of(painting, picture)
     if isinstance(mask, str):
@@ -234,7 +234,7 @@ def _where(given: Any, size: tuple[int, int], name: str) -> Image.Image | None:
 
 def _drawn(given: Any, size: tuple[int, int], name: str) -> Image.Image:
     """A mask in any form that an engine takes."""
-    from overpaint.engine.inputs import as_mask
+    from overpaint.engine.intake import as_mask
 
     mask = as_mask(_flat(given, size), name)
     masks.check_size(mask, size, field=name)

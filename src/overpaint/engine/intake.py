@@ -1,0 +1,268 @@
+"""The one way from values to a checked request, for every way in.
+
+Values are a mapping of the parts that `EditRequest` declares, in whatever form people have them.
+`request_of` decodes them by their kind; `check` holds the request against a family, parses its
+options and draws its seeds, once per edit. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import ValidationError
+
+from overpaint.core import images, masks
+from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
+from overpaint.core.images import ImageLimits, Picture
+from overpaint.core.parts import Part
+from overpaint.core.types import FAMILY_PARTS, PARTS, EditRequest
+from overpaint.diffusion.family import FamilySpec
+from overpaint.diffusion.options import FamilyOptions
+
+PictureLike = Picture | Image.Image | NDArray[Any] | bytes | str | os.PathLike[str]
+"""A picture: decoded, a PIL image, an array (H, W[, C]), encoded bytes, or a file's path."""
+
+MAX_IMAGES = 64
+MAX_SEED = 2**63 - 1
+
+_NO_LIMITS = ImageLimits()
+_BY_NAME = {part.name: part for part in PARTS}
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CheckedRequest:
+    """A request that its family takes.
+
+    Attributes:
+        request: what is asked for.
+        options: parsed.
+        seeds: one per image.
+        warnings: what was understood differently from what a caller may expect.
+    """
+
+    request: EditRequest
+    options: FamilyOptions
+    seeds: tuple[int, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps of each image, about."""
+        steps = getattr(self.options, "num_inference_steps", 0)
+        return max(1, round(steps * getattr(self.options, "strength", 1.0))) if steps else 0
+
+
+def request_of(values: Mapping[str, Any], *, limits: ImageLimits = _NO_LIMITS) -> EditRequest:
+    """An edit of parts by name; those that are missing or None are left out.
+
+    Args:
+        values: pictures and masks as files, bytes, arrays, PIL images or `Picture`; words; numbers.
+        limits: what each picture may cost before it is decoded.
+
+    Raises:
+        InvalidRequest: a value cannot be used; its `field` names the part.
+    """
+    for name in values:
+        if name not in _BY_NAME:
+            raise InvalidRequest(
+                f"there is no such part of an edit; known are {', '.join(_BY_NAME)}", field=name
+            )
+    given = {name: value for name, value in values.items() if value is not None}
+    for part in PARTS:
+        if part.required and part.name not in given:
+            raise InvalidRequest("it is missing", field=part.name)
+    return EditRequest(
+        **{name: _decoded(_BY_NAME[name], value, limits) for name, value in given.items()}
+    )
+
+
+def split(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of a call as parts: what is no part is an option of the family."""
+    parts = {name: value for name, value in values.items() if name in _BY_NAME}
+    options = {name: value for name, value in values.items() if name not in _BY_NAME}
+    return {**parts, "options": {**(parts.get("options") or {}), **options}}
+
+
+def takes_parts(function: _F) -> _F:
+    """Show the parts of an edit in the signature of a function that takes them as `**values`."""
+    signature = inspect.signature(function)
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    known = {each.name for each in own} | {"options"}
+    parts = [
+        inspect.Parameter(part.name, inspect.Parameter.KEYWORD_ONLY, default=None)
+        for part in PARTS
+        if part.name not in known
+    ]
+    options = inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)
+    function.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=sorted([*own, *parts, options], key=lambda each: each.kind)
+    )
+    return function
+
+
+def as_picture(
+    value: PictureLike, field: str = "image", *, limits: ImageLimits = _NO_LIMITS
+) -> Picture:
+    """Whatever people have, as a `Picture`.
+
+    Raises:
+        InvalidImage: it cannot be read.
+        InvalidRequest: it is no picture.
+    """
+    if isinstance(value, Picture):
+        return value
+    if isinstance(value, Image.Image):
+        return Picture.from_pil(value, field=field)
+    if isinstance(value, np.ndarray):
+        return Picture.from_array(value, field=field)
+    if isinstance(value, bytes | str | os.PathLike):
+        return images.decode(value, field=field, limits=limits)
+    raise InvalidRequest(f"a {type(value).__name__} is no picture", field=field)
+
+
+def as_mask(
+    value: PictureLike, field: str = "mask", *, limits: ImageLimits = _NO_LIMITS
+) -> Image.Image:
+    """Whatever people have, as an 'L' mask, 255 = repaint.
+
+    Raises:
+        InvalidMask: it cannot be read.
+        InvalidRequest: it is no mask.
+    """
+    if isinstance(value, np.ndarray):
+        return masks.from_array(value, field=field)
+    if isinstance(value, Picture):
+        value = value.to_pil()
+    if isinstance(value, Image.Image):
+        return masks.from_pil(value, field=field)
+    if isinstance(value, bytes | str | os.PathLike):
+        return images.decode_mask(value, field=field, limits=limits)
+    raise InvalidRequest(f"a {type(value).__name__} is no mask", field=field)
+
+
+def check(family: FamilySpec, request: EditRequest) -> CheckedRequest:
+    """Hold a request against its family.
+
+    Raises:
+        InvalidRequest: with the field, the value and the way out.
+    """
+    options = parse_options(family, request.options)
+    for part in FAMILY_PARTS:
+        _check_need(family, part, getattr(request, part.name))
+        if part.kind == "mask" and part.name != "mask":
+            _check_second_mask(part, getattr(request, part.name), request.image.size)
+    if not 1 <= request.num_images <= MAX_IMAGES:
+        raise InvalidRequest(
+            f"{request.num_images} is not between 1 and {MAX_IMAGES}", field="num_images"
+        )
+    warnings = []
+    if request.mask is not None:
+        warnings += masks.check(request.mask, request.image.size)
+    return CheckedRequest(
+        request=request, options=options, seeds=_seeds(request), warnings=tuple(warnings)
+    )
+
+
+def parse_options(family: FamilySpec, values: Mapping[str, Any]) -> FamilyOptions:
+    """The family's options from plain values.
+
+    Raises:
+        UnsupportedOption: one is unknown or has a wrong value.
+    """
+    try:
+        return family.options(**values)
+    except ValidationError as error:
+        raise _option_error(family, error) from error
+
+
+def _decoded(part: Part, value: Any, limits: ImageLimits) -> Any:
+    """A value as `EditRequest` has it."""
+    if part.kind == "mask":
+        return as_mask(value, part.name, limits=limits)
+    if part.kind == "pictures":
+        if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+            value = (value,)
+        return tuple(as_picture(each, part.name, limits=limits).to_srgb() for each in value)
+    if part.kind == "picture":
+        picture = as_picture(value, part.name, limits=limits)
+        return picture if part.required else picture.to_srgb()
+    return _plain(part, value)
+
+
+def _plain(part: Part, value: Any) -> Any:
+    expected = {"text": str, "name": str, "number": int, "options": Mapping}[part.kind]
+    if part.kind == "number" and isinstance(value, float | str) and _is_whole(value):
+        value = int(float(value)) if isinstance(value, float) else int(value)
+    if not isinstance(value, expected) or isinstance(value, bool):
+        wanted = {"number": "a whole number", "options": "a mapping"}.get(part.kind, "text")
+        raise InvalidRequest(f"{value!r} is not {wanted}", field=part.name)
+    return value
+
+
+def _is_whole(value: float | str) -> bool:
+    if isinstance(value, float):
+        return value.is_integer()
+    return value.strip().removeprefix("-").isdecimal()
+
+
+def _option_error(family: FamilySpec, error: ValidationError) -> UnsupportedOption:
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"]) or "options"
+    if first["type"] == "extra_forbidden":
+        known = sorted(family.options.model_fields)
+        near = difflib.get_close_matches(name, [*known, *_BY_NAME], n=1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        message = f"{family.name} has no such option{meant}; it has: {', '.join(known)}"
+    else:
+        message = f"{first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return UnsupportedOption(message, field=f"options.{name}")
+
+
+_MISSING = {
+    "mask": "is missing; mark what should be repainted",
+    "prompt": "is empty; say what the result should show (to remove something, use erase)",
+}
+
+
+def _check_need(family: FamilySpec, part: Part, value: Any) -> None:
+    """Refuse what a family cannot use, so that nothing is dropped in silence, and what it lacks."""
+    need = family.need(part.name)
+    is_missing = value is None or value in ("", ()) or (part.kind == "text" and not value.strip())
+    if need == "required" and is_missing:
+        error = InvalidMask if part.kind == "mask" else InvalidRequest
+        lack = _MISSING.get(part.name, f"is missing, and {family.name} needs it: {part.help}")
+        raise error(lack, field=part.name)
+    if need == "refused" and not is_missing:
+        raise InvalidRequest(f"{family.name} cannot use it; leave it out", field=part.name)
+
+
+def _check_second_mask(part: Part, mask: Image.Image | None, size: tuple[int, int]) -> None:
+    """A mask beside the mask: of the picture's size, and not empty where it says 'only here'."""
+    if mask is None:
+        return
+    if mask.mode != "L":
+        raise InvalidMask(f"it has the mode {mask.mode!r}; convert it to 'L'", field=part.name)
+    masks.check_size(mask, size, field=part.name)
+    if part.name == "copy_from" and mask.getbbox() is None:
+        raise InvalidMask("it marks nothing; paint white what may be copied", field=part.name)
+
+
+def _seeds(request: EditRequest) -> tuple[int, ...]:
+    first = request.seed
+    if first is None:
+        first = secrets.randbelow(2**32)
+    last = first + request.num_images - 1
+    if first < 0 or last > MAX_SEED:
+        raise InvalidRequest(f"{request.seed} is not between 0 and {MAX_SEED}", field="seed")
+    return tuple(range(first, last + 1))
