@@ -230,7 +230,7 @@ def _option_error(family: FamilySpec, error: ValidationError) -> UnsupportedOpti
 
 
 _MISSING = {
-    "mask": "is missing; mark what should be repainted",
+    "mask": "{family} needs a mask: what should be repainted?",
     "prompt": "is empty; say what the result should show (to remove something, use erase)",
 }
 
@@ -241,8 +241,8 @@ def _check_need(family: FamilySpec, part: Part, value: Any) -> None:
     is_missing = value is None or value in ("", ()) or (part.kind == "text" and not value.strip())
     if need == "required" and is_missing:
         error = InvalidMask if part.kind == "mask" else InvalidRequest
-        lack = _MISSING.get(part.name, f"is missing, and {family.name} needs it: {part.help}")
-        raise error(lack, field=part.name)
+        lack = _MISSING.get(part.name, "{family} needs it")
+        raise error(lack.format(family=family.name), field=part.name)
     if need == "refused" and not is_missing:
         raise InvalidRequest(f"{family.name} cannot use it; leave it out", field=part.name)
 
