@@ -53,15 +53,7 @@ class Parts:
 
 def of_row(row: Row) -> Parts:
     """The edit of a row; its mask may have another size than its picture."""
-    return Parts(
-        image=row.image,
-        mask=row.mask,
-        fit_mask=True,
-        prompt=row.prompt,
-        negative_prompt=row.negative_prompt,
-        seed=row.seed,
-        options=row.options,
-    )
+    return Parts(**row.parts, fit_mask=True)
 
 
 def build(parts: Parts, model: str, family: FamilySpec, limits: ServerSettings) -> CheckedRequest:
