@@ -194,9 +194,9 @@ def test_the_batcher_and_its_previews(make_on):
 
 
 def test_a_session(make_on, tmp_path):
-    editor = Editor(
+    editor = Editor.with_engine(
+        make_on("kontext", "card"),
         store=Store(f"sqlite:///{tmp_path / 'sessions.db'}", tmp_path / "pictures"),
-        engine=make_on("kontext", "card"),
     )
     session = editor.new(picture(SIDE, SIDE))
     for seed in range(2):

@@ -27,7 +27,7 @@ ANYONE = "anyone"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class StoreLimits:
     """How much is kept.
 
     Attributes:
@@ -54,9 +54,9 @@ class Store:
         StoreUnavailable: database or folder cannot be reached. Every method may raise it.
     """
 
-    def __init__(self, url: str, folder: Path, limits: Limits | None = None) -> None:
+    def __init__(self, url: str, folder: Path, limits: StoreLimits | None = None) -> None:
         self.pictures = Pictures(folder)
-        self.limits = limits or Limits()
+        self.limits = limits or StoreLimits()
         self._engine = database.connect(url)
         self._writing = self._engine.execution_options(writes=True)
 

@@ -16,7 +16,7 @@ from overpaint.apps.server.intake import MEGA
 from overpaint.apps.server.native import service_of
 from overpaint.apps.server.session_schemas import PREFIX, SessionInfo
 from overpaint.apps.server.sessions import answer
-from overpaint.apps.server.shelf import FEW, found, picture_limits, shelf_of
+from overpaint.apps.server.shelf import FEW, found, picture_limits, sessions_of, shelf_of
 from overpaint.sessions import archive
 from overpaint.sessions.types import INPUTS, Session
 
@@ -141,22 +141,20 @@ async def get_export(request: Request, id: str) -> Response:  # noqa: A002 - the
 )
 async def post_import(request: Request) -> Response:
     """Begin a session from an archive; its pictures are checked as an edit's are."""
-    service, caller = service_of(request), request.state.caller
+    service = service_of(request)
     if service.stopping:
         raise Stopping("the server is stopping; try another one, or this one later")
     if forms.media_type(request) != ARCHIVE:
         raise UnsupportedMediaType(f"send {ARCHIVE}")
     raw = await forms.body(request)
-    limits = archive.Limits(
+    limits = archive.ArchiveLimits(
         bytes=int(UNPACKED * service.limits.max_body_mb * MEGA),
         picture=picture_limits(service),
         prompt=service.limits.max_prompt,
     )
 
     def unpack() -> Session:
-        store, _ = shelf_of(request).open()
-        check = service.batcher.engine.policy.check_request
-        return archive.import_(store, io.BytesIO(raw), check, limits, caller)
+        return sessions_of(request).load(io.BytesIO(raw), limits)
 
     return answer(await service.work(unpack), 201)
 

@@ -28,12 +28,11 @@ from overpaint.apps.server.shelf import (
     found,
     picture_limits,
     revision_of,
+    sessions_of,
     shelf_of,
 )
 from overpaint.core import images
 from overpaint.core.encoded import from_base64
-from overpaint.core.types import EditRequest
-from overpaint.sessions import editing
 from overpaint.sessions.store import Store
 from overpaint.sessions.types import Session
 
@@ -49,14 +48,13 @@ router = APIRouter(prefix=PREFIX, tags=["sessions"])
 )
 async def post_session(request: Request) -> Response:
     """Begin a session with a picture."""
-    service, caller = service_of(request), request.state.caller
+    service = service_of(request)
     body = await body_of(request, NewSession)
 
     def create() -> Session:
-        store, _ = shelf_of(request).open()
+        sessions = sessions_of(request)
         picture = images.decode(from_base64(body.image, "image"), limits=picture_limits(service))
-        service.batcher.engine.policy.check_request(EditRequest(image=picture))
-        return store.create(body.name, editing.original_turn(store.pictures, picture), caller)
+        return sessions.new(picture, body.name)
 
     return answer(await service.work(create), 201)
 
@@ -135,12 +133,9 @@ async def get_comparison(
     b: str,
 ) -> Response:
     """Measure turn `b` beside turn `a`."""
-    session = await found(request, id)
-    first, second = session.turn(a), session.turn(b)
 
     def compare() -> dict[str, float | None]:
-        store, examiner = shelf_of(request).open()
-        return editing.compare(store.pictures, first, second, examiner).as_json()
+        return sessions_of(request).compare(id, a, b).as_json()
 
     return JSONResponse(await service_of(request).work(compare))
 
