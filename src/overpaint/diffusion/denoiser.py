@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 
 from overpaint.diffusion import denoise
+from overpaint.diffusion.ddim import Coefficients
 from overpaint.diffusion.family import Family, OptionsT, Prepared
 from overpaint.diffusion.shortcuts import EXACT, Prediction, Shortcuts
 
@@ -25,6 +26,7 @@ class Latent(Prepared):
         scheduler: this image's own copy (noise schedulers keep state between steps).
         generator: this image's own CPU generator.
         step_options: further keywords of `scheduler.step`.
+        ddim: where the scheduler is deterministic DDIM, what its steps compute with, on the device.
         shortcuts: what is left out of its steps.
         predictions: the last two of the network, where steps are extrapolated.
     """
@@ -34,6 +36,7 @@ class Latent(Prepared):
     scheduler: Any
     generator: torch.Generator
     step_options: dict[str, Any]
+    ddim: Coefficients | None = None
     shortcuts: Shortcuts = EXACT
     predictions: deque[Prediction] = field(default_factory=lambda: deque(maxlen=2))
 
