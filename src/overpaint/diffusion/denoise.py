@@ -64,8 +64,18 @@ def advance(family: Denoiser[Any, Any], batch: Sequence[Latent]) -> None:
     """One step for each image, in place: one prediction for all, then the noise schedulers."""
     import torch
 
-    with torch.inference_mode(), family.checkpoint.borrowed(family.denoiser):
-        stepped = _stepped(batch, _predictions(family, batch))
+    from overpaint.diffusion import recorded
+
+    checkpoint = family.checkpoint
+    with torch.inference_mode(), checkpoint.borrowed(family.denoiser) as model:
+        if checkpoint.records:
+            recorded.attach(model, checkpoint.placement.device)
+        try:
+            stepped = _stepped(batch, _predictions(family, batch))
+        except Exception:
+            # Memory may have run out, and what is tried next shall have all there is.
+            recorded.clear(model)
+            raise
         for image, latents in zip(batch, stepped, strict=True):
             image.latents = latents
             image.step += 1

@@ -71,7 +71,12 @@ def opened(
     _require_pipeline(folder, family)
     placement = choose(device, dtype, parameters=weights_in(folder))
     cache = settings.cache or Path("~/.cache/overpaint").expanduser()
-    backend = Backend(settings.backend, cache=cache / "openvino")
+    backend = Backend(
+        settings.backend,
+        cache=cache / "openvino",
+        record=settings.record,
+        attention=settings.attention,
+    )
     if backend.name == "openvino-int8" and placement.device.type == "cpu":
         samples = calibration.samples(family, folder, placement, backend)
         backend = replace(backend, samples=samples)

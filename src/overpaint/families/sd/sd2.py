@@ -21,6 +21,7 @@ from overpaint.core.geometry import Plan
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, ddim, latents, prompts
 from overpaint.diffusion.denoiser import Denoiser, Latent
+from overpaint.diffusion.recorded import recorded
 from overpaint.families.sd.options import PRESETS, SD2Options
 
 SAMPLE_SIZE = 64
@@ -92,8 +93,9 @@ class SD2(Denoiser[SD2Options, SD2Latent]):
         if batch[0].guided:
             texts = [image.negative for image in batch if image.negative is not None] + texts
             scales = [image.scale for image in batch]
-        return _predicted(
+        return recorded(
             self.checkpoint.component("unet"),
+            _predicted,
             scaled,
             [image.condition for image in batch],
             [image.device_timesteps[image.step, None] for image in batch],
