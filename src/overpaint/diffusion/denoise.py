@@ -64,14 +64,22 @@ def advance(family: Denoiser[Any, Any], batch: Sequence[Latent]) -> None:
     """One step for each image, in place: one prediction for all, then the noise schedulers."""
     import torch
 
+    from overpaint.checkpoints import attention
     from overpaint.diffusion import recorded
 
     checkpoint = family.checkpoint
     with torch.inference_mode(), checkpoint.borrowed(family.denoiser) as model:
         if checkpoint.records:
             recorded.attach(model, checkpoint.placement.device)
+        kernels = attention.ordered(
+            model,
+            checkpoint.placement.device,
+            recurring=family.recurs(batch[0]),
+            first=checkpoint.backend.attention,
+        )
         try:
-            stepped = _stepped(batch, _predictions(family, batch))
+            with kernels:
+                stepped = _stepped(batch, _predictions(family, batch))
         except Exception:
             # Memory may have run out, and what is tried next shall have all there is.
             recorded.clear(model)

@@ -113,6 +113,7 @@ def record(
         "dtype": str(checkpoint.placement.dtype).removeprefix("torch."),
         "loras": [_lora_record(lora) for lora in loras],
         **({"backend": settings.backend} if checkpoint.accelerated else {}),
+        **({"attention": settings.attention} if settings.attention != "auto" else {}),
         **({"tiled": True} if checkpoint.tiled else {}),
     }
 
