@@ -17,7 +17,7 @@ from overpaint.apps.wiring import build
 from overpaint.core.errors import ContentBlocked, InvalidSettings, SafetyUnavailable
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest
-from overpaint.safety.azure import AzureImages, AzureText
+from overpaint.safety.azure import AzureImages, AzureText, ContentSafety
 from overpaint.safety.policy import Policy
 
 pytest.importorskip("azure.ai.contentsafety", exc_type=ImportError)

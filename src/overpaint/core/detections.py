@@ -288,8 +288,8 @@ def _check_size(stated: Any, size: tuple[int, int], field: str) -> None:
     stated_size = stated.get("width"), stated.get("height")
     if None not in stated_size and tuple(int(str(side)) for side in stated_size) != size:
         raise InvalidMask(
-            f"The predictions are of a picture of {stated_size[0]}x{stated_size[1]} pixels, this one has "
-            f"{size[0]}x{size[1]}; give predictions of this picture.",
+            f"The predictions are of a picture of {stated_size[0]}x{stated_size[1]} pixels, this "
+            f"one has {size[0]}x{size[1]}; give predictions of this picture.",
             field=field,
         )
 

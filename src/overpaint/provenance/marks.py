@@ -63,10 +63,8 @@ def marked(
         recipe: of this picture alone.
     """
     earlier = xmp.read(source.xmp).source_type
-    if earlier in xmp.TRAINED and source_type not in xmp.TRAINED:
-        claim = earlier
-    else:
-        claim = source_type
+    stays = earlier in xmp.TRAINED and source_type not in xmp.TRAINED
+    claim = earlier if stays else source_type
     mark = xmp.Mark(
         source_type=claim if marking.source_type else None,
         tool=f"Overpaint {version('overpaint')}" if marking.source_type else None,
@@ -95,8 +93,8 @@ def losses(source: Picture) -> list[str]:
     if source.xmp is None or xmp.inherited(source.xmp) is not None:
         return []
     return [
-        f"image: its XMP of {len(source.xmp):,} bytes is damaged or too much to keep, so the result "
-        "has none of it"
+        f"image: its XMP of {len(source.xmp):,} bytes is damaged or too much to keep, so the "
+        "result has none of it"
     ]
 
 

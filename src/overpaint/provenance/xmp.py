@@ -2,8 +2,8 @@
 
 A packet carries `Iptc4xmpExt:DigitalSourceType` (IPTC Photo Metadata Standard 2025.1, section 14),
 `xmp:CreatorTool`, and where it is wanted the recipe as JSON in a name space of our own. The input's
-other properties are handed on (`xmp_properties`); what it said of its own making becomes an entry of
-`xmpMM:History`.
+other properties are handed on (`xmp_properties`); what it said of its own making becomes an entry
+of `xmpMM:History`.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def descriptions(root: Element) -> Iterator[Element]:
 
 
 def inherited(packet: bytes | None) -> Properties | None:
-    """The properties that an edit hands on; None where it cannot be read, or is too much to keep."""
+    """The properties that a result inherits; None = unreadable, or too much."""
     parsed = _parsed(packet)
     if parsed is None:
         return None
