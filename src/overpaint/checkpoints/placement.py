@@ -199,6 +199,14 @@ def preflight(name: str, need: Need, free: int) -> MemoryPlan:
     )
 
 
+def make_current(name: str) -> None:
+    """Make a device the one that torch takes in this thread where none is named."""
+    device = torch.device(name)
+    select = getattr(torch.get_device_module(device), "set_device", None)
+    if device.index is not None and select is not None:
+        select(device.index)
+
+
 def devices() -> list[torch.device]:
     """Every device of this machine: cards first, the processor last."""
     cards = []

@@ -307,7 +307,7 @@ class Service:
                 _log.info("loaded", extra={"model": name})
             except OverpaintError as error:
                 _log.error("cannot load a model", extra={"model": name, "error": str(error)})
-        self.ready = bool(self.batcher.engine.models.names)
+        self.ready = bool(self.batcher.loaded)
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:
         """A task that is waited for when the server stops."""
