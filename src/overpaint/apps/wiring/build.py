@@ -191,7 +191,7 @@ def engine(
     default = model or settings.defaults.inpaint
     find_model(default, settings)
     on, precision = device or settings.device, dtype or settings.dtype
-    choose(on, precision)
+    placed = choose(on, precision).device
 
     def load(name: str) -> Model:
         adapters = loras if name == default else ()
@@ -205,6 +205,7 @@ def engine(
         budget=budget,
         policy=safety.policy(settings),
         marking=safety.marking(settings),
+        device=str(placed),
     )
     if not lazy:
         made.model()
