@@ -235,8 +235,8 @@ class Engine:
         return marks.marked(
             picture,
             self.marking,
-            made=edit.model.family.spec.source_type,
-            given=edit.request.image,
+            source_type=edit.model.family.spec.source_type,
+            source=edit.request.image,
             model=edit.model.record,
             recipe=recipe,
         )

@@ -35,8 +35,8 @@ def policy(settings: Settings) -> Policy:
     )
 
 
-def _azure(table: AzureSettings) -> azure.Service:
-    return azure.Service(
+def _azure(table: AzureSettings) -> azure.ContentSafety:
+    return azure.ContentSafety(
         table.endpoint,
         key=None if table.key is None else table.key.get_secret_value(),
         client_id=table.client_id,
