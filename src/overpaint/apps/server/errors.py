@@ -163,7 +163,7 @@ def response(error: BaseException, path: str) -> JSONResponse:
 def body(error: BaseException, path: str) -> Mapping[str, Any]:
     """The error object of the protocol that lives at `path`."""
     if path.startswith("/v2"):
-        return {"error": message_of(error)}
+        return {"error": _named(error)}
     if path.startswith(("/v1/images", "/openai")):
         return {"error": _openai(error)}
     if path in SCORING:
@@ -202,9 +202,10 @@ def _openai(error: BaseException) -> dict[str, Any]:
 
 
 def _scoring(error: BaseException) -> dict[str, Any]:
-    field = error.field if isinstance(error, errors.InvalidRequest) else None
+    return {"error_code": code_of(error).upper(), "message": _named(error)}
+
+
+def _named(error: BaseException) -> str:
+    """The message after the field's name, where the protocol has no place of its own for it."""
     message = message_of(error)
-    return {
-        "error_code": code_of(error).upper(),
-        "message": f"{field}: {message}" if field else message,
-    }
+    return f"{error.field}: {message}" if isinstance(error, errors.InvalidRequest) else message
