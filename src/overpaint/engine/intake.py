@@ -82,7 +82,7 @@ def request_of(values: Mapping[str, Any], *, limits: ImageLimits = _NO_LIMITS) -
         if part.required and part.name not in given:
             raise InvalidRequest("it is missing", field=part.name)
     return EditRequest(
-        **{name: _decoded(_BY_NAME[name], value, limits) for name, value in given.items()}
+        **{name: decoded(_BY_NAME[name], value, limits) for name, value in given.items()}
     )
 
 
@@ -185,8 +185,12 @@ def parse_options(family: FamilySpec, values: Mapping[str, Any]) -> FamilyOption
         raise _option_error(family, error) from error
 
 
-def _decoded(part: Part, value: Any, limits: ImageLimits) -> Any:
-    """A value as `EditRequest` has it."""
+def decoded(part: Part, value: Any, limits: ImageLimits = _NO_LIMITS) -> Any:
+    """A part's value as `EditRequest` has it.
+
+    Raises:
+        InvalidRequest: it cannot be used; its `field` names the part.
+    """
     if part.kind == "mask":
         return as_mask(value, part.name, limits=limits)
     if part.kind == "pictures":
