@@ -80,6 +80,11 @@ class Checkpoint:
         return self._loader.backend
 
     @property
+    def warnings(self) -> list[str]:
+        """Sentences for whoever edits with what was loaded so far."""
+        return self._loader.warnings
+
+    @property
     def components(self) -> list[str]:
         """Names of the components that can be loaded."""
         return self.inventory.names

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -166,7 +167,7 @@ def check(family: FamilySpec, request: EditRequest) -> CheckedRequest:
         raise InvalidRequest(
             f"{request.num_images} is not between 1 and {MAX_IMAGES}", field="num_images"
         )
-    warnings = []
+    warnings = _foreign_syntax(request)
     if request.mask is not None:
         warnings += masks.check(request.mask, request.image.size)
     return CheckedRequest(
@@ -227,6 +228,21 @@ def _option_error(family: FamilySpec, error: ValidationError) -> UnsupportedOpti
     else:
         message = f"{first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
     return UnsupportedOption(message, field=f"options.{name}")
+
+
+_SYNTAX = re.compile(r"<lora:[^>]*>|\([^()]*:\d+(?:\.\d+)?\)")
+"""Adapters and weights of words, as other programs read them in a prompt."""
+
+
+def _foreign_syntax(request: EditRequest) -> list[str]:
+    """A sentence for each text that uses another program's syntax."""
+    texts = {part.name: getattr(request, part.name) for part in PARTS if part.kind == "text"}
+    return [
+        f"{name}: '{match[0]}' is read as plain words: adapters are options of the model, and words "
+        "have no weights"
+        for name, text in texts.items()
+        if text and (match := _SYNTAX.search(text))
+    ]
 
 
 _MISSING = {
