@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import supervision
+import torch
+from PIL import Image
 
 from overpaint.core.errors import InvalidRequest, UnsupportedOption
 from overpaint.core.types import FAMILY_PARTS, PARTS
@@ -91,3 +95,36 @@ def test_ordinary_words_are_not_taken_for_it(text):
     request = intake.request_of(values(SD2_FAMILY, prompt=text))
     warnings = intake.check(SD2_FAMILY, request).warnings
     assert not [each for each in warnings if each.startswith("prompt:")]
+
+
+MASK = np.zeros((60, 80), bool)
+MASK[20:40, 30:50] = True
+RUNS = {"size": [60, 80], "counts": [30 * 60 + 20, *[20, 40] * 19, 20, 30 * 60 + 20]}
+SAM = [{"segmentation": MASK, "bbox": [30, 20, 20, 20], "area": 400, "predicted_iou": 0.9}]
+FORMS = {
+    "array": MASK,
+    "tensor": torch.from_numpy(MASK),
+    "half tensor": torch.from_numpy(MASK).half(),
+    "rows": MASK.tolist(),
+    "rows of 255": (MASK * 255).tolist(),
+    "run lengths": RUNS,
+    "SAM": SAM,
+    "supervision": supervision.Detections(
+        xyxy=np.array([[30.0, 20, 50, 40]]), mask=MASK[None], class_id=np.array([0])
+    ),
+    "a box": supervision.Detections(xyxy=np.array([[30.0, 20, 50, 40]]), class_id=np.array([0])),
+    "image": Image.fromarray(MASK),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_masks_in_the_forms_that_people_have(form):
+    request = intake.request_of({"image": picture(80, 60), "mask": FORMS[form]})
+    assert ((np.asarray(request.mask) > 0) == MASK).all()
+
+
+@pytest.mark.parametrize("value", [bytearray(b"x"), 1, 0.5, object(), [], [[0, 1], [1]], {"a": 1}])
+def test_what_is_no_mask_is_refused(value):
+    with pytest.raises(InvalidRequest) as refused:
+        intake.request_of({"image": picture(80, 60), "mask": value})
+    assert refused.value.field.startswith("mask")

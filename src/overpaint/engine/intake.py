@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
-from overpaint.core import images, masks
+from overpaint.core import detections, images, masks
 from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
 from overpaint.core.images import ImageLimits, Picture
 from overpaint.core.parts import Part
@@ -31,6 +31,9 @@ from overpaint.diffusion.options import FamilyOptions
 
 PictureLike = Picture | Image.Image | NDArray[Any] | bytes | str | os.PathLike[str]
 """A picture: decoded, a PIL image, an array (H, W[, C]), encoded bytes, or a file's path."""
+
+MaskLike = Any
+"""What `as_mask` reads."""
 
 MAX_IMAGES = 64
 MAX_SEED = 2**63 - 1
@@ -83,9 +86,11 @@ def request_of(values: Mapping[str, Any], *, limits: ImageLimits = _NO_LIMITS) -
     for part in PARTS:
         if part.required and part.name not in given:
             raise InvalidRequest("it is missing", field=part.name)
-    return EditRequest(
-        **{name: _decoded(_BY_NAME[name], value, limits) for name, value in given.items()}
-    )
+    image = _decoded(_BY_NAME["image"], given.pop("image"), None, limits)
+    parts = {
+        name: _decoded(_BY_NAME[name], value, image.size, limits) for name, value in given.items()
+    }
+    return EditRequest(image=image, **parts)
 
 
 def split(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,14 +138,30 @@ def as_picture(
 
 
 def as_mask(
-    value: PictureLike, field: str = "mask", *, limits: ImageLimits = _NO_LIMITS
+    value: MaskLike,
+    field: str = "mask",
+    *,
+    size: tuple[int, int] | None = None,
+    limits: ImageLimits = _NO_LIMITS,
 ) -> Image.Image:
     """Whatever people have, as an 'L' mask, 255 = repaint.
+
+    Args:
+        value: a picture of it; a torch tensor or rows of numbers; what a segmentation model found
+            (`supervision.Detections`, COCO run lengths, what SAM's generators return, Roboflow's
+            predictions).
+        field: name of the field in errors.
+        size: (width, height) of the picture that it is for; detections need it.
+        limits: what a file may cost before it is decoded.
 
     Raises:
         InvalidMask: it cannot be read.
         InvalidRequest: it is no mask.
     """
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, list | tuple) and value and not isinstance(value[0], Mapping):
+        value = _rows(value, field)
     if isinstance(value, np.ndarray):
         return masks.from_array(value, field=field)
     if isinstance(value, Picture):
@@ -149,7 +170,19 @@ def as_mask(
         return masks.from_pil(value, field=field)
     if isinstance(value, bytes | str | os.PathLike):
         return images.decode_mask(value, field=field, limits=limits)
+    if size is not None and isinstance(value, Mapping) and "counts" in value:
+        return masks.from_coco_rle(value, size, field=field)
+    if size is not None and detections.are_detections(value):
+        things = detections.parse(value, size, field=field)
+        return detections.union(things, size, field=field)
     raise InvalidRequest(f"a {type(value).__name__} is no mask", field=field)
+
+
+def _rows(value: Sequence[Any], field: str) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise InvalidMask("its rows have different lengths", field=field) from error
 
 
 def check(family: FamilySpec, request: EditRequest) -> CheckedRequest:
@@ -187,10 +220,10 @@ def parse_options(family: FamilySpec, values: Mapping[str, Any]) -> FamilyOption
         raise _option_error(family, error) from error
 
 
-def _decoded(part: Part, value: Any, limits: ImageLimits) -> Any:
-    """A value as `EditRequest` has it."""
+def _decoded(part: Part, value: Any, size: tuple[int, int] | None, limits: ImageLimits) -> Any:
+    """A value as `EditRequest` has it; `size` is the picture's."""
     if part.kind == "mask":
-        return as_mask(value, part.name, limits=limits)
+        return as_mask(value, part.name, size=size, limits=limits)
     if part.kind == "pictures":
         if isinstance(value, str | bytes) or not isinstance(value, Sequence):
             value = (value,)
@@ -238,7 +271,7 @@ def _foreign_syntax(request: EditRequest) -> list[str]:
     """A sentence for each text that uses another program's syntax."""
     texts = {part.name: getattr(request, part.name) for part in PARTS if part.kind == "text"}
     return [
-        f"{name}: '{match[0]}' is read as plain words: adapters are options of the model, and words "
+        f"{name}: '{match[0]}' is read as plain words: adapters belong to the model, and words "
         "have no weights"
         for name, text in texts.items()
         if text and (match := _SYNTAX.search(text))
