@@ -85,6 +85,11 @@ class Checkpoint:
         return self.backend.record == "auto" and not self.take_turns
 
     @property
+    def warnings(self) -> list[str]:
+        """Sentences for whoever edits with what was loaded so far."""
+        return self._loader.warnings
+
+    @property
     def components(self) -> list[str]:
         """Names of the components that can be loaded."""
         return self.inventory.names
