@@ -167,7 +167,7 @@ def _inputs(turn: Turn) -> list[tuple[Part, Any]]:
 
 def _decoded(part: Part, value: Any, limits: ImageLimits) -> Any:
     try:
-        return intake.decoded(part, value, limits)
+        return intake.decoded(part, value, limits=limits)
     except InvalidRequest as error:
         raise type(error)(error.message, field=FIELD) from error
 

@@ -231,7 +231,7 @@ def again(pictures: Pictures, session: Session, turn: Turn) -> EditRequest:
         files = [pictures.get(key) for key in turn.files_of(part)]
         if files:
             value = files if part.kind == "pictures" else files[0]
-            inputs[part.name] = intake.decoded(part, value, _KEPT)
+            inputs[part.name] = intake.decoded(part, value, limits=_KEPT)
         elif part.name in turn.inputs:
             inputs[part.name] = turn.inputs[part.name]
     return EditRequest(

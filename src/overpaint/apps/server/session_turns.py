@@ -8,8 +8,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
-from overpaint.apps.server.native import ERRORS, parts_of, service_of, state_of
-from overpaint.apps.server.service import Accepted, Service
+from overpaint.apps.server.answers import state_of, verdicts
+from overpaint.apps.server.intake import EncodedEdit
+from overpaint.apps.server.routes import ERRORS, json_body, service_of
+from overpaint.apps.server.service import Accepted, EditService
 from overpaint.apps.server.session_schemas import (
     PREFIX,
     TurnAccepted,
@@ -17,16 +19,8 @@ from overpaint.apps.server.session_schemas import (
     TurnBody,
     TurnInfo,
 )
-from overpaint.apps.server.shelf import (
-    IF_MATCH,
-    body_of,
-    documented,
-    revision_of,
-    sessions_of,
-    shelf_of,
-)
+from overpaint.apps.server.shelf import IF_MATCH, documented, revision_of, sessions_of, shelf_of
 from overpaint.core.errors import InvalidRequest
-from overpaint.core.images import Picture
 from overpaint.core.types import EditResult
 from overpaint.sessions.editing import Start
 from overpaint.sessions.editor import Sessions
@@ -45,7 +39,7 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
     """Make one more turn; its edit is followed as any other."""
     service, caller = service_of(request), request.state.caller
     service.check_room()
-    body = await body_of(request, TurnBody)
+    body = await json_body(request, TurnBody)
     known = revision_of(request, body)
     if known is None:
         raise InvalidRequest(
@@ -53,7 +47,7 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
         )
     sessions = await service.work(sessions_of, request)
     start, checked = await _checked(service, sessions, id, body, known)
-    start = await service.work(sessions.reserve, start, body.num_images)
+    start = await service.work(sessions.reserve, start, checked.request.num_images)
 
     def record(result: EditResult) -> dict[str, Any]:
         session, turns = sessions.record(start, checked.request, result)
@@ -71,25 +65,25 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
 
 
 async def _checked(
-    service: Service, sessions: Sessions, id_: str, body: TurnBody, known: int
+    service: EditService, sessions: Sessions, id_: str, body: TurnBody, known: int
 ) -> tuple[Start, Accepted]:
     """What the turn starts from, and its edit, checked as any other."""
 
-    def begin() -> tuple[Start, Picture]:
+    def begin() -> tuple[Start, EncodedEdit]:
+        values = body.part_values()
         start = sessions.start(
             id_,
-            body.prompt,
+            values["prompt"],
             parent=body.parent,
             from_original=body.from_original,
             revision=known,
         )
-        return start, sessions.picture(start.base)
+        picture = sessions.picture(start.base)
+        return start, EncodedEdit(values={**values, "image": picture, "prompt": start.prompt})
 
-    start, picture = await service.work(begin)
-    worded = body.model_copy(update={"prompt": start.prompt})
-    parts = await service.work(parts_of, worded, picture)
-    served = service.resolve(body.model, masked=parts.mask is not None)
-    return start, await service.check(parts, served, seconds=body.timeout_s, previews=body.previews)
+    start, edit = await service.work(begin)
+    served = service.resolve(edit.values.get("model"), masked=edit.is_masked)
+    return start, await service.check(edit, served, seconds=body.timeout_s, previews=body.previews)
 
 
 def _answer(session: Session, turns: Sequence[Turn], result: EditResult) -> dict[str, Any]:
@@ -105,5 +99,5 @@ def _answer(session: Session, turns: Sequence[Turn], result: EditResult) -> dict
         "recipe": dict(turns[0].recipe),
         "timings": dict(result.timings),
         "warnings": list(turns[0].warnings),
-        "safety": None if result.safety is None else [each.as_json() for each in result.safety],
+        "safety": verdicts(result),
     }
