@@ -66,6 +66,18 @@ def test_lines_of_something_else_are_not_counted(tmp_path, line):
         assert (len(ledger), ledger.get("a")) == (1, entry("a"))
 
 
+def test_blank_lines_change_nothing(tmp_path):
+    file = tmp_path / "l"
+    with Ledger(file) as ledger:
+        ledger.append(entry("a"))
+        ledger.append(entry("b", status="failed", attempts=3))
+    file.write_bytes(b"\n" + file.read_bytes().replace(b"\n", b"\n\n  \n"))
+    with Ledger(file) as ledger:
+        ledger.append(entry("c"))
+        assert (len(ledger), ledger.attempts("b")) == (3, 3)
+        assert [ledger.get(name).id for name in "abc"] == ["a", "b", "c"]
+
+
 def test_fields_of_a_later_version_are_left_aside(tmp_path):
     file = tmp_path / "l"
     file.write_bytes(b'{"id": "a", "status": "done", "source": "a.png", "later": 1}\n')

@@ -147,10 +147,23 @@ def test_bad_lines_fail_alone(tmp_path, monkeypatch):
     )
     *bad, last = units(file)
     reasons = [error_of(unit) for unit in bad]
-    assert [reason.split(":")[0] for reason in reasons] == [f"line {n}" for n in range(5)]
+    assert [reason.split(":")[0] for reason in reasons] == [f"line {n}" for n in range(1, 6)]
     assert "more than 20000 bytes" in reasons[4]
     assert last.load().prompt == "y"
     assert Manifest(file, Defaults()).count() == 6
+
+
+@pytest.mark.parametrize("blank", [[], [b""], [b"", b"  ", b"\t"]])
+def test_lines_are_counted_as_editors_count_them(tmp_path, blank):
+    """Blank lines count as lines, and are no units."""
+    good = json.dumps({"prompt": "y", "image": text(PICTURE)}).encode()
+    lines = [*blank, good, *blank, b"{torn", *blank, good]
+    file = tmp_path / "m.jsonl"
+    file.write_bytes(b"\n".join(lines))
+    first, torn, last = units(file)
+    assert error_of(torn).startswith(f"line {lines.index(b'{torn') + 1}: it is not JSON")
+    assert [unit.source for unit in (first, torn, last)] == [f"m.jsonl#{n}" for n in range(3)]
+    assert Manifest(file, Defaults()).count() == 3
 
 
 def test_a_file_that_cannot_be_read_on(tmp_path):

@@ -270,20 +270,21 @@ def _records(file: Path) -> Iterator[tuple[int | None, Record | InvalidRequest]]
 
 
 def _from_lines(file: BinaryIO) -> Iterator[Record | InvalidRequest]:
-    """Objects of a JSON Lines file; a line that is none does not keep the next from being read."""
+    """Objects of a JSON Lines file; a line that is none does not keep the next from being read.
+
+    Lines are counted from 1, blank ones too, as editors do; blank ones are no objects.
+    """
     number = 0
     while line := file.readline(MAX_LINE):
+        number += 1
         where = f"line {number}"
-        if not line.strip():
-            continue
         if len(line) == MAX_LINE and not line.endswith(b"\n"):
             while rest := file.readline(MAX_LINE):
                 if rest.endswith(b"\n"):
                     break
             yield InvalidRequest(f"it has more than {MAX_LINE} bytes", field=where)
-        else:
+        elif line.strip():
             yield _object(line, where)
-        number += 1
 
 
 def _object(line: bytes, where: str) -> Record | InvalidRequest:

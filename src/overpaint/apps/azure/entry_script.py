@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overpaint.apps import settings as settings_
+from overpaint.apps.azure.schema import error_body
 from overpaint.apps.azure.scoring import Outcome, Scorer
-from overpaint.apps.server import errors
 from overpaint.apps.settings.azureml import MODEL_VARIABLE, OUTPUT_VARIABLE, deployment
+from overpaint.apps.wire.errors import status_of
 from overpaint.checkpoints.layout import INDEX
 from overpaint.core import images
 from overpaint.core.errors import (
@@ -127,11 +128,10 @@ def _refusal(error: OverpaintError) -> Any:
     """What Azure ML's server sends instead of a result."""
     from azureml_inference_server_http.api.aml_response import AMLResponse
 
-    status = errors.status_of(error)
+    status = status_of(error)
     if status >= 500:
         _log.error("a request failed: %s", error, exc_info=error)
-    body = errors.body(error, errors.SCORING[0])
-    return AMLResponse(body, status, json_str=True, run_function_failed=status >= 500)
+    return AMLResponse(error_body(error), status, json_str=True, run_function_failed=status >= 500)
 
 
 def _results(files: Sequence[str]) -> Iterator[dict[str, Any]]:

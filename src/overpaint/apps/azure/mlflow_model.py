@@ -84,7 +84,7 @@ def save(model: str, out: Path, settings: Settings) -> None:
             loader_module=_LOADER,
             data_path=str(folder),
             signature=signature(family),
-            pip_requirements=[f"overpaint[mlflow,server]=={__version__}"],
+            pip_requirements=[f"overpaint[mlflow]=={__version__}"],
             metadata={"model": spec.name, "family": spec.family, "licence": spec.licence},
         )
 

@@ -1,4 +1,4 @@
-"""The scoring routes' bodies and answers, for `/openapi.json` and for `/swagger.json`."""
+"""What scoring takes, answers and refuses, for `/openapi.json` and for `/swagger.json`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from overpaint import __version__
-from overpaint.apps.server.schemas import MASK, PICTURE
+from overpaint.apps.wire.errors import code_of, named_message
+from overpaint.apps.wire.examples import MASK, PICTURE
 from overpaint.core.parts import Kind
 from overpaint.jobs import rows
 from overpaint.jobs.tables import FORMS
@@ -34,6 +35,11 @@ class ScoringError(BaseModel):
 
     error_code: str
     message: str
+
+
+def error_body(error: BaseException) -> dict[str, str]:
+    """An error as Azure ML's server and MLflow's tell it."""
+    return {"error_code": code_of(error).upper(), "message": named_message(error)}
 
 
 EXAMPLE = {

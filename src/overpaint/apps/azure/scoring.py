@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from overpaint.apps.server import intake
+from overpaint.apps.wire import intake
 from overpaint.apps.wiring import build, families
 from overpaint.core.errors import ContentBlocked, InvalidRequest, OverpaintError
 from overpaint.core.images import Picture

@@ -20,10 +20,11 @@ from starlette.responses import JSONResponse, PlainTextResponse
 
 from overpaint import __version__
 from overpaint.apps.azure.schema import Predictions, Scored, ScoringError, body, swagger
-from overpaint.apps.server import errors, forms, intake
+from overpaint.apps.server import errors, forms
 from overpaint.apps.server.jobs import EditJob
 from overpaint.apps.server.routes import service_of
 from overpaint.apps.server.service import Accepted, EditService, Served
+from overpaint.apps.wire import intake
 from overpaint.core.errors import ContentBlocked, InvalidRequest, OverpaintError
 from overpaint.core.types import EditResult
 from overpaint.jobs import rows, tables

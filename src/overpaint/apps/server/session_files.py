@@ -12,10 +12,10 @@ from starlette.responses import StreamingResponse
 
 from overpaint.apps.server import forms
 from overpaint.apps.server.errors import NotFound
-from overpaint.apps.server.intake import MEGA, image_limits
 from overpaint.apps.server.routes import require_type, service_of
 from overpaint.apps.server.session_schemas import PREFIX, SessionInfo
 from overpaint.apps.server.shelf import FEW, answer, found, sessions_of, shelf_of
+from overpaint.apps.wire.intake import MEGA, image_limits
 from overpaint.sessions import archive
 from overpaint.sessions.types import INPUTS, Session
 

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from overpaint.apps.server.fields import AS_KEPT, with_parts
 from overpaint.apps.server.jobs import Status
-from overpaint.apps.server.schemas import PICTURE, EditFields
+from overpaint.apps.server.schemas import EditFields
+from overpaint.apps.wire.examples import PICTURE
 from overpaint.core.types import PARTS
 from overpaint.sessions.rows import MAX_NAME
 from overpaint.sessions.types import INPUTS, Kind, Outcome, Session, Summary, Turn

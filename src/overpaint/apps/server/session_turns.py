@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 from overpaint.apps.server.answers import state_of, verdicts
-from overpaint.apps.server.intake import EncodedEdit
 from overpaint.apps.server.routes import ERRORS, json_body, service_of
 from overpaint.apps.server.service import Accepted, EditService
 from overpaint.apps.server.session_schemas import (
@@ -20,6 +19,7 @@ from overpaint.apps.server.session_schemas import (
     TurnInfo,
 )
 from overpaint.apps.server.shelf import IF_MATCH, documented, revision_of, sessions_of, shelf_of
+from overpaint.apps.wire.intake import EncodedEdit
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.types import EditResult
 from overpaint.sessions.editing import Start

@@ -8,7 +8,6 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import JSONResponse
 
-from overpaint.apps.server.intake import image_limits
 from overpaint.apps.server.routes import json_body, service_of
 from overpaint.apps.server.session_schemas import (
     PREFIX,
@@ -31,6 +30,7 @@ from overpaint.apps.server.shelf import (
     sessions_of,
     shelf_of,
 )
+from overpaint.apps.wire.intake import image_limits
 from overpaint.core import images
 from overpaint.core.encoded import from_base64
 from overpaint.sessions.store import Store
