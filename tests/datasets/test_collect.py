@@ -20,7 +20,7 @@ from overpaint.datasets.tasks import complete, recipe_key
 from overpaint.datasets.vision import VisionModel
 from overpaint.jobs import pool
 from overpaint.jobs.book import Book, Tally
-from overpaint.jobs.ledger import Entry, Ledger, Status
+from overpaint.jobs.ledger import Ledger, LedgerEntry, Status
 from tests.datasets.conftest import COLOURS, Painter, tools
 from tests.datasets.vision_server import Fault, serving
 
@@ -251,7 +251,7 @@ def test_a_sure_answer_can_be_asked_for() -> None:
         "measures": {"width": 48, "height": 48, "issues": [], "changed": 0.2},
         "shows": {"words": "a red disc", "true": True, "score": 0.7},
     }
-    entry = Entry(id="a", status="done", source="a", extra=told)
+    entry = LedgerEntry(id="a", status="done", source="a", extra=told)
     assert unfit(entry, Filters(shows="a red disc", shows_score=0.7)) is None
     reason = unfit(entry, Filters(shows="a red disc", shows_score=0.8))
     assert reason == "it does not show 'a red disc' (score 0.70)"

@@ -16,7 +16,7 @@ from PIL import Image
 
 from overpaint.core.errors import OutputError
 from overpaint.datasets import export, formats
-from overpaint.datasets.card import Facts, Used, card
+from overpaint.datasets.card import Facts, UsedModel, card
 from overpaint.datasets.export import Exporter
 from overpaint.datasets.outcome import Outcome
 from overpaint.datasets.recipe import Collect
@@ -50,7 +50,7 @@ def write(made: tuple[Collect, Path, Outcome]) -> Path:
     recipe, out, outcome = made
     facts = Facts(
         recipe=recipe,
-        models=(Used(name="kontext", revision="abc", licence="FLUX NC", commercial=False),),
+        models=(UsedModel(name="kontext", revision="abc", licence="FLUX NC", commercial=False),),
     )
     Exporter(folder=out, output=recipe.output, card=card(facts, outcome)).write(outcome)
     Reporter(folder=out, facts=facts).write(outcome)

@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from overpaint.core.errors import OutputError
-from overpaint.jobs.ledger import Entry, Ledger
+from overpaint.jobs.ledger import Ledger, LedgerEntry
 
 
-def entry(unit="a", status="done", **values) -> Entry:
-    return Entry(id=unit, status=status, source=f"{unit}.png", **values)
+def entry(unit="a", status="done", **values) -> LedgerEntry:
+    return LedgerEntry(id=unit, status=status, source=f"{unit}.png", **values)
 
 
 def test_what_is_written_is_found_again(tmp_path):
@@ -106,14 +106,14 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from overpaint.core.errors import OutputError
-from overpaint.jobs.ledger import Entry, Ledger
+from overpaint.jobs.ledger import LedgerEntry, Ledger
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
 try:
     with Ledger(Path(sys.argv[1])) as ledger:
         for number in range(9):
-            ledger.append(Entry(id=str(number), status="done", source="a.png"))
+            ledger.append(LedgerEntry(id=str(number), status="done", source="a.png"))
 except OutputError as error:
     print(error)
 """

@@ -12,7 +12,7 @@ import pytest
 
 from overpaint.core.errors import InvalidRequest
 from overpaint.jobs import manifest as manifest_
-from overpaint.jobs.manifest import Defaults, Manifest
+from overpaint.jobs.manifest import Manifest, UnitDefaults
 from tests.conftest import box_mask, picture
 
 SIZE = (64, 48)
@@ -50,7 +50,7 @@ def photos(tmp_path):
 
 def units(source, model=None, **defaults):
     own = {name: defaults.pop(name) for name in ("seed", "mask_dir", "skip") if name in defaults}
-    manifest = Manifest(source, Defaults(parts=defaults, **own))
+    manifest = Manifest(source, UnitDefaults(parts=defaults, **own))
     return list(manifest.units(model or {"family": "sd2"}))
 
 
@@ -150,7 +150,7 @@ def test_bad_lines_fail_alone(tmp_path, monkeypatch):
     assert [reason.split(":")[0] for reason in reasons] == [f"line {n}" for n in range(1, 6)]
     assert "more than 20000 bytes" in reasons[4]
     assert last.load().prompt == "y"
-    assert Manifest(file, Defaults()).count() == 6
+    assert Manifest(file, UnitDefaults()).count() == 6
 
 
 @pytest.mark.parametrize("blank", [[], [b""], [b"", b"  ", b"\t"]])
@@ -163,7 +163,7 @@ def test_lines_are_counted_as_editors_count_them(tmp_path, blank):
     first, torn, last = units(file)
     assert error_of(torn).startswith(f"line {lines.index(b'{torn') + 1}: it is not JSON")
     assert [unit.source for unit in (first, torn, last)] == [f"m.jsonl#{n}" for n in range(3)]
-    assert Manifest(file, Defaults()).count() == 3
+    assert Manifest(file, UnitDefaults()).count() == 3
 
 
 def test_a_file_that_cannot_be_read_on(tmp_path):
@@ -225,7 +225,7 @@ def test_inputs_that_are_none(photos, tmp_path, source, asked, field):
     write_csv(tmp_path / "rows.csv", ["prompt", "image"])
     asked = {name: tmp_path / value for name, value in asked.items()}
     with pytest.raises(InvalidRequest) as caught:
-        Manifest(tmp_path / source, Defaults(**asked))
+        Manifest(tmp_path / source, UnitDefaults(**asked))
     assert caught.value.field == field
 
 

@@ -15,7 +15,7 @@ from overpaint.apps.settings import JudgeSettings, SessionSettings, Settings
 from overpaint.apps.wiring import sessions
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.images import Picture
-from overpaint.sessions.judging import Asked, JudgeUnavailable
+from overpaint.sessions.judging import JudgedEdit, JudgeUnavailable
 from overpaint.sessions.vision import VisionJudge
 from tests.conftest import picture
 
@@ -67,8 +67,8 @@ def model():
     server.server_close()
 
 
-def asked(instruction="make the cat red") -> Asked:
-    return Asked(before=Picture(picture(1000, 500)), instruction=instruction)
+def asked(instruction="make the cat red") -> JudgedEdit:
+    return JudgedEdit(before=Picture(picture(1000, 500)), instruction=instruction)
 
 
 def judged(model, count=1, **more):
@@ -90,7 +90,7 @@ class TestVisionJudge:
         system, user = body["messages"]
         assert "JSON" in system["content"]
         words, *pictures = user["content"]
-        assert words["text"] == "Asked for: make the cat red"
+        assert words["text"] == "JudgedEdit for: make the cat red"
         for each in pictures:
             _, _, encoded = each["image_url"]["url"].partition("base64,")
             assert Image.open(io.BytesIO(base64.b64decode(encoded))).size == (768, 384)

@@ -10,7 +10,7 @@ from overpaint.datasets.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Used:
+class UsedModel:
     """A model that had a part in the pictures."""
 
     name: str
@@ -24,7 +24,7 @@ class Facts:
     """What the card and the report say beside the outcome."""
 
     recipe: Recipe
-    models: tuple[Used, ...]
+    models: tuple[UsedModel, ...]
 
     def notes(self) -> list[str]:
         """What to know of licences before the pictures are used."""

@@ -14,24 +14,24 @@ from dataclasses import dataclass, field
 from overpaint.core import images
 from overpaint.core.errors import InvalidRequest
 from overpaint.datasets.measure import Neighbours
-from overpaint.datasets.outcome import Outcome, Rejected, Row, unfit
+from overpaint.datasets.outcome import Member, Outcome, Rejection, unfit
 from overpaint.datasets.places import Item
 from overpaint.datasets.prompts import Cell, fill
 from overpaint.datasets.recipe import Collect
 from overpaint.datasets.tasks import Task, source_digest, task_id
-from overpaint.datasets.worker import Result, Worker
-from overpaint.jobs.ledger import Entry, Ledger
+from overpaint.datasets.worker import Result, TaskWorker
+from overpaint.jobs.ledger import Ledger, LedgerEntry
 from overpaint.jobs.units import derive_seed
 
 LEAST_RATE = 0.1
 """Share of attempts that pass, below which a round is not made larger."""
 
 
-class Collector(Worker[Collect]):
+class Collector(TaskWorker[Collect]):
     """Makes one picture of a cell."""
 
     def work(self, task: Task, result: Result) -> None:
-        """See `Worker`."""
+        """See `TaskWorker`."""
         picture = images.decode(task.item.image.read())
         result.mask = self.mask(self.recipe.mask, picture, task)
         request = self.request(picture, task.prompt, result.mask, task.seed)
@@ -150,17 +150,17 @@ class Collection:
                 extra={**told, "key": cell.key, "licence": item.licence},
             )
 
-    def _decide(self, candidates: Sequence[tuple[Task, Entry]]) -> None:
+    def _decide(self, candidates: Sequence[tuple[Task, LedgerEntry]]) -> None:
         """Let the best candidate of an attempt count, if it may."""
         good = []
         for task, entry in candidates:
             if (reason := unfit(entry, self.recipe.filters)) is None:
                 good.append((task, entry))
             else:
-                self.outcome.rejected.append(Rejected(task, entry, reason))
+                self.outcome.rejected.append(Rejection(task, entry, reason))
         good.sort(key=lambda each: -self._score(each[1]))
         for other in good[1:]:
-            self.outcome.rejected.append(Rejected(*other, "another of the attempt was better"))
+            self.outcome.rejected.append(Rejection(*other, "another of the attempt was better"))
         if not good:
             return
         best, entry = good[0]
@@ -176,15 +176,15 @@ class Collection:
                 return
         self._neighbours.add(entry.id, own)
         state.kept += 1
-        self.outcome.kept.append(Row(best, entry))
+        self.outcome.kept.append(Member(best, entry))
 
-    def _score(self, entry: Entry) -> float:
+    def _score(self, entry: LedgerEntry) -> float:
         if self.recipe.best_by == "shows" and "shows" in entry.extra:
             return float(entry.extra["shows"]["score"])
         return float(entry.extra["measures"]["sharpness"])
 
 
-def _ended(ledger: Ledger, task: Task) -> tuple[Task, Entry]:
+def _ended(ledger: Ledger, task: Task) -> tuple[Task, LedgerEntry]:
     entry = ledger.get(task.id)
     assert entry is not None, "every task of a round was brought to its end"
     return task, entry

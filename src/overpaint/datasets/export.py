@@ -14,8 +14,8 @@ from overpaint.core.errors import OutputError
 from overpaint.core.files import atomic_write
 from overpaint.datasets import formats
 from overpaint.datasets.formats import Sample
-from overpaint.datasets.outcome import Outcome, Row
-from overpaint.datasets.sections import Output
+from overpaint.datasets.outcome import Member, Outcome
+from overpaint.datasets.sections import OutputSection
 
 DATA = "data"
 """Folder of the formats, below the output folder."""
@@ -45,7 +45,7 @@ class Exporter:
     """
 
     folder: Path
-    output: Output
+    output: OutputSection
     card: str = ""
 
     def write(self, outcome: Outcome) -> None:
@@ -76,7 +76,7 @@ class Exporter:
         for number, row in enumerate(outcome.kept):
             yield self._sample(f"{number:06d}", row)
 
-    def _sample(self, key: str, row: Row) -> Sample:
+    def _sample(self, key: str, row: Member) -> Sample:
         entry = row.entry
         picture = entry.picture
         image = (self.folder / picture).read_bytes() if picture else row.task.item.image.read()
@@ -91,7 +91,7 @@ class Exporter:
         )
 
 
-def told(row: Row, image: bytes) -> dict[str, Any]:
+def told(row: Member, image: bytes) -> dict[str, Any]:
     """A row of metadata: words, numbers and None. Times stay in the ledger: two runs agree."""
     entry, extra = row.entry, row.entry.extra
     model = entry.recipe.get("model", {})

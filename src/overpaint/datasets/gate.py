@@ -22,7 +22,7 @@ Likeness = Callable[[Picture, Picture], float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class GateVerdict:
     """What the gate says of an edit.
 
     Attributes:
@@ -42,7 +42,7 @@ def judge(
     expected: Image.Image | None = None,
     found_again: Sequence[Detection] | None = None,
     likeness: Likeness | None = None,
-) -> Judged:
+) -> GateVerdict:
     """Compare a picture before and after its edit.
 
     Args:
@@ -55,7 +55,7 @@ def judge(
     """
     first, second = before.to_srgb(), after.to_srgb()
     if first.size != second.size:
-        return Judged(reasons=("the size changed",), scores={})
+        return GateVerdict(reasons=("the size changed",), scores={})
     changed = measure.changed_share(first, second)
     scores: dict[str, Any] = {"changed": round(changed, 5)}
     reasons = [_range("changed", changed, gate.changed)]
@@ -77,7 +77,7 @@ def judge(
         scores["likeness"] = round(likeness(before, after), 4)
         if scores["likeness"] < gate.likeness:
             reasons.append(f"likeness {scores['likeness']:.2f} is below {gate.likeness:g}")
-    return Judged(reasons=tuple(filter(None, reasons)), scores=scores)
+    return GateVerdict(reasons=tuple(filter(None, reasons)), scores=scores)
 
 
 def _range(name: str, value: float, limits: tuple[float, float]) -> str | None:

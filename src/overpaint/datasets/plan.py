@@ -14,11 +14,11 @@ from overpaint.datasets.card import Facts
 from overpaint.datasets.clean import Cleaning
 from overpaint.datasets.collect import Collection
 from overpaint.datasets.tasks import Task
-from overpaint.datasets.worker import Worker
-from overpaint.jobs.ledger import Entry
+from overpaint.datasets.worker import TaskWorker
+from overpaint.jobs.ledger import LedgerEntry
 
 
-def preview(asked: Collection | Cleaning, worker: Worker[Any], facts: Facts) -> dict[str, Any]:
+def preview(asked: Collection | Cleaning, worker: TaskWorker[Any], facts: Facts) -> dict[str, Any]:
     """What a run would do, as plain data for people and programs.
 
     One picture is really made, by a worker whose folder is thrown away; the first one is not
@@ -44,7 +44,7 @@ def preview(asked: Collection | Cleaning, worker: Worker[Any], facts: Facts) -> 
     return told | _measured(tasks, count, worker) | {"notes": facts.notes()}
 
 
-def _measured(tasks: Sequence[Task], count: int, worker: Worker[Any]) -> dict[str, Any]:
+def _measured(tasks: Sequence[Task], count: int, worker: TaskWorker[Any]) -> dict[str, Any]:
     """Time and disk of so many tasks, at the pace of one."""
     if not tasks:
         return {}
@@ -60,7 +60,7 @@ def _measured(tasks: Sequence[Task], count: int, worker: Worker[Any]) -> dict[st
     }
 
 
-def _ended(entry: Entry) -> str:
+def _ended(entry: LedgerEntry) -> str:
     return entry.status + (f" ({entry.reason})" if entry.reason else "")
 
 

@@ -18,13 +18,13 @@ from pydantic import Field, ValidationError, model_validator
 from overpaint.core.errors import InvalidRequest
 from overpaint.datasets.sections import (
     COMMON,
-    Edit,
+    EditSection,
     Exact,
     Filters,
     Gate,
-    Look,
+    LookSection,
     Mask,
-    Output,
+    OutputSection,
     Rule,
     Section,
     Source,
@@ -32,7 +32,7 @@ from overpaint.datasets.sections import (
     with_common_parts,
 )
 
-Task = Literal["collect", "clean"]
+RecipeTask = Literal["collect", "clean"]
 
 LARGEST_FILE = 1_000_000
 """Bytes of a recipe."""
@@ -72,7 +72,7 @@ class Recipe(Section):
     vision: Vision | None = None
     detector: str | None = None
     safety: Literal["as set", "required"] = "as set"
-    output: Output = Output()
+    output: OutputSection = OutputSection()
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -145,8 +145,8 @@ class Clean(Recipe):
     """
 
     exact: Exact | None = None
-    edit: Edit | None = None
-    look: Look | None = None
+    edit: EditSection | None = None
+    look: LookSection | None = None
     rules: tuple[Rule, ...] = ()
     gate: Gate = Gate()
 
@@ -167,10 +167,10 @@ class Clean(Recipe):
         return self.filters != Filters()
 
 
-TASKS: dict[Task, type[Recipe]] = {"collect": Collect, "clean": Clean}
+TASKS: dict[RecipeTask, type[Recipe]] = {"collect": Collect, "clean": Clean}
 
 
-def load(path: Path, task: Task, overrides: Sequence[str] = ()) -> Recipe:
+def load(path: Path, task: RecipeTask, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
@@ -187,7 +187,7 @@ def load(path: Path, task: Task, overrides: Sequence[str] = ()) -> Recipe:
     return parse(values, task, base=path.absolute().parent)
 
 
-def parse(values: Mapping[str, Any], task: Task, *, base: Path) -> Recipe:
+def parse(values: Mapping[str, Any], task: RecipeTask, *, base: Path) -> Recipe:
     """A recipe from plain data; relative paths start at `base`.
 
     Raises:
@@ -199,7 +199,7 @@ def parse(values: Mapping[str, Any], task: Task, *, base: Path) -> Recipe:
         raise _explain(error, TASKS[task]) from error
 
 
-def schema(task: Task) -> dict[str, Any]:
+def schema(task: RecipeTask) -> dict[str, Any]:
     """JSON Schema of a recipe, for editors."""
     made = TASKS[task].model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}

@@ -23,9 +23,9 @@ from overpaint.core.errors import OverpaintError
 from overpaint.core.files import atomic_write
 from overpaint.datasets.card import Facts, by_cell, made_by_model
 from overpaint.datasets.clean import endings
-from overpaint.datasets.outcome import Outcome, Rejected, Row
+from overpaint.datasets.outcome import Member, Outcome, Rejection
 from overpaint.datasets.recipe import Clean, Recipe
-from overpaint.jobs.ledger import Entry
+from overpaint.jobs.ledger import LedgerEntry
 
 REPORT = "report.html"
 
@@ -134,10 +134,10 @@ class Reporter:
             "histograms": histograms(outcome, _targets(self.facts.recipe)),
         }
 
-    def _card(self, row: Row, side: int) -> dict[str, Any]:
+    def _card(self, row: Member, side: int) -> dict[str, Any]:
         return {"image": self._after(row, side), "title": _title(row.entry), "note": _note(row)}
 
-    def _pair(self, row: Row) -> dict[str, Any]:
+    def _pair(self, row: Member) -> dict[str, Any]:
         return {
             "before": thumbnail(_bytes(row.task.item.image), LARGE),
             "after": self._after(row, LARGE),
@@ -145,7 +145,7 @@ class Reporter:
             "note": _note(row),
         }
 
-    def _reject(self, each: Rejected) -> dict[str, Any]:
+    def _reject(self, each: Rejection) -> dict[str, Any]:
         picture = each.entry.picture
         data = (self.folder / picture).read_bytes() if picture else _bytes(each.task.item.image)
         return {
@@ -163,7 +163,7 @@ class Reporter:
             for each in found
         ]
 
-    def _after(self, row: Row, side: int) -> str:
+    def _after(self, row: Member, side: int) -> str:
         picture = row.entry.picture
         data = (self.folder / picture).read_bytes() if picture else _bytes(row.task.item.image)
         return thumbnail(data, side)
@@ -194,12 +194,12 @@ def histograms(outcome: Outcome, targets: Mapping[str, float | None]) -> list[Hi
     return drawn
 
 
-def worst(rows: Sequence[Row]) -> list[Row]:
+def worst(rows: Sequence[Member]) -> list[Member]:
     """The edited pictures that are least sure to be good, see `_doubt`."""
     return sorted(rows, key=lambda row: _doubt(row.entry)[0])[:WORST]
 
 
-def _doubt(entry: Entry) -> tuple[tuple[float, float], str]:
+def _doubt(entry: LedgerEntry) -> tuple[tuple[float, float], str]:
     """What tells how good an edit is: a key, the worst first, and words for it.
 
     The vision model's score; else how well the rest was kept; then how much changed.
@@ -227,14 +227,14 @@ def _targets(recipe: Recipe) -> dict[str, float | None]:
     return {"brightness": exact.exposure, "contrast": exact.contrast} if exact is not None else {}
 
 
-def _spread(rows: Sequence[Row], most: int) -> Sequence[Row]:
+def _spread(rows: Sequence[Member], most: int) -> Sequence[Member]:
     """Rows spread evenly over the data set."""
     return rows[:: max(1, -(-len(rows) // most))]
 
 
-def _rejects(outcome: Outcome) -> list[Rejected]:
+def _rejects(outcome: Outcome) -> list[Rejection]:
     """Some of each reason, so that one common reason does not hide the rest."""
-    by_reason: dict[str, list[Rejected]] = {}
+    by_reason: dict[str, list[Rejection]] = {}
     for each in outcome.rejected:
         if each.like is None:
             by_reason.setdefault(each.entry.code or each.reason.split(":")[0], []).append(each)
@@ -244,11 +244,11 @@ def _rejects(outcome: Outcome) -> list[Rejected]:
     return [each for some in by_reason.values() for each in some[:share]][:REJECTS]
 
 
-def _title(entry: Entry) -> str:
+def _title(entry: LedgerEntry) -> str:
     return entry.extra.get("key") or entry.source
 
 
-def _note(row: Row) -> str:
+def _note(row: Member) -> str:
     parts = [row.entry.prompt, row.entry.extra.get("ending", ""), row.entry.reason]
     return " · ".join(part for part in parts if part)
 

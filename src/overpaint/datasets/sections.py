@@ -228,7 +228,7 @@ class Exact(Section):
     clahe: float | None = Field(default=None, gt=0, le=40)
 
 
-class Edit(Section):
+class EditSection(Section):
     """One edit of every picture with the model.
 
     Attributes:
@@ -240,7 +240,7 @@ class Edit(Section):
     mask: Mask | None = None
 
 
-class Look(Section):
+class LookSection(Section):
     """Says what is in a picture.
 
     Attributes:
@@ -318,7 +318,7 @@ class Gate(Section):
         return self
 
 
-class Output(Section):
+class OutputSection(Section):
     """What is written beside the report.
 
     Attributes:

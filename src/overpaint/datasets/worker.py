@@ -33,7 +33,7 @@ from overpaint.datasets.sections import COMMON, Mask
 from overpaint.datasets.tasks import Task
 from overpaint.datasets.vision import VisionModel
 from overpaint.engine.intake import decoded
-from overpaint.jobs.ledger import Entry, Status
+from overpaint.jobs.ledger import LedgerEntry, Status
 
 if TYPE_CHECKING:
     from overpaint.core.detections import Detection
@@ -92,7 +92,7 @@ class Result:
     reason: str = ""
 
 
-class Worker(ABC, Generic[R]):
+class TaskWorker(ABC, Generic[R]):
     """Works on the tasks of one recipe; called from several threads.
 
     Args:
@@ -107,7 +107,7 @@ class Worker(ABC, Generic[R]):
         self.folder = folder
         self._common = _common_parts(recipe)
 
-    def __call__(self, task: Task) -> Entry:
+    def __call__(self, task: Task) -> LedgerEntry:
         """Bring a task to its end; it fails alone.
 
         Raises:
@@ -241,10 +241,10 @@ class Worker(ABC, Generic[R]):
 
     def _entry(
         self, task: Task, result: Result, status: Status, *, reason: str, code: str = ""
-    ) -> Entry:
+    ) -> LedgerEntry:
         """The entry of a task; its picture is on the disk before."""
         self.keep(task, result)
-        return Entry(
+        return LedgerEntry(
             id=task.id,
             status=status,
             source=task.item.name,

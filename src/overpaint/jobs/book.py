@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 from overpaint.core.errors import Cancelled
-from overpaint.jobs.ledger import Entry, Ledger, Status
+from overpaint.jobs.ledger import Ledger, LedgerEntry, Status
 
 TICK = 0.2
 """Seconds between two looks at whether the run shall end."""
 
 
-class Task(Protocol):
+class WorkItem(Protocol):
     """Something to be worked on. It can be sent to another process."""
 
     @property
@@ -22,7 +22,7 @@ class Task(Protocol):
         """As of a `Unit`."""
 
 
-T = TypeVar("T", bound=Task)
+T = TypeVar("T", bound=WorkItem)
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Book(Generic[T]):
     """
 
     ledger: Ledger
-    complete: Callable[[Entry], bool] = lambda _: True
+    complete: Callable[[LedgerEntry], bool] = lambda _: True
     retry: Collection[Status] = ()
     on_progress: Callable[[Tally], None] | None = None
     cancelled: Callable[[], bool] = lambda: False
@@ -102,7 +102,7 @@ class Book(Generic[T]):
                 self.tally.count(entry.status, code=entry.code, skipped=True)
                 self._tell()
 
-    def end(self, entry: Entry) -> None:
+    def end(self, entry: LedgerEntry) -> None:
         """Write down the end of a task; its time is now, where the entry has none.
 
         Raises:

@@ -43,7 +43,7 @@ LONGEST_PATH = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class Defaults:
+class UnitDefaults:
     """What holds for every unit that does not say otherwise.
 
     Attributes:
@@ -72,7 +72,7 @@ class Manifest:
             cannot be used.
     """
 
-    def __init__(self, source: Path, defaults: Defaults) -> None:
+    def __init__(self, source: Path, defaults: UnitDefaults) -> None:
         self.source, self.defaults = source, defaults
         self._parts = _common(defaults)
         if not source.exists():
@@ -186,7 +186,7 @@ class Manifest:
                     yield Path(folder, name)
 
 
-def _common(defaults: Defaults) -> dict[str, Any]:
+def _common(defaults: UnitDefaults) -> dict[str, Any]:
     """The parts that units have where they do not have their own, pictures as files' bytes."""
     own = ("image", "seed", *rows.LEFT_OUT)
     known = {part.name: part for part in PARTS if part.name not in own}

@@ -21,10 +21,10 @@ import ray
 import ray.data
 
 from overpaint.core.errors import InvalidRequest, OutputError
-from overpaint.jobs.book import Book, Task
-from overpaint.jobs.ledger import Entry
+from overpaint.jobs.book import Book, WorkItem
+from overpaint.jobs.ledger import LedgerEntry
 
-T = TypeVar("T", bound=Task)
+T = TypeVar("T", bound=WorkItem)
 
 LOCAL = "local"
 """Address of a cluster of this machine alone, made for the run."""
@@ -48,7 +48,7 @@ class Cluster:
     def run(
         self,
         tasks: Iterable[T],
-        make: Callable[[], Callable[[T], Entry]],
+        make: Callable[[], Callable[[T], LedgerEntry]],
         book: Book[T],
         *,
         actors: int | None = None,
@@ -81,7 +81,7 @@ class Cluster:
                 told = json.loads(row["entry"])
                 if "output_error" in told:
                     raise OutputError(told["output_error"], field="output")
-                book.end(Entry(**told))
+                book.end(LedgerEntry(**told))
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def _require_listener(address: str) -> None:
 class _Actor:
     """What Ray Data calls in a process of its own."""
 
-    def __init__(self, make: Callable[[], Callable[[Any], Entry]]) -> None:
+    def __init__(self, make: Callable[[], Callable[[Any], LedgerEntry]]) -> None:
         self._work = make()
         self._threads = ThreadPoolExecutor(ROWS)
 

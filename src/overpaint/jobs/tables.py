@@ -38,7 +38,7 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Table:
+class RowTable:
     """Rows that came together.
 
     Attributes:
@@ -55,7 +55,7 @@ def place(row: int, column: str | None = None) -> str:
     return f"row {row}" if column is None else f"row {row}, column {column}"
 
 
-def from_json(body: bytes | str) -> Table:
+def from_json(body: bytes | str) -> RowTable:
     """The table in a JSON body, in any of the forms above.
 
     Raises:
@@ -68,7 +68,7 @@ def from_json(body: bytes | str) -> Table:
     return from_value(given)
 
 
-def from_value(given: Any) -> Table:
+def from_value(given: Any) -> RowTable:
     """The table in decoded JSON.
 
     Raises:
@@ -135,10 +135,10 @@ def from_csv(lines: Iterable[str]) -> Iterator[Record | InvalidRequest]:
         ) from error
 
 
-def _filled(records: Sequence[Record], parameters: Mapping[str, Any]) -> Table:
+def _filled(records: Sequence[Record], parameters: Mapping[str, Any]) -> RowTable:
     if not records:
         raise InvalidRequest("there are no rows", field="data")
-    return Table(records, parameters)
+    return RowTable(records, parameters)
 
 
 def _split(table: Mapping[str, Any], where: str) -> tuple[list[Record], Mapping[str, Any]]:

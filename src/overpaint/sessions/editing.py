@@ -15,11 +15,11 @@ from overpaint.core.images import ImageLimits, Picture
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.engine import intake
 from overpaint.sessions import judging, measures
-from overpaint.sessions.judging import Asked, Judge, Judgement, JudgeUnavailable, PixelJudge
+from overpaint.sessions.judging import Judge, JudgedEdit, Judgement, JudgeUnavailable, PixelJudge
 from overpaint.sessions.measures import Comparison, Similarity, Thresholds
 from overpaint.sessions.pictures import Pictures
 from overpaint.sessions.store import ANYONE, Store
-from overpaint.sessions.types import INPUTS, ROOT, Kind, Outcome, Session, Turn, now
+from overpaint.sessions.types import INPUTS, ROOT, Kind, Session, Turn, TurnVerdict, now
 
 THUMBNAIL = 256
 """Longer side, in pixels."""
@@ -28,7 +28,7 @@ _KEPT = ImageLimits(max_bytes=2**32, max_pixels=2**30)
 """Of pictures that were let in once: as PNG they may be larger than they came."""
 
 _BESIDE = {"previous": "the turn before", "original": "the original"}
-_SAID: dict[Outcome, str] = {
+_SAID: dict[TurnVerdict, str] = {
     "nothing_changed": "Nothing changed: the instruction was not followed. Say it in other words, "
     "or try another seed.",
     "everything_changed": "Most of the picture changed, so nothing was put back. A mask limits "
@@ -178,7 +178,7 @@ def record(
         SessionNotFound: the session was deleted meanwhile.
         StoreUnavailable: it cannot be kept.
     """
-    asked = Asked(before=request.image, instruction=request.prompt, mask=request.mask)
+    asked = JudgedEdit(before=request.image, instruction=request.prompt, mask=request.mask)
     outcomes = [judging.outcome(asked, each) for each in result.pictures]
     judgements, warnings = _judged(examiner.judge, asked, result.pictures)
     ranked = judging.rank(judgements, outcomes)
@@ -274,7 +274,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def _judged(
-    judge: Judge, asked: Asked, candidates: Sequence[Picture]
+    judge: Judge, asked: JudgedEdit, candidates: Sequence[Picture]
 ) -> tuple[Sequence[Judgement], list[str]]:
     """What the judge says; a judge that does not answer costs no finished edit."""
     try:

@@ -19,7 +19,7 @@ from overpaint.core import changes
 from overpaint.core.errors import OverpaintError
 from overpaint.core.images import Picture
 from overpaint.sessions import measures
-from overpaint.sessions.types import Outcome
+from overpaint.sessions.types import TurnVerdict
 
 LEAST_SHARE = 0.0005
 """Share of what may change from which something changed."""
@@ -32,7 +32,7 @@ DOUBT = 0.3
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Asked:
+class JudgedEdit:
     """What an edit was to do.
 
     Attributes:
@@ -72,7 +72,7 @@ class Judge(Protocol):
     def reads(self) -> bool:
         """Whether it understands the instruction, so that a low score is worth a warning."""
 
-    def judge(self, asked: Asked, candidates: Sequence[Picture], /) -> Sequence[Judgement]:
+    def judge(self, asked: JudgedEdit, candidates: Sequence[Picture], /) -> Sequence[Judgement]:
         """One judgement per candidate.
 
         Raises:
@@ -96,11 +96,11 @@ class PixelJudge:
     name = "pixels"
     reads = False
 
-    def judge(self, asked: Asked, candidates: Sequence[Picture]) -> list[Judgement]:
+    def judge(self, asked: JudgedEdit, candidates: Sequence[Picture]) -> list[Judgement]:
         """Scores from the pixels alone."""
         return [self._judged(asked, each) for each in candidates]
 
-    def _judged(self, asked: Asked, after: Picture) -> Judgement:
+    def _judged(self, asked: JudgedEdit, after: Picture) -> Judgement:
         first, second = measures.pair(asked.before, after)
         differs = changes.colour_difference(first, second)
         if asked.mask is None:
@@ -118,7 +118,7 @@ class PixelJudge:
         )
 
 
-def outcome(asked: Asked, after: Picture) -> Outcome:
+def outcome(asked: JudgedEdit, after: Picture) -> TurnVerdict:
     """Whether an edit did something, nothing, or changed everything where no mask allowed it to."""
     first, second = measures.pair(asked.before, after)
     changed = changes.clearly_changed(first, second) > 0
@@ -132,7 +132,7 @@ def outcome(asked: Asked, after: Picture) -> Outcome:
     return "done" if share >= LEAST_SHARE else "nothing_changed"
 
 
-def rank(judgements: Sequence[Judgement], outcomes: Sequence[Outcome]) -> list[int]:
+def rank(judgements: Sequence[Judgement], outcomes: Sequence[TurnVerdict]) -> list[int]:
     """Indexes of the candidates, the best first; the first of equals wins.
 
     What changed nothing, or everything, comes after what did neither.

@@ -13,7 +13,7 @@ from overpaint.core.parts import Part
 from overpaint.core.types import PARTS
 
 Kind = Literal["original", "edit", "inpaint", "erase"]
-Outcome = Literal["done", "nothing_changed", "everything_changed"]
+TurnVerdict = Literal["done", "nothing_changed", "everything_changed"]
 
 ROOT = "0"
 """Id of every session's first turn, the original picture."""
@@ -77,7 +77,7 @@ class Turn:
     from_original: bool = False
     candidate_of: str | None = None
     candidates: int = 1
-    verdict: Outcome = "done"
+    verdict: TurnVerdict = "done"
     measures: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)

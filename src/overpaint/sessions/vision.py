@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from overpaint.core.errors import InvalidSettings
 from overpaint.core.images import Picture
-from overpaint.sessions.judging import Asked, Judgement, JudgeUnavailable
+from overpaint.sessions.judging import JudgedEdit, Judgement, JudgeUnavailable
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -75,7 +75,7 @@ class VisionJudge:
             base_url=base_url, api_key=key or "-", timeout=timeout_s, max_retries=ATTEMPTS - 1
         )
 
-    def judge(self, asked: Asked, candidates: Sequence[Picture]) -> list[Judgement]:
+    def judge(self, asked: JudgedEdit, candidates: Sequence[Picture]) -> list[Judgement]:
         """The lower of the two grades, as 0 to 1.
 
         Raises:
@@ -84,7 +84,7 @@ class VisionJudge:
         before = _shown(asked.before)
         return [self._judged(asked, before, _shown(each)) for each in candidates]
 
-    def _judged(self, asked: Asked, before: str, after: str) -> Judgement:
+    def _judged(self, asked: JudgedEdit, before: str, after: str) -> Judgement:
         from openai import OpenAIError
 
         words: list[Any] = [{"type": "text", "text": _request(asked)}]
@@ -116,7 +116,7 @@ def _grades(name: str, answer: Any) -> _Grades:
         raise JudgeUnavailable(f"{name}: its answer has no grades") from error
 
 
-def _request(asked: Asked) -> str:
+def _request(asked: JudgedEdit) -> str:
     if not asked.instruction:
         return "Asked for: remove what stood in the edited area."
     return f"Asked for: {asked.instruction}"

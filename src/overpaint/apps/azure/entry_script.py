@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from overpaint.apps import settings as settings_
 from overpaint.apps.azure.schema import error_body
-from overpaint.apps.azure.scoring import Outcome, Scorer
+from overpaint.apps.azure.scoring import ScoredRow, Scorer
 from overpaint.apps.settings.azureml import MODEL_VARIABLE, OUTPUT_VARIABLE, deployment
 from overpaint.apps.wire.errors import status_of
 from overpaint.checkpoints.layout import INDEX
@@ -177,7 +177,7 @@ def _row(record: tables.Record, number: int) -> Row | InvalidRequest:
     return replace(row, parts={**row.parts, "seed": seed})
 
 
-def _result(file: Path, number: int, outcome: Outcome, output: Path) -> dict[str, Any]:
+def _result(file: Path, number: int, outcome: ScoredRow, output: Path) -> dict[str, Any]:
     name, status = "", "failed"
     if outcome.blocked:
         status = "blocked"

@@ -155,7 +155,7 @@ async def _score(request: Request) -> list[dict[str, Any]]:
             service.cancel(job)
 
 
-def _reader(kind: str) -> Callable[[bytes], tables.Table]:
+def _reader(kind: str) -> Callable[[bytes], tables.RowTable]:
     if kind in ("application/json", ""):
         return tables.from_json
     if kind == "text/csv":
@@ -163,7 +163,7 @@ def _reader(kind: str) -> Callable[[bytes], tables.Table]:
     raise errors.UnsupportedMediaType("send application/json or text/csv")
 
 
-def _from_csv(raw: bytes) -> tables.Table:
+def _from_csv(raw: bytes) -> tables.RowTable:
     try:
         lines = io.StringIO(raw.decode("utf-8-sig"), newline="")
     except UnicodeDecodeError as error:
@@ -175,10 +175,10 @@ def _from_csv(raw: bytes) -> tables.Table:
         records.append(record)
     if not records:
         raise InvalidRequest("there are no rows", field="body")
-    return tables.Table(records)
+    return tables.RowTable(records)
 
 
-def _rows(read: Callable[[bytes], tables.Table], raw: bytes, most: int) -> list[Row]:
+def _rows(read: Callable[[bytes], tables.RowTable], raw: bytes, most: int) -> list[Row]:
     return rows.parse_table(read(raw), most=most)
 
 

@@ -12,7 +12,7 @@ from overpaint.apps.server.schemas import EditFields
 from overpaint.apps.wire.examples import PICTURE
 from overpaint.core.types import PARTS
 from overpaint.sessions.rows import MAX_NAME
-from overpaint.sessions.types import INPUTS, Kind, Outcome, Session, Summary, Turn
+from overpaint.sessions.types import INPUTS, Kind, Session, Summary, Turn, TurnVerdict
 
 PREFIX = "/v1/sessions"
 
@@ -98,7 +98,7 @@ class TurnInfo(BaseModel):
     measures: dict[str, Any] | None = Field(
         description="Numbers beside the turn before (`previous`) and beside the original."
     )
-    verdict: Outcome
+    verdict: TurnVerdict
     warnings: list[str]
     candidates: int = Field(description="Pictures that the edit made.")
     candidate_of: str | None = Field(description="The turn that was preferred to this one.")

@@ -16,7 +16,7 @@ from overpaint.core import licences
 from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError
 from overpaint.core.files import atomic_write, remove_leftovers
 from overpaint.datasets import card, plan, prompts, sources
-from overpaint.datasets.card import Facts, Used
+from overpaint.datasets.card import Facts, UsedModel
 from overpaint.datasets.clean import Cleaning
 from overpaint.datasets.collect import Collection as Collecting
 from overpaint.datasets.export import Exporter
@@ -231,7 +231,7 @@ def _facts(recipe: Recipe, records: dict[str, Any], settings: Settings) -> Facts
     for name, record in records.items():
         spec = build.find_model(name, settings)
         used.append(
-            Used(
+            UsedModel(
                 name=name,
                 revision=str(record.get("revision", "")),
                 licence=spec.licence,
