@@ -86,8 +86,8 @@ def test_hugging_face_reads_it(made: tuple[Collect, Path, Outcome], tmp_path: Pa
         ),
     ):
         rows = loaded["train"]
-        assert len(rows) == len(outcome.kept)
-        for row, kept in zip(rows, outcome.kept, strict=True):
+        assert len(rows) == len(outcome.members)
+        for row, kept in zip(rows, outcome.members, strict=True):
             assert row["id"] == kept.entry.id
             assert row["seed"] == kept.entry.seed
             assert row["prompt"] == kept.entry.prompt
@@ -100,7 +100,7 @@ def test_hugging_face_reads_it(made: tuple[Collect, Path, Outcome], tmp_path: Pa
     assert {"img_id", "turn_index", "source_img", "mask_img", "target_img", "instruction"} <= set(
         triples.column_names
     )
-    assert len(triples) == len(outcome.kept)
+    assert len(triples) == len(outcome.members)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")

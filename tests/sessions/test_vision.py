@@ -90,7 +90,7 @@ class TestVisionJudge:
         system, user = body["messages"]
         assert "JSON" in system["content"]
         words, *pictures = user["content"]
-        assert words["text"] == "JudgedEdit for: make the cat red"
+        assert words["text"] == "Asked for: make the cat red"
         for each in pictures:
             _, _, encoded = each["image_url"]["url"].partition("base64,")
             assert Image.open(io.BytesIO(base64.b64decode(encoded))).size == (768, 384)

@@ -45,7 +45,7 @@ class _Attempt:
     Attributes:
         picture: the edited one.
         expected: 'L', where it was to change something; None = not known.
-        labels: what shall be gone.
+        labels: what should be gone.
     """
 
     picture: Picture
@@ -72,10 +72,10 @@ class Cleaner(TaskWorker[Clean]):
 
     def _edited(self, picture: Picture, task: Task, result: Result) -> Picture:
         """The picture after an edit that the gate lets pass, else the one before."""
-        found = self._look(picture) if self.recipe.look is not None else {}
+        things = self._look(picture) if self.recipe.look is not None else {}
         failed: _Attempt | None = None
         for number in range(self.recipe.gate.tries):
-            attempted = self._attempt(picture, found, _again(task, number), result)
+            attempted = self._attempt(picture, things, _again(task, number), result)
             if attempted is None:  # there is nothing to do
                 return picture
             verdict = self._judge(picture, attempted)
@@ -93,17 +93,17 @@ class Cleaner(TaskWorker[Clean]):
         return picture
 
     def _attempt(
-        self, picture: Picture, found: ByLabel, task: Task, result: Result
+        self, picture: Picture, things: ByLabel, task: Task, result: Result
     ) -> _Attempt | None:
         """The edit that the recipe asks for; None = nothing is to be done."""
-        asked = self.recipe.edit
-        if asked is not None:
-            prompt = fill(asked.prompt, task.fields, field="recipe.edit.prompt")
-            mask = self.mask(asked.mask, picture, task)
+        section = self.recipe.edit
+        if section is not None:
+            prompt = fill(section.prompt, task.fields, field="recipe.edit.prompt")
+            mask = self.mask(section.mask, picture, task)
             return _Attempt(self.edit(self.request(picture, prompt, mask, task.seed), result), mask)
         if self.recipe.look is None:
             return None
-        return self._by_rules(picture, found, task, result)
+        return self._by_rules(picture, things, task, result)
 
     def _look(self, picture: Picture) -> dict[str, list[Detection]]:
         """What is in the picture, by label, in the order of the labels."""
@@ -118,18 +118,18 @@ class Cleaner(TaskWorker[Clean]):
         if sure and self.tools.outline is not None:
             sure = list(self.tools.outline(picture, sure))
         return {
-            label: found
+            label: named
             for label in look.labels
-            if (found := [each for each in sure if each.label == label])
+            if (named := [each for each in sure if each.label == label])
         }
 
     def _by_rules(
-        self, picture: Picture, found: ByLabel, task: Task, result: Result
+        self, picture: Picture, things: ByLabel, task: Task, result: Result
     ) -> _Attempt | None:
         """Edit away what was found, label by label."""
-        result.extra["found"] = {label: len(each) for label, each in found.items()}
+        result.extra["found"] = {label: len(each) for label, each in things.items()}
         attempted = None
-        for label, seen in found.items():
+        for label, seen in things.items():
             rule = next((r for r in self.recipe.rules if r.when in (label, "*")), None)
             if rule is None or rule.do == "keep":
                 continue
@@ -235,7 +235,7 @@ class Cleaning:
                 outcome.duplicate(task, entry, task.id)
                 continue
             seen.add(task.id)
-            outcome.kept.append(Member(task, entry))
+            outcome.members.append(Member(task, entry))
         return outcome
 
     def _task(self, item: Item) -> Task:
@@ -267,7 +267,7 @@ def _limited(edited: Picture, before: Picture, there: Image.Image) -> Picture:
 def endings(outcome: Outcome) -> dict[str, int]:
     """How many pictures of the data set were edited, stayed, or kept their original."""
     counts: dict[str, Any] = {}
-    for row in outcome.kept:
+    for row in outcome.members:
         ending = row.entry.extra.get("ending", "edited")
         counts[ending] = counts.get(ending, 0) + 1
     return counts

@@ -73,7 +73,7 @@ class Exporter:
 
     def samples(self, outcome: Outcome) -> Iterator[Sample]:
         """The kept pictures as bytes, one at a time, in their order."""
-        for number, row in enumerate(outcome.kept):
+        for number, row in enumerate(outcome.members):
             yield self._sample(f"{number:06d}", row)
 
     def _sample(self, key: str, row: Member) -> Sample:
@@ -87,11 +87,11 @@ class Exporter:
             image=image,
             source=source,
             mask=(self.folder / mask).read_bytes() if mask else None,
-            told=told(row, image),
+            metadata=metadata(row, image),
         )
 
 
-def told(row: Member, image: bytes) -> dict[str, Any]:
+def metadata(row: Member, image: bytes) -> dict[str, Any]:
     """A row of metadata: words, numbers and None. Times stay in the ledger: two runs agree."""
     entry, extra = row.entry, row.entry.extra
     model = entry.recipe.get("model", {})

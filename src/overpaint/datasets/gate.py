@@ -61,11 +61,11 @@ def judge(
     reasons = [_range("changed", changed, gate.changed)]
     if expected is not None:
         outside = np.asarray(expected) < 128
-        kept = measure.psnr(first, second, outside)
-        scores["kept_psnr"] = round(kept, 2)
-        if gate.kept_psnr is not None and kept < gate.kept_psnr:
+        rest_db = measure.psnr(first, second, outside)
+        scores["kept_psnr"] = round(rest_db, 2)
+        if gate.kept_psnr is not None and rest_db < gate.kept_psnr:
             reasons.append(
-                f"what should stay changed: {kept:.1f} dB are below {gate.kept_psnr:g} dB"
+                f"what should stay changed: {rest_db:.1f} dB are below {gate.kept_psnr:g} dB"
             )
     if gate.new_issues:
         new = sorted(set(measure.issues(second)) - set(measure.issues(first)))

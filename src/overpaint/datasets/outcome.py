@@ -43,7 +43,7 @@ class Outcome:
     """All of a run.
 
     Attributes:
-        kept: the data set, in its order.
+        members: the data set, in its order.
         rejected: what was left out.
         surplus: good pictures beyond their cell's quota.
         target: pictures wanted by cell; empty where there is no target.
@@ -51,7 +51,7 @@ class Outcome:
         stopped: why the run gave up early; None = it did not.
     """
 
-    kept: list[Member] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
     surplus: int = 0
     target: dict[str, int] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Outcome:
 
     def entries(self) -> Iterator[LedgerEntry]:
         """Of all that was made or looked at, surplus aside."""
-        for row in self.kept:
+        for row in self.members:
             yield row.entry
         for each in self.rejected:
             yield each.entry
@@ -86,8 +86,8 @@ def unfit(entry: LedgerEntry, filters: Filters) -> str | None:
     measures, shows = entry.extra["measures"], entry.extra.get("shows", {})
     if min(measures["width"], measures["height"]) < filters.least_side:
         return f"its shorter side has less than {filters.least_side} pixels"
-    if found := [issue for issue in measures["issues"] if issue in filters.issues]:
-        return f"issues: {', '.join(found)}"
+    if unwanted := [issue for issue in measures["issues"] if issue in filters.issues]:
+        return f"issues: {', '.join(unwanted)}"
     if filters.changed is not None:
         least, most = filters.changed
         if not least <= measures["changed"] <= most:

@@ -1,4 +1,4 @@
-"""Recipes: one YAML file says what data set shall come out.
+"""Recipes: one YAML file says what data set is wanted.
 
     recipe = load(Path("shapes.yaml"), "collect", ["quota=2", "filters.duplicates=6"])
 
@@ -114,10 +114,10 @@ class Collect(Recipe):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_prompt(cls, given: Any) -> Any:
-        if isinstance(given, dict) and isinstance(given.get("prompt"), str):
-            return {**given, "prompt": [given["prompt"]]}
-        return given
+    def _one_prompt(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("prompt"), str):
+            return {**values, "prompt": [values["prompt"]]}
+        return values
 
     @model_validator(mode="after")
     def _cells(self) -> Collect:
@@ -201,8 +201,8 @@ def parse(values: Mapping[str, Any], task: RecipeTask, *, base: Path) -> Recipe:
 
 def schema(task: RecipeTask) -> dict[str, Any]:
     """JSON Schema of a recipe, for editors."""
-    made = TASKS[task].model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+    document = TASKS[task].model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
 
 
 def _read(path: Path) -> dict[str, Any]:

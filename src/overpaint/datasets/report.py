@@ -104,18 +104,18 @@ class Reporter:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        page = environment.get_template("report.html.jinja").render(self._told(outcome))
+        page = environment.get_template("report.html.jinja").render(self._summary(outcome))
         atomic_write(self.folder / REPORT, page.encode())
         return self.folder / REPORT
 
-    def _told(self, outcome: Outcome) -> dict[str, Any]:
-        pairs = [row for row in outcome.kept if row.is_made]
+    def _summary(self, outcome: Outcome) -> dict[str, Any]:
+        pairs = [row for row in outcome.members if row.is_made]
         return {
             "script": Markup(_SCRIPT),  # noqa: S704 - our own, with its hash in the policy
             "script_hash": base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode(),
             "facts": self.facts,
             "notes": self.facts.notes(),
-            "total": len(outcome.kept),
+            "total": len(outcome.members),
             "generated": made_by_model(outcome),
             "statuses": sorted(outcome.statuses().items()),
             "surplus": outcome.surplus,
@@ -126,7 +126,7 @@ class Reporter:
             ]
             if outcome.target
             else [],
-            "contacts": [self._card(row, THUMBNAIL) for row in _spread(outcome.kept, CONTACTS)],
+            "contacts": [self._card(row, THUMBNAIL) for row in _spread(outcome.members, CONTACTS)],
             "pairs": [self._pair(row) for row in _spread(pairs, PAIRS)],
             "worst": [self._pair(row) | {"why": _doubt(row.entry)[1]} for row in worst(pairs)],
             "rejects": [self._reject(each) for each in _rejects(outcome)],
@@ -156,11 +156,11 @@ class Reporter:
         }
 
     def _duplicates(self, outcome: Outcome) -> list[dict[str, Any]]:
-        kept = {row.entry.id: row for row in outcome.kept}
-        found = [each for each in outcome.rejected if each.like in kept][:DUPLICATES]
+        members = {row.entry.id: row for row in outcome.members}
+        twins = [each for each in outcome.rejected if each.like in members][:DUPLICATES]
         return [
-            {"kept": self._after(kept[each.like or ""], THUMBNAIL), "left": self._reject(each)}
-            for each in found
+            {"kept": self._after(members[each.like or ""], THUMBNAIL), "left": self._reject(each)}
+            for each in twins
         ]
 
     def _after(self, row: Member, side: int) -> str:
@@ -186,7 +186,7 @@ def histograms(outcome: Outcome, targets: Mapping[str, float | None]) -> list[Hi
     drawn = []
     sources = [entry.extra["before"] for entry in outcome.entries() if "before" in entry.extra]
     for name, end in HISTOGRAMS.items():
-        after = [row.entry.extra["measures"][name] for row in outcome.kept]
+        after = [row.entry.extra["measures"][name] for row in outcome.members]
         before = [measures[name] for measures in sources if name in measures]
         high = end if end is not None else math.ceil(max([1, *after, *before]))
         counts = _counts(after, high), _counts(before, high) or None
@@ -206,11 +206,11 @@ def _doubt(entry: LedgerEntry) -> tuple[tuple[float, float], str]:
     """
     changed = float(entry.extra["measures"]["changed"])
     words = f"{changed:.1%} changed"
-    shows, kept = entry.extra.get("shows"), entry.extra.get("gate", {}).get("kept_psnr")
+    shows, rest_db = entry.extra.get("shows"), entry.extra.get("gate", {}).get("kept_psnr")
     if shows is not None:
         return (float(shows["score"]), -changed), f"score {shows['score']:.2f}, {words}"
-    if kept is not None:
-        return (float(kept), -changed), f"the rest kept to {kept:.0f} dB, {words}"
+    if rest_db is not None:
+        return (float(rest_db), -changed), f"the rest kept to {rest_db:.0f} dB, {words}"
     return (0.0, -changed), words
 
 

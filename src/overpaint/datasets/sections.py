@@ -161,8 +161,8 @@ class Mask(Section):
 
     @model_validator(mode="after")
     def _one_way(self) -> Mask:
-        given = (self.box is not None, self.find is not None, self.everywhere, self.of_source)
-        if sum(given) != 1:
+        ways = (self.box is not None, self.find is not None, self.everywhere, self.of_source)
+        if sum(ways) != 1:
             raise ValueError("give exactly one of box, find, everywhere, of_source")
         if self.box is not None and (self.box[0] >= self.box[2] or self.box[1] >= self.box[3]):
             raise ValueError("box is left, top, right, bottom, each from 0 to 1")

@@ -144,8 +144,8 @@ def name(unit: Unit) -> str:
     """A file's name: where the unit comes from, for people, and a part of its id."""
     words = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(unit.source).with_suffix("").as_posix())
     number = re.search(r"#\d+$", unit.source)
-    told = f"{words.strip('-')[-60:]}{number[0].replace('#', '-') if number else ''}"
-    return f"{told}-{unit.id[:12]}".lstrip("-")
+    stem = f"{words.strip('-')[-60:]}{number[0].replace('#', '-') if number else ''}"
+    return f"{stem}-{unit.id[:12]}".lstrip("-")
 
 
 @contextmanager

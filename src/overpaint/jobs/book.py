@@ -11,7 +11,7 @@ from overpaint.core.errors import Cancelled
 from overpaint.jobs.ledger import Ledger, LedgerEntry, Status
 
 TICK = 0.2
-"""Seconds between two looks at whether the run shall end."""
+"""Seconds between two looks at whether the run should end."""
 
 
 class WorkItem(Protocol):
@@ -34,7 +34,7 @@ class Tally:
         computed: tasks that this run brought to an end.
         statuses: how many tasks ended in each way, in this run and in earlier ones.
         codes: how many of them ended with each error.
-        begun: whether there was a task that had to be worked on.
+        has_work: whether there was a task that had to be worked on.
         started: when the first one was begun; of the monotonic clock.
     """
 
@@ -42,7 +42,7 @@ class Tally:
     computed: int = 0
     statuses: dict[Status, int] = field(default_factory=dict)
     codes: dict[str, int] = field(default_factory=dict)
-    begun: bool = False
+    has_work: bool = False
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -89,14 +89,14 @@ class Book(Generic[T]):
         """The tasks that must be worked on; the others are counted.
 
         Raises:
-            Cancelled: it shall end.
+            Cancelled: it was asked to end.
         """
         for task in tasks:
             self.check_cancelled()
             entry = self.ledger.get(task.id)
             if entry is None or entry.status in self.retry or not self.complete(entry):
-                if not self.tally.begun:
-                    self.tally.begun, self.tally.started = True, time.monotonic()
+                if not self.tally.has_work:
+                    self.tally.has_work, self.tally.started = True, time.monotonic()
                 yield task
             else:
                 self.tally.count(entry.status, code=entry.code, skipped=True)
@@ -115,7 +115,7 @@ class Book(Generic[T]):
         self._tell()
 
     def check_cancelled(self) -> None:
-        """Raise `Cancelled` if the run shall end."""
+        """Raise `Cancelled` if the run should end."""
         if self.cancelled():
             raise Cancelled("the run was cancelled")
 

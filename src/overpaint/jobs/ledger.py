@@ -168,8 +168,8 @@ class Ledger:
 def _parse(line: bytes) -> LedgerEntry | None:
     """The entry of a line; None where it is torn or of another version."""
     try:
-        told = json.loads(line)
-        entry = LedgerEntry(**{name: told[name] for name in _NAMES if name in told})
+        data = json.loads(line)
+        entry = LedgerEntry(**{name: data[name] for name in _NAMES if name in data})
     except (ValueError, TypeError, RecursionError):
         return None
     return entry if entry.status in STATUSES else None

@@ -68,7 +68,7 @@ class Cluster:
         gpus = ray.cluster_resources().get("GPU", 0)
         pending = book.pending(tasks)
         while some := [{"task": pickle.dumps(task)} for task in islice(pending, PLAN)]:
-            ended = ray.data.from_items(some, override_num_blocks=_blocks(len(some))).map_batches(
+            rows = ray.data.from_items(some, override_num_blocks=_blocks(len(some))).map_batches(
                 _Actor,
                 fn_constructor_args=(make,),
                 batch_size=ROWS,
@@ -76,12 +76,12 @@ class Cluster:
                 num_gpus=1 if gpus else 0,
                 num_cpus=0 if gpus else 1,
             )
-            for row in ended.iter_rows():
+            for row in rows.iter_rows():
                 book.check_cancelled()
-                told = json.loads(row["entry"])
-                if "output_error" in told:
-                    raise OutputError(told["output_error"], field="output")
-                book.end(LedgerEntry(**told))
+                payload = json.loads(row["entry"])
+                if "output_error" in payload:
+                    raise OutputError(payload["output_error"], field="output")
+                book.end(LedgerEntry(**payload))
 
 
 @contextmanager

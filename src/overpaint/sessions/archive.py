@@ -120,7 +120,7 @@ def load(
             if len(turns) > store.limits.turns:
                 raise _wrong(f"it has {len(turns)} turns, more than the {store.limits.turns} kept")
             reader = _Reader(archive, limits)
-            kept = [_kept(store, turn, reader, check) for turn in turns]
+            turns = [_stored(store, turn, reader, check) for turn in turns]
     except (zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
         raise _wrong(f"it is no ZIP file that can be read ({error})") from error
     return store.insert(
@@ -133,7 +133,7 @@ def load(
             head=index.head,
             tip=index.tip,
             revision=1,
-            turns=tuple(kept),
+            turns=tuple(turns),
         )
     )
 
@@ -182,11 +182,11 @@ def _index(archive: zipfile.ZipFile, limits: ArchiveLimits) -> _Index:
     size = sum(info.file_size for info in infos)
     if size > limits.bytes:
         raise _wrong(f"its files have {size:,} bytes, more than the limit of {limits.bytes:,}")
-    found = next((info for info in infos if info.filename == INDEX), None)
-    if found is None:
+    entry = next((info for info in infos if info.filename == INDEX), None)
+    if entry is None:
         raise _wrong(f"there is no {INDEX} in it")
     try:
-        data = json.loads(_read(archive, found, MAX_INDEX), parse_constant=_no_number)
+        data = json.loads(_read(archive, entry, MAX_INDEX), parse_constant=_no_number)
         index = _Index.model_validate(data)
     except ValidationError as error:
         raise _wrong(f"its {INDEX} is damaged: {_first(error)}") from error
@@ -227,7 +227,7 @@ def _turns(index: _Index, limits: ArchiveLimits) -> list[Turn]:
     return turns
 
 
-def _kept(
+def _stored(
     store: Store, turn: Turn, reader: _Reader, check: Callable[[EditRequest], object]
 ) -> Turn:
     """The turn, its pictures looked at and kept."""

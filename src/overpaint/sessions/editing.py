@@ -178,9 +178,9 @@ def record(
         SessionNotFound: the session was deleted meanwhile.
         StoreUnavailable: it cannot be kept.
     """
-    asked = JudgedEdit(before=request.image, instruction=request.prompt, mask=request.mask)
-    outcomes = [judging.outcome(asked, each) for each in result.pictures]
-    judgements, warnings = _judged(examiner.judge, asked, result.pictures)
+    edit = JudgedEdit(before=request.image, instruction=request.prompt, mask=request.mask)
+    outcomes = [judging.outcome(edit, each) for each in result.pictures]
+    judgements, warnings = _judged(examiner.judge, edit, result.pictures)
     ranked = judging.rank(judgements, outcomes)
     common = _common(store.pictures, start, request, result)
     turns = []
@@ -188,17 +188,17 @@ def record(
         turn = replace(common, seed=result.seeds[index], recipe=_recipe(result, index))
         turn = _placed(store.pictures, turn, result.pictures[index])
         turn = _measured(store.pictures, turn, start, request, result.pictures[index], examiner)
-        told = [*result.warnings, *warnings, *turn.warnings]
+        sentences = [*result.warnings, *warnings, *turn.warnings]
         if outcomes[index] != "done":
-            told.append(_SAID[outcomes[index]])
+            sentences.append(_SAID[outcomes[index]])
         if examiner.judge.reads and judgements[index].score < judging.DOUBT:
-            told.append(f"The judge doubts that it was done: {judgements[index].reason}")
+            sentences.append(f"The judge doubts that it was done: {judgements[index].reason}")
         judgement = judgements[index]
         turns.append(
             replace(
                 turn,
                 verdict=outcomes[index],
-                warnings=tuple(told),
+                warnings=tuple(sentences),
                 measures={
                     **(turn.measures or {}),
                     "judge": {
@@ -274,14 +274,14 @@ def png(image: Image.Image) -> bytes:
 
 
 def _judged(
-    judge: Judge, asked: JudgedEdit, candidates: Sequence[Picture]
+    judge: Judge, edit: JudgedEdit, candidates: Sequence[Picture]
 ) -> tuple[Sequence[Judgement], list[str]]:
     """What the judge says; a judge that does not answer costs no finished edit."""
     try:
-        return judge.judge(asked, candidates), []
+        return judge.judge(edit, candidates), []
     except JudgeUnavailable as error:
-        told = f"The judge did not answer ({error.message}); pixels alone were compared."
-        return PixelJudge().judge(asked, candidates), [told]
+        sentence = f"The judge did not answer ({error.message}); pixels alone were compared."
+        return PixelJudge().judge(edit, candidates), [sentence]
 
 
 def _common(pictures: Pictures, start: Start, request: EditRequest, result: EditResult) -> Turn:
@@ -356,7 +356,7 @@ def _measured(
     previous = request.image
     if start.from_original:
         previous = opened(pictures, start.parent.picture)
-    found = {
+    comparisons = {
         "previous": measures.compare(
             previous,
             picture,
@@ -365,11 +365,16 @@ def _measured(
         ).as_json(),
         "original": measures.compare(original, picture, touched, examiner.similarity).as_json(),
     }
-    told = []
+    sentences = []
     for name, beside in _BESIDE.items():
         if name == "original" and start.base.id == ROOT and not start.from_original:
             continue  # the same two pictures as before
         if name == "previous" and start.from_original:
             continue  # it does not follow from that picture
-        told += examiner.thresholds.warnings(found[name], beside)
-    return replace(turn, touched=pictures.put(png(touched)), measures=found, warnings=tuple(told))
+        sentences += examiner.thresholds.warnings(comparisons[name], beside)
+    return replace(
+        turn,
+        touched=pictures.put(png(touched)),
+        measures=comparisons,
+        warnings=tuple(sentences),
+    )

@@ -72,7 +72,7 @@ class Judge(Protocol):
     def reads(self) -> bool:
         """Whether it understands the instruction, so that a low score is worth a warning."""
 
-    def judge(self, asked: JudgedEdit, candidates: Sequence[Picture], /) -> Sequence[Judgement]:
+    def judge(self, edit: JudgedEdit, candidates: Sequence[Picture], /) -> Sequence[Judgement]:
         """One judgement per candidate.
 
         Raises:
@@ -96,19 +96,19 @@ class PixelJudge:
     name = "pixels"
     reads = False
 
-    def judge(self, asked: JudgedEdit, candidates: Sequence[Picture]) -> list[Judgement]:
+    def judge(self, edit: JudgedEdit, candidates: Sequence[Picture]) -> list[Judgement]:
         """Scores from the pixels alone."""
-        return [self._judged(asked, each) for each in candidates]
+        return [self._judged(edit, each) for each in candidates]
 
-    def _judged(self, asked: JudgedEdit, after: Picture) -> Judgement:
-        first, second = measures.pair(asked.before, after)
+    def _judged(self, edit: JudgedEdit, after: Picture) -> Judgement:
+        first, second = measures.pair(edit.before, after)
         differs = changes.colour_difference(first, second)
-        if asked.mask is None:
+        if edit.mask is None:
             region = np.asarray(changes.changed_region(first, second)) > 0
             coverage = 1.0 if region.any() else 0.0
             spread = float(region.mean())
         else:
-            region = _where(asked.mask, first.size)
+            region = _where(edit.mask, first.size)
             coverage = float((differs[region] >= changes.WEAK).mean()) if region.any() else 0.0
             spread = 0.0
         clear = _clearness(differs[region]) if region.any() else 0.0
@@ -118,16 +118,16 @@ class PixelJudge:
         )
 
 
-def outcome(asked: JudgedEdit, after: Picture) -> TurnVerdict:
+def outcome(edit: JudgedEdit, after: Picture) -> TurnVerdict:
     """Whether an edit did something, nothing, or changed everything where no mask allowed it to."""
-    first, second = measures.pair(asked.before, after)
+    first, second = measures.pair(edit.before, after)
     changed = changes.clearly_changed(first, second) > 0
-    if asked.mask is None:
+    if edit.mask is None:
         share = float(changed.mean())
         if share > changes.GLOBAL_SHARE:
             return "everything_changed"
     else:
-        may = _where(asked.mask, first.size)
+        may = _where(edit.mask, first.size)
         share = float(changed[may].mean()) if may.any() else 0.0
     return "done" if share >= LEAST_SHARE else "nothing_changed"
 

@@ -86,10 +86,10 @@ class Turn:
     @property
     def files(self) -> tuple[str, ...]:
         """All pictures that it names."""
-        named = [self.picture, self.thumbnail, *([self.touched] if self.touched else [])]
+        keys = [self.picture, self.thumbnail, *([self.touched] if self.touched else [])]
         for part in INPUTS:
-            named += self.files_of(part)
-        return tuple(dict.fromkeys(named))
+            keys += self.files_of(part)
+        return tuple(dict.fromkeys(keys))
 
     def files_of(self, part: Part) -> tuple[str, ...]:
         """The files of one of its inputs; none where it had no such input, or it is no picture."""
@@ -197,10 +197,10 @@ class Session:
 
     def path(self, id_: str | None = None) -> list[Turn]:
         """The turns from the original to that one; None = to the head."""
-        found = [self.turn(id_)]
-        while (parent := found[-1].parent) is not None:
-            found.append(self.turn(parent))
-        return found[::-1]
+        turns = [self.turn(id_)]
+        while (parent := turns[-1].parent) is not None:
+            turns.append(self.turn(parent))
+        return turns[::-1]
 
     def check_revision(self, known: int | None) -> None:
         """Whether the session is still as the caller knows it; None = the caller does not mind.

@@ -118,8 +118,8 @@ def _loaded() -> Scorer:
 def _answer(body: str) -> Any:
     try:
         scorer = _loaded()
-        given = rows.parse_table(tables.from_json(body), most=scorer.limits.max_images)
-        return [outcome.answer() for outcome in scorer.score(given)]
+        table = rows.parse_table(tables.from_json(body), most=scorer.limits.max_images)
+        return [outcome.answer() for outcome in scorer.score(table)]
     except OverpaintError as error:
         return _refusal(error)
 
@@ -149,8 +149,8 @@ def _results(files: Sequence[str]) -> Iterator[dict[str, Any]]:
             result = _result(file, number, outcome, output)
             tally[result["status"]] += 1
             yield result
-    told = ", ".join(f"{count} {status}" for status, count in sorted(tally.items()))
-    _log.info("%d files, %d rows: %s", len(files), tally.total(), told or "none")
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(tally.items()))
+    _log.info("%d files, %d rows: %s", len(files), tally.total(), counts or "none")
 
 
 def _rows(file: Path) -> Iterator[Row | InvalidRequest]:

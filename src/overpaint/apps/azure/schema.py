@@ -135,7 +135,7 @@ def _swagger_2() -> dict[str, Any]:
         "200": {"description": "the rows", "schema": {"$ref": "#/definitions/ServiceOutput"}},
         "default": {"description": "an error", "schema": {"$ref": "#/definitions/ErrorResponse"}},
     }
-    given = {"name": "rows", "in": "body", "required": True}
+    parameter = {"name": "rows", "in": "body", "required": True}
     return {
         "swagger": "2.0",
         "info": _INFO,
@@ -151,7 +151,7 @@ def _swagger_2() -> dict[str, Any]:
                 "post": {
                     "operationId": "RunMLService",
                     "security": [{"Bearer": []}],
-                    "parameters": [{**given, "schema": {"$ref": "#/definitions/ServiceInput"}}],
+                    "parameters": [{**parameter, "schema": {"$ref": "#/definitions/ServiceInput"}}],
                     "responses": answers,
                 }
             },

@@ -1,5 +1,5 @@
 """Rows of the text-to-image-inpainting contract through an engine of this process: for Azure ML's
-entry script and for the MLflow model, where other servers speak HTTP.
+ticketed script and for the MLflow model, where other servers speak HTTP.
 """
 
 from __future__ import annotations
@@ -83,24 +83,24 @@ class Scorer:
             _log.warning("no safety checker is configured: prompts and pictures are not checked")
         self._batcher = Batcher(build.engines(model, settings=settings))
 
-    def score(self, given: Sequence[Row]) -> list[ScoredRow]:
+    def score(self, table: Sequence[Row]) -> list[ScoredRow]:
         """Rows of one request, each answered; their steps are mixed.
 
         Raises:
             OverpaintError: of the first row that fails; blocked ones do not fail.
         """
-        found = []
-        for outcome in self.stream(given):
+        outcomes = []
+        for outcome in self.stream(table):
             if outcome.error is not None and not outcome.blocked:
                 raise outcome.error
-            found.append(outcome)
-        return found
+            outcomes.append(outcome)
+        return outcomes
 
-    def stream(self, given: Iterable[Row | InvalidRequest]) -> Iterator[ScoredRow]:
+    def stream(self, table: Iterable[Row | InvalidRequest]) -> Iterator[ScoredRow]:
         """Rows in their order, each with what became of it; those that could not be read fail."""
         under_way: deque[tuple[Row, Ticket, tuple[int, int]] | ScoredRow] = deque()
         try:
-            for row in given:
+            for row in table:
                 under_way.append(self._begin(row))
                 if len(under_way) > AHEAD:
                     yield self._end(under_way.popleft())
@@ -125,17 +125,17 @@ class Scorer:
             return ScoredRow(row=row, error=row.at(error))
         return row, ticket, checked.request.image.size
 
-    def _end(self, begun: tuple[Row, Ticket, tuple[int, int]] | ScoredRow) -> ScoredRow:
-        if isinstance(begun, ScoredRow):
-            return begun
-        row, ticket, size = begun
+    def _end(self, ticketed: tuple[Row, Ticket, tuple[int, int]] | ScoredRow) -> ScoredRow:
+        if isinstance(ticketed, ScoredRow):
+            return ticketed
+        row, ticket, size = ticketed
         try:
             result = ticket.result()
         except ContentBlocked as error:
             return ScoredRow(row=row, picture=rows.blocked(size), flagged=True, error=error)
         except OverpaintError as error:
-            told = row.at(error) if isinstance(error, InvalidRequest) else error
-            return ScoredRow(row=row, error=told)
+            failure = row.at(error) if isinstance(error, InvalidRequest) else error
+            return ScoredRow(row=row, error=failure)
         return ScoredRow(
             row=row,
             picture=result.pictures[0],

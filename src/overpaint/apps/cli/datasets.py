@@ -198,7 +198,7 @@ def _tell(
     told: dict[str, Any] = {
         "output": str(run.out),
         "report": str(report),
-        "kept": len(outcome.kept),
+        "kept": len(outcome.members),
         "left_out": outcome.statuses(),
         "surplus": outcome.surplus,
         "missing": outcome.missing,

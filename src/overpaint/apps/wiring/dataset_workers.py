@@ -90,7 +90,9 @@ def make_worker(recipe: Recipe, settings: Settings, where: Where, out: Path) -> 
     return _worker(recipe, settings, batcher, out)
 
 
-def _worker(recipe: Recipe, settings: Settings, batcher: Batcher | None, out: Path) -> TaskWorker[Any]:
+def _worker(
+    recipe: Recipe, settings: Settings, batcher: Batcher | None, out: Path
+) -> TaskWorker[Any]:
     tools = Tools(
         edit=partial(_edit, batcher),
         vision=_vision(recipe, settings),
@@ -133,15 +135,15 @@ def _outliner(
 
 
 def _outline(
-    name: str, settings: Settings, picture: Picture, found: Sequence[Detection]
+    name: str, settings: Settings, picture: Picture, things: Sequence[Detection]
 ) -> list[Detection]:
     """The same things, each with the mask that a segmentation model gives its box."""
     from overpaint.apps.wiring import segmentation
     from overpaint.segment.segmenter import Hints
 
-    hints = Hints(boxes=tuple(each.box for each in found))
+    hints = Hints(boxes=tuple(each.box for each in things))
     outlined = segmentation.segment(picture, hints, model=name, settings=settings)
-    return [replace(each, mask=one.mask) for each, one in zip(found, outlined, strict=True)]
+    return [replace(each, mask=one.mask) for each, one in zip(things, outlined, strict=True)]
 
 
 def _likeness(recipe: Recipe, settings: Settings) -> Likeness | None:
