@@ -16,6 +16,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -61,8 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench = Bench(journal=journal, device=device, root=root, tiny=given.tiny)
         for name in given.sections:
             seconds, section = SECTIONS[name]
-            with journal.time_for(name, seconds):
-                section(bench)
+            journal.run(name, seconds, partial(section, bench))
     table = f"{common}\n\n{journal.table()}\n"
     (given.out / "proof.md").write_text(table, encoding="utf-8")
     print(table)

@@ -75,8 +75,7 @@ class Journal:
         self.add(row, **values)
         return values
 
-    @contextmanager
-    def time_for(self, section: str, seconds: float) -> Iterator[None]:
+    def run(self, section: str, seconds: float, work: Callable[[], None]) -> None:
         """A section with seconds of its own, and those that earlier ones left.
 
         What goes wrong in it is a row, not the end.
@@ -88,7 +87,7 @@ class Journal:
         try:
             self.check()
             with _interrupted_after(self._deadline + GRACE - began):
-                yield
+                work()
         except OutOfTime as error:
             self.add("out of time", note=str(error))
         except Exception as error:
