@@ -58,7 +58,7 @@ def load(
     Args:
         model: name (`overpaint models` lists them) or a folder in diffusers layout; None = the
             default for inpainting.
-        device: 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'; None = as in the settings.
+        device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' or 'xpu'; None = as in the settings.
         dtype: 'auto', 'float32', 'bfloat16' or 'float16'; None = as in the settings.
         loras: low-rank adapters for the model.
 
