@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from overpaint.core.types import EditRequest
 from overpaint.engine.intake import as_picture
-from overpaint.families.flux1.sparse import active_tokens
+from overpaint.families.flux1.kontext import noised
+from overpaint.families.flux1.sparse import active_tokens, kept_bytes
 from tests.conftest import box_mask, picture
 
 FAMILIES = ["flex2", "kontext"]
@@ -102,6 +104,61 @@ def test_negative_passes_that_start_late_start_whole(make_engine, family):
     )  # fmt: skip
     whole = 64 if family == "flex2" else 128
     assert found == [whole, 9, whole, whole, 9, 9]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("negative", [None, "blue"])
+def test_the_bytes_that_it_keeps_are_known_ahead(make_engine, family, negative):
+    edit = begin(make_engine(family), box_mask(box=CORNER), refresh_every=3, negative=negative)
+    image = edit.prepared[0]
+    transformer = edit.model.checkpoint.component("transformer")
+    texts = 1 if negative is None else 2
+    expected = kept_bytes(transformer.config, len(image.layout), 4, texts=texts)
+    while not image.done:
+        edit.model.family.advance(edit.prepared)
+    held = image.sparse.prompt.nbytes + image.sparse.negative.nbytes
+    assert image.held_bytes == held == expected > 0
+    assert begin(make_engine(family), box_mask()).prepared[0].held_bytes == 0
+
+
+def test_a_real_model_keeps_gigabytes():
+    config = {
+        "num_layers": 8, "num_single_layers": 38,
+        "num_attention_heads": 24, "attention_head_dim": 128,
+    }  # fmt: skip
+    assert kept_bytes(config, 4096 + 512, 2) == pytest.approx(2.6e9, rel=0.01)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pass_leaves_nothing_on_the_transformer_even_when_it_fails(
+    make_engine, family, monkeypatch
+):
+    edit = begin(make_engine(family), box_mask(box=CORNER), refresh_every=3)
+    transformer = edit.model.checkpoint.component("transformer")
+    edit.model.family.advance(edit.prepared)
+
+    def broken(*_, **__):
+        assert transformer.transformer_blocks[0].attn.kept_keys is not None
+        raise RuntimeError("in a pass")
+
+    monkeypatch.setattr(transformer.norm_out, "forward", broken)
+    with pytest.raises(RuntimeError, match="in a pass"):
+        edit.model.family.advance(edit.prepared)
+    for module in transformer.modules():
+        assert not {"kept_keys", "kept_values"} & vars(module).keys()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_noise_is_put_back_as_the_scheduler_would(dtype):
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(28)
+    scheduler.set_begin_index(0)
+    torch.manual_seed(0)
+    source, noise = torch.randn(2, 1, 64, 64).to(dtype)
+    for step, timestep in enumerate(scheduler.timesteps):
+        scheduler._step_index = step
+        expected = scheduler.scale_noise(source, timestep.reshape(1), noise)
+        assert torch.equal(noised(source, noise, scheduler.sigmas[step]), expected)
 
 
 @given(st.integers(0, 7), st.integers(0, 7))
