@@ -59,10 +59,10 @@ def about(kind: Kind, text: str, *, family: bool = False) -> dict[str, Any]:
 
 def parts_of(request: type) -> tuple[Part, ...]:
     """The parts that a dataclass declares, in its order."""
-    found = []
+    parts = []
     for field in dataclasses.fields(request):
         if _KEY in field.metadata:
             kind, text, family = field.metadata[_KEY]
             required = {field.default, field.default_factory} == {dataclasses.MISSING}
-            found.append(Part(field.name, kind, text, required=required, family=family))
-    return tuple(found)
+            parts.append(Part(field.name, kind, text, required=required, family=family))
+    return tuple(parts)

@@ -21,10 +21,10 @@ class EditRequest:
 
     Attributes:
         image: the picture to edit.
-        prompt: what the masked area shall show, or the instruction to follow; empty for families
+        prompt: what the masked area should show, or the instruction to follow; empty for families
             that take no words.
         mask: 'L', same size as `image`, 255 = repaint, 0 = keep; values between blend.
-        negative_prompt: what shall not appear. None = not given; families run true
+        negative_prompt: what to avoid. None = none; families run true
             classifier-free guidance with it or refuse it, they never drop it.
         control: 'RGB' line, pose or depth picture; resized with the picture it belongs to.
         references: further 'RGB' pictures that an instruction refers to.

@@ -21,6 +21,7 @@ EDITS = [
     (SMALL, {}),
     (SMALL, {"refresh_every": 2}),
     (LARGE, {"refresh_every": 3, "negative": "blue"}),
+    (SMALL, {"refresh_every": 2, "freeze_text": True}),
     (LARGE, {"refresh_every": 2, "height": 96, "width": 64}),
 ]
 MOST = 8

@@ -140,12 +140,12 @@ def _add_operations(app: FastAPI, service: Service) -> None:
         return {"status": "ok"}
 
     @app.get("/readyz", tags=["operation"], responses={503: {"description": "not ready"}})
-    def readyz(response: Response) -> dict[str, str]:
+    def readyz(response: Response) -> dict[str, Any]:
         """Models are loaded and edits are accepted."""
         if service.stopping or not service.ready:
             response.status_code = 503
             return {"status": "stopping" if service.stopping else "loading"}
-        return {"status": "ready"}
+        return {"status": "ready", **service.device_states()}
 
     @app.get("/metrics", tags=["operation"], response_class=Response)
     def metrics_() -> Response:

@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1", tags=["edits"])
 def get_models(request: Request) -> ModelList:
     """The models that are served, with their families' options as JSON Schema."""
     service = service_of(request)
-    loaded = service.batcher.engine.models.names
+    loaded = service.batcher.loaded
     return ModelList(data=[_info(served, loaded) for served in service.served.values()])
 
 
@@ -25,7 +25,7 @@ def get_model(request: Request, id: str) -> ModelInfo:  # noqa: A002 - the path'
     """One model."""
     service = service_of(request)
     served = service.resolve(id, masked=False)
-    return _info(served, service.batcher.engine.models.names)
+    return _info(served, service.batcher.loaded)
 
 
 def _info(served: Served, loaded: list[str]) -> ModelInfo:

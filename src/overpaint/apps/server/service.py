@@ -87,7 +87,7 @@ class Service:
         self.settings = settings
         self.served = _served(settings)
         budget = self.limits.memory_gb
-        self._engine = build.engine(
+        self._engines = build.engines(
             next(iter(self.served)),
             settings=settings,
             lazy=True,
@@ -117,7 +117,7 @@ class Service:
         if self.settings.safety.is_unset:
             _log.warning("no safety checker is configured: prompts and pictures are not checked")
         self._batcher = Batcher(
-            self._engine,
+            self._engines,
             max_queued=self.limits.max_queued,
             max_images=max(self.limits.max_images_under_way, self.limits.max_images),
             observer=self.metrics,
@@ -255,6 +255,14 @@ class Service:
         job.fetched = True
         return job.answer.result()
 
+    def device_states(self) -> dict[str, Any]:
+        """Which of several devices are used; nothing to say of a single one."""
+        devices = self.batcher.devices
+        if len(devices) == 1:
+            return {}
+        states = {each.engine.device: "ok" if each.serves else "failed" for each in devices}
+        return {"devices": states}
+
     def cancel(self, job: Job[Any]) -> None:
         """End an edit before its next step; one that is done stays done."""
         if job.ticket is not None:
@@ -307,7 +315,7 @@ class Service:
                 _log.info("loaded", extra={"model": name})
             except OverpaintError as error:
                 _log.error("cannot load a model", extra={"model": name, "error": str(error)})
-        self.ready = bool(self.batcher.engine.models.names)
+        self.ready = bool(self.batcher.loaded)
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:
         """A task that is waited for when the server stops."""

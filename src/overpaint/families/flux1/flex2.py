@@ -28,8 +28,6 @@ from overpaint.families.flux1.flux import FluxLatent
 from overpaint.families.flux1.layout import lay_out
 from overpaint.families.flux1.options import PRESETS, Flex2Options
 
-NATIVE = 1024
-
 
 @dataclass(kw_only=True)
 class Flex2Latent(FluxLatent):
@@ -62,7 +60,7 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
             request,
             options,
             step=2 * latents.scale_factor(vae),
-            native=conditions.native_size(vae.config.sample_size, NATIVE),
+            native=flux.native(vae),
         )
 
     @torch.inference_mode()

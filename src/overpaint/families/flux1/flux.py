@@ -22,7 +22,8 @@ from torch import nn
 from overpaint.checkpoints.checkpoint import Checkpoint
 from overpaint.checkpoints.memo import content
 from overpaint.core.errors import UnsupportedOption
-from overpaint.diffusion import prompts
+from overpaint.diffusion import conditions, prompts
+from overpaint.diffusion.conditions import Native
 from overpaint.diffusion.denoiser import Latent
 from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.families.flux1 import modulation, sparse
@@ -31,6 +32,10 @@ from overpaint.families.flux1.sparse import Sparse
 
 MAX_TOKENS = 512
 """T5 tokens that FLUX models are trained with at most."""
+
+
+NATIVE = Native(smallest=256, side=1024)
+"""Sizes that the published FLUX.1 models were trained at."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -193,6 +198,12 @@ def _modulations(
     return numbers(positive), None if negative is None else numbers(negative)
 
 
+def native(vae: Any) -> Native:
+    """The sizes that a checkpoint was trained at: FLUX.1's, unless its autoencoder says another."""
+    side = conditions.native_size(vae.config.sample_size, NATIVE.side)
+    return NATIVE if side == NATIVE.side else Native(smallest=side, side=side)
+
+
 def text_length(checkpoint: Checkpoint, asked: int | None) -> int:
     """T5 tokens to pad a prompt to: as asked, else what the checkpoint's tokenizer says."""
     longest = min(MAX_TOKENS, checkpoint.component("tokenizer_2").model_max_length)
@@ -269,8 +280,8 @@ def predict(transformer: Any, batch: Sequence[FluxLatent], inputs: torch.Tensor)
 def _predict_sparse(
     transformer: Any, image: FluxLatent, sparse: Sparse, inputs: torch.Tensor
 ) -> torch.Tensor:
-    """The same of one image, computing its active tokens only."""
-    active = _guided(transformer, [image], inputs[:, sparse.active], sparse.layout)
+    """The same of one image, of whose tokens only some are computed."""
+    active = _guided(transformer, [image], inputs[:, sparse.computed], sparse.layout)
     return sparse.spread(active, image.latents, image.timestep / 1000)
 
 

@@ -3,8 +3,9 @@
 A *whole* step computes every token and keeps each layer's keys and values. In the steps until the
 next whole one, only active tokens (under the mask, with a border) pass through the network; they
 attend to their fresh keys and values among the kept ones. What a token outside the mask becomes is
-known without the network: the picture. A whole step is bit for bit the step of a dense edit, so an
-edit whose steps are all whole is the dense edit.
+known without the network: the picture. The text's tokens pass through it too, unless the edit asks
+to freeze them: then theirs are kept as well. A whole step is bit for bit the step of a dense edit,
+so an edit whose steps are all whole is the dense edit.
 
 After RegionE (arXiv:2510.25590) and InstGenIE/FlashPS (arXiv:2505.20600).
 """
@@ -27,6 +28,10 @@ from overpaint.families.flux1.layout import Layout
 
 BORDER = 1
 """Tokens around the mask that are computed with it, where the edit meets the picture."""
+
+
+BUCKET, WIDE_BUCKET, WIDE = 128, 256, 1024
+"""Tokens of a sparse pass come in multiples of `BUCKET`, of `WIDE_BUCKET` above `WIDE` tokens."""
 
 
 class AttentionCache:
@@ -180,6 +185,7 @@ class Sparse:
 
     Attributes:
         active: (K,) places of those tokens among all picture tokens; noise tokens only.
+        computed: (K',) the same, and further ones that only fill a pass up, see `filled_up`.
         layout: of the passes that compute them.
         every: a whole step comes after at most so many steps.
         picture: (1, N, 4C) packed latents that inactive noise tokens end as; None where all noise
@@ -189,6 +195,7 @@ class Sparse:
     """
 
     active: torch.Tensor
+    computed: torch.Tensor
     layout: Layout
     every: int
     picture: torch.Tensor | None = None
@@ -204,7 +211,7 @@ class Sparse:
     def spread(
         self, prediction: torch.Tensor, latents: torch.Tensor, sigma: torch.Tensor
     ) -> torch.Tensor:
-        """Velocities (1, K, 4C) of active tokens → (1, N, 4C) of all.
+        """Velocities (1, K', 4C) of the computed tokens → (1, N, 4C) of all.
 
         The rest heads for the picture: on the line x = (1 - sigma)·picture + sigma·noise of
         rectified flow, the velocity noise - picture is (x - picture) / sigma.
@@ -212,7 +219,7 @@ class Sparse:
         if self.picture is None:
             return prediction
         velocity = (latents - self.picture) / sigma
-        velocity[:, self.active] = prediction.to(velocity.dtype)
+        velocity[:, self.active] = prediction[:, : len(self.active)].to(velocity.dtype)
         return velocity
 
 
@@ -238,7 +245,41 @@ def choose(
         active, known = torch.arange(picture.shape[1], device=picture.device), None
     else:
         active, known = active_tokens(mask, grid), picture
-    return Sparse(active, layout.part(active, text=True), shortcuts.refresh_every, known)
+    places = computed_tokens(active, picture.shape[1])
+    return Sparse(
+        active=active,
+        computed=places,
+        layout=layout.part(places, text=not shortcuts.freeze_text),
+        every=shortcuts.refresh_every,
+        picture=known,
+    )
+
+
+def computed_tokens(active: torch.Tensor, tokens: int) -> torch.Tensor:
+    """The tokens that a sparse pass computes on the device of `active`; see `filled_up`."""
+    return active if active.device.type == "cpu" else filled_up(active, tokens)
+
+
+def filled_up(active: torch.Tensor, tokens: int) -> torch.Tensor:
+    """Active tokens, the last one repeated until they fill a bucket.
+
+    A card plans its kernels and records its graphs for each number of rows, so few numbers are
+    better than one for each mask. A repeated token computes what the first one computes and writes
+    the same keys and values to the same place: the others do not notice. A processor plans
+    nothing, and each row costs it time: there no tokens are added.
+
+    Args:
+        active: (K,) places.
+        tokens: noise tokens of the picture; no more are computed.
+    """
+    missing = bucket(len(active), tokens) - len(active)
+    return torch.cat([active, active[-1:].repeat(missing)])
+
+
+def bucket(active: int, tokens: int) -> int:
+    """How many of a picture's noise tokens a pass computes where `active` ones have to be."""
+    multiple = BUCKET if active <= WIDE else WIDE_BUCKET
+    return min(-(-active // multiple) * multiple, tokens)
 
 
 def active_tokens(mask: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
