@@ -26,6 +26,7 @@ from overpaint.diffusion import conditions, prompts
 from overpaint.diffusion.conditions import Native
 from overpaint.diffusion.denoiser import Latent
 from overpaint.diffusion.prompts import FluxPrompt
+from overpaint.diffusion.recorded import recorded
 from overpaint.families.flux1 import modulation, sparse
 from overpaint.families.flux1.layout import Grid, Layout, RotaryEmbedding
 from overpaint.families.flux1.sparse import Sparse
@@ -315,21 +316,55 @@ def _forward(
         if cache is None
         else cache.attached(transformer, len(batch[0].layout), like=inputs)
     ):
-        velocity: torch.Tensor = transformer(
-            hidden_states=inputs,
-            timestep=torch.cat([each.times[step : step + 1] for step, each in given]),
-            guidance=torch.cat(guidance) if guidance else None,
-            pooled_projections=torch.cat(
-                [each.pooled(step, negative=negative) for step, each in given]
-            ),
-            encoder_hidden_states=embeds[:, : len(layout.text)],
-            txt_ids=layout.text,
-            img_ids=layout.picture,
-            joint_attention_kwargs=None if cache is None else {"keep": True, "rows": layout.rows},
-            return_dict=False,
-        )[0]
+        velocity = recorded(
+            transformer,
+            _computed,
+            inputs,
+            torch.cat([each.times[step : step + 1] for step, each in given]),
+            torch.cat(guidance) if guidance else None,
+            torch.cat([each.pooled(step, negative=negative) for step, each in given]),
+            embeds[:, : len(layout.text)],
+            layout.text,
+            layout.picture,
+            layout.rows,
+            cache is not None,
+            negative,
+            owner=sparse,
+        )
     if cache is not None and layout.rows is None:
         cache.filled = True
+    return velocity
+
+
+def _computed(
+    transformer: Any,
+    inputs: torch.Tensor,
+    times: torch.Tensor,
+    guidance: torch.Tensor | None,
+    pooled: torch.Tensor,
+    embeds: torch.Tensor,
+    text: torch.Tensor,
+    picture: torch.Tensor,
+    rows: torch.Tensor | None,
+    keep: bool,
+    negative: bool,
+) -> torch.Tensor:
+    """One pass, of device tensors alone, so that it can be recorded.
+
+    `negative` changes nothing here: it says which of its owner's caches is attached, and keeps the
+    recordings of the two apart.
+    """
+    velocity: torch.Tensor = transformer(
+        hidden_states=inputs,
+        timestep=times,
+        guidance=guidance,
+        pooled_projections=pooled,
+        encoder_hidden_states=embeds,
+        txt_ids=text,
+        img_ids=picture,
+        joint_attention_kwargs={"keep": True, "rows": rows} if keep else None,
+        return_dict=False,
+    )[0]
     return velocity
 
 
