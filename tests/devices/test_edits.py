@@ -45,6 +45,7 @@ EDITS = {
         {**MASK, **PICTURE, "control_stop": 0.5},
         {**FULL, "refresh_every": 3},
         {**FULL, "refresh_every": 3, "negative_prompt": "blue"},
+        {**FULL, "refresh_every": 2, "freeze_text": True},
         {**FULL, "preset": "balanced"},
         {**FULL, "preset": "fast"},
         {**MASK, "num_images": 2},
