@@ -92,6 +92,11 @@ class Checkpoint:
         return any(self.backend.compiles_later(part, device) for part in parts)
 
     @property
+    def warnings(self) -> list[str]:
+        """Sentences for whoever edits with what was loaded so far."""
+        return self._loader.warnings
+
+    @property
     def components(self) -> list[str]:
         """Names of the components that can be loaded."""
         return self.inventory.names

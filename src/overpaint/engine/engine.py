@@ -225,7 +225,7 @@ class Engine:
             options=checked.options,
             plan=plan,
             prepared=prepared,
-            warnings=[*checked.warnings, *more, *marks.losses(asked.image)],
+            warnings=[*checked.warnings, *more, *model.warnings, *marks.losses(asked.image)],
             verdicts=screened.verdicts,
         )
         edit.timings["load"] = loading

@@ -74,7 +74,7 @@ class Settings(Table):
     """All settings.
 
     Attributes:
-        device: where models run.
+        device: where models run: one device, or several for what makes many edits at a time.
         dtype: precision of the weights; 'auto' chooses from the hardware.
         backend: what computes the networks of diffusion models.
         attention: the kernel of attention on CUDA.

@@ -31,6 +31,7 @@ SD2_FAMILY = FamilySpec(
             openvino=True,
             # Its repeated blocks are the smaller part of it.
             compile_whole=True,
+            lora="diffusers.loaders:StableDiffusionLoraLoaderMixin",
         ),
         "vae": AUTOENCODER_KL,
         "safety_checker": UNUSED,

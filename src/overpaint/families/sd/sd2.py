@@ -64,7 +64,8 @@ class SD2(Denoiser[SD2Options, SD2Latent]):
         scale = latents.scale_factor(self.checkpoint.component("vae"))
         # From the file: where memory is short, a UNet loaded now would leave for the text encoder.
         unet = self.checkpoint.config("unet")
-        native = unet.get("sample_size", SAMPLE_SIZE) * scale
+        side = unet.get("sample_size", SAMPLE_SIZE) * scale
+        native = conditions.Native(smallest=side, side=side)
         return conditions.plan(request, options, step=scale, native=native)
 
     @torch.inference_mode()
