@@ -18,7 +18,6 @@ import torch
 from overpaint.checkpoints import weights
 from overpaint.core.errors import OutOfMemory, UnsupportedOption
 
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
 SMALL = 50_000_000
@@ -55,14 +54,19 @@ def choose(
     """Resolve 'auto' from the hardware and the checkpoint's size.
 
     Args:
-        device: 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'.
+        device: one of this machine: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps', 'xpu'.
         dtype: 'auto', 'float32', 'bfloat16' or 'float16'.
         parameters: of the checkpoint, where it is known.
 
     Raises:
-        UnsupportedOption: the device is not there, or the names are unknown.
+        UnsupportedOption: the device is not there, there are several, or the names are unknown.
     """
-    chosen = _device(device)
+    chosen, *others = devices_for(device)
+    if others:
+        raise UnsupportedOption(
+            f"'{device}' is {len(others) + 1} devices, and this runs on one; name that one",
+            field="device",
+        )
     if dtype == "auto" and parameters is not None and parameters < SMALL:
         dtype = "float32"
     return Placement(chosen, _dtype(dtype, chosen))
@@ -96,6 +100,19 @@ def free_memory(device: torch.device) -> int:
     if device.type != "cpu" and hasattr(module := torch.get_device_module(device), "mem_get_info"):
         return int(module.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
+
+
+def taken_memory(device: torch.device) -> int | None:
+    """Bytes that this process holds on a card; None where nobody counts them."""
+    if device.type == "cpu":
+        return None
+    module = torch.get_device_module(device)
+    if hasattr(module, "memory_allocated"):
+        return int(module.memory_allocated(device))
+    if hasattr(module, "mem_get_info"):
+        free, total = module.mem_get_info(device)
+        return int(total - free)
+    return None
 
 
 @dataclass(frozen=True)
@@ -199,6 +216,67 @@ def preflight(name: str, need: Need, free: int) -> MemoryPlan:
     )
 
 
+def devices_for(setting: str) -> list[torch.device]:
+    """The devices that a setting means, in its order.
+
+    Args:
+        setting: 'auto': the first CUDA card, else the processor. 'all': every card, or the
+            processor where there is none. Else a name, or several with commas between them:
+            'cuda:0,cuda:1'; without a number it is the first of the kind.
+
+    Raises:
+        UnsupportedOption: one is not here or named twice, or they are of different kinds.
+    """
+    *cards, processor = devices()
+    if setting == "auto":
+        return [cards[0] if cards and cards[0].type == "cuda" else processor]
+    if setting == "all":
+        return cards or [processor]
+    chosen: list[torch.device] = []
+    for name in setting.split(","):
+        device = _device(name.strip())
+        if device in chosen:
+            raise UnsupportedOption(
+                f"'{setting}' names {device} twice; name each device once", field="device"
+            )
+        if chosen and device.type != chosen[0].type:
+            raise UnsupportedOption(
+                f"'{setting}' mixes {chosen[0].type} and {device.type}, whose pictures differ; "
+                "name devices of one kind",
+                field="device",
+            )
+        chosen.append(device)
+    return chosen
+
+
+def first_device(setting: str) -> str:
+    """The first device that a setting means, for what runs on one of several.
+
+    Raises:
+        UnsupportedOption: as `devices_for`.
+    """
+    return str(devices_for(setting)[0])
+
+
+def _device(name: str) -> torch.device:
+    present = devices()
+    for device in present:
+        if name in (str(device), device.type):
+            return device
+    there = ", ".join(map(str, present))
+    alone = name in ("auto", "all")
+    why = "stands alone, without others" if alone else f"is not here; there is: {there}"
+    raise UnsupportedOption(f"'{name}' {why}", field="device")
+
+
+def make_current(name: str) -> None:
+    """Make a device the one that torch takes in this thread where none is named."""
+    device = torch.device(name)
+    select = getattr(torch.get_device_module(device), "set_device", None)
+    if device.index is not None and select is not None:
+        select(device.index)
+
+
 def devices() -> list[torch.device]:
     """Every device of this machine: cards first, the processor last."""
     cards = []
@@ -209,18 +287,6 @@ def devices() -> list[torch.device]:
             torch.device(kind.type, index) for index in range(torch.accelerator.device_count())
         ]
     return [*cards, torch.device("cpu")]
-
-
-def _device(name: str) -> torch.device:
-    """A device of this machine; 'auto' prefers a CUDA card, and 'cuda' is the first of them."""
-    present = devices()
-    if name == "auto":
-        return present[0] if present[0].type == "cuda" else torch.device("cpu")
-    for device in present:
-        if name in (str(device), device.type):
-            return device
-    there = ", ".join(map(str, present))
-    raise UnsupportedOption(f"'{name}' is not here; there is: {there}", field="device")
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from overpaint.checkpoints.exclusion import LOADING
 from overpaint.core.errors import InvalidSettings, ModelLoadError
 from overpaint.core.safety import Category
 
@@ -67,7 +68,7 @@ class Classifier:
 
     def check(self, content: Image.Image) -> Mapping[Category, int]:
         """`FLAGGED` for each category with a label that is at least as probable as `score`."""
-        with self._lock, torch.inference_mode():
+        with self._lock, LOADING.shared(), torch.inference_mode():
             pixels = self._inputs(content).to(self._model.device)
             logits = self._model(pixel_values=pixels).logits[0].cpu()
         many = self._model.config.problem_type == "multi_label_classification"
@@ -106,7 +107,7 @@ class StableDiffusionChecker:
     def check(self, content: Image.Image) -> Mapping[Category, int]:
         """'sexual': `FLAGGED` where the picture is near one of the concepts."""
         seen = self._inputs(content)
-        with self._lock, torch.inference_mode():
+        with self._lock, LOADING.shared(), torch.inference_mode():
             _, flags = self._model(clip_input=seen.to(self._model.device), images=[seen[0].numpy()])
         return {"sexual": FLAGGED if flags[0] else 0}
 

@@ -150,7 +150,9 @@ def _add_operations(app: FastAPI, service: EditService) -> None:
         """Models are loaded and edits are accepted."""
         response.status_code = 200 if service.ready else 503
         failed = {name: errors.code_of(error) for name, error in service.load_errors.items()}
-        return Ready(status=service.readiness, failed=failed or None)
+        return Ready(
+            status=service.readiness, failed=failed or None, devices=service.device_states()
+        )
 
     @app.get("/metrics", tags=["operation"], response_class=Response)
     def metrics_() -> Response:

@@ -36,7 +36,7 @@ def _info(served: Served, service: EditService) -> ModelInfo:
         family=spec.family,
         about=spec.about,
         **licence_of(spec),
-        loaded=error is None and spec.name in service.batcher.engine.models.names,
+        loaded=error is None and spec.name in service.batcher.loaded,
         error=None if error is None else message_of(error),
         accepts={part.name: need for part, need in needs.items()},
         parts=[

@@ -155,6 +155,9 @@ class Ready(BaseModel):
     failed: dict[str, str] | None = Field(
         default=None, description="Code of the error of each model that cannot be loaded."
     )
+    devices: dict[str, str] | None = Field(
+        default=None, description="Of several devices: `ok`, or `failed` and not used any more."
+    )
 
 
 class PartInfo(BaseModel):

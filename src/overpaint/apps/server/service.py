@@ -88,7 +88,7 @@ class EditService:
         self.settings = settings
         self.served = _served(settings)
         budget = self.limits.memory_gb
-        self._engine = build.engine(
+        self._engines = build.engines(
             next(iter(self.served)),
             settings=settings,
             lazy=True,
@@ -119,7 +119,7 @@ class EditService:
         if self.settings.safety.is_unset:
             _log.warning("no safety checker is configured: prompts and pictures are not checked")
         self._batcher = Batcher(
-            self._engine,
+            self._engines,
             max_queued=self.limits.max_queued,
             max_images=max(self.limits.max_images_under_way, self.limits.max_images),
             observer=self.metrics,
@@ -265,6 +265,13 @@ class EditService:
         job.fetched = True
         return job.answer.result()
 
+    def device_states(self) -> dict[str, str] | None:
+        """Which of several devices are used; nothing to say of a single one."""
+        devices = self.batcher.devices
+        if len(devices) == 1:
+            return None
+        return {each.engine.device: "ok" if each.serves else "failed" for each in devices}
+
     def cancel(self, job: EditJob[Any]) -> None:
         """End an edit before its next step; one that is done stays done."""
         if job.ticket is not None:
@@ -336,7 +343,9 @@ class EditService:
             return "stopping"
         if self.loading:
             return "loading"
-        return "failed" if self.served.keys() <= self.load_errors.keys() else "ready"
+        hopeless = self.served.keys() <= self.load_errors.keys()
+        stranded = not any(device.serves for device in self.batcher.devices)
+        return "failed" if hopeless or stranded else "ready"
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:
         """A task that is waited for when the server stops."""
