@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
-
-from starlette.responses import JSONResponse
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from overpaint.core import errors
 from overpaint.core.errors import OverpaintError
+
+if TYPE_CHECKING:
+    from starlette.responses import JSONResponse
 
 
 class Refusal(OverpaintError):
@@ -150,6 +151,8 @@ def forget_frames(error: BaseException | None) -> None:
 
 def response(error: BaseException, path: str) -> JSONResponse:
     """The answer to a request at `path`, in its protocol's shape."""
+    from starlette.responses import JSONResponse
+
     headers = {}
     if isinstance(error, errors.Overloaded):
         headers["retry-after"] = str(math.ceil(error.retry_after))
