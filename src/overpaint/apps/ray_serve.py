@@ -21,7 +21,7 @@ from ray import serve
 from ray.serve.config import BackpressureConfig
 
 from overpaint.apps import settings as settings_
-from overpaint.apps.server import create_app
+from overpaint.apps.server.app import create_app
 from overpaint.apps.server.logs import configure
 from overpaint.apps.settings import Settings, is_loopback
 from overpaint.core.errors import OverpaintError
