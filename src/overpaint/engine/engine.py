@@ -10,6 +10,7 @@ in or out. The engine is synchronous and must be used by one thread at a time.
 from __future__ import annotations
 
 import copy
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import torch
 from PIL import Image
 
 from overpaint.core.compositing import composite
@@ -301,13 +301,16 @@ class Engine:
 
 @contextmanager
 def _mapped_errors() -> Iterator[None]:
-    """torch's ways to say that memory ran out → `OutOfMemory`."""
+    """The ways to say that memory ran out, torch's among them → `OutOfMemory`."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except MemoryError as error:
         raise _out_of_memory() from error
     except RuntimeError as error:
-        if "allocate memory" in str(error) or "out of memory" in str(error):
+        # Whoever computes without torch does not wait for its import.
+        torch = sys.modules.get("torch")
+        is_torch = torch is not None and isinstance(error, torch.OutOfMemoryError)
+        if is_torch or "allocate memory" in str(error) or "out of memory" in str(error):
             raise _out_of_memory() from error
         raise
 

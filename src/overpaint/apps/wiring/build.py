@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring import checkpoints, families, safety
+from overpaint.apps.wiring import checkpoints, families, imports, safety
 from overpaint.checkpoints import hub
 from overpaint.checkpoints.layout import INDEX
 from overpaint.core.errors import ModelLoadError, ModelNotFound, UnsupportedOption
@@ -104,6 +104,9 @@ def load_model(
         if adapters:
             raise UnsupportedOption(f"'{spec.name}' has no weights to adapt", field="lora")
         return Model(family.open(), record=name)
+    imports.put_off(settings)
+    if adapters:
+        imports.restore("peft")
     quiet_libraries()
     checkpoint = checkpoints.opened(
         spec, family, settings, device=device, dtype=dtype, loras=adapters
@@ -184,14 +187,17 @@ def engine(
     Raises:
         OverpaintError: see `load_model`; InvalidSettings.
     """
-    from overpaint.checkpoints.placement import choose
     from overpaint.engine.engine import Engine
 
     settings = settings or settings_.load()
     default = model or settings.defaults.inpaint
-    find_model(default, settings)
+    has_weights = find_model(default, settings).source != "none"
     on, precision = device or settings.device, dtype or settings.dtype
-    choose(on, precision)
+    if has_weights or device or dtype:
+        # Only now: it imports torch, which takes seconds.
+        from overpaint.checkpoints.placement import choose
+
+        choose(on, precision)
 
     def load(name: str) -> Model:
         adapters = loras if name == default else ()
