@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate", "huggingface_hub")
+HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate")
 """What only edits with weights need."""
 
 LIST = """
@@ -41,7 +41,6 @@ def imported(desk, *arguments: object) -> set[str]:
     [
         ("--help",),
         ("erase", "photo.png", "--mask", "mask.png"),
-        ("erase", "photo.png", "--box", "4,4,20,20"),
         ("segment", "photo.png", "--box", "4,4,20,20", "-o", "found.png"),
         ("models",),
         ("models", "erase"),
