@@ -7,15 +7,28 @@ import overpaint
 
 def test_public_names():
     assert overpaint.__all__ == [
+        "Component",
+        "Denoiser",
+        "Detection",
         "EditRequest",
         "EditResult",
         "Engine",
+        "Family",
+        "FamilyOptions",
+        "FamilySpec",
+        "Latent",
         "Lora",
         "Picture",
+        "Plan",
+        "Prepared",
         "Progress",
         "__version__",
+        "detections",
         "errors",
         "load",
+        "masks",
+        "request",
+        "segment",
     ]
     for name in overpaint.__all__:
         assert getattr(overpaint, name) is not None
