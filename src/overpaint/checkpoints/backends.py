@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.fx.experimental import _config as shapes
 
 from overpaint.checkpoints import compiling, float8
 from overpaint.checkpoints.component import Component
@@ -130,6 +129,9 @@ def _compile_blocks(model: Any) -> None:
     Sizes are left open from the start, and equal ones are not taken for one, so that a picture
     does not depend on the sizes of earlier ones.
     """
+    # Late: it takes torch's compiler along, which nobody else needs.
+    from torch.fx.experimental import _config as shapes
+
     shapes.use_duck_shape = False
     model.compile_repeated_blocks(dynamic=True)
 

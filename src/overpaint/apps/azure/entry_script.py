@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from overpaint.apps import process
 from overpaint.apps import settings as settings_
 from overpaint.apps.azure.schema import error_body
 from overpaint.apps.azure.scoring import ScoredRow, Scorer
@@ -62,6 +63,7 @@ def init() -> None:
         OverpaintError: as `build.engine`.
     """
     global _scorer
+    process.take()
     # Where nobody has set up logging, a batch's summary would get lost.
     logging.basicConfig()
     logging.getLogger("overpaint").setLevel(logging.INFO)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from overpaint.apps.cli import console, edits, output, session_view
 from overpaint.apps.cli.job import Job, engine_for, request_of
-from overpaint.apps.cli.segment import Boxes, Points, SegmenterName, Selection
+from overpaint.apps.cli.parts import options_of_parts, ordered, taken, with_arguments
 from overpaint.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ Which = Annotated[
 ]
 TurnId = Annotated[str, typer.Argument(metavar="TURN", help="Number of a turn; 0 = the original.")]
 Instruction = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="[INSTRUCTION]",
         help="What to change, or what the mask shall show; none with a mask: erase.",
@@ -47,10 +48,14 @@ FromOriginal = Annotated[
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the turn's picture, too.")
 ]
-Candidates = Annotated[
-    int, typer.Option("-n", "--num-images", metavar="N", help="Candidates; the best is kept.")
-]
 Json = edits.Json
+
+ORDER = (
+    *("mask", "select", "point", "box", "segmenter", "parent", "from_original", "…", "out"),
+    *("model", "negative_prompt", "seed", "num_images", "option", "invert", "grow", "feather"),
+    *("device", "dtype", "as_json"),
+)
+"""Of the options in the help of `session edit`."""
 
 
 @app.command("new")
@@ -76,58 +81,49 @@ def list_(as_json: Json = False) -> None:
 
 
 @app.command("edit")
-def edit(
-    session: Which,
-    instruction: Instruction = "",
-    mask: edits.Mask = None,
-    select: edits.Select = None,
-    point: Points = None,
-    box: Boxes = None,
-    segmenter: SegmenterName = None,
-    parent: Parent = None,
-    from_original: FromOriginal = False,
-    reference: edits.Reference = None,
-    out: Out = None,
-    model: edits.ModelName = None,
-    negative: edits.Negative = None,
-    seed: edits.Seed = None,
-    num_images: Candidates = 1,
-    option: edits.Options = None,
-    invert: edits.Invert = False,
-    grow: edits.Grow = None,
-    feather: edits.Feather = None,
-    device: edits.Device = None,
-    dtype: edits.Dtype = None,
-    as_json: Json = False,
-) -> None:
+@with_arguments(
+    {"session": Which},
+    {
+        "prompt": Instruction,
+        **ordered(
+            {
+                **options_of_parts(
+                    edits.POSITIONAL,
+                    flags={"copy_from": ("--copy-from",)},  # --from names a turn
+                ),
+                **edits.SELECTION,
+                "parent": Parent,
+                "from_original": FromOriginal,
+                "out": Out,
+                "option": edits.Options,
+                **edits.ON_MASK,
+                **edits.RUNNING,
+            },
+            ORDER,
+        ),
+    },
+)
+def edit(values: dict[str, Any]) -> None:
     """Make one more turn."""
-    selection = Selection(points=point or (), boxes=box or (), words=select, segmenter=segmenter)
-    masked = mask is not None or selection.is_given
-    job = Job(
-        task=("inpaint" if instruction.strip() else "erase") if masked else "edit",
-        image="",
-        prompt=instruction,
-        mask=mask,
-        selection=selection,
-        negative=negative,
-        references=reference or [],
-        model=model,
-        seed=seed,
-        num_images=num_images,
-        options=option or [],
-        invert=invert,
-        grow=grow,
-        feather=feather,
-        device=device,
-        dtype=dtype,
-        as_json=as_json,
-    )
-    with _opened(as_json) as (settings, store):
-        found = store.find(session)
-        after, turn = _edit(job, found, store, settings, parent, from_original=from_original)
+    which, out = values["session"], values.pop("out")
+    parts = taken(values)
+    parts["prompt"] = parts["prompt"] or ""
+    job = Job.of("edit", parts, values)
+    if "mask" in job.parts or job.selection.is_given:
+        job = replace(job, task="inpaint" if parts["prompt"].strip() else "erase")
+    with _opened(job.as_json) as (settings, store):
+        session = store.find(which)
+        after, turn = _edit(
+            job,
+            session,
+            store,
+            settings,
+            values["parent"],
+            from_original=values["from_original"],
+        )
         if out is not None:
             _write(store, turn, out)
-        session_view.tell_turn(after, turn, as_json=as_json)
+        session_view.tell_turn(after, turn, as_json=job.as_json)
 
 
 @app.command("undo")
@@ -286,15 +282,15 @@ def _edit(
     *,
     from_original: bool,
 ) -> tuple[Session, Turn]:
-    from dataclasses import replace
-
     from overpaint.apps.cli.interrupt import Interrupt, settle
     from overpaint.apps.wiring import sessions
 
     with Interrupt() as interrupt, console.StepBar(hidden=job.as_json) as bar:
         sessions_ = _sessions(settings, store)
-        start = sessions_.start(session.id, job.prompt, parent=parent, from_original=from_original)
-        job = replace(job, prompt=start.prompt)
+        start = sessions_.start(
+            session.id, job.parts["prompt"], parent=parent, from_original=from_original
+        )
+        job = replace(job, parts={**job.parts, "prompt": start.prompt})
         request = request_of(job, sessions_.picture(start.base), settings)
         editor = sessions.editor(settings, store, engine_for(job, request, settings))
         turn = editor.make(start, request, on_progress=bar, cancelled=interrupt.cancelled)
