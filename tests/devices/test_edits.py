@@ -149,7 +149,7 @@ def test_in_every_tier_of_memory(make_on, monkeypatch, family, tier):
     from overpaint.checkpoints import placement
 
     def chosen(name, need, free):
-        out = need.modulation > 0 and TIERS.index(tier) >= TIERS.index("modulation out")
+        out = need.ahead > 0 and TIERS.index(tier) >= TIERS.index("modulation out")
         return placement.MemoryPlan(need.weights, need.peak(tier), free, tier, out)
 
     expected = edit(make_on(family, "cpu"), **FEW, **MASK)

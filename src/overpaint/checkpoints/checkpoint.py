@@ -98,6 +98,7 @@ class Checkpoint:
 
         Raises:
             ModelLoadError: it is not there, or its files are broken.
+            OutOfMemory: there is no room for it.
         """
         loaded = self._loaded.get(name)
         if loaded is None:
@@ -113,6 +114,7 @@ class Checkpoint:
 
         Raises:
             ModelLoadError: it is not there, or its files are broken.
+            OutOfMemory: there is no room for it.
         """
         with self._borrowed(name), LOADING.shared():
             yield self._loaded[name]
@@ -128,6 +130,25 @@ class Checkpoint:
         """Let the text encoders leave, where they take turns with the denoiser."""
         if self.take_turns:
             self.release(*self._with_role("text encoder"))
+
+    def economize(self) -> bool:
+        """Memory turned out to be shorter than planned: idle networks leave.
+
+        From now on text encoders and denoiser take turns.
+
+        Returns:
+            Whether anything left.
+        """
+        self.take_turns = True
+        with self._returned:
+            idle = [
+                name
+                for name in self._loaded
+                if self.inventory[name].has_weights and not self._borrowers[name]
+            ]
+            for name in idle:
+                del self._loaded[name]
+        return bool(idle)
 
     def load(self) -> None:
         """Load every component now, not on its first use; text encoders that leave, later."""

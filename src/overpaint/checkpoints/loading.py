@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from overpaint.checkpoints import backends, loras, weight_cache, weights
+from overpaint.checkpoints import backends, loras, shortage, weight_cache, weights
 from overpaint.checkpoints.backends import Backend
 from overpaint.checkpoints.exclusion import LOADING
 from overpaint.checkpoints.inventory import Inventory
@@ -86,7 +86,15 @@ class Loader:
 
         Raises:
             ModelLoadError: it is not there, or its files are broken.
+            OutOfMemory: there is no room for it; nothing of it is left in memory.
         """
+        with shortage.mapped(
+            f"there is not enough memory on {self.placement.device} for the {name}; end what else "
+            "uses it, choose a smaller dtype, or a smaller model"
+        ):
+            return self._load(name, evict=evict, tiled=tiled)
+
+    def _load(self, name: str, *, evict: bool, tiled: bool) -> Any:
         part, where = self.inventory[name], self.inventory.folder / name
         if not where.is_dir():
             raise ModelLoadError(f"{where}: the folder is missing; pull the model again")
@@ -98,6 +106,8 @@ class Loader:
                 return self._load_converted(cls, where)
             model = self._load_network(name, cls, evict=evict)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            if shortage.is_shortage(error):
+                raise
             raise ModelLoadError(
                 f"{where}: cannot be loaded as {cls.__name__}: {loras.first_line(error)}"
             ) from error

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from overpaint.checkpoints import shortage
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import Lora
 
@@ -24,6 +25,8 @@ def apply(model: Any, component: str, loras: tuple[Lora, ...]) -> None:
         try:
             model.load_lora_adapter(state, prefix=component, adapter_name=names[-1])
         except (ValueError, RuntimeError, KeyError, TypeError) as error:
+            if shortage.is_shortage(error):
+                raise
             raise ModelLoadError(
                 f"{lora.path}: does not fit this model's {component}: {first_line(error)}"
             ) from error

@@ -202,7 +202,9 @@ class Batcher:
 
         def work() -> None:
             try:
-                self.engine.model(name).load()
+                with self._change:
+                    busy = self._board.busy_models
+                self.engine.load(name, busy=busy)
             except Exception as error:
                 loaded.set_exception(error)
             else:
@@ -232,6 +234,7 @@ class Batcher:
     def _stepper(self) -> None:
         while batch := self._next_batch():
             self._step(batch)
+            batch.clear()  # An error that somebody keeps leads back to this list.
 
     def _next_batch(self) -> list[Pick]:
         """Wait for images with steps left, choose among them; empty = closed."""
@@ -295,6 +298,7 @@ class Batcher:
             else:
                 for ticket in tickets:
                     self._board.running.remove(ticket)
+                    self._board.done += 1
                     ticket.fail(error)
             self._change.notify_all()
 
@@ -303,6 +307,7 @@ class Batcher:
     def _encoder(self) -> None:
         while work := self._next_work():
             work()
+            del work
 
     def _next_work(self) -> Callable[[], None] | None:
         """Wait for something to encode, decode or load; None = closed."""

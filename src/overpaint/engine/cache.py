@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -96,6 +97,23 @@ class ModelCache:
         self._models[name] = model
         return model
 
+    def make_room(self, model: Model, busy: Collection[Model] = ()) -> bool:
+        """Let everything leave that is idle, where memory turned out to be short for a model.
+
+        Args:
+            model: what memory is needed for; it stays.
+            busy: models with edits under way; they stay whole.
+
+        Returns:
+            Whether anything left.
+        """
+        idle = [name for name, each in self._models.items() if each not in (model, *busy)]
+        for name in idle:
+            self._leave(name)
+        shrunk = model not in busy and model.economize()
+        gc.collect()
+        return bool(idle) or shrunk
+
     def _loaded(self, name: str, busy: Collection[Model]) -> Model:
         while True:
             try:
@@ -108,13 +126,15 @@ class ModelCache:
     def _evict(self, busy: Collection[Model]) -> None:
         for name, model in self._models.items():
             if model not in busy:
-                self._left = self._left.plus(model)
-                del self._models[name]
+                self._leave(name)
                 return
         raise Overloaded(
             "the models in use fill the memory; try again when their edits are done",
             retry_after=RETRY_AFTER,
         )
+
+    def _leave(self, name: str) -> None:
+        self._left = self._left.plus(self._models.pop(name))
 
 
 def _size(model: Model) -> int:

@@ -12,15 +12,14 @@ from __future__ import annotations
 import copy
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-import torch
 from PIL import Image
 
+from overpaint.checkpoints import shortage
 from overpaint.core.compositing import composite
 from overpaint.core.errors import Cancelled, OutOfMemory
 from overpaint.core.geometry import Plan
@@ -37,6 +36,14 @@ from overpaint.engine.model import Model
 from overpaint.provenance import marks, recipes
 from overpaint.provenance.marks import Marking
 from overpaint.safety.policy import Policy
+
+TOO_LARGE = (
+    "the edit does not fit the memory there is; make fewer images at once, mark a smaller area, or "
+    "choose a smaller dtype"
+)
+
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False, kw_only=True)
@@ -123,6 +130,15 @@ class Engine:
         Raises:
             OverpaintError: of the first request that fails; none is answered then.
         """
+        with shortage.mapped(TOO_LARGE):
+            return self._run(requests, on_progress, cancelled)
+
+    def _run(
+        self,
+        requests: Sequence[EditRequest | CheckedRequest],
+        on_progress: Callable[[Progress], None] | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> list[EditResult]:
         edits: list[Edit] = []
         for request in requests:
             edits.append(self.begin(request, busy=[edit.model for edit in edits]))
@@ -136,6 +152,15 @@ class Engine:
     def model(self, name: str | None = None, *, busy: Collection[Model] = ()) -> Model:
         """The model of that name, loaded the first time; `busy` ones do not leave for it."""
         return self.models.get(name or self.default_model, busy)
+
+    def load(self, name: str | None = None, *, busy: Collection[Model] = ()) -> None:
+        """Load a model whole, not component by component on their first use.
+
+        Raises:
+            ModelNotFound, ModelLoadError, OutOfMemory, Overloaded: see `begin`.
+        """
+        model = self.model(name, busy=busy)
+        self._with_room(model, busy, model.load)
 
     def begin(self, request: EditRequest | CheckedRequest, *, busy: Collection[Model] = ()) -> Edit:
         """Check, plan and prepare: everything before the first step.
@@ -158,9 +183,7 @@ class Engine:
         checked = request if isinstance(request, CheckedRequest) else check(family.spec, request)
         verdicts = self.policy.check_request(asked)
         screened = time.perf_counter()
-        with _mapped_errors():
-            plan = family.plan(asked, checked.options)
-            prepared, more = family.prepare(asked, plan, checked.options, checked.seeds)
+        plan, prepared, more = self._with_room(model, busy, partial(_prepared, family, checked))
         model.release_text_encoders()
         edit = Edit(
             request=asked,
@@ -184,7 +207,7 @@ class Engine:
         Raises:
             OutOfMemory: together they do not fit.
         """
-        with _mapped_errors():
+        with shortage.mapped(TOO_LARGE):
             model.family.advance(images)
 
     def preview(self, edit: Edit) -> Picture:
@@ -193,7 +216,7 @@ class Engine:
         Raises:
             ContentBlocked, SafetyUnavailable: nobody shall see it.
         """
-        with _mapped_errors():
+        with shortage.mapped(TOO_LARGE):
             picture = self._unfinished(edit)
         self.policy.check_outputs([picture])
         return self._marked(edit, picture)
@@ -204,8 +227,9 @@ class Engine:
         Raises:
             ContentBlocked, SafetyUnavailable: of one of the pictures; none is handed over then.
         """
-        with _mapped_errors():
-            pictures = tuple(self._picture(edit, prepared) for prepared in edit.prepared)
+        with shortage.mapped(TOO_LARGE):
+            # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
+            pictures = tuple(map(partial(self._picture, edit), edit.prepared))
         started = time.perf_counter()
         verdicts = (*edit.verdicts, *self.policy.check_outputs(pictures))
         edit.timings["safety"] += time.perf_counter() - started
@@ -228,6 +252,17 @@ class Engine:
             warnings=tuple(edit.warnings),
             safety=verdicts or None,
         )
+
+    def _with_room(self, model: Model, busy: Collection[Model], work: Callable[[], T]) -> T:
+        """What `work` gives; if memory runs out, what is idle leaves, and it is tried once more."""
+        try:
+            with shortage.mapped(TOO_LARGE):
+                return work()
+        except OutOfMemory:
+            if not self.models.make_room(model, busy):
+                raise
+        with shortage.mapped(TOO_LARGE):
+            return work()
 
     def _marked(
         self, edit: Edit, picture: Picture, recipe: Mapping[str, Any] | None = None
@@ -257,7 +292,7 @@ class Engine:
                 on_progress(Progress(step=slowest.step, total=slowest.total, preview=preview))
 
         started = time.perf_counter()
-        with _mapped_errors():
+        with shortage.mapped(TOO_LARGE):
             denoise(family, prepared, on_step=told, cancelled=cancelled)
         for edit in edits:
             edit.timings["steps"] = time.perf_counter() - started
@@ -299,21 +334,8 @@ class Engine:
         return composite(request.image, plan, edited, alpha)
 
 
-@contextmanager
-def _mapped_errors() -> Iterator[None]:
-    """torch's ways to say that memory ran out → `OutOfMemory`."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory() from error
-    except RuntimeError as error:
-        if "allocate memory" in str(error) or "out of memory" in str(error):
-            raise _out_of_memory() from error
-        raise
-
-
-def _out_of_memory() -> OutOfMemory:
-    return OutOfMemory(
-        "the edit does not fit the memory there is; make fewer images at once, mark a smaller "
-        "area, or choose a smaller dtype"
-    )
+def _prepared(
+    family: Family[Any, Any], checked: CheckedRequest
+) -> tuple[Plan, list[Prepared], list[str]]:
+    plan = family.plan(checked.request, checked.options)
+    return plan, *family.prepare(checked.request, plan, checked.options, checked.seeds)

@@ -33,3 +33,7 @@ class Model:
         """Let the text encoders leave, where memory is short."""
         if self.checkpoint is not None:
             self.checkpoint.release_text_encoders()
+
+    def economize(self) -> bool:
+        """Hold less from now on, while no edit is under way; whether anything left memory."""
+        return self.checkpoint is not None and self.checkpoint.economize()
