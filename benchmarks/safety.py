@@ -59,7 +59,9 @@ def main() -> None:
     report.write("safety", "Time that checks and signing add to an edit", command, rows)
 
 
-def checks(folder: Path, side: int, service: azure.Service, *, small: bool) -> Iterator[Measured]:
+def checks(
+    folder: Path, side: int, service: azure.ContentSafety, *, small: bool
+) -> Iterator[Measured]:
     """What is checked by whom, and the call that does it."""
     picture = noise(side)
     what = f"picture, {side}x{side}"
@@ -155,7 +157,7 @@ def image_classifier(folder: Path, shape: dict[str, int]) -> local.Classifier:
 
 
 @contextmanager
-def local_service() -> Iterator[azure.Service]:
+def local_service() -> Iterator[azure.ContentSafety]:
     """The SDK, and the server of its tests."""
     from tests.safety.test_azure import Azure
 
@@ -163,7 +165,7 @@ def local_service() -> Iterator[azure.Service]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield azure.Service(server.url, key="key", client_id=None, timeout_s=10)
+        yield azure.ContentSafety(server.url, key="key", client_id=None, timeout_s=10)
     finally:
         server.shutdown()
         server.server_close()

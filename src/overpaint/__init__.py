@@ -13,6 +13,8 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from overpaint.core.version import __version__
+
 if TYPE_CHECKING:
     from overpaint.core import errors as errors
     from overpaint.core.images import Picture as Picture
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from overpaint.core.types import EditResult as EditResult
     from overpaint.core.types import Progress as Progress
     from overpaint.engine.engine import Engine as Engine
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "EditRequest": "overpaint.core.types",
@@ -58,7 +58,7 @@ def load(
     Args:
         model: name (`overpaint models` lists them) or a folder in diffusers layout; None = the
             default for inpainting.
-        device: 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'; None = as in the settings.
+        device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' or 'xpu'; None = as in the settings.
         dtype: 'auto', 'float32', 'bfloat16' or 'float16'; None = as in the settings.
         loras: low-rank adapters for the model.
 

@@ -18,6 +18,7 @@ from overpaint.engine.cache import ModelCache
 from overpaint.engine.engine import Engine
 from overpaint.engine.policy import AGEING, Pace, Policy, in_order
 from overpaint.engine.ticket import Ticket, Trace
+from overpaint.safety import policy as safety
 from tests.conftest import box_mask, picture
 
 WAIT = 60
@@ -438,9 +439,85 @@ class TestFailures:
         with pytest.raises(errors.ModelLoadError):
             batcher.submit(request(model="other")).result(WAIT)
 
+    def test_loading_ends_when_the_batcher_is_closed(self, make_engine):
+        entered, leave = threading.Event(), threading.Event()
+
+        def slow_load(name):
+            entered.set()
+            assert leave.wait(WAIT)
+            return make_engine("sd2").model()
+
+        batcher = Batcher(Engine(slow_load, "a"))
+        first, second = batcher.load("a"), batcher.load("b")
+        assert entered.wait(WAIT)
+        closing = threading.Thread(target=batcher.close)
+        closing.start()
+        with pytest.raises(errors.Cancelled):
+            second.result(WAIT)
+        leave.set()
+        closing.join(WAIT)
+        assert first.result(WAIT) is None
+        with pytest.raises(errors.Cancelled):
+            batcher.load("a").result(WAIT)
+
 
 def failing_load(name):
     raise errors.ModelLoadError(f"{name} is broken")
+
+
+class Slow:
+    """A checker that judges the pictures and words of `slow` only when it is told to."""
+
+    name = "slow"
+
+    def __init__(self, *slow) -> None:
+        self.slow = slow
+        self.entered, self.leave = threading.Event(), threading.Event()
+
+    def check(self, content):
+        known = content if isinstance(content, str) else content.size
+        if known in self.slow:
+            self.entered.set()
+            assert self.leave.wait(WAIT)
+        return {"violence": 0}
+
+
+class TestSafety:
+    """A slow check holds up the edit that it is about and no other."""
+
+    def test_of_a_request(self, make_batcher):
+        batcher, slow = make_batcher(), Slow((96, 96))
+        batcher.engine.policy = safety.Policy(mode="block", image_checkers=[slow])
+        held = batcher.submit(request(1, size=96))
+        assert slow.entered.wait(WAIT)
+        assert batcher.submit(request(2)).result(WAIT)
+        assert held.state == "queued"
+        slow.leave.set()
+        assert [each.stage for each in held.result(WAIT).safety] == ["input_image", "output_image"]
+
+    def test_of_a_result(self, make_batcher):
+        batcher, slow = make_batcher(max_images=1), Slow()
+        batcher.engine.policy = safety.Policy(mode="block", image_checkers=[slow])
+        held = batcher.submit(request(1, 4, size=96), on_update=(following := Following()))
+        following.at(1)
+        slow.slow = ((96, 96),)
+        assert slow.entered.wait(WAIT)
+        assert held.state == "finishing"
+        assert batcher.submit(request(2)).result(WAIT)
+        assert not held.future.done()
+        assert not batcher.idle
+        slow.leave.set()
+        assert held.result(WAIT)
+
+    def test_a_cancelled_edit_does_not_wait_for_its_check(self, make_batcher):
+        batcher, slow = make_batcher(), Slow("a red cat")
+        batcher.engine.policy = safety.Policy(mode="block", text_checkers=[slow])
+        ticket = batcher.submit(request())
+        assert slow.entered.wait(WAIT)
+        batcher.cancel(ticket)
+        with pytest.raises(errors.Cancelled):
+            ticket.result(WAIT)
+        slow.leave.set()
 
 
 class TestModels:

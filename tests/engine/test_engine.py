@@ -13,6 +13,7 @@ from overpaint.core import errors, images
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import denoise, latents
+from overpaint.engine.engine import Engine
 from tests.conftest import box_mask, picture
 
 FAMILIES = ["sd2", "flex2", "kontext"]
@@ -270,6 +271,16 @@ class TestProgressAndCancel:
                 cancelled=lambda: next(asked),
                 num_inference_steps=5,
             )
+
+
+def test_models_of_requests_that_run_together_do_not_leave_for_each_other(make_engine):
+    model = make_engine("sd2").model()
+    size = sum(model.checkpoint.sizes().values())
+    engine = Engine(lambda name: make_engine("sd2").model(), "a", budget=size)
+    with pytest.raises(errors.Overloaded):
+        engine.run([request(1, model="a"), request(2, model="b")])
+    assert engine.models.names == ["a"]
+    assert len(engine.run([request(1, model="a"), request(2, model="a")])) == 2
 
 
 class TestErase:

@@ -102,7 +102,7 @@ def edited(given: bytes | None, *, marked: bool = True):
     photo = Picture(picture(8, 8), xmp=given)
     made: xmp.SourceType = "compositeWithTrainedAlgorithmicMedia"
     marking = Marking(source_type=marked)
-    return marks.marked(photo, marking, made=made, given=photo, model={"name": "x"})
+    return marks.marked(photo, marking, source_type=made, source=photo, model={"name": "x"})
 
 
 class TestKept:
@@ -189,7 +189,7 @@ def test_a_recipe_of_the_input_is_not_taken_for_the_result():
     ],
 )
 def test_what_is_too_much_or_damaged_is_told(given):
-    assert xmp.keep(given) is None
+    assert xmp.inherited(given) is None
     (told,) = marks.losses(Picture(picture(8, 8), xmp=given))
     assert "so the result has none of it" in told
     assert xmp.read(edited(given).xmp).source_type == "compositeWithTrainedAlgorithmicMedia"
@@ -203,7 +203,7 @@ def test_what_is_kept_is_not_told(given):
 @pytest.mark.parametrize("depth", [100, 20_000])
 def test_deep_nesting_is_left_out_alone(depth):
     given = packet("<i:A>" * depth + "</i:A>" * depth, 'i:City="Rome"')
-    kept = xmp.keep(given)
+    kept = xmp.inherited(given)
     assert kept.attributes == {"Iptc4xmpExt:City": "Rome"}
     assert kept.elements == ""
 

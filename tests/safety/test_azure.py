@@ -17,7 +17,7 @@ from overpaint.apps.wiring import build
 from overpaint.core.errors import ContentBlocked, InvalidSettings, SafetyUnavailable
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest
-from overpaint.safety.azure import AzureImages, AzureText, Service
+from overpaint.safety.azure import AzureImages, AzureText, ContentSafety
 from overpaint.safety.policy import Policy
 
 pytest.importorskip("azure.ai.contentsafety", exc_type=ImportError)
@@ -82,8 +82,8 @@ def azure():
     server.server_close()
 
 
-def service(azure, seconds=5.0) -> Service:
-    return Service(azure.url, key="secret-key", client_id=None, timeout_s=seconds)
+def service(azure, seconds=5.0) -> ContentSafety:
+    return ContentSafety(azure.url, key="secret-key", client_id=None, timeout_s=seconds)
 
 
 class TestContract:
@@ -158,7 +158,7 @@ class TestFaults:
         assert len(azure.asked) == 3
 
     def test_nobody_listens(self):
-        silent = Service("http://127.0.0.1:9", key="k", client_id=None, timeout_s=0.3)
+        silent = ContentSafety("http://127.0.0.1:9", key="k", client_id=None, timeout_s=0.3)
         with pytest.raises(SafetyUnavailable):
             AzureText(silent).check("x")
 

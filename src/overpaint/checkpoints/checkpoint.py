@@ -16,7 +16,7 @@ from overpaint.checkpoints.exclusion import LOADING
 from overpaint.checkpoints.inventory import Inventory
 from overpaint.checkpoints.loading import Loader
 from overpaint.checkpoints.memo import Memo
-from overpaint.checkpoints.placement import DECODED, MemoryPlan, Need, Placement
+from overpaint.checkpoints.placement import DECODED, KERNELS, MemoryPlan, Need, Placement
 from overpaint.core.models import Lora
 
 
@@ -78,6 +78,11 @@ class Checkpoint:
     def backend(self) -> Backend:
         """What computes its networks."""
         return self._loader.backend
+
+    @property
+    def records(self) -> bool:
+        """Whether the denoiser's steps may be recorded: not where it leaves between prompts."""
+        return self.backend.record == "auto" and not self.take_turns
 
     @property
     def components(self) -> list[str]:
@@ -163,16 +168,19 @@ class Checkpoint:
     def need(self) -> Need:
         """What it takes in this placement's precision, from file headers and configurations."""
         width = self.placement.dtype.itemsize
-        ahead = decoding = 0
+        ahead = decoding = encoding = 0
+        kernels = 1.0 if self.placement.device.type == "cpu" else KERNELS
         for name in self.inventory.with_weights:
             part = self.inventory[name]
             if part.ahead is not None and not self._loader.is_adapted(name):
                 files = self.inventory.files(name)
                 ahead += sum(weights.parameters(file, part.ahead.weights) for file in files)
             if part.decoding is not None:
-                decoding += DECODED * part.decoding(self.config(name), width)
+                decoding += int(DECODED * kernels * part.decoding(self.config(name), width))
+            if part.encoding is not None:
+                encoding += int(DECODED * kernels * part.encoding(self.config(name), width))
         text = frozenset(self._with_role("text encoder"))
-        return Need(self.sizes(), text=text, ahead=width * ahead, decode=decoding)
+        return Need(self.sizes(), text=text, ahead=width * ahead, decode=decoding, encode=encoding)
 
     def follow(self, plan: MemoryPlan) -> None:
         """Load, and let go, as a memory plan says; before anything is loaded."""

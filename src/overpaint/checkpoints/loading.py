@@ -195,7 +195,7 @@ def _keeps_float32(cls: type, dtype: torch.dtype) -> bool:
 
 def dtype_argument(cls: type, dtype: torch.dtype) -> dict[str, torch.dtype]:
     """transformers calls it `dtype` since 4.56, diffusers and transformers before `torch_dtype`."""
-    if cls.__module__.startswith("transformers"):
+    if any(base.__module__.startswith("transformers.") for base in cls.__mro__):
         import transformers
 
         if tuple(map(int, transformers.__version__.split(".")[:2])) >= (4, 56):

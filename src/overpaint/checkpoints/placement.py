@@ -18,7 +18,6 @@ import torch
 from overpaint.checkpoints import weights
 from overpaint.core.errors import OutOfMemory, UnsupportedOption
 
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
 SMALL = 50_000_000
@@ -30,6 +29,11 @@ _CPU_FLAGS = Path("/proc/cpuinfo")
 GIB = 1024**3
 WORKING_SHARE = 0.1
 """Memory of a step's activations, beside the weights, as a share of the largest component."""
+
+KERNELS = 2.84
+"""On a card, what decoding and encoding take as a multiple of live tensors: cuDNN has workspaces and
+copies in its own layout, and the attention a workspace. ComfyUI reserves 4356 bytes per pixel for
+decoding and 3534 for encoding in bfloat16 (`comfy/sd.py`), where live tensors are 1537 and 1286."""
 
 Tier = Literal["all resident", "text encoders out", "modulation out", "tiled decode"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
@@ -55,14 +59,19 @@ def choose(
     """Resolve 'auto' from the hardware and the checkpoint's size.
 
     Args:
-        device: 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'.
+        device: one of this machine: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps', 'xpu'.
         dtype: 'auto', 'float32', 'bfloat16' or 'float16'.
         parameters: of the checkpoint, where it is known.
 
     Raises:
-        UnsupportedOption: the device is not there, or the names are unknown.
+        UnsupportedOption: the device is not there, there are several, or the names are unknown.
     """
-    chosen = _device(device)
+    chosen, *others = devices_for(device)
+    if others:
+        raise UnsupportedOption(
+            f"'{device}' is {len(others) + 1} devices, and this runs on one; name that one",
+            field="device",
+        )
     if dtype == "auto" and parameters is not None and parameters < SMALL:
         dtype = "float32"
     return Placement(chosen, _dtype(dtype, chosen))
@@ -94,8 +103,25 @@ def cpu_has_fast_bfloat16() -> bool:
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be taken on `device`."""
     if device.type != "cpu" and hasattr(module := torch.get_device_module(device), "mem_get_info"):
-        return int(module.mem_get_info(device)[0])
+        free = int(module.mem_get_info(device)[0])
+        if hasattr(module, "memory_reserved"):
+            # What torch keeps of freed tensors is free for its next ones.
+            free += int(module.memory_reserved(device)) - int(module.memory_allocated(device))
+        return free
     return int(psutil.virtual_memory().available)
+
+
+def taken_memory(device: torch.device) -> int | None:
+    """Bytes that this process holds on a card; None where nobody counts them."""
+    if device.type == "cpu":
+        return None
+    module = torch.get_device_module(device)
+    if hasattr(module, "memory_allocated"):
+        return int(module.memory_allocated(device))
+    if hasattr(module, "mem_get_info"):
+        free, total = module.mem_get_info(device)
+        return int(total - free)
+    return None
 
 
 @dataclass(frozen=True)
@@ -106,13 +132,14 @@ class Need:
         sizes: of each component's weights.
         text: names of the text encoders among them.
         ahead: of them, those that are computed ahead of the steps and can leave.
-        decode: activations of decoding a picture of 1024x1024 in one piece.
+        decode, encode: activations of decoding and encoding a picture of 1024x1024 in one piece.
     """
 
     sizes: Mapping[str, int]
     text: frozenset[str] = frozenset()
     ahead: int = 0
     decode: int = 0
+    encode: int = 0
 
     @property
     def weights(self) -> int:
@@ -125,17 +152,17 @@ class Need:
         return int(WORKING_SHARE * max(self.sizes.values(), default=0))
 
     def peak(self, tier: Tier) -> int:
-        """Most that is held at once: by the encoders of texts, by a step, or by decoding."""
+        """Most that is held at once: by the encoders of texts or pictures, a step, or decoding."""
         text = sum(self.sizes[name] for name in self.text)
         rest = self.weights - text
-        decode = self.decode
+        pictures = max(self.decode, self.encode)
         if tier == "all resident":
-            return self.weights + max(self.steps, decode)
+            return self.weights + max(self.steps, pictures)
         if tier != "text encoders out":
             rest -= self.ahead
         if tier == "tiled decode":
-            decode //= TILES
-        return max(text, rest) + max(self.steps, decode)
+            pictures //= TILES
+        return max(text, rest) + max(self.steps, pictures)
 
 
 @dataclass(frozen=True)
@@ -199,6 +226,67 @@ def preflight(name: str, need: Need, free: int) -> MemoryPlan:
     )
 
 
+def devices_for(setting: str) -> list[torch.device]:
+    """The devices that a setting means, in its order.
+
+    Args:
+        setting: 'auto': the first CUDA card, else the processor. 'all': every card, or the
+            processor where there is none. Else a name, or several with commas between them:
+            'cuda:0,cuda:1'; without a number it is the first of the kind.
+
+    Raises:
+        UnsupportedOption: one is not here or named twice, or they are of different kinds.
+    """
+    *cards, processor = devices()
+    if setting == "auto":
+        return [cards[0] if cards and cards[0].type == "cuda" else processor]
+    if setting == "all":
+        return cards or [processor]
+    chosen: list[torch.device] = []
+    for name in setting.split(","):
+        device = _device(name.strip())
+        if device in chosen:
+            raise UnsupportedOption(
+                f"'{setting}' names {device} twice; name each device once", field="device"
+            )
+        if chosen and device.type != chosen[0].type:
+            raise UnsupportedOption(
+                f"'{setting}' mixes {chosen[0].type} and {device.type}, whose pictures differ; "
+                "name devices of one kind",
+                field="device",
+            )
+        chosen.append(device)
+    return chosen
+
+
+def first_device(setting: str) -> str:
+    """The first device that a setting means, for what runs on one of several.
+
+    Raises:
+        UnsupportedOption: as `devices_for`.
+    """
+    return str(devices_for(setting)[0])
+
+
+def _device(name: str) -> torch.device:
+    present = devices()
+    for device in present:
+        if name in (str(device), device.type):
+            return device
+    there = ", ".join(map(str, present))
+    alone = name in ("auto", "all")
+    why = "stands alone, without others" if alone else f"is not here; there is: {there}"
+    raise UnsupportedOption(f"'{name}' {why}", field="device")
+
+
+def make_current(name: str) -> None:
+    """Make a device the one that torch takes in this thread where none is named."""
+    device = torch.device(name)
+    select = getattr(torch.get_device_module(device), "set_device", None)
+    if device.index is not None and select is not None:
+        select(device.index)
+
+
 def devices() -> list[torch.device]:
     """Every device of this machine: cards first, the processor last."""
     cards = []
@@ -209,18 +297,6 @@ def devices() -> list[torch.device]:
             torch.device(kind.type, index) for index in range(torch.accelerator.device_count())
         ]
     return [*cards, torch.device("cpu")]
-
-
-def _device(name: str) -> torch.device:
-    """A device of this machine; 'auto' prefers a CUDA card, and 'cuda' is the first of them."""
-    present = devices()
-    if name == "auto":
-        return present[0] if present[0].type == "cuda" else torch.device("cpu")
-    for device in present:
-        if name in (str(device), device.type):
-            return device
-    there = ", ".join(map(str, present))
-    raise UnsupportedOption(f"'{name}' is not here; there is: {there}", field="device")
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:

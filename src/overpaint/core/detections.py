@@ -285,11 +285,11 @@ def _check_size(stated: Any, size: tuple[int, int], field: str) -> None:
     """Predictions that say of which size their picture was, must be of this picture."""
     if not isinstance(stated, Mapping):
         return
-    found = stated.get("width"), stated.get("height")
-    if None not in found and tuple(int(str(side)) for side in found) != size:
+    stated_size = stated.get("width"), stated.get("height")
+    if None not in stated_size and tuple(int(str(side)) for side in stated_size) != size:
         raise InvalidMask(
-            f"The predictions are of a picture of {found[0]}x{found[1]} pixels, this one has "
-            f"{size[0]}x{size[1]}; give predictions of this picture.",
+            f"The predictions are of a picture of {stated_size[0]}x{stated_size[1]} pixels, this "
+            f"one has {size[0]}x{size[1]}; give predictions of this picture.",
             field=field,
         )
 
@@ -355,9 +355,9 @@ def _no_such_class(detections: Sequence[Detection], classes: Sequence[str | int]
     ids = sorted({each.class_id for each in detections if each.class_id is not None})
     wanted = " and ".join(repr(each) for each in classes) or "nothing"
     near = difflib.get_close_matches(str(classes[0]), names, n=1) if classes else []
-    found = f"names {', '.join(names) or 'none'}; numbers {', '.join(map(str, ids)) or 'none'}"
+    listing = f"names {', '.join(names) or 'none'}; numbers {', '.join(map(str, ids)) or 'none'}"
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return NoSuchClass(f"no detection is of {wanted}{hint}; there are {found}", field="classes")
+    return NoSuchClass(f"no detection is of {wanted}{hint}; there are {listing}", field="classes")
 
 
 def _unknown_form(value: Any, field: str) -> InvalidMask:

@@ -35,9 +35,9 @@ class Verdict:
     flagged: tuple[Category, ...] = ()
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> Verdict:
+    def from_json(cls, data: Mapping[str, Any]) -> Verdict:
         """The verdict that `as_json` gave."""
-        return cls(told["stage"], told["index"], told["severities"], tuple(told["flagged"]))
+        return cls(data["stage"], data["index"], data["severities"], tuple(data["flagged"]))
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -14,6 +14,8 @@ from overpaint.core.images import Picture
 from overpaint.core.parts import about, parts_of
 from overpaint.core.safety import Verdict
 
+MAX_SEED = 2**63 - 1
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EditRequest:
@@ -21,10 +23,10 @@ class EditRequest:
 
     Attributes:
         image: the picture to edit.
-        prompt: what the masked area shall show, or the instruction to follow; empty for families
+        prompt: what the masked area should show, or the instruction to follow; empty for families
             that take no words.
         mask: 'L', same size as `image`, 255 = repaint, 0 = keep; values between blend.
-        negative_prompt: what shall not appear. None = not given; families run true
+        negative_prompt: what to avoid. None = none; families run true
             classifier-free guidance with it or refuse it, they never drop it.
         control: 'RGB' line, pose or depth picture; resized with the picture it belongs to.
         references: further 'RGB' pictures that an instruction refers to.
@@ -64,9 +66,14 @@ class EditRequest:
         metadata=about("mask", "White where no texture may be copied from.", family=True),
     )
     seed: int | None = field(
-        default=None, metadata=about("number", "Seed of the first image. Default: random.")
+        default=None,
+        metadata=about(
+            "number", "Seed of the first image. Default: random.", minimum=0, maximum=MAX_SEED
+        ),
     )
-    num_images: int = field(default=1, metadata=about("number", "How many images to make."))
+    num_images: int = field(
+        default=1, metadata=about("number", "How many images to make.", minimum=1)
+    )
     model: str | None = field(default=None, metadata=about("name", "Name of the model."))
     options: Mapping[str, Any] = field(
         default_factory=dict, metadata=about("options", "The model family's own options.")

@@ -1,117 +1,487 @@
-"""Where each accepted edit stands."""
+"""Where each accepted edit stands: one queue for all devices, and every move out of it.
+
+    waiting ─→ preparing ─→ running ─→ finishing ─→ delivering ─→ done
+       ↑      └────── on one device ──────────┘
+       └─ put back: no room for its model, or the device failed
+
+An edit leaves the queue once the safety policy has judged it. The device that is likely to run it
+first takes it: the one with the least work before it, where loading a model counts as work.
+
+A device is at fault, and not the edit, if the edit is done on another device after it failed here.
+A device with `MOST_FAULTS` such edits and no good pass between them is not used any more, and one
+whose accelerator itself reports an error, or whose thread died, at once. Its edits go back into
+the queue. An edit that fails on two devices fails, and the only device left goes on.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections.abc import Hashable, Iterable, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from overpaint.engine.policy import in_order
-from overpaint.engine.ticket import Ticket
+import torch
+
+from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded, OverpaintError
+from overpaint.core.types import EditResult
+from overpaint.engine.device import Device, Load, Preview
+from overpaint.engine.policy import Pick, Policy, in_order
+from overpaint.engine.ticket import Ticket, Update
 
 if TYPE_CHECKING:
+    from overpaint.engine.engine import Edit, Engine, Screened
     from overpaint.engine.model import Model
 
-EXPRESS = 8
-"""Images that may be under way beyond the limit, for edits that would lead at once."""
-
 LONGEST_RETRY = 120.0
+TICK = 0.25
+"""Seconds between two looks at deadlines where nothing else happens."""
+
+MOST_FAULTS = 2
+TRIES = 2
+"""Devices that an edit may fail on."""
+
+Work = Preview | Load | Ticket
+"""What an encoder does next; a ticket is prepared or, if it is 'finishing', decoded."""
+
+_log = logging.getLogger(__name__)
+
+
+class Observer:
+    """Told what happens, for metrics; by default nobody listens. Must return at once."""
+
+    def admitted(self, waited: float) -> None:
+        """An edit left the queue after `waited` seconds."""
+
+    def first_step(self, waited: float) -> None:
+        """An edit made its first step, `waited` seconds after it was submitted."""
+
+    def stepped(self, images: int, seconds: float) -> None:
+        """A pass was made."""
 
 
 class Board:
-    """The edits of a batcher, by state. Everything here needs `change` to be held.
+    """The edits of a batcher, by state. It owns the lock and every move; its methods may be called
+    from any thread.
 
     Args:
-        max_images: images under way at most.
+        engines: one per device.
+        max_images: images under way on a device at most.
+        max_queued: edits that may wait at most.
+        width: images in a pass at most; None = learnt from the passes' times.
+        observer: told what happens.
 
     Attributes:
-        waiting, preparing, running, finishing: the edits in each state.
-        passes: forward passes of a denoiser so far.
-        done: edits that were under way and are no more.
         change: guards all of it, and is notified when something is to be done.
+        devices: with their edits.
+        waiting, delivering: edits that are on no device: before and after it.
+        closed: whether the threads are to end.
     """
 
-    def __init__(self, max_images: int) -> None:
+    def __init__(
+        self,
+        engines: Sequence[Engine],
+        *,
+        max_images: int,
+        max_queued: int,
+        width: int | None,
+        observer: Observer,
+    ) -> None:
+        self.devices = tuple(
+            Device(engine=engine, number=number, max_images=max_images, policy=Policy(width))
+            for number, engine in enumerate(engines)
+        )
         self.max_images = max_images
         self.waiting: list[Ticket] = []
-        self.preparing: Ticket | None = None
-        self.running: list[Ticket] = []
-        self.finishing: list[Ticket] = []
-        self.passes = 0
-        self.done = 0
+        self.delivering: list[Ticket] = []
+        self.closed = False
         # An RLock inside: what holds it may ask the batcher's own questions.
         self.change = threading.Condition()
-        self._seconds_per_step = 0.0
+        self._max_queued = max_queued
+        self._observer = observer
+        self._draining = False
+
+    # What others ask
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of a denoiser so far, on all devices."""
+        return sum(device.passes for device in self.devices)
 
     @property
     def images(self) -> int:
-        """Images under way."""
-        preparing = [self.preparing] if self.preparing is not None else []
-        busy = [*preparing, *self.running, *self.finishing]
-        return sum(ticket.images for ticket in busy)
+        """Images under way on the devices."""
+        return sum(device.images for device in self.devices)
 
     @property
     def idle(self) -> bool:
         """Whether nothing is waiting or under way."""
-        return not self.waiting and self.images == 0
-
-    @property
-    def busy_models(self) -> list[Model]:
-        """Models with edits under way."""
-        under_way = [*self.running, *self.finishing]
-        return [ticket.edit.model for ticket in under_way if ticket.edit is not None]
+        return not self.waiting and not self.delivering and self.images == 0
 
     @property
     def retry_after(self) -> float:
         """Seconds until a place in the queue is free, about."""
-        left = sum(ticket.remaining for ticket in [*self.waiting, *self.running])
-        seconds = left * self._seconds_per_step / max(1, len(self.waiting))
+        running = [ticket for device in self.devices for ticket in device.running]
+        left = sum(ticket.remaining for ticket in [*self.waiting, *running])
+        paces = [device.seconds_per_step or 0.0 for device in self.devices if device.serves]
+        pace = sum(paces) / max(1, len(paces)) ** 2
+        seconds = left * pace / max(1, len(self.waiting))
         return min(LONGEST_RETRY, max(1.0, seconds))
-
-    def paced(self, seconds: float) -> None:
-        """Take in how long one step of one image took."""
-        self._seconds_per_step += 0.1 * (seconds - self._seconds_per_step)
 
     def position(self, ticket: Ticket) -> int | None:
         """How many edits are before this one in the queue; None once it left the queue."""
         order = in_order(self.waiting, self.passes)
         return order.index(ticket) if ticket in order else None
 
-    def next_admitted(self) -> Ticket | None:
-        """The first in the queue for which there is room, moved on to be prepared."""
-        room = self.max_images - self.images
-        order = [ticket for ticket in in_order(self.waiting, self.passes) if self._may_load(ticket)]
-        if not order:
-            return None
-        first = order[0]
-        if first.images > room and not self._is_express(first, room):
-            return None
-        self.waiting.remove(first)
-        first.state, self.preparing = "preparing", first
-        return first
+    def busy_models(self, device: Device) -> list[Model]:
+        """Models of a device with edits under way."""
+        with self.change:
+            return device.busy_models
 
-    def move_to_finish(self, ticket: Ticket) -> None:
-        """Its steps are done."""
-        if ticket in self.running:
-            self.running.remove(ticket)
-        ticket.state = "finishing"
-        self.finishing.append(ticket)
+    # Into the queue, and out of it on demand
 
-    def drop_lost(self, tickets: list[Ticket]) -> None:
+    def add(self, ticket: Ticket) -> None:
+        """Accept an edit.
+
+        Raises:
+            Overloaded: the queue is full, or no edits are accepted any more.
+        """
+        with self.change:
+            reason = self._refusal()
+            if reason is not None:
+                raise Overloaded(
+                    f"the server {reason}; try again later", retry_after=self.retry_after
+                )
+            self.waiting.append(ticket)
+            self.change.notify_all()
+
+    def _refusal(self) -> str | None:
+        """Why no edit is accepted now, if so."""
+        if self._draining:
+            return "is stopping"
+        if not any(device.serves for device in self.devices):
+            return "has no working device left"
+        return "has a full queue" if len(self.waiting) >= self._max_queued else None
+
+    def screened(self, ticket: Ticket, outcome: Screened | Exception) -> None:
+        """The safety policy has judged an edit that waits."""
+        with self.change:
+            if isinstance(outcome, Exception):
+                self._end(ticket, outcome)
+            else:
+                ticket.screened, ticket.screening = outcome, False
+            self.change.notify_all()
+
+    def cancel(self, ticket: Ticket) -> None:
+        """End an edit before its next step; one that is done stays done."""
+        with self.change:
+            if ticket.state != "done":
+                ticket.cancelled = True
+                self._drop_lost(self.waiting)
+                self.change.notify_all()
+
+    def add_loads(self, model: str) -> list[Future[None]]:
+        """Have a model loaded on every device; the futures tell when."""
+        with self.change:
+            loads = [(device, Load(model)) for device in self.devices]
+            for device, load in loads:
+                if self.closed or device.error is not None:
+                    load.future.set_exception(device.error or _closed())
+                else:
+                    device.loads.append(load)
+            self.change.notify_all()
+        return [load.future for _, load in loads]
+
+    def drain(self, timeout: float | None) -> bool:
+        """Accept nothing more and wait until everything accepted is done, if so in time."""
+        with self.change:
+            self._draining = True
+            return self.change.wait_for(lambda: self.idle, timeout)
+
+    def close(self) -> None:
+        """Cancel what is left, and let the threads end."""
+        with self.change:
+            self._draining = self.closed = True
+            for ticket in self._all():
+                ticket.cancelled = True
+            self._drop_lost(self.waiting)
+            for device in self.devices:
+                while device.loads:
+                    device.loads.popleft().future.set_exception(_closed())
+            self.change.notify_all()
+
+    def drop_all(self) -> None:
+        """End what is left once the threads have ended."""
+        with self.change:
+            self._drop_lost(self._all())
+
+    # What the threads of a device do next
+
+    def next_batch(self, device: Device) -> list[Pick]:
+        """Wait for images with steps left, and choose among them; empty = the stepper ends."""
+        with self.change:
+            while not self.closed and device.serves:
+                self._drop_lost([*device.running, *self.waiting, *self.delivering])
+                if batch := device.policy.choose(device.running, self.passes):
+                    return batch
+                self.change.wait(TICK)
+        return []
+
+    def next_work(self, device: Device) -> Work | None:
+        """Wait for something to encode, decode or load; None = the encoder ends."""
+        with self.change:
+            device.encodes = False
+            while not self.closed and device.serves:
+                self._drop_lost([*device.finishing, *self.waiting, *self.delivering])
+                if (work := self._work_for(device)) is not None:
+                    device.encodes = True
+                    self.change.notify_all()
+                    return work
+                self.change.wait(TICK)
+        return None
+
+    def _work_for(self, device: Device) -> Work | None:
+        if device.previews:
+            return device.previews.popleft()
+        if device.finishing:
+            return device.finishing[0]
+        if device.loads:
+            return device.loads.popleft()
+        return self._admitted(device)
+
+    def _admitted(self, device: Device) -> Ticket | None:
+        """The first in the queue that this device should take, moved on to be prepared."""
+        free = [each for each in self.devices if each.is_free or each is device]
+        screened = [ticket for ticket in self.waiting if not ticket.screening]
+        delivering = sum(ticket.images for ticket in self.delivering)
+        reserved = max(0, delivering - self.max_images)
+        for ticket in in_order(screened, self.passes):
+            willing = [each for each in free if each.accepts(ticket)]
+            able = [each for each in willing if each.has_room(ticket, self.passes, reserved)]
+            if willing and not able:
+                return None  # nothing behind it may take the room that it waits for
+            soonest = min(able, key=lambda each: self._seconds_before(each, ticket), default=None)
+            if soonest is device:
+                self.waiting.remove(ticket)
+                ticket.state, device.preparing = "preparing", ticket
+                self._observer.admitted(time.monotonic() - ticket.trace.submitted)
+                return ticket
+            if soonest is not None:
+                free.remove(soonest)
+        return None
+
+    def _seconds_before(self, device: Device, ticket: Ticket) -> float:
+        """Of work before an edit on a device; where no time is known a step counts as one."""
+        paces = [each.seconds_per_step for each in self.devices if each.seconds_per_step]
+        pace = device.seconds_per_step or min(paces, default=1.0)
+        return pace * device.steps_before(ticket)
+
+    # What became of it
+
+    def prepared(self, device: Device, ticket: Ticket, edit: Edit, keys: list[Hashable]) -> None:
+        """An edit can make its first step."""
+        with self.change:
+            if device.preparing is not ticket:
+                return  # put back meanwhile
+            device.preparing = None
+            ticket.edit, ticket.keys, ticket.state = edit, keys, "running"
+            ticket.trace.prepared, ticket.trace.prepared_pass = time.monotonic(), self.passes
+            ticket.plan_previews()
+            if ticket.remaining:
+                device.running.append(ticket)
+            else:
+                device.move_to_finish(ticket)
+            self.change.notify_all()
+
+    def postponed(self, device: Device, ticket: Ticket) -> None:
+        """There is no room for an edit's model beside the busy ones."""
+        with self.change:
+            if device.preparing is not ticket:
+                return
+            device.preparing = None
+            ticket.state, ticket.blocked_at[device.number] = "queued", device.left
+            self.waiting.append(ticket)
+            self.change.notify_all()
+
+    def stepped(self, device: Device, batch: list[Pick], seconds: float) -> None:
+        """A pass went well; it took the device so many seconds."""
+        with self.change:
+            device.note_pass(len(batch), seconds)
+            device.policy.learn(batch, seconds)
+            self._observer.stepped(len(batch), seconds)
+            edits = {pick.ticket: pick.edit for pick in batch if pick.ticket in device.running}
+            for ticket, edit in edits.items():
+                edit.timings["steps"] += seconds
+                if ticket.trace.note_pass(self.passes):
+                    self._observer.first_step(time.monotonic() - ticket.trace.submitted)
+
+    def advanced(self, device: Device, ticket: Ticket, edit: Edit, update: Update) -> None:
+        """The news of a step were told; on to the next one, a preview, or the end."""
+        with self.change:
+            if ticket not in device.running:
+                return
+            step = edit.prepared[0].step
+            if step in ticket.preview_steps:
+                ticket.preview_steps.remove(step)
+                device.previews.append(Preview(ticket, edit.snapshot(), update))
+            if not ticket.remaining:
+                device.move_to_finish(ticket)
+            self.change.notify_all()
+
+    def stumbled(
+        self, device: Device, batch: list[Pick], error: Exception, *, untouched: bool
+    ) -> None:
+        """A pass failed: try its images in smaller company, or fail the edit that was alone.
+
+        Args:
+            device: where.
+            batch: its images.
+            error: why.
+            untouched: whether no image has changed.
+        """
+        with self.change:
+            tickets = [pick.ticket for pick in batch if pick.ticket in device.running]
+            tickets = list(dict.fromkeys(tickets))
+            retry = untouched and len(batch) > 1
+            if _is_accelerators_own(error) and self._others(device):
+                for ticket in tickets:
+                    ticket.alone = True
+                self.lose(device, error, tickets)
+            elif retry and isinstance(error, OutOfMemory):
+                device.policy.shrink(len(batch))
+            elif retry:
+                for ticket in tickets:
+                    ticket.alone = True
+            else:
+                for ticket in tickets:
+                    self._failed_on(device, ticket, error)
+            self.change.notify_all()
+
+    def failed(self, device: Device, ticket: Ticket, error: Exception) -> None:
+        """An edit could not be prepared or decoded."""
+        with self.change:
+            if ticket not in device.under_way:
+                return
+            if _is_accelerators_own(error) and self._others(device):
+                self.lose(device, error, [ticket])
+            else:
+                self._failed_on(device, ticket, error)
+
+    def decoded(self, device: Device, ticket: Ticket) -> bool:
+        """An edit's pictures are made; it leaves the device.
+
+        Returns:
+            Whether anybody still waits for them here.
+        """
+        with self.change:
+            if ticket not in device.finishing:
+                return False
+            device.remove(ticket)
+            self.delivering.append(ticket)
+            self.change.notify_all()
+            return True
+
+    def delivered(self, ticket: Ticket, outcome: EditResult | Exception) -> None:
+        """The last of an edit: its result, or why there is none."""
+        with self.change:
+            self._end(ticket, outcome)
+
+    def lose(self, device: Device, error: BaseException, suspects: Iterable[Ticket] = ()) -> None:
+        """Use a device no more; its edits go back into the queue.
+
+        Args:
+            device: which.
+            error: why.
+            suspects: edits that may be the cause; they may fail on one more device.
+        """
+        with self.change:
+            if not device.serves:
+                return
+            device.error = error
+            _log.error("device %s is not used any more", device.engine.device, exc_info=error)
+            device.previews.clear()
+            while device.loads:
+                device.loads.popleft().future.set_exception(error)
+            for ticket in suspects:
+                self._failed_on(device, ticket, error)
+            for ticket in device.under_way:
+                self._put_back(device, ticket)
+            if not any(each.serves for each in self.devices):
+                for ticket in list(self.waiting):
+                    self._end(ticket, error)
+            self.change.notify_all()
+
+    def _failed_on(self, device: Device, ticket: Ticket, error: BaseException) -> None:
+        """An edit failed: for good, or it is tried on another device."""
+        ticket.failed_on.add(device.number)
+        others = [each for each in self._others(device) if each.number not in ticket.failed_on]
+        is_full = isinstance(error, OutOfMemory)
+        is_the_edits = isinstance(error, OverpaintError) and not is_full
+        if is_the_edits or not others or len(ticket.failed_on) >= TRIES:
+            self._end(ticket, error)
+            return
+        _log.warning(
+            "an edit failed on %s and is tried on another device",
+            device.engine.device,
+            exc_info=error,
+        )
+        if not is_full:
+            device.suspects.add(ticket)
+            device.fault = error
+        self._put_back(device, ticket)
+
+    def _put_back(self, device: Device, ticket: Ticket) -> None:
+        device.remove(ticket)
+        ticket.restart()
+        self.waiting.append(ticket)
+
+    def _end(self, ticket: Ticket, outcome: EditResult | BaseException) -> None:
+        """The one way to 'done', from every state."""
+        if ticket.state == "done":
+            return
+        for tickets in (self.waiting, self.delivering):
+            if ticket in tickets:
+                tickets.remove(ticket)
+        for device in self.devices:
+            device.remove(ticket)
+        if isinstance(outcome, BaseException):
+            ticket.fail(outcome)
+        else:
+            ticket.succeed(outcome)
+        self._judge_devices(ticket, is_done=not isinstance(outcome, BaseException))
+        self.change.notify_all()
+
+    def _judge_devices(self, ticket: Ticket, *, is_done: bool) -> None:
+        """An edit that failed somewhere has ended: was it the device?"""
+        for device in self.devices:
+            if ticket not in device.suspects:
+                continue
+            device.suspects.remove(ticket)
+            device.faults += is_done
+            if device.faults >= MOST_FAULTS and device.fault and self._others(device):
+                self.lose(device, device.fault)
+
+    def _others(self, device: Device) -> list[Device]:
+        """Other devices that are still used."""
+        return [each for each in self.devices if each.serves and each is not device]
+
+    def _all(self) -> list[Ticket]:
+        on_devices = (ticket for device in self.devices for ticket in device.under_way)
+        return [*self.waiting, *on_devices, *self.delivering]
+
+    def _drop_lost(self, tickets: Iterable[Ticket]) -> None:
         """Let go of edits that were cancelled or are past their deadline."""
         now = time.monotonic()
         for ticket in list(tickets):
             if (error := ticket.lost(now)) is not None:
-                tickets.remove(ticket)
-                self.done += 1
-                ticket.fail(error)
-                self.change.notify_all()
+                self._end(ticket, error)
 
-    def _is_express(self, ticket: Ticket, room: int) -> bool:
-        """Whether it would lead at once and fits the small reserve: short edits need no slot."""
-        leads = in_order([ticket, *self.running], self.passes)[0] is ticket
-        return leads and ticket.images <= room + EXPRESS
 
-    def _may_load(self, ticket: Ticket) -> bool:
-        """Not before another edit is done, if its model found no room beside the busy ones."""
-        return ticket.blocked_at != self.done or not (self.running or self.finishing)
+def _closed() -> Cancelled:
+    return Cancelled("the server stopped before the model was loaded")
+
+
+def _is_accelerators_own(error: BaseException) -> bool:
+    """Whether an accelerator reports it, after which nothing on it can be relied on."""
+    return isinstance(error, torch.AcceleratorError)

@@ -4,7 +4,12 @@
 
 `begin` and `finish` are the two halves around the steps, so that whoever runs many requests at
 once can mix their steps. The safety policy stands in both, and in `preview`: there is no other way
-in or out. The engine is synchronous and must be used by one thread at a time.
+in or out. Each of them can be taken in two, so that a slow check does not hold up other edits:
+
+    screen → begin        decode → deliver        decode_preview → deliver_preview
+
+The engine is synchronous. `step` may run in a second thread, and what checks (`screen`, `deliver`,
+`deliver_preview`) in any; one thread at a time does the rest.
 """
 
 from __future__ import annotations
@@ -29,8 +34,9 @@ from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Family, Prepared
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine import intake
+from overpaint.engine import clock, intake, streams
 from overpaint.engine.cache import ModelCache
+from overpaint.engine.clock import Throttle
 from overpaint.engine.intake import CheckedRequest, PictureLike, check, takes_parts
 from overpaint.engine.model import Model
 from overpaint.provenance import marks, recipes
@@ -42,8 +48,30 @@ TOO_LARGE = (
     "choose a smaller dtype"
 )
 
-
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Screened:
+    """A request that the safety policy lets in; made by `Engine.screen` alone.
+
+    Attributes:
+        submission: the request.
+        verdicts: of the policy.
+        seconds: that it took.
+    """
+
+    submission: EditRequest | CheckedRequest
+    verdicts: tuple[Verdict, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Pictures of an edit that the safety policy has not seen yet: for `Engine.deliver` alone."""
+
+    pictures: tuple[Picture, ...]
+    seeds: tuple[int, ...]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -58,6 +86,11 @@ class Edit:
     warnings: list[str]
     verdicts: tuple[Verdict, ...] = ()
     timings: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """One per image."""
+        return tuple(image.seed for image in self.prepared)
 
     def snapshot(self) -> Edit:
         """The edit with its first image only, as that stands now, for `Engine.preview`."""
@@ -75,6 +108,7 @@ class Engine:
         policy: what is checked before anything is computed and before anything leaves; None =
             nothing.
         marking: what the files of results say about themselves.
+        device: the one that its models compute on, as torch names it.
     """
 
     def __init__(
@@ -85,11 +119,14 @@ class Engine:
         budget: int | None = None,
         policy: Policy | None = None,
         marking: Marking | None = None,
+        device: str = "cpu",
     ) -> None:
         self.models = ModelCache(load, budget)
         self.default_model = model
         self.policy = policy or Policy.off()
         self.marking = marking or Marking()
+        self.device = device
+        self.clock = clock.of(device)
 
     @takes_parts
     def edit(
@@ -162,12 +199,27 @@ class Engine:
         model = self.model(name, busy=busy)
         self._with_room(model, busy, model.load)
 
-    def begin(self, request: EditRequest | CheckedRequest, *, busy: Collection[Model] = ()) -> Edit:
+    def screen(self, request: EditRequest | CheckedRequest) -> Screened:
+        """Let the safety policy judge what a caller gives.
+
+        Raises:
+            ContentBlocked, SafetyUnavailable.
+        """
+        started = time.perf_counter()
+        verdicts = self.policy.check_request(_asked(request))
+        return Screened(request, verdicts, time.perf_counter() - started)
+
+    def begin(
+        self,
+        request: EditRequest | CheckedRequest | Screened,
+        *,
+        busy: Collection[Model] = (),
+    ) -> Edit:
         """Check, plan and prepare: everything before the first step.
 
         Args:
-            request: what to do; one that was checked against its model's family is not checked
-                again.
+            request: what to do. One that was checked against its model's family is not checked
+                again, and one that was screened is not screened again.
             busy: models of other edits under way, which must not leave memory.
 
         Raises:
@@ -176,14 +228,18 @@ class Engine:
             Overloaded: busy models leave no room for this one.
         """
         started = time.perf_counter()
-        asked = request.request if isinstance(request, CheckedRequest) else request
+        submission = request.submission if isinstance(request, Screened) else request
+        asked = _asked(submission)
         model = self.model(asked.model, busy=busy)
-        loaded = time.perf_counter()
+        loading = time.perf_counter() - started
         family = model.family
-        checked = request if isinstance(request, CheckedRequest) else check(family.spec, request)
-        verdicts = self.policy.check_request(asked)
-        screened = time.perf_counter()
-        plan, prepared, more = self._with_room(model, busy, partial(_prepared, family, checked))
+        checked = (
+            submission if isinstance(submission, CheckedRequest) else check(family.spec, submission)
+        )
+        screened = request if isinstance(request, Screened) else self.screen(submission)
+        started = time.perf_counter()
+        plan, prepared, more = self._with_room(model, busy, partial(_prepared, model, checked))
+        streams.hand_over(model, prepared)
         model.release_text_encoders()
         edit = Edit(
             request=asked,
@@ -192,11 +248,11 @@ class Engine:
             plan=plan,
             prepared=prepared,
             warnings=[*checked.warnings, *more, *marks.losses(asked.image)],
-            verdicts=verdicts,
+            verdicts=screened.verdicts,
         )
-        edit.timings["load"] = loaded - started
-        edit.timings["safety"] = screened - loaded
-        edit.timings["prepare"] = time.perf_counter() - screened
+        edit.timings["load"] = loading
+        edit.timings["safety"] = screened.seconds
+        edit.timings["prepare"] = time.perf_counter() - started
         return edit
 
     def step(self, model: Model, images: Sequence[Prepared]) -> None:
@@ -214,12 +270,23 @@ class Engine:
         """The picture with the first image's edit as it stands, decoded cheaply.
 
         Raises:
-            ContentBlocked, SafetyUnavailable: nobody shall see it.
+            ContentBlocked, SafetyUnavailable: nobody may see it.
         """
-        with shortage.mapped(TOO_LARGE):
-            picture = self._unfinished(edit)
-        self.policy.check_outputs([picture])
-        return self._marked(edit, picture)
+        return self.deliver_preview(edit, self.decode_preview(edit))
+
+    def decode_preview(self, edit: Edit) -> Decoded:
+        """The first half of `preview`: all that the device is needed for."""
+        with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
+            return Decoded((self._unfinished(edit),), edit.seeds[:1])
+
+    def deliver_preview(self, edit: Edit, decoded: Decoded) -> Picture:
+        """The second half of `preview`: the safety policy, and the mark.
+
+        Raises:
+            ContentBlocked, SafetyUnavailable: nobody may see it.
+        """
+        self.policy.check_outputs(decoded.pictures)
+        return self._marked(edit, decoded.pictures[0])
 
     def finish(self, edit: Edit) -> EditResult:
         """Decode, put the original's pixels back, write the recipe: all after the last step.
@@ -227,26 +294,37 @@ class Engine:
         Raises:
             ContentBlocked, SafetyUnavailable: of one of the pictures; none is handed over then.
         """
-        with shortage.mapped(TOO_LARGE):
+        return self.deliver(edit, self.decode(edit))
+
+    def decode(self, edit: Edit) -> Decoded:
+        """The first half of `finish`: all that the device is needed for."""
+        with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
             # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
             pictures = tuple(map(partial(self._picture, edit), edit.prepared))
+        return Decoded(pictures, edit.seeds)
+
+    def deliver(self, edit: Edit, decoded: Decoded) -> EditResult:
+        """The second half of `finish`: the safety policy, recipe and marks.
+
+        Raises:
+            ContentBlocked, SafetyUnavailable: of one of the pictures; none is handed over then.
+        """
         started = time.perf_counter()
-        verdicts = (*edit.verdicts, *self.policy.check_outputs(pictures))
+        verdicts = (*edit.verdicts, *self.policy.check_outputs(decoded.pictures))
         edit.timings["safety"] += time.perf_counter() - started
-        seeds = tuple(prepared.seed for prepared in edit.prepared)
         edit.timings["total"] = sum(edit.timings.values())
         recipe = recipes.recipe(
             edit.request,
             model=edit.model.record,
             options=edit.options.model_dump(),
-            seeds=seeds,
+            seeds=decoded.seeds,
         )
         return EditResult(
             pictures=tuple(
                 self._marked(edit, picture, {**recipe, "seeds": [seed]})
-                for picture, seed in zip(pictures, seeds, strict=True)
+                for picture, seed in zip(decoded.pictures, decoded.seeds, strict=True)
             ),
-            seeds=seeds,
+            seeds=decoded.seeds,
             recipe=recipe,
             timings=dict(edit.timings),
             warnings=tuple(edit.warnings),
@@ -270,8 +348,8 @@ class Engine:
         return marks.marked(
             picture,
             self.marking,
-            made=edit.model.family.spec.source_type,
-            given=edit.request.image,
+            source_type=edit.model.family.spec.source_type,
+            source=edit.request.image,
             model=edit.model.record,
             recipe=recipe,
         )
@@ -285,8 +363,10 @@ class Engine:
         family = edits[0].model.family
         prepared = [image for edit in edits for image in edit.prepared]
         slowest = max(prepared, key=lambda image: image.total)
+        throttle = Throttle(self.clock)
 
         def told() -> None:
+            throttle()
             if on_progress is not None:
                 preview = partial(self._shown, family, slowest)
                 on_progress(Progress(step=slowest.step, total=slowest.total, preview=preview))
@@ -294,6 +374,7 @@ class Engine:
         started = time.perf_counter()
         with shortage.mapped(TOO_LARGE):
             denoise(family, prepared, on_step=told, cancelled=cancelled)
+            throttle.finish()
         for edit in edits:
             edit.timings["steps"] = time.perf_counter() - started
 
@@ -334,8 +415,12 @@ class Engine:
         return composite(request.image, plan, edited, alpha)
 
 
-def _prepared(
-    family: Family[Any, Any], checked: CheckedRequest
-) -> tuple[Plan, list[Prepared], list[str]]:
-    plan = family.plan(checked.request, checked.options)
-    return plan, *family.prepare(checked.request, plan, checked.options, checked.seeds)
+def _asked(request: EditRequest | CheckedRequest) -> EditRequest:
+    return request.request if isinstance(request, CheckedRequest) else request
+
+
+def _prepared(model: Model, checked: CheckedRequest) -> tuple[Plan, list[Prepared], list[str]]:
+    request, options, family = checked.request, checked.options, model.family
+    with streams.encoding(model):
+        plan = family.plan(request, options)
+        return plan, *family.prepare(request, plan, options, checked.seeds)

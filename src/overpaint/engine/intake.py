@@ -24,7 +24,7 @@ from overpaint.core import images, masks
 from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
 from overpaint.core.images import ImageLimits, Picture
 from overpaint.core.parts import Part
-from overpaint.core.types import FAMILY_PARTS, PARTS, EditRequest
+from overpaint.core.types import FAMILY_PARTS, MAX_SEED, PARTS, EditRequest
 from overpaint.diffusion.family import FamilySpec
 from overpaint.diffusion.options import FamilyOptions
 
@@ -32,7 +32,6 @@ PictureLike = Picture | Image.Image | NDArray[Any] | bytes | str | os.PathLike[s
 """A picture: decoded, a PIL image, an array (H, W[, C]), encoded bytes, or a file's path."""
 
 MAX_IMAGES = 64
-MAX_SEED = 2**63 - 1
 
 _NO_LIMITS = ImageLimits()
 _BY_NAME = {part.name: part for part in PARTS}

@@ -14,11 +14,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from overpaint.diffusion.denoise import MAX_BATCH
 from overpaint.diffusion.family import Prepared
 from overpaint.engine.ticket import Ticket
+
+if TYPE_CHECKING:
+    from overpaint.engine.engine import Edit
 
 AGEING = 0.1
 """Steps by which the score of an edit falls with each pass that it waits."""
@@ -43,7 +46,7 @@ KNOWN_PACES = 64
 
 
 def score(ticket: Ticket, passes: int) -> float:
-    """The lower, the sooner; `passes` is the device's count so far."""
+    """The lower, the sooner; `passes` is the batcher's count so far."""
     return ticket.remaining - AGEING * (passes - ticket.trace.submitted_pass)
 
 
@@ -56,6 +59,7 @@ class Pick(NamedTuple):
     """An image of a pass: its edit, itself, and what it fits together with."""
 
     ticket: Ticket
+    edit: Edit
     image: Prepared
     key: Hashable
 
@@ -148,5 +152,6 @@ class Policy:
 
 def _todo(ticket: Ticket) -> list[Pick]:
     assert ticket.edit is not None
-    together = zip(ticket.edit.prepared, ticket.keys, strict=True)
-    return [Pick(ticket, image, key) for image, key in together if not image.done]
+    edit = ticket.edit
+    together = zip(edit.prepared, ticket.keys, strict=True)
+    return [Pick(ticket, edit, image, key) for image, key in together if not image.done]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest, EditResult
 
 if TYPE_CHECKING:
-    from overpaint.engine.engine import Edit
+    from overpaint.engine.engine import Edit, Screened
     from overpaint.engine.intake import CheckedRequest
 
 State = Literal["queued", "preparing", "running", "finishing", "done"]
@@ -42,7 +43,7 @@ class Update:
 
 @dataclass
 class Trace:
-    """When things happened, in seconds of the batcher's clock and in passes of its device.
+    """When things happened, in seconds of the batcher's clock and in passes of its devices.
 
     A pass is one forward pass of a denoiser. None = not yet.
     """
@@ -55,6 +56,14 @@ class Trace:
     first_pass: int | None = None
     last_pass: int | None = None
 
+    def note_pass(self, passes: int) -> bool:
+        """A pass of the edit was made; whether that was its first step."""
+        self.last_pass = passes
+        if self.first_pass is not None:
+            return False
+        self.first_pass, self.first_step = passes, time.monotonic()
+        return True
+
 
 @dataclass(eq=False, kw_only=True)
 class Ticket:
@@ -63,6 +72,8 @@ class Ticket:
     Attributes:
         request: what is asked for.
         checked: the same, where it was checked already.
+        screened: the same, where the safety policy has judged it.
+        screening: whether the safety policy has yet to judge it.
         steps: denoising steps expected of each image; exact once it is prepared.
         deadline: time of the batcher's clock after which nobody wants the result; None = never.
         previews: unfinished pictures to show on the way, evenly spread over the steps.
@@ -72,14 +83,18 @@ class Ticket:
         trace: when things happened.
         edit, keys: what `Engine.begin` made, and what each image fits together with.
         alone: a pass with others failed; it is stepped by itself from then on.
-        blocked_at: edits done when there was no room for its model; -1 = there was.
+        blocked_at: by device, edits that had left it when there was no room for its model.
+        failed_on: devices on which it failed.
         preview_steps: steps of the first image after which to show it.
+        shown: previews handed to the safety policy; the result comes after them.
     """
 
     request: EditRequest
     steps: int
     trace: Trace
     checked: CheckedRequest | None = None
+    screened: Screened | None = None
+    screening: bool = False
     deadline: float | None = None
     previews: int = 0
     on_update: Callable[[Update], None] | None = None
@@ -89,8 +104,10 @@ class Ticket:
     edit: Edit | None = None
     keys: list[Hashable] = field(default_factory=list)
     alone: bool = False
-    blocked_at: int = -1
+    blocked_at: dict[int, int] = field(default_factory=dict)
+    failed_on: set[int] = field(default_factory=set)
     preview_steps: set[int] = field(default_factory=set)
+    shown: list[Future[None]] = field(default_factory=list)
     number: int = field(default_factory=lambda: next(_sequence))
 
     def __post_init__(self) -> None:
@@ -105,6 +122,11 @@ class Ticket:
             TimeoutError: it is not there after `timeout` seconds; the edit goes on.
         """
         return self.future.result(timeout)
+
+    @property
+    def submission(self) -> EditRequest | CheckedRequest | Screened:
+        """The request as the engine gets it."""
+        return self.screened or self.checked or self.request
 
     @property
     def images(self) -> int:
@@ -134,6 +156,13 @@ class Ticket:
         parts = range(1, self.previews + 1)
         due = (max(1, round(total * part / (self.previews + 1))) for part in parts)
         self.preview_steps = {step for step in due if step < total}
+
+    def restart(self) -> None:
+        """Back to the queue: nothing is made of it yet."""
+        self.state = "queued"
+        self.edit, self.keys = None, []
+        self.preview_steps.clear()
+        self.trace = Trace(self.trace.submitted, self.trace.submitted_pass)
 
     def tell(self, update: Update) -> None:
         """Pass on news; a listener that fails harms nobody else."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,7 +55,7 @@ class Batch:
 
     Attributes:
         out: the folder; made where it is missing.
-        engine: makes the edits; used by this batch alone while it runs.
+        engine: makes the edits; one, or one per device; used by this batch alone while it runs.
         width: images in a pass of the model at most. With 1 a picture has the same bytes whatever
             is made beside it; with more a GPU has more to do at a time, and pictures agree within
             rounding.
@@ -67,7 +67,7 @@ class Batch:
     """
 
     out: Path
-    engine: Engine
+    engine: Engine | Sequence[Engine]
     width: int = 1
     retry: Collection[Status] = ()
     limit: int | None = None
@@ -92,7 +92,7 @@ class Batch:
                 on_progress=self.on_progress,
                 cancelled=self.cancelled,
             )
-            under_way = UNDER_WAY + self.width - 1
+            under_way = (UNDER_WAY + self.width - 1) * len(batcher.engines)
             runner = Runner(batcher=batcher, keep=self._keep, book=book, under_way=under_way)
             runner.run(self._noted(itertools.islice(units, self.limit), ledger, order))
             tables = predictions.write(self.out, lambda: _entries(ledger, order))
@@ -149,8 +149,8 @@ def name(unit: Unit) -> str:
 
 
 @contextmanager
-def _batcher(engine: Engine, width: int) -> Iterator[Batcher]:
-    batcher = Batcher(engine, width=width)
+def _batcher(engines: Engine | Sequence[Engine], width: int) -> Iterator[Batcher]:
+    batcher = Batcher(engines, width=width)
     try:
         yield batcher
     finally:

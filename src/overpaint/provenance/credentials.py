@@ -66,17 +66,17 @@ def read(
     try:
         context = c2pa.Context.from_dict({**OFFLINE, **trusting(anchors)})
         with c2pa.Reader(MIME[format], io.BytesIO(encoded), context=context) as reader:
-            told = json.loads(reader.json())
+            report = json.loads(reader.json())
     except c2pa.C2paError as error:
         raise InvalidImage(
             f"the content credentials in it cannot be read: {error}", field="file"
         ) from error
-    problems = _problems(told.get("validation_results") or {})
+    problems = _problems(report.get("validation_results") or {})
     states: dict[str, State] = {"Trusted": "trusted", "Valid": "valid"}
-    manifests = told.get("manifests") or {}
-    newest = str(told.get("active_manifest"))
+    manifests = report.get("manifests") or {}
+    newest = str(report.get("active_manifest"))
     return Credentials(
-        state=states.get(str(told.get("validation_state")), "invalid"),
+        state=states.get(str(report.get("validation_state")), "invalid"),
         problems=problems,
         manifest=_summary(manifests, newest, DEEPEST_CHAIN),
     )

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import Any
 
 from overpaint.core import images
 from overpaint.core.images import Format, Picture
 from overpaint.core.types import PARTS
+from overpaint.core.version import __version__
 from overpaint.provenance import xmp
 from overpaint.provenance.sealing import Seal, Signer
 from overpaint.provenance.xmp import SourceType
@@ -46,8 +46,8 @@ def marked(
     picture: Picture,
     marking: Marking,
     *,
-    made: SourceType,
-    given: Picture,
+    source_type: SourceType,
+    source: Picture,
     model: Mapping[str, Any],
     recipe: Mapping[str, Any] | None = None,
 ) -> Picture:
@@ -55,25 +55,26 @@ def marked(
 
     Args:
         picture: a result.
-        marking: what it shall say.
-        made: the source type of what the family does.
-        given: the input. A picture that a trained model made keeps saying so, whatever is done
+        marking: what it says.
+        source_type: of what the family does.
+        source: the input. A picture that a trained model made keeps saying so, whatever is done
             to it afterwards.
         model: its record.
         recipe: of this picture alone.
     """
-    before = xmp.read(given.xmp).source_type
-    kept = before if before in xmp.TRAINED and made not in xmp.TRAINED else None
+    earlier = xmp.read(source.xmp).source_type
+    stays = earlier in xmp.TRAINED and source_type not in xmp.TRAINED
+    claim = earlier if stays else source_type
     mark = xmp.Mark(
-        source_type=(kept or made) if marking.source_type else None,
-        tool=f"Overpaint {version('overpaint')}" if marking.source_type else None,
+        source_type=claim if marking.source_type else None,
+        tool=f"Overpaint {__version__}" if marking.source_type else None,
         record=_record(picture, recipe, marking) if marking.recipe and recipe else None,
     )
     return replace(
         picture,
-        xmp=_packet(mark, given.xmp),
+        xmp=_packet(mark, source.xmp),
         signed=None,
-        seal=None if marking.signer is None else _seal(marking, made, given, model, recipe),
+        seal=None if marking.signer is None else _seal(marking, source_type, source, model, recipe),
     )
 
 
@@ -87,55 +88,55 @@ def recipe_in(picture: Picture) -> dict[str, Any] | None:
     return recipe if isinstance(recipe, dict) else None
 
 
-def losses(given: Picture) -> list[str]:
+def losses(source: Picture) -> list[str]:
     """What an edit cannot keep of the input's metadata, one sentence each."""
-    if given.xmp is None or xmp.keep(given.xmp) is not None:
+    if source.xmp is None or xmp.inherited(source.xmp) is not None:
         return []
     return [
-        f"image: its XMP of {len(given.xmp):,} bytes is damaged or too much to keep, so the result "
-        "has none of it"
+        f"image: its XMP of {len(source.xmp):,} bytes is damaged or too much to keep, so the "
+        "result has none of it"
     ]
 
 
-def _packet(mark: xmp.Mark, given: bytes | None) -> bytes | None:
-    kept = xmp.keep(given)
-    if kept is None or not kept.size:
+def _packet(mark: xmp.Mark, source: bytes | None) -> bytes | None:
+    properties = xmp.inherited(source)
+    if properties is None or not properties.size:
         return xmp.write(mark) if mark != xmp.Mark() else None
-    return xmp.write(mark, given)
+    return xmp.write(mark, source)
 
 
 def _record(picture: Picture, recipe: Mapping[str, Any], marking: Marking) -> str:
-    told = {**recipe, "picture": picture.sha256}
+    record = {**recipe, "picture": picture.sha256}
     if not marking.prompt:
         # An empty one stays, so that a missing one is known to have been left out.
-        told = {key: value for key, value in told.items() if not (key in _PROMPTS and value)}
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+        record = {key: value for key, value in record.items() if not (key in _PROMPTS and value)}
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
 
 
 def _seal(
     marking: Marking,
-    made: SourceType,
-    given: Picture,
+    source_type: SourceType,
+    source: Picture,
     model: Mapping[str, Any],
     recipe: Mapping[str, Any] | None,
 ) -> Seal:
     assert marking.signer is not None
-    told = {name: model[name] for name in _MODEL if model.get(name) is not None}
+    parameters = {name: model[name] for name in _MODEL if model.get(name) is not None}
     if marking.prompt and recipe is not None:
-        told |= {name: recipe[name] for name in _PROMPTS if recipe.get(name)}
+        parameters |= {name: recipe[name] for name in _PROMPTS if recipe.get(name)}
     return Seal(
         signer=marking.signer,
-        tool=("Overpaint", version("overpaint")),
-        source_type=made,
-        parameters={f"{_NAMESPACE}.{name}": value for name, value in told.items()},
-        parent=_parent(given),
+        tool=("Overpaint", __version__),
+        source_type=source_type,
+        parameters={f"{_NAMESPACE}.{name}": value for name, value in parameters.items()},
+        parent=_parent(source),
     )
 
 
-def _parent(given: Picture) -> tuple[bytes, Format] | None:
+def _parent(source: Picture) -> tuple[bytes, Format] | None:
     """The input's file where that has credentials, or gets them as a result made here."""
-    if given.signed is not None and given.format is not None:
-        return given.signed, given.format
-    if given.seal is not None:
-        return images.encode(given), "PNG"
+    if source.signed is not None and source.format is not None:
+        return source.signed, source.format
+    if source.seal is not None:
+        return images.encode(source), "PNG"
     return None

@@ -2,8 +2,8 @@
 
 A packet carries `Iptc4xmpExt:DigitalSourceType` (IPTC Photo Metadata Standard 2025.1, section 14),
 `xmp:CreatorTool`, and where it is wanted the recipe as JSON in a name space of our own. The input's
-other properties are kept (`xmp_kept`); what it said of its own making becomes an entry of
-`xmpMM:History`.
+other properties are handed on (`xmp_properties`); what it said of its own making becomes an entry
+of `xmpMM:History`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from overpaint.provenance.xmp_properties import (
     PREFIXES,
     RDF,
     XMP,
-    Kept,
+    Properties,
     descriptions,
-    keep,
+    inherited,
     parse,
 )
 
@@ -35,7 +35,7 @@ SourceType = Literal[
 ]
 """Terms of IPTC's vocabulary that mean something here; others are read as they are."""
 
-__all__ = ["TRAINED", "Mark", "SourceType", "keep", "read", "write"]
+__all__ = ["TRAINED", "Mark", "SourceType", "inherited", "read", "write"]
 
 TRAINED = frozenset(
     {"compositeSynthetic", "compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmicMedia"}
@@ -62,29 +62,29 @@ class Mark:
     record: str | None = None
 
 
-def write(mark: Mark, given: bytes | None = None) -> bytes:
+def write(mark: Mark, source: bytes | None = None) -> bytes:
     """A packet in UTF-8.
 
     Args:
         mark: what it says of how the picture came to be.
-        given: the input's packet, whose properties are kept; see `keep`.
+        source: the input's packet, whose properties are handed on; see `inherited`.
     """
-    kept = keep(given) or Kept({}, {}, "", "")
+    properties = inherited(source) or Properties({}, {}, "", "")
     values = {
         "Iptc4xmpExt:DigitalSourceType": mark.source_type and _VOCABULARY + mark.source_type,
         "xmp:CreatorTool": mark.tool,
         "overpaint:recipe": mark.record,
-        **kept.attributes,
+        **properties.attributes,
     }
     attributes = "".join(
         f"\n    {name}={quoteattr(value)}" for name, value in values.items() if value
     )
     spaces = "".join(
         f"\n    xmlns:{prefix}={quoteattr(uri)}"
-        for uri, prefix in {**PREFIXES, **kept.prefixes}.items()
+        for uri, prefix in {**PREFIXES, **properties.prefixes}.items()
         if prefix != "xml"
     )
-    inside = kept.elements + _history(kept.history, mark, read(given))
+    inside = properties.elements + _history(properties.history, mark, read(source))
     packet = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
  <rdf:RDF xmlns:rdf="{RDF}">
@@ -121,11 +121,11 @@ def _value(root: ElementTree.Element, name: str) -> str | None:
 
 def _history(items: str, mark: Mark, before: Mark) -> str:
     """What was done to the picture, with what the input said of itself before this edit."""
-    told = {"digital source type": before.source_type, "tool": before.tool}
-    if mark.tool and any(told.values()):
-        said = "; ".join(f"{name}: {value}" for name, value in told.items() if value)
+    claims = {"digital source type": before.source_type, "tool": before.tool}
+    if mark.tool and any(claims.values()):
+        text = "; ".join(f"{name}: {value}" for name, value in claims.items() if value)
         items += (
             f'<rdf:li stEvt:action="edited" stEvt:softwareAgent={quoteattr(mark.tool)}'
-            f" stEvt:parameters={quoteattr(f'before: {said}')}/>"
+            f" stEvt:parameters={quoteattr(f'before: {text}')}/>"
         )
     return f"<xmpMM:History><rdf:Seq>{items}</rdf:Seq></xmpMM:History>" if items else ""

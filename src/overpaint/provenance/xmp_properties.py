@@ -1,4 +1,4 @@
-"""What an edit keeps of its input's XMP: authors, rights, captions, keywords, ratings.
+"""The XMP properties that a result inherits: authors, rights, captions, keywords, ratings.
 
 Left out is what would be wrong afterwards, and what holds another picture: thumbnails and embedded
 originals would show what an edit removed.
@@ -17,7 +17,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 MAX_BYTES = 2**20
 
-LARGEST_KEPT = 32_000
+LARGEST = 32_000
 """Bytes: JPEG has room for 65,504 of XMP, and the recipe comes beside."""
 
 DEEPEST = 16
@@ -73,7 +73,7 @@ _PANORAMA = "http://ns.google.com/photos/1.0/panorama/"
 
 
 @dataclass(frozen=True)
-class Kept:
+class Properties:
     """Properties as they are written into the new packet.
 
     Attributes:
@@ -106,8 +106,8 @@ def descriptions(root: Element) -> Iterator[Element]:
         yield from rdf.findall(f"{{{RDF}}}Description")
 
 
-def keep(packet: bytes | None) -> Kept | None:
-    """What is kept of a packet; None where it cannot be read, or is too much to keep."""
+def inherited(packet: bytes | None) -> Properties | None:
+    """The properties that a result inherits; None = unreadable, or too much."""
     parsed = _parsed(packet)
     if parsed is None:
         return None
@@ -118,16 +118,16 @@ def keep(packet: bytes | None) -> Kept | None:
     history = ""
     for description in descriptions(root):
         for name, value in description.attrib.items():
-            if _is_kept(name):
+            if _is_inherited(name):
                 attributes.setdefault(names.short(name), value)
         for element in description:
             if element.tag == f"{{{MEDIA}}}History":
                 history += "".join(names.xml(item) or "" for item in _items(element))
-            elif _is_kept(element.tag) and (xml := names.xml(element)):
+            elif _is_inherited(element.tag) and (xml := names.xml(element)):
                 elements.setdefault(names.short(element.tag), xml)
     several = "\n".join(xml for name, xml in elements.items() if name not in attributes)
-    kept = Kept(names.prefixes, attributes, several, history)
-    return kept if kept.size <= LARGEST_KEPT else None
+    properties = Properties(names.prefixes, attributes, several, history)
+    return properties if properties.size <= LARGEST else None
 
 
 def _parsed(packet: bytes | None) -> tuple[Element, list[tuple[str, str]]] | None:
@@ -149,7 +149,7 @@ def _parsed(packet: bytes | None) -> tuple[Element, list[tuple[str, str]]] | Non
         return None
 
 
-def _is_kept(name: str) -> bool:
+def _is_inherited(name: str) -> bool:
     uri = name[1:].partition("}")[0] if name.startswith("{") else ""
     if not uri or uri == RDF or name in _WRONG_AFTERWARDS:
         return False

@@ -38,7 +38,7 @@ _CATEGORIES: dict[str, Category] = {
 }
 
 
-class Service:
+class ContentSafety:
     """The service, asked until it answers or the deadline is over.
 
     Args:
@@ -97,8 +97,8 @@ class Service:
         try:
             return call(options, connection_timeout=seconds, read_timeout=seconds), None
         except HttpResponseError as error:
-            told = str(getattr(error.response, "headers", {}).get("Retry-After", ""))
-            return error.status_code or "no status", float(told) if told.isdecimal() else None
+            header = str(getattr(error.response, "headers", {}).get("Retry-After", ""))
+            return error.status_code or "no status", float(header) if header.isdecimal() else None
         except AzureError as error:
             return type(error).__name__, None
 
@@ -113,7 +113,7 @@ class AzureText:
 
     name = "azure text"
 
-    def __init__(self, service: Service, blocklists: Sequence[str] = ()) -> None:
+    def __init__(self, service: ContentSafety, blocklists: Sequence[str] = ()) -> None:
         self._service = service
         self._blocklists = list(blocklists)
 
@@ -125,10 +125,10 @@ class AzureText:
         for piece in _pieces(content):
             options = AnalyzeTextOptions(text=piece, blocklist_names=self._blocklists or None)
             answer = self._service.ask("analyze_text", options)
-            found = _severities(answer)
+            severities = _severities(answer)
             if self._blocklists:
-                found["blocklist"] = LISTED if answer.blocklists_match else 0
-            for category, severity in found.items():
+                severities["blocklist"] = LISTED if answer.blocklists_match else 0
+            for category, severity in severities.items():
                 worst[category] = max(severity, worst.get(category, 0))
         return worst
 
@@ -142,7 +142,7 @@ class AzureImages:
 
     name = "azure images"
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: ContentSafety) -> None:
         self._service = service
 
     def check(self, content: Image.Image) -> Mapping[Category, int]:
@@ -164,10 +164,12 @@ def _credential(key: str | None, client_id: str | None) -> Any:
 
 
 def _severities(answer: Any) -> dict[Category, int]:
-    found = {_CATEGORIES[str(each.category)]: each.severity for each in answer.categories_analysis}
-    if set(found) != set(_CATEGORIES.values()):
+    severities = {
+        _CATEGORIES[str(each.category)]: each.severity for each in answer.categories_analysis
+    }
+    if set(severities) != set(_CATEGORIES.values()):
         raise ValueError("the answer leaves categories out")
-    return found
+    return severities
 
 
 def _pieces(text: str) -> Iterator[str]:

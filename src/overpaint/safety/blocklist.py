@@ -35,10 +35,10 @@ _BETWEEN_PARTS = r"[\s_-]+"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One pattern and what it means."""
+class Pattern:
+    """A regular expression and what it means."""
 
-    pattern: re.Pattern[str]
+    expression: re.Pattern[str]
     category: Category
     severity: int
 
@@ -52,17 +52,18 @@ class Blocklist:
 
     name = "blocklist"
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[Pattern]) -> None:
         self._entries = tuple(entries)
 
     def check(self, content: str) -> Mapping[Category, int]:
         """Severities of what was found; 'blocklist': 0 where that is nothing."""
         text = normalized(content)
-        found: dict[Category, int] = {"blocklist": 0}
+        severities: dict[Category, int] = {"blocklist": 0}
         for entry in self._entries:
-            if entry.pattern.search(text):
-                found[entry.category] = max(entry.severity, found.get(entry.category, 0))
-        return found
+            if entry.expression.search(text):
+                worst = max(entry.severity, severities.get(entry.category, 0))
+                severities[entry.category] = worst
+        return severities
 
 
 def load(file: Path, languages: Collection[str] = ()) -> Blocklist:
@@ -126,10 +127,10 @@ class _List(BaseModel):
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from error
 
-    def entries(self) -> Iterable[Entry]:
+    def entries(self) -> Iterable[Pattern]:
         words = (_whole_word(word, self.language) for word in self.words)
         for pattern in (*words, *self.patterns):
-            yield Entry(pattern, self.category, self.severity)
+            yield Pattern(pattern, self.category, self.severity)
 
 
 class _File(BaseModel):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from overpaint.checkpoints.exclusion import LOADING
 from overpaint.core.errors import InvalidSettings, ModelLoadError
 from overpaint.core.safety import Category
 
@@ -67,18 +68,18 @@ class Classifier:
 
     def check(self, content: Image.Image) -> Mapping[Category, int]:
         """`FLAGGED` for each category with a label that is at least as probable as `score`."""
-        with self._lock, torch.inference_mode():
+        with self._lock, LOADING.shared(), torch.inference_mode():
             pixels = self._inputs(content).to(self._model.device)
             logits = self._model(pixel_values=pixels).logits[0].cpu()
         many = self._model.config.problem_type == "multi_label_classification"
         scores = torch.sigmoid(logits.float()) if many else torch.softmax(logits.float(), dim=-1)
         if not torch.isfinite(scores).all():
             raise ArithmeticError("the classifier gives no numbers")
-        found: dict[Category, int] = {}
+        severities: dict[Category, int] = {}
         for index, category in self._meaning.items():
             counts = float(scores[index]) >= self._score
-            found[category] = max(found.get(category, 0), FLAGGED if counts else 0)
-        return found
+            severities[category] = max(severities.get(category, 0), FLAGGED if counts else 0)
+        return severities
 
 
 class StableDiffusionChecker:
@@ -100,18 +101,18 @@ class StableDiffusionChecker:
         self.name = "stable diffusion safety checker"
         self._model = _load(StableDiffusionSafetyChecker, folder, device)
         side = int(self._model.config.vision_config.image_size)
-        self._inputs = _Inputs((side, side), _CLIP_MEAN, _CLIP_STD)
+        self._inputs = _Preprocessor((side, side), _CLIP_MEAN, _CLIP_STD)
         self._lock = threading.Lock()
 
     def check(self, content: Image.Image) -> Mapping[Category, int]:
         """'sexual': `FLAGGED` where the picture is near one of the concepts."""
         seen = self._inputs(content)
-        with self._lock, torch.inference_mode():
-            _, found = self._model(clip_input=seen.to(self._model.device), images=[seen[0].numpy()])
-        return {"sexual": FLAGGED if found[0] else 0}
+        with self._lock, LOADING.shared(), torch.inference_mode():
+            _, flags = self._model(clip_input=seen.to(self._model.device), images=[seen[0].numpy()])
+        return {"sexual": FLAGGED if flags[0] else 0}
 
 
-class _Inputs:
+class _Preprocessor:
     """From a picture to what a model sees: (1, 3, height, width)."""
 
     def __init__(self, size: tuple[int, int], mean: Any, std: Any) -> None:
@@ -125,12 +126,12 @@ class _Inputs:
         return torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy())
 
 
-def _inputs_of(folder: Path, config: Any) -> _Inputs:
+def _inputs_of(folder: Path, config: Any) -> _Preprocessor:
     file = folder / "preprocessor_config.json"
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        description = json.loads(file.read_text(encoding="utf-8"))
         side = int(config.image_size)
-        return _Inputs((side, side), told["image_mean"], told["image_std"])
+        return _Preprocessor((side, side), description["image_mean"], description["image_std"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelLoadError(
             f"{file}: does not say how pictures are prepared ({error!r})"

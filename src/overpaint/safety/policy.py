@@ -68,7 +68,7 @@ class Policy:
         mode: 'off', 'annotate' or 'block'.
         thresholds: 0 to 7 by category.
         text_checkers: for the prompt and the negative prompt.
-        image_checkers: for all pictures, given and made.
+        image_checkers: for all pictures, inputs and results.
     """
 
     mode: Mode
@@ -105,7 +105,7 @@ class Policy:
                 if part.kind == "text"
                 for verdict in self._check_text(getattr(request, part.name) or "", part.name)
             ),
-            *self._check_pictures(_given(request), "input_image"),
+            *self._check_pictures(_input_pictures(request), "input_image"),
         )
 
     def check_outputs(self, pictures: Sequence[Picture]) -> tuple[Verdict, ...]:
@@ -157,7 +157,7 @@ class Policy:
         return Verdict(stage, index, worst, tuple(flagged))
 
 
-def _given(request: EditRequest) -> list[list[Image.Image]]:
+def _input_pictures(request: EditRequest) -> list[list[Image.Image]]:
     """The pictures that a caller gives, each in every way that it can be seen."""
     pictures: list[Picture | Image.Image] = []
     for part in PARTS:

@@ -72,7 +72,7 @@ class Scorer:
         settings: all of them; the server's limits hold here too.
 
     Raises:
-        OverpaintError: as `build.engine`.
+        OverpaintError: as `build.engines`.
     """
 
     def __init__(self, model: str, settings: Settings) -> None:
@@ -81,7 +81,7 @@ class Scorer:
         self.limits = settings.server
         if settings.safety.is_unset:
             _log.warning("no safety checker is configured: prompts and pictures are not checked")
-        self._batcher = Batcher(build.engine(model, settings=settings))
+        self._batcher = Batcher(build.engines(model, settings=settings))
 
     def score(self, given: Sequence[Row]) -> list[Outcome]:
         """Rows of one request, each answered; their steps are mixed.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from overpaint.apps.cli import console
-from overpaint.apps.cli.edits import Device, Dtype, Json, Loras, ModelName, Negative, Options
+from overpaint.apps.cli.edits import Devices, Dtype, Json, Loras, ModelName, Negative, Options
 from overpaint.apps.cli.interrupt import Interrupt, settle
 from overpaint.apps.cli.job import parse_lora, parse_option
 from overpaint.core.errors import Cancelled, ContentBlocked, InvalidRequest, UnsupportedOption
@@ -94,7 +94,7 @@ def batch(
     grid: Grid = False,
     lora: Loras = None,
     option: Options = None,
-    device: Device = None,
+    device: Devices = None,
     dtype: Dtype = None,
     as_json: Json = False,
 ) -> None:
@@ -132,7 +132,7 @@ def _run(asked: _Asked) -> Done:
     retry = statuses(asked.retry)
     with Interrupt() as interrupt:
         manifest = _manifest(asked)
-        engine = _engine(asked, manifest, settings)
+        engines = _engines(asked, manifest, settings)
         with console.waiting("Counting", hidden=asked.as_json):
             total = manifest.count()
         with RowBar(min(total, asked.limit or total), hidden=asked.as_json) as bar:
@@ -141,7 +141,7 @@ def _run(asked: _Asked) -> Done:
 
             batch = Batch(
                 out=asked.out,
-                engine=engine,
+                engine=engines,
                 width=asked.width,
                 retry=retry,
                 limit=asked.limit,
@@ -150,7 +150,7 @@ def _run(asked: _Asked) -> Done:
                 cancelled=interrupt.cancelled,
             )
             try:
-                done = batch.run(manifest.units(model_key(engine.model().record)))
+                done = batch.run(manifest.units(model_key(engines[0].model().record)))
             except (Cancelled, KeyboardInterrupt):
                 bar.stop()
                 console.say(f"{bar.ended} of {bar.total} rows are done; the same command goes on.")
@@ -191,14 +191,14 @@ def _manifest(asked: _Asked) -> Manifest:
     )
 
 
-def _engine(asked: _Asked, manifest: Manifest, settings: Settings) -> Engine:
+def _engines(asked: _Asked, manifest: Manifest, settings: Settings) -> list[Engine]:
     """Pictures without masks are edited as told; all else is inpainted."""
     has_masks = manifest.has_tables or asked.mask_dir is not None
     default = settings.defaults.inpaint if has_masks else settings.defaults.edit
     with console.waiting(f"Loading {asked.model or default}", hidden=asked.as_json):
         from overpaint.apps.wiring import build
 
-        return build.engine(
+        return build.engines(
             asked.model or default,
             device=asked.device,
             dtype=asked.dtype,

@@ -13,7 +13,7 @@ import typer
 
 from overpaint.apps.cli import console
 from overpaint.apps.cli.batch import Retry, RowBar, statuses
-from overpaint.apps.cli.edits import Device, Dtype, Json
+from overpaint.apps.cli.edits import Devices, Dtype, Json
 from overpaint.apps.cli.interrupt import Interrupt
 from overpaint.core.errors import Cancelled, InvalidRequest, OutputError
 
@@ -87,7 +87,7 @@ def _of(task: Task) -> Callable[..., None]:
         ray: Ray = None,
         actors: Actors = None,
         width: Width = 1,
-        device: Device = None,
+        device: Devices = None,
         dtype: Dtype = None,
         schema: Schema = False,
         as_json: Json = False,

@@ -74,7 +74,16 @@ Preset = Annotated[
     typer.Option("--preset", help="exact, balanced or fast: less work at a measured cost."),
 ]
 Device = Annotated[
-    str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps. Default: settings.")
+    str | None,
+    typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps, xpu. Default: settings."),
+]
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="auto, cpu, cuda, mps, xpu; several at once: cuda:0,cuda:1, or all. "
+        "Default: settings.",
+    ),
 ]
 Dtype = Annotated[
     str | None,

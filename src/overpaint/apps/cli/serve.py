@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from overpaint.apps.cli import console
-from overpaint.apps.cli.edits import Device, Dtype
+from overpaint.apps.cli.edits import Devices, Dtype
 
 
 def serve(
@@ -21,7 +21,7 @@ def serve(
         list[str] | None,
         typer.Option("--model", "-M", help="Model to serve; repeatable. Default: the settings."),
     ] = None,
-    device: Device = None,
+    device: Devices = None,
     dtype: Dtype = None,
     log_level: Annotated[
         Literal["debug", "info", "warning"],
@@ -47,9 +47,9 @@ def serve(
             build.find_model(name, settings)
         with console.waiting("Starting", hidden=False):
             from overpaint.apps.server.run import run
-            from overpaint.checkpoints.placement import choose
+            from overpaint.checkpoints.placement import choose, first_device
 
-            choose(settings.device, settings.dtype)
+            choose(first_device(settings.device), settings.dtype)
         run(settings, host=host, port=port, log_level=log_level, on_listening=_tell)
 
 

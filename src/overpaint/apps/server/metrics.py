@@ -17,6 +17,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from overpaint.checkpoints.placement import taken_memory
 from overpaint.engine.batcher import Observer
 
 if TYPE_CHECKING:
@@ -103,27 +104,46 @@ class _Gauges(Collector):
         self._process = psutil.Process()
 
     def collect(self) -> Iterable[Metric]:
-        batcher, models = self._batcher, self._batcher.engine.models
+        batcher, caches = self._batcher, [each.models for each in self._batcher.engines]
         yield GaugeMetricFamily("overpaint_queue_edits", "Edits that wait", batcher.queued)
         yield GaugeMetricFamily("overpaint_images_under_way", "Images in work", batcher.images)
-        yield GaugeMetricFamily("overpaint_models_loaded", "Models in memory", len(models.names))
-        yield GaugeMetricFamily("overpaint_model_bytes", "Weights in memory", models.size)
+        yield GaugeMetricFamily("overpaint_models_loaded", "Models in memory", len(batcher.loaded))
+        size = sum(models.size for models in caches)
+        yield GaugeMetricFamily("overpaint_model_bytes", "Weights in memory", size)
         resident = self._process.memory_info().rss
         yield GaugeMetricFamily("overpaint_resident_bytes", "Memory of the process", resident)
-        if torch.cuda.is_available():
-            taken = torch.cuda.memory_allocated()
-            yield GaugeMetricFamily("overpaint_device_bytes", "Memory taken on the GPU", taken)
+        yield from _of_devices(batcher)
         lookups = CounterMetricFamily(
             "overpaint_model_cache", "Lookups of loaded models", labels=["outcome"]
         )
-        lookups.add_metric(["hit"], models.hits)
-        lookups.add_metric(["miss"], models.misses)
+        lookups.add_metric(["hit"], sum(models.hits for models in caches))
+        lookups.add_metric(["miss"], sum(models.misses for models in caches))
         yield lookups
-        encodings = models.encodings
-        yield GaugeMetricFamily("overpaint_encoding_bytes", "Remembered encodings", encodings.size)
+        encodings = [models.encodings for models in caches]
+        size = sum(each.size for each in encodings)
+        yield GaugeMetricFamily("overpaint_encoding_bytes", "Remembered encodings", size)
         lookups = CounterMetricFamily(
             "overpaint_encoding_cache", "Lookups of encoded texts, pictures", labels=["outcome"]
         )
-        lookups.add_metric(["hit"], encodings.hits)
-        lookups.add_metric(["miss"], encodings.misses)
+        lookups.add_metric(["hit"], sum(each.hits for each in encodings))
+        lookups.add_metric(["miss"], sum(each.misses for each in encodings))
         yield lookups
+
+
+def _of_devices(batcher: Batcher) -> Iterable[Metric]:
+    labels = ["device"]
+    up = GaugeMetricFamily("overpaint_device_up", "1 = used, 0 = it failed", labels=labels)
+    images = GaugeMetricFamily("overpaint_device_images", "Images in work", labels=labels)
+    passes = CounterMetricFamily("overpaint_device_passes", "Denoising passes", labels=labels)
+    weights = GaugeMetricFamily("overpaint_device_model_bytes", "Weights", labels=labels)
+    taken = GaugeMetricFamily("overpaint_device_bytes", "Memory taken on a card", labels=labels)
+    for device in batcher.devices:
+        name = [device.engine.device]
+        up.add_metric(name, float(device.serves))
+        images.add_metric(name, device.images)
+        passes.add_metric(name, device.passes)
+        weights.add_metric(name, device.engine.models.size)
+        size = taken_memory(torch.device(device.engine.device)) if device.serves else None
+        if size is not None:
+            taken.add_metric(name, size)
+    yield from (up, images, passes, weights, taken)

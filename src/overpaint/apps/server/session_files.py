@@ -11,12 +11,11 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
 from overpaint.apps.server import forms
-from overpaint.apps.server.errors import NotFound, Stopping, UnsupportedMediaType
-from overpaint.apps.server.intake import MEGA
-from overpaint.apps.server.native import service_of
+from overpaint.apps.server.errors import NotFound
+from overpaint.apps.server.intake import MEGA, image_limits
+from overpaint.apps.server.routes import require_type, service_of
 from overpaint.apps.server.session_schemas import PREFIX, SessionInfo
-from overpaint.apps.server.sessions import answer
-from overpaint.apps.server.shelf import FEW, found, picture_limits, shelf_of
+from overpaint.apps.server.shelf import FEW, answer, found, shelf_of
 from overpaint.sessions import archive
 from overpaint.sessions.types import Session
 
@@ -112,14 +111,12 @@ async def get_export(request: Request, id: str) -> Response:  # noqa: A002 - the
 async def post_import(request: Request) -> Response:
     """Begin a session from an archive; its pictures are checked as an edit's are."""
     service, caller = service_of(request), request.state.caller
-    if service.stopping:
-        raise Stopping("the server is stopping; try another one, or this one later")
-    if forms.media_type(request) != ARCHIVE:
-        raise UnsupportedMediaType(f"send {ARCHIVE}")
+    service.check_running()
+    require_type(request, ARCHIVE)
     raw = await forms.body(request)
     limits = archive.Limits(
         bytes=int(UNPACKED * service.limits.max_body_mb * MEGA),
-        picture=picture_limits(service),
+        picture=image_limits(service.limits),
         prompt=service.limits.max_prompt,
     )
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from overpaint.apps.server.fields import AS_KEPT, with_parts
 from overpaint.apps.server.jobs import Status
 from overpaint.apps.server.schemas import PICTURE, EditFields
+from overpaint.core.types import PARTS
 from overpaint.sessions.rows import MAX_NAME
 from overpaint.sessions.types import Kind, Outcome, Session, Summary, Turn
 
@@ -77,17 +80,21 @@ class TurnBody(EditFields):
     )
 
 
+_SHOWN = tuple(
+    part
+    for part in PARTS
+    if part.name in {field.name for field in dataclasses.fields(Turn)} and part.name != "mask"
+)
+"""The parts that a turn tells as it keeps them; its mask has an address."""
+
+
+@with_parts(_SHOWN, AS_KEPT)
 class TurnInfo(BaseModel):
-    """One turn; it never changes."""
+    """One turn; it never changes. Of further pictures it has the sha256 of the files."""
 
     id: str
     parent: str | None
     kind: Kind
-    prompt: str
-    negative_prompt: str | None
-    model: str | None
-    seed: int | None
-    options: dict[str, Any]
     created: str
     picture: str = Field(description="Address of the PNG.")
     thumbnail: str = Field(description="Address of a small WebP.")
@@ -100,7 +107,6 @@ class TurnInfo(BaseModel):
     candidates: int = Field(description="Pictures that the edit made.")
     candidate_of: str | None = Field(description="The turn that was preferred to this one.")
     from_original: bool
-    references: list[str] = Field(description="sha256 of the references' files.")
     recipe: dict[str, Any]
     safety: list[dict[str, Any]] | None
 

@@ -19,8 +19,11 @@ def _from_base(path: Path, info: ValidationInfo) -> Path:
 
 
 def is_device(name: str) -> str:
-    if not re.fullmatch(r"[a-z]+(:\d+)?", name):
-        raise ValueError("must be auto, cpu, mps, cuda or cuda:NUMBER")
+    if not re.fullmatch(r"[a-z]+(:\d+)?( *, *[a-z]+(:\d+)?)*", name):
+        raise ValueError(
+            "must be auto, all, cpu, mps, xpu, cuda, cuda:NUMBER, or several of those with commas "
+            "between them"
+        )
     return name
 
 

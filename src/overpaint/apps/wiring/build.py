@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -119,7 +120,7 @@ def load_model(
 
 
 def memory_plan(spec: ModelSpec, settings: Settings) -> MemoryPlan:
-    """How a model that is here would be held, on the settings' device; loads nothing.
+    """How a model that is here would be held, on the settings' first device; loads nothing.
 
     Raises:
         OverpaintError: see `load_model`.
@@ -174,7 +175,8 @@ def engine(
 
     Args:
         model: name, or folder in diffusers layout; None = the settings' default for inpainting.
-        device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'; None = as in the settings.
+        device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps', 'xpu'; None = as in the settings, the
+            first of several.
         dtype: 'auto', 'float32', 'bfloat16', 'float16'; None = as in the settings.
         loras: adapters for the default model.
         settings: None = read them.
@@ -184,40 +186,84 @@ def engine(
     Raises:
         OverpaintError: see `load_model`; InvalidSettings.
     """
-    from overpaint.checkpoints.placement import choose
+    from overpaint.checkpoints.placement import choose, first_device
+
+    settings = settings or settings_.load()
+    on = str(choose(device).device) if device else first_device(settings.device)
+    return engines(
+        model,
+        device=on,
+        dtype=dtype,
+        loras=loras,
+        settings=settings,
+        lazy=lazy,
+        budget=budget,
+    )[0]
+
+
+def engines(
+    model: str | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    loras: Sequence[Lora] = (),
+    settings: Settings | None = None,
+    lazy: bool = False,
+    budget: int | None = None,
+) -> list[Engine]:
+    """An engine for each of several devices, which share the safety policy: for one `Batcher`.
+
+    Args:
+        model: as for `engine`, like the others.
+        device: one or several as `placement.devices_for` takes them; None = as in the settings.
+        budget: bytes of weights that stay loaded on each device; None = as many as fit.
+
+    Raises:
+        OverpaintError: as for `engine`.
+    """
+    from overpaint.checkpoints.placement import choose, devices_for
     from overpaint.engine.engine import Engine
 
     settings = settings or settings_.load()
     default = model or settings.defaults.inpaint
     find_model(default, settings)
-    on, precision = device or settings.device, dtype or settings.dtype
-    choose(on, precision)
+    places = devices_for(device or settings.device)
+    precision = dtype or settings.dtype
+    choose(str(places[0]), precision)
+    policy, marking = safety.policy(settings), safety.marking(settings)
 
-    def load(name: str) -> Model:
+    def load(on: str, name: str) -> Model:
         adapters = loras if name == default else ()
         return load_model(
             find_model(name, settings), settings, device=on, dtype=precision, loras=adapters
         )
 
-    made = Engine(
-        load,
-        default,
-        budget=budget,
-        policy=safety.policy(settings),
-        marking=safety.marking(settings),
-    )
+    engines = [
+        Engine(
+            partial(load, str(place)),
+            default,
+            budget=budget,
+            policy=policy,
+            marking=marking,
+            device=str(place),
+        )
+        for place in places
+    ]
     if not lazy:
-        made.model()
-    return made
+        for each in engines:
+            each.model()
+    return engines
 
 
 def _opened(spec: ModelSpec, settings: Settings, *, dtype: str | None = None) -> Checkpoint:
-    """A model's checkpoint on the settings' device, with its own adapters."""
+    """A model's checkpoint on the settings' first device, with its own adapters."""
+    from overpaint.checkpoints.placement import first_device
+
     return checkpoints.opened(
         spec,
         families.find(spec.family),
         settings,
-        device=settings.device,
+        device=first_device(settings.device),
         dtype=dtype or settings.dtype,
         loras=spec.loras,
     )

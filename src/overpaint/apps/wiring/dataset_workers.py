@@ -32,10 +32,10 @@ class Where:
     """Where and how a recipe runs.
 
     Attributes:
-        device, dtype: as `build.engine` takes them.
+        device, dtype: as `build.engines` takes them.
         width: images in a pass of the model at most; with 1 a picture has the same bytes whatever
             is made beside it.
-        threads: tasks under way in a process.
+        threads: tasks under way in a process, for each of its devices.
         ray: address of a Ray cluster, or 'local'; None = this process.
         actors: engines on Ray; None = one for each GPU, or one.
     """
@@ -65,12 +65,12 @@ def model_names(recipe: Recipe) -> list[str]:
 
 @contextmanager
 def worker_with(
-    recipe: Recipe, settings: Settings, engine: Engine | None, width: int, out: Path
+    recipe: Recipe, settings: Settings, engines: Sequence[Engine], width: int, out: Path
 ) -> Iterator[Worker[Any]]:
     """A worker of this process, and the batcher that its edits meet in."""
     from overpaint.engine.batcher import Batcher
 
-    batcher = None if engine is None else Batcher(engine, width=width)
+    batcher = Batcher(engines, width=width) if engines else None
     try:
         yield _worker(recipe, settings, batcher, out)
     finally:
@@ -85,8 +85,8 @@ def make_worker(recipe: Recipe, settings: Settings, where: Where, out: Path) -> 
     names = model_names(recipe)
     batcher = None
     if names:
-        engine = build.engine(names[0], device=where.device, dtype=where.dtype, settings=settings)
-        batcher = Batcher(engine, width=where.width)
+        engines = build.engines(names[0], device=where.device, dtype=where.dtype, settings=settings)
+        batcher = Batcher(engines, width=where.width)
     return _worker(recipe, settings, batcher, out)
 
 
@@ -153,8 +153,8 @@ def _likeness(recipe: Recipe, settings: Settings) -> Likeness | None:
     folder = recipe.gate.likeness_model if isinstance(recipe, Clean) else None
     if folder is None:
         return None
-    from overpaint.checkpoints.placement import choose
+    from overpaint.checkpoints.placement import devices_for
     from overpaint.sessions.similarity import ModelSimilarity
 
-    model = ModelSimilarity(folder, choose(settings.device).device)
+    model = ModelSimilarity(folder, devices_for(settings.device)[0])
     return lambda before, after: model.between(before.to_srgb(), after.to_srgb())

@@ -54,14 +54,14 @@ class Run:
 
     def __post_init__(self) -> None:
         self.recipe = with_defaults(self.recipe, self.settings)
-        self.engine: Engine | None = None
+        self.engines: list[Engine] = []
         records: dict[str, Any] = {}
         if names := model_names(self.recipe):
-            self.engine = build.engine(
+            self.engines = build.engines(
                 names[0], device=self.where.device, dtype=self.where.dtype, settings=self.settings
             )
-            records = {name: self.engine.model(name).record for name in names}
-        check_policy(self.recipe, self.engine)
+            records = {name: self.engines[0].model(name).record for name in names}
+        check_policy(self.recipe, self.engines[0] if self.engines else None)
         _check_revision(self.recipe, records)
         self.facts = _facts(self.recipe, records, self.settings)
         self.key = recipe_key(self.recipe, _keys(records))
@@ -145,7 +145,7 @@ class Run:
         with (
             tempfile.TemporaryDirectory(prefix="overpaint-") as folder,
             worker_with(
-                self.recipe, self.settings, self.engine, self.where.width, Path(folder)
+                self.recipe, self.settings, self.engines, self.where.width, Path(folder)
             ) as worker,
         ):
             return plan.preview(self.plan(limit), worker, self.facts)
@@ -164,9 +164,10 @@ class Run:
         from overpaint.jobs import pool
 
         with worker_with(
-            self.recipe, self.settings, self.engine, self.where.width, self.out
+            self.recipe, self.settings, self.engines, self.where.width, self.out
         ) as worker:
-            yield lambda tasks: pool.run(tasks, worker, book, threads=self.where.threads)
+            threads = self.where.threads * max(1, len(self.engines))
+            yield lambda tasks: pool.run(tasks, worker, book, threads=threads)
 
 
 def with_defaults(recipe: Recipe, settings: Settings) -> Recipe:

@@ -35,8 +35,8 @@ def policy(settings: Settings) -> Policy:
     )
 
 
-def _azure(table: AzureSettings) -> azure.Service:
-    return azure.Service(
+def _azure(table: AzureSettings) -> azure.ContentSafety:
+    return azure.ContentSafety(
         table.endpoint,
         key=None if table.key is None else table.key.get_secret_value(),
         client_id=table.client_id,
@@ -48,10 +48,10 @@ def _image_checkers(table: SafetySettings, device_name: str) -> list[ImageChecke
     if not table.classifiers and table.stable_diffusion_checker is None:
         return []
     # torch and transformers are loaded for those alone who use them.
-    from overpaint.checkpoints.placement import choose
+    from overpaint.checkpoints.placement import devices_for
     from overpaint.safety import local
 
-    device = choose(device_name).device
+    device = devices_for(device_name)[0]
     checkers: list[ImageChecker] = [
         local.Classifier(each.folder, each.labels, each.score, device) for each in table.classifiers
     ]

@@ -127,11 +127,11 @@ def load(name: str, settings: Settings) -> Segmenter:
         ModelNotFound: there is none of that name, or it was not pulled.
         ModelLoadError: its files are not what they should be.
     """
-    from overpaint.checkpoints.placement import choose
+    from overpaint.checkpoints.placement import choose, first_device
     from overpaint.segment.text import ByWords, Detector
 
     finder, joint, outliner = name.partition(JOINT)
-    placement = choose(settings.device, "float32")
+    placement = choose(first_device(settings.device), "float32")
     first = _load_one(finder, placement, settings)
     if not isinstance(first, Detector):
         if joint:

@@ -56,7 +56,7 @@ def _similarity(settings: Settings) -> Similarity | None:
     if folder is None:
         return None
     # torch and transformers are loaded for those alone who use it.
-    from overpaint.checkpoints.placement import choose
+    from overpaint.checkpoints.placement import devices_for
     from overpaint.sessions.similarity import ModelSimilarity
 
-    return ModelSimilarity(folder, choose(settings.device).device)
+    return ModelSimilarity(folder, devices_for(settings.device)[0])

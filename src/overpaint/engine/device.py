@@ -1,0 +1,166 @@
+"""The edits that one device has in work, and whether it should be given one more."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from overpaint.engine.policy import DEFAULT_STEPS, Policy, in_order
+from overpaint.engine.ticket import Ticket, Update
+
+if TYPE_CHECKING:
+    from overpaint.engine.engine import Edit, Engine
+    from overpaint.engine.model import Model
+
+EXPRESS = 8
+"""Images that may be under way beyond the limit, for edits that would lead at once."""
+
+LOADING_STEPS = DEFAULT_STEPS
+"""Steps that loading a model counts as: a device that has it is preferred until it is that much
+behind."""
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """An unfinished edit to be shown, as it stood after a step."""
+
+    ticket: Ticket
+    edit: Edit
+    update: Update
+
+
+@dataclass(frozen=True, eq=False)
+class Load:
+    """A model to be loaded ahead of its first edit."""
+
+    model: str
+    future: Future[None] = field(default_factory=Future)
+
+    def __post_init__(self) -> None:
+        # Nobody can cancel a running future.
+        self.future.set_running_or_notify_cancel()
+
+
+@dataclass(eq=False, kw_only=True)
+class Device:
+    """What one device has in work. Everything here needs the board's `change` to be held.
+
+    Attributes:
+        engine: its models; used by the device's two threads alone.
+        number: its place among the batcher's devices.
+        max_images: images under way at most.
+        policy: chooses the images of its passes.
+        preparing, running, finishing: its edits in each state.
+        previews, loads: further work for its encoder.
+        encodes: whether its encoder is at work.
+        passes: forward passes of a denoiser so far.
+        left: edits that were under way here and are no more.
+        error: why it is not used any more; None = it is used.
+        suspects: edits that failed here and are tried on another device.
+        faults: edits that failed here and were done elsewhere, since the last pass that went well.
+        fault: the last error of such an edit.
+        seconds_per_step: of one image, on average; None = not known yet.
+    """
+
+    engine: Engine
+    number: int
+    max_images: int
+    policy: Policy
+    preparing: Ticket | None = None
+    running: list[Ticket] = field(default_factory=list)
+    finishing: list[Ticket] = field(default_factory=list)
+    previews: deque[Preview] = field(default_factory=deque)
+    loads: deque[Load] = field(default_factory=deque)
+    encodes: bool = False
+    passes: int = 0
+    left: int = 0
+    error: BaseException | None = None
+    suspects: set[Ticket] = field(default_factory=set)
+    faults: int = 0
+    fault: BaseException | None = None
+    seconds_per_step: float | None = None
+
+    @property
+    def under_way(self) -> list[Ticket]:
+        """All its edits."""
+        preparing = [self.preparing] if self.preparing is not None else []
+        return [*preparing, *self.running, *self.finishing]
+
+    @property
+    def images(self) -> int:
+        """Images under way."""
+        return sum(ticket.images for ticket in self.under_way)
+
+    @property
+    def busy_models(self) -> list[Model]:
+        """Models with edits under way."""
+        return [ticket.edit.model for ticket in self.under_way if ticket.edit is not None]
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is still used."""
+        return self.error is None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether its encoder could take an edit at once."""
+        pending = self.encodes or self.previews or self.finishing or self.loads
+        return self.serves and not pending
+
+    def accepts(self, ticket: Ticket) -> bool:
+        """Whether it may run the edit once it has room for the images.
+
+        It may not where the edit failed already. While it is in doubt whether such an edit or the
+        device is at fault, it takes only what failed elsewhere. An edit whose model found no room
+        beside the busy ones waits until another edit has left.
+        """
+        if self.number in ticket.failed_on or (self.suspects and not ticket.failed_on):
+            return False
+        blocked = ticket.blocked_at.get(self.number) == self.left
+        return not (blocked and (self.running or self.finishing))
+
+    def has_room(self, ticket: Ticket, passes: int, reserved: int) -> bool:
+        """Whether the images fit, with so many places `reserved`.
+
+        Short edits need no place: one that would lead the next pass may use a small reserve.
+        """
+        room = self.max_images - reserved - self.images
+        if ticket.images <= room:
+            return True
+        leads = in_order([ticket, *self.running], passes)[0] is ticket
+        return leads and ticket.images <= room + EXPRESS
+
+    def steps_before(self, ticket: Ticket) -> int:
+        """Steps of work that it has beside the edit, loading the edit's model included."""
+        name = ticket.request.model or self.engine.default_model
+        loading = 0 if name in self.engine.models.names else LOADING_STEPS
+        return loading + sum(each.remaining for each in self.under_way)
+
+    def note_pass(self, images: int, seconds: float) -> None:
+        """A pass went well."""
+        self.passes += 1
+        self.faults = 0
+        self.suspects.clear()
+        each = seconds / images
+        pace = each if self.seconds_per_step is None else self.seconds_per_step
+        self.seconds_per_step = pace + 0.1 * (each - pace)
+
+    def move_to_finish(self, ticket: Ticket) -> None:
+        """Its steps are done."""
+        if ticket in self.running:
+            self.running.remove(ticket)
+        ticket.state = "finishing"
+        self.finishing.append(ticket)
+
+    def remove(self, ticket: Ticket) -> None:
+        """The edit is under way here no more, if it was."""
+        if ticket not in self.under_way:
+            return
+        self.left += 1
+        if self.preparing is ticket:
+            self.preparing = None
+        for tickets in (self.running, self.finishing):
+            if ticket in tickets:
+                tickets.remove(ticket)

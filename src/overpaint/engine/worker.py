@@ -1,0 +1,188 @@
+"""The two threads of a device, which share no module of its models.
+
+The *encoder* runs text encoders and autoencoder: everything before the first step and after the
+last, and previews. The *stepper* runs the denoiser. So a new edit is encoded, and a finished one
+decoded and composited, while the steps of the others go on. What the safety policy has to see goes
+to a pool beside both.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, wait
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from overpaint.checkpoints.placement import make_current
+from overpaint.core.errors import ContentBlocked, Overloaded, SafetyUnavailable
+from overpaint.core.types import EditResult
+from overpaint.engine.board import Board
+from overpaint.engine.clock import AHEAD, Watch
+from overpaint.engine.device import Device, Load, Preview
+from overpaint.engine.policy import Pick
+from overpaint.engine.ticket import Ticket, Update
+
+if TYPE_CHECKING:
+    from overpaint.engine.engine import Decoded, Edit
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Runs the edits of one device.
+
+    Args:
+        board: says what is next, and moves the edits.
+        device: the device; its engine is used by these threads alone from now on.
+        pool: for what waits on the safety policy.
+    """
+
+    def __init__(self, board: Board, device: Device, pool: Executor) -> None:
+        self._board = board
+        self._device = device
+        self._engine = device.engine
+        self._pool = pool
+        self._passes: deque[tuple[list[Pick], Watch]] = deque()
+        self._threads = [
+            threading.Thread(
+                target=self._run, args=[work], name=f"{name} {self._engine.device}", daemon=True
+            )
+            for name, work in (("stepper", self._stepper), ("encoder", self._encoder))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def join(self) -> None:
+        """Wait until the threads have ended."""
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            make_current(self._engine.device)
+            work()
+        except BaseException as error:
+            self._board.lose(self._device, error)
+
+    # The stepper
+
+    def _stepper(self) -> None:
+        while batch := self._board.next_batch(self._device):
+            self._step(batch)
+            del batch  # Its images are not kept while there is nothing to do.
+
+    def _step(self, batch: list[Pick]) -> None:
+        before = [pick.image.step for pick in batch]
+        watch = self._engine.clock.start()
+        try:
+            self._engine.step(batch[0].edit.model, [pick.image for pick in batch])
+        except Exception as error:
+            untouched = before == [pick.image.step for pick in batch]
+            self._board.stumbled(self._device, batch, error, untouched=untouched)
+            batch.clear()  # An error that somebody keeps leads back to this list.
+            return
+        watch.stop()
+        self._passes.append((batch, watch))
+        ends = any(not pick.ticket.remaining for pick in batch)
+        self._settle(0 if ends else AHEAD)
+        for ticket, edit in {pick.ticket: pick.edit for pick in batch}.items():
+            update = _progress(edit)
+            ticket.tell(update)
+            self._board.advanced(self._device, ticket, edit, update)
+
+    def _settle(self, ahead: int) -> None:
+        """Tell the board of passes that are done; wait for all but the last `ahead` of them."""
+        while self._passes and (len(self._passes) > ahead or self._passes[0][1].is_done):
+            batch, watch = self._passes.popleft()
+            self._board.stepped(self._device, batch, watch.seconds())
+
+    # The encoder
+
+    def _encoder(self) -> None:
+        while (work := self._board.next_work(self._device)) is not None:
+            match work:
+                case Preview():
+                    self._preview(work)
+                case Load():
+                    self._load(work)
+                case Ticket(state="finishing"):
+                    self._finish(work)
+                case Ticket():
+                    self._prepare(work)
+            del work
+
+    def _prepare(self, ticket: Ticket) -> None:
+        now = time.monotonic()
+        try:
+            busy = self._board.busy_models(self._device)
+            edit = self._engine.begin(ticket.submission, busy=busy)
+            keys = [edit.model.family.batch_key(image) for image in edit.prepared]
+        except Overloaded:
+            self._board.postponed(self._device, ticket)
+        except Exception as error:
+            self._board.failed(self._device, ticket, error)
+        else:
+            edit.timings["queued"] = now - ticket.trace.submitted
+            ticket.tell(_progress(edit))
+            self._board.prepared(self._device, ticket, edit, keys)
+
+    def _finish(self, ticket: Ticket) -> None:
+        edit = ticket.edit
+        if edit is None:
+            return  # put back meanwhile
+        try:
+            decoded = self._engine.decode(edit)
+        except Exception as error:
+            self._board.failed(self._device, ticket, error)
+            del edit  # An error that somebody keeps leads back to this frame.
+            return
+        if self._board.decoded(self._device, ticket):
+            # What a family keeps for the steps is not needed while others judge the pictures.
+            edit.prepared.clear()
+            self._pool.submit(self._deliver, ticket, edit, decoded)
+
+    def _deliver(self, ticket: Ticket, edit: Edit, decoded: Decoded) -> None:
+        wait(ticket.shown)
+        try:
+            outcome: EditResult | Exception = self._engine.deliver(edit, decoded)
+        except Exception as error:
+            outcome = error
+        self._board.delivered(ticket, outcome)
+
+    def _preview(self, preview: Preview) -> None:
+        try:
+            decoded = self._engine.decode_preview(preview.edit)
+        except Exception:
+            _log.exception("a preview failed")
+            return
+        shown = self._pool.submit(self._show, preview, decoded)
+        preview.ticket.shown.append(shown)
+
+    def _show(self, preview: Preview, decoded: Decoded) -> None:
+        try:
+            picture = self._engine.deliver_preview(preview.edit, decoded)
+        except (ContentBlocked, SafetyUnavailable):
+            # An unfinished picture decides nothing: it is withheld, the finished one is judged.
+            return
+        except Exception:
+            _log.exception("a preview failed")
+            return
+        preview.ticket.tell(replace(preview.update, preview=picture))
+
+    def _load(self, load: Load) -> None:
+        try:
+            busy = self._board.busy_models(self._device)
+            self._engine.load(load.model, busy=busy)
+        except Exception as error:
+            load.future.set_exception(error)
+        else:
+            load.future.set_result(None)
+
+
+def _progress(edit: Edit) -> Update:
+    slowest = max(edit.prepared, key=lambda image: (image.total - image.step, image.total))
+    return Update(step=slowest.step, total=slowest.total)
