@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def live_peak(work: Callable[[], object]) -> int:
-    """Bytes of tensors that `work` holds at once beside what it was given; 'meta' ones count too."""
+    """Bytes that `work` holds at once in tensors of its own; those on 'meta' count too."""
     live = _Live()
     with torch.inference_mode(), live:
         work()

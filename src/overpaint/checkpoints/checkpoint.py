@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from overpaint.checkpoints import layout, readahead, weight_cache, weights
 from overpaint.checkpoints.backends import Backend
@@ -44,6 +47,8 @@ class Checkpoint:
         evict_ahead: whether denoisers are loaded without the weights that are computed ahead of
             the steps; to be set before the first use.
         take_turns: whether text encoders and denoiser leave memory for each other.
+        resident: of components whose blocks visit the device, how many of them stay there.
+        plan: how it is held in memory; None = nothing was planned.
         tiled: whether the autoencoder works in tiles on pictures larger than `loading.TILE`.
     """
 
@@ -62,6 +67,8 @@ class Checkpoint:
         self.inventory = Inventory(folder, components)
         self.memo = Memo()
         self.evict_ahead = self.take_turns = self.tiled = False
+        self.plan: MemoryPlan | None = None
+        self.resident: Mapping[str, int] = {}
         self._loader = Loader(
             inventory=self.inventory,
             placement=placement,
@@ -165,6 +172,16 @@ class Checkpoint:
         """Bytes of each component's weights in this placement's precision, from file headers."""
         return {name: self._size(name) for name in self.inventory.with_weights}
 
+    @property
+    def reserved(self) -> int:
+        """Bytes of its plan that it has not taken yet."""
+        if self.plan is None:
+            return 0
+        loaded = sum(
+            self._size(name) for name in self.inventory.with_weights if name in self._loaded
+        )
+        return max(0, self.plan.peak - loaded)
+
     def need(self) -> Need:
         """What it takes in this placement's precision, from file headers and configurations."""
         width = self.placement.dtype.itemsize
@@ -184,9 +201,11 @@ class Checkpoint:
 
     def follow(self, plan: MemoryPlan) -> None:
         """Load, and let go, as a memory plan says; before anything is loaded."""
+        self.plan = plan
         self.take_turns = plan.evict_text_encoders
         self.evict_ahead = plan.evict_ahead
         self.tiled = plan.tiled
+        self.resident = plan.resident
 
     def read_ahead(self) -> None:
         """Have the weights read from the disk meanwhile: small ones first, the denoiser's last.
@@ -224,6 +243,35 @@ class Checkpoint:
         """A short hash of the checkpoint's files."""
         return self.inventory.revision()
 
+    def _blocks(self) -> dict[str, list[int]]:
+        """Bytes of each block of the components whose blocks can visit a card."""
+        if self.placement.device.type in ("cpu", "mps"):
+            return {}  # the device's memory is the host's
+        return {
+            name: self._block_sizes(name)
+            for name in self.inventory.with_weights
+            if self.inventory[name].blocks and not self._loader.is_converted(name)
+        }
+
+    def _block_sizes(self, name: str) -> list[int]:
+        part, width = self.inventory[name], self.placement.dtype.itemsize
+        leaving = part.ahead.weights if part.ahead and not self._loader.is_adapted(name) else None
+        small = (
+            part.float8 if self.backend.quantizes and self._loader.is_accelerated(name) else None
+        )
+        lists = [re.compile(rf"{re.escape(listed)}\.(\d+)\.") for listed in part.blocks]
+        sizes: Counter[tuple[int, int]] = Counter()
+        for file in self.inventory.files(name):
+            for weight, entry in weights.entries(file).items():
+                if leaving and leaving.search(weight):
+                    continue
+                for order, block in enumerate(lists):
+                    if match := block.match(weight):
+                        numbers = torch.Size(entry["shape"]).numel()
+                        bytes_each = 1 if small and small.search(weight) else width
+                        sizes[order, int(match[1])] += bytes_each * numbers
+        return [sizes[key] for key in sorted(sizes)]
+
     @contextmanager
     def _borrowed(self, name: str) -> Iterator[None]:
         """Keep a component in memory, loaded; those that it takes turns with have left."""
@@ -237,7 +285,10 @@ class Checkpoint:
             with self._loading:
                 if name not in self._loaded:
                     self._loaded[name] = self._loader.load(
-                        name, evict=self.evict_ahead, tiled=self.tiled
+                        name,
+                        evict=self.evict_ahead,
+                        tiled=self.tiled,
+                        resident=self.resident.get(name),
                     )
             yield
         finally:

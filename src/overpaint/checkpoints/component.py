@@ -47,6 +47,8 @@ class Component:
         ahead: weights that can leave; None = there are none.
         prepare: makes a network that was loaded ready for the family.
         tile: lets an autoencoder work in tiles with sides of so many pixels.
+        blocks: names of its lists of blocks, in the order in which they compute; those that do not
+            fit a card visit it one after the other.
         decoding, encoding: bytes of activations per pixel of a picture, from the component's
             configuration and the bytes of a number.
     """
@@ -59,6 +61,7 @@ class Component:
     ahead: Ahead | None = None
     prepare: Callable[[Any], None] | None = None
     tile: Callable[[Any, int], None] | None = None
+    blocks: tuple[str, ...] = ()
     decoding: Callable[[Mapping[str, Any], int], int] | None = None
     encoding: Callable[[Mapping[str, Any], int], int] | None = None
 

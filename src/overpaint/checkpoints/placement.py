@@ -7,8 +7,8 @@ converting back and forth costs more than it saves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -31,11 +31,12 @@ WORKING_SHARE = 0.1
 """Memory of a step's activations, beside the weights, as a share of the largest component."""
 
 KERNELS = 2.84
-"""On a card, what decoding and encoding take as a multiple of live tensors: cuDNN has workspaces and
-copies in its own layout, and the attention a workspace. ComfyUI reserves 4356 bytes per pixel for
-decoding and 3534 for encoding in bfloat16 (`comfy/sd.py`), where live tensors are 1537 and 1286."""
+"""On a card, what decoding and encoding take as a multiple of live tensors: cuDNN has workspaces
+and copies in its own layout, and the attention a workspace. ComfyUI reserves 4356 bytes per
+pixel of decoding and 3534 of encoding in bfloat16 (`comfy/sd.py`); live tensors are 1537 and
+1286."""
 
-Tier = Literal["all resident", "text encoders out", "modulation out", "tiled decode"]
+Tier = Literal["all resident", "text encoders out", "modulation out", "tiled decode", "streamed"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
 
 TILES = 4
@@ -133,6 +134,8 @@ class Need:
         text: names of the text encoders among them.
         ahead: of them, those that are computed ahead of the steps and can leave.
         decode, encode: activations of decoding and encoding a picture of 1024x1024 in one piece.
+        blocks: of components whose blocks can visit the device one after the other, the bytes of
+            each block, without weights that are computed ahead.
     """
 
     sizes: Mapping[str, int]
@@ -140,6 +143,7 @@ class Need:
     ahead: int = 0
     decode: int = 0
     encode: int = 0
+    blocks: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def weights(self) -> int:
@@ -160,9 +164,49 @@ class Need:
             return self.weights + max(self.steps, pictures)
         if tier != "text encoders out":
             rest -= self.ahead
-        if tier == "tiled decode":
+        if tier in ("tiled decode", "streamed"):
             pictures //= TILES
         return max(text, rest) + max(self.steps, pictures)
+
+    def resident(self, free: int) -> dict[str, int] | None:
+        """How many blocks of each component can stay on the device; None = it is too small.
+
+        Text encoders and the rest take turns there. Components whose blocks all stay are left out.
+        """
+        stay: dict[str, int] = {}
+        room = free - max(self.steps, max(self.decode, self.encode) // TILES)
+        for names, size in zip(
+            (self.text, self.sizes.keys() - self.text), self._groups, strict=True
+        ):
+            excess = size - room
+            for name in sorted(names & self.blocks.keys()):
+                if excess > 0:
+                    stay[name], saved = _fewest_visits(self.blocks[name], excess)
+                    excess -= saved
+            if excess > 0:
+                return None
+        return stay
+
+    @property
+    def _groups(self) -> tuple[int, int]:
+        """Weights of the text encoders, and of the rest without what is computed ahead."""
+        text = sum(self.sizes[name] for name in self.text)
+        return text, self.weights - text - self.ahead
+
+
+def _fewest_visits(blocks: Sequence[int], excess: int) -> tuple[int, int]:
+    """Blocks that stay, and bytes that need no place as the others visit, two at a time.
+
+    As many stay as leave `excess` bytes free; if none do, as many as free most.
+    """
+    best = (len(blocks), 0)
+    for stay in range(len(blocks) - 1, -1, -1):
+        saved = sum(blocks[stay:]) - 2 * max(blocks[stay:])
+        if saved > best[1]:
+            best = stay, saved
+        if saved >= excess:
+            break
+    return best
 
 
 @dataclass(frozen=True)
@@ -175,6 +219,7 @@ class MemoryPlan:
         free: available on the device.
         tier: what was given up to fit; each tier holds those before it.
         evict_ahead: whether weights that can be computed ahead leave.
+        resident: of components whose blocks visit the device, how many of them stay there.
     """
 
     weights: int
@@ -182,6 +227,12 @@ class MemoryPlan:
     free: int
     tier: Tier
     evict_ahead: bool = False
+    resident: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def spare(self) -> int:
+        """What is left for what images keep during their steps."""
+        return max(0, self.free - self.peak)
 
     @property
     def evict_text_encoders(self) -> bool:
@@ -191,7 +242,7 @@ class MemoryPlan:
     @property
     def tiled(self) -> bool:
         """Whether pictures larger than 512x512 are encoded and decoded in tiles."""
-        return self.tier == "tiled decode"
+        return self.tier in ("tiled decode", "streamed")
 
     def __str__(self) -> str:
         return (
@@ -211,12 +262,21 @@ def preflight(name: str, need: Need, free: int) -> MemoryPlan:
     Raises:
         OutOfMemory: it does not fit in any way; the message says what would.
     """
-    for tier in TIERS:
+    for tier in TIERS[:-1]:
         if tier == "modulation out" and not need.ahead:
             continue
         if (peak := need.peak(tier)) <= free:
             out = need.ahead > 0 and tier in ("modulation out", "tiled decode")
             return MemoryPlan(need.weights, peak, free, tier, evict_ahead=out)
+    if need.blocks and (resident := need.resident(free)) is not None:
+        return MemoryPlan(
+            need.weights,
+            min(free, need.peak("streamed")),
+            free,
+            "streamed",
+            evict_ahead=need.ahead > 0,
+            resident=resident,
+        )
     least = need.peak(TIERS[-1])
     raise OutOfMemory(
         f"{name} needs about {least / GIB:.1f} GiB at once and {free / GIB:.1f} GiB are free, even "

@@ -39,6 +39,8 @@ class ModelCache:
 
     Attributes:
         hits, misses: how often a model was there, and how often it had to be loaded.
+        spare: bytes beside what the models' plans take, for what images keep during their steps;
+            None = nothing was planned.
     """
 
     def __init__(self, load: Callable[[str], Model], budget: int | None = None) -> None:
@@ -48,7 +50,13 @@ class ModelCache:
         self._sizes: dict[str, int] = {}
         self.hits = 0
         self.misses = 0
+        self.spare: int | None = None
         self._left = Encodings()
+
+    @property
+    def reserved(self) -> int:
+        """Bytes that the plans of its models promise them and that they have not taken yet."""
+        return sum(model.reserved for model in self._models.values())
 
     @property
     def names(self) -> list[str]:
@@ -95,6 +103,8 @@ class ModelCache:
                 )
             self._evict(busy)
         self._models[name] = model
+        if model.plan is not None:
+            self.spare = model.plan.spare
         return model
 
     def make_room(self, model: Model, busy: Collection[Model] = ()) -> bool:
@@ -134,7 +144,10 @@ class ModelCache:
         )
 
     def _leave(self, name: str) -> None:
-        self._left = self._left.plus(self._models.pop(name))
+        model = self._models.pop(name)
+        self._left = self._left.plus(model)
+        if self.spare is not None and model.plan is not None:
+            self.spare += model.plan.peak
 
 
 def _size(model: Model) -> int:

@@ -25,8 +25,9 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from overpaint.checkpoints import shortage
+from overpaint.checkpoints.placement import GIB
 from overpaint.core.compositing import composite
-from overpaint.core.errors import Cancelled, OutOfMemory
+from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded
 from overpaint.core.geometry import Plan
 from overpaint.core.images import Picture
 from overpaint.core.safety import Verdict
@@ -35,7 +36,7 @@ from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Family, Prepared
 from overpaint.diffusion.options import FamilyOptions
 from overpaint.engine import clock, intake, streams
-from overpaint.engine.cache import ModelCache
+from overpaint.engine.cache import RETRY_AFTER, ModelCache
 from overpaint.engine.clock import Throttle
 from overpaint.engine.intake import CheckedRequest, PictureLike, check, takes_parts
 from overpaint.engine.model import Model
@@ -91,6 +92,11 @@ class Edit:
     def seeds(self) -> tuple[int, ...]:
         """One per image."""
         return tuple(image.seed for image in self.prepared)
+
+    @property
+    def held_bytes(self) -> int:
+        """What its images keep on the device during their steps."""
+        return sum(image.held_bytes for image in self.prepared)
 
     def snapshot(self) -> Edit:
         """The edit with its first image only, as that stands now, for `Engine.preview`."""
@@ -178,7 +184,8 @@ class Engine:
     ) -> list[EditResult]:
         edits: list[Edit] = []
         for request in requests:
-            edits.append(self.begin(request, busy=[edit.model for edit in edits]))
+            held = sum(edit.held_bytes for edit in edits)
+            edits.append(self.begin(request, busy=[edit.model for edit in edits], held=held))
         for model in {id(edit.model): edit.model for edit in edits}.values():
             self._steps([e for e in edits if e.model is model], on_progress, cancelled)
         results = [self.finish(edit) for edit in edits]
@@ -214,6 +221,7 @@ class Engine:
         request: EditRequest | CheckedRequest | Screened,
         *,
         busy: Collection[Model] = (),
+        held: int = 0,
     ) -> Edit:
         """Check, plan and prepare: everything before the first step.
 
@@ -221,11 +229,13 @@ class Engine:
             request: what to do. One that was checked against its model's family is not checked
                 again, and one that was screened is not screened again.
             busy: models of other edits under way, which must not leave memory.
+            held: bytes that the images of those edits keep during their steps.
 
         Raises:
             InvalidRequest, ModelNotFound, ModelLoadError, OutOfMemory.
             ContentBlocked, SafetyUnavailable: before anything is encoded.
-            Overloaded: busy models leave no room for this one.
+            Overloaded: busy models leave no room for this one, or the images under way none for
+                what its images keep.
         """
         started = time.perf_counter()
         submission = request.submission if isinstance(request, Screened) else request
@@ -238,7 +248,9 @@ class Engine:
         )
         screened = request if isinstance(request, Screened) else self.screen(submission)
         started = time.perf_counter()
-        plan, prepared, more = self._with_room(model, busy, partial(_prepared, model, checked))
+        plan, prepared, more = self._with_room(
+            model, busy, partial(self._prepared, model, checked, held)
+        )
         streams.hand_over(model, prepared)
         model.release_text_encoders()
         edit = Edit(
@@ -331,13 +343,49 @@ class Engine:
             safety=verdicts or None,
         )
 
+    def _prepared(
+        self, model: Model, checked: CheckedRequest, held: int
+    ) -> tuple[Plan, list[Prepared], list[str]]:
+        request, options, family = checked.request, checked.options, model.family
+        with streams.encoding(model):
+            plan = family.plan(request, options)
+            images = len(checked.seeds)
+            self._require_room(images * family.held_bytes(request, plan, options), held)
+            prepared, warnings = family.prepare(request, plan, options, checked.seeds)
+            self._require_room(sum(image.held_bytes for image in prepared), held)
+        return plan, prepared, warnings
+
+    def _require_room(self, needed: int, held: int) -> None:
+        """Refuse an edit whose images keep more than there is beside the models' own need.
+
+        Raises:
+            Overloaded: there is room once the images under way, which hold `held`, are done.
+            OutOfMemory: there never is.
+        """
+        spare = self.models.spare
+        if spare is None or not needed or needed + held <= spare:
+            return
+        if held and needed <= spare:
+            raise Overloaded(
+                "the images under way fill the memory; try again when they are done",
+                retry_after=RETRY_AFTER,
+            )
+        raise OutOfMemory(
+            f"this edit keeps {needed / GIB:.2f} GiB of keys and values between its steps, and "
+            f"{spare / GIB:.2f} GiB are free for them; set refresh_every=1 (preset 'exact'), let "
+            "window choose a smaller area, or make fewer images at once"
+        )
+
     def _with_room(self, model: Model, busy: Collection[Model], work: Callable[[], T]) -> T:
-        """What `work` gives; if memory runs out, what is idle leaves, and it is tried once more."""
+        """What `work` gives; if memory runs out, what is idle leaves, and it is tried once more.
+
+        What was refused before it was tried has no cause, and is not tried again.
+        """
         try:
             with shortage.mapped(TOO_LARGE):
                 return work()
-        except OutOfMemory:
-            if not self.models.make_room(model, busy):
+        except OutOfMemory as error:
+            if error.__cause__ is None or not self.models.make_room(model, busy):
                 raise
         with shortage.mapped(TOO_LARGE):
             return work()
@@ -417,10 +465,3 @@ class Engine:
 
 def _asked(request: EditRequest | CheckedRequest) -> EditRequest:
     return request.request if isinstance(request, CheckedRequest) else request
-
-
-def _prepared(model: Model, checked: CheckedRequest) -> tuple[Plan, list[Prepared], list[str]]:
-    request, options, family = checked.request, checked.options, model.family
-    with streams.encoding(model):
-        plan = family.plan(request, options)
-        return plan, *family.prepare(request, plan, options, checked.seeds)

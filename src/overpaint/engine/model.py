@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from overpaint.checkpoints.checkpoint import Checkpoint
+from overpaint.checkpoints.placement import MemoryPlan
 from overpaint.diffusion.family import Family
 
 
@@ -23,6 +24,16 @@ class Model:
     family: Family[Any, Any]
     checkpoint: Checkpoint | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def plan(self) -> MemoryPlan | None:
+        """How it is held in memory; None = nothing was planned."""
+        return None if self.checkpoint is None else self.checkpoint.plan
+
+    @property
+    def reserved(self) -> int:
+        """Bytes that its plan promises it and that it has not taken yet."""
+        return 0 if self.checkpoint is None else self.checkpoint.reserved
 
     def load(self) -> None:
         """Load every component now, not on its first use; text encoders that leave, later."""

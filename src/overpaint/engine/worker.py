@@ -119,7 +119,8 @@ class Worker:
         now = time.monotonic()
         try:
             busy = self._board.busy_models(self._device)
-            edit = self._engine.begin(ticket.submission, busy=busy)
+            held = self._board.held_bytes(self._device)
+            edit = self._engine.begin(ticket.submission, busy=busy, held=held)
             keys = [edit.model.family.batch_key(image) for image in edit.prepared]
         except Overloaded:
             self._board.postponed(self._device, ticket)
