@@ -169,6 +169,18 @@ class _Module:
         card = CARDS[torch.device(device or NAME).index or 0]
         return card.capacity - card.held, card.capacity
 
+    def memory_allocated(self, device: Any = None) -> int:
+        return CARDS[torch.device(device or NAME).index or 0].held
+
+    def memory_reserved(self, device: Any = None) -> int:
+        return self.memory_allocated(device)
+
+    def max_memory_allocated(self, device: Any = None) -> int:
+        return CARDS[torch.device(device or NAME).index or 0].peak
+
+    def reset_peak_memory_stats(self, device: Any = None) -> None:
+        CARDS[torch.device(device or NAME).index or 0].reset_peak()
+
     def get_device_name(self, device: Any = None) -> str:
         return "ordinary memory"
 

@@ -150,8 +150,9 @@ def test_in_every_tier_of_memory(make_on, monkeypatch, family, tier):
     from overpaint.checkpoints import placement
 
     def chosen(name, need, free):
-        out = need.modulation > 0 and TIERS.index(tier) >= TIERS.index("modulation out")
-        return placement.MemoryPlan(need.weights, need.peak(tier), free, tier, out)
+        out = need.ahead > 0 and TIERS.index(tier) >= TIERS.index("modulation out")
+        resident = dict.fromkeys(need.blocks, 1) if tier == "streamed" else {}
+        return placement.MemoryPlan(need.weights, need.peak(tier), free, tier, out, resident)
 
     expected = edit(make_on(family, "cpu"), **FEW, **MASK)
     monkeypatch.setattr(placement, "preflight", chosen)

@@ -49,6 +49,8 @@ class Component:
         prepare: makes a network that was loaded ready for the family.
         lora: 'module:Class' of diffusers that converts adapters of this architecture.
         tile: lets an autoencoder work in tiles with sides of so many pixels.
+        blocks: names of its lists of blocks, in the order in which they compute; those that do not
+            fit a card visit it one after the other.
         decoding, encoding: bytes of activations per pixel of a picture, from the component's
             configuration and the bytes of a number.
     """
@@ -63,6 +65,7 @@ class Component:
     prepare: Callable[[Any], None] | None = None
     lora: str | None = None
     tile: Callable[[Any, int], None] | None = None
+    blocks: tuple[str, ...] = ()
     decoding: Callable[[Mapping[str, Any], int], int] | None = None
     encoding: Callable[[Mapping[str, Any], int], int] | None = None
 

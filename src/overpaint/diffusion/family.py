@@ -137,6 +137,14 @@ class Family(ABC, Generic[OptionsT, PreparedT]):
     def plan(self, request: EditRequest, options: OptionsT) -> Plan:
         """Choose the window and the canvas. Computes nothing."""
 
+    def held_bytes(self, request: EditRequest, plan: Plan, options: OptionsT) -> int:
+        """What one image will keep on the device for its steps, known before it is prepared.
+
+        An edit that does not fit then need not be prepared in vain; `Prepared.held_bytes` is
+        what counts once it is.
+        """
+        return 0
+
     @abstractmethod
     def prepare(
         self, request: EditRequest, plan: Plan, options: OptionsT, seeds: Sequence[int]

@@ -92,15 +92,20 @@ def opened(
     )
 
 
-def memory_plan(spec: ModelSpec, checkpoint: Checkpoint) -> MemoryPlan:
+def memory_plan(spec: ModelSpec, checkpoint: Checkpoint, *, reserved: int = 0) -> MemoryPlan:
     """How a checkpoint would be held in the memory that is free now; loads nothing.
+
+    Args:
+        spec: which.
+        checkpoint: on its device.
+        reserved: bytes of what is free that are promised to other models there.
 
     Raises:
         OutOfMemory: it does not fit.
     """
     from overpaint.checkpoints.placement import free_memory, preflight
 
-    free = free_memory(checkpoint.placement.device)
+    free = max(0, free_memory(checkpoint.placement.device) - reserved)
     return preflight(spec.name, checkpoint.need(), free)
 
 

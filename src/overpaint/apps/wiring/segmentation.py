@@ -150,11 +150,11 @@ def _load_one(name: str, settings: Settings) -> Segmenter | Detector:
 
 def _load_weights(folder: Path, settings: Settings) -> Segmenter | Detector:
     """torch and transformers are imported for segmenters with weights alone."""
-    from overpaint.checkpoints.placement import choose
+    from overpaint.checkpoints.placement import choose, first_device
     from overpaint.segment import checkpoint
 
     build.quiet_libraries()
-    placement = choose(settings.device, "float32")
+    placement = choose(first_device(settings.device), "float32")
     kind = checkpoint.model_type(folder)
     if kind.startswith("sam2"):  # published checkpoints call themselves sam2_video
         from overpaint.segment.sam import Sam2
