@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate import init_empty_weights
 from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
+from transformers import CLIPTextModel
 
 from overpaint.checkpoints import weights
 from overpaint.checkpoints.backends import Backend
+from overpaint.checkpoints.exclusion import LOADING
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import Lora
@@ -261,3 +265,20 @@ class TestLora:
         checkpoint = open_checkpoint(folder, CPU, loras=(Lora(tmp_path / "strange.safetensors"),))
         with pytest.raises(ModelLoadError, match="does not fit"):
             checkpoint.component("unet")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_are_not_set_while_another_model_is_made(checkpoint_folder, dtype):
+    """Making one changes what setting a parameter does, in the whole process."""
+    where = checkpoint_folder("sd2") / "text_encoder"
+    with LOADING.alone():
+        model = weights.empty(CLIPTextModel, where)
+    loading = threading.Thread(
+        target=weights.load_into, args=(model, where, dtype, torch.device("cpu")), daemon=True
+    )
+    with LOADING.alone(), init_empty_weights():
+        loading.start()
+        loading.join(0.5)
+        assert loading.is_alive(), "it has to wait"
+    loading.join(60)
+    assert not any(each.is_meta for each in model.state_dict().values())

@@ -101,6 +101,12 @@ class Loader:
             raise ModelLoadError(
                 f"{where}: cannot be loaded as {cls.__name__}: {loras.first_line(error)}"
             ) from error
+        with LOADING.shared():
+            self._make_ready(model, name, tiled=tiled)
+        return model
+
+    def _make_ready(self, model: Any, name: str, *, tiled: bool) -> None:
+        part = self.inventory[name]
         model.eval().requires_grad_(requires_grad=False)
         if part.role == "denoiser":
             loras.apply(model, name, self.loras)
@@ -110,7 +116,6 @@ class Loader:
             part.tile(model, TILE)
         if self.is_accelerated(name):
             backends.prepare(self.backend, model, self.placement.device, part)
-        return model
 
     def _load_converted(self, cls: Any, where: Path) -> Any:
         from overpaint.checkpoints import openvino
