@@ -13,6 +13,8 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from overpaint.core.version import __version__
+
 if TYPE_CHECKING:
     from overpaint.core import errors as errors
     from overpaint.core.images import Picture as Picture
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from overpaint.core.types import EditResult as EditResult
     from overpaint.core.types import Progress as Progress
     from overpaint.engine.engine import Engine as Engine
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "EditRequest": "overpaint.core.types",

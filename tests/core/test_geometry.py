@@ -8,7 +8,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from overpaint.core.geometry import Box, Plan, around, full, stretched
+from overpaint.core.geometry import Box, Plan, around, full, stretched, window_step
 
 sides = st.one_of(st.integers(1, 40), st.integers(41, 700), st.integers(701, 3000))
 sizes = st.tuples(sides, sides)
@@ -121,7 +121,8 @@ class TestAround:
     def test_every_box(self, data, size, step, native, context):
         box = data.draw(boxes(size))
         plan = around(size, box, step=step, native=native, context=context)
-        check(plan, size, step, default_max(native))
+        whole = plan.window == Box.of_size(size)
+        check(plan, size, step if whole else window_step(step, native), default_max(native))
         assert plan.window.contains(box)
         assert plan.window == Box.of_size(size) or plan.window.area <= 0.6 * size[0] * size[1]
 
@@ -134,7 +135,7 @@ class TestAround:
         assert window.contains(box.grow(margin).clip(Box.of_size(size)))
         for side, whole in zip(window.size, size, strict=True):
             assert side >= min(native, whole)
-            assert side == whole or side % step == 0
+            assert side == whole or side % window_step(step, native) == 0
 
     @settings(max_examples=200)
     @given(st.data(), sizes, steps)
@@ -166,6 +167,106 @@ class TestAround:
     def test_a_box_outside(self):
         with pytest.raises(ValueError, match="outside the picture of 900x800"):
             around((900, 800), Box(900, 0, 910, 10), step=8, native=128)
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> tuple[Plan, tuple[int, int], Box, dict]:
+    """A plan for a model that was trained at several sizes; the picture, the box, the rest."""
+    size = draw(sizes)
+    box = draw(boxes(size))
+    native, smallest = draw(st.sampled_from([(1024, 256), (1024, 512), (512, 512), (128, 128)]))
+    asked = {"step": draw(st.sampled_from([8, 16])), "native": native, "smallest": smallest}
+    return around(size, box, **asked), size, box, asked
+
+
+class TestSizesOfAModel:
+    """Windows for models that were trained from a smallest size up to their own."""
+
+    @settings(max_examples=400)
+    @given(windows())
+    def test_the_smallest_window_that_holds_the_box_and_its_context(self, drawn):
+        plan, size, box, asked = drawn
+        picture, step = Box.of_size(size), window_step(asked["step"], asked["native"])
+        margin = max(32, round(0.5 * max(box.size)))
+        assert plan.window.contains(box.grow(margin).clip(picture))
+        if plan.window == picture:
+            return
+        for side, whole, length in zip(plan.window.size, size, box.size, strict=True):
+            needed = max(length + 2 * margin, asked["smallest"])
+            assert side == whole or needed <= side < needed + step
+
+    @settings(max_examples=400)
+    @given(windows())
+    def test_sizes_are_those_of_the_model(self, drawn):
+        plan, size, _, asked = drawn
+        whole = plan.window == Box.of_size(size)
+        step = asked["step"] if whole else window_step(asked["step"], asked["native"])
+        check(plan, size, step, default_max(asked["native"]))
+        longest = min(asked["smallest"], asked["native"] // 2)
+        if _area(plan.canvas) <= 0.9 * default_max(asked["native"]):
+            assert max(plan.canvas) >= longest
+
+    @settings(max_examples=400)
+    @given(windows())
+    def test_pixels_are_copied_unless_too_few_or_too_many(self, drawn):
+        plan, _, _, asked = drawn
+        few = max(plan.window.size) < min(asked["smallest"], asked["native"] / 2)
+        many = plan.window.area > 0.8 * default_max(asked["native"])
+        if not few and not many:
+            assert plan.is_exact or _padded(plan, asked) > default_max(asked["native"])
+        if few:
+            assert max(plan.content.size) >= max(plan.window.size)
+
+    @settings(max_examples=400)
+    @given(st.data(), windows())
+    def test_a_larger_box_has_no_smaller_window(self, data, drawn):
+        plan, size, box, asked = drawn
+        more = data.draw(boxes(size)).union(box)
+        larger = around(size, more, **asked)
+        for side, before in zip(larger.window.size, plan.window.size, strict=True):
+            assert side >= before
+
+    def test_a_small_edit_of_a_picture_of_the_models_own_size(self):
+        flux = {"step": 16, "native": 1024, "smallest": 256}
+        plan = around((1024, 1024), Box(500, 500, 560, 540), **flux)
+        assert plan.canvas == plan.window.size == (256, 256)
+        plan = around((1024, 1024), Box(256, 256, 580, 580), **flux)
+        assert plan.canvas == plan.window.size == (704, 704)
+        alone = around((1024, 1024), Box(500, 500, 560, 540), step=16, native=1024)
+        assert alone == full((1024, 1024), step=16, native=1024)
+
+    def test_small_pictures_keep_their_pixels(self):
+        flux = {"step": 16, "native": 1024, "smallest": 256}
+        box = Box(10, 10, 90, 90)
+        assert around((300, 280), box, **flux).content == Box(0, 0, 300, 280)
+        assert around((128, 100), box, **flux).content == Box(0, 0, 256, 200)
+        assert full((300, 280), step=16, native=1024).content == Box(0, 0, 1024, 956)
+
+    def test_few_sizes_in_a_picture(self):
+        canvases = {
+            around(
+                (1024, 1024), Box(0, 0, width, height), step=16, native=1024, smallest=256
+            ).canvas
+            for width in range(1, 1024, 7)
+            for height in range(1, 1024, 7)
+        }
+        assert len(canvases) <= 100
+        assert len({_area(canvas) for canvas in canvases}) <= 52  # FLUX: lengths of the sequence
+
+    def test_a_window_from_border_to_border_is_padded(self):
+        plan = around((3000, 700), Box(0, 0, 600, 600), step=16, native=1024, smallest=256)
+        assert plan.window == Box(0, 0, 1216, 700)
+        assert plan.canvas == (1216, 704)
+        assert plan.is_exact
+
+
+def _area(size: tuple[int, int]) -> int:
+    return size[0] * size[1]
+
+
+def _padded(plan: Plan, asked: dict) -> int:
+    step = window_step(asked["step"], asked["native"])
+    return _area(tuple(-(-side // step) * step for side in plan.window.size))
 
 
 class TestWayThere:

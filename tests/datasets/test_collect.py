@@ -13,8 +13,8 @@ from overpaint.core.types import EditRequest
 from overpaint.datasets import prompts
 from overpaint.datasets.collect import Collection, Collector
 from overpaint.datasets.outcome import Outcome, unfit
-from overpaint.datasets.parts import Filters, Vision
 from overpaint.datasets.recipe import Collect
+from overpaint.datasets.sections import Filters, Vision
 from overpaint.datasets.sources import items
 from overpaint.datasets.tasks import complete, recipe_key
 from overpaint.datasets.vision import VisionModel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,6 +36,17 @@ def test_a_picture_survives_the_way_to_a_tensor_and_back():
 def test_values_outside_the_range_are_clamped():
     pixels = torch.tensor([[[[-3.0]], [[0.0]], [[3.0]]]])
     assert np.asarray(latents.picture_from_tensor(pixels)).tolist() == [[[0, 128, 255]]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_levels_are_rounded_half_to_even(dtype):
+    """As NumPy rounded them when that was its work: every bit of every level."""
+    halves = (torch.arange(512) / 2).clamp(max=255) / 127.5 - 1
+    noise = torch.randn(512, generator=torch.Generator().manual_seed(0))
+    pixels = torch.cat([halves, halves, noise]).reshape(1, 3, 16, 32).to(dtype)
+    unit = (pixels[0].float() * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0).numpy()
+    expected = (unit * 255).round().astype(np.uint8)
+    assert np.array_equal(np.asarray(latents.picture_from_tensor(pixels)), expected)
 
 
 def test_binarize_counts_one_half_as_repaint():

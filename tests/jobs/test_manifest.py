@@ -12,7 +12,7 @@ import pytest
 
 from overpaint.core.errors import InvalidRequest
 from overpaint.jobs import manifest as manifest_
-from overpaint.jobs.manifest import Asked, Manifest
+from overpaint.jobs.manifest import Defaults, Manifest
 from tests.conftest import box_mask, picture
 
 SIZE = (64, 48)
@@ -48,8 +48,10 @@ def photos(tmp_path):
     return folder
 
 
-def units(source, model=None, **asked):
-    return list(Manifest(source, Asked(**asked)).units(model or {"family": "sd2"}))
+def units(source, model=None, **defaults):
+    own = {name: defaults.pop(name) for name in ("seed", "mask_dir", "skip") if name in defaults}
+    manifest = Manifest(source, Defaults(parts=defaults, **own))
+    return list(manifest.units(model or {"family": "sd2"}))
 
 
 def error_of(unit) -> str:
@@ -148,7 +150,7 @@ def test_bad_lines_fail_alone(tmp_path, monkeypatch):
     assert [reason.split(":")[0] for reason in reasons] == [f"line {n}" for n in range(5)]
     assert "more than 20000 bytes" in reasons[4]
     assert last.load().prompt == "y"
-    assert Manifest(file, Asked()).count() == 6
+    assert Manifest(file, Defaults()).count() == 6
 
 
 def test_a_file_that_cannot_be_read_on(tmp_path):
@@ -210,7 +212,7 @@ def test_inputs_that_are_none(photos, tmp_path, source, asked, field):
     write_csv(tmp_path / "rows.csv", ["prompt", "image"])
     asked = {name: tmp_path / value for name, value in asked.items()}
     with pytest.raises(InvalidRequest) as caught:
-        Manifest(tmp_path / source, Asked(**asked))
+        Manifest(tmp_path / source, Defaults(**asked))
     assert caught.value.field == field
 
 

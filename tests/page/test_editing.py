@@ -51,6 +51,54 @@ def test_load_paint_erase_download_verify(desk, scene, tmp_path):
     assert np.asarray(Image.open(file))[36, 36, 0] < 212  # the disc's red is gone
 
 
+def test_what_the_eraser_may_copy_comes_from_a_file(desk, scene):
+    """A part of an edit that the page knows from the server alone."""
+    desk.open(scene)
+    desk.options()
+    field = desk.page.get_by_label("Copy from: White where texture may be copied from.")
+    expect(field).to_be_visible()
+    blue = Image.new("L", scene.size)
+    blue.paste(255, (80, 50, 108, 78))
+    file = io.BytesIO()
+    blue.save(file, "PNG")
+    field.set_input_files({"name": "m.png", "mimeType": "image/png", "buffer": file.getvalue()})
+    erase_disc(desk)
+    assert desk.state("state.session.turns[1].copy_from") is not None
+    inside = np.asarray(Image.open(io.BytesIO(picture_of(desk))).convert("RGB"))[24:48, 24:48]
+    assert (inside[..., 2] > 150).mean() > 0.9  # sand has less blue than what may be copied
+
+
+def test_a_file_that_does_not_fit_is_named(desk, scene):
+    desk.open(scene)
+    desk.options()
+    small = io.BytesIO()
+    Image.new("L", (10, 10), 255).save(small, "PNG")
+    desk.page.set_input_files(
+        "#part-not_from", {"name": "m.png", "mimeType": "image/png", "buffer": small.getvalue()}
+    )
+    desk.mark(14, 14, 58, 58)
+    desk.page.click("#run")
+    expect(desk.page.get_by_role("alert")).to_contain_text("“Not from”: ", timeout=SLOW)
+    assert [each for each in desk.complaints if "400" not in each] == []
+    desk.complaints.clear()
+
+
+def test_what_to_avoid_is_said_to_models_that_take_it(desk, scene):
+    desk.open(scene)
+    words = desk.page.get_by_label("Negative prompt")
+    expect(words).to_have_count(0)
+    desk.task("inpaint")
+    desk.mark(14, 14, 58, 58)
+    words.fill("people")
+    desk.page.fill("#prompt", "a green triangle")
+    desk.options(num_inference_steps=2)
+    desk.run()
+    assert desk.state("state.session.turns[1].negative_prompt") == "people"
+    words.fill("")
+    desk.page.click("#reuse")
+    expect(words).to_have_value("people")
+
+
 def test_an_instruction_tells_progress_and_is_seen_on_the_way(desk, scene):
     desk.open(scene)
     desk.task("edit")

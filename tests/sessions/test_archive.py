@@ -25,7 +25,7 @@ def unchecked(_request) -> None:
 def session(store) -> Session:
     session = begun(store)
     mask = store.pictures.put(store.pictures.get(session.turn().picture))
-    first = a_turn(store, seed=1, mask=mask, options={"a": [1, None, "x"]})
+    first = a_turn(store, seed=1, inputs={"mask": mask}, options={"a": [1, None, "x"]})
     second = a_turn(store, seed=2, measures={"previous": {"changed": 0.5}})
     store.append(session.id, [first, second])
     store.append(session.id, [a_turn(store, "1", seed=3)])

@@ -97,10 +97,8 @@ class TestTurns:
         session, turn = editor.edit(
             session.id, "a cat", seed=1, parent="0", references=[face], **FEW
         )
-        assert len(turn.references) == 1
-        kept = Image.open(
-            editor.store.pictures.folder / turn.references[0][:2] / turn.references[0]
-        )
+        (key,) = turn.inputs["references"]
+        kept = Image.open(editor.store.pictures.folder / key[:2] / key)
         assert kept.tobytes() == face.tobytes()
         assert turn.picture != alone.picture
 
@@ -113,7 +111,7 @@ class TestTurns:
         assert (rgb(eraser, turn) != rgb(eraser, free)).any()
         assert turn.kind == "erase"
         for name, given in where.items():
-            kept = editing.opened(store.pictures, getattr(turn, name))
+            kept = editing.opened(store.pictures, turn.inputs[name])
             assert np.array_equal(np.asarray(kept.rgb.convert("L")), np.asarray(given))
 
     def test_a_turn_says_how_to_make_it_again(self, editor, session):

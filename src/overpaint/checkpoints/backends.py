@@ -20,7 +20,7 @@ from torch.fx.experimental import _config as shapes
 from overpaint.checkpoints import float8
 from overpaint.checkpoints.component import Component
 from overpaint.core.errors import ModelLoadError
-from overpaint.core.models import BackendName
+from overpaint.core.models import AttentionName, BackendName, RecordName
 
 COMPILERS = ("c++", "g++", "clang++", "cl")
 
@@ -33,11 +33,15 @@ class Backend:
         name: as settings write it.
         cache: folder of components converted for OpenVINO.
         samples: gives what a UNet is given in ordinary edits, for `openvino-int8`.
+        record: whether steps are recorded and replayed, on devices that can.
+        attention: the kernel of the denoiser's attention, on CUDA.
     """
 
     name: BackendName = "torch"
     cache: Path | None = None
     samples: Callable[[], list[Any]] | None = None
+    record: RecordName = "auto"
+    attention: AttentionName = "auto"
 
     @property
     def converts(self) -> bool:

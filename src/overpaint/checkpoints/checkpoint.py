@@ -80,6 +80,16 @@ class Checkpoint:
         return self._loader.backend
 
     @property
+    def records(self) -> bool:
+        """Whether the denoiser's steps may be recorded: not where it leaves between prompts."""
+        return self.backend.record == "auto" and not self.take_turns
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences for whoever edits with what was loaded so far."""
+        return self._loader.warnings
+
+    @property
     def components(self) -> list[str]:
         """Names of the components that can be loaded."""
         return self.inventory.names

@@ -46,6 +46,7 @@ class Component:
         openvino: whether OpenVINO can compute it.
         ahead: weights that can leave; None = there are none.
         prepare: makes a network that was loaded ready for the family.
+        lora: 'module:Class' of diffusers that converts adapters of this architecture.
         tile: lets an autoencoder work in tiles with sides of so many pixels.
         decoding, encoding: bytes of activations per pixel of a picture, from the component's
             configuration and the bytes of a number.
@@ -58,6 +59,7 @@ class Component:
     openvino: bool = False
     ahead: Ahead | None = None
     prepare: Callable[[Any], None] | None = None
+    lora: str | None = None
     tile: Callable[[Any, int], None] | None = None
     decoding: Callable[[Mapping[str, Any], int], int] | None = None
     encoding: Callable[[Mapping[str, Any], int], int] | None = None

@@ -7,17 +7,19 @@ are made.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
-from overpaint.checkpoints import backends, loras, weight_cache, weights
+from overpaint.checkpoints import backends, layout, loras, weight_cache, weights
 from overpaint.checkpoints.backends import Backend
 from overpaint.checkpoints.exclusion import LOADING
 from overpaint.checkpoints.inventory import Inventory
+from overpaint.checkpoints.loras import Adapter
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import Lora
@@ -26,7 +28,7 @@ TILE = 512
 """Side in pixels of what a tiled autoencoder computes at once."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Loader:
     """Loads components of a checkpoint, all in the same way.
 
@@ -36,6 +38,7 @@ class Loader:
         loras: adapters for the denoiser.
         backend: what computes its networks.
         cache: folder of weights in other precisions (`checkpoints/weight_cache.py`).
+        warnings: sentences for whoever edits with what was loaded.
     """
 
     inventory: Inventory
@@ -43,6 +46,7 @@ class Loader:
     loras: tuple[Lora, ...] = ()
     backend: Backend = field(default_factory=Backend)
     cache: Path | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def is_adapted(self, name: str) -> bool:
         """Whether low-rank adapters change a component."""
@@ -108,14 +112,42 @@ class Loader:
     def _make_ready(self, model: Any, name: str, *, tiled: bool) -> None:
         part = self.inventory[name]
         model.eval().requires_grad_(requires_grad=False)
-        if part.role == "denoiser":
-            loras.apply(model, name, self.loras)
+        if self.loras:
+            self.warnings.extend(loras.apply(model, name, self._adapters, self._converter))
         if part.prepare is not None:
             part.prepare(model)
         if tiled and part.tile is not None:
             part.tile(model, TILE)
         if self.is_accelerated(name):
             backends.prepare(self.backend, model, self.placement.device, part)
+
+    @cached_property
+    def _denoiser(self) -> str:
+        return next(
+            name for name in self.inventory.names if self.inventory[name].role == "denoiser"
+        )
+
+    @property
+    def _converter(self) -> str | None:
+        return self.inventory[self._denoiser].lora
+
+    @cached_property
+    def _adapters(self) -> list[Adapter]:
+        """All adapters, read once.
+
+        Raises:
+            ModelLoadError: one cannot be read, or is for components that are not here.
+        """
+        denoiser = self._denoiser
+        config = SimpleNamespace(**layout.config(self.inventory.folder / denoiser))
+        adapters = [loras.read(each, denoiser, self._converter, config) for each in self.loras]
+        for adapter in adapters:
+            if not any(adapter.changes(name) for name in self.inventory.with_weights):
+                raise ModelLoadError(
+                    f"{adapter.lora.path}: does not fit: it changes no component of this model "
+                    f"('{next(iter(adapter.weights), 'it is empty')}')"
+                )
+        return adapters
 
     def _load_converted(self, cls: Any, where: Path) -> Any:
         from overpaint.checkpoints import openvino
@@ -190,7 +222,7 @@ def _keeps_float32(cls: type, dtype: torch.dtype) -> bool:
 
 def dtype_argument(cls: type, dtype: torch.dtype) -> dict[str, torch.dtype]:
     """transformers calls it `dtype` since 4.56, diffusers and transformers before `torch_dtype`."""
-    if cls.__module__.startswith("transformers"):
+    if any(base.__module__.startswith("transformers.") for base in cls.__mro__):
         import transformers
 
         if tuple(map(int, transformers.__version__.split(".")[:2])) >= (4, 56):

@@ -13,6 +13,9 @@ from PIL import Image
 
 Size = tuple[int, int]
 
+WINDOW_STEP = 64
+"""Sides of windows are multiples of it, in pixels, where the model's own size is 8 times that."""
+
 
 @dataclass(frozen=True, order=True)
 class Box:
@@ -172,7 +175,7 @@ def full(size: Size, *, step: int, native: int, max_pixels: int | None = None) -
         max_pixels: largest area of the canvas; a larger picture is scaled down. None =
             (1.5 native)², but not less than 768².
     """
-    return _plan(size, Box.of_size(size), step=step, native=native, max_pixels=max_pixels)
+    return _plan(size, Box.of_size(size), step, native, native, max_pixels)
 
 
 def around(
@@ -181,6 +184,7 @@ def around(
     *,
     step: int,
     native: int,
+    smallest: int | None = None,
     context: float = 0.5,
     min_context_px: int = 32,
     full_above: float = 0.6,
@@ -188,14 +192,19 @@ def around(
 ) -> Plan:
     """A window around `box` with some of the picture around it, so that work follows the edit.
 
-    The window is at least `native` on each side where the picture allows, and a multiple of
-    `step`, so that it needs neither padding nor rescaling unless it is too large for the model.
+    It is the smallest window that holds the box with its context and that the model was trained
+    for: each side is at least `smallest` where the picture allows, and a multiple of
+    `window_step`. So it needs no rescaling unless it is too large for the model, or the whole
+    picture is smaller than what the model was trained for; it needs no padding unless it reaches
+    from border to border.
 
     Args:
         size: (width, height) of the picture.
         box: what is to be edited; must meet the picture.
         step: both sides of the canvas are multiples of it.
         native: side in pixels that the model was trained at.
+        smallest: least side in pixels that it was trained at too; None = `native` is all it knows.
+            A picture whose longer side is under it, or under half of `native`, is scaled up to it.
         context: of the picture around the box on each side, as a fraction of the box's longer
             side.
         min_context_px: the least context, in pixels.
@@ -210,18 +219,35 @@ def around(
     box = box.clip(picture)
     if not box.area:
         raise ValueError(f"The box lies outside the picture of {size[0]}x{size[1]} pixels.")
+    smallest = native if smallest is None else smallest
     margin = max(min_context_px, round(context * max(box.size)))
-    left, right = _span(box.left, box.right, size[0], margin, native, step)
-    top, bottom = _span(box.top, box.bottom, size[1], margin, native, step)
+    coarse = window_step(step, native)
+    left, right = _span(box.left, box.right, size[0], margin, smallest, coarse)
+    top, bottom = _span(box.top, box.bottom, size[1], margin, smallest, coarse)
     window = Box(left, top, right, bottom)
-    if window.area > full_above * picture.area:
-        window = picture
-    return _plan(size, window, step=step, native=native, max_pixels=max_pixels)
+    if window == picture or window.area > full_above * picture.area:
+        return _plan(size, picture, step, native, smallest, max_pixels)
+    return _plan(size, window, coarse, native, smallest, max_pixels)
 
 
-def _span(low: int, high: int, length: int, margin: int, native: int, step: int) -> tuple[int, int]:
+def window_step(step: int, native: int) -> int:
+    """What both sides of a window's canvas are multiples of.
+
+    A model of real size gets few sizes of windows, since each new one costs it time: kernels are
+    chosen, compiled or recorded per size, and only equal sizes share a batch.
+
+    Args:
+        step: multiple that the model needs.
+        native: side in pixels that it was trained at.
+    """
+    return math.lcm(step, WINDOW_STEP) if native >= 8 * WINDOW_STEP else step
+
+
+def _span(
+    low: int, high: int, length: int, margin: int, smallest: int, step: int
+) -> tuple[int, int]:
     """Start and end, on one axis of `length` pixels, of the window around low..high."""
-    wanted = _round_up(max(high - low + 2 * margin, native), step)
+    wanted = _round_up(max(high - low + 2 * margin, smallest), step)
     if wanted >= length:
         return 0, length
     start = (low + high - wanted) // 2
@@ -229,10 +255,12 @@ def _span(low: int, high: int, length: int, margin: int, native: int, step: int)
     return start, start + wanted
 
 
-def _plan(size: Size, window: Box, *, step: int, native: int, max_pixels: int | None) -> Plan:
+def _plan(
+    size: Size, window: Box, step: int, native: int, smallest: int, max_pixels: int | None
+) -> Plan:
     if max_pixels is None:
         max_pixels = max(9 * native * native // 4, 768 * 768)
-    content = _content_size(window.size, step, native, max_pixels)
+    content = _content_size(window.size, step, native, smallest, max_pixels)
     return Plan(
         size=size,
         window=window,
@@ -242,11 +270,11 @@ def _plan(size: Size, window: Box, *, step: int, native: int, max_pixels: int | 
     )
 
 
-def _content_size(window: Size, step: int, native: int, max_pixels: int) -> Size:
+def _content_size(window: Size, step: int, native: int, smallest: int, max_pixels: int) -> Size:
     """The window's size on the canvas: its own, unless it is tiny or too large."""
     content = window
-    if 2 * max(window) < native:
-        content = _with_longer_side(window, native)
+    if max(window) < min(smallest, native / 2):
+        content = _with_longer_side(window, smallest)
     if _area(_canvas_size(content, step)) <= max_pixels:
         return content
     # The longer side fills whole steps, so that only the shorter one needs padding.

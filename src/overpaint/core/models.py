@@ -9,7 +9,13 @@ from typing import Literal
 Source = Literal["bundled", "folder", "hub", "none"]
 
 BackendName = Literal["torch", "torch-compiled", "torch-float8", "openvino", "openvino-int8"]
-"""What computes networks; see `diffusion/backend.py`."""
+"""What computes networks; see `checkpoints/backends.py`."""
+
+AttentionName = Literal["auto", "cudnn", "flash", "efficient", "math"]
+"""The kernel of a denoiser's attention on CUDA; see `checkpoints/attention.py`."""
+
+RecordName = Literal["auto", "off"]
+"""Whether steps are recorded and replayed on cards; see `diffusion/recorded.py`."""
 
 
 @dataclass(frozen=True)

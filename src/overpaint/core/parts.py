@@ -27,6 +27,8 @@ class Part:
         help: one line for people.
         required: whether every edit has one.
         family: whether a family says if it uses it; others belong to every edit.
+        minimum, maximum: of a number; None = no bound.
+        default: of the field of `EditRequest`; None where it is required.
     """
 
     name: str
@@ -34,6 +36,9 @@ class Part:
     help: str
     required: bool = False
     family: bool = False
+    minimum: int | None = None
+    maximum: int | None = None
+    default: Any = dataclasses.field(default=None, compare=False)
 
     @property
     def is_visual(self) -> bool:
@@ -46,23 +51,40 @@ class Part:
         return self.kind in ("picture", "pictures", "text")
 
 
-def about(kind: Kind, text: str, *, family: bool = False) -> dict[str, Any]:
+def about(
+    kind: Kind,
+    text: str,
+    *,
+    family: bool = False,
+    minimum: int | None = None,
+    maximum: int | None = None,
+) -> dict[str, Any]:
     """Metadata of a field of `EditRequest` that is a part.
 
     Args:
         kind: what it is.
         text: one line of help.
         family: whether a family says if it uses it.
+        minimum, maximum: of a number.
     """
-    return {_KEY: (kind, text, family)}
+    bounds = {"minimum": minimum, "maximum": maximum}
+    return {_KEY: {"kind": kind, "help": text, "family": family, **bounds}}
 
 
 def parts_of(request: type) -> tuple[Part, ...]:
     """The parts that a dataclass declares, in its order."""
-    parts = []
-    for field in dataclasses.fields(request):
-        if _KEY in field.metadata:
-            kind, text, family = field.metadata[_KEY]
-            required = {field.default, field.default_factory} == {dataclasses.MISSING}
-            parts.append(Part(field.name, kind, text, required=required, family=family))
-    return tuple(parts)
+    return tuple(
+        Part(field.name, required=_is_required(field), default=_default(field), **declared)
+        for field in dataclasses.fields(request)
+        if (declared := field.metadata.get(_KEY))
+    )
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return {field.default, field.default_factory} == {dataclasses.MISSING}
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default

@@ -14,6 +14,8 @@ from overpaint.core.images import Picture
 from overpaint.core.parts import about, parts_of
 from overpaint.core.safety import Verdict
 
+MAX_SEED = 2**63 - 1
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EditRequest:
@@ -64,9 +66,14 @@ class EditRequest:
         metadata=about("mask", "White where no texture may be copied from.", family=True),
     )
     seed: int | None = field(
-        default=None, metadata=about("number", "Seed of the first image. Default: random.")
+        default=None,
+        metadata=about(
+            "number", "Seed of the first image. Default: random.", minimum=0, maximum=MAX_SEED
+        ),
     )
-    num_images: int = field(default=1, metadata=about("number", "How many images to make."))
+    num_images: int = field(
+        default=1, metadata=about("number", "How many images to make.", minimum=1)
+    )
     model: str | None = field(default=None, metadata=about("name", "Name of the model."))
     options: Mapping[str, Any] = field(
         default_factory=dict, metadata=about("options", "The model family's own options.")

@@ -11,12 +11,13 @@ from PIL import Image
 
 from overpaint.core import detections, images, masks
 from overpaint.core.images import Picture
+from overpaint.core.types import EditRequest
 from overpaint.datasets import exact, gate, measure
 from overpaint.datasets.outcome import Outcome, Rejected, Row, unfit
-from overpaint.datasets.parts import Rule
 from overpaint.datasets.places import Item
 from overpaint.datasets.prompts import fill
 from overpaint.datasets.recipe import Clean
+from overpaint.datasets.sections import Rule
 from overpaint.datasets.tasks import Task, source_digest, task_id
 from overpaint.datasets.worker import Result, Unfit, Worker
 from overpaint.jobs.units import derive_seed
@@ -154,18 +155,19 @@ class Cleaner(Worker[Clean]):
         around = masks.grow(detections.union(list(seen), size), pixels)
         prompt = fill(rule.prompt, {**task.fields, "label": label}, field="recipe.rules.prompt")
         model = rule.model or (ERASER if rule.do == "erase" else self.recipe.model)
-        others: dict[str, Any] = {"model": model, "options": rule.options}
+        mask = None if rule.do == "instruct" else around
         if model == self.recipe.model:
-            others["options"] = {**self.recipe.options, **rule.options}
+            request = self.request(before.picture, prompt, mask, task.seed)
+            request = replace(request, options={**self.recipe.options, **rule.options})
         else:  # what the recipe says beside the words is for its own model
-            others |= {"negative_prompt": None, "references": ()}
-        request = self.request(
-            before.picture,
-            prompt,
-            None if rule.do == "instruct" else around,
-            task.seed,
-            **others,
-        )
+            request = EditRequest(
+                image=before.picture,
+                prompt=prompt,
+                mask=mask,
+                seed=task.seed,
+                model=model,
+                options=rule.options,
+            )
         edited = self.edit(request, result)
         if rule.within is not None:
             edited = _limited(edited, before.picture, around)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from overpaint.core.images import Picture
 from overpaint.datasets.measure import luma_of
-from overpaint.datasets.parts import Exact
+from overpaint.datasets.sections import Exact
 
 _GAMMAS = (0.25, 4.0)
 _Curve = Callable[[NDArray[np.float64], float], NDArray[np.float64]]

@@ -15,7 +15,7 @@ from overpaint.core.files import atomic_write
 from overpaint.datasets import formats
 from overpaint.datasets.formats import Sample
 from overpaint.datasets.outcome import Outcome, Row
-from overpaint.datasets.parts import Output
+from overpaint.datasets.sections import Output
 
 DATA = "data"
 """Folder of the formats, below the output folder."""

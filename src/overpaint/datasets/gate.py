@@ -10,7 +10,7 @@ import numpy as np
 
 from overpaint.core.images import Picture
 from overpaint.datasets import measure
-from overpaint.datasets.parts import Gate
+from overpaint.datasets.sections import Gate
 
 if TYPE_CHECKING:
     from PIL import Image

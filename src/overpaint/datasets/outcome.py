@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from overpaint.datasets.parts import Filters
+from overpaint.datasets.sections import Filters
 from overpaint.datasets.tasks import Task
 from overpaint.jobs.ledger import Entry
 

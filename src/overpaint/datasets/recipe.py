@@ -16,7 +16,8 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from overpaint.core.errors import InvalidRequest
-from overpaint.datasets.parts import (
+from overpaint.datasets.sections import (
+    COMMON,
     Edit,
     Exact,
     Filters,
@@ -24,11 +25,11 @@ from overpaint.datasets.parts import (
     Look,
     Mask,
     Output,
-    Part,
-    RecipePath,
     Rule,
+    Section,
     Source,
     Vision,
+    with_common_parts,
 )
 
 Task = Literal["collect", "clean"]
@@ -40,8 +41,10 @@ MOST_CELLS = 100_000
 """Cells of a target distribution."""
 
 
-class Recipe(Part):
-    """What both tasks share.
+@with_common_parts
+class Recipe(Section):
+    """What both tasks share. Parts of an edit that are the same for all, such as `negative_prompt`
+    or `references`, are keys by their own names.
 
     Attributes:
         name: of the data set.
@@ -49,9 +52,7 @@ class Recipe(Part):
         model: that edits; None = the settings' default.
         revision: the commit or hash that the model must have; None = any.
         sources: pictures to start from.
-        negative_prompt: what shall not appear.
         options: of the model's family.
-        references: pictures of the identity to keep, for models that take them.
         seed: of everything; another seed gives other pictures.
         filters: what a picture must pass to be kept.
         vision: the vision model that looks, if any does.
@@ -65,15 +66,19 @@ class Recipe(Part):
     model: str | None = None
     revision: str | None = None
     sources: tuple[Source, ...] = Field(min_length=1)
-    negative_prompt: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
-    references: tuple[RecipePath, ...] = ()
     seed: int = Field(default=0, ge=0, lt=2**63)
     filters: Filters = Filters()
     vision: Vision | None = None
     detector: str | None = None
     safety: Literal["as set", "required"] = "as set"
     output: Output = Output()
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The parts that all of its edits have, by name; pictures and masks are paths of files."""
+        values = {part.name: getattr(self, part.name) for part in COMMON}
+        return {name: value for name, value in values.items() if value not in (None, ())}
 
     @model_validator(mode="after")
     def _eyes(self) -> Recipe:

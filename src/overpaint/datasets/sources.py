@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from overpaint.core.errors import InvalidRequest
-from overpaint.datasets.parts import Blank, Source
 from overpaint.datasets.places import Annotated, InFile, InParquet, InTar, Item, Nowhere
+from overpaint.datasets.sections import Blank, Source
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 LONGEST_LINE = 1_000_000

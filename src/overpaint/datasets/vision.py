@@ -16,7 +16,7 @@ from overpaint.core import images
 from overpaint.core.detections import Detection
 from overpaint.core.errors import OverpaintError
 from overpaint.core.images import Picture
-from overpaint.datasets.parts import Vision
+from overpaint.datasets.sections import Vision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,11 +27,12 @@ from overpaint.core.errors import (
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.datasets import measure
-from overpaint.datasets.parts import Mask
 from overpaint.datasets.prompts import fill
 from overpaint.datasets.recipe import Recipe
+from overpaint.datasets.sections import COMMON, Mask
 from overpaint.datasets.tasks import Task
 from overpaint.datasets.vision import VisionModel
+from overpaint.engine.intake import decoded
 from overpaint.jobs.ledger import Entry, Status
 
 if TYPE_CHECKING:
@@ -104,9 +105,7 @@ class Worker(ABC, Generic[R]):
         self.recipe = recipe
         self.tools = tools
         self.folder = folder
-        self._references = tuple(
-            images.decode(path, field="recipe.references").to_srgb() for path in recipe.references
-        )
+        self._common = _common_parts(recipe)
 
     def __call__(self, task: Task) -> Entry:
         """Bring a task to its end; it fails alone.
@@ -156,16 +155,18 @@ class Worker(ABC, Generic[R]):
         return made.pictures[0]
 
     def request(
-        self, picture: Picture, prompt: str, mask: Image.Image | None, seed: int, **others: Any
+        self, picture: Picture, prompt: str, mask: Image.Image | None, seed: int
     ) -> EditRequest:
-        """An edit by the recipe's model and options."""
-        values: dict[str, Any] = {
-            "model": self.recipe.model,
-            "options": self.recipe.options,
-            "negative_prompt": self.recipe.negative_prompt,
-            "references": self._references,
-        }
-        return EditRequest(image=picture, prompt=prompt, mask=mask, seed=seed, **(values | others))
+        """An edit by the recipe's model and options, with the parts that all edits have."""
+        return EditRequest(
+            image=picture,
+            prompt=prompt,
+            mask=mask,
+            seed=seed,
+            model=self.recipe.model,
+            options=self.recipe.options,
+            **self._common,
+        )
 
     def mask(self, asked: Mask | None, picture: Picture, task: Task) -> Image.Image | None:
         """The mask that the recipe asks for.
@@ -258,6 +259,21 @@ class Worker(ABC, Generic[R]):
             finished=time.time(),  # here, and not when an actor's rows come back
             extra={**task.extra, **result.extra},
         )
+
+
+def _common_parts(recipe: Recipe) -> dict[str, Any]:
+    """What all edits of a recipe have, decoded once.
+
+    Raises:
+        InvalidRequest: a file cannot be read.
+    """
+    values = recipe.parts
+    try:
+        return {
+            part.name: decoded(part, values[part.name]) for part in COMMON if part.name in values
+        }
+    except InvalidRequest as error:
+        raise type(error)(error.message, field=f"recipe.{error.field}") from error
 
 
 def _where(found: Sequence[Detection], size: tuple[int, int]) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -22,6 +23,19 @@ UNSTATED = 32
 def native_size(sample_size: int, default: int) -> int:
     """Side in pixels that a checkpoint was trained for, from its autoencoder's `sample_size`."""
     return default if sample_size == UNSTATED else sample_size
+
+
+@dataclass(frozen=True)
+class Native:
+    """The sizes that a model was trained at: sides of squares, in pixels.
+
+    Attributes:
+        smallest: least side of a window.
+        side: of a whole picture; a model of one size has that alone.
+    """
+
+    smallest: int
+    side: int
 
 
 def asked_size(options: FamilyOptions, step: int) -> tuple[int, int] | None:
@@ -45,16 +59,21 @@ def asked_size(options: FamilyOptions, step: int) -> tuple[int, int] | None:
     return options.width, options.height
 
 
-def plan(request: EditRequest, options: FamilyOptions, *, step: int, native: int) -> Plan:
+def plan(request: EditRequest, options: FamilyOptions, *, step: int, native: Native) -> Plan:
     """The reference's stretching where a size was asked for, else a window around the mask."""
     size = asked_size(options, step)
     if size is not None:
         return geometry.stretched(request.image.size, size)
     if request.mask is None or options.window == "full":
-        return geometry.full(request.image.size, step=step, native=native)
+        return geometry.full(request.image.size, step=step, native=native.side)
     box = masks.bbox(grown_mask(request, options))
     return geometry.around(
-        request.image.size, box, step=step, native=native, context=options.context
+        request.image.size,
+        box,
+        step=step,
+        native=native.side,
+        smallest=native.smallest,
+        context=options.context,
     )
 
 

@@ -61,21 +61,50 @@ def groups(family: Family[Any, Any], images: Sequence[Prepared]) -> Iterator[lis
 
 
 def advance(family: Denoiser[Any, Any], batch: Sequence[Latent]) -> None:
-    """One step for each image, in place: one prediction for all, then each one's own scheduler."""
+    """One step for each image, in place: one prediction for all, then the noise schedulers."""
     import torch
 
-    with torch.inference_mode(), family.checkpoint.borrowed(family.denoiser):
-        predictions = _predictions(family, batch)
-        for image, prediction in zip(batch, predictions, strict=True):
-            image.latents = image.scheduler.step(
-                prediction,
-                image.timestep,
-                image.latents,
-                **image.step_options,
-                return_dict=False,
-            )[0]
+    from overpaint.checkpoints import attention
+    from overpaint.diffusion import recorded
+
+    checkpoint = family.checkpoint
+    with torch.inference_mode(), checkpoint.borrowed(family.denoiser) as model:
+        if checkpoint.records:
+            recorded.attach(model, checkpoint.placement.device)
+        kernels = attention.ordered(
+            model,
+            checkpoint.placement.device,
+            recurring=family.recurs(batch[0]),
+            first=checkpoint.backend.attention,
+        )
+        try:
+            with kernels:
+                stepped = _stepped(batch, _predictions(family, batch))
+        except Exception:
+            # Memory may have run out, and what is tried next shall have all there is.
+            recorded.clear(model)
+            raise
+        for image, latents in zip(batch, stepped, strict=True):
+            image.latents = latents
             image.step += 1
             family.after_step(image)
+
+
+def _stepped(batch: Sequence[Latent], predictions: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Each image's latents after the step, (1, …): all at once where that gives the same bits."""
+    from overpaint.diffusion import ddim
+
+    coefficients = [image.ddim for image in batch if image.ddim is not None]
+    if len(coefficients) == len(batch) and all(map(coefficients[0].fits, coefficients)):
+        steps = [image.step for image in batch]
+        latents = ddim.step(coefficients, steps, [image.latents for image in batch], predictions)
+        return list(latents[:, None].unbind())
+    return [
+        image.scheduler.step(
+            prediction, image.timestep, image.latents, **image.step_options, return_dict=False
+        )[0]
+        for image, prediction in zip(batch, predictions, strict=True)
+    ]
 
 
 def _predictions(family: Denoiser[Any, Any], batch: Sequence[Latent]) -> list[torch.Tensor]:

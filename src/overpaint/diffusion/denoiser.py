@@ -11,8 +11,15 @@ from typing import Any, ClassVar, TypeVar
 import torch
 
 from overpaint.diffusion import denoise
+from overpaint.diffusion.ddim import Coefficients
 from overpaint.diffusion.family import Family, OptionsT, Prepared
 from overpaint.diffusion.shortcuts import EXACT, Prediction, Shortcuts
+
+ROUND_SIDE = 8
+"""Latents of a side that windows are rounded to: 64 pixels."""
+
+ROUND_TOKENS = 16
+"""Packed tokens of as much: four along each side."""
 
 
 @dataclass(kw_only=True)
@@ -25,6 +32,7 @@ class Latent(Prepared):
         scheduler: this image's own copy (noise schedulers keep state between steps).
         generator: this image's own CPU generator.
         step_options: further keywords of `scheduler.step`.
+        ddim: where the scheduler is deterministic DDIM, what its steps compute with, on the device.
         shortcuts: what is left out of its steps.
         predictions: the last two of the network, where steps are extrapolated.
     """
@@ -34,6 +42,7 @@ class Latent(Prepared):
     scheduler: Any
     generator: torch.Generator
     step_options: dict[str, Any]
+    ddim: Coefficients | None = None
     shortcuts: Shortcuts = EXACT
     predictions: deque[Prediction] = field(default_factory=lambda: deque(maxlen=2))
 
@@ -65,6 +74,16 @@ class Denoiser(Family[OptionsT, LatentT]):
     @abstractmethod
     def predict(self, batch: Sequence[LatentT]) -> torch.Tensor:
         """The network's prediction for each image at its own timestep: (B, …) like the latents."""
+
+    def recurs(self, image: LatentT) -> bool:
+        """Whether other edits will have steps of this image's shape, so that planning for it pays.
+
+        By default: where its sides are multiples of what windows are rounded to.
+        """
+        shape = image.latents.shape
+        if len(shape) == 3:
+            return shape[1] % ROUND_TOKENS == 0
+        return all(side % ROUND_SIDE == 0 for side in shape[2:])
 
     def advance(self, batch: Sequence[LatentT]) -> None:
         denoise.advance(self, batch)

@@ -44,8 +44,19 @@ def nearest(mask: torch.Tensor, factor: int) -> torch.Tensor:
 
 def picture_from_tensor(pixels: torch.Tensor) -> Image.Image:
     """(1, 3, H, W) in [-1, 1] → 'RGB' picture; values outside are clamped, halves round to even."""
-    unit = (pixels[0].float() * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
-    return Image.fromarray((unit * 255).round().astype(np.uint8), mode="RGB")
+    unit = (pixels[0].float() * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0)
+    levels = _on_processor((unit * 255).round().to(torch.uint8))
+    return Image.fromarray(levels.numpy(), mode="RGB")
+
+
+def _on_processor(values: torch.Tensor) -> torch.Tensor:
+    """A contiguous copy in the processor's memory, waiting for the current stream alone."""
+    if values.device.type != "cuda":
+        return values.cpu().contiguous()
+    copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    copy.copy_(values, non_blocking=True)
+    torch.cuda.current_stream(values.device).synchronize()
+    return copy
 
 
 def scale_factor(vae: Any) -> int:

@@ -304,10 +304,8 @@ class Board:
             self.waiting.append(ticket)
             self.change.notify_all()
 
-    def stepped(
-        self, device: Device, batch: list[Pick], seconds: float
-    ) -> list[tuple[Ticket, Edit]]:
-        """A pass went well. Gives the edits in it that are still on this device."""
+    def stepped(self, device: Device, batch: list[Pick], seconds: float) -> None:
+        """A pass went well; it took the device so many seconds."""
         with self.change:
             device.note_pass(len(batch), seconds)
             device.policy.learn(batch, seconds)
@@ -317,7 +315,6 @@ class Board:
                 edit.timings["steps"] += seconds
                 if ticket.trace.note_pass(self.passes):
                     self._observer.first_step(time.monotonic() - ticket.trace.submitted)
-            return list(edits.items())
 
     def advanced(self, device: Device, ticket: Ticket, edit: Edit, update: Update) -> None:
         """The news of a step were told; on to the next one, a preview, or the end."""

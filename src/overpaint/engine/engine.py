@@ -35,8 +35,9 @@ from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Family, Prepared
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine import intake
+from overpaint.engine import clock, intake, streams
 from overpaint.engine.cache import ModelCache
+from overpaint.engine.clock import Throttle
 from overpaint.engine.intake import CheckedRequest, PictureLike, check, takes_parts
 from overpaint.engine.model import Model
 from overpaint.provenance import marks, recipes
@@ -119,6 +120,7 @@ class Engine:
         self.policy = policy or Policy.off()
         self.marking = marking or Marking()
         self.device = device
+        self.clock = clock.of(device)
 
     @takes_parts
     def edit(
@@ -212,9 +214,10 @@ class Engine:
         )
         screened = request if isinstance(request, Screened) else self.screen(submission)
         started = time.perf_counter()
-        with _mapped_errors():
+        with _mapped_errors(), streams.encoding(model):
             plan = family.plan(asked, checked.options)
             prepared, more = family.prepare(asked, plan, checked.options, checked.seeds)
+        streams.hand_over(model, prepared)
         model.release_text_encoders()
         edit = Edit(
             request=asked,
@@ -222,7 +225,7 @@ class Engine:
             options=checked.options,
             plan=plan,
             prepared=prepared,
-            warnings=[*checked.warnings, *more, *marks.losses(asked.image)],
+            warnings=[*checked.warnings, *more, *model.warnings, *marks.losses(asked.image)],
             verdicts=screened.verdicts,
         )
         edit.timings["load"] = loading
@@ -251,7 +254,7 @@ class Engine:
 
     def decode_preview(self, edit: Edit) -> Decoded:
         """The first half of `preview`: all that the device is needed for."""
-        with _mapped_errors():
+        with _mapped_errors(), streams.encoding(edit.model):
             return Decoded((self._unfinished(edit),), edit.seeds[:1])
 
     def deliver_preview(self, edit: Edit, decoded: Decoded) -> Picture:
@@ -273,7 +276,7 @@ class Engine:
 
     def decode(self, edit: Edit) -> Decoded:
         """The first half of `finish`: all that the device is needed for."""
-        with _mapped_errors():
+        with _mapped_errors(), streams.encoding(edit.model):
             pictures = tuple(self._picture(edit, prepared) for prepared in edit.prepared)
         return Decoded(pictures, edit.seeds)
 
@@ -326,8 +329,10 @@ class Engine:
         family = edits[0].model.family
         prepared = [image for edit in edits for image in edit.prepared]
         slowest = max(prepared, key=lambda image: image.total)
+        throttle = Throttle(self.clock)
 
         def told() -> None:
+            throttle()
             if on_progress is not None:
                 preview = partial(self._shown, family, slowest)
                 on_progress(Progress(step=slowest.step, total=slowest.total, preview=preview))
@@ -335,6 +340,7 @@ class Engine:
         started = time.perf_counter()
         with _mapped_errors():
             denoise(family, prepared, on_step=told, cancelled=cancelled)
+            throttle.finish()
         for edit in edits:
             edit.timings["steps"] = time.perf_counter() - started
 

@@ -29,6 +29,11 @@ class Model:
         if self.checkpoint is not None:
             self.checkpoint.load()
 
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences for whoever edits with it."""
+        return [] if self.checkpoint is None else self.checkpoint.warnings
+
     def release_text_encoders(self) -> None:
         """Let the text encoders leave, where memory is short."""
         if self.checkpoint is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, wait
 from dataclasses import replace
@@ -20,6 +21,7 @@ from overpaint.checkpoints.placement import make_current
 from overpaint.core.errors import ContentBlocked, Overloaded, SafetyUnavailable
 from overpaint.core.types import EditResult
 from overpaint.engine.board import Board
+from overpaint.engine.clock import AHEAD, Watch
 from overpaint.engine.device import Device, Load, Preview
 from overpaint.engine.policy import Pick
 from overpaint.engine.ticket import Ticket, Update
@@ -44,6 +46,7 @@ class Worker:
         self._device = device
         self._engine = device.engine
         self._pool = pool
+        self._passes: deque[tuple[list[Pick], Watch]] = deque()
         self._threads = [
             threading.Thread(
                 target=self._run, args=[work], name=f"{name} {self._engine.device}", daemon=True
@@ -73,18 +76,35 @@ class Worker:
 
     def _step(self, batch: list[Pick]) -> None:
         before = [pick.image.step for pick in batch]
-        started = time.monotonic()
         try:
+            watch = self._engine.clock.start()
             self._engine.step(batch[0].edit.model, [pick.image for pick in batch])
+            watch.stop()
         except Exception as error:
             untouched = before == [pick.image.step for pick in batch]
             self._board.stumbled(self._device, batch, error, untouched=untouched)
             return
-        seconds = time.monotonic() - started
-        for ticket, edit in self._board.stepped(self._device, batch, seconds):
+        self._passes.append((batch, watch))
+        ends = any(not pick.ticket.remaining for pick in batch)
+        self._settle(0 if ends else AHEAD)
+        for ticket, edit in {pick.ticket: pick.edit for pick in batch}.items():
             update = _progress(edit)
             ticket.tell(update)
             self._board.advanced(self._device, ticket, edit, update)
+
+    def _settle(self, ahead: int) -> None:
+        """Tell the board of passes that are done; wait for all but the last `ahead` of them."""
+        while self._passes:
+            batch, watch = self._passes[0]
+            try:
+                if len(self._passes) <= ahead and not watch.is_done:
+                    return
+                seconds = watch.seconds()
+            except Exception as error:  # a card reports what went wrong when it is waited for
+                self._board.stumbled(self._device, batch, error, untouched=False)
+            else:
+                self._board.stepped(self._device, batch, seconds)
+            self._passes.popleft()
 
     # The encoder
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import Any
 
 from overpaint.core import images
 from overpaint.core.images import Format, Picture
 from overpaint.core.types import PARTS
+from overpaint.core.version import __version__
 from overpaint.provenance import xmp
 from overpaint.provenance.sealing import Seal, Signer
 from overpaint.provenance.xmp import SourceType
@@ -67,7 +67,7 @@ def marked(
     claim = earlier if stays else source_type
     mark = xmp.Mark(
         source_type=claim if marking.source_type else None,
-        tool=f"Overpaint {version('overpaint')}" if marking.source_type else None,
+        tool=f"Overpaint {__version__}" if marking.source_type else None,
         record=_record(picture, recipe, marking) if marking.recipe and recipe else None,
     )
     return replace(
@@ -126,7 +126,7 @@ def _seal(
         parameters |= {name: recipe[name] for name in _PROMPTS if recipe.get(name)}
     return Seal(
         signer=marking.signer,
-        tool=("Overpaint", version("overpaint")),
+        tool=("Overpaint", __version__),
         source_type=source_type,
         parameters={f"{_NAMESPACE}.{name}": value for name, value in parameters.items()},
         parent=_parent(source),

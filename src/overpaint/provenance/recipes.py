@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 from PIL import Image
 
 from overpaint.core.images import Picture
 from overpaint.core.types import PARTS, EditRequest
+from overpaint.core.version import __version__
 
 
 def recipe(
@@ -30,7 +30,7 @@ def recipe(
     """
     words = {part.name: getattr(request, part.name) for part in PARTS if part.kind == "text"}
     return {
-        "overpaint": version("overpaint"),
+        "overpaint": __version__,
         "model": dict(model),
         **words,
         "seeds": list(seeds),

@@ -14,17 +14,19 @@ import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import IO
+from typing import IO, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from overpaint.core import images
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.images import ImageLimits, Picture
+from overpaint.core.parts import Part
 from overpaint.core.types import EditRequest
+from overpaint.engine import intake
 from overpaint.sessions import editing
 from overpaint.sessions.store import ANYONE, Store
-from overpaint.sessions.types import ROOT, Session, Turn, now
+from overpaint.sessions.types import INPUTS, ROOT, Session, Turn, fields_of, now
 
 FORMAT = "overpaint-session"
 VERSION = 1
@@ -159,6 +161,17 @@ class _Reader:
         return data
 
 
+def _inputs(turn: Turn) -> list[tuple[Part, Any]]:
+    return [(part, turn.inputs[part.name]) for part in INPUTS if part.name in turn.inputs]
+
+
+def _decoded(part: Part, value: Any, limits: ImageLimits) -> Any:
+    try:
+        return intake.decoded(part, value, limits=limits)
+    except InvalidRequest as error:
+        raise type(error)(error.message, field=FIELD) from error
+
+
 def _carried(turn: Turn) -> list[str]:
     """The files of a turn that an archive has; thumbnails are made anew."""
     return [key for key in turn.files if key != turn.thumbnail]
@@ -193,16 +206,19 @@ def _turns(index: _Index, limits: Limits) -> list[Turn]:
     turns = []
     for number, data in enumerate(index.turns):
         try:
-            turn = _TURN.validate_python(data)
+            turn = _TURN.validate_python(fields_of(data))
         except ValidationError as error:
             raise _wrong(f"turn {number} is damaged: {_first(error)}") from error
+        except ValueError as error:
+            raise _wrong(f"turn {number} is damaged: {error}") from error
         earlier = {str(each) for each in range(number)}
         rooted = turn.parent is None if number == 0 else turn.parent in earlier
         chosen = turn.candidate_of is None or turn.candidate_of in earlier
         is_original = (turn.kind == "original") == (turn.id == ROOT)
         if turn.id != str(number) or not rooted or not chosen or not is_original:
             raise _wrong(f"turn {number} has no place in the tree")
-        if max(len(turn.prompt), len(turn.negative_prompt or "")) > limits.prompt:
+        words = [value for part, value in _inputs(turn) if part.kind == "text"]
+        if max(map(len, (turn.prompt, *words))) > limits.prompt:
             raise _wrong(f"the words of turn {number} are longer than {limits.prompt} characters")
         turns.append(turn)
     ids = {turn.id for turn in turns}
@@ -221,18 +237,15 @@ def _kept(
         return images.decode(reader.get(key), field=FIELD, limits=may)
 
     shown = picture(turn.picture)
-    further = [*turn.references, *([turn.control] if turn.control else [])]
-    check(
-        EditRequest(
-            image=shown,
-            prompt=turn.prompt,
-            negative_prompt=turn.negative_prompt,
-            references=tuple(picture(key).to_srgb() for key in further),
-        )
-    )
-    for key in (turn.mask, turn.touched, turn.copy_from, turn.not_from):
-        if key is not None:
-            images.decode_mask(reader.get(key), field=FIELD, limits=may)
+    inputs: dict[str, Any] = {}
+    for part, value in _inputs(turn):
+        files = [reader.get(key) for key in turn.files_of(part)]
+        if files:
+            value = files if part.kind == "pictures" else files[0]
+        inputs[part.name] = _decoded(part, value, may)
+    check(EditRequest(image=shown, prompt=turn.prompt, **inputs))
+    if turn.touched is not None:
+        images.decode_mask(reader.get(turn.touched), field=FIELD, limits=may)
     for key in _carried(turn):
         store.pictures.put(reader.get(key))
     return replace(turn, thumbnail=store.pictures.put(editing.thumbnail(shown)))

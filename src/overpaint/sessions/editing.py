@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from PIL import Image
 
@@ -12,12 +13,13 @@ from overpaint.core import images
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.images import ImageLimits, Picture
 from overpaint.core.types import EditRequest, EditResult
+from overpaint.engine import intake
 from overpaint.sessions import judging, measures
 from overpaint.sessions.judging import Asked, Judge, Judgement, JudgeUnavailable, PixelJudge
 from overpaint.sessions.measures import Comparison, Similarity, Thresholds
 from overpaint.sessions.pictures import Pictures
 from overpaint.sessions.store import ANYONE, Store
-from overpaint.sessions.types import ROOT, Kind, Outcome, Session, Turn, now
+from overpaint.sessions.types import INPUTS, ROOT, Kind, Outcome, Session, Turn, now
 
 THUMBNAIL = 256
 """Longer side, in pixels."""
@@ -212,6 +214,37 @@ def record(
     return store.append(started.session.id, turns, owner, head=started.session.head)
 
 
+def again(pictures: Pictures, session: Session, turn: Turn) -> EditRequest:
+    """The edit that a turn was made with; its picture is what the edit gives once more.
+
+    Raises:
+        InvalidRequest: the turn is the original.
+        StoreUnavailable: a picture is missing or damaged.
+    """
+    if turn.parent is None:
+        raise InvalidRequest("the original was not made by an edit", field="turn")
+    parent = session.turn(turn.parent)
+    base, prompt = parent, turn.prompt
+    if turn.from_original:
+        base, prompt = session.turn(ROOT), all_instructions(session, parent, turn.prompt)
+    inputs: dict[str, Any] = {}
+    for part in INPUTS:
+        files = [pictures.get(key) for key in turn.files_of(part)]
+        if files:
+            value = files if part.kind == "pictures" else files[0]
+            inputs[part.name] = intake.decoded(part, value, limits=_KEPT)
+        elif part.name in turn.inputs:
+            inputs[part.name] = turn.inputs[part.name]
+    return EditRequest(
+        image=opened(pictures, base.picture),
+        prompt=prompt,
+        seed=turn.seed,
+        model=turn.model,
+        options=turn.options,
+        **inputs,
+    )
+
+
 def compare(pictures: Pictures, first: Turn, second: Turn, examiner: Examiner) -> Comparison:
     """Measure one turn beside another, whatever lies between them."""
     before, after = (opened(pictures, each.picture) for each in (first, second))
@@ -254,10 +287,6 @@ def _judged(
 
 def _common(pictures: Pictures, started: Started, request: EditRequest, result: EditResult) -> Turn:
     """What all candidates of an edit share."""
-
-    def kept(image: Image.Image | None) -> str | None:
-        return None if image is None else pictures.put(png(image))
-
     return Turn(
         id="",
         parent=started.parent.id,
@@ -265,19 +294,28 @@ def _common(pictures: Pictures, started: Started, request: EditRequest, result: 
         created=now(),
         picture="",
         thumbnail="",
-        mask=kept(request.mask),
-        references=tuple(pictures.put(png(each)) for each in request.references),
-        control=kept(request.control),
-        copy_from=kept(request.copy_from),
-        not_from=kept(request.not_from),
+        inputs=_inputs(pictures, request),
         prompt=started.instruction,
-        negative_prompt=request.negative_prompt,
         model=str(result.recipe["model"].get("name", request.model)),
         options=dict(request.options),
         from_original=started.from_original,
         candidates=len(result.pictures),
         safety=None if result.safety is None else tuple(each.as_json() for each in result.safety),
     )
+
+
+def _inputs(pictures: Pictures, request: EditRequest) -> dict[str, str | tuple[str, ...]]:
+    """What else an edit was given, its pictures kept."""
+    inputs: dict[str, str | tuple[str, ...]] = {}
+    for part in INPUTS:
+        value = getattr(request, part.name)
+        if value is None or value == ():
+            continue
+        if part.kind == "pictures":
+            inputs[part.name] = tuple(pictures.put(png(each)) for each in value)
+        else:
+            inputs[part.name] = pictures.put(png(value)) if part.is_visual else value
+    return inputs
 
 
 def _kind(request: EditRequest) -> Kind:

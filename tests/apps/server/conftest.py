@@ -104,7 +104,7 @@ def serving(settings, **client):
     url = f"http://127.0.0.1:{port}"
     with httpx.Client(base_url=url, trust_env=False, timeout=60, **client) as session:
         running = Running(url, session, app.state.service)
-        running.until(lambda: app.state.service.ready)
+        running.until(lambda: not app.state.service.loading)
         try:
             yield running
         finally:

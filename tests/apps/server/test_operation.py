@@ -7,6 +7,7 @@ import gc
 import io
 import json
 import logging
+import shutil
 import threading
 
 import httpx
@@ -16,7 +17,9 @@ import pytest
 
 from overpaint.apps.server.errors import forget_frames
 from overpaint.apps.server.logs import AccessLog, JsonFormatter
-from tests.apps.server.conftest import b64, edit, from_b64
+from overpaint.apps.settings import ModelSettings
+from overpaint.core.errors import OutOfMemory
+from tests.apps.server.conftest import b64, edit, from_b64, serving
 from tests.conftest import box_mask, picture
 
 
@@ -213,3 +216,53 @@ class TestStopping:
         assert server.client.get("/readyz").json() == {"status": "stopping"}
         assert server.client.get("/v2/health/ready").status_code == 503
         assert server.client.get("/healthz").status_code == 200
+
+
+class TestLoading:
+    """Models whose files say what nobody expects."""
+
+    @pytest.fixture(
+        params=[("vae", "block_out_channels", None), ("text_encoder", "hidden_size", "x")]
+    )
+    def broken(self, request, checkpoint_folder, make_settings, tmp_path):
+        """(models) → settings whose sd2 cannot be loaded."""
+        component, name, value = request.param
+        folder = shutil.copytree(checkpoint_folder("sd2"), tmp_path / "broken")
+        file = folder / component / "config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
+
+        def settings(*models):
+            made = make_settings(models=models)
+            broken = {**made.models, "sd2": ModelSettings(family="sd2", folder=folder)}
+            return made.model_copy(update={"models": broken})
+
+        return settings
+
+    def test_a_model_that_cannot_be_loaded_is_told(self, broken, caplog):
+        with serving(broken("sd2")) as server:
+            answer = server.client.get("/readyz")
+            assert answer.status_code == 503
+            assert answer.json()["status"] == "failed"
+            assert set(answer.json()["failed"]) == {"sd2"}
+            assert server.client.get("/v2/health/ready").status_code == 503
+            told = server.client.get("/v1/models/sd2").json()
+            assert (told["loaded"], "log" in told["error"]) == (False, True)
+            assert server.client.post("/v1/edits", json=edit()).status_code >= 500
+        said = [each for each in caplog.records if each.message == "cannot load a model"]
+        assert [(each.model, bool(each.exc_info)) for each in said] == [("sd2", True)]
+
+    def test_the_other_models_are_served(self, broken):
+        with serving(broken("sd2", "erase")) as server:
+            answer = server.client.get("/readyz")
+            assert (answer.status_code, answer.json()["status"]) == (200, "ready")
+            assert set(answer.json()["failed"]) == {"sd2"}
+            body = {"model": "erase", "image": b64(picture()), "mask": b64(box_mask())}
+            assert server.client.post("/v1/edits", json=body).status_code == 200
+            assert server.client.get("/v1/models/erase").json()["error"] is None
+
+    def test_one_that_can_be_loaded_after_all_is_ready(self, make_settings):
+        with serving(make_settings(models=("sd2",))) as server:
+            server.service.load_errors["sd2"] = OutOfMemory("another one was larger")
+            assert server.client.get("/readyz").json()["failed"] == {"sd2": "out_of_memory"}
+            server.client.post("/v1/edits", json=edit(steps=1))
+            assert server.client.get("/readyz").json() == {"status": "ready"}

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 import overpaint
-from overpaint.apps.server.service import Service
+from overpaint.apps.server.service import EditService
 from overpaint.apps.settings import ModelSettings, ServerSettings, Settings
 from overpaint.apps.wiring import build, checkpoints, licences, segmentation
 from overpaint.core import licences as known
@@ -53,7 +53,7 @@ class TestRefusal:
             lambda settings: build.engine("mine", settings=settings),
             lambda settings: build.engine("mine", settings=settings, lazy=True).model(),
             lambda settings: checkpoints.locate(build.find_model("mine", settings), settings),
-            Service,
+            EditService,
         ],
         ids=["load", "first use", "locate", "serve"],
     )
@@ -139,7 +139,7 @@ class TestAcceptance:
 
 def test_serving_others_with_a_non_commercial_model_warns(mine, caplog):
     accept(mine)
-    service = Service(mine)
+    service = EditService(mine)
     with caplog.at_level(logging.WARNING):
         service.warn_of_licences()
     assert "non-commercial use only" in caplog.text

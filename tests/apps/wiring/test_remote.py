@@ -13,10 +13,17 @@ import numpy as np
 import pytest
 
 from overpaint import blocks
+from overpaint.apps.server.errors import response
 from overpaint.apps.settings import RemoteSettings
 from overpaint.apps.wiring import remote
-from overpaint.core import images
-from overpaint.core.errors import ContentBlocked, InvalidMask, InvalidRequest, UnsupportedOption
+from overpaint.core import errors, images
+from overpaint.core.errors import (
+    ContentBlocked,
+    InvalidMask,
+    InvalidRequest,
+    OverpaintError,
+    UnsupportedOption,
+)
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest
 from tests.apps.server.conftest import make_settings as make_settings
@@ -165,6 +172,7 @@ def test_no_server(no_settings):
         (200, b"{}", "something else than an edit"),
         (200, b'{"images": ["#"], "seeds": [1]}', "something else than an edit"),
         (502, b'{"detail": "bad gateway"}', "HTTP status 502"),
+        (502, b"<html>", "HTTP status 502"),
         (503, b'{"error": {"code": "stopping", "message": "is stopping"}}', "is stopping"),
     ],
 )
@@ -174,12 +182,49 @@ def test_answers_of_other_servers(no_settings, answering, status, body, said):
         edit(url)
 
 
-def test_blocked_content_is_told_as_such(no_settings, answering):
-    told = {"code": "content_blocked", "message": "no", "stage": "prompt", "category": "hate"}
-    url, _, _ = answering(400, json.dumps({"error": told}).encode())
-    with pytest.raises(ContentBlocked) as caught:
+ERRORS = [
+    each
+    for each in vars(errors).values()
+    if isinstance(each, type) and issubclass(each, OverpaintError)
+]
+
+
+def raised(kind: type[OverpaintError]) -> OverpaintError:
+    """An error of that kind, as it arises in the server."""
+    if issubclass(kind, InvalidRequest):
+        return kind("no", field="mask")
+    if issubclass(kind, ContentBlocked):
+        return kind("no", stage="prompt", category="hate")
+    return kind("no", retry_after=7) if issubclass(kind, errors.Overloaded) else kind("no")
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_an_error_of_the_server_is_of_the_same_kind_here(no_settings, answering, kind):
+    told = raised(kind)
+    sent = response(told, "/v1/edits")
+    headers = {name: sent.headers[name] for name in ("retry-after",) if name in sent.headers}
+    url, _, _ = answering(sent.status_code, sent.body, **headers)
+    with pytest.raises(kind) as caught:
         edit(url)
-    assert (caught.value.stage, caught.value.category) == ("prompt", "hate")
+    assert type(caught.value) is kind
+    for name in ("field", "stage", "category", "retry_after"):
+        assert getattr(caught.value, name, None) == getattr(told, name, None)
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("5", 5.0), ("soon", None), (None, None)])
+def test_of_other_errors_the_status_is_kept(no_settings, answering, header, seconds):
+    body = b'{"error": {"code": "stopping", "message": "is stopping"}}'
+    url, _, _ = answering(503, body, **({} if header is None else {"retry-after": header}))
+    with pytest.raises(remote.RemoteError, match="is stopping") as caught:
+        edit(url)
+    assert (caught.value.status, caught.value.retry_after) == (503, seconds)
+
+
+def test_a_full_server_that_names_no_seconds(no_settings, answering):
+    url, _, _ = answering(429, b'{"error": {"code": "overloaded", "message": "full"}}')
+    with pytest.raises(errors.Overloaded) as caught:
+        edit(url)
+    assert caught.value.retry_after > 0
 
 
 def test_redirects_are_not_followed(no_settings, answering, server):

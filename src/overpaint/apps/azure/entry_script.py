@@ -31,7 +31,7 @@ from overpaint.core.errors import (
 )
 from overpaint.jobs import rows, tables
 from overpaint.jobs.rows import Row
-from overpaint.jobs.units import derive_seed, digest, identify
+from overpaint.jobs.units import derive_seed, identify, identity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,19 +171,10 @@ def _row(record: tables.Record, number: int) -> Row | InvalidRequest:
         row = rows.parse(record, number)
     except InvalidRequest as error:
         return error
-    if row.seed is not None:
+    if "seed" in row.parts:
         return row
-    return replace(row, seed=derive_seed(0, number=number, **_parts(row)))
-
-
-def _parts(row: Row) -> dict[str, Any]:
-    return {
-        "image": digest(row.image),
-        "mask": digest(row.mask),
-        "prompt": row.prompt,
-        "negative_prompt": row.negative_prompt,
-        "options": dict(row.options),
-    }
+    seed = derive_seed(0, number=number, **identity(row.parts))
+    return replace(row, parts={**row.parts, "seed": seed})
 
 
 def _result(file: Path, number: int, outcome: Outcome, output: Path) -> dict[str, Any]:
@@ -194,8 +185,8 @@ def _result(file: Path, number: int, outcome: Outcome, output: Path) -> dict[str
         assert outcome.row is not None
         assert outcome.picture is not None
         # Not of the file's path, which is another one on every machine.
-        told = identify(seed=outcome.seed, **_parts(outcome.row))
-        name, status = f"{file.stem}-{number}-{told[:12]}.png", "done"
+        key = identify(seed=outcome.seed, **identity(outcome.row.parts))
+        name, status = f"{file.stem}-{number}-{key[:12]}.png", "done"
         images.save(outcome.picture, output / name)
     values = (
         number,

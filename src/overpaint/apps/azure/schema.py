@@ -8,6 +8,8 @@ from pydantic import BaseModel, Field
 
 from overpaint import __version__
 from overpaint.apps.server.schemas import MASK, PICTURE
+from overpaint.core.parts import Kind
+from overpaint.jobs import rows
 from overpaint.jobs.tables import FORMS
 
 
@@ -40,15 +42,20 @@ EXAMPLE = {
     "data": [{"prompt": "a red kite in the sky", "image": PICTURE, "mask_image": MASK}],
     "parameters": {"num_inference_steps": 4, "guidance_scale": 7.5, "seed": 7},
 }
+_PICTURE = {"type": "string", "description": "base64 of a PNG, JPEG or WebP file"}
+_TYPES: dict[Kind, dict[str, Any]] = {
+    "picture": _PICTURE,
+    "mask": _PICTURE,
+    "pictures": {"type": "array", "items": _PICTURE},
+    "text": {"type": "string"},
+    "number": {"type": "integer"},
+    "options": {"type": "object"},
+}
 _ROW = {
     "type": "object",
     "properties": {
-        "prompt": {"type": "string"},
-        "image": {"type": "string", "description": "base64 of a PNG, JPEG or WebP file"},
-        "mask_image": {"type": "string", "description": "the same; white is repainted"},
-        "negative_prompt": {"type": "string"},
-        "seed": {"type": "integer"},
-        "parameters": {"type": "object"},
+        rows.columns_of(part)[0]: {"title": part.help, **_TYPES[part.kind]}
+        for part in rows.ROW_PARTS
     },
 }
 _TABLE = {

@@ -176,18 +176,16 @@ def statuses(names: list[str]) -> tuple[Status, ...]:
 
 
 def _manifest(asked: _Asked) -> Manifest:
-    from overpaint.jobs.manifest import Asked, Manifest
+    from overpaint.jobs.manifest import Defaults, Manifest
 
+    parts = {
+        "prompt": asked.prompt,
+        "negative_prompt": asked.negative,
+        "options": dict(parse_option(each) for each in asked.options),
+    }
     return Manifest(
         asked.source,
-        Asked(
-            prompt=asked.prompt,
-            negative_prompt=asked.negative,
-            seed=asked.seed,
-            options=dict(parse_option(each) for each in asked.options),
-            mask_dir=asked.mask_dir,
-            skip=asked.out,
-        ),
+        Defaults(parts=parts, seed=asked.seed, mask_dir=asked.mask_dir, skip=asked.out),
     )
 
 

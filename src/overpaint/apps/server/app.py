@@ -32,7 +32,8 @@ from overpaint.apps.server import (
 from overpaint.apps.server.guard import Guard, Keys
 from overpaint.apps.server.intake import MEGA
 from overpaint.apps.server.logs import AccessLog
-from overpaint.apps.server.service import Service
+from overpaint.apps.server.schemas import Ready
+from overpaint.apps.server.service import EditService
 from overpaint.apps.server.shelf import Shelf
 from overpaint.apps.settings import Settings
 from overpaint.core.errors import OverpaintError
@@ -72,7 +73,7 @@ def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = 
         InvalidSettings: a key is unusable.
         ModelNotFound, ModelLoadError: a model to serve is not there.
     """
-    service = Service(settings, alone=alone)
+    service = EditService(settings, alone=alone)
     keys = Keys(settings.server.all_keys())
     app = FastAPI(
         title="Overpaint",
@@ -133,19 +134,25 @@ def _document(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _add_operations(app: FastAPI, service: Service) -> None:
+def _add_operations(app: FastAPI, service: EditService) -> None:
     @app.get("/healthz", tags=["operation"])
     def healthz() -> dict[str, str]:
         """The process lives."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["operation"], responses={503: {"description": "not ready"}})
-    def readyz(response: Response) -> dict[str, Any]:
+    @app.get(
+        "/readyz",
+        tags=["operation"],
+        response_model_exclude_none=True,
+        responses={503: {"model": Ready, "description": "not ready"}},
+    )
+    def readyz(response: Response) -> Ready:
         """Models are loaded and edits are accepted."""
-        if service.stopping or not service.ready:
-            response.status_code = 503
-            return {"status": "stopping" if service.stopping else "loading"}
-        return {"status": "ready", **service.device_states()}
+        response.status_code = 200 if service.ready else 503
+        failed = {name: errors.code_of(error) for name, error in service.load_errors.items()}
+        return Ready(
+            status=service.readiness, failed=failed or None, devices=service.device_states()
+        )
 
     @app.get("/metrics", tags=["operation"], response_class=Response)
     def metrics_() -> Response:

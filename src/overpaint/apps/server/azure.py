@@ -21,9 +21,9 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from overpaint import __version__
 from overpaint.apps.azure.schema import Predictions, Scored, ScoringError, body, swagger
 from overpaint.apps.server import errors, forms, intake
-from overpaint.apps.server.jobs import Job
-from overpaint.apps.server.native import service_of
-from overpaint.apps.server.service import Accepted, Served, Service
+from overpaint.apps.server.jobs import EditJob
+from overpaint.apps.server.routes import service_of
+from overpaint.apps.server.service import Accepted, EditService, Served
 from overpaint.core.errors import ContentBlocked, InvalidRequest, OverpaintError
 from overpaint.core.types import EditResult
 from overpaint.jobs import rows, tables
@@ -80,8 +80,7 @@ router = APIRouter(tags=["azure ml, mlflow"], route_class=ScoringRoute)
 def health(request: Request) -> Response:
     """Models are loaded and edits are accepted (MLflow's probe)."""
     service = service_of(request)
-    is_ready = service.ready and not service.stopping
-    return PlainTextResponse("\n", 200 if is_ready else 503)
+    return PlainTextResponse("\n", 200 if service.ready else 503)
 
 
 @router.get("/version", include_in_schema=False)
@@ -141,7 +140,7 @@ async def _score(request: Request) -> list[dict[str, Any]]:
     served = _served(service)
     request.state.model = served.spec.name
     checked = _all(await gather(*(_check(service, row, served) for row in given)))
-    jobs: list[Job[dict[str, Any]]] = []
+    jobs: list[EditJob[dict[str, Any]]] = []
     try:
         for row, edit in zip(given, checked, strict=True):
             jobs.append(service.accept(edit, request.state.caller, _encoder(row)))
@@ -182,14 +181,14 @@ def _rows(read: Callable[[bytes], tables.Table], raw: bytes, most: int) -> list[
     return rows.parse_table(read(raw), most=most)
 
 
-def _served(service: Service) -> Served:
+def _served(service: EditService) -> Served:
     for served in service.served.values():
         if served.spec.family == FAMILY:
             return served
     return service.resolve(None, masked=True)
 
 
-async def _check(service: Service, row: Row, served: Served) -> Accepted | OverpaintError:
+async def _check(service: EditService, row: Row, served: Served) -> Accepted | OverpaintError:
     try:
         return await service.check(intake.of_row(row), served)
     except InvalidRequest as error:
@@ -213,7 +212,7 @@ def _encoder(row: Row) -> Callable[[EditResult], dict[str, Any]]:
 
 
 async def _answer(
-    service: Service, row: Row, edit: Accepted, job: Job[dict[str, Any]], request: Request
+    service: EditService, row: Row, edit: Accepted, job: EditJob[dict[str, Any]], request: Request
 ) -> dict[str, Any]:
     try:
         return await service.wait(job, request)

@@ -122,6 +122,11 @@ def status_of(error: BaseException) -> int:
     return next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 500)
 
 
+def code_of(error: BaseException) -> str:
+    """The stable name of an error's kind."""
+    return error.code if isinstance(error, OverpaintError) else "internal_error"
+
+
 def message_of(error: BaseException) -> str:
     """What a caller may read: nothing about the server's own files and faults."""
     if isinstance(error, errors.ModelLoadError):
@@ -158,7 +163,7 @@ def response(error: BaseException, path: str) -> JSONResponse:
 def body(error: BaseException, path: str) -> Mapping[str, Any]:
     """The error object of the protocol that lives at `path`."""
     if path.startswith("/v2"):
-        return {"error": message_of(error)}
+        return {"error": _named(error)}
     if path.startswith(("/v1/images", "/openai")):
         return {"error": _openai(error)}
     if path in SCORING:
@@ -169,7 +174,7 @@ def body(error: BaseException, path: str) -> Mapping[str, Any]:
 def native(error: BaseException) -> dict[str, Any]:
     """`code`, `message`, and where there is one the `field`, or the safety stage and category."""
     told: dict[str, Any] = {
-        "code": error.code if isinstance(error, OverpaintError) else "internal_error",
+        "code": code_of(error),
         "message": message_of(error),
     }
     if isinstance(error, errors.InvalidRequest):
@@ -181,7 +186,7 @@ def native(error: BaseException) -> dict[str, Any]:
 
 def _openai(error: BaseException) -> dict[str, Any]:
     status = status_of(error)
-    code = error.code if isinstance(error, OverpaintError) else "internal_error"
+    code = code_of(error)
     kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     message = message_of(error)
     if isinstance(error, errors.ContentBlocked):
@@ -197,7 +202,10 @@ def _openai(error: BaseException) -> dict[str, Any]:
 
 
 def _scoring(error: BaseException) -> dict[str, Any]:
-    code = error.code if isinstance(error, OverpaintError) else "internal_error"
-    field = error.field if isinstance(error, errors.InvalidRequest) else None
+    return {"error_code": code_of(error).upper(), "message": _named(error)}
+
+
+def _named(error: BaseException) -> str:
+    """The message after the field's name, where the protocol has no place of its own for it."""
     message = message_of(error)
-    return {"error_code": code.upper(), "message": f"{field}: {message}" if field else message}
+    return f"{error.field}: {message}" if isinstance(error, errors.InvalidRequest) else message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from overpaint.core.errors import InvalidRequest
+from overpaint.core.parts import Part
 
 MAX_PARTS = 100
 MAX_TEXT = 2**20
@@ -31,8 +33,11 @@ class Form:
         """The files of these names.
 
         Raises:
-            InvalidRequest: there is a file of another name.
+            InvalidRequest: there is a file of another name, or a text of one of these.
         """
+        for name in names:
+            if name in self.texts:
+                raise InvalidRequest("send it as a file, with a file name", field=name)
         for name in self.files:
             if name not in names:
                 raise InvalidRequest(
@@ -85,16 +90,36 @@ async def parse(request: Request, raw: bytes) -> Form:
     return form
 
 
-def one(files: dict[str, list[bytes]], name: str, *, required: bool = False) -> bytes | None:
+def one(files: Mapping[str, list[bytes]], name: str) -> bytes | None:
     """The only file of that name.
 
     Raises:
-        InvalidRequest: there are several, or there is none where one is required.
+        InvalidRequest: there are several.
     """
     found = files.get(name, [])
-    if len(found) > 1 or (required and not found):
+    if len(found) > 1:
         raise InvalidRequest("give exactly one file", field=name)
     return found[0] if found else None
+
+
+def files_of(form: Form, parts: Iterable[Part], *others: str) -> dict[str, Any]:
+    """The files of visual parts by name: one each, or a tuple of them; those that are there.
+
+    Args:
+        form: with files of these parts alone, and of other names.
+        parts: visual ones.
+        others: further file fields of the form.
+
+    Raises:
+        InvalidRequest: an unknown file field, a file as text, several files where one is meant.
+    """
+    visual = {part.name: part for part in parts}
+    files = form.take(*visual, *others)
+    values = {
+        name: tuple(files[name]) if part.kind == "pictures" else one(files, name)
+        for name, part in visual.items()
+    }
+    return {name: value for name, value in values.items() if value is not None and value != ()}
 
 
 def plain(name: str, text: str) -> Any:

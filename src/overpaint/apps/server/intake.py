@@ -1,4 +1,4 @@
-"""What every protocol hands over, still encoded, made into a checked `EditRequest`.
+"""What every protocol hands over, still encoded, made into a checked request.
 
 Runs in a thread pool: decoding pictures takes time. No picture is fetched from a URL and no file
 is opened: pictures come with the request.
@@ -6,8 +6,8 @@ is opened: pictures come with the request.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
@@ -17,100 +17,86 @@ from overpaint.core import images
 from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
 from overpaint.core.images import ImageLimits, Picture
 from overpaint.core.morphology import fit, invert
-from overpaint.core.types import EditRequest
+from overpaint.core.parts import Part
+from overpaint.core.types import PARTS, EditRequest
 from overpaint.diffusion.family import FamilySpec
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine.intake import CheckedRequest, check, parse_options
+from overpaint.engine.intake import CheckedRequest, as_picture, check, request_of
 from overpaint.jobs.rows import Row
 
 MEGA = 1_000_000
+MAX_PICTURES = 15
+"""Of a part that is several pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
-    """An edit as it came over the wire; pictures are encoded files.
+class EncodedEdit:
+    """An edit as it came over the wire.
 
     Attributes:
-        image: the picture to edit; decoded where it did not come over the wire.
+        values: the parts by name; pictures are encoded files, or decoded where they did not come
+            over the wire. None = not given.
         transparent_is_edited: the mask is in its transparency, alpha 0 = repaint.
         fit_mask: stretch a mask of another size to the picture's, instead of refusing it.
     """
 
-    image: bytes | Picture
-    prompt: str = ""
-    mask: bytes | None = None
+    values: Mapping[str, Any]
     transparent_is_edited: bool = False
     fit_mask: bool = False
-    copy_from: bytes | None = None
-    not_from: bytes | None = None
-    negative_prompt: str | None = None
-    control: bytes | None = None
-    references: tuple[bytes, ...] = ()
-    seed: int | None = None
-    num_images: int = 1
-    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether it has a mask."""
+        return self.values.get("mask") is not None
 
 
-def of_row(row: Row) -> Parts:
+def of_row(row: Row) -> EncodedEdit:
     """The edit of a row; its mask may have another size than its picture."""
-    return Parts(
-        image=row.image,
-        mask=row.mask,
-        fit_mask=True,
-        prompt=row.prompt,
-        negative_prompt=row.negative_prompt,
-        seed=row.seed,
-        options=row.options,
+    return EncodedEdit(values=row.parts, fit_mask=True)
+
+
+def image_limits(server: ServerSettings) -> ImageLimits:
+    """What a picture may cost that comes over the wire."""
+    return ImageLimits(
+        max_bytes=int(server.max_body_mb * MEGA), max_pixels=int(server.max_megapixels * MEGA)
     )
 
 
-def build(parts: Parts, model: str, family: FamilySpec, limits: ServerSettings) -> CheckedRequest:
+def build(
+    edit: EncodedEdit, model: str, family: FamilySpec, server: ServerSettings
+) -> CheckedRequest:
     """Decode and check.
+
+    Args:
+        edit: from the wire.
+        model: name of the model that makes it.
+        family: the model's.
+        server: the limits.
 
     Raises:
         InvalidRequest: with the field that is at fault.
     """
-    _check_text("prompt", parts.prompt, limits)
-    _check_text("negative_prompt", parts.negative_prompt or "", limits)
-    if parts.num_images > limits.max_images:
-        raise InvalidRequest(
-            f"{parts.num_images} is more than the {limits.max_images} that this server makes at "
-            "once",
-            field="num_images",
-        )
-    options = parse_options(family, parts.options)
-    _check_options(options, limits)
-    may = ImageLimits(
-        max_bytes=int(limits.max_body_mb * MEGA), max_pixels=int(limits.max_megapixels * MEGA)
-    )
-    picture = parts.image
-    if not isinstance(picture, Picture):
-        picture = images.decode(picture, limits=may)
-    request = EditRequest(
-        image=picture,
-        prompt=parts.prompt,
-        mask=_mask(parts, picture, may),
-        copy_from=_source(parts.copy_from, "copy_from", may),
-        not_from=_source(parts.not_from, "not_from", may),
-        negative_prompt=parts.negative_prompt,
-        control=None if parts.control is None else _srgb(parts.control, "control", may),
-        references=tuple(_srgb(each, "references", may) for each in parts.references),
-        seed=parts.seed,
-        num_images=parts.num_images,
-        model=model,
-        options=parts.options,
-    )
-    return check(family, request)
+    values = {name: value for name, value in edit.values.items() if value is not None}
+    for part in PARTS:
+        if part.name in values:
+            _check_limits(part, values[part.name], server)
+    limits = image_limits(server)
+    if edit.is_masked and "image" in values:
+        values["image"] = as_picture(values["image"], limits=limits)
+        values["mask"] = _mask(edit, values["image"].size, limits)
+    checked = check(family, request_of({**values, "model": model}, limits=limits))
+    _check_options(checked.options, server)
+    return checked
 
 
-def _mask(parts: Parts, picture: Picture, limits: ImageLimits) -> Image.Image | None:
-    if parts.mask is None:
-        return None
-    if parts.fit_mask:
-        return fit(images.decode_mask(parts.mask, limits=limits), picture.size)
-    if not parts.transparent_is_edited:
-        return images.decode_mask(parts.mask, size=picture.size, limits=limits)
-    alpha = images.decode(parts.mask, field="mask", limits=limits).alpha
+def _mask(edit: EncodedEdit, size: tuple[int, int], limits: ImageLimits) -> Any:
+    """The mask as it is meant here; white = repaint."""
+    encoded = edit.values["mask"]
+    if edit.fit_mask:
+        return fit(images.decode_mask(encoded, limits=limits), size)
+    if not edit.transparent_is_edited:
+        return encoded
+    alpha = images.decode(encoded, field="mask", limits=limits).alpha
     if alpha is None:
         raise InvalidMask(
             "the mask has no transparency; here transparent pixels (alpha 0) are what is edited",
@@ -119,33 +105,54 @@ def _mask(parts: Parts, picture: Picture, limits: ImageLimits) -> Image.Image | 
     return invert(alpha)
 
 
-def _source(encoded: bytes | None, name: str, limits: ImageLimits) -> Image.Image | None:
-    if encoded is None:
-        return None
-    return images.decode_mask(encoded, field=name, limits=limits)
-
-
-def _srgb(encoded: bytes, name: str, limits: ImageLimits) -> Image.Image:
-    return images.decode(encoded, field=name, limits=limits).to_srgb()
-
-
-def _check_text(name: str, text: str, limits: ServerSettings) -> None:
-    if len(text) > limits.max_prompt:
+def _check_limits(part: Part, value: Any, server: ServerSettings) -> None:
+    """What can be refused before anything is decoded."""
+    if part.kind == "text" and len(value) > server.max_prompt:
         raise InvalidRequest(
-            f"{len(text)} characters are more than the limit of {limits.max_prompt}", field=name
+            f"{len(value)} characters are more than the limit of {server.max_prompt}",
+            field=part.name,
+        )
+    if part.kind == "pictures" and len(value) > MAX_PICTURES:
+        raise InvalidRequest(
+            f"{len(value)} pictures are more than the limit of {MAX_PICTURES}", field=part.name
+        )
+    if part.is_visual and not all(isinstance(each, _PIXELS) for each in _each(part, value)):
+        # Text would be taken for a file's path.
+        raise InvalidRequest("send the picture itself", field=part.name)
+    if part.name == "num_images" and value > server.max_images:
+        raise InvalidRequest(
+            f"{value} is more than the {server.max_images} that this server makes at once",
+            field=part.name,
         )
 
 
-def _check_options(options: FamilyOptions, limits: ServerSettings) -> None:
+_PIXELS = (bytes, Picture, Image.Image)
+
+
+def _each(part: Part, value: Any) -> Iterator[Any]:
+    return iter(value if part.kind == "pictures" else (value,))
+
+
+def megapixels(request: EditRequest) -> float:
+    """Of all pictures and masks of an edit together."""
+    total = 0.0
+    for part in PARTS:
+        value = getattr(request, part.name)
+        if part.is_visual and value is not None:
+            total += sum(each.size[0] * each.size[1] for each in _each(part, value))
+    return total / MEGA
+
+
+def _check_options(options: FamilyOptions, server: ServerSettings) -> None:
     steps = getattr(options, "num_inference_steps", 0)
-    if steps > limits.max_steps:
+    if steps > server.max_steps:
         raise UnsupportedOption(
-            f"{steps} is more than the {limits.max_steps} steps that this server makes",
+            f"{steps} is more than the {server.max_steps} steps that this server makes",
             field="options.num_inference_steps",
         )
     pixels = (options.width or 0) * (options.height or 0)
-    if pixels > limits.max_megapixels * MEGA:
+    if pixels > server.max_megapixels * MEGA:
         raise UnsupportedOption(
-            f"{options.width}x{options.height} is more than {limits.max_megapixels:g} megapixels",
+            f"{options.width}x{options.height} is more than {server.max_megapixels:g} megapixels",
             field="options.width",
         )

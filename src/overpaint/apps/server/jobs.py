@@ -27,7 +27,7 @@ def new_id() -> str:
 
 
 @dataclass(eq=False, kw_only=True)
-class Job(Generic[Answer]):
+class EditJob(Generic[Answer]):
     """One accepted edit.
 
     Attributes:
@@ -145,15 +145,15 @@ class Jobs(Generic[Answer]):
     def __init__(self, *, keep_seconds: float, keep_bytes: int) -> None:
         self._keep_seconds = keep_seconds
         self._keep_bytes = keep_bytes
-        self._jobs: OrderedDict[str, Job[Answer]] = OrderedDict()
+        self._jobs: OrderedDict[str, EditJob[Answer]] = OrderedDict()
         self._keys: dict[tuple[str, str], tuple[str, str]] = {}
 
-    def add(self, job: Job[Answer]) -> None:
+    def add(self, job: EditJob[Answer]) -> None:
         """Remember a job."""
         self.forget_old()
         self._jobs[job.id] = job
 
-    def find(self, id_: str, caller: str) -> Job[Answer]:
+    def find(self, id_: str, caller: str) -> EditJob[Answer]:
         """The job of that id.
 
         Raises:
@@ -169,7 +169,7 @@ class Jobs(Generic[Answer]):
         """Bind an idempotency key to a job and to what was asked for."""
         self._keys[caller, key] = (fingerprint, id_)
 
-    def by_key(self, caller: str, key: str, fingerprint: str) -> Job[Answer] | None:
+    def by_key(self, caller: str, key: str, fingerprint: str) -> EditJob[Answer] | None:
         """The job that was accepted under an idempotency key, if there is one.
 
         Raises:
@@ -183,7 +183,7 @@ class Jobs(Generic[Answer]):
             raise Conflict("this idempotency key was used for another request; take a new one")
         return self._jobs.get(known[1])
 
-    def remove(self, job: Job[Answer]) -> None:
+    def remove(self, job: EditJob[Answer]) -> None:
         """Forget a job."""
         self._jobs.pop(job.id, None)
         self._keys = {key: known for key, known in self._keys.items() if known[1] != job.id}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -13,70 +12,27 @@ from pydantic import ValidationError
 from starlette.responses import JSONResponse, StreamingResponse
 
 from overpaint.apps.server import errors, forms
-from overpaint.apps.server.intake import Parts
-from overpaint.apps.server.jobs import Job, Status
-from overpaint.apps.server.schemas import (
-    EditAnswer,
-    EditBody,
-    EditFields,
-    EditState,
-    ErrorAnswer,
-    ErrorDetail,
-    verdicts,
-)
-from overpaint.apps.server.service import Service
-from overpaint.core import images
-from overpaint.core.encoded import from_base64
+from overpaint.apps.server.answers import encode, encoded, state_of
+from overpaint.apps.server.fields import as_form
+from overpaint.apps.server.intake import EncodedEdit
+from overpaint.apps.server.jobs import EditJob, Status
+from overpaint.apps.server.routes import ERRORS, parsed, require_type, service_of
+from overpaint.apps.server.schemas import REQUIRED, EditAnswer, EditBody, EditState
+from overpaint.apps.server.service import EditService
 from overpaint.core.errors import InvalidRequest
-from overpaint.core.images import Picture
-from overpaint.core.types import EditResult
+from overpaint.core.types import PARTS
 
 router = APIRouter(prefix="/v1", tags=["edits"])
 
 POSITION_EVERY = 0.5
 """Seconds between two looks at the place in the queue."""
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorAnswer, "description": about}
-    for status, about in {
-        400: "the request is at fault; `field` says where",
-        401: "no valid API key",
-        403: "foreign origin, or a licence to accept first",
-        404: "no such model or edit",
-        408: "the body came too slowly",
-        409: "cancelled, or an idempotency key used twice",
-        413: "the body is too large",
-        415: "neither JSON nor multipart",
-        429: "the queue is full; see Retry-After",
-        503: "stopping, loading, or out of memory",
-        504: "the deadline passed",
-    }.items()
-}
-_FILES = ("image", "mask", "copy_from", "not_from", "control", "references")
-_SINGLE = ("mask", "copy_from", "not_from", "control")
-_FILE = {"type": "string", "format": "binary"}
-_MULTIPART = {
-    "type": "object",
-    "required": ["image"],
-    "additionalProperties": False,
-    "properties": {
-        **{
-            name: schema
-            for name, schema in EditBody.model_json_schema()["properties"].items()
-            if name not in {*_FILES, "options"}
-        },
-        "image": _FILE,
-        **dict.fromkeys(("mask", "copy_from", "not_from", "control"), _FILE),
-        "references": {"type": "array", "items": _FILE, "maxItems": 15},
-        "options": {"type": "string", "description": "JSON object of the family's options."},
-    },
-}
 _BODY = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {"schema": EditBody.model_json_schema()},
-            "multipart/form-data": {"schema": _MULTIPART},
+            "multipart/form-data": {"schema": as_form(EditBody.model_json_schema(), PARTS)},
         },
     },
     "parameters": [
@@ -112,7 +68,7 @@ async def post_edit(request: Request) -> Response:
     fingerprint = hashlib.sha256(raw).hexdigest()
     if key is not None and not 1 <= len(key) <= 200:
         raise InvalidRequest("give 1 to 200 characters", field="Idempotency-Key")
-    body, parts = await _parse(request, raw, service)
+    body, edit = await _parse(request, raw, service)
     del raw
     if not service.alone and (key or body.run_async):
         raise InvalidRequest(
@@ -124,8 +80,8 @@ async def post_edit(request: Request) -> Response:
     later = body.run_async or prefers
     job = service.jobs.by_key(caller, key, fingerprint) if key else None
     if job is None:
-        served = service.resolve(body.model, masked=parts.mask is not None)
-        checked = await service.check(parts, served, seconds=body.timeout_s, previews=body.previews)
+        served = service.resolve(edit.values.get("model"), masked=edit.is_masked)
+        checked = await service.check(edit, served, seconds=body.timeout_s, previews=body.previews)
         # Again: the same key may have come in while the pictures were decoded.
         job = service.jobs.by_key(caller, key, fingerprint) if key else None
     if job is None:
@@ -185,138 +141,61 @@ async def delete_edit(request: Request, id: str) -> Response:  # noqa: A002 - th
     return JSONResponse(EditState(id=job.id, status=status).model_dump(exclude_none=True))
 
 
-def encode(result: EditResult) -> dict[str, Any]:
-    """The answer's fields, pictures as base64 of PNG."""
-    return {
-        "status": "done",
-        "images": [
-            base64.b64encode(images.encode(picture)).decode() for picture in result.pictures
-        ],
-        "seeds": list(result.seeds),
-        "recipe": dict(result.recipe),
-        "timings": dict(result.timings),
-        "warnings": list(result.warnings),
-        "safety": verdicts(result),
-    }
-
-
-async def _parse(request: Request, raw: bytes, service: Service) -> tuple[EditBody, Parts]:
-    kind = forms.media_type(request)
-    if kind == "multipart/form-data":
-        form = await forms.parse(request, raw)
-        return await service.work(_from_form, form)
-    if kind == "application/json":
+async def _parse(
+    request: Request, raw: bytes, service: EditService
+) -> tuple[EditBody, EncodedEdit]:
+    require_type(request, "application/json", "multipart/form-data")
+    if forms.media_type(request) == "application/json":
         return await service.work(_from_json, raw)
-    raise errors.UnsupportedMediaType("send application/json or multipart/form-data")
+    return await service.work(_from_form, await forms.parse(request, raw))
 
 
-def _from_json(raw: bytes) -> tuple[EditBody, Parts]:
-    try:
-        body = EditBody.model_validate_json(raw)
-    except ValidationError as error:
-        raise forms.invalid(error) from error
-    return body, parts_of(body, from_base64(body.image, "image"))
+def _from_json(raw: bytes) -> tuple[EditBody, EncodedEdit]:
+    body = parsed(raw, EditBody)
+    return body, EncodedEdit(values=body.part_values())
 
 
-def parts_of(body: EditFields, image: bytes | Picture) -> Parts:
-    """An edit's parts, its pictures decoded from base64.
-
-    Raises:
-        InvalidImage: one of them is not base64.
-    """
-    single: dict[str, Any] = {
-        name: from_base64(text, name)
-        for name in _SINGLE
-        if (text := getattr(body, name)) is not None
-    }
-    return Parts(
-        image=image,
-        references=tuple(from_base64(each, "references") for each in body.references),
-        **single,
-        **_plain(body),
-    )
-
-
-def _from_form(form: forms.Form) -> tuple[EditBody, Parts]:
-    files = form.take(*_FILES)
-    if as_text := [name for name in _FILES if name in form.texts]:
-        raise InvalidRequest("send it as a file, with a file name", field=as_text[0])
+def _from_form(form: forms.Form) -> tuple[EditBody, EncodedEdit]:
+    files = forms.files_of(form, [part for part in PARTS if part.is_visual])
     texts = {name: forms.plain(name, text) for name, text in form.texts.items()}
+    # Required pictures stand in for themselves: here only their being there counts.
+    present = {part.name: "" for part in REQUIRED if part.name in files}
     try:
-        # The pictures stand in for themselves: here only their being there counts.
-        body = EditBody.model_validate({"image": "", **texts}, strict=False)
+        body = EditBody.model_validate({**texts, **present}, strict=False)
     except ValidationError as error:
         raise forms.invalid(error) from error
-    single: dict[str, Any] = {name: forms.one(files, name) for name in _SINGLE}
-    return body, Parts(
-        image=forms.one(files, "image", required=True) or b"",
-        **single,
-        references=tuple(files["references"]),
-        **_plain(body),
-    )
+    return body, EncodedEdit(values=body.part_values(**files))
 
 
-def _plain(body: EditFields) -> dict[str, Any]:
-    return {
-        "prompt": body.prompt,
-        "negative_prompt": body.negative_prompt,
-        "seed": body.seed,
-        "num_images": body.num_images,
-        "options": body.options,
-    }
-
-
-def _answer(job: Job[Any], fields: dict[str, Any]) -> Response:
+def _answer(job: EditJob[Any], fields: dict[str, Any]) -> Response:
     return JSONResponse({"id": job.id, **fields})
 
 
-def state_of(service: Service, job: Job[Any]) -> EditState:
-    """Where an edit stands."""
-    state = EditState(id=job.id, status=job.status)
-    if job.status == "queued":
-        state.position = service.position(job)
-    if job.latest is not None:
-        state.step, state.total = job.latest.step, job.latest.total
-    if job.status == "failed":
-        error = job.answer.exception()
-        assert error is not None
-        state.error = ErrorDetail(**errors.native(error))
-    return state
-
-
-async def _events(service: Service, job: Job[Any]) -> AsyncIterator[str]:
+async def _events(service: EditService, job: EditJob[Any]) -> AsyncIterator[str]:
     position = service.position(job)
     if position is not None:
-        yield event("queued", {"position": position})
+        yield _event("queued", {"position": position})
     async for update in job.news(POSITION_EVERY):
         if update is None:
             if (now := service.position(job)) not in (None, position):
                 position = now
-                yield event("queued", {"position": position})
+                yield _event("queued", {"position": position})
             continue
         told: dict[str, Any] = {"step": update.step, "total": update.total}
         if update.preview is None:
-            yield event("step", told)
+            yield _event("step", told)
         else:
-            png = await service.work(images.encode, update.preview)
-            yield event("preview", {**told, "image": base64.b64encode(png).decode()})
+            yield _event("preview", {**told, "image": await service.work(encoded, update.preview)})
     try:
         answer = await job.answer
     except Exception as error:
         errors.forget_frames(error)
-        yield event("error", errors.body(error, "/v1"))
+        yield _event("error", errors.body(error, "/v1"))
     else:
         job.fetched = True
-        yield event("done", {"id": job.id, **answer})
+        yield _event("done", {"id": job.id, **answer})
 
 
-def event(name: str, data: Any) -> str:
+def _event(name: str, data: Any) -> str:
     """A server-sent event."""
     return f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
-
-
-def service_of(request: Request) -> Service:
-    """The application's service."""
-    service = request.app.state.service
-    assert isinstance(service, Service)
-    return service

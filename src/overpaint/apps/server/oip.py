@@ -1,9 +1,9 @@
 """Open Inference Protocol v2 (KServe), over REST.
 
-Tensors of an edit: inputs `image` (BYTES [1], base64 of a file), `prompt`, `mask` (white =
-repaint), `negative_prompt`, `control`, `copy_from`, `not_from`, `references` (BYTES [n]), `seed`,
-`num_images` (INT64 [1]); the family's options are the request's `parameters`. Outputs: `image`
-(BYTES [n], base64 of PNG) and `seed` (INT64 [n]).
+The parts of an edit are inputs: pictures and masks (BYTES, base64 of files; a mask's white is
+repainted), texts (BYTES) and numbers (INT64), of shape [1], or [n] where a part is several
+pictures. The family's options are the request's `parameters`. Outputs: `image` (BYTES [n], base64
+of PNG) and `seed` (INT64 [n]).
 """
 
 from __future__ import annotations
@@ -11,26 +11,28 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.config import JsonDict
 from starlette.responses import JSONResponse
 
 from overpaint import __version__
 from overpaint.apps.server import errors, forms
-from overpaint.apps.server.intake import Parts
-from overpaint.apps.server.native import encode, service_of
+from overpaint.apps.server.answers import encode
+from overpaint.apps.server.fields import from_text
+from overpaint.apps.server.intake import EncodedEdit
+from overpaint.apps.server.routes import parsed, require_type, service_of
 from overpaint.apps.server.schemas import MASK, PICTURE
-from overpaint.apps.server.service import Served, Service
-from overpaint.core.encoded import from_base64
+from overpaint.apps.server.service import EditService, Served
 from overpaint.core.errors import InvalidRequest
-from overpaint.core.types import EditResult
+from overpaint.core.parts import Part
+from overpaint.core.types import PARTS, EditResult
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
 VERSION = "1"
-_TEXTS = ("prompt", "negative_prompt")
-_PICTURES = ("image", "mask", "control", "copy_from", "not_from", "references")
-_NUMBERS = ("seed", "num_images")
+_INPUTS = {part.name: part for part in PARTS if part.kind not in ("name", "options")}
+"""The parts that are tensors: the path names the model, `parameters` are the options."""
+
 _OUTPUTS = ("image", "seed")
 
 Number = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
@@ -55,18 +57,7 @@ class _Message(BaseModel):
 class InputTensor(_Message):
     """One input."""
 
-    name: Literal[
-        "image",
-        "mask",
-        "control",
-        "copy_from",
-        "not_from",
-        "references",
-        "prompt",
-        "negative_prompt",
-        "seed",
-        "num_images",
-    ]
+    name: str = Field(json_schema_extra={"enum": [*_INPUTS]})
     shape: list[Number] = Field(max_length=8)
     datatype: Literal["BYTES", "INT64"]
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
@@ -130,9 +121,8 @@ def live() -> dict[str, bool]:
 def ready(request: Request, response: Response) -> dict[str, bool]:
     """Models are loaded and edits are accepted."""
     service = service_of(request)
-    is_ready = service.ready and not service.stopping
-    response.status_code = 200 if is_ready else 503
-    return {"ready": is_ready}
+    response.status_code = 200 if service.ready else 503
+    return {"ready": service.ready}
 
 
 @router.get("/models/{model}", responses=_ERRORS)
@@ -140,17 +130,18 @@ def ready(request: Request, response: Response) -> dict[str, bool]:
 def metadata(request: Request, model: str, version: str = VERSION) -> dict[str, Any]:
     """A model's tensors."""
     served = _served(service_of(request), model, version)
-    taken = [name for name in (*_TEXTS, *_PICTURES[1:]) if served.family.need(name) != "refused"]
+    taken = [
+        part
+        for part in _INPUTS.values()
+        if not part.family or served.family.need(part.name) != "refused"
+    ]
     return {
         "name": served.spec.name,
         "versions": [VERSION],
         "platform": "overpaint",
         "inputs": [
-            *(
-                {"name": name, "datatype": "BYTES", "shape": [-1 if name == "references" else 1]}
-                for name in ("image", *taken)
-            ),
-            *({"name": name, "datatype": "INT64", "shape": [1]} for name in _NUMBERS),
+            {"name": part.name, "datatype": _datatype(part), "shape": [-1 if _many(part) else 1]}
+            for part in taken
         ],
         "outputs": [
             {"name": "image", "datatype": "BYTES", "shape": [-1]},
@@ -165,7 +156,7 @@ def model_ready(request: Request, model: str, version: str = VERSION) -> dict[st
     """Whether a model takes edits."""
     service = service_of(request)
     served = _served(service, model, version)
-    return {"name": served.spec.name, "ready": service.ready and not service.stopping}
+    return {"name": served.spec.name, "ready": service.ready}
 
 
 @router.post("/models/{model}/infer", responses=_ERRORS, openapi_extra=_BODY)
@@ -175,10 +166,9 @@ async def infer(request: Request, model: str, version: str = VERSION) -> Respons
     service = service_of(request)
     service.check_room()
     served = _served(service, model, version)
-    if forms.media_type(request) != "application/json":
-        raise errors.UnsupportedMediaType("send application/json")
-    asked, parts = await service.work(_read, await forms.body(request))
-    checked = await service.check(parts, served)
+    require_type(request, "application/json")
+    asked, edit = await service.work(_read, await forms.body(request))
+    checked = await service.check(edit, served)
     job = service.accept(checked, request.state.caller, _outputs)
     request.state.edit, request.state.model = job.id, served.spec.name
     outputs = await service.wait(job, request)
@@ -193,45 +183,51 @@ async def infer(request: Request, model: str, version: str = VERSION) -> Respons
     )
 
 
-def _served(service: Service, model: str, version: str) -> Served:
+def _served(service: EditService, model: str, version: str) -> Served:
     if version != VERSION:
         raise errors.NotFound(f"there is no such version; there is {VERSION}")
     return service.resolve(model, masked=False)
 
 
-def _read(raw: bytes) -> tuple[InferRequest, Parts]:
-    try:
-        asked = InferRequest.model_validate_json(raw)
-    except ValidationError as error:
-        raise forms.invalid(error) from error
-    tensors: dict[str, list[str | int]] = {}
+def _read(raw: bytes) -> tuple[InferRequest, EncodedEdit]:
+    asked = parsed(raw, InferRequest)
+    values: dict[str, Any] = {}
     for tensor in asked.inputs:
-        _check(tensor, tensors)
-        tensors[tensor.name] = tensor.data
-    if "image" not in tensors:
-        raise InvalidRequest("give it as an input of datatype BYTES", field="image")
-    values: dict[str, Any] = {
-        name: tensors[name][0] for name in (*_TEXTS, *_NUMBERS) if name in tensors
-    }
-    for name in _PICTURES:
-        if name in tensors:
-            files = tuple(from_base64(str(text), name) for text in tensors[name])
-            values[name] = files if name == "references" else files[0]
-    return asked, Parts(options=asked.parameters, **values)
+        if tensor.name in values:
+            raise InvalidRequest("the input is given twice", field=tensor.name)
+        values[tensor.name] = _value(tensor)
+    return asked, EncodedEdit(values={**values, "options": asked.parameters})
 
 
-def _check(tensor: InputTensor, seen: dict[str, list[str | int]]) -> None:
-    """One tensor of the right kind and shape, once."""
-    name, many = tensor.name, tensor.name == "references"
-    kind, python = ("INT64", int) if name in _NUMBERS else ("BYTES", str)
+def _value(tensor: InputTensor) -> Any:
+    """What one tensor holds.
+
+    Raises:
+        InvalidRequest: it is unknown, or of a wrong kind or shape.
+    """
+    part = _INPUTS.get(tensor.name)
+    if part is None:
+        raise InvalidRequest(
+            f"there is no such input; known are {', '.join(_INPUTS)}", field=tensor.name[:100]
+        )
+    kind = _datatype(part)
+    python = int if kind == "INT64" else str
     if tensor.datatype != kind or not all(isinstance(each, python) for each in tensor.data):
-        raise InvalidRequest(f"its datatype is {kind}", field=name)
+        raise InvalidRequest(f"its datatype is {kind}", field=part.name)
+    many = _many(part)
     if tensor.shape != [len(tensor.data)] or (not many and len(tensor.data) != 1):
         raise InvalidRequest(
-            f"its shape is [{'n' if many else 1}], and its data as long", field=name
+            f"its shape is [{'n' if many else 1}], and its data as long", field=part.name
         )
-    if name in seen:
-        raise InvalidRequest("the input is given twice", field=name)
+    return from_text(part, tensor.data if many else tensor.data[0])
+
+
+def _datatype(part: Part) -> Literal["BYTES", "INT64"]:
+    return "INT64" if part.kind == "number" else "BYTES"
+
+
+def _many(part: Part) -> bool:
+    return part.kind == "pictures"
 
 
 def _outputs(result: EditResult) -> list[dict[str, Any]]:

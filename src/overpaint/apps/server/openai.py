@@ -1,8 +1,8 @@
 """OpenAI's image edits, so that its official clients work by changing `base_url`.
 
-Fields of OpenAI's own are read here or refused by name; every other field is an option of the
-model's family (or `seed`, `negative_prompt`, `control`, `copy_from`, `not_from`), and an unknown
-one is a 400 that names it.
+Fields of OpenAI's own are read here or refused by name; every other field is a part of an edit
+that OpenAI has no field for, or an option of the model's family, and an unknown one is a 400 that
+names it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse, StreamingResponse
 
 from overpaint.apps.server import errors, forms
-from overpaint.apps.server.intake import Parts
-from overpaint.apps.server.jobs import Job
-from overpaint.apps.server.native import service_of
-from overpaint.apps.server.schemas import verdicts
-from overpaint.apps.server.service import Accepted, Served, Service
+from overpaint.apps.server.answers import verdicts
+from overpaint.apps.server.fields import file_fields, with_parts
+from overpaint.apps.server.intake import MAX_PICTURES, EncodedEdit
+from overpaint.apps.server.jobs import EditJob
+from overpaint.apps.server.routes import require_type, service_of
+from overpaint.apps.server.service import Accepted, EditService, Served
 from overpaint.core import images
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.images import Format, Picture
-from overpaint.core.types import EditResult
+from overpaint.core.types import PARTS, EditResult
 
 router = APIRouter(tags=["openai"])
 
@@ -38,8 +39,19 @@ TOKEN_PIXELS = 16 * 16
 TICK = 5.0
 
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
-_OWN_FILES = ("control", "copy_from", "not_from")
-_FILES = ("image", "image[]", "mask", *_OWN_FILES)
+_NAMES = {
+    "image": "image",
+    "references": "image",
+    "mask": "mask",
+    "prompt": "prompt",
+    "num_images": "n",
+    "model": "model",
+}
+"""OpenAI's field of each part that it has one for."""
+
+_EXTRA = tuple(part for part in PARTS if part.name not in _NAMES and part.kind != "options")
+_EXTRA_FILES = tuple(part for part in _EXTRA if part.is_visual)
+_EXTRA_TEXTS = tuple(part for part in _EXTRA if not part.is_visual)
 _FORMATS: dict[str, Format] = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 _COMPLETED = ("background", "output_format", "quality", "size", "usage", "safety")
 """What the last event of a stream says beside the picture."""
@@ -48,6 +60,7 @@ _EFFORT = {"low": 0.5, "medium": 1.0, "high": 1.5, "xhigh": 2.0, "max": 3.0}
 """Share of a family's default steps that each quality takes."""
 
 
+@with_parts(_EXTRA_TEXTS)
 class EditForm(BaseModel):
     """OpenAI's own fields; what is not listed is an option of the family."""
 
@@ -68,8 +81,6 @@ class EditForm(BaseModel):
     partial_images: int = Field(default=0, ge=0, le=3)
     user: str | None = None
     safety_identifier: str | None = None
-    seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
-    negative_prompt: str | None = None
 
 
 _DOCUMENT = {
@@ -92,7 +103,7 @@ _DOCUMENT = {
                             "format": "binary",
                             "description": "Of the picture's size; transparent = edit.",
                         },
-                        **{name: {"type": "string", "format": "binary"} for name in _OWN_FILES},
+                        **file_fields(_EXTRA_FILES),
                     },
                 }
             }
@@ -118,7 +129,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Look:
+class AnswerFormat:
     """How the images are handed over."""
 
     form: EditForm
@@ -168,20 +179,23 @@ async def edit_deployment(request: Request, deployment: str) -> Response:
 async def _edit(request: Request, deployment: str | None) -> Response:
     service = service_of(request)
     service.check_room()
-    if forms.media_type(request) != "multipart/form-data":
-        raise errors.UnsupportedMediaType("send multipart/form-data")
+    require_type(request, "multipart/form-data")
     form = await forms.parse(request, await forms.body(request))
-    look = Look(_fields(form))
-    files = form.take(*_FILES)
-    served = service.resolve(deployment or look.form.model, masked=bool(files["mask"]))
-    parts = _parts(look.form, files, served, service)
+    look = AnswerFormat(_fields(form))
+    values = _files(form)
+    served = service.resolve(deployment or look.form.model, masked="mask" in values)
+    values |= _texts(look.form, served, service)
+    edit = EncodedEdit(values=values, transparent_is_edited=True)
     previews = look.form.partial_images if look.form.stream else 0
     try:
-        checked = await service.check(parts, served, previews=previews)
+        checked = await service.check(edit, served, previews=previews)
     except InvalidRequest as error:
         raise _as_openai_names(error) from error
     _check_transparency(look.form, checked)
-    job = service.accept(checked, request.state.caller, lambda result: _answer(result, look, parts))
+    pictures = 1 + len(checked.request.references)
+    job = service.accept(
+        checked, request.state.caller, lambda result: _answer(result, look, pictures)
+    )
     request.state.edit, request.state.model = job.id, served.spec.name
     if not look.form.stream:
         return JSONResponse(await service.wait(job, request))
@@ -200,33 +214,28 @@ def _fields(form: forms.Form) -> EditForm:
     return fields
 
 
-def _parts(
-    form: EditForm, files: Mapping[str, list[bytes]], served: Served, service: Service
-) -> Parts:
-    pictures = [*files["image"], *files["image[]"]]
-    if not 1 <= len(pictures) <= 16:
-        raise InvalidRequest("give 1 to 16 files", field="image")
+def _files(form: forms.Form) -> dict[str, Any]:
+    """The pictures and masks by the part's name."""
+    values = forms.files_of(form, _EXTRA_FILES, "image", "image[]", "mask")
+    first, *further = [*form.files.get("image", ()), *form.files.get("image[]", ())] or [None]
+    if first is None or len(further) > MAX_PICTURES:
+        raise InvalidRequest(f"give 1 to {MAX_PICTURES + 1} files", field="image")
+    values |= {"image": first, "references": tuple(further)}
+    if (mask := forms.one(form.files, "mask")) is not None:
+        values["mask"] = mask
+    return values
+
+
+def _texts(form: EditForm, served: Served, service: EditService) -> dict[str, Any]:
+    """All other parts by name."""
     options = {name: _value(text) for name, text in (form.model_extra or {}).items()}
     options |= _size(form.size)
     if form.quality in _EFFORT and "num_inference_steps" in served.family.options.model_fields:
         default = served.family.options.model_fields["num_inference_steps"].default
         steps = max(1, round(default * _EFFORT[form.quality]))
         options.setdefault("num_inference_steps", min(steps, service.limits.max_steps))
-    single = {name: forms.one(dict(files), name) for name in ("mask", *_OWN_FILES)}
-    return Parts(
-        image=pictures[0],
-        references=tuple(pictures[1:]),
-        prompt=form.prompt,
-        mask=single["mask"],
-        transparent_is_edited=True,
-        negative_prompt=form.negative_prompt,
-        control=single["control"],
-        copy_from=single["copy_from"],
-        not_from=single["not_from"],
-        seed=form.seed,
-        num_images=form.n,
-        options=options,
-    )
+    extra = {part.name: getattr(form, part.name) for part in _EXTRA_TEXTS}
+    return {**extra, "prompt": form.prompt, "num_images": form.n, "options": options}
 
 
 def _value(text: str) -> Any:
@@ -250,8 +259,7 @@ def _size(size: str) -> dict[str, int]:
 
 def _as_openai_names(error: InvalidRequest) -> InvalidRequest:
     """The same error, under the name that the field has here."""
-    names = {"references": "image", "num_images": "n"}
-    names |= {"options.width": "size", "options.height": "size"}
+    names = {**_NAMES, "options.width": "size", "options.height": "size"}
     error.field = names.get(error.field, error.field)
     return error
 
@@ -265,12 +273,12 @@ def _check_transparency(form: EditForm, checked: Accepted) -> None:
         )
 
 
-def _answer(result: EditResult, look: Look, parts: Parts) -> dict[str, Any]:
+def _answer(result: EditResult, look: AnswerFormat, pictures: int) -> dict[str, Any]:
     return {
         "created": int(time.time()),
         "data": [{"b64_json": look.encode(picture)} for picture in result.pictures],
         **look.common(result.pictures[0]),
-        "usage": _usage(result, parts),
+        "usage": _usage(result, look.form.prompt, pictures),
         "safety_identifier": look.form.safety_identifier or look.form.user,
         "seeds": list(result.seeds),
         "warnings": list(result.warnings),
@@ -278,13 +286,13 @@ def _answer(result: EditResult, look: Look, parts: Parts) -> dict[str, Any]:
     }
 
 
-def _usage(result: EditResult, parts: Parts) -> dict[str, Any]:
+def _usage(result: EditResult, prompt: str, pictures: int) -> dict[str, Any]:
     """Words, and patches of 16 x 16 pixels: for accounting, not OpenAI's own tokens."""
     width, height = result.pictures[0].size
     patches = -(-width * height // TOKEN_PIXELS)
-    given = patches * (1 + len(parts.references))
+    given = patches * pictures
     made = patches * len(result.pictures)
-    words = len(parts.prompt.split())
+    words = len(prompt.split())
     return {
         "input_tokens": words + given,
         "input_tokens_details": {"text_tokens": words, "image_tokens": given},
@@ -294,7 +302,9 @@ def _usage(result: EditResult, parts: Parts) -> dict[str, Any]:
     }
 
 
-async def _stream(service: Service, job: Job[dict[str, Any]], look: Look) -> AsyncIterator[str]:
+async def _stream(
+    service: EditService, job: EditJob[dict[str, Any]], look: AnswerFormat
+) -> AsyncIterator[str]:
     index = 0
     try:
         async for update in job.news(TICK):

@@ -11,7 +11,7 @@ import uvicorn
 
 from overpaint.apps.server import logs
 from overpaint.apps.server.app import create_app
-from overpaint.apps.server.service import Service
+from overpaint.apps.server.service import EditService
 from overpaint.apps.settings import Settings, is_loopback
 from overpaint.core.errors import InvalidSettings
 
@@ -68,7 +68,7 @@ def run(
 class _Server(uvicorn.Server):
     """Goes on listening while it drains, so that accepted edits can be fetched."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: EditService) -> None:
         super().__init__(config)
         self._service = service
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
+from overpaint.apps.server.fields import from_text, with_parts
 from overpaint.apps.server.jobs import Status
 from overpaint.core import licences
 from overpaint.core.models import ModelSpec
+from overpaint.core.parts import Kind
 from overpaint.core.safety import Category, Stage
-from overpaint.core.types import EditResult
+from overpaint.core.types import PARTS
+from overpaint.diffusion.family import Need
 
 PICTURE = (
     "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAAAAAA6mKC9AAAAEUlEQVR42mNsYEAFTAwjWgAAmZAAoFDIQrAAAAAA"
@@ -25,51 +28,37 @@ MASK = (
 """A mask with its middle marked, for examples."""
 
 
-class EditFields(BaseModel):
-    """What an edit is, but for the picture."""
+OPTIONAL = tuple(part for part in PARTS if not part.required)
+REQUIRED = tuple(part for part in PARTS if part.required)
+
+
+@with_parts(OPTIONAL)
+class PartFields(BaseModel):
+    """The parts of an edit, but for the picture."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    model: str | None = Field(
-        default=None,
-        max_length=200,
-        description="Name from `GET /v1/models`; left out, the default for an edit with or "
-        "without a mask.",
-    )
-    prompt: str = Field(
-        default="", description="What the masked area shall show, or the instruction."
-    )
-    mask: str | None = Field(
-        default=None,
-        description="base64, of the picture's size: white = repaint; or transparent = repaint, "
-        "where transparency varies.",
-    )
-    copy_from: str | None = Field(
-        default=None, description="Mask, base64: white = all that an eraser may copy."
-    )
-    not_from: str | None = Field(
-        default=None, description="Mask, base64: white = what an eraser must not copy."
-    )
-    negative_prompt: str | None = Field(default=None, description="What shall not appear.")
-    control: str | None = Field(
-        default=None, description="Line, pose or depth picture, base64, for families that take one."
-    )
-    references: list[str] = Field(
-        default_factory=list,
-        max_length=15,
-        description="Further pictures, base64, that the instruction refers to.",
-    )
-    seed: int | None = Field(
-        default=None,
-        ge=0,
-        le=2**63 - 1,
-        description="Of the first image; the i-th uses seed + i. Left out: drawn and told.",
-    )
-    num_images: int = Field(default=1, ge=1, description="How many images to make.")
-    options: dict[str, JsonValue] = Field(
-        default_factory=dict,
-        description="The model family's own options; their JSON Schema is in `GET /v1/models`.",
-    )
+    def part_values(self, **known: Any) -> dict[str, Any]:
+        """The parts by name, visual ones decoded from base64.
+
+        Args:
+            known: parts that come from elsewhere.
+
+        Raises:
+            InvalidImage: one of them is not base64.
+        """
+        given = {part: getattr(self, part.name, None) for part in PARTS}
+        decoded = {
+            part.name: from_text(part, value)
+            for part, value in given.items()
+            if value is not None and part.name not in known
+        }
+        return {**decoded, **known}
+
+
+class EditFields(PartFields):
+    """What an edit is, but for the picture."""
+
     previews: int = Field(
         default=0, ge=0, le=8, description="Unfinished pictures to show in `/events` on the way."
     )
@@ -78,6 +67,7 @@ class EditFields(BaseModel):
     )
 
 
+@with_parts(REQUIRED)
 class EditBody(EditFields):
     """An edit. Pictures are base64 of PNG, JPEG or WebP files."""
 
@@ -95,7 +85,6 @@ class EditBody(EditFields):
         },
     )
 
-    image: str = Field(description="The picture, base64.")
     run_async: bool = Field(
         default=False,
         alias="async",
@@ -157,6 +146,29 @@ class ErrorAnswer(BaseModel):
     error: ErrorDetail
 
 
+class Ready(BaseModel):
+    """Whether the server takes edits."""
+
+    status: Literal["ready", "loading", "failed", "stopping"] = Field(
+        description="`failed`: none of its models can be loaded."
+    )
+    failed: dict[str, str] | None = Field(
+        default=None, description="Code of the error of each model that cannot be loaded."
+    )
+    devices: dict[str, str] | None = Field(
+        default=None, description="Of several devices: `ok`, or `failed` and not used any more."
+    )
+
+
+class PartInfo(BaseModel):
+    """A part of an edit that a model takes."""
+
+    name: str
+    kind: Kind
+    need: Need
+    help: str = Field(description="One line for people.")
+
+
 class ModelInfo(BaseModel):
     """A model that can be named in a request."""
 
@@ -174,9 +186,11 @@ class ModelInfo(BaseModel):
     )
     attribution: str | None = None
     loaded: bool
+    error: str | None = Field(default=None, description="Why it could not be loaded.")
     accepts: dict[str, str] = Field(
         description="For each part of a request: required, optional or refused."
     )
+    parts: list[PartInfo] = Field(description="The parts that it does not refuse.")
     options: dict[str, Any] = Field(description="JSON Schema of the family's options.")
 
 
@@ -185,11 +199,6 @@ class ModelList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[ModelInfo]
-
-
-def verdicts(result: EditResult) -> list[dict[str, Any]] | None:
-    """What the safety policy found, as plain data; None = nothing was checked."""
-    return None if result.safety is None else [each.as_json() for each in result.safety]
 
 
 def licence_of(spec: ModelSpec) -> dict[str, Any]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from overpaint.apps.server import forms
-from overpaint.apps.server.errors import Stopping, UnsupportedMediaType
-from overpaint.apps.server.intake import MEGA
-from overpaint.apps.server.native import ERRORS, service_of
+from overpaint.apps.server.intake import image_limits
+from overpaint.apps.server.routes import ERRORS, json_body, service_of
 from overpaint.apps.server.schemas import PICTURE
 from overpaint.apps.server.service import RETRY_AFTER
 from overpaint.apps.settings import Settings
@@ -119,11 +117,8 @@ class Desk:
 async def post_segment(request: Request) -> Response:
     """Find a thing in a picture: its mask as a PNG file."""
     service = service_of(request)
-    if service.stopping:
-        raise Stopping("the server is stopping; try another one, or this one later")
-    if forms.media_type(request) != "application/json":
-        raise UnsupportedMediaType("send application/json")
-    body, picture = await service.work(_parse, await forms.body(request), _limits(service.limits))
+    body = await json_body(request, SegmentBody)
+    picture = await service.work(_decoded, body.image, image_limits(service.limits))
     hints = _hints(body)
     hints.check(picture.size)
     model = _known(
@@ -135,18 +130,8 @@ async def post_segment(request: Request) -> Response:
     )
 
 
-def _parse(raw: bytes, limits: ImageLimits) -> tuple[SegmentBody, Picture]:
-    try:
-        body = SegmentBody.model_validate_json(raw)
-    except ValidationError as error:
-        raise forms.invalid(error) from error
-    return body, images.decode(from_base64(body.image, "image"), limits=limits)
-
-
-def _limits(server: Any) -> ImageLimits:
-    return ImageLimits(
-        max_bytes=int(server.max_body_mb * MEGA), max_pixels=int(server.max_megapixels * MEGA)
-    )
+def _decoded(image: str, limits: ImageLimits) -> Picture:
+    return images.decode(from_base64(image, "image"), limits=limits)
 
 
 def _hints(body: SegmentBody) -> Hints:

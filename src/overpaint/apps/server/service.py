@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from starlette.requests import Request
 
 from overpaint.apps.server import intake
-from overpaint.apps.server.errors import Stopping, status_of
-from overpaint.apps.server.intake import MEGA, Parts
-from overpaint.apps.server.jobs import Job, Jobs, new_id
+from overpaint.apps.server.errors import Stopping, forget_frames, status_of
+from overpaint.apps.server.intake import MEGA, EncodedEdit, megapixels
+from overpaint.apps.server.jobs import EditJob, Jobs, new_id
 from overpaint.apps.server.metrics import Metrics
 from overpaint.apps.settings import Settings
 from overpaint.apps.wiring import build, checkpoints, families, licences
@@ -33,6 +33,7 @@ from overpaint.engine.intake import CheckedRequest
 from overpaint.engine.ticket import Ticket, Update
 
 Value = TypeVar("Value")
+Readiness = Literal["loading", "ready", "failed", "stopping"]
 
 PICTURE_THREADS = 2
 RETRY_AFTER = 2.0
@@ -68,7 +69,7 @@ class Accepted:
         return self.edit.request
 
 
-class Service:
+class EditService:
     """The server's one object behind its routes.
 
     Args:
@@ -98,7 +99,8 @@ class Service:
             keep_seconds=self.limits.keep_results_s,
             keep_bytes=int(self.limits.keep_results_mb * MEGA),
         )
-        self.ready = False
+        self.loading = True
+        self.load_errors: dict[str, Exception] = {}
         self.stopping = False
         self.stopped_at: float | None = None
         self._batcher: Batcher | None = None
@@ -162,14 +164,22 @@ class Service:
         known = ", ".join(sorted({*self.served, *self.limits.aliases}))
         raise ModelNotFound(f"there is no such model here; there are {known}", field="model")
 
+    def check_running(self) -> None:
+        """Refuse where the server takes nothing more.
+
+        Raises:
+            Stopping.
+        """
+        if self.stopping:
+            raise Stopping("the server is stopping; try another one, or this one later")
+
     def check_room(self) -> None:
         """Refuse early, before pictures are decoded.
 
         Raises:
             Stopping, Overloaded.
         """
-        if self.stopping:
-            raise Stopping("the server is stopping; try another one, or this one later")
+        self.check_running()
         full = self.batcher.queued >= self.limits.max_queued
         if full or self._megapixels >= self.limits.max_queued_megapixels:
             raise Overloaded("the queue is full; try again later", retry_after=self.retry_after)
@@ -181,7 +191,7 @@ class Service:
 
     async def check(
         self,
-        parts: Parts,
+        edit: EncodedEdit,
         served: Served,
         *,
         seconds: float | None = None,
@@ -193,7 +203,7 @@ class Service:
             InvalidRequest, Overloaded, Stopping.
         """
         self.check_room()
-        checked = await self.work(intake.build, parts, served.spec.name, served.family, self.limits)
+        checked = await self.work(intake.build, edit, served.spec.name, served.family, self.limits)
         allowed = self.limits.timeout_s
         return Accepted(checked, min(seconds or allowed, allowed), previews)
 
@@ -203,7 +213,7 @@ class Service:
         caller: str,
         encode: Callable[[EditResult], Value],
         pool: ThreadPoolExecutor | None = None,
-    ) -> Job[Value]:
+    ) -> EditJob[Value]:
         """Hand an edit to the batcher.
 
         Args:
@@ -217,7 +227,7 @@ class Service:
         """
         self.check_room()
         loop = asyncio.get_running_loop()
-        job: Job[Value] | None = None
+        job: EditJob[Value] | None = None
 
         def on_update(update: Update) -> None:
             if job is not None:  # the very first news may come before it is made
@@ -229,14 +239,14 @@ class Service:
             previews=checked.previews,
             on_update=on_update,
         )
-        self._megapixels += _megapixels(checked.request)
+        self._megapixels += megapixels(checked.request)
         answer = self.spawn(self._answer(ticket, encode, pool))
         model = str(checked.request.model)
-        job = Job(id=new_id(), caller=caller, model=model, ticket=ticket, answer=answer)
+        job = EditJob(id=new_id(), caller=caller, model=model, ticket=ticket, answer=answer)
         answer.add_done_callback(lambda _: job.end())
         return job
 
-    async def wait(self, job: Job[Value], request: Request, *, keep: bool = False) -> Value:
+    async def wait(self, job: EditJob[Value], request: Request, *, keep: bool = False) -> Value:
         """The answer; a caller that hangs up cancels the edit, unless it is kept.
 
         Raises:
@@ -255,20 +265,19 @@ class Service:
         job.fetched = True
         return job.answer.result()
 
-    def device_states(self) -> dict[str, Any]:
+    def device_states(self) -> dict[str, str] | None:
         """Which of several devices are used; nothing to say of a single one."""
         devices = self.batcher.devices
         if len(devices) == 1:
-            return {}
-        states = {each.engine.device: "ok" if each.serves else "failed" for each in devices}
-        return {"devices": states}
+            return None
+        return {each.engine.device: "ok" if each.serves else "failed" for each in devices}
 
-    def cancel(self, job: Job[Any]) -> None:
+    def cancel(self, job: EditJob[Any]) -> None:
         """End an edit before its next step; one that is done stays done."""
         if job.ticket is not None:
             self.batcher.cancel(job.ticket)
 
-    def position(self, job: Job[Any]) -> int | None:
+    def position(self, job: EditJob[Any]) -> int | None:
         """How many edits are before this one in the queue; None once it left the queue."""
         return None if job.ticket is None else self.batcher.position(job.ticket)
 
@@ -294,6 +303,7 @@ class Service:
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(pool or self._pool, encode, result)
             outcome = "done"
+            self.load_errors.pop(str(ticket.request.model), None)  # it is loaded now
         except OverpaintError as error:
             outcome = error.code
             if status_of(error) >= 500:
@@ -303,7 +313,7 @@ class Service:
             _log.exception("an edit failed")
             raise
         finally:
-            self._megapixels -= _megapixels(ticket.request)
+            self._megapixels -= megapixels(ticket.request)
             seconds = time.monotonic() - ticket.trace.submitted
             self.metrics.finished(str(ticket.request.model), outcome, ticket.images, seconds)
         return answer
@@ -312,10 +322,30 @@ class Service:
         for name in self.served:
             try:
                 await asyncio.wrap_future(self.batcher.load(name))
+            except Exception as error:
+                # Whatever it is, the other models are loaded, and /readyz says that this is over.
+                _log.exception("cannot load a model", extra={"model": name, "error": str(error)})
+                forget_frames(error)
+                self.load_errors[name] = error
+            else:
                 _log.info("loaded", extra={"model": name})
-            except OverpaintError as error:
-                _log.error("cannot load a model", extra={"model": name, "error": str(error)})
-        self.ready = bool(self.batcher.loaded)
+        self.loading = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether a model is loaded and edits are accepted."""
+        return self.readiness == "ready"
+
+    @property
+    def readiness(self) -> Readiness:
+        """Where the server stands; 'failed' = none of its models can be loaded."""
+        if self.stopping:
+            return "stopping"
+        if self.loading:
+            return "loading"
+        hopeless = self.served.keys() <= self.load_errors.keys()
+        stranded = not any(device.serves for device in self.batcher.devices)
+        return "failed" if hopeless or stranded else "ready"
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:
         """A task that is waited for when the server stops."""
@@ -358,11 +388,6 @@ def _served(settings: Settings) -> dict[str, Served]:
         if spec.source != "none":
             checkpoints.locate(spec, settings)
     return {spec.name: Served(spec, families.find(spec.family)) for spec in specs}
-
-
-def _megapixels(request: EditRequest) -> float:
-    width, height = request.image.size
-    return width * height / MEGA
 
 
 async def _disconnected(request: Request) -> None:

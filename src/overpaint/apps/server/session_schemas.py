@@ -6,10 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from overpaint.apps.server.fields import AS_KEPT, with_parts
 from overpaint.apps.server.jobs import Status
 from overpaint.apps.server.schemas import PICTURE, EditFields
+from overpaint.core.types import PARTS
 from overpaint.sessions.rows import MAX_NAME
-from overpaint.sessions.types import Kind, Outcome, Session, Summary, Turn
+from overpaint.sessions.types import INPUTS, Kind, Outcome, Session, Summary, Turn
 
 PREFIX = "/v1/sessions"
 
@@ -77,17 +79,17 @@ class TurnBody(EditFields):
     )
 
 
+_SHOWN = tuple(part for part in PARTS if part.name not in ("image", "mask", "num_images"))
+"""The parts that a turn tells as it keeps them; its mask has an address."""
+
+
+@with_parts(_SHOWN, AS_KEPT)
 class TurnInfo(BaseModel):
-    """One turn; it never changes."""
+    """One turn; it never changes. Of further pictures it has the sha256 of the files."""
 
     id: str
     parent: str | None
     kind: Kind
-    prompt: str
-    negative_prompt: str | None
-    model: str | None
-    seed: int | None
-    options: dict[str, Any]
     created: str
     picture: str = Field(description="Address of the PNG.")
     thumbnail: str = Field(description="Address of a small WebP.")
@@ -100,7 +102,9 @@ class TurnInfo(BaseModel):
     candidates: int = Field(description="Pictures that the edit made.")
     candidate_of: str | None = Field(description="The turn that was preferred to this one.")
     from_original: bool
-    references: list[str] = Field(description="sha256 of the references' files.")
+    inputs: dict[str, Any] = Field(
+        description="What else the edit was given, by part: addresses of pictures and masks, words."
+    )
     recipe: dict[str, Any]
     safety: list[dict[str, Any]] | None
 
@@ -113,8 +117,19 @@ class TurnInfo(BaseModel):
             "picture": f"{at}/picture",
             "thumbnail": f"{at}/thumbnail",
             "mask": None if turn.mask is None else f"{at}/mask",
+            "inputs": _inputs(turn, f"{at}/inputs"),
         }
         return cls(**{name: fields[name] for name in cls.model_fields})
+
+
+def _inputs(turn: Turn, at: str) -> dict[str, Any]:
+    """The inputs of a turn; those that are pictures as addresses below that one."""
+    shown: dict[str, Any] = dict(turn.inputs)
+    for part in INPUTS:
+        addresses = [f"{at}/{part.name}?number={i}" for i in range(len(turn.files_of(part)))]
+        if addresses:
+            shown[part.name] = addresses if part.kind == "pictures" else f"{at}/{part.name}"
+    return shown
 
 
 class _Named(BaseModel):

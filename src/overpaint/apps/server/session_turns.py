@@ -7,8 +7,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
-from overpaint.apps.server.native import ERRORS, parts_of, service_of, state_of
-from overpaint.apps.server.service import Accepted, Service
+from overpaint.apps.server.answers import state_of, verdicts
+from overpaint.apps.server.intake import EncodedEdit
+from overpaint.apps.server.routes import ERRORS, json_body, service_of
+from overpaint.apps.server.service import Accepted, EditService
 from overpaint.apps.server.session_schemas import (
     PREFIX,
     TurnAccepted,
@@ -16,9 +18,8 @@ from overpaint.apps.server.session_schemas import (
     TurnBody,
     TurnInfo,
 )
-from overpaint.apps.server.shelf import IF_MATCH, body_of, documented, revision_of, shelf_of
+from overpaint.apps.server.shelf import IF_MATCH, documented, revision_of, shelf_of
 from overpaint.core.errors import InvalidRequest
-from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.sessions import editing
 from overpaint.sessions.editing import Examiner, Started
@@ -37,7 +38,7 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
     """Make one more turn; its edit is followed as any other."""
     service, caller = service_of(request), request.state.caller
     service.check_room()
-    body = await body_of(request, TurnBody)
+    body = await json_body(request, TurnBody)
     known = revision_of(request, body)
     if known is None:
         raise InvalidRequest(
@@ -45,7 +46,7 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
         )
     store, examiner = await service.work(shelf_of(request).open)
     started, checked = await _checked(service, store, id, body, known, caller)
-    begun = await service.work(editing.begin, store, started, body.num_images)
+    begun = await service.work(editing.begin, store, started, checked.request.num_images)
 
     def record(result: EditResult) -> dict[str, Any]:
         return _recorded(store, begun, checked.request, result, examiner)
@@ -62,28 +63,28 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
 
 
 async def _checked(
-    service: Service, store: Store, id_: str, body: TurnBody, known: int, caller: str
+    service: EditService, store: Store, id_: str, body: TurnBody, known: int, caller: str
 ) -> tuple[Started, Accepted]:
     """What the turn starts from, and its edit, checked as any other."""
 
-    def look() -> tuple[Started, Picture]:
+    def look() -> tuple[Started, EncodedEdit]:
+        values = body.part_values()
         started = editing.look(
             store,
             id_,
-            body.prompt,
+            values["prompt"],
             parent=body.parent,
             from_original=body.from_original,
             revision=known,
             owner=caller,
         )
-        return started, editing.opened(store.pictures, started.base.picture)
+        picture = editing.opened(store.pictures, started.base.picture)
+        return started, EncodedEdit(values={**values, "image": picture, "prompt": started.prompt})
 
-    started, picture = await service.work(look)
-    worded = body.model_copy(update={"prompt": started.prompt})
-    parts = await service.work(parts_of, worded, picture)
-    served = service.resolve(body.model, masked=parts.mask is not None)
+    started, edit = await service.work(look)
+    served = service.resolve(edit.values.get("model"), masked=edit.is_masked)
     return started, await service.check(
-        parts, served, seconds=body.timeout_s, previews=body.previews
+        edit, served, seconds=body.timeout_s, previews=body.previews
     )
 
 
@@ -104,5 +105,5 @@ def _recorded(
         "recipe": dict(made[0].recipe),
         "timings": dict(result.timings),
         "warnings": list(made[0].warnings),
-        "safety": None if result.safety is None else [each.as_json() for each in result.safety],
+        "safety": verdicts(result),
     }

@@ -8,7 +8,8 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import JSONResponse
 
-from overpaint.apps.server.native import service_of
+from overpaint.apps.server.intake import image_limits
+from overpaint.apps.server.routes import json_body, service_of
 from overpaint.apps.server.session_schemas import (
     PREFIX,
     Change,
@@ -23,10 +24,9 @@ from overpaint.apps.server.session_schemas import (
 from overpaint.apps.server.shelf import (
     FEW,
     IF_MATCH,
-    body_of,
+    answer,
     documented,
     found,
-    picture_limits,
     revision_of,
     shelf_of,
 )
@@ -50,11 +50,13 @@ router = APIRouter(prefix=PREFIX, tags=["sessions"])
 async def post_session(request: Request) -> Response:
     """Begin a session with a picture."""
     service, caller = service_of(request), request.state.caller
-    body = await body_of(request, NewSession)
+    body = await json_body(request, NewSession)
 
     def create() -> Session:
         store, _ = shelf_of(request).open()
-        picture = images.decode(from_base64(body.image, "image"), limits=picture_limits(service))
+        picture = images.decode(
+            from_base64(body.image, "image"), limits=image_limits(service.limits)
+        )
         service.batcher.engine.policy.check_request(EditRequest(image=picture))
         return store.create(body.name, editing.original_turn(store.pictures, picture), caller)
 
@@ -154,7 +156,7 @@ async def _changed(
     change: Callable[[Store, _Asked, int | None, str], Session],
 ) -> Response:
     """The session after a change: of the store, with the body, the known revision, the caller."""
-    body = await body_of(request, kind)
+    body = await json_body(request, kind)
     known, caller = revision_of(request, body), request.state.caller
 
     def work() -> Session:
@@ -162,11 +164,3 @@ async def _changed(
         return change(store, body, known, caller)
 
     return answer(await service_of(request).work(work))
-
-
-def answer(session: Session, status: int = 200) -> Response:
-    """A session as an answer, its revision as the ETag."""
-    headers = {"etag": f'"{session.revision}"'}
-    if status == 201:
-        headers["location"] = f"{PREFIX}/{session.id}"
-    return JSONResponse(SessionInfo.of(session).model_dump(), status, headers)

@@ -8,21 +8,18 @@ import re
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
-from fastapi import Request
-from pydantic import BaseModel, ValidationError
+from fastapi import Request, Response
+from pydantic import BaseModel
+from starlette.responses import JSONResponse
 
-from overpaint.apps.server import forms
-from overpaint.apps.server.errors import NotFound, Stopping, UnsupportedMediaType
-from overpaint.apps.server.intake import MEGA
-from overpaint.apps.server.native import ERRORS, service_of
-from overpaint.apps.server.service import Service
-from overpaint.apps.server.session_schemas import Change, TurnBody
+from overpaint.apps.server.errors import NotFound
+from overpaint.apps.server.routes import ERRORS, service_of
+from overpaint.apps.server.session_schemas import PREFIX, Change, SessionInfo, TurnBody
 from overpaint.apps.settings import Settings
 from overpaint.apps.wiring import sessions
 from overpaint.core.errors import InvalidRequest, OverpaintError
-from overpaint.core.images import ImageLimits
 from overpaint.sessions.editing import Examiner
 from overpaint.sessions.store import Store
 from overpaint.sessions.types import Session
@@ -32,8 +29,6 @@ TIDY_EVERY = 900.0
 """Seconds."""
 
 _log = logging.getLogger(__name__)
-
-Body = TypeVar("Body", bound=BaseModel)
 
 _REVISION = re.compile(r'(?:W/)?"?(\d{1,18})"?', re.ASCII)
 FEW = {status: about for status, about in ERRORS.items() if status not in (429, 504)}
@@ -106,24 +101,6 @@ def shelf_of(request: Request) -> Shelf:
     return shelf
 
 
-async def body_of(request: Request, kind: type[Body]) -> Body:
-    """A JSON body.
-
-    Raises:
-        Stopping, UnsupportedMediaType, InvalidRequest.
-    """
-    service = service_of(request)
-    if service.stopping:
-        raise Stopping("the server is stopping; try another one, or this one later")
-    if forms.media_type(request) != "application/json":
-        raise UnsupportedMediaType("send application/json")
-    raw = await forms.body(request)
-    try:
-        return await service.work(kind.model_validate_json, raw)
-    except ValidationError as error:
-        raise forms.invalid(error) from error
-
-
 def revision_of(request: Request, body: Change | TurnBody | None) -> int | None:
     """The revision that the caller knows.
 
@@ -155,9 +132,9 @@ async def found(request: Request, id_: str) -> Session:
     return await service_of(request).work(get)
 
 
-def picture_limits(service: Service) -> ImageLimits:
-    """What a picture may cost that comes over the wire."""
-    return ImageLimits(
-        max_bytes=int(service.limits.max_body_mb * MEGA),
-        max_pixels=int(service.limits.max_megapixels * MEGA),
-    )
+def answer(session: Session, status: int = 200) -> Response:
+    """A session as an answer, its revision as the ETag."""
+    headers = {"etag": f'"{session.revision}"'}
+    if status == 201:
+        headers["location"] = f"{PREFIX}/{session.id}"
+    return JSONResponse(SessionInfo.of(session).model_dump(), status, headers)

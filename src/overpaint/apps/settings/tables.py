@@ -10,7 +10,7 @@ from overpaint.apps.settings.base import FilePath, Table, is_device, is_reposito
 from overpaint.apps.settings.safety import ProvenanceSettings, SafetySettings
 from overpaint.apps.settings.server import RemoteSettings, ServerSettings
 from overpaint.apps.settings.sessions import JudgeSettings, SessionSettings
-from overpaint.core.models import BackendName, Lora, ModelSpec
+from overpaint.core.models import AttentionName, BackendName, Lora, ModelSpec, RecordName
 
 
 class LoraSettings(Table):
@@ -70,6 +70,8 @@ class Settings(Table):
         device: where models run: one device, or several for what makes many edits at a time.
         dtype: precision of the weights; 'auto' chooses from the hardware.
         backend: what computes the networks of diffusion models.
+        attention: the kernel of attention on CUDA.
+        record: whether steps are recorded and replayed on CUDA.
         cache: where pulled models lie; None = the hub client's own cache.
         licences: file of the licences that were accepted; None = in the user's folder.
         debug: show tracebacks of Overpaint's own errors on the command line.
@@ -86,6 +88,8 @@ class Settings(Table):
     device: Annotated[str, AfterValidator(is_device)] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     backend: BackendName = "torch"
+    attention: AttentionName = "auto"
+    record: RecordName = "auto"
     cache: FilePath | None = None
     licences: FilePath | None = None
     debug: bool = False

@@ -71,7 +71,12 @@ def opened(
     _require_pipeline(folder, family)
     placement = choose(device, dtype, parameters=weights_in(folder))
     cache = settings.cache or Path("~/.cache/overpaint").expanduser()
-    backend = Backend(settings.backend, cache=cache / "openvino")
+    backend = Backend(
+        settings.backend,
+        cache=cache / "openvino",
+        record=settings.record,
+        attention=settings.attention,
+    )
     if backend.name == "openvino-int8" and placement.device.type == "cpu":
         samples = calibration.samples(family, folder, placement, backend)
         backend = replace(backend, samples=samples)
@@ -108,6 +113,7 @@ def record(
         "dtype": str(checkpoint.placement.dtype).removeprefix("torch."),
         "loras": [_lora_record(lora) for lora in loras],
         **({"backend": settings.backend} if checkpoint.accelerated else {}),
+        **({"attention": settings.attention} if settings.attention != "auto" else {}),
         **({"tiled": True} if checkpoint.tiled else {}),
     }
 

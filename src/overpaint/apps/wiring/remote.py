@@ -9,13 +9,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from overpaint.core import errors, images
 from overpaint.core.errors import InvalidRequest, OverpaintError
 from overpaint.core.images import Picture
+from overpaint.core.parts import Part
 from overpaint.core.safety import Verdict
-from overpaint.core.types import EditRequest, EditResult
+from overpaint.core.types import PARTS, EditRequest, EditResult
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,10 +29,27 @@ _AT_ONCE = 8
 _LARGEST_ANSWER = 512 * 2**20
 
 
+_WAIT = 5.0
+"""Seconds to wait where a busy server does not say how many."""
+
+
 class RemoteError(OverpaintError):
-    """The server cannot be reached, or answers with something else than an edit."""
+    """The server cannot be reached, answers with something else than an edit, or with an error
+    that is no edit's.
+
+    Attributes:
+        status: of HTTP; None = there was no answer.
+        retry_after: seconds after which a new attempt makes sense; None = the server names none.
+    """
 
     code = "remote_error"
+
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
 
 
 class Server:
@@ -88,7 +106,8 @@ class Server:
                 answer = response.read(_LARGEST_ANSWER)
         except urllib.error.HTTPError as error:
             with error:
-                self._raise_told(error.code, error.read(_LARGEST_ANSWER))
+                answer = error.read(_LARGEST_ANSWER)
+                raise self._error(error.code, answer, error.headers.get("retry-after")) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise RemoteError(f"{self._url} cannot be reached: {reason}") from error
@@ -103,23 +122,49 @@ class Server:
             raise RemoteError(f"{self._url} answers with something else than an object")
         return parsed
 
-    def _raise_told(self, status: int, answer: bytes) -> NoReturn:
+    def _error(self, status: int, answer: bytes, retry_after: str | None) -> OverpaintError:
         """The server's error as the same error here."""
-        told = self._parsed(answer).get("error")
-        if not isinstance(told, Mapping):
-            raise RemoteError(f"{self._url} answers with HTTP status {status}")
-        message = f"{told.get('message', status)} (said by {self._url})"
-        if told.get("code") == errors.ContentBlocked.code:
-            raise errors.ContentBlocked(
-                message, stage=str(told.get("stage")), category=str(told.get("category"))
-            )
-        if "field" in told:
-            kinds: dict[str, type[InvalidRequest]] = {
-                kind.code: kind for kind in InvalidRequest.__subclasses__()
-            }
-            kind = kinds.get(str(told.get("code")), InvalidRequest)
-            raise kind(message, field=str(told["field"]))
-        raise RemoteError(message)
+        seconds = _seconds(retry_after)
+        try:
+            details = self._parsed(answer).get("error")
+        except RemoteError:
+            details = None  # a proxy's own page
+        if not isinstance(details, Mapping):
+            message = f"{self._url} answers with HTTP status {status}"
+            return RemoteError(message, status=status, retry_after=seconds)
+        message = f"{details.get('message', status)} (said by {self._url})"
+        unknown = InvalidRequest if "field" in details else None
+        kind = _kinds().get(str(details.get("code")), unknown)
+        if kind is None:
+            return RemoteError(message, status=status, retry_after=seconds)
+        return _made(kind, message, details, seconds)
+
+
+def _kinds() -> dict[str, type[OverpaintError]]:
+    """The errors that a server may tell of an edit, by their code."""
+    named = (each for each in vars(errors).values() if isinstance(each, type))
+    return {each.code: each for each in named if issubclass(each, OverpaintError)}
+
+
+def _made(
+    kind: type[OverpaintError], message: str, details: Mapping[str, Any], retry_after: float | None
+) -> OverpaintError:
+    if issubclass(kind, InvalidRequest):
+        return kind(message, field=str(details.get("field", "request")))
+    if issubclass(kind, errors.ContentBlocked):
+        stage, category = str(details.get("stage")), str(details.get("category"))
+        return kind(message, stage=stage, category=category)
+    if issubclass(kind, errors.Overloaded):
+        return kind(message, retry_after=_WAIT if retry_after is None else retry_after)
+    return kind(message)
+
+
+def _seconds(header: str | None) -> float | None:
+    """What `Retry-After` says in seconds; its other form, a date, is not read."""
+    try:
+        return None if header is None else max(0.0, float(header))
+    except ValueError:
+        return None
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -134,28 +179,22 @@ _opener = urllib.request.build_opener(_NoRedirects)
 
 def _as_json(request: EditRequest) -> dict[str, Any]:
     """The request as the native API takes it; what was not given is left out."""
-    optional = {
-        "model": request.model,
-        "negative_prompt": request.negative_prompt,
-        "seed": request.seed,
-        "mask": _encoded_plain(request.mask),
-        "control": _encoded_plain(request.control),
-        "copy_from": _encoded_plain(request.copy_from),
-        "not_from": _encoded_plain(request.not_from),
-        "references": [_encoded_plain(each) for each in request.references] or None,
-    }
+    values = {part: getattr(request, part.name) for part in PARTS}
     return {
-        "image": _encoded(request.image),
-        "prompt": request.prompt,
-        "num_images": request.num_images,
-        "options": dict(request.options),
-        **{name: value for name, value in optional.items() if value is not None},
+        part.name: _plain(part, value)
+        for part, value in values.items()
+        if part.required or value != part.default
     }
 
 
-def _encoded_plain(image: Image.Image | None) -> str | None:
-    return None if image is None else _encoded(Picture.from_pil(image))
+def _plain(part: Part, value: Any) -> Any:
+    if part.kind == "pictures":
+        return [_encoded(each) for each in value]
+    if part.is_visual:
+        return _encoded(value)
+    return dict(value) if part.kind == "options" else value
 
 
-def _encoded(picture: Picture) -> str:
+def _encoded(image: Picture | Image.Image) -> str:
+    picture = image if isinstance(image, Picture) else Picture.from_pil(image)
     return base64.b64encode(images.encode(picture)).decode("ascii")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from overpaint.core import images, masks
 from overpaint.core.errors import InvalidRequest, ModelNotFound
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest, Progress
+from overpaint.core.version import __version__
 from overpaint.provenance import marks, recipes
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def _differences(recipe: _Recipe, engine: Engine) -> tuple[str, ...]:
                 field="model",
             )
     then = {"Overpaint": recipe.overpaint, "the device": recipe.model.device}
-    now = {"Overpaint": version("overpaint"), "the device": here.get("device")}
+    now = {"Overpaint": __version__, "the device": here.get("device")}
     return tuple(
         f"{what} was {then[what]}, is {now[what]}" for what in then if then[what] != now[what]
     )

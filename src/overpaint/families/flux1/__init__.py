@@ -34,6 +34,7 @@ COMPONENTS = {
         classes=("diffusers:FluxTransformer2DModel",),
         float8=BLOCK_WEIGHTS,
         prepare=_prepare,
+        lora="diffusers.loaders:FluxLoraLoaderMixin",
         ahead=Ahead(
             weights=re.compile(r"(?:norm|norm1|norm1_context|norm_out)\.linear\.(?:weight|bias)$"),
             evict=_evict,

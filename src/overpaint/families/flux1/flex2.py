@@ -27,8 +27,6 @@ from overpaint.families.flux1 import flux, sparse
 from overpaint.families.flux1.flux import FluxLatent
 from overpaint.families.flux1.options import PRESETS, Flex2Options
 
-NATIVE = 1024
-
 
 @dataclass(kw_only=True)
 class Flex2Latent(FluxLatent):
@@ -56,7 +54,7 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
             request,
             options,
             step=2 * latents.scale_factor(vae),
-            native=conditions.native_size(vae.config.sample_size, NATIVE),
+            native=flux.native(vae),
         )
 
     @torch.inference_mode()

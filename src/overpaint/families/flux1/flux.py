@@ -18,7 +18,8 @@ from torch import nn
 from overpaint.checkpoints.checkpoint import Checkpoint
 from overpaint.checkpoints.memo import content
 from overpaint.core.errors import UnsupportedOption
-from overpaint.diffusion import prompts
+from overpaint.diffusion import conditions, prompts
+from overpaint.diffusion.conditions import Native
 from overpaint.diffusion.denoiser import Latent
 from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.families.flux1 import modulation, sparse
@@ -26,6 +27,10 @@ from overpaint.families.flux1.sparse import Kept, Sparse
 
 MAX_TOKENS = 512
 """T5 tokens that FLUX models are trained with at most."""
+
+
+NATIVE = Native(smallest=256, side=1024)
+"""Sizes that the published FLUX.1 models were trained at."""
 
 
 @dataclass(kw_only=True)
@@ -124,6 +129,12 @@ def modulations(
 
     positive, negative = prompts
     return numbers(positive), None if negative is None else numbers(negative)
+
+
+def native(vae: Any) -> Native:
+    """The sizes that a checkpoint was trained at: FLUX.1's, unless its autoencoder says another."""
+    side = conditions.native_size(vae.config.sample_size, NATIVE.side)
+    return NATIVE if side == NATIVE.side else Native(smallest=side, side=side)
 
 
 def text_length(checkpoint: Checkpoint, asked: int | None) -> int:

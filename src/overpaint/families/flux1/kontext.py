@@ -24,13 +24,12 @@ from overpaint.core.errors import UnsupportedOption
 from overpaint.core.geometry import Plan
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, latents
+from overpaint.diffusion.conditions import Native
 from overpaint.diffusion.denoiser import Denoiser
 from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.families.flux1 import flux, sparse
 from overpaint.families.flux1.flux import FluxLatent
 from overpaint.families.flux1.options import DEFAULT_TRUE_CFG, PRESETS, KontextOptions
-
-NATIVE = 1024
 
 BUCKETS = (
     (672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184),
@@ -66,7 +65,7 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
         step, native = self._step, self._native
         asked = conditions.asked_size(options, step)
         if asked is None and (request.mask is None or options.window == "full"):
-            return fit(request.image.size, bucket(request.image.size, native, step))
+            return fit(request.image.size, bucket(request.image.size, native.side, step))
         return conditions.plan(request, options, step=step, native=native)
 
     @torch.inference_mode()
@@ -140,13 +139,12 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
         return 2 * latents.scale_factor(self.checkpoint.component("vae"))
 
     @property
-    def _native(self) -> int:
-        sample_size = self.checkpoint.component("vae").config.sample_size
-        return conditions.native_size(sample_size, NATIVE)
+    def _native(self) -> Native:
+        return flux.native(self.checkpoint.component("vae"))
 
     def _fitted(self, reference: Image.Image) -> Image.Image:
         """A further reference on the canvas of its own that suits its shape."""
-        canvas = bucket(reference.size, self._native, self._step)
+        canvas = bucket(reference.size, self._native.side, self._step)
         return fit(reference.size, canvas).to_canvas(reference.convert("RGB"))
 
     def _encode(self, picture: Image.Image) -> torch.Tensor:
@@ -234,7 +232,7 @@ def bucket(size: tuple[int, int], native: int, step: int) -> tuple[int, int]:
     square, sides rounded to `step`.
     """
     aspect = size[0] / size[1]
-    if native == NATIVE:
+    if native == flux.NATIVE.side:
         return min(BUCKETS, key=lambda each: abs(aspect - each[0] / each[1]))
     width, height = native * aspect**0.5, native / aspect**0.5
     return (

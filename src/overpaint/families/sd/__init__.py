@@ -29,6 +29,7 @@ SD2_FAMILY = FamilySpec(
             classes=("diffusers:UNet2DConditionModel",),
             float8=BLOCK_WEIGHTS,
             openvino=True,
+            lora="diffusers.loaders:StableDiffusionLoraLoaderMixin",
         ),
         "vae": AUTOENCODER_KL,
         "safety_checker": UNUSED,

@@ -19,8 +19,9 @@ from PIL import Image
 from overpaint.core.errors import UnsupportedOption
 from overpaint.core.geometry import Plan
 from overpaint.core.types import EditRequest
-from overpaint.diffusion import conditions, latents, prompts
+from overpaint.diffusion import conditions, ddim, latents, prompts
 from overpaint.diffusion.denoiser import Denoiser, Latent
+from overpaint.diffusion.recorded import recorded
 from overpaint.families.sd.options import PRESETS, SD2Options
 
 SAMPLE_SIZE = 64
@@ -34,13 +35,15 @@ class SD2Latent(Latent):
     Attributes:
         condition: (1, 1 + C, h, w) mask and masked picture's latents.
         prompt, negative: (1, tokens, width); `negative` None = no classifier-free guidance.
-        guidance_scale: of classifier-free guidance.
+        scale: (1, 1, 1, 1) of classifier-free guidance.
+        device_timesteps: `timesteps` where the UNet is.
     """
 
     condition: torch.Tensor
     prompt: torch.Tensor
     negative: torch.Tensor | None
-    guidance_scale: float
+    scale: torch.Tensor
+    device_timesteps: torch.Tensor
 
     @property
     def guided(self) -> bool:
@@ -57,7 +60,8 @@ class SD2(Denoiser[SD2Options, SD2Latent]):
         scale = latents.scale_factor(self.checkpoint.component("vae"))
         # From the file: where memory is short, a UNet loaded now would leave for the text encoder.
         unet = self.checkpoint.config("unet")
-        native = unet.get("sample_size", SAMPLE_SIZE) * scale
+        side = unet.get("sample_size", SAMPLE_SIZE) * scale
+        native = conditions.Native(smallest=side, side=side)
         return conditions.plan(request, options, step=scale, native=native)
 
     @torch.inference_mode()
@@ -83,21 +87,22 @@ class SD2(Denoiser[SD2Options, SD2Latent]):
         return (tuple(prepared.latents.shape), prepared.negative is None)
 
     def predict(self, batch: Sequence[SD2Latent]) -> torch.Tensor:
-        unet = self.checkpoint.component("unet")
-        timesteps = torch.stack([image.timestep for image in batch]).to(unet.device)
         scaled = [
             image.scheduler.scale_model_input(image.latents, image.timestep) for image in batch
         ]
-        condition = torch.cat([image.condition for image in batch])
-        inputs = torch.cat([torch.cat(scaled), condition], dim=1)
-        texts = [image.prompt for image in batch]
-        if not batch[0].guided:
-            return _unet(unet, inputs, timesteps, texts)
-        texts = [image.negative for image in batch if image.negative is not None] + texts
-        both = _unet(unet, torch.cat([inputs] * 2), torch.cat([timesteps] * 2), texts)
-        without, guided = both.chunk(2)
-        scales = torch.tensor([image.guidance_scale for image in batch]).to(guided)
-        return without + scales[:, None, None, None] * (guided - without)
+        texts, scales = [image.prompt for image in batch], []
+        if batch[0].guided:
+            texts = [image.negative for image in batch if image.negative is not None] + texts
+            scales = [image.scale for image in batch]
+        return recorded(
+            self.checkpoint.component("unet"),
+            _predicted,
+            scaled,
+            [image.condition for image in batch],
+            [image.device_timesteps[image.step, None] for image in batch],
+            texts,
+            scales,
+        )
 
     def decode(self, prepared: SD2Latent) -> Image.Image:
         return latents.decode(self.checkpoint, prepared.latents)
@@ -151,6 +156,7 @@ class SD2(Denoiser[SD2Options, SD2Latent]):
         else:
             noisy = scheduler.add_noise(start, noise, timesteps[:1])
         kept = latents.normalize(vae, masked.sample(generator))
+        coefficients = ddim.coefficients(scheduler, timesteps, options.eta)
         return SD2Latent(
             seed=seed,
             total=len(timesteps),
@@ -159,11 +165,13 @@ class SD2(Denoiser[SD2Options, SD2Latent]):
             scheduler=scheduler,
             generator=generator,
             step_options=_step_options(scheduler, generator, options.eta),
+            ddim=coefficients and coefficients.to(unet.device),
             shortcuts=options.shortcuts(PRESETS),
             condition=torch.cat([mask.to(kept), kept], dim=1),
             prompt=prompt,
             negative=negative,
-            guidance_scale=options.guidance_scale,
+            scale=torch.full((1, 1, 1, 1), options.guidance_scale).to(noise),
+            device_timesteps=timesteps.to(unet.device),
         )
 
     def _schedule(self, options: SD2Options) -> tuple[Any, torch.Tensor]:
@@ -196,12 +204,38 @@ def _check_timesteps(scheduler: Any, steps: int) -> None:
         )
 
 
-def _unet(
-    unet: Any, inputs: torch.Tensor, timesteps: torch.Tensor, texts: Sequence[torch.Tensor]
+def _predicted(
+    unet: Any,
+    samples: Sequence[torch.Tensor],
+    conditions: Sequence[torch.Tensor],
+    timesteps: Sequence[torch.Tensor],
+    texts: Sequence[torch.Tensor],
+    scales: Sequence[torch.Tensor],
 ) -> torch.Tensor:
-    return unet(  # type: ignore[no-any-return]
-        inputs, timesteps, encoder_hidden_states=torch.cat(list(texts)), return_dict=False
+    """The UNet's prediction for each image, from tensors of its device alone.
+
+    Args:
+        unet: the denoiser.
+        samples, conditions: (1, C, h, w) of each image.
+        timesteps: (1,) of each.
+        texts: (1, tokens, width) of each; with guidance, the negative ones before them.
+        scales: (1, 1, 1, 1) of classifier-free guidance of each; none = there is no guidance.
+
+    Returns:
+        (images, C, h, w).
+    """
+    copies = 2 if scales else 1
+    inputs = torch.cat([torch.cat(list(samples)), torch.cat(list(conditions))], dim=1)
+    output = unet(
+        torch.cat([inputs] * copies),
+        torch.cat([*timesteps] * copies),
+        encoder_hidden_states=torch.cat(list(texts)),
+        return_dict=False,
     )[0]
+    if not scales:
+        return output  # type: ignore[no-any-return]
+    without, guided = output.chunk(2)
+    return without + torch.cat(list(scales)) * (guided - without)  # type: ignore[no-any-return]
 
 
 def _step_options(scheduler: Any, generator: torch.Generator, eta: float) -> dict[str, Any]:

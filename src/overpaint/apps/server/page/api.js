@@ -5,12 +5,9 @@ const FIELDS = {
   image: "The picture",
   mask: "The mask",
   prompt: "The prompt",
-  negative_prompt: "What is not wanted",
   model: "The model",
   seed: "The seed",
   num_images: "Candidates",
-  references: "The references",
-  control: "The control picture",
   box: "The box",
   point: "The point",
 };
@@ -38,7 +35,7 @@ export class Fault extends Error {
     if (!this.code) return STATUSES[this.status] ?? `The server answered with status ${this.status}.`;
     const words = this.message.trim().replace(/\.$/, "");
     const field = (this.field ?? "").replace(/^options\./, "");
-    const name = FIELDS[field] ?? (this.field?.startsWith("options.") ? `“${title(field)}”` : "");
+    const name = FIELDS[field] ?? (field && `“${title(field)}”`);
     return `${name ? `${name}: ${words}` : words[0].toUpperCase() + words.slice(1)}.`;
   }
 }

@@ -1,8 +1,8 @@
 // The panel: what to do, with which model and options, and what is known of the turn that is shown.
 
-import { base64 } from "./api.js";
 import { $, make, setIcon } from "./dom.js";
 import { render } from "./options.js";
+import * as parts from "./parts.js";
 import * as session from "./session.js";
 import { head, on, set, state } from "./state.js";
 
@@ -24,10 +24,6 @@ const TASKS = {
     hint: "Say what to change. A mask is optional: it keeps the edit inside.",
     fits: ({ mask, prompt }) => mask !== "required" && prompt !== "refused",
   },
-};
-const FILES = {
-  control: ["Control picture: lines, a pose or depth", false],
-  references: ["References: further pictures the instruction may name", true],
 };
 
 const chosen = {}; // task -> model
@@ -85,15 +81,8 @@ function dress() {
 
 function describe() {
   const now = model();
-  $("#negative-field").hidden = (now?.accepts.negative_prompt ?? "refused") === "refused";
   $("#model-about").textContent = now ? [now.about, now.licence].filter(Boolean).join(" · ") : "";
-  const files = Object.entries(FILES).filter(([name]) => (now?.accepts[name] ?? "refused") !== "refused");
-  $("#files").replaceChildren(
-    ...files.map(([name, [words, multiple]]) =>
-      make("label", { className: "field" }, make("span", { textContent: words }),
-        make("input", { type: "file", id: `file-${name}`, accept: "image/png,image/jpeg,image/webp", multiple })),
-    ),
-  );
+  parts.render(now);
   if (!now) return;
   values[now.id] ??= {};
   render($("#options"), now.options, values[now.id], countChanged);
@@ -122,14 +111,9 @@ export async function request() {
     $("#prompt").focus();
     throw say(state.task === "edit" ? "Say what to change first." : "Say what shall be there first.");
   }
-  const negative = $("#negative").value.trim();
-  if (negative && now.accepts.negative_prompt !== "refused") body.negative_prompt = negative;
   if (seedKept) body.seed = $("#seed").valueAsNumber;
   if (state.task === "edit" && $("#from-original").checked) body.from_original = true;
-  for (const name of Object.keys(FILES)) {
-    const files = await Promise.all([...($(`#file-${name}`)?.files ?? [])].map(base64));
-    if (files.length) body[name] = name === "control" ? files[0] : files;
-  }
+  Object.assign(body, await parts.values(now));
   return { body, mask: now.accepts.mask };
 }
 
@@ -148,7 +132,7 @@ export function reuse(turn) {
     );
   }
   $("#prompt").value = turn.prompt ?? "";
-  $("#negative").value = turn.negative_prompt ?? "";
+  if (used) parts.reuse(used, turn);
   $("#seed").value = turn.seed ?? "";
   set({ task });
   keepSeed(true);
