@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import init_empty_weights
 from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
+from transformers import CLIPTextModel
 
 from overpaint.checkpoints import weights
+from overpaint.checkpoints.exclusion import LOADING
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.errors import ModelLoadError
 from tests.conftest import open_checkpoint
@@ -174,3 +178,20 @@ def test_matching_checksums_pass(folder):
     ]
     (folder / "SHA256SUMS").write_text("".join(lines))
     assert "unet" in open_checkpoint(folder, CPU).components
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_are_not_set_while_another_model_is_made(checkpoint_folder, dtype):
+    """Making one changes what setting a parameter does, in the whole process."""
+    where = checkpoint_folder("sd2") / "text_encoder"
+    with LOADING.alone():
+        model = weights.empty(CLIPTextModel, where)
+    loading = threading.Thread(
+        target=weights.load_into, args=(model, where, dtype, torch.device("cpu")), daemon=True
+    )
+    with LOADING.alone(), init_empty_weights():
+        loading.start()
+        loading.join(0.5)
+        assert loading.is_alive(), "it has to wait"
+    loading.join(60)
+    assert not any(each.is_meta for each in model.state_dict().values())

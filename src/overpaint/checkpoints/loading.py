@@ -124,6 +124,12 @@ class Loader:
             raise ModelLoadError(
                 f"{where}: cannot be loaded as {cls.__name__}: {loras.first_line(error)}"
             ) from error
+        with LOADING.shared():
+            self._make_ready(model, name, tiled=tiled, resident=resident)
+        return model
+
+    def _make_ready(self, model: Any, name: str, *, tiled: bool, resident: int | None) -> None:
+        part = self.inventory[name]
         model.eval().requires_grad_(requires_grad=False)
         if self.loras:
             self.warnings.extend(loras.apply(model, name, self._adapters, self._converter))
@@ -139,7 +145,6 @@ class Loader:
             backends.compile_later(self.backend, model, part)
         if resident is not None:
             streaming.place(model, part.blocks, resident, device)
-        return model
 
     @cached_property
     def _denoiser(self) -> str:
