@@ -17,6 +17,8 @@ from overpaint.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
+    from overpaint.core.types import EditRequest
+    from overpaint.sessions.editor import Sessions
     from overpaint.sessions.store import Store
     from overpaint.sessions.types import Session, Turn
 
@@ -59,17 +61,11 @@ def new(
 ) -> None:
     """Begin a session with a picture."""
     with _opened(as_json) as (settings, store):
-        from overpaint.apps.wiring import safety
-        from overpaint.core import images
-        from overpaint.core.types import EditRequest
-        from overpaint.sessions import editing
+        from overpaint.sessions.editor import NAME
 
         source = sys.stdin.buffer.read() if image == output.STDIO else Path(image)
-        picture = images.decode(source)
-        safety.policy(settings).check_request(EditRequest(image=picture))
-        named = name or ("untitled" if image == output.STDIO else Path(image).stem)
-        session = store.create(named, editing.original_turn(store.pictures, picture))
-        session_view.tell(session, as_json=as_json)
+        name = name or (NAME if image == output.STDIO else Path(image).stem)
+        session_view.tell(_sessions(settings, store).new(source, name), as_json=as_json)
 
 
 @app.command("list")
@@ -256,9 +252,6 @@ def import_(
 ) -> None:
     """Begin a session from an exported one."""
     with _opened(as_json) as (settings, store):
-        from overpaint.apps.wiring import safety
-        from overpaint.sessions import archive
-
         try:
             opened = file.open("rb")
         except OSError as error:
@@ -266,8 +259,7 @@ def import_(
                 f"{file} cannot be read: {error.strerror}", field="file"
             ) from error
         with opened:
-            check = safety.policy(settings).check_request
-            session_view.tell(archive.import_(store, opened, check), as_json=as_json)
+            session_view.tell(_sessions(settings, store).load(opened), as_json=as_json)
 
 
 @contextmanager
@@ -298,22 +290,27 @@ def _edit(
 
     from overpaint.apps.cli.interrupt import Interrupt, settle
     from overpaint.apps.wiring import sessions
-    from overpaint.sessions import editing
 
     with Interrupt() as interrupt, console.StepBar(hidden=job.as_json) as bar:
-        started = editing.look(
-            store, session.id, job.prompt, parent=parent, from_original=from_original
-        )
-        job = replace(job, prompt=started.prompt)
-        picture = editing.opened(store.pictures, started.base.picture)
-        request = request_of(job, picture, settings)
-        engine = engine_for(job, request, settings)
-        from overpaint.sessions.editor import Editor
-
-        editor = Editor(store=store, engine=engine, examiner=sessions.examiner(settings))
-        made = editor.run(started, request, on_progress=bar, cancelled=interrupt.cancelled)
+        sessions_ = _sessions(settings, store)
+        start = sessions_.start(session.id, job.prompt, parent=parent, from_original=from_original)
+        job = replace(job, prompt=start.prompt)
+        request = request_of(job, sessions_.picture(start.base), settings)
+        editor = sessions.editor(settings, store, engine_for(job, request, settings))
+        turn = editor.make(start, request, on_progress=bar, cancelled=interrupt.cancelled)
         settle()
-        return made
+        return turn
+
+
+def _sessions(settings: Settings, store: Store) -> Sessions:
+    """The sessions, without a model; the safety policy looks at what comes in."""
+    from overpaint.apps.wiring import safety
+    from overpaint.sessions.editor import Sessions
+
+    def check(request: EditRequest) -> None:
+        safety.policy(settings).check_request(request)
+
+    return Sessions(store=store, check=check)
 
 
 def _moved(store: Store, session: Session, turn: str | None, what: str) -> Session:
