@@ -212,7 +212,8 @@ def test_a_compiled_autoencoder_is_within_a_level(checkpoint_folder):
 
     expected = both_ways()
     vae, background = checkpoint.component("vae"), Waiting()
-    backends.compile_later(Backend(), vae, checkpoint.inventory["vae"], background)
+    with torch.inference_mode():  # as it is where a component is loaded for an edit
+        backends.compile_later(Backend(), vae, checkpoint.inventory["vae"], background)
     assert vae.decoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     both_ways()
     background.work()

@@ -27,7 +27,7 @@ def test_it_compiles_and_keeps_what_comes_of_it(overpaint, desk, checkpoint_fold
     )
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
     del os.environ["TORCHINDUCTOR_CACHE_DIR"]
-    report = overpaint("warm", str(checkpoint_folder("flex2")), "--json").json
+    report = overpaint("warm", str(checkpoint_folder("sd2")), "--json").json
     assert report["compiled"] > 0
     assert report["edits"] > 1
     kept = Path(report["folder"])
