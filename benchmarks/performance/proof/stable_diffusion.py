@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -45,27 +46,50 @@ def section(bench: Bench) -> None:
             requests = [bench.request("sd2", SHARE, seed=seed) for seed in range(count)]
             row = f"step, {count} together"
             journal.attempt(row, partial(bench.steps_of, engine, requests))
-        journal.attempt("whole edit, plain", partial(_whole, bench, engine, theirs, expected))
-    with bench.engine("sd2", "torch-compiled", dtype=dtype, **AUTO) as engine:
-        journal.attempt("whole edit, compiled", partial(_whole, bench, engine, theirs, expected))
+        plain = _Whole(bench, engine, theirs, expected)
+        journal.attempt("whole edit, plain", plain)
     with bench.engine("sd2", dtype=dtype, **AUTO) as engine:
-        journal.attempt("whole edit, as it comes", partial(_whole, bench, engine, theirs, expected))
+        recorded = _Whole(bench, engine, theirs, expected)
+        journal.attempt("whole edit, as it comes", recorded)
+        same = plain.pictures == recorded.pictures
+        step = partial(bench.steps_of, engine, [bench.request("sd2", SHARE)])
+        journal.attempt("step, as it comes", step)
+        journal.add("as it comes and plain", gate="equal, byte for byte" if same else "NOT EQUAL")
         journal.attempt(f"{TOGETHER} edits", partial(_together, bench, engine, theirs))
+    with bench.engine("sd2", "torch-compiled", dtype=dtype, **AUTO) as engine:
+        journal.attempt("whole edit, compiled", _Whole(bench, engine, theirs, expected))
 
 
-def _whole(bench: Bench, engine: Engine, theirs: float, expected: Image.Image) -> Row:
-    side = bench.side("sd2")
-    sizes = {"height": side, "width": side, "composite": False}
-    row, picture = bench.whole(engine, bench.request("sd2", SHARE, **sizes))
-    distance = apart(picture, expected)
-    return {
-        **row,
-        "before s": 1.1,
-        "diffusers s": round(theirs, 3),
-        **bench.goal(row["ours s"], GOAL),
-        "gate": f"{distance:.2f} of 255 from diffusers, at most {MOST_APART}"
-        + (" MISSED" if distance > MOST_APART else ""),
-    }
+@dataclass(frozen=True)
+class _Whole:
+    """Measures a whole edit beside diffusers' seconds and picture.
+
+    Attributes:
+        bench, engine: what and where.
+        theirs, expected: diffusers' seconds and picture.
+        pictures: gets the picture.
+    """
+
+    bench: Bench
+    engine: Engine
+    theirs: float
+    expected: Image.Image
+    pictures: list[bytes] = field(default_factory=list)
+
+    def __call__(self) -> Row:
+        side = self.bench.side("sd2")
+        sizes = {"height": side, "width": side, "composite": False}
+        row, picture = self.bench.whole(self.engine, self.bench.request("sd2", SHARE, **sizes))
+        self.pictures.append(picture.tobytes())
+        distance = apart(picture, self.expected)
+        missed = " MISSED" if distance > MOST_APART else ""
+        return {
+            **row,
+            "before s": 1.1,
+            "diffusers s": round(self.theirs, 3),
+            **self.bench.goal(row["ours s"], GOAL),
+            "gate": f"{distance:.2f} of 255 from diffusers, at most {MOST_APART}{missed}",
+        }
 
 
 def _together(bench: Bench, engine: Engine, theirs: float) -> Row:
