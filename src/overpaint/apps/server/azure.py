@@ -57,16 +57,16 @@ class ScoringRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
-            told: dict[str, str] = {}
+            more_headers: dict[str, str] = {}
             try:
-                told |= _ids(request)
+                more_headers |= _ids(request)
                 answer = await handle(request)
             except OverpaintError as error:
                 answer = errors.response(error, request.url.path)
                 if answer.status_code >= 500:
                     _log.warning("refused", extra={"error": str(error)}, exc_info=error)
-                    told["x-ms-run-function-failed"] = "True"
-            answer.headers.update(told)
+                    more_headers["x-ms-run-function-failed"] = "True"
+            answer.headers.update(more_headers)
             return answer
 
         return handler
@@ -111,7 +111,7 @@ def score_options() -> Response:
 )
 async def score(request: Request) -> Response:
     """Inpaint rows (Azure ML's contract)."""
-    return await _scored(request, lambda found: found)
+    return await _scored(request, lambda answers: answers)
 
 
 @router.post(
@@ -121,14 +121,14 @@ async def score(request: Request) -> Response:
 )
 async def invocations(request: Request) -> Response:
     """Inpaint rows (MLflow's contract)."""
-    return await _scored(request, lambda found: {"predictions": found})
+    return await _scored(request, lambda answers: {"predictions": answers})
 
 
 async def _scored(request: Request, wrap: Callable[[list[dict[str, Any]]], Any]) -> Response:
     started = time.perf_counter()
-    found = await _score(request)
+    answers = await _score(request)
     took = f"{(time.perf_counter() - started) * 1e3:.3f}"
-    return JSONResponse(wrap(found), headers={"x-ms-run-fn-exec-ms": took})
+    return JSONResponse(wrap(answers), headers={"x-ms-run-fn-exec-ms": took})
 
 
 async def _score(request: Request) -> list[dict[str, Any]]:
@@ -136,17 +136,17 @@ async def _score(request: Request) -> list[dict[str, Any]]:
     service = service_of(request)
     service.check_room()
     read = _reader(forms.media_type(request))
-    given = await service.work(_rows, read, await forms.body(request), service.limits.max_images)
+    sent = await service.work(_rows, read, await forms.body(request), service.limits.max_images)
     served = _served(service)
     request.state.model = served.spec.name
-    checked = _all(await gather(*(_check(service, row, served) for row in given)))
+    checked = _all(await gather(*(_check(service, row, served) for row in sent)))
     jobs: list[EditJob[dict[str, Any]]] = []
     try:
-        for row, edit in zip(given, checked, strict=True):
+        for row, edit in zip(sent, checked, strict=True):
             jobs.append(service.accept(edit, request.state.caller, _encoder(row)))
         return [
             await _answer(service, row, edit, job, request)
-            for row, edit, job in zip(given, checked, jobs, strict=True)
+            for row, edit, job in zip(sent, checked, jobs, strict=True)
         ]
     finally:
         # Those still under way are of no use to anybody: a row failed, or the caller hung up.
@@ -199,12 +199,12 @@ async def _check(service: EditService, row: Row, served: Served) -> Accepted | O
 
 def _all(checked: Iterable[Accepted | OverpaintError]) -> list[Accepted]:
     """All of them, or the error of the first row that has one."""
-    found = []
+    accepted = []
     for each in checked:
         if isinstance(each, OverpaintError):
             raise each
-        found.append(each)
-    return found
+        accepted.append(each)
+    return accepted
 
 
 def _encoder(row: Row) -> Callable[[EditResult], dict[str, Any]]:
@@ -229,10 +229,10 @@ def _ids(request: Request) -> dict[str, str]:
     Raises:
         LongHeader: one is too long.
     """
-    given = request.headers
-    client = given.get("x-ms-client-request-id", "")
-    legacy = given.get("x-ms-request-id", "")
-    own = given.get("x-request-id") or request.state.request_id
+    headers = request.headers
+    client = headers.get("x-ms-client-request-id", "")
+    legacy = headers.get("x-ms-request-id", "")
+    own = headers.get("x-request-id") or request.state.request_id
     for name, value in (
         ("x-request-id", own),
         ("x-ms-client-request-id", client),
@@ -242,5 +242,5 @@ def _ids(request: Request) -> dict[str, str]:
             raise LongHeader(f"{name} is longer than {LONGEST_ID} characters")
     request.state.request_id = own
     client = client or legacy
-    told = {"x-ms-request-id": legacy or client or own}
-    return {**told, "x-ms-client-request-id": client} if client else told
+    ids = {"x-ms-request-id": legacy or client or own}
+    return {**ids, "x-ms-client-request-id": client} if client else ids
