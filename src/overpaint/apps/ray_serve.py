@@ -57,10 +57,10 @@ def deployment(
 
     def build() -> FastAPI:
         configure()
-        made = create_app(settings, loopback_only=loopback_only, alone=False)
+        application = create_app(settings, loopback_only=loopback_only, alone=False)
         if not loopback_only:
-            made.state.service.warn_of_licences()
-        return made
+            application.state.service.warn_of_licences()
+        return application
 
     deployed = serve.deployment(
         serve.ingress(build)(),

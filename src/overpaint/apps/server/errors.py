@@ -129,15 +129,15 @@ def body(error: BaseException, path: str) -> Mapping[str, Any]:
 
 def native(error: BaseException) -> dict[str, Any]:
     """`code`, `message`, and where there is one the `field`, or the safety stage and category."""
-    told: dict[str, Any] = {
+    details: dict[str, Any] = {
         "code": code_of(error),
         "message": message_of(error),
     }
     if isinstance(error, errors.InvalidRequest):
-        told["field"] = error.field
+        details["field"] = error.field
     if isinstance(error, errors.ContentBlocked):
-        told |= {"stage": error.stage, "category": error.category}
-    return told
+        details |= {"stage": error.stage, "category": error.category}
+    return details
 
 
 def _openai(error: BaseException) -> dict[str, Any]:

@@ -24,17 +24,17 @@ class JsonFormatter(logging.Formatter):
     """Time, level, logger, message and whatever was given as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        told: dict[str, Any] = {
+        entry: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
             + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
-        told |= {key: value for key, value in record.__dict__.items() if key not in _KNOWN}
+        entry |= {key: value for key, value in record.__dict__.items() if key not in _KNOWN}
         if record.exc_info:
-            told["exception"] = self.formatException(record.exc_info)
-        return json.dumps(told, default=str, ensure_ascii=False)
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str, ensure_ascii=False)
 
 
 def configure(level: str = "INFO") -> None:

@@ -181,11 +181,11 @@ async def _events(service: EditService, job: EditJob[Any]) -> AsyncIterator[str]
                 position = now
                 yield _event("queued", {"position": position})
             continue
-        told: dict[str, Any] = {"step": update.step, "total": update.total}
+        news: dict[str, Any] = {"step": update.step, "total": update.total}
         if update.preview is None:
-            yield _event("step", told)
+            yield _event("step", news)
         else:
-            yield _event("preview", {**told, "image": await service.work(encoded, update.preview)})
+            yield _event("preview", {**news, "image": await service.work(encoded, update.preview)})
     try:
         answer = await job.answer
     except Exception as error:

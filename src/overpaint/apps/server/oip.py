@@ -231,9 +231,9 @@ def _many(part: Part) -> bool:
 
 
 def _outputs(result: EditResult) -> list[dict[str, Any]]:
-    made = encode(result)
-    count = [len(made["images"])]
+    answer = encode(result)
+    count = [len(answer["images"])]
     return [
-        {"name": "image", "shape": count, "datatype": "BYTES", "data": made["images"]},
-        {"name": "seed", "shape": count, "datatype": "INT64", "data": made["seeds"]},
+        {"name": "image", "shape": count, "datatype": "BYTES", "data": answer["images"]},
+        {"name": "seed", "shape": count, "datatype": "INT64", "data": answer["seeds"]},
     ]

@@ -35,10 +35,10 @@ class PartFields(BaseModel):
         Raises:
             InvalidImage: one of them is not base64.
         """
-        given = {part: getattr(self, part.name, None) for part in PARTS}
+        values = {part: getattr(self, part.name, None) for part in PARTS}
         decoded = {
             part.name: from_text(part, value)
-            for part, value in given.items()
+            for part, value in values.items()
             if value is not None and part.name not in known
         }
         return {**decoded, **known}

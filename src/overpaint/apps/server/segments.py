@@ -162,8 +162,8 @@ def _known(name: str, settings: Settings) -> str:
 
 
 def _mask(picture: Picture, hints: Hints, model: str, settings: Settings) -> bytes:
-    found = segmentation.segment(picture, hints, model=model, settings=settings)
-    some = [each for each in found if each.mask is None or each.mask.any()]
+    things = segmentation.segment(picture, hints, model=model, settings=settings)
+    some = [each for each in things if each.mask is None or each.mask.any()]
     if not some:
         what = f"'{hints.words}'" if hints.words else "a thing there"
         raise InvalidMask(f"{what} was not found; give other hints", field="mask")
