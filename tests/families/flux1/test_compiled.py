@@ -21,7 +21,6 @@ EDITS = [
     (SMALL, {}),
     (SMALL, {"refresh_every": 2}),
     (LARGE, {"refresh_every": 3, "negative": "blue"}),
-    (SMALL, {"refresh_every": 2, "freeze_text": True}),
     (LARGE, {"refresh_every": 2, "height": 96, "width": 64}),
 ]
 MOST = 8
@@ -59,5 +58,13 @@ def test_few_graphs_serve_both_families_and_every_kind_of_step(compiled, checkpo
         for mask, options in EDITS:
             expected = latents(plain, mask, **options)
             assert torch.equal(latents(engine, mask, **options), expected), (family, options)
+    assert not counters["graph_break"]
+    assert 0 < counters["stats"]["unique_graphs"] <= MOST
+
+
+def test_frozen_text_needs_few_more(compiled, checkpoint_folder):
+    options = {"refresh_every": 2, "freeze_text": True}
+    expected = latents(fresh_engine(checkpoint_folder("flex2"), "flex2"), SMALL, **options)
+    assert torch.equal(latents(compiled("flex2"), SMALL, **options), expected)
     assert not counters["graph_break"]
     assert 0 < counters["stats"]["unique_graphs"] <= MOST
