@@ -15,7 +15,7 @@ from overpaint.core.images import Picture
 from overpaint.core.models import Lora
 from overpaint.core.types import EditRequest
 from overpaint.engine.batcher import Batcher
-from overpaint.segment.segmenter import Hints, Point
+from overpaint.segmenters.segmenter import Hints, Point
 from overpaint.sessions import Editor
 from overpaint.sessions.store import Store
 from tests.conftest import box_mask, open_checkpoint, picture
