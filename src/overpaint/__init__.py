@@ -149,7 +149,7 @@ def segment(
     """
     from overpaint.apps.wiring import segmentation
     from overpaint.engine.intake import as_picture
-    from overpaint.segment.segmenter import Hints, Point
+    from overpaint.segmenters.segmenter import Hints, Point
 
     hints = Hints(
         points=tuple(Point(x, y) for x, y in points),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
     from overpaint.core.detections import Detection
     from overpaint.core.images import Picture
-    from overpaint.segment.segmenter import Hints
+    from overpaint.segmenters.segmenter import Hints
 
 Points = Annotated[
     list[str] | None,
@@ -66,7 +66,7 @@ class Selection:
         Raises:
             UnsupportedOption: something is not made of numbers.
         """
-        from overpaint.segment.segmenter import Hints, Point
+        from overpaint.segmenters.segmenter import Hints, Point
 
         points = []
         for inside, name, texts in (

@@ -20,7 +20,7 @@ from overpaint.core import detections, images
 from overpaint.core.encoded import from_base64
 from overpaint.core.errors import InvalidMask, InvalidRequest, ModelNotFound, Overloaded
 from overpaint.core.images import ImageLimits, Picture
-from overpaint.segment.segmenter import Hints, Point, Rectangle
+from overpaint.segmenters.segmenter import Hints, Point, Rectangle
 
 router = APIRouter(prefix="/v1", tags=["segments"])
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from overpaint.core.detections import box_of
 from overpaint.core.errors import InvalidRequest, UnsupportedOption
-from overpaint.segment.grabcut import GrabCut
-from overpaint.segment.segmenter import Hints, Point
+from overpaint.segmenters.grabcut import GrabCut
+from overpaint.segmenters.segmenter import Hints, Point
 from tests.conftest import picture
 from training.world.render import coverage, render
 from training.world.scene import sample_scene

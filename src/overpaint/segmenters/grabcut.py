@@ -17,7 +17,7 @@ from PIL import Image
 
 from overpaint.core.detections import Detection, box_of
 from overpaint.core.geometry import Box
-from overpaint.segment.segmenter import Hints, Point, Rectangle, Segmenter, refuse
+from overpaint.segmenters.segmenter import Hints, Point, Rectangle, Segmenter, refuse
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from overpaint.core.detections import Detection, box_of
-from overpaint.segment.checkpoint import Preparation, at_size, load, load_tokenizer
-from overpaint.segment.detector import Detector
-from overpaint.segment.segmenter import Hints, Rectangle, Segmenter, refuse, without_repeats
+from overpaint.segmenters.checkpoint import Preparation, at_size, load, load_tokenizer
+from overpaint.segmenters.detector import Detector
+from overpaint.segmenters.segmenter import Hints, Rectangle, Segmenter, refuse, without_repeats
 
 if TYPE_CHECKING:
     from overpaint.checkpoints.placement import Placement

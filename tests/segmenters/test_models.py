@@ -8,15 +8,15 @@ import torch
 import transformers
 
 from overpaint.core.errors import ModelLoadError, UnsupportedOption
-from overpaint.segment import checkpoint
-from overpaint.segment.detector import ByWords
-from overpaint.segment.grabcut import GrabCut
-from overpaint.segment.sam import Sam2
-from overpaint.segment.segmenter import Hints, Point
-from overpaint.segment.text import GroundingDino, Owlv2, Sam3
+from overpaint.segmenters import checkpoint
+from overpaint.segmenters.detector import ByWords
+from overpaint.segmenters.grabcut import GrabCut
+from overpaint.segmenters.sam import Sam2
+from overpaint.segmenters.segmenter import Hints, Point
+from overpaint.segmenters.text import GroundingDino, Owlv2, Sam3
 from tests.conftest import picture
-from tests.segment.checkpoints import OWL_SIDE, SAM2_SIDE, SAM3_SIDE
-from tests.segment.conftest import CPU
+from tests.segmenters.checkpoints import OWL_SIDE, SAM2_SIDE, SAM3_SIDE
+from tests.segmenters.conftest import CPU
 
 WIDE = picture(200, 120)
 BOXES = ((10.0, 10.0, 50.0, 60.0), (100.0, 20.0, 180.0, 100.0))

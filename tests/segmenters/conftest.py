@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from overpaint.checkpoints.placement import Placement
-from tests.segment import checkpoints
+from tests.segmenters import checkpoints
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from overpaint.core.detections import Detection, box_of
-from overpaint.segment.checkpoint import Preparation, at_size, load
-from overpaint.segment.segmenter import Hints, Segmenter, refuse, without_repeats
+from overpaint.segmenters.checkpoint import Preparation, at_size, load
+from overpaint.segmenters.segmenter import Hints, Segmenter, refuse, without_repeats
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,7 +9,7 @@ from typing import ClassVar
 from PIL import Image
 
 from overpaint.core.detections import Detection
-from overpaint.segment.segmenter import Hints, Rectangle, Segmenter
+from overpaint.segmenters.segmenter import Hints, Rectangle, Segmenter
 
 
 class Detector(ABC):

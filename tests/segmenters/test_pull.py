@@ -10,7 +10,7 @@ from overpaint.apps.wiring import segmentation
 from overpaint.checkpoints import hub
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.images import Picture
-from overpaint.segment.segmenter import Hints
+from overpaint.segmenters.segmenter import Hints
 from tests.conftest import picture
 from tests.hub_server import Hub, serving
 
