@@ -172,14 +172,14 @@ def our_predict(batcher: Batcher, records: list[Record], steps: int) -> list[Ima
 
 
 def request(row: rows.Row) -> EditRequest:
-    picture = images.decode(row.image)
-    assert row.mask is not None
+    picture = images.decode(row.parts["image"])
+    assert "mask" in row.parts
     return EditRequest(
         image=picture,
         prompt=row.prompt,
-        mask=images.decode_mask(row.mask, size=picture.size),
+        mask=images.decode_mask(row.parts["mask"], size=picture.size),
         seed=row.number,
-        options=row.options,
+        options=row.parts["options"],
     )
 
 

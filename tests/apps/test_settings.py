@@ -95,7 +95,11 @@ def test_models_of_ones_own(here):
             "models.a.loras.0.scale: nan: input should be a finite number",
         ),
         ('dtype = "int4"', "dtype: 'int4': input should be 'auto', 'float32'"),
-        ('device = "tpu"', "device: 'tpu': must be auto, cpu, mps, cuda or cuda:NUMBER"),
+        (
+            'device = "cuda:"',
+            "device: 'cuda:': must be auto, all, cpu, mps, xpu, cuda, cuda:NUMBER",
+        ),
+        ('device = "cuda:0;cuda:1"', "several of those with commas between them"),
         ("dtype = ", "cannot be read as TOML"),
     ],
 )

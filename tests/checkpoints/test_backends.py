@@ -12,9 +12,11 @@ from overpaint.apps.settings import Settings
 from overpaint.apps.wiring import build
 from overpaint.checkpoints import float8
 from overpaint.checkpoints.backends import Backend
+from overpaint.checkpoints.component import BLOCK_WEIGHTS
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.errors import ModelLoadError, UnsupportedOption
 from overpaint.core.models import Lora
+from tests import tiny_checkpoints
 from tests.conftest import box_mask, open_checkpoint, picture
 
 CPU = torch.device("cpu")
@@ -105,6 +107,77 @@ def test_the_error_of_a_layer_is_that_of_float8(scale):
     # Three bits of mantissa: rounded by at most 1/16 of each number, on average far less.
     assert (found - expected).norm() < 0.05 * expected.norm()
     assert torch.isfinite(float8.Float8Linear(linear)(torch.zeros(2, 256))).all()
+
+
+def quantized_transformer(monkeypatch, *, shared=True):
+    """A tiny FLUX transformer in float8, blocks as they come."""
+    if not shared:
+        monkeypatch.setattr(float8, "SHARED_INPUTS", ())
+    torch.manual_seed(0)
+    model = tiny_checkpoints.tiny_transformer(64).eval().to(torch.bfloat16)
+    float8.quantize(model, CPU, BLOCK_WEIGHTS)
+    monkeypatch.undo()
+    return model
+
+
+@torch.inference_mode()
+def predicted(model):
+    torch.manual_seed(1)
+    config = model.config
+    return model(
+        hidden_states=torch.randn(1, 16, 64, dtype=torch.bfloat16),
+        encoder_hidden_states=torch.randn(1, 8, config.joint_attention_dim, dtype=torch.bfloat16),
+        pooled_projections=torch.randn(1, config.pooled_projection_dim, dtype=torch.bfloat16),
+        timestep=torch.tensor([0.5], dtype=torch.bfloat16),
+        guidance=torch.tensor([3.5]) if config.guidance_embeds else None,
+        img_ids=torch.zeros(16, 3),
+        txt_ids=torch.zeros(8, 3),
+        return_dict=False,
+    )[0]
+
+
+def test_tokens_that_several_layers_multiply_are_quantized_once(monkeypatch):
+    model, alone = (quantized_transformer(monkeypatch, shared=each) for each in (True, False))
+    expected, quantize, shapes = predicted(alone), float8._quantized, []
+
+    def counted(rows):
+        shapes.append(tuple(rows.shape))
+        return quantize(rows)
+
+    monkeypatch.setattr(float8, "_quantized", counted)
+    assert torch.equal(predicted(model), expected)
+    double, single = len(model.transformer_blocks), len(model.single_transformer_blocks)
+    # Two streams: heads, output, two of the MLP. One stream: heads and MLP together, and output.
+    assert len(shapes) == double * 2 * 4 + single * 2
+    layers = [each for each in model.modules() if isinstance(each, float8.Float8Linear)]
+    assert len(layers) == double * 2 * 6 + single * 5
+    assert all(each._input._tokens is None for each in layers)
+
+
+def test_shared_tokens_compile_without_a_break(monkeypatch):
+    model, plain = (quantized_transformer(monkeypatch) for _ in range(2))
+    torch._dynamo.reset()
+    counters.clear()
+    model.compile_repeated_blocks(dynamic=True, backend="eager", fullgraph=True)
+    assert torch.equal(predicted(model), predicted(plain))
+    graphs = counters["stats"]["unique_graphs"]
+    assert torch.equal(predicted(model), predicted(plain))
+    assert counters["stats"]["unique_graphs"] == graphs > 0
+    assert not counters["graph_break"]
+    torch._dynamo.reset()
+
+
+def test_the_largest_numbers_stay_numbers():
+    torch.manual_seed(0)
+    rows = torch.randn(512, 64, dtype=torch.bfloat16) * torch.logspace(-6, 6, 512)[:, None]
+    values, _ = float8._quantized(rows.to(torch.bfloat16))
+    assert torch.isfinite(values.float()).all()
+    assert (values.float().abs().amax(dim=1) == float8.LARGEST).all()
+
+
+def test_no_tokens_are_no_tokens():
+    layer = float8.Float8Linear(nn.Linear(64, 48).to(torch.bfloat16))
+    assert layer(torch.zeros(1, 0, 64, dtype=torch.bfloat16)).shape == (1, 0, 48)
 
 
 def test_adapted_denoisers_are_not_quantized(checkpoint_folder, tmp_path):

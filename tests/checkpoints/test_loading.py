@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from accelerate import init_empty_weights
 from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
+from transformers import CLIPTextModel
 
 from overpaint.checkpoints import weights
-from overpaint.checkpoints.backends import Backend
+from overpaint.checkpoints.exclusion import LOADING
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.errors import ModelLoadError
-from overpaint.core.models import Lora
-from tests.conftest import box_mask, open_checkpoint, picture
+from tests.conftest import open_checkpoint
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 
@@ -179,85 +180,18 @@ def test_matching_checksums_pass(folder):
     assert "unet" in open_checkpoint(folder, CPU).components
 
 
-class TestLora:
-    @pytest.fixture
-    def adapter(self, folder, tmp_path) -> Path:
-        """A rank-2 adapter of the tiny UNet, in diffusers layout."""
-        from peft import LoraConfig
-
-        unet = open_checkpoint(folder, CPU).component("unet")
-        unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
-        unet.save_lora_adapter(tmp_path / "lora")
-        file = next((tmp_path / "lora").glob("*.safetensors"))
-        from safetensors.torch import load_file
-
-        weights = {f"unet.{name}": value for name, value in load_file(file).items()}
-        save_file(weights, tmp_path / "adapter.safetensors")
-        return tmp_path / "adapter.safetensors"
-
-    def edit(self, folder, loras, backend=None):
-        from overpaint.engine.engine import Engine
-        from overpaint.engine.model import Model
-        from overpaint.families.sd import SD2_FAMILY
-
-        checkpoint = open_checkpoint(folder, CPU, loras=loras, backend=backend)
-        engine = Engine(lambda _: Model(SD2_FAMILY.open(checkpoint), checkpoint), "sd2")
-        result = engine.edit(
-            picture(64, 64), "cat", mask=box_mask(64, 64), seed=1, num_inference_steps=2
-        )
-        return result.images[0].tobytes()
-
-    def test_scale_weighs_the_adapter(self, folder, adapter):
-        plain = self.edit(folder, ())
-        assert self.edit(folder, (Lora(adapter, 0.0),)) == plain
-        assert self.edit(folder, (Lora(adapter, 1.0),)) != plain
-        assert self.edit(folder, (Lora(adapter, 0.5),)) != self.edit(folder, (Lora(adapter, 1.0),))
-
-    def test_a_compiled_denoiser_is_adapted_too(self, folder, adapter):
-        loras = (Lora(adapter),)
-        expected, found = (
-            np.frombuffer(self.edit(folder, loras, backend), np.uint8).astype(int)
-            for backend in (None, Backend("torch-compiled"))
-        )
-        assert np.abs(expected - found).max() <= 1
-
-    def test_peft_layout_is_read_too(self, folder, adapter, tmp_path):
-        from safetensors.torch import load_file
-
-        bare = {
-            f"base_model.model.{name.removeprefix('unet.')}": value
-            for name, value in load_file(adapter).items()
-        }
-        save_file(bare, tmp_path / "bare.safetensors")
-        same = Lora(tmp_path / "bare.safetensors")
-        assert self.edit(folder, (same,)) == self.edit(folder, (Lora(adapter),))
-
-    def test_a_foreign_adapter_is_refused(self, folder, tmp_path):
-        save_file(
-            {
-                "text_encoder.x.lora_A.weight": torch.zeros(2, 2),
-                "unet.y.lora_A.weight": torch.ones(1),
-            },
-            tmp_path / "other.safetensors",
-        )
-        checkpoint = open_checkpoint(folder, CPU, loras=(Lora(tmp_path / "other.safetensors"),))
-        with pytest.raises(ModelLoadError, match="other parts"):
-            checkpoint.component("unet")
-
-    @pytest.mark.parametrize("name", ["nothing.safetensors", "adapter.bin"])
-    def test_a_missing_adapter_is_named(self, folder, tmp_path, name):
-        checkpoint = open_checkpoint(folder, CPU, loras=(Lora(tmp_path / name),))
-        with pytest.raises(ModelLoadError, match=name):
-            checkpoint.component("unet")
-
-    def test_an_adapter_that_does_not_fit(self, folder, tmp_path):
-        save_file(
-            {
-                "unet.nowhere.lora_A.weight": torch.zeros(2, 2),
-                "unet.nowhere.lora_B.weight": torch.zeros(2, 2),
-            },
-            tmp_path / "strange.safetensors",
-        )
-        checkpoint = open_checkpoint(folder, CPU, loras=(Lora(tmp_path / "strange.safetensors"),))
-        with pytest.raises(ModelLoadError, match="does not fit"):
-            checkpoint.component("unet")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_are_not_set_while_another_model_is_made(checkpoint_folder, dtype):
+    """Making one changes what setting a parameter does, in the whole process."""
+    where = checkpoint_folder("sd2") / "text_encoder"
+    with LOADING.alone():
+        model = weights.empty(CLIPTextModel, where)
+    loading = threading.Thread(
+        target=weights.load_into, args=(model, where, dtype, torch.device("cpu")), daemon=True
+    )
+    with LOADING.alone(), init_empty_weights():
+        loading.start()
+        loading.join(0.5)
+        assert loading.is_alive(), "it has to wait"
+    loading.join(60)
+    assert not any(each.is_meta for each in model.state_dict().values())

@@ -1,42 +1,17 @@
-"""One version, with and without the package being installed."""
+"""One version: the package's own, which pyproject.toml reads where the package has it."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import tomllib
 from pathlib import Path
 
 import overpaint
 
-SOURCE = Path(overpaint.__file__).parents[1]
-
-CHECK = """
-import sys
-from importlib import metadata
-sys.path.insert(0, sys.argv[1])
-from_name = metadata.Distribution.from_name
-def missing(name):
-    if name == "overpaint":
-        raise metadata.PackageNotFoundError(name)
-    return from_name(name)
-metadata.Distribution.from_name = missing
-from PIL import Image
-import overpaint
-picture = Image.new("RGB", (64, 48), "white")
-picture.putpixel((20, 20), (0, 0, 0))
-mask = Image.new("L", (64, 48))
-mask.paste(255, (15, 15, 25, 25))
-print(overpaint.load("erase").edit(picture, mask=mask, seed=1).recipe["overpaint"])
-"""
+ROOT = Path(__file__).parents[2]
 
 
-def test_an_edit_from_a_source_tree_that_is_not_installed():
-    done = subprocess.run(
-        [sys.executable, "-c", CHECK, str(SOURCE)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == overpaint.__version__
+def test_the_distribution_has_the_packages_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "version" in project["project"]["dynamic"]
+    stated = (ROOT / project["tool"]["hatch"]["version"]["path"]).read_text(encoding="utf-8")
+    assert f'__version__ = "{overpaint.__version__}"' in stated

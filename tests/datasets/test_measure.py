@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from overpaint.core.detections import Detection
 from overpaint.core.images import Picture
 from overpaint.datasets import exact, gate, measure
-from overpaint.datasets.parts import Exact, Gate
+from overpaint.datasets.sections import Exact, Gate
 from tests.datasets.conftest import noisy
 
 

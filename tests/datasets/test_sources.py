@@ -14,8 +14,8 @@ from PIL import Image
 from overpaint.core import images
 from overpaint.core.errors import InvalidImage, InvalidRequest, OverpaintError
 from overpaint.datasets import places
-from overpaint.datasets.parts import Source
 from overpaint.datasets.places import InFile, InParquet, InTar, Item
+from overpaint.datasets.sections import Source
 from overpaint.datasets.sources import items
 from tests.datasets.conftest import noisy
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from overpaint.core.images import Picture
-from overpaint.datasets.parts import Vision
+from overpaint.datasets.sections import Vision
 from overpaint.datasets.vision import VisionFailed, VisionModel
 from tests.datasets.conftest import noisy
 from tests.datasets.vision_server import Fault, serving

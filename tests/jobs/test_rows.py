@@ -38,17 +38,17 @@ def read(given) -> list[Row]:
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_rows(form):
     first, second = read(FORMS[form])
-    assert (first.image, second.image) == tuple(IMAGES)
-    assert (first.mask, second.mask) == tuple(MASKS)
+    assert (first.parts["image"], second.parts["image"]) == tuple(IMAGES)
+    assert (first.parts["mask"], second.parts["mask"]) == tuple(MASKS)
     assert "yellow cat" in first.prompt
     assert "green cat" in second.prompt
     assert (first.number, second.number) == (0, 1)
-    assert not first.options
+    assert not first.parts["options"]
 
 
 def test_one_row_alone():
     (row,) = read({"input_data": FIRST})
-    assert (row.prompt, row.mask) == (FIRST["prompt"], MASKS[0])
+    assert (row.prompt, row.parts["mask"]) == (FIRST["prompt"], MASKS[0])
 
 
 OWN = {"seed": 7, "parameters": '{"guidance_scale": 3}'}
@@ -64,22 +64,24 @@ OWN = {"seed": 7, "parameters": '{"guidance_scale": 3}'}
     ],
 )
 def test_parameters_hold_for_every_row(body):
-    assert [(row.seed, row.options) for row in read(body)] == [(7, {"guidance_scale": 3})] * 2
+    assert [(row.parts["seed"], row.parts["options"]) for row in read(body)] == [
+        (7, {"guidance_scale": 3})
+    ] * 2
 
 
 def test_a_row_has_the_last_word():
     own = {"seed": 5, "negative_prompt": "grass", "parameters": {"guidance_scale": 9, "eta": None}}
     given = {"seed": 1, "negative_prompt": "sky", "guidance_scale": 2, "strength": 0.5, "eta": 1}
     one, two = read({"dataframe_records": [{**FIRST, **own}, SECOND], "params": given})
-    assert (one.seed, one.negative_prompt) == (5, "grass")
-    assert one.options == {"guidance_scale": 9, "strength": 0.5}
-    assert (two.seed, two.negative_prompt) == (1, "sky")
-    assert two.options == {"guidance_scale": 2, "strength": 0.5, "eta": 1}
+    assert (one.parts["seed"], one.parts["negative_prompt"]) == (5, "grass")
+    assert one.parts["options"] == {"guidance_scale": 9, "strength": 0.5}
+    assert (two.parts["seed"], two.parts["negative_prompt"]) == (1, "sky")
+    assert two.parts["options"] == {"guidance_scale": 2, "strength": 0.5, "eta": 1}
 
 
 @pytest.mark.parametrize("seed", [7, 7.0, "7", " 7 "])
 def test_a_seed_as_tables_hold_it(seed):
-    assert rows.parse({**FIRST, "seed": seed}, 0).seed == 7
+    assert rows.parse({**FIRST, "seed": seed}, 0).parts["seed"] == 7
 
 
 @pytest.mark.parametrize("case", MALFORMED)
@@ -133,8 +135,12 @@ def test_csv():
     lines = [f'"a cat, yellow","{BROKEN_LINES}",{MASK}', "", f"b,{IMAGE_2},", ""]
     text = "\r\n".join(["prompt,image,mask_image", *lines])
     one, two = (rows.parse(each, i) for i, each in enumerate(csv_of(text)))
-    assert (one.prompt, one.image, one.mask) == ("a cat, yellow", IMAGES[0], MASKS[0])
-    assert (two.prompt, two.image, two.mask) == ("b", IMAGES[1], None)
+    assert (one.prompt, one.parts["image"], one.parts["mask"]) == (
+        "a cat, yellow",
+        IMAGES[0],
+        MASKS[0],
+    )
+    assert (two.prompt, two.parts["image"], "mask" in two.parts) == ("b", IMAGES[1], False)
 
 
 def test_csv_with_the_row_numbers_of_pandas():

@@ -1,14 +1,17 @@
 """Linear layers in float8 (e4m3): half of bfloat16's memory, and faster on cards that multiply it.
 
 Weights are scaled per output, activations per token as they come, so that what a token becomes does
-not depend on the tokens beside it. Norms, modulation, embeddings and the last projection keep their
-precision. Scheme: Micikevicius et al. 2022 (arXiv:2209.05433), with one scale per row as in
-torchao's `Float8DynamicActivationFloat8WeightConfig(PerRow())`.
+not depend on the tokens beside it. Tokens that several layers multiply are scaled once. Norms,
+modulation, embeddings and the last projection keep their precision. Scheme: Micikevicius et al.
+2022 (arXiv:2209.05433), with one scale per row as in torchao's
+`Float8DynamicActivationFloat8WeightConfig(PerRow())`.
 """
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -26,33 +29,82 @@ CAPABILITY = (8, 9)
 """CUDA cards from which on float8 is multiplied in hardware."""
 
 
+SHARED_INPUTS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"(.*)\.(?:attn\.to_[qkv]|proj_mlp)$",
+        r"(.*)\.attn\.add_[qkv]_proj$",
+        r"(.*)\.attn1\.to_[qkv]$",
+        r"(.*)\.attn2\.to_[kv]$",
+    )
+)
+"""Layers of one block that are given the same tokens: FLUX's, then those of Stable Diffusion."""
+
+
+class SharedInput:
+    """Tokens that several layers multiply, quantized once.
+
+    Args:
+        users: layers that are given the same tensor one after the other.
+    """
+
+    def __init__(self, users: int) -> None:
+        self._users = users
+        self._left = 0
+        self._tokens: torch.Tensor | None = None
+        self._quantized: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def quantized(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `_quantized` of the tokens; forgotten when the last of the layers has them."""
+        quantized = self._quantized
+        if quantized is None or self._tokens is not tokens:
+            quantized = _quantized(tokens.flatten(0, -2))
+            self._tokens, self._quantized, self._left = tokens, quantized, self._users
+        self._left -= 1
+        if self._left == 0:
+            self._tokens = self._quantized = None
+        return quantized
+
+
 class Float8Linear(nn.Module):
     """A linear layer whose weight is held, and multiplied, in float8.
 
     Args:
         linear: with weights of any precision, on the device where it shall compute.
+        shared: what it has in common with others that are given the same tokens.
     """
 
     weight: torch.Tensor
     scale: torch.Tensor
+    bias: torch.Tensor | None
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, shared: SharedInput | None = None) -> None:
         super().__init__()
         weight, scale = _quantized(linear.weight.detach())
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale.t())
-        self.bias = linear.bias
+        # The kernel adds it, in its own precision.
+        bias = None if linear.bias is None else linear.bias.detach().to(torch.bfloat16)
+        self.register_buffer("bias", bias)
+        self._input = shared or SharedInput(1)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(…, in) → (…, out) in the precision of `tokens`."""
-        rows, scale = _quantized(tokens.flatten(0, -2))
+        rows, scale = self._input.quantized(tokens)
         kind = functional.ScalingType.RowWise
-        found: torch.Tensor = functional.scaled_mm(
-            rows, self.weight.t(), scale, kind, self.scale, kind, output_dtype=torch.bfloat16
-        ).to(tokens.dtype)
-        if self.bias is not None:
-            found = found + self.bias
-        return found.reshape(*tokens.shape[:-1], -1)
+        product: torch.Tensor = functional.scaled_mm(
+            rows,
+            self.weight.t(),
+            scale,
+            kind,
+            self.scale,
+            kind,
+            bias=self.bias,
+            output_dtype=torch.bfloat16,
+            # Else partial sums are moved to other registers all the time: several times slower.
+            use_fast_accum=True,
+        )
+        return product.to(tokens.dtype).reshape(*tokens.shape[:-1], len(self.weight))
 
 
 def quantize(model: Any, device: torch.device, pattern: re.Pattern[str]) -> None:
@@ -73,11 +125,26 @@ def quantize(model: Any, device: torch.device, pattern: re.Pattern[str]) -> None
         for name, weight in model.named_parameters()
         if pattern.search(name) and all(side % MULTIPLE == 0 for side in weight.shape)
     ]
+    shared = _shared_inputs([name for name, _ in chosen])
     for name, _ in chosen:
         parent, _, child = name.rpartition(".")
         holder = model.get_submodule(parent)
-        setattr(holder, child, Float8Linear(getattr(holder, child).to(device)))
+        linear = getattr(holder, child).to(device)
+        setattr(holder, child, Float8Linear(linear, shared.get(name)))
     model.to(device)
+
+
+def _shared_inputs(names: Iterable[str]) -> dict[str, SharedInput]:
+    """What each layer shares with others, by name; layers that share nothing are left out."""
+    groups: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for name in names:
+        for index, pattern in enumerate(SHARED_INPUTS):
+            if match := pattern.match(name):
+                groups[index, match[1]].append(name)
+    shared = {}
+    for group in groups.values():
+        shared.update(dict.fromkeys(group, SharedInput(len(group))))
+    return shared
 
 
 def require(device: torch.device) -> None:
@@ -106,6 +173,6 @@ def require(device: torch.device) -> None:
 
 def _quantized(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(n, k) → the same in float8, and (n, 1) float32 scales to multiply it with."""
-    exact = rows.float()
-    scale = exact.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / LARGEST
-    return (exact / scale).to(torch.float8_e4m3fn), scale
+    scale = rows.abs().amax(dim=1, keepdim=True).float().clamp_min(1e-12) / LARGEST
+    # Division may round up, and what is above the largest number would become NaN.
+    return (rows.float() / scale).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn), scale

@@ -7,17 +7,27 @@ are made.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
-from overpaint.checkpoints import backends, loras, shortage, streaming, weight_cache, weights
+from overpaint.checkpoints import (
+    backends,
+    layout,
+    loras,
+    shortage,
+    streaming,
+    weight_cache,
+    weights,
+)
 from overpaint.checkpoints.backends import Backend
 from overpaint.checkpoints.exclusion import LOADING
 from overpaint.checkpoints.inventory import Inventory
+from overpaint.checkpoints.loras import Adapter
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import Lora
@@ -26,7 +36,7 @@ TILE = 512
 """Side in pixels of what a tiled autoencoder computes at once."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Loader:
     """Loads components of a checkpoint, all in the same way.
 
@@ -36,6 +46,7 @@ class Loader:
         loras: adapters for the denoiser.
         backend: what computes its networks.
         cache: folder of weights in other precisions (`checkpoints/weight_cache.py`).
+        warnings: sentences for whoever edits with what was loaded.
     """
 
     inventory: Inventory
@@ -43,6 +54,7 @@ class Loader:
     loras: tuple[Lora, ...] = ()
     backend: Backend = field(default_factory=Backend)
     cache: Path | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def is_adapted(self, name: str) -> bool:
         """Whether low-rank adapters change a component."""
@@ -112,9 +124,15 @@ class Loader:
             raise ModelLoadError(
                 f"{where}: cannot be loaded as {cls.__name__}: {loras.first_line(error)}"
             ) from error
+        with LOADING.shared():
+            self._make_ready(model, name, tiled=tiled, resident=resident)
+        return model
+
+    def _make_ready(self, model: Any, name: str, *, tiled: bool, resident: int | None) -> None:
+        part = self.inventory[name]
         model.eval().requires_grad_(requires_grad=False)
-        if part.role == "denoiser":
-            loras.apply(model, name, self.loras)
+        if self.loras:
+            self.warnings.extend(loras.apply(model, name, self._adapters, self._converter))
         if part.prepare is not None:
             part.prepare(model)
         if tiled and part.tile is not None:
@@ -123,9 +141,38 @@ class Loader:
         if self.is_accelerated(name):
             target = device if resident is None else torch.device("cpu")
             backends.prepare(self.backend, model, target, part)
+        elif resident is None and self.backend.compiles_later(part, device):
+            backends.compile_later(self.backend, model, part)
         if resident is not None:
             streaming.place(model, part.blocks, resident, device)
-        return model
+
+    @cached_property
+    def _denoiser(self) -> str:
+        return next(
+            name for name in self.inventory.names if self.inventory[name].role == "denoiser"
+        )
+
+    @property
+    def _converter(self) -> str | None:
+        return self.inventory[self._denoiser].lora
+
+    @cached_property
+    def _adapters(self) -> list[Adapter]:
+        """All adapters, read once.
+
+        Raises:
+            ModelLoadError: one cannot be read, or is for components that are not here.
+        """
+        denoiser = self._denoiser
+        config = SimpleNamespace(**layout.config(self.inventory.folder / denoiser))
+        adapters = [loras.read(each, denoiser, self._converter, config) for each in self.loras]
+        for adapter in adapters:
+            if not any(adapter.changes(name) for name in self.inventory.with_weights):
+                raise ModelLoadError(
+                    f"{adapter.lora.path}: does not fit: it changes no component of this model "
+                    f"('{next(iter(adapter.weights), 'it is empty')}')"
+                )
+        return adapters
 
     def _load_converted(self, cls: Any, where: Path) -> Any:
         from overpaint.checkpoints import openvino

@@ -16,6 +16,7 @@ import psutil
 import torch
 
 from overpaint.checkpoints import weights
+from overpaint.checkpoints.shortage import GIB as GIB
 from overpaint.core.errors import OutOfMemory, UnsupportedOption
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
@@ -26,7 +27,6 @@ SMALL = 50_000_000
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _CPU_FLAGS = Path("/proc/cpuinfo")
 
-GIB = 1024**3
 WORKING_SHARE = 0.1
 """Memory of a step's activations, beside the weights, as a share of the largest component."""
 

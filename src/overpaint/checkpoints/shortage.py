@@ -13,6 +13,8 @@ from types import TracebackType
 
 from overpaint.core.errors import OutOfMemory, OverpaintError
 
+GIB = 1024**3
+
 SAYINGS = ("allocate memory", "out of memory", "not enough memory")
 """What libraries write: torch for every device, the C library for files that are mapped."""
 

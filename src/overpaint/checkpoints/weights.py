@@ -21,6 +21,7 @@ import torch
 from accelerate import init_empty_weights
 from safetensors import safe_open
 
+from overpaint.checkpoints.exclusion import LOADING
 from overpaint.checkpoints.layout import CONFIG
 from overpaint.core.errors import ModelLoadError
 
@@ -118,14 +119,17 @@ def load_into(model: torch.nn.Module, folder: Path, dtype: torch.dtype, device: 
     for file in files(folder):
         read = _mapped if _is_stored_as(file, dtype) else _tensors
         state = dict(read(file, expected, dtype, device))
-        model.load_state_dict(state, strict=False, assign=True)
-    tie_weights = getattr(model, "tie_weights", None)
-    if callable(tie_weights):
-        tie_weights()
-    if any(weight.is_meta for weight in model.state_dict().values()):
-        return False
-    # What no file holds follows: buffers that the class computes (CLIP's `position_ids`).
-    model.to(device)
+        # Where another model is made at this moment, parameters that are set would become empty.
+        with LOADING.shared():
+            model.load_state_dict(state, strict=False, assign=True)
+    with LOADING.shared():
+        tie_weights = getattr(model, "tie_weights", None)
+        if callable(tie_weights):
+            tie_weights()
+        if any(weight.is_meta for weight in model.state_dict().values()):
+            return False
+        # What no file holds follows: buffers that the class computes (CLIP's `position_ids`).
+        model.to(device)
     return True
 
 

@@ -1,8 +1,9 @@
 """What a detector or a segmentation model found, from the forms in which people have it.
 
 Understood are `supervision.Detections`, the JSON of Roboflow's predictions (polygons, run lengths
-or boxes), COCO annotations, and lists of `Detection`. Coordinates are pixels of the upright
-picture, from its top left corner; right and bottom are exclusive. Sizes are (width, height).
+or boxes), COCO annotations, what SAM's generators return, and lists of `Detection`. Coordinates are
+pixels of the upright picture, from its top left corner; right and bottom are exclusive. Sizes are
+(width, height).
 """
 
 from __future__ import annotations
@@ -263,9 +264,12 @@ def _from_coco(
 def _coco_mask(
     segmentation: Any, index: int, size: tuple[int, int], field: str
 ) -> NDArray[np.bool_] | None:
+    where = f"{field}[{index}]"
+    if isinstance(segmentation, np.ndarray):
+        # What SAM's generators return, in COCO's words.
+        return _array(masks.from_array(segmentation, field=where))
     if not segmentation:
         return None
-    where = f"{field}[{index}]"
     if isinstance(segmentation, Mapping):
         return _array(masks.from_coco_rle(segmentation, size, field=where))
     return _array(masks.from_polygons(segmentation, size, field=where))

@@ -1,4 +1,4 @@
-"""Recipes: one YAML file says what data set shall come out.
+"""Recipes: one YAML file says what data set is wanted.
 
     recipe = load(Path("shapes.yaml"), "collect", ["quota=2", "filters.duplicates=6"])
 
@@ -16,22 +16,23 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from overpaint.core.errors import InvalidRequest
-from overpaint.datasets.parts import (
-    Edit,
+from overpaint.datasets.sections import (
+    COMMON,
+    EditSection,
     Exact,
     Filters,
     Gate,
-    Look,
+    LookSection,
     Mask,
-    Output,
-    Part,
-    RecipePath,
+    OutputSection,
     Rule,
+    Section,
     Source,
     Vision,
+    with_common_parts,
 )
 
-Task = Literal["collect", "clean"]
+RecipeTask = Literal["collect", "clean"]
 
 LARGEST_FILE = 1_000_000
 """Bytes of a recipe."""
@@ -40,8 +41,10 @@ MOST_CELLS = 100_000
 """Cells of a target distribution."""
 
 
-class Recipe(Part):
-    """What both tasks share.
+@with_common_parts
+class Recipe(Section):
+    """What both tasks share. Parts of an edit that are the same for all, such as `negative_prompt`
+    or `references`, are keys by their own names.
 
     Attributes:
         name: of the data set.
@@ -49,9 +52,7 @@ class Recipe(Part):
         model: that edits; None = the settings' default.
         revision: the commit or hash that the model must have; None = any.
         sources: pictures to start from.
-        negative_prompt: what shall not appear.
         options: of the model's family.
-        references: pictures of the identity to keep, for models that take them.
         seed: of everything; another seed gives other pictures.
         filters: what a picture must pass to be kept.
         vision: the vision model that looks, if any does.
@@ -65,15 +66,19 @@ class Recipe(Part):
     model: str | None = None
     revision: str | None = None
     sources: tuple[Source, ...] = Field(min_length=1)
-    negative_prompt: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
-    references: tuple[RecipePath, ...] = ()
     seed: int = Field(default=0, ge=0, lt=2**63)
     filters: Filters = Filters()
     vision: Vision | None = None
     detector: str | None = None
     safety: Literal["as set", "required"] = "as set"
-    output: Output = Output()
+    output: OutputSection = OutputSection()
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The parts that all of its edits have, by name; pictures and masks are paths of files."""
+        values = {part.name: getattr(self, part.name) for part in COMMON}
+        return {name: value for name, value in values.items() if value not in (None, ())}
 
     @model_validator(mode="after")
     def _eyes(self) -> Recipe:
@@ -109,10 +114,10 @@ class Collect(Recipe):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_prompt(cls, given: Any) -> Any:
-        if isinstance(given, dict) and isinstance(given.get("prompt"), str):
-            return {**given, "prompt": [given["prompt"]]}
-        return given
+    def _one_prompt(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("prompt"), str):
+            return {**values, "prompt": [values["prompt"]]}
+        return values
 
     @model_validator(mode="after")
     def _cells(self) -> Collect:
@@ -140,8 +145,8 @@ class Clean(Recipe):
     """
 
     exact: Exact | None = None
-    edit: Edit | None = None
-    look: Look | None = None
+    edit: EditSection | None = None
+    look: LookSection | None = None
     rules: tuple[Rule, ...] = ()
     gate: Gate = Gate()
 
@@ -162,10 +167,10 @@ class Clean(Recipe):
         return self.filters != Filters()
 
 
-TASKS: dict[Task, type[Recipe]] = {"collect": Collect, "clean": Clean}
+TASKS: dict[RecipeTask, type[Recipe]] = {"collect": Collect, "clean": Clean}
 
 
-def load(path: Path, task: Task, overrides: Sequence[str] = ()) -> Recipe:
+def load(path: Path, task: RecipeTask, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
@@ -182,7 +187,7 @@ def load(path: Path, task: Task, overrides: Sequence[str] = ()) -> Recipe:
     return parse(values, task, base=path.absolute().parent)
 
 
-def parse(values: Mapping[str, Any], task: Task, *, base: Path) -> Recipe:
+def parse(values: Mapping[str, Any], task: RecipeTask, *, base: Path) -> Recipe:
     """A recipe from plain data; relative paths start at `base`.
 
     Raises:
@@ -194,10 +199,10 @@ def parse(values: Mapping[str, Any], task: Task, *, base: Path) -> Recipe:
         raise _explain(error, TASKS[task]) from error
 
 
-def schema(task: Task) -> dict[str, Any]:
+def schema(task: RecipeTask) -> dict[str, Any]:
     """JSON Schema of a recipe, for editors."""
-    made = TASKS[task].model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+    document = TASKS[task].model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
 
 
 def _read(path: Path) -> dict[str, Any]:

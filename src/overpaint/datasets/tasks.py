@@ -10,7 +10,8 @@ from typing import Any
 from overpaint.core.errors import InvalidImage
 from overpaint.datasets.places import InFile, Item
 from overpaint.datasets.recipe import Recipe
-from overpaint.jobs.ledger import Entry
+from overpaint.datasets.sections import COMMON
+from overpaint.jobs.ledger import LedgerEntry
 from overpaint.jobs.units import digest, identify
 
 FORMAT = 1
@@ -18,6 +19,8 @@ FORMAT = 1
 
 DECIDES_CLEANING = ("exact", "edit", "look", "rules", "gate")
 """Keys of a recipe that decide what cleaning gives."""
+
+_WORDS = tuple(part.name for part in COMMON if not part.is_visual)
 
 MADE = "made"
 """Folder of all pictures that were made, good or bad, by the id of their task."""
@@ -65,12 +68,12 @@ def recipe_key(recipe: Recipe, models: Mapping[str, Any]) -> str:
         models: `units.model_key` of each model by name.
 
     Raises:
-        InvalidImage: a reference cannot be read.
+        InvalidImage: a picture that all edits have cannot be read.
     """
     decides = {
         name: value
         for name, value in recipe.model_dump(mode="json").items()
-        if name in ("negative_prompt", "options", "mask", "detector", *DECIDES_CLEANING)
+        if name in (*_WORDS, "options", "mask", "detector", *DECIDES_CLEANING)
     }
     filters, vision = recipe.filters, recipe.vision
     return identify(
@@ -79,8 +82,22 @@ def recipe_key(recipe: Recipe, models: Mapping[str, Any]) -> str:
         shows=[filters.shows, filters.shows_by] if filters.shows else None,
         vision=[vision.model, vision.boxes, vision.longest_side] if vision else None,
         models=dict(models),
-        references=[digest(InFile(path).read()) for path in recipe.references],
+        **{"references": [], **_pictures(recipe)},  # always there in ids of earlier versions
     )
+
+
+def _pictures(recipe: Recipe) -> dict[str, Any]:
+    """Hashes of the pictures and masks that all edits have."""
+    digests: dict[str, Any] = {}
+    for part in COMMON:
+        value = recipe.parts.get(part.name)
+        if value is None or not part.is_visual:
+            continue
+        if part.kind == "pictures":
+            digests[part.name] = [digest(InFile(path).read()) for path in value]
+        else:
+            digests[part.name] = digest(InFile(value).read())
+    return digests
 
 
 def task_id(key: str, item: Item, source: str | None, **parts: Any) -> str:
@@ -109,6 +126,6 @@ def source_digest(item: Item) -> str | None:
         return None
 
 
-def complete(folder: Path, entry: Entry) -> bool:
+def complete(folder: Path, entry: LedgerEntry) -> bool:
     """Whether the picture of an entry is still in the output folder."""
     return entry.picture is None or (folder / entry.picture).is_file()

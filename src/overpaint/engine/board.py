@@ -8,9 +8,9 @@ An edit leaves the queue once the safety policy has judged it. The device that i
 first takes it: the one with the least work before it, where loading a model counts as work.
 
 A device is at fault, and not the edit, if the edit is done on another device after it failed here.
-A device with `MOST_FAULTS` such edits and no good pass between them is not used any more, and one
-whose accelerator itself reports an error, or whose thread died, at once. Its edits go back into
-the queue. An edit that fails on two devices fails, and the only device left goes on.
+A device with `MOST_FAULTS` such edits, and none that it did between them, is not used any more.
+One whose accelerator itself reports an error, or whose thread died, is given up at once. Its edits
+go back into the queue. An edit that fails on two devices fails, and the only device left goes on.
 """
 
 from __future__ import annotations
@@ -384,6 +384,7 @@ class Board:
             if ticket not in device.finishing:
                 return False
             device.remove(ticket)
+            device.absolve()
             self.delivering.append(ticket)
             self.change.notify_all()
             return True

@@ -86,7 +86,7 @@ class _CudaWatch:
 
     @property
     def is_done(self) -> bool:
-        return bool(self._end.query())
+        return bool(self._end.query())  # type: ignore[no-untyped-call]
 
 
 def of(device: str) -> Clock:

@@ -59,7 +59,8 @@ class Device:
         left: edits that were under way here and are no more.
         error: why it is not used any more; None = it is used.
         suspects: edits that failed here and are tried on another device.
-        faults: edits that failed here and were done elsewhere, since the last pass that went well.
+        faults: edits that failed here and were done elsewhere, since the last one that was done
+            here.
         fault: the last error of such an edit.
         seconds_per_step: of one image, on average; None = not known yet.
     """
@@ -141,8 +142,6 @@ class Device:
     def note_pass(self, images: int, seconds: float) -> None:
         """A pass went well."""
         self.passes += 1
-        self.faults = 0
-        self.suspects.clear()
         each = seconds / images
         pace = each if self.seconds_per_step is None else self.seconds_per_step
         self.seconds_per_step = pace + 0.1 * (each - pace)
@@ -153,6 +152,11 @@ class Device:
             self.running.remove(ticket)
         ticket.state = "finishing"
         self.finishing.append(ticket)
+
+    def absolve(self) -> None:
+        """An edit was done here: what failed before is not the device's fault."""
+        self.faults = 0
+        self.suspects.clear()
 
     def remove(self, ticket: Ticket) -> None:
         """The edit is under way here no more, if it was."""

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from overpaint.checkpoints import shortage
-from overpaint.checkpoints.placement import GIB
+from overpaint.checkpoints.shortage import GIB
 from overpaint.core.compositing import composite
 from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded
 from overpaint.core.geometry import Plan
@@ -259,7 +259,7 @@ class Engine:
             options=checked.options,
             plan=plan,
             prepared=prepared,
-            warnings=[*checked.warnings, *more, *marks.losses(asked.image)],
+            warnings=[*checked.warnings, *more, *model.warnings, *marks.losses(asked.image)],
             verdicts=screened.verdicts,
         )
         edit.timings["load"] = loading

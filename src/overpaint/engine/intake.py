@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
-from overpaint.core import images, masks
+from overpaint.core import detections, images, masks
 from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
 from overpaint.core.images import ImageLimits, Picture
 from overpaint.core.parts import Part
@@ -30,6 +31,9 @@ from overpaint.diffusion.options import FamilyOptions
 
 PictureLike = Picture | Image.Image | NDArray[Any] | bytes | str | os.PathLike[str]
 """A picture: decoded, a PIL image, an array (H, W[, C]), encoded bytes, or a file's path."""
+
+MaskLike = Any
+"""What `as_mask` reads."""
 
 MAX_IMAGES = 64
 
@@ -81,16 +85,26 @@ def request_of(values: Mapping[str, Any], *, limits: ImageLimits = _NO_LIMITS) -
     for part in PARTS:
         if part.required and part.name not in given:
             raise InvalidRequest("it is missing", field=part.name)
-    return EditRequest(
-        **{name: _decoded(_BY_NAME[name], value, limits) for name, value in given.items()}
-    )
+    image = decoded(_BY_NAME["image"], given.pop("image"), limits=limits)
+    parts = {
+        name: decoded(_BY_NAME[name], value, image.size, limits=limits)
+        for name, value in given.items()
+    }
+    return EditRequest(image=image, **parts)
 
 
 def split(values: Mapping[str, Any]) -> dict[str, Any]:
     """Keywords of a call as parts: what is no part is an option of the family."""
     parts = {name: value for name, value in values.items() if name in _BY_NAME}
     options = {name: value for name, value in values.items() if name not in _BY_NAME}
-    return {**parts, "options": {**(parts.get("options") or {}), **options}}
+    return {**parts, "options": {**_as_mapping(parts.get("options") or {}), **options}}
+
+
+def _as_mapping(options: Any) -> Any:
+    """Typed options by name, those that were set; others as they are."""
+    if isinstance(options, FamilyOptions):
+        return {name: getattr(options, name) for name in options.model_fields_set}
+    return options
 
 
 def takes_parts(function: _F) -> _F:
@@ -131,14 +145,30 @@ def as_picture(
 
 
 def as_mask(
-    value: PictureLike, field: str = "mask", *, limits: ImageLimits = _NO_LIMITS
+    value: MaskLike,
+    field: str = "mask",
+    *,
+    size: tuple[int, int] | None = None,
+    limits: ImageLimits = _NO_LIMITS,
 ) -> Image.Image:
     """Whatever people have, as an 'L' mask, 255 = repaint.
+
+    Args:
+        value: a picture of it; a torch tensor or rows of numbers; what a segmentation model found
+            (`supervision.Detections`, COCO run lengths, what SAM's generators return, Roboflow's
+            predictions).
+        field: name of the field in errors.
+        size: (width, height) of the picture that it is for; detections need it.
+        limits: what a file may cost before it is decoded.
 
     Raises:
         InvalidMask: it cannot be read.
         InvalidRequest: it is no mask.
     """
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, list | tuple) and value and not isinstance(value[0], Mapping):
+        value = _rows(value, field)
     if isinstance(value, np.ndarray):
         return masks.from_array(value, field=field)
     if isinstance(value, Picture):
@@ -147,7 +177,19 @@ def as_mask(
         return masks.from_pil(value, field=field)
     if isinstance(value, bytes | str | os.PathLike):
         return images.decode_mask(value, field=field, limits=limits)
+    if size is not None and isinstance(value, Mapping) and "counts" in value:
+        return masks.from_coco_rle(value, size, field=field)
+    if size is not None and detections.are_detections(value):
+        things = detections.parse(value, size, field=field)
+        return detections.union(things, size, field=field)
     raise InvalidRequest(f"a {type(value).__name__} is no mask", field=field)
+
+
+def _rows(value: Sequence[Any], field: str) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise InvalidMask("its rows have different lengths", field=field) from error
 
 
 def check(family: FamilySpec, request: EditRequest) -> CheckedRequest:
@@ -165,7 +207,7 @@ def check(family: FamilySpec, request: EditRequest) -> CheckedRequest:
         raise InvalidRequest(
             f"{request.num_images} is not between 1 and {MAX_IMAGES}", field="num_images"
         )
-    warnings = []
+    warnings = _foreign_syntax(request)
     if request.mask is not None:
         warnings += masks.check(request.mask, request.image.size)
     return CheckedRequest(
@@ -185,10 +227,26 @@ def parse_options(family: FamilySpec, values: Mapping[str, Any]) -> FamilyOption
         raise _option_error(family, error) from error
 
 
-def _decoded(part: Part, value: Any, limits: ImageLimits) -> Any:
-    """A value as `EditRequest` has it."""
+def decoded(
+    part: Part,
+    value: Any,
+    size: tuple[int, int] | None = None,
+    *,
+    limits: ImageLimits = _NO_LIMITS,
+) -> Any:
+    """A part's value as `EditRequest` has it.
+
+    Args:
+        part: which.
+        value: in any form.
+        size: (width, height) of the picture that is edited; detections need it.
+        limits: what a file may cost before it is decoded.
+
+    Raises:
+        InvalidRequest: it cannot be used; its `field` names the part.
+    """
     if part.kind == "mask":
-        return as_mask(value, part.name, limits=limits)
+        return as_mask(value, part.name, size=size, limits=limits)
     if part.kind == "pictures":
         if isinstance(value, str | bytes) or not isinstance(value, Sequence):
             value = (value,)
@@ -200,6 +258,7 @@ def _decoded(part: Part, value: Any, limits: ImageLimits) -> Any:
 
 
 def _plain(part: Part, value: Any) -> Any:
+    value = _as_mapping(value)
     expected = {"text": str, "name": str, "number": int, "options": Mapping}[part.kind]
     if part.kind == "number" and isinstance(value, float | str) and _is_whole(value):
         value = int(float(value)) if isinstance(value, float) else int(value)
@@ -226,6 +285,21 @@ def _option_error(family: FamilySpec, error: ValidationError) -> UnsupportedOpti
     else:
         message = f"{first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
     return UnsupportedOption(message, field=f"options.{name}")
+
+
+_SYNTAX = re.compile(r"<lora:[^>]*>|\([^()]*:\d+(?:\.\d+)?\)")
+"""Adapters and weights of words, as other programs read them in a prompt."""
+
+
+def _foreign_syntax(request: EditRequest) -> list[str]:
+    """A sentence for each text that uses another program's syntax."""
+    texts = {part.name: getattr(request, part.name) for part in PARTS if part.kind == "text"}
+    return [
+        f"{name}: '{match[0]}' is read as plain words: adapters belong to the model, and words "
+        "have no weights"
+        for name, text in texts.items()
+        if text and (match := _SYNTAX.search(text))
+    ]
 
 
 _MISSING = {

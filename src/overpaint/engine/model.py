@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from overpaint.checkpoints.checkpoint import Checkpoint
-from overpaint.checkpoints.placement import MemoryPlan
-from overpaint.diffusion.family import Family
+if TYPE_CHECKING:
+    from overpaint.checkpoints.checkpoint import Checkpoint
+    from overpaint.checkpoints.placement import MemoryPlan
+    from overpaint.diffusion.family import Family
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,11 @@ class Model:
         """Load every component now, not on its first use; text encoders that leave, later."""
         if self.checkpoint is not None:
             self.checkpoint.load()
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences for whoever edits with it."""
+        return [] if self.checkpoint is None else self.checkpoint.warnings
 
     def release_text_encoders(self) -> None:
         """Let the text encoders leave, where memory is short."""

@@ -77,15 +77,15 @@ class Worker:
 
     def _step(self, batch: list[Pick]) -> None:
         before = [pick.image.step for pick in batch]
-        watch = self._engine.clock.start()
         try:
+            watch = self._engine.clock.start()
             self._engine.step(batch[0].edit.model, [pick.image for pick in batch])
+            watch.stop()
         except Exception as error:
             untouched = before == [pick.image.step for pick in batch]
             self._board.stumbled(self._device, batch, error, untouched=untouched)
             batch.clear()  # An error that somebody keeps leads back to this list.
             return
-        watch.stop()
         self._passes.append((batch, watch))
         ends = any(not pick.ticket.remaining for pick in batch)
         self._settle(0 if ends else AHEAD)
@@ -96,9 +96,17 @@ class Worker:
 
     def _settle(self, ahead: int) -> None:
         """Tell the board of passes that are done; wait for all but the last `ahead` of them."""
-        while self._passes and (len(self._passes) > ahead or self._passes[0][1].is_done):
-            batch, watch = self._passes.popleft()
-            self._board.stepped(self._device, batch, watch.seconds())
+        while self._passes:
+            batch, watch = self._passes[0]
+            try:
+                if len(self._passes) <= ahead and not watch.is_done:
+                    return
+                seconds = watch.seconds()
+            except Exception as error:  # a card reports what went wrong when it is waited for
+                self._board.stumbled(self._device, batch, error, untouched=False)
+            else:
+                self._board.stepped(self._device, batch, seconds)
+            self._passes.popleft()
 
     # The encoder
 

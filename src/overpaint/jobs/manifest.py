@@ -21,42 +21,41 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from overpaint.core import images
+from overpaint.core import masks
 from overpaint.core.errors import InvalidImage, InvalidMask, InvalidRequest
 from overpaint.core.reading import ImageLimits
-from overpaint.core.types import EditRequest
+from overpaint.core.types import PARTS, EditRequest
+from overpaint.engine import intake
 from overpaint.jobs import rows, tables
-from overpaint.jobs.rows import MASKS, Row
+from overpaint.jobs.rows import Row
 from overpaint.jobs.tables import Record
-from overpaint.jobs.units import Unit, broken, derive_seed, digest, identify
+from overpaint.jobs.units import Unit, broken, derive_seed, identify, identity
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 TABLES = (".csv",)
 MANIFESTS = (".jsonl", ".ndjson")
 
 MAX_LINE = 2 * tables.MAX_CELL + 2**20
-"""Bytes of a manifest's line: two pictures and some words."""
+"""Bytes of a manifest's line: some pictures and some words."""
 
 MAX_FILE = ImageLimits().max_bytes
 LONGEST_PATH = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class UnitDefaults:
     """What holds for every unit that does not say otherwise.
 
     Attributes:
-        prompt, negative_prompt: of units without their own.
+        parts: of units without their own, by name; pictures and masks are files. Options are
+            taken one by one, so a unit that has some still has the others from here.
         seed: units without a seed get one derived from it and from what they are.
-        options: of the model's family.
         mask_dir: folder with a mask for each picture of a folder, of its name with any suffix.
         skip: folder that is no input, though it may lie in one.
     """
 
-    prompt: str = ""
-    negative_prompt: str | None = None
+    parts: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
-    options: Mapping[str, Any] = field(default_factory=dict)
     mask_dir: Path | None = None
     skip: Path | None = None
 
@@ -66,14 +65,16 @@ class Manifest:
 
     Args:
         source: a file or a folder, see above.
-        asked: what holds for every unit.
+        defaults: what holds for every unit.
 
     Raises:
-        InvalidRequest: there is no such input, or nothing in it that could be one.
+        InvalidRequest: there is no such input, or nothing in it that could be one; or a default
+            cannot be used.
     """
 
-    def __init__(self, source: Path, asked: Asked) -> None:
-        self.source, self.asked = source, asked
+    def __init__(self, source: Path, defaults: UnitDefaults) -> None:
+        self.source, self.defaults = source, defaults
+        self._parts = _common(defaults)
         if not source.exists():
             raise InvalidRequest(f"{source}: no such file or folder", field="input")
         if source.is_file() and source.suffix.lower() not in (*TABLES, *MANIFESTS):
@@ -88,12 +89,12 @@ class Manifest:
             raise InvalidRequest(
                 f"{source} has neither pictures ({', '.join(PICTURES)}) nor tables", field="input"
             )
-        if self.has_tables and asked.mask_dir is not None:
+        if self.has_tables and defaults.mask_dir is not None:
             raise InvalidRequest(
                 "tables name their masks themselves; leave it out", field="mask_dir"
             )
-        if asked.mask_dir is not None and not asked.mask_dir.is_dir():
-            raise InvalidRequest(f"{asked.mask_dir} is not a folder", field="mask_dir")
+        if defaults.mask_dir is not None and not defaults.mask_dir.is_dir():
+            raise InvalidRequest(f"{defaults.mask_dir} is not a folder", field="mask_dir")
 
     @property
     def has_tables(self) -> bool:
@@ -111,56 +112,69 @@ class Manifest:
             model: `units.model_key` of the model; part of every unit's id.
         """
         twins: Counter[str] = Counter()
-        for source, found in self._rows():
-            if isinstance(found, InvalidRequest):
-                yield broken(source, found, model=model)
+        for source, row in self._rows():
+            if isinstance(row, InvalidRequest):
+                yield broken(source, row, model=model)
             else:
-                yield self._unit(source, found, model, twins)
+                yield self._unit(source, row, model, twins)
 
     def _rows(self) -> Iterator[tuple[str, Row | InvalidRequest]]:
         for file in self._files(self.suffixes):
             name = file.relative_to(self.source).as_posix() if file != self.source else file.name
             if not self.has_tables:
-                yield name, _of_picture(file, self.asked, self.source)
+                yield name, self._of_picture(file)
                 continue
             for number, record in _records(file):
                 where = name if number is None else f"{name}#{number}"
                 if isinstance(record, InvalidRequest):
                     yield where, record
                 else:
-                    yield where, _of_record(record, number or 0, file.parent, self.asked)
+                    yield where, self._of_record(record, number or 0, file.parent)
 
     def _unit(self, source: str, row: Row, model: Mapping[str, Any], twins: Counter[str]) -> Unit:
         """The unit of a row; rows that are equal in everything are told apart by counting them."""
-        prompt = row.prompt or self.asked.prompt
-        negative = row.negative_prompt
-        if negative is None:
-            negative = self.asked.negative_prompt
-        parts: dict[str, Any] = {
-            "image": digest(row.image),
-            "mask": digest(row.mask),
-            "prompt": prompt,
-            "negative_prompt": negative,
-            "options": dict(row.options),
-        }
-        told = identify(**parts, seed=row.seed)
-        twins[told] += 1
-        parts["twin"] = twins[told]
-        seed = derive_seed(self.asked.seed, **parts) if row.seed is None else row.seed
+        parts = {**self._parts, **row.parts}
+        parts["prompt"] = row.prompt or self._parts.get("prompt", "")
+        key = identity(parts)
+        same = identify(**key, seed=parts.get("seed"))
+        twins[same] += 1
+        key["twin"] = twins[same]
+        if "seed" not in parts:
+            parts["seed"] = derive_seed(self.defaults.seed, **key)
         return Unit(
-            id=identify(**parts, seed=seed, model=model),
+            id=identify(**key, seed=parts["seed"], model=model),
             source=source,
-            prompt=prompt,
-            seed=seed,
-            load=partial(_load, row, prompt, negative, seed, in_table=self.has_tables),
+            prompt=parts["prompt"],
+            seed=parts["seed"],
+            load=partial(_load, row, parts, in_table=self.has_tables),
         )
+
+    def _of_record(self, record: Record, number: int, folder: Path) -> Row | InvalidRequest:
+        read = partial(_file_or_text, folder)
+        try:
+            return rows.parse(record, number, self._parts.get("options"), read=read)
+        except InvalidRequest as error:
+            return error
+
+    def _of_picture(self, file: Path) -> Row | InvalidRequest:
+        mask_dir = self.defaults.mask_dir
+        try:
+            values = {"image": _read(file, "image")}
+            if mask_dir is not None:
+                values["mask"] = _read(_mask_of(file.relative_to(self.source), mask_dir), "mask")
+            # Through the same checks as a row of a table.
+            return rows.parse(values, 0, self._parts.get("options"))
+        except InvalidRequest as error:
+            return error
 
     def _files(self, suffixes: tuple[str, ...]) -> Iterator[Path]:
         """Files of the input with one of these suffixes, without hidden ones."""
         if self.source.is_file():
             yield self.source
             return
-        no_input = {folder.resolve() for folder in (self.asked.skip, self.asked.mask_dir) if folder}
+        no_input = {
+            folder.resolve() for folder in (self.defaults.skip, self.defaults.mask_dir) if folder
+        }
         for folder, below, names in os.walk(self.source):
             below[:] = sorted(
                 name
@@ -172,34 +186,37 @@ class Manifest:
                     yield Path(folder, name)
 
 
-def _load(row: Row, prompt: str, negative: str | None, seed: int, *, in_table: bool) -> EditRequest:
+def _common(defaults: UnitDefaults) -> dict[str, Any]:
+    """The parts that units have where they do not have their own, pictures as files' bytes."""
+    own = ("image", "seed", *rows.LEFT_OUT)
+    known = {part.name: part for part in PARTS if part.name not in own}
+    parts: dict[str, Any] = {}
+    for name, value in defaults.parts.items():
+        if name not in known:
+            raise InvalidRequest("it cannot be the same for all units", field=name)
+        if value in (None, "", ()):
+            continue
+        if known[name].kind == "pictures":
+            parts[name] = tuple(_read(Path(each), name) for each in value)
+        else:
+            parts[name] = _read(Path(value), name) if known[name].is_visual else value
+    return parts
+
+
+def _load(row: Row, parts: Mapping[str, Any], *, in_table: bool) -> EditRequest:
     """Decode a row's pictures."""
     try:
-        picture = images.decode(row.image)
-        mask = None if row.mask is None else images.decode_mask(row.mask, size=picture.size)
+        request = intake.request_of(parts)
+        for part in PARTS:
+            mask = getattr(request, part.name)
+            if part.kind == "mask" and mask is not None:
+                masks.check_size(mask, request.image.size, field=part.name)
+        return request
     except InvalidRequest as error:
         raise (row.at(error) if in_table else error) from error
-    return EditRequest(
-        image=picture,
-        prompt=prompt,
-        mask=mask,
-        negative_prompt=negative,
-        seed=seed,
-        options=row.options,
-    )
 
 
-def _of_record(record: Record, number: int, folder: Path, asked: Asked) -> Row | InvalidRequest:
-    values = dict(record)
-    try:
-        for name in ("image", *MASKS):
-            values[name] = _file_or_text(values.get(name), folder, number, name)
-        return rows.parse(values, number, asked.options)
-    except InvalidRequest as error:
-        return error
-
-
-def _file_or_text(value: Any, folder: Path, number: int, column: str) -> Any:
+def _file_or_text(folder: Path, value: Any, where: str) -> Any:
     """The bytes of the file that a cell names; base64 and anything else stay as they are."""
     if not isinstance(value, str) or len(value) > LONGEST_PATH or "\0" in value or "://" in value:
         return value
@@ -207,22 +224,10 @@ def _file_or_text(value: Any, folder: Path, number: int, column: str) -> Any:
     names_picture = path.suffix.lower() in PICTURES
     try:
         if names_picture or (value.strip() and path.is_file()):
-            return _read(path, tables.place(number, column))
+            return _read(path, where)
     except OSError:
         return value  # no path at all: too long for a name
     return value
-
-
-def _of_picture(file: Path, asked: Asked, folder: Path) -> Row | InvalidRequest:
-    try:
-        mask = None
-        if asked.mask_dir is not None:
-            mask = _read(_mask_of(file.relative_to(folder), asked.mask_dir), "mask")
-        # Through the same checks as a row of a table.
-        values = {"image": _read(file, "image"), "mask": mask}
-        return rows.parse(values, 0, asked.options)
-    except InvalidRequest as error:
-        return error
 
 
 def _mask_of(name: Path, folder: Path) -> Path:
@@ -265,20 +270,21 @@ def _records(file: Path) -> Iterator[tuple[int | None, Record | InvalidRequest]]
 
 
 def _from_lines(file: BinaryIO) -> Iterator[Record | InvalidRequest]:
-    """Objects of a JSON Lines file; a line that is none does not keep the next from being read."""
+    """Objects of a JSON Lines file; a line that is none does not keep the next from being read.
+
+    Lines are counted from 1, blank ones too, as editors do; blank ones are no objects.
+    """
     number = 0
     while line := file.readline(MAX_LINE):
+        number += 1
         where = f"line {number}"
-        if not line.strip():
-            continue
         if len(line) == MAX_LINE and not line.endswith(b"\n"):
             while rest := file.readline(MAX_LINE):
                 if rest.endswith(b"\n"):
                     break
             yield InvalidRequest(f"it has more than {MAX_LINE} bytes", field=where)
-        else:
+        elif line.strip():
             yield _object(line, where)
-        number += 1
 
 
 def _object(line: bytes, where: str) -> Record | InvalidRequest:

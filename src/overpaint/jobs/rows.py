@@ -1,15 +1,16 @@
 """One row of the text-to-image-inpainting contract of Azure ML, and what it is answered with.
 
-| column | value |
-| --- | --- |
-| `prompt` | text |
-| `image` | base64 of a PNG, JPEG or WebP file; line breaks and a data URI's head are fine |
-| `mask_image` or `mask` | the same: white is repainted |
-| `negative_prompt`, `seed` | optional |
-| `parameters` | optional: object, or its JSON; the row's own, before those for all rows |
+A column is a part of an edit (`core.types.PARTS`), under its own name or the contract's:
 
-`null` means that the value is missing. A seed among the parameters is the seed of every row, as
-any other parameter is: where a row stands does not change its picture.
+| part | value |
+| --- | --- |
+| a picture or a mask | base64 of a PNG, JPEG or WebP file, also with line breaks, also a data URI |
+| several pictures | a list of those; as text: its JSON, or the pictures with `;` between them |
+| a text, a number | as it is; tables may hold numbers as text |
+| `parameters` or `options` | object, or its JSON; the row's own, before those for all rows |
+
+`null` means that the value is missing. Texts and numbers may stand among the parameters, for all
+rows: where a row stands does not change its picture.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,47 +30,74 @@ from overpaint.core import images
 from overpaint.core.encoded import from_base64
 from overpaint.core.errors import InvalidImage, InvalidRequest, ModelNotFound, UnsupportedOption
 from overpaint.core.images import Picture
-from overpaint.jobs.tables import Record, Table, place
+from overpaint.core.parts import Part
+from overpaint.core.types import PARTS
+from overpaint.jobs.tables import Record, RowTable, place
 
-MASKS = ("mask_image", "mask")
-COLUMNS = ("prompt", "image", *MASKS, "negative_prompt", "seed", "parameters")
+PUBLISHED = {"mask": "mask_image", "options": "parameters"}
+"""Names that Azure ML's published contract has for two of the parts. Its clients send them, so both
+names are taken, and errors use the published one where a row has neither."""
+
+LEFT_OUT = {
+    "num_images": "a row is answered with one picture; send a row for each",
+    "model": "all rows go to the same model",
+}
+"""Parts that are no columns, and why."""
+
+ROW_PARTS = tuple(part for part in PARTS if part.name not in LEFT_OUT)
+"""Parts that are columns."""
+
+COMMON = tuple(part for part in ROW_PARTS if part.kind in ("text", "number"))
+"""Parts that may stand among the parameters, for all rows."""
+
 MAX_SEED = 2**63 - 1
 
+Reader = Callable[[Any, str], Any]
+"""The bytes of the file that a picture's cell names; what names none comes back as it is. Gets the
+cell and its column."""
+
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
+_BETWEEN = re.compile(r";(?!base64,)", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row's values, checked; pictures are still encoded files.
+    """A row's values, checked.
 
     Attributes:
         number: its place among its rows, from 0.
-        image, mask: files; the mask's white is repainted.
-        mask_column: the mask's column as the row names it.
-        seed: None = to be drawn.
-        options: of the model's family, unchecked.
+        parts: its values by part, without those that are missing, but for the prompt, which is ''
+            then; pictures and masks are encoded files, options are unchecked.
+        columns: names of its columns by part, where they are not the published ones.
     """
 
     number: int
-    image: bytes
-    prompt: str = ""
-    mask: bytes | None = None
-    mask_column: str = MASKS[0]
-    negative_prompt: str | None = None
-    seed: int | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Any]
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def prompt(self) -> str:
+        """Its words; '' where it has none."""
+        return str(self.parts["prompt"])
 
     def at(self, error: InvalidRequest) -> InvalidRequest:
         """The same error with this row and the column as its field."""
         if isinstance(error, ModelNotFound):
             return error
-        name = {"mask": self.mask_column}.get(error.field, error.field)
-        if name.startswith("options."):
-            name = f"parameters.{name.removeprefix('options.')}"
-        return type(error)(error.message, field=place(self.number, name[:100]))
+        part, dot, below = error.field.partition(".")
+        column = self.columns.get(part, PUBLISHED.get(part, part))
+        return type(error)(error.message, field=place(self.number, f"{column}{dot}{below}"[:100]))
 
 
-def parse_table(table: Table, *, most: int) -> list[Row]:
+def columns_of(part: Part) -> tuple[str, ...]:
+    """The names that a column of that part may have, the published one first."""
+    return (PUBLISHED[part.name], part.name) if part.name in PUBLISHED else (part.name,)
+
+
+COLUMNS = tuple(column for part in ROW_PARTS for column in columns_of(part))
+
+
+def parse_table(table: RowTable, *, most: int) -> list[Row]:
     """Check all rows of a request.
 
     Args:
@@ -87,44 +115,43 @@ def parse_table(table: Table, *, most: int) -> list[Row]:
     return [parse(record, number, table.parameters) for number, record in enumerate(table.records)]
 
 
-def parse(record: Record, number: int, parameters: Mapping[str, Any] | None = None) -> Row:
+def parse(
+    record: Record,
+    number: int,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    read: Reader | None = None,
+) -> Row:
     """Check one row.
 
     Args:
         record: its values by column.
         number: its place, for errors.
         parameters: for all rows.
+        read: for tables whose pictures may be files; None = they are base64.
 
     Raises:
         InvalidRequest: a value is missing or of a wrong kind; the field names row and column.
     """
-    values = {name: value for name, value in record.items() if value is not None}
-    _check_columns(values, number)
-    mask_column = _mask_column(values, number)
-    mask = _file(values, mask_column, number)
-    image = _file(values, "image", number)
-    if image is None:
-        raise InvalidRequest("it is missing", field=place(number, "image"))
-    options = {**(parameters or {}), **_parameters(values, number)}
+    cells = {column: value for column, value in record.items() if value is not None}
+    _check_columns(cells, number)
+    columns = {part.name: _column(part, cells, number) for part in ROW_PARTS}
+    parts: dict[str, Any] = {}
+    for part in ROW_PARTS:
+        column = columns[part.name]
+        if column in cells:
+            parts[part.name] = _value(part, cells[column], place(number, column), read)
+        elif part.required:
+            raise InvalidRequest("it is missing", field=place(number, column))
+    options = {**(parameters or {}), **parts.get("options", {})}
     options = {name: value for name, value in options.items() if value is not None}
-    _check_finite(options, number)
-    own: dict[str, Any] = {
-        name: values[name] for name in ("negative_prompt", "seed") if name in values
-    }
-    for name in ("negative_prompt", "seed"):
-        given = options.pop(name, None)
-        if given is not None:
-            own.setdefault(name, given)
-    return Row(
-        number=number,
-        image=image,
-        prompt=_text(values, "prompt", number) or "",
-        mask=mask,
-        mask_column=mask_column,
-        negative_prompt=_text(own, "negative_prompt", number),
-        seed=_seed(own.get("seed"), number),
-        options=options,
-    )
+    _check_finite(options, place(number, columns["options"]))
+    for part in COMMON:
+        value = options.pop(part.name, None)
+        if value is not None and part.name not in parts:
+            parts[part.name] = _value(part, value, place(number, part.name), read)
+    parts = {"prompt": "", **parts, "options": options}
+    return Row(number=number, parts=parts, columns=columns)
 
 
 def answer(row: Row, picture: Picture, flagged: bool | None) -> dict[str, Any]:
@@ -141,8 +168,10 @@ def blocked(size: tuple[int, int]) -> Picture:
     return Picture(Image.new("RGB", size))
 
 
-def _check_columns(values: Record, number: int) -> None:
-    for name in values:
+def _check_columns(cells: Record, number: int) -> None:
+    for name in cells:
+        if name in LEFT_OUT:
+            raise InvalidRequest(f"it is no column: {LEFT_OUT[name]}", field=place(number, name))
         if name not in COLUMNS:
             near = difflib.get_close_matches(name[:100], COLUMNS, n=1)
             meant = f" (did you mean {near[0]}?)" if near else ""
@@ -152,74 +181,93 @@ def _check_columns(values: Record, number: int) -> None:
             )
 
 
-def _mask_column(values: Record, number: int) -> str:
-    named = [name for name in MASKS if name in values]
+def _column(part: Part, cells: Record, number: int) -> str:
+    """The column of a part as the row names it; the first of its names where it has none."""
+    names = columns_of(part)
+    named = [name for name in names if name in cells]
     if len(named) > 1:
         raise InvalidRequest(
-            "mask_image and mask mean the same; give one of them", field=place(number, "mask")
+            f"{' and '.join(names)} mean the same; give one of them",
+            field=place(number, part.name),
         )
-    return named[0] if named else MASKS[0]
+    return named[0] if named else names[0]
 
 
-def _file(values: Record, column: str, number: int) -> bytes | None:
-    value = values.get(column)
-    if isinstance(value, bytes):
-        if not value.isascii():  # a file; no picture is plain ASCII
-            return value
-        value = value.decode("ascii")
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise _wrong(value, "base64 text", number, column)
-    decoded = from_base64(value, place(number, column))
+def _value(part: Part, cell: Any, where: str, read: Reader | None) -> Any:
+    """The value of a cell, as its part has it."""
+    if part.kind == "pictures":
+        return tuple(_file(each, where, read) for each in _list(cell, where))
+    if part.is_visual:
+        return _file(cell, where, read)
+    if part.kind == "options":
+        return _object(cell, where)
+    if part.kind == "number":
+        return _whole_number(cell, where)
+    if not isinstance(cell, str):
+        raise _wrong(cell, "text", where)
+    return cell
+
+
+def _list(cell: Any, where: str) -> list[Any]:
+    """The pictures of a cell that may have several."""
+    if isinstance(cell, bytes) and cell.isascii():
+        cell = cell.decode("ascii")
+    if not isinstance(cell, str):
+        return list(cell) if isinstance(cell, list | tuple) else [cell]
+    if not cell.lstrip().startswith("["):
+        return [each.strip() for each in _BETWEEN.split(cell) if each.strip()]
+    cells = _from_json(cell, where)
+    return cells if isinstance(cells, list) else [cells]
+
+
+def _file(cell: Any, where: str, read: Reader | None) -> bytes:
+    if read is not None:
+        cell = read(cell, where)
+    if isinstance(cell, bytes):
+        if not cell.isascii():  # a file; no picture is plain ASCII
+            return cell
+        cell = cell.decode("ascii")
+    if not isinstance(cell, str):
+        raise _wrong(cell, "base64 text", where)
+    decoded = from_base64(cell, where)
     if not decoded:
-        raise InvalidImage("the string is empty", field=place(number, column))
+        raise InvalidImage("the string is empty", field=where)
     return decoded
 
 
-def _text(values: Record, column: str, number: int) -> str | None:
-    value = values.get(column)
-    if value is not None and not isinstance(value, str):
-        raise _wrong(value, "text", number, column)
-    return value
-
-
-def _seed(value: Any, number: int) -> int | None:
+def _whole_number(value: Any, where: str) -> int:
     """A whole number; tables may hold it as text, or as 7.0 beside rows without one."""
-    if value is None:
-        return None
     if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SEED:
-        raise _wrong(value, f"a whole number from 0 to {MAX_SEED}", number, "seed")
+        raise _wrong(value, f"a whole number from 0 to {MAX_SEED}", where)
     return value
 
 
-def _parameters(values: Record, number: int) -> Mapping[str, Any]:
-    value = values.get("parameters", {})
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise InvalidRequest(
-                f"it is not JSON: {error}", field=place(number, "parameters")
-            ) from error
+def _object(cell: Any, where: str) -> Mapping[str, Any]:
+    value = _from_json(cell, where) if isinstance(cell, str) else cell
     if not isinstance(value, Mapping):
-        raise _wrong(value, "an object", number, "parameters")
+        raise _wrong(value, "an object", where)
     return value
 
 
-def _check_finite(options: Mapping[str, Any], number: int) -> None:
+def _from_json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"it is not JSON: {error}", field=where) from error
+
+
+def _check_finite(options: Mapping[str, Any], where: str) -> None:
     for name, value in options.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UnsupportedOption(
-                f"{value} is not a finite number",
-                field=place(number, f"parameters.{name[:100]}"),
+                f"{value} is not a finite number", field=f"{where}.{name[:100]}"
             )
 
 
-def _wrong(value: Any, wanted: str, number: int, column: str) -> InvalidRequest:
+def _wrong(value: Any, wanted: str, where: str) -> InvalidRequest:
     what = f"{value!r}" if isinstance(value, int | float) else f"a {type(value).__name__}"
-    return InvalidRequest(f"it is {what[:50]}, not {wanted}", field=place(number, column))
+    return InvalidRequest(f"it is {what[:50]}, not {wanted}", field=where)

@@ -15,9 +15,13 @@ from functools import partial
 from typing import Any, NoReturn
 
 from overpaint.core.errors import InvalidRequest
-from overpaint.core.types import EditRequest
+from overpaint.core.types import PARTS, EditRequest
 
 ID_DIGITS = 32
+
+ALWAYS = frozenset({"image", "prompt", "mask", "negative_prompt", "options"})
+"""Parts that count in an id also where they are missing. Others count where they are there, so that
+ledgers of earlier versions, which did not know them, still hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +47,30 @@ class Unit:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-def identify(**parts: Any) -> str:
-    """The id of what is made of these parts: plain data; bytes and paths as their `digest`."""
-    told = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:ID_DIGITS]
+def identify(**values: Any) -> str:
+    """The id of what is made of these values: plain data; bytes and paths as their `digest`."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
+
+
+def identity(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an edit's parts counts in its id, as plain data; the seed is for the caller to add.
+
+    Args:
+        parts: by name, without those that are missing; pictures are encoded files.
+    """
+    plain: dict[str, Any] = {}
+    for part in PARTS:
+        value = parts.get(part.name)
+        if part.name == "seed" or (value in (None, ()) and part.name not in ALWAYS):
+            continue
+        if part.kind == "pictures":
+            plain[part.name] = [digest(each) for each in value or ()]
+        elif part.is_visual:
+            plain[part.name] = digest(value)
+        else:
+            plain[part.name] = dict(value) if isinstance(value, Mapping) else value
+    return plain
 
 
 def digest(data: bytes | None) -> str | None:
@@ -61,15 +85,15 @@ def model_key(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**known, "loras": loras}
 
 
-def derive_seed(base: int, **parts: Any) -> int:
+def derive_seed(base: int, **values: Any) -> int:
     """A seed of its own for a unit that names none: the same in every run, 0 to 2^32 - 1."""
-    return int(identify(base=base, **parts)[:8], 16)
+    return int(identify(base=base, **values)[:8], 16)
 
 
-def broken(source: str, error: InvalidRequest, *, prompt: str = "", **parts: Any) -> Unit:
+def broken(source: str, error: InvalidRequest, *, prompt: str = "", **values: Any) -> Unit:
     """A unit whose input is at fault: it fails alone, when its turn comes."""
     return Unit(
-        id=identify(broken=str(error), source=source, **parts),
+        id=identify(broken=str(error), source=source, **values),
         source=source,
         prompt=prompt,
         seed=None,

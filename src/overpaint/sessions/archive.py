@@ -14,17 +14,19 @@ import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import IO
+from typing import IO, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from overpaint.core import images
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.images import ImageLimits, Picture
+from overpaint.core.parts import Part
 from overpaint.core.types import EditRequest
+from overpaint.engine import intake
 from overpaint.sessions import editing
 from overpaint.sessions.store import ANYONE, Store
-from overpaint.sessions.types import ROOT, Session, Turn, now
+from overpaint.sessions.types import INPUTS, ROOT, Session, Turn, fields_of, now
 
 FORMAT = "overpaint-session"
 VERSION = 1
@@ -38,7 +40,7 @@ _FOLDER, _SUFFIX = "pictures/", ".png"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ArchiveLimits:
     """What an archive may cost.
 
     Attributes:
@@ -90,11 +92,11 @@ def export(store: Store, session: Session, file: IO[bytes]) -> None:
             archive.writestr(f"{_FOLDER}{key}{_SUFFIX}", store.pictures.get(key))
 
 
-def import_(
+def load(
     store: Store,
     file: IO[bytes],
     check: Callable[[EditRequest], object],
-    limits: Limits | None = None,
+    limits: ArchiveLimits | None = None,
     owner: str = ANYONE,
 ) -> Session:
     """Keep the session of an archive under a new id.
@@ -110,7 +112,7 @@ def import_(
         InvalidRequest: it is no such archive, or breaks a limit.
         ContentBlocked, SafetyUnavailable: from `check`.
     """
-    limits = limits or Limits()
+    limits = limits or ArchiveLimits()
     try:
         with zipfile.ZipFile(file) as archive:
             index = _index(archive, limits)
@@ -118,7 +120,7 @@ def import_(
             if len(turns) > store.limits.turns:
                 raise _wrong(f"it has {len(turns)} turns, more than the {store.limits.turns} kept")
             reader = _Reader(archive, limits)
-            kept = [_kept(store, turn, reader, check) for turn in turns]
+            turns = [_stored(store, turn, reader, check) for turn in turns]
     except (zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
         raise _wrong(f"it is no ZIP file that can be read ({error})") from error
     return store.insert(
@@ -131,7 +133,7 @@ def import_(
             head=index.head,
             tip=index.tip,
             revision=1,
-            turns=tuple(kept),
+            turns=tuple(turns),
         )
     )
 
@@ -139,7 +141,7 @@ def import_(
 class _Reader:
     """Files of an archive by the hash of their bytes."""
 
-    def __init__(self, archive: zipfile.ZipFile, limits: Limits) -> None:
+    def __init__(self, archive: zipfile.ZipFile, limits: ArchiveLimits) -> None:
         self.limits = limits
         self._archive = archive
         self._there = {info.filename: info for info in archive.infolist()}
@@ -159,21 +161,32 @@ class _Reader:
         return data
 
 
+def _inputs(turn: Turn) -> list[tuple[Part, Any]]:
+    return [(part, turn.inputs[part.name]) for part in INPUTS if part.name in turn.inputs]
+
+
+def _decoded(part: Part, value: Any, limits: ImageLimits) -> Any:
+    try:
+        return intake.decoded(part, value, limits=limits)
+    except InvalidRequest as error:
+        raise type(error)(error.message, field=FIELD) from error
+
+
 def _carried(turn: Turn) -> list[str]:
     """The files of a turn that an archive has; thumbnails are made anew."""
     return [key for key in turn.files if key != turn.thumbnail]
 
 
-def _index(archive: zipfile.ZipFile, limits: Limits) -> _Index:
+def _index(archive: zipfile.ZipFile, limits: ArchiveLimits) -> _Index:
     infos = archive.infolist()
     size = sum(info.file_size for info in infos)
     if size > limits.bytes:
         raise _wrong(f"its files have {size:,} bytes, more than the limit of {limits.bytes:,}")
-    found = next((info for info in infos if info.filename == INDEX), None)
-    if found is None:
+    entry = next((info for info in infos if info.filename == INDEX), None)
+    if entry is None:
         raise _wrong(f"there is no {INDEX} in it")
     try:
-        data = json.loads(_read(archive, found, MAX_INDEX), parse_constant=_no_number)
+        data = json.loads(_read(archive, entry, MAX_INDEX), parse_constant=_no_number)
         index = _Index.model_validate(data)
     except ValidationError as error:
         raise _wrong(f"its {INDEX} is damaged: {_first(error)}") from error
@@ -184,7 +197,7 @@ def _index(archive: zipfile.ZipFile, limits: Limits) -> _Index:
     return index
 
 
-def _turns(index: _Index, limits: Limits) -> list[Turn]:
+def _turns(index: _Index, limits: ArchiveLimits) -> list[Turn]:
     """The turns, checked to be a tree.
 
     Raises:
@@ -193,16 +206,19 @@ def _turns(index: _Index, limits: Limits) -> list[Turn]:
     turns = []
     for number, data in enumerate(index.turns):
         try:
-            turn = _TURN.validate_python(data)
+            turn = _TURN.validate_python(fields_of(data))
         except ValidationError as error:
             raise _wrong(f"turn {number} is damaged: {_first(error)}") from error
+        except ValueError as error:
+            raise _wrong(f"turn {number} is damaged: {error}") from error
         earlier = {str(each) for each in range(number)}
         rooted = turn.parent is None if number == 0 else turn.parent in earlier
         chosen = turn.candidate_of is None or turn.candidate_of in earlier
         is_original = (turn.kind == "original") == (turn.id == ROOT)
         if turn.id != str(number) or not rooted or not chosen or not is_original:
             raise _wrong(f"turn {number} has no place in the tree")
-        if max(len(turn.prompt), len(turn.negative_prompt or "")) > limits.prompt:
+        words = [value for part, value in _inputs(turn) if part.kind == "text"]
+        if max(map(len, (turn.prompt, *words))) > limits.prompt:
             raise _wrong(f"the words of turn {number} are longer than {limits.prompt} characters")
         turns.append(turn)
     ids = {turn.id for turn in turns}
@@ -211,7 +227,7 @@ def _turns(index: _Index, limits: Limits) -> list[Turn]:
     return turns
 
 
-def _kept(
+def _stored(
     store: Store, turn: Turn, reader: _Reader, check: Callable[[EditRequest], object]
 ) -> Turn:
     """The turn, its pictures looked at and kept."""
@@ -221,18 +237,15 @@ def _kept(
         return images.decode(reader.get(key), field=FIELD, limits=may)
 
     shown = picture(turn.picture)
-    further = [*turn.references, *([turn.control] if turn.control else [])]
-    check(
-        EditRequest(
-            image=shown,
-            prompt=turn.prompt,
-            negative_prompt=turn.negative_prompt,
-            references=tuple(picture(key).to_srgb() for key in further),
-        )
-    )
-    for key in (turn.mask, turn.touched, turn.copy_from, turn.not_from):
-        if key is not None:
-            images.decode_mask(reader.get(key), field=FIELD, limits=may)
+    inputs: dict[str, Any] = {}
+    for part, value in _inputs(turn):
+        files = [reader.get(key) for key in turn.files_of(part)]
+        if files:
+            value = files if part.kind == "pictures" else files[0]
+        inputs[part.name] = _decoded(part, value, may)
+    check(EditRequest(image=shown, prompt=turn.prompt, **inputs))
+    if turn.touched is not None:
+        images.decode_mask(reader.get(turn.touched), field=FIELD, limits=may)
     for key in _carried(turn):
         store.pictures.put(reader.get(key))
     return replace(turn, thumbnail=store.pictures.put(editing.thumbnail(shown)))

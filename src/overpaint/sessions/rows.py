@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from sqlalchemy import Connection, select
 
-from overpaint.core.errors import InvalidRequest, SessionNotFound
+from overpaint.core.errors import InvalidRequest, SessionNotFound, StoreUnavailable
 from overpaint.sessions.database import sessions, turns
 from overpaint.sessions.types import Session, Turn
 
@@ -34,12 +32,13 @@ def read(connection: Connection, id_: str, owner: str) -> Session:
 
     Raises:
         SessionNotFound: there is none of this id, or it is somebody else's.
+        StoreUnavailable: a later version wrote it.
     """
-    asked = select(sessions).where(sessions.c.id == id_, sessions.c.owner == owner)
-    row = connection.execute(asked).one_or_none()
+    query = select(sessions).where(sessions.c.id == id_, sessions.c.owner == owner)
+    row = connection.execute(query).one_or_none()
     if row is None:
         raise SessionNotFound("there is no session of this id", field="session")
-    found = connection.execute(
+    rows = connection.execute(
         select(turns.c.data).where(turns.c.session == id_).order_by(turns.c.number)
     )
     return Session(
@@ -51,15 +50,12 @@ def read(connection: Connection, id_: str, owner: str) -> Session:
         head=str(row.head),
         tip=str(row.tip),
         revision=row.revision,
-        turns=tuple(_turn(json.loads(data)) for data in found.scalars()),
+        turns=tuple(_turn(data) for data in rows.scalars()),
     )
 
 
-def _turn(data: Mapping[str, Any]) -> Turn:
-    safety = data["safety"]
-    lists = {
-        "references": tuple(data["references"]),
-        "warnings": tuple(data["warnings"]),
-        "safety": None if safety is None else tuple(safety),
-    }
-    return Turn(**{**data, **lists})
+def _turn(data: str) -> Turn:
+    try:
+        return Turn.from_json(json.loads(data))
+    except ValueError as error:
+        raise StoreUnavailable(f"a turn cannot be read: {error}") from error

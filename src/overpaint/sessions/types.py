@@ -9,12 +9,27 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from overpaint.core.errors import SessionConflict, SessionNotFound
+from overpaint.core.parts import Part
+from overpaint.core.types import PARTS
 
 Kind = Literal["original", "edit", "inpaint", "erase"]
-Outcome = Literal["done", "nothing_changed", "everything_changed"]
+TurnVerdict = Literal["done", "nothing_changed", "everything_changed"]
 
 ROOT = "0"
 """Id of every session's first turn, the original picture."""
+
+OWN = {
+    "image": "it is the picture of the turn before, or the original",
+    "prompt": "a turn has the words that were added; with the earlier ones they are in its recipe",
+    "seed": "each candidate has its own",
+    "num_images": "it is the number of candidates",
+    "model": "a turn names the model that was used, asked for or not",
+    "options": "a turn has them even where there are none",
+}
+"""Parts of an edit for which a turn has a field with a meaning of its own, and which meaning."""
+
+INPUTS = tuple(part for part in PARTS if part.name not in OWN)
+"""Parts of an edit that a turn keeps in `inputs`, as they were."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +46,11 @@ class Turn:
         created: time in UTC, ISO 8601.
         picture: PNG, every pixel as it was made.
         thumbnail: small WebP.
-        mask: PNG of the mask it was made with.
         touched: PNG, 'L', at most `measures.WORKING_PIXELS`: 255 = some turn from the original to
             this one changed it on purpose; None = nothing was.
-        references, control, copy_from, not_from: PNG of further pictures it was made with.
-        prompt, negative_prompt, model, seed, options: as they were asked for.
+        inputs: the other parts that it was made with, by name: the PNG of a picture or mask, those
+            of several pictures as a tuple, words as they were; see `INPUTS`.
+        prompt, model, seed, options: as they were asked for.
         from_original: it was made from the original with all instructions so far, not from its
             parent's picture.
         candidate_of: the turn that was preferred to this one, of the same edit.
@@ -53,21 +68,16 @@ class Turn:
     created: str
     picture: str
     thumbnail: str
-    mask: str | None = None
     touched: str | None = None
-    references: tuple[str, ...] = ()
-    control: str | None = None
-    copy_from: str | None = None
-    not_from: str | None = None
+    inputs: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     prompt: str = ""
-    negative_prompt: str | None = None
     model: str | None = None
     seed: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     from_original: bool = False
     candidate_of: str | None = None
     candidates: int = 1
-    verdict: Outcome = "done"
+    verdict: TurnVerdict = "done"
     measures: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -76,13 +86,72 @@ class Turn:
     @property
     def files(self) -> tuple[str, ...]:
         """All pictures that it names."""
-        named = (self.picture, self.thumbnail, self.mask, self.touched, *self.references)
-        named += (self.control, self.copy_from, self.not_from)
-        return tuple(dict.fromkeys(each for each in named if each is not None))
+        keys = [self.picture, self.thumbnail, *([self.touched] if self.touched else [])]
+        for part in INPUTS:
+            keys += self.files_of(part)
+        return tuple(dict.fromkeys(keys))
+
+    def files_of(self, part: Part) -> tuple[str, ...]:
+        """The files of one of its inputs; none where it had no such input, or it is no picture."""
+        value = self.inputs.get(part.name, ())
+        if not part.is_visual:
+            return ()
+        return (value,) if isinstance(value, str) else value
+
+    @property
+    def mask(self) -> str | None:
+        """PNG of the mask it was made with."""
+        value = self.inputs.get("mask")
+        assert value is None or isinstance(value, str)
+        return value
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data; `Turn(**data)` makes it again."""
-        return dataclasses.asdict(self)
+        """Plain data, each input under its own name; `from_json` makes the turn again."""
+        data = dataclasses.asdict(self)
+        inputs = data.pop("inputs")
+        missing = {part.name: () if part.kind == "pictures" else None for part in INPUTS}
+        return {**data, **missing, **inputs}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Turn:
+        """The turn of `as_json`, or of an earlier version's, which knew fewer inputs.
+
+        Raises:
+            ValueError: it is none.
+        """
+        values = fields_of(data)
+        lists = {
+            name: tuple(values[name])
+            for name in ("warnings", "safety")
+            if values.get(name) is not None
+        }
+        return cls(**{**values, **lists})
+
+
+def fields_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `Turn` from `as_json`, the inputs gathered and of their kinds.
+
+    Raises:
+        ValueError: a key is not known, or an input is of another kind.
+    """
+    own = {each.name for each in dataclasses.fields(Turn)} - {"inputs"}
+    inputs = {part.name: _input(part, data.get(part.name)) for part in INPUTS}
+    unknown = sorted(set(data) - own - set(inputs))
+    if unknown:
+        raise ValueError(f"{unknown[0][:40]}: a turn of this version has no such key")
+    values = {name: value for name, value in data.items() if name in own}
+    return {**values, "inputs": {name: each for name, each in inputs.items() if each is not None}}
+
+
+def _input(part: Part, value: Any) -> str | tuple[str, ...] | None:
+    """An input as a turn has it; None = it had none."""
+    if part.kind == "pictures":
+        value = () if value is None else value
+        if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+            return tuple(value) or None
+    elif value is None or isinstance(value, str):
+        return value
+    raise ValueError(f"{part.name}: a {type(value).__name__} is no {part.kind} of a turn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +197,10 @@ class Session:
 
     def path(self, id_: str | None = None) -> list[Turn]:
         """The turns from the original to that one; None = to the head."""
-        found = [self.turn(id_)]
-        while (parent := found[-1].parent) is not None:
-            found.append(self.turn(parent))
-        return found[::-1]
+        turns = [self.turn(id_)]
+        while (parent := turns[-1].parent) is not None:
+            turns.append(self.turn(parent))
+        return turns[::-1]
 
     def check_revision(self, known: int | None) -> None:
         """Whether the session is still as the caller knows it; None = the caller does not mind.

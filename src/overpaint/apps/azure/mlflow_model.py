@@ -20,6 +20,7 @@ from overpaint import __version__
 from overpaint.apps import settings as settings_
 from overpaint.apps.wiring import build, checkpoints, families
 from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError, OverpaintError
+from overpaint.core.parts import Kind, Part
 from overpaint.jobs import rows
 from overpaint.jobs.rows import Row
 
@@ -32,6 +33,18 @@ if TYPE_CHECKING:
     from overpaint.diffusion.family import FamilySpec
 
 ANSWER = ("prompt", "generated_image", "nsfw_content_detected")
+
+REQUIRED = ("prompt", "image", "mask")
+"""Parts that every row of the published contract has, in its order."""
+
+_COLUMNS: dict[Kind, str] = {
+    "picture": "binary",
+    "mask": "binary",
+    "pictures": "string",  # the pictures as base64 with `;` between them, or their JSON
+    "text": "string",
+    "options": "string",
+}
+"""MLflow's name of each kind's column."""
 
 _TYPES = {int: "long", float: "double", bool: "boolean", str: "string"}
 _LOADER = "overpaint.apps.azure.mlflow_model"
@@ -71,7 +84,7 @@ def save(model: str, out: Path, settings: Settings) -> None:
             loader_module=_LOADER,
             data_path=str(folder),
             signature=signature(family),
-            pip_requirements=[f"overpaint[mlflow,server]=={__version__}"],
+            pip_requirements=[f"overpaint[mlflow]=={__version__}"],
             metadata={"model": spec.name, "family": spec.family, "licence": spec.licence},
         )
 
@@ -94,24 +107,29 @@ def _new_folder(out: Path) -> Iterator[Path]:
 
 
 def signature(family: FamilySpec) -> ModelSignature:
-    """The contract's columns, `negative_prompt` and `parameters` beside them, and the family's
-    options as parameters for all rows.
+    """The contract's columns, which every row has, a column for each other part of an edit, and the
+    family's options as parameters for all rows.
+
+    Numbers are parameters alone: MLflow knows no column of whole numbers in which one is missing.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
-    given = [
-        ColSpec("string", "prompt"),
-        ColSpec("binary", "image"),
-        ColSpec("binary", rows.MASKS[0]),
+    parts = [part for part in rows.ROW_PARTS if part.kind != "number"]
+    columns = [
+        ColSpec(_COLUMNS[part.kind], rows.columns_of(part)[0], required=part.name in REQUIRED)
+        for part in sorted(parts, key=_published_first)
     ]
-    given += [ColSpec("string", name, required=False) for name in ("negative_prompt", "parameters")]
     answered = [ColSpec("binary", "generated_image"), ColSpec("boolean", "nsfw_content_detected")]
     params = [ParamSpec("seed", "long", None)]
     for name, field in family.options.model_fields.items():
         if (kind := _type(field.annotation)) is not None:
             params.append(ParamSpec(name, kind, field.default))
-    return ModelSignature(Schema(given), Schema(answered), ParamSchema(params))
+    return ModelSignature(Schema(columns), Schema(answered), ParamSchema(params))
+
+
+def _published_first(part: Part) -> int:
+    return REQUIRED.index(part.name) if part.name in REQUIRED else len(REQUIRED)
 
 
 def _type(annotation: Any) -> str | None:
@@ -152,12 +170,12 @@ class Inpainting:
         import pandas as pd
 
         try:
-            found = [
+            answers = [
                 outcome.answer() for outcome in self._scorer.stream(_rows(model_input, params))
             ]
         except OverpaintError as error:
             raise _as_mlflows(error) from error
-        return pd.DataFrame(found, columns=list(ANSWER), dtype=object)
+        return pd.DataFrame(answers, columns=list(ANSWER), dtype=object)
 
 
 def _rows(frame: pd.DataFrame, params: Mapping[str, Any] | None) -> Iterator[Row]:
@@ -176,8 +194,8 @@ def _as_mlflows(error: OverpaintError) -> Exception:
     code = databricks_pb2.BAD_REQUEST if at_fault else databricks_pb2.INTERNAL_ERROR
     if not at_fault:
         _log.error("a request failed: %s", error, exc_info=error)
-    told: Exception = MlflowException(f"{error.code}: {error}", error_code=code)
-    return told
+    exception: Exception = MlflowException(f"{error.code}: {error}", error_code=code)
+    return exception
 
 
 def _load_pyfunc(data_path: str) -> Inpainting:

@@ -1,4 +1,4 @@
-"""The scoring routes' bodies and answers, for `/openapi.json` and for `/swagger.json`."""
+"""What scoring takes, answers and refuses, for `/openapi.json` and for `/swagger.json`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from overpaint import __version__
-from overpaint.apps.server.schemas import MASK, PICTURE
+from overpaint.apps.wire.errors import code_of, named_message
+from overpaint.apps.wire.examples import MASK, PICTURE
+from overpaint.core.parts import Kind
+from overpaint.jobs import rows
 from overpaint.jobs.tables import FORMS
 
 
@@ -34,21 +37,31 @@ class ScoringError(BaseModel):
     message: str
 
 
+def error_body(error: BaseException) -> dict[str, str]:
+    """An error as Azure ML's server and MLflow's tell it."""
+    return {"error_code": code_of(error).upper(), "message": named_message(error)}
+
+
 EXAMPLE = {
     "columns": ["prompt", "image", "mask_image"],
     "index": [0],
     "data": [{"prompt": "a red kite in the sky", "image": PICTURE, "mask_image": MASK}],
     "parameters": {"num_inference_steps": 4, "guidance_scale": 7.5, "seed": 7},
 }
+_PICTURE = {"type": "string", "description": "base64 of a PNG, JPEG or WebP file"}
+_TYPES: dict[Kind, dict[str, Any]] = {
+    "picture": _PICTURE,
+    "mask": _PICTURE,
+    "pictures": {"type": "array", "items": _PICTURE},
+    "text": {"type": "string"},
+    "number": {"type": "integer"},
+    "options": {"type": "object"},
+}
 _ROW = {
     "type": "object",
     "properties": {
-        "prompt": {"type": "string"},
-        "image": {"type": "string", "description": "base64 of a PNG, JPEG or WebP file"},
-        "mask_image": {"type": "string", "description": "the same; white is repainted"},
-        "negative_prompt": {"type": "string"},
-        "seed": {"type": "integer"},
-        "parameters": {"type": "object"},
+        rows.columns_of(part)[0]: {"title": part.help, **_TYPES[part.kind]}
+        for part in rows.ROW_PARTS
     },
 }
 _TABLE = {
@@ -122,7 +135,7 @@ def _swagger_2() -> dict[str, Any]:
         "200": {"description": "the rows", "schema": {"$ref": "#/definitions/ServiceOutput"}},
         "default": {"description": "an error", "schema": {"$ref": "#/definitions/ErrorResponse"}},
     }
-    given = {"name": "rows", "in": "body", "required": True}
+    parameter = {"name": "rows", "in": "body", "required": True}
     return {
         "swagger": "2.0",
         "info": _INFO,
@@ -138,7 +151,7 @@ def _swagger_2() -> dict[str, Any]:
                 "post": {
                     "operationId": "RunMLService",
                     "security": [{"Bearer": []}],
-                    "parameters": [{**given, "schema": {"$ref": "#/definitions/ServiceInput"}}],
+                    "parameters": [{**parameter, "schema": {"$ref": "#/definitions/ServiceInput"}}],
                     "responses": answers,
                 }
             },

@@ -96,10 +96,10 @@ def one(files: Mapping[str, list[bytes]], name: str) -> bytes | None:
     Raises:
         InvalidRequest: there are several.
     """
-    found = files.get(name, [])
-    if len(found) > 1:
+    several = files.get(name, [])
+    if len(several) > 1:
         raise InvalidRequest("give exactly one file", field=name)
-    return found[0] if found else None
+    return several[0] if several else None
 
 
 def files_of(form: Form, parts: Iterable[Part], *others: str) -> dict[str, Any]:

@@ -47,12 +47,12 @@ class Keys:
         if not self._digests:
             return "anyone"
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        given = token.strip() if scheme.lower() == "bearer" else ""
-        given = given or headers.get("api-key") or headers.get("x-api-key") or ""
-        digest = _digest(given)
+        key = token.strip() if scheme.lower() == "bearer" else ""
+        key = key or headers.get("api-key") or headers.get("x-api-key") or ""
+        digest = _digest(key)
         # All are compared, so that time tells nothing about which came near.
         same = [name for name, known in self._digests.items() if hmac.compare_digest(known, digest)]
-        if not given or not same:
+        if not key or not same:
             raise errors.Unauthorized(
                 "give a valid API key, as `Authorization: Bearer KEY` or `api-key: KEY`"
             )
@@ -167,13 +167,13 @@ def _hostname(host: str) -> str:
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
     """`receive` that gives the body first and then what the connection says."""
-    given = False
+    is_replayed = False
 
     async def replay() -> Message:
-        nonlocal given, body
-        if given:
+        nonlocal is_replayed, body
+        if is_replayed:
             return await receive()
-        given, message = True, {"type": "http.request", "body": body, "more_body": False}
+        is_replayed, message = True, {"type": "http.request", "body": body, "more_body": False}
         body = b""
         return message
 

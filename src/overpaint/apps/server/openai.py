@@ -22,10 +22,10 @@ from starlette.responses import JSONResponse, StreamingResponse
 from overpaint.apps.server import errors, forms
 from overpaint.apps.server.answers import verdicts
 from overpaint.apps.server.fields import file_fields, with_parts
-from overpaint.apps.server.intake import MAX_PICTURES, EncodedEdit
 from overpaint.apps.server.jobs import EditJob
 from overpaint.apps.server.routes import require_type, service_of
 from overpaint.apps.server.service import Accepted, EditService, Served
+from overpaint.apps.wire.intake import MAX_PICTURES, EncodedEdit
 from overpaint.core import images
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.images import Format, Picture
@@ -290,15 +290,15 @@ def _usage(result: EditResult, prompt: str, pictures: int) -> dict[str, Any]:
     """Words, and patches of 16 x 16 pixels: for accounting, not OpenAI's own tokens."""
     width, height = result.pictures[0].size
     patches = -(-width * height // TOKEN_PIXELS)
-    given = patches * pictures
-    made = patches * len(result.pictures)
+    input_patches = patches * pictures
+    output_patches = patches * len(result.pictures)
     words = len(prompt.split())
     return {
-        "input_tokens": words + given,
-        "input_tokens_details": {"text_tokens": words, "image_tokens": given},
-        "output_tokens": made,
-        "output_tokens_details": {"text_tokens": 0, "image_tokens": made},
-        "total_tokens": words + given + made,
+        "input_tokens": words + input_patches,
+        "input_tokens_details": {"text_tokens": words, "image_tokens": input_patches},
+        "output_tokens": output_patches,
+        "output_tokens_details": {"text_tokens": 0, "image_tokens": output_patches},
+        "total_tokens": words + input_patches + output_patches,
     }
 
 
@@ -312,8 +312,8 @@ async def _stream(
                 yield ": still working\n\n"
             elif update.preview is not None:
                 encoded = await service.work(look.encode, update.preview)
-                told = {"b64_json": encoded, "partial_image_index": index}
-                yield _event("partial_image", told, look.common(update.preview))
+                data = {"b64_json": encoded, "partial_image_index": index}
+                yield _event("partial_image", data, look.common(update.preview))
                 index += 1
         answer = await job.answer
     except Exception as error:
@@ -330,7 +330,7 @@ async def _stream(
 
 
 def _event(name: str, *parts: Mapping[str, Any]) -> str:
-    told: dict[str, Any] = {"type": f"image_edit.{name}", "created_at": int(time.time())}
+    data: dict[str, Any] = {"type": f"image_edit.{name}", "created_at": int(time.time())}
     for part in parts:
-        told |= part
-    return f"event: {told['type']}\ndata: {json.dumps(told)}\n\n"
+        data |= part
+    return f"event: {data['type']}\ndata: {json.dumps(data)}\n\n"

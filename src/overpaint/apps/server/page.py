@@ -65,13 +65,13 @@ class Asset:
 @cache
 def assets() -> dict[str, Asset]:
     """The page's files by name."""
-    found = {}
+    files_by_name = {}
     for file in (files("overpaint.apps.server") / "page").iterdir():
         if kind := _TYPES.get(PurePath(file.name).suffix):
             content = file.read_bytes()
             etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-            found[file.name] = Asset(content, kind, etag)
-    return found
+            files_by_name[file.name] = Asset(content, kind, etag)
+    return files_by_name
 
 
 def wants_page(request: Request) -> bool:
@@ -94,10 +94,10 @@ def asset(name: str, request: Request) -> Response:
 
 
 def _serve(name: str, request: Request) -> Response:
-    found = assets().get(name)
-    if found is None:
+    file = assets().get(name)
+    if file is None:
         raise NotFound("there is no such file")
-    headers = {**_HEADERS, "etag": found.etag, "vary": "accept"}
-    if found.etag in request.headers.get("if-none-match", ""):
+    headers = {**_HEADERS, "etag": file.etag, "vary": "accept"}
+    if file.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    return Response(found.content, media_type=found.type, headers=headers)
+    return Response(file.content, media_type=file.type, headers=headers)

@@ -10,11 +10,11 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from overpaint.apps.server.intake import image_limits
 from overpaint.apps.server.routes import ERRORS, json_body, service_of
-from overpaint.apps.server.schemas import PICTURE
 from overpaint.apps.server.service import RETRY_AFTER
 from overpaint.apps.settings import Settings
+from overpaint.apps.wire.examples import PICTURE
+from overpaint.apps.wire.intake import image_limits
 from overpaint.apps.wiring import build, segmentation
 from overpaint.core import detections, images
 from overpaint.core.encoded import from_base64
@@ -162,8 +162,8 @@ def _known(name: str, settings: Settings) -> str:
 
 
 def _mask(picture: Picture, hints: Hints, model: str, settings: Settings) -> bytes:
-    found = segmentation.segment(picture, hints, model=model, settings=settings)
-    some = [each for each in found if each.mask is None or each.mask.any()]
+    things = segmentation.segment(picture, hints, model=model, settings=settings)
+    some = [each for each in things if each.mask is None or each.mask.any()]
     if not some:
         what = f"'{hints.words}'" if hints.words else "a thing there"
         raise InvalidMask(f"{what} was not found; give other hints", field="mask")

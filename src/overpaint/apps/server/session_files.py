@@ -5,19 +5,19 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from overpaint.apps.server import forms
 from overpaint.apps.server.errors import NotFound
-from overpaint.apps.server.intake import MEGA, image_limits
 from overpaint.apps.server.routes import require_type, service_of
 from overpaint.apps.server.session_schemas import PREFIX, SessionInfo
-from overpaint.apps.server.shelf import FEW, answer, found, shelf_of
+from overpaint.apps.server.shelf import FEW, answer, found, sessions_of, shelf_of
+from overpaint.apps.wire.intake import MEGA, image_limits
 from overpaint.sessions import archive
-from overpaint.sessions.types import Session
+from overpaint.sessions.types import INPUTS, Session
 
 router = APIRouter(prefix=PREFIX, tags=["sessions"])
 
@@ -59,20 +59,50 @@ def _picture_route(name: str, kind: str) -> None:
         key = getattr(session.turn(turn), name)
         if key is None:
             raise NotFound(f"this turn has no {name}")
-        headers = {**_HEADERS, "etag": f'"{key}"'}
-        if key in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
-
-        def read() -> bytes:
-            return shelf_of(request).open()[0].pictures.get(key)
-
-        return Response(await service_of(request).work(read), media_type=kind, headers=headers)
+        return await _file(request, key, kind)
 
     get_picture.__doc__ = f"A turn's {name}."
 
 
 for _name, _kind in (("picture", "image/png"), ("thumbnail", "image/webp"), ("mask", "image/png")):
     _picture_route(_name, _kind)
+
+
+@router.get(
+    "/{id}/turns/{turn}/inputs/{part}",
+    response_class=Response,
+    responses={
+        **FEW,
+        200: {"description": "the picture or mask", "content": {"image/png": _BINARY}},
+        304: {"description": "as it was"},
+    },
+)
+async def get_input(
+    request: Request,
+    id: str,  # noqa: A002 - the path's word
+    turn: str,
+    part: str,
+    number: Annotated[int, Query(ge=0, le=1000)] = 0,
+) -> Response:
+    """A picture or mask that a turn's edit was given, beside the picture that it edited."""
+    session = await found(request, id)
+    stored = session.turn(turn)
+    files = [key for each in INPUTS if each.name == part for key in stored.files_of(each)]
+    if number >= len(files):
+        raise NotFound(f"this turn has no such {part[:40]}")
+    return await _file(request, files[number], "image/png")
+
+
+async def _file(request: Request, key: str, kind: str) -> Response:
+    """One of the store's files, which never change."""
+    headers = {**_HEADERS, "etag": f'"{key}"'}
+    if key in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+
+    def read() -> bytes:
+        return shelf_of(request).open()[0].pictures.get(key)
+
+    return Response(await service_of(request).work(read), media_type=kind, headers=headers)
 
 
 @router.get(
@@ -110,20 +140,18 @@ async def get_export(request: Request, id: str) -> Response:  # noqa: A002 - the
 )
 async def post_import(request: Request) -> Response:
     """Begin a session from an archive; its pictures are checked as an edit's are."""
-    service, caller = service_of(request), request.state.caller
+    service = service_of(request)
     service.check_running()
     require_type(request, ARCHIVE)
     raw = await forms.body(request)
-    limits = archive.Limits(
+    limits = archive.ArchiveLimits(
         bytes=int(UNPACKED * service.limits.max_body_mb * MEGA),
         picture=image_limits(service.limits),
         prompt=service.limits.max_prompt,
     )
 
     def unpack() -> Session:
-        store, _ = shelf_of(request).open()
-        check = service.batcher.engine.policy.check_request
-        return archive.import_(store, io.BytesIO(raw), check, limits, caller)
+        return sessions_of(request).load(io.BytesIO(raw), limits)
 
     return answer(await service.work(unpack), 201)
 

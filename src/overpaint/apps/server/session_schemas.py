@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from overpaint.apps.server.fields import AS_KEPT, with_parts
 from overpaint.apps.server.jobs import Status
-from overpaint.apps.server.schemas import PICTURE, EditFields
+from overpaint.apps.server.schemas import EditFields
+from overpaint.apps.wire.examples import PICTURE
 from overpaint.core.types import PARTS
 from overpaint.sessions.rows import MAX_NAME
-from overpaint.sessions.types import Kind, Outcome, Session, Summary, Turn
+from overpaint.sessions.types import INPUTS, Kind, Session, Summary, Turn, TurnVerdict
 
 PREFIX = "/v1/sessions"
 
@@ -80,11 +80,7 @@ class TurnBody(EditFields):
     )
 
 
-_SHOWN = tuple(
-    part
-    for part in PARTS
-    if part.name in {field.name for field in dataclasses.fields(Turn)} and part.name != "mask"
-)
+_SHOWN = tuple(part for part in PARTS if part.name not in ("image", "mask", "num_images"))
 """The parts that a turn tells as it keeps them; its mask has an address."""
 
 
@@ -102,11 +98,14 @@ class TurnInfo(BaseModel):
     measures: dict[str, Any] | None = Field(
         description="Numbers beside the turn before (`previous`) and beside the original."
     )
-    verdict: Outcome
+    verdict: TurnVerdict
     warnings: list[str]
     candidates: int = Field(description="Pictures that the edit made.")
     candidate_of: str | None = Field(description="The turn that was preferred to this one.")
     from_original: bool
+    inputs: dict[str, Any] = Field(
+        description="What else the edit was given, by part: addresses of pictures and masks, words."
+    )
     recipe: dict[str, Any]
     safety: list[dict[str, Any]] | None
 
@@ -119,8 +118,19 @@ class TurnInfo(BaseModel):
             "picture": f"{at}/picture",
             "thumbnail": f"{at}/thumbnail",
             "mask": None if turn.mask is None else f"{at}/mask",
+            "inputs": _inputs(turn, f"{at}/inputs"),
         }
         return cls(**{name: fields[name] for name in cls.model_fields})
+
+
+def _inputs(turn: Turn, at: str) -> dict[str, Any]:
+    """The inputs of a turn; those that are pictures as addresses below that one."""
+    shown: dict[str, Any] = dict(turn.inputs)
+    for part in INPUTS:
+        addresses = [f"{at}/{part.name}?number={i}" for i in range(len(turn.files_of(part)))]
+        if addresses:
+            shown[part.name] = addresses if part.kind == "pictures" else f"{at}/{part.name}"
+    return shown
 
 
 class _Named(BaseModel):

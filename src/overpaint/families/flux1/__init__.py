@@ -39,6 +39,7 @@ COMPONENTS = {
         float8=BLOCK_WEIGHTS,
         blocks=("transformer_blocks", "single_transformer_blocks"),
         prepare=_prepare,
+        lora="diffusers.loaders:FluxLoraLoaderMixin",
         ahead=Ahead(
             weights=re.compile(r"(?:norm|norm1|norm1_context|norm_out)\.linear\.(?:weight|bias)$"),
             evict=_evict,

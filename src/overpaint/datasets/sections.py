@@ -1,11 +1,22 @@
-"""What a recipe is made of: sources, masks, filters, looking, rules, gate, output."""
+"""Sections of a recipe: sources, masks, filters, looking, rules, gate, output."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    create_model,
+    model_validator,
+)
+
+from overpaint.core.parts import Kind
+from overpaint.core.types import PARTS
 
 
 def _from_base(path: Path, info: ValidationInfo) -> Path:
@@ -20,13 +31,56 @@ Issue = Literal["dark", "light", "blurry", "low_information", "odd_aspect_ratio"
 Format = Literal["imagefolder", "webdataset", "coco", "parquet", "triples"]
 
 
-class Part(BaseModel):
-    """A part of a recipe: unknown keys are refused, values are fixed."""
+class Section(BaseModel):
+    """A section of a recipe: unknown keys are refused, values are fixed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Blank(Part):
+OWN = {
+    "image": "it is a picture of the sources",
+    "prompt": "the recipe has a template of it",
+    "mask": "the recipe says how to find it",
+    "seed": "each task has its own, derived from the recipe's",
+    "num_images": "the recipe has quotas",
+    "model": "it is a key of the recipe with a meaning of its own: a rule may name another",
+    "options": "as the model",
+}
+"""Parts of an edit that a recipe does not give for all of its edits, and why."""
+
+COMMON = tuple(part for part in PARTS if part.name not in OWN)
+"""Parts that a recipe gives by name, for all of its edits."""
+
+_TYPES: dict[Kind, Any] = {
+    "picture": RecipePath | None,
+    "mask": RecipePath | None,
+    "pictures": tuple[RecipePath, ...],
+    "text": str | None,
+    "number": int | None,
+}
+
+S = TypeVar("S", bound=Section)
+
+
+def with_common_parts(recipe: type[S]) -> type[S]:
+    """The recipe with a key for each of the parts that are the same in all of its edits."""
+    keys: dict[str, Any] = {
+        part.name: (
+            _TYPES[part.kind],
+            Field(default=() if part.kind == "pictures" else None, description=part.help),
+        )
+        for part in COMMON
+    }
+    return create_model(
+        recipe.__name__,
+        __base__=recipe,
+        __module__=recipe.__module__,
+        __doc__=recipe.__doc__,
+        **keys,
+    )
+
+
+class Blank(Section):
     """A picture of one colour, to be painted over whole."""
 
     width: int = Field(ge=16, le=8192)
@@ -34,7 +88,7 @@ class Blank(Part):
     colour: str = Field(default="#808080", pattern=r"^#[0-9a-fA-F]{6}$")
 
 
-class Source(Part):
+class Source(Section):
     """Where pictures come from: exactly one of the first seven keys.
 
     Attributes:
@@ -88,7 +142,7 @@ KINDS = ("folder", "jsonl", "parquet", "imagefolder", "webdataset", "coco", "bla
 """Kinds of sources."""
 
 
-class Mask(Part):
+class Mask(Section):
     """What an edit may repaint: exactly one of these.
 
     Attributes:
@@ -107,15 +161,15 @@ class Mask(Part):
 
     @model_validator(mode="after")
     def _one_way(self) -> Mask:
-        given = (self.box is not None, self.find is not None, self.everywhere, self.of_source)
-        if sum(given) != 1:
+        ways = (self.box is not None, self.find is not None, self.everywhere, self.of_source)
+        if sum(ways) != 1:
             raise ValueError("give exactly one of box, find, everywhere, of_source")
         if self.box is not None and (self.box[0] >= self.box[2] or self.box[1] >= self.box[3]):
             raise ValueError("box is left, top, right, bottom, each from 0 to 1")
         return self
 
 
-class Vision(Part):
+class Vision(Section):
     """A vision model behind an OpenAI-compatible API. Its key is not part of a recipe.
 
     Attributes:
@@ -136,7 +190,7 @@ class Vision(Part):
     longest_side: int = Field(default=1024, ge=64, le=8192)
 
 
-class Filters(Part):
+class Filters(Section):
     """What a picture must pass to be kept.
 
     Attributes:
@@ -159,7 +213,7 @@ class Filters(Part):
     least_side: int = Field(default=1, ge=1)
 
 
-class Exact(Part):
+class Exact(Section):
     """Exact operations, without a model, in the order in which they stand here.
 
     Attributes:
@@ -174,7 +228,7 @@ class Exact(Part):
     clahe: float | None = Field(default=None, gt=0, le=40)
 
 
-class Edit(Part):
+class EditSection(Section):
     """One edit of every picture with the model.
 
     Attributes:
@@ -186,7 +240,7 @@ class Edit(Part):
     mask: Mask | None = None
 
 
-class Look(Part):
+class LookSection(Section):
     """Says what is in a picture.
 
     Attributes:
@@ -203,7 +257,7 @@ class Look(Part):
     confidence: Share = 0.5
 
 
-class Rule(Part):
+class Rule(Section):
     """What to do where something was found.
 
     Attributes:
@@ -234,7 +288,7 @@ class Rule(Part):
         return self
 
 
-class Gate(Part):
+class Gate(Section):
     """When an edit counts as failed, so that the original is kept.
 
     Attributes:
@@ -264,7 +318,7 @@ class Gate(Part):
         return self
 
 
-class Output(Part):
+class OutputSection(Section):
     """What is written beside the report.
 
     Attributes:

@@ -52,8 +52,7 @@ class EncodedEdit:
 
 def of_row(row: Row) -> EncodedEdit:
     """The edit of a row; its mask may have another size than its picture."""
-    names = ("image", "mask", "prompt", "negative_prompt", "seed", "options")
-    return EncodedEdit(values={name: getattr(row, name) for name in names}, fit_mask=True)
+    return EncodedEdit(values=row.parts, fit_mask=True)
 
 
 def image_limits(server: ServerSettings) -> ImageLimits:
