@@ -209,7 +209,14 @@ class Checkpoint:
             if part.encoding is not None:
                 encoding += int(DECODED * kernels * part.encoding(self.config(name), width))
         text = frozenset(self._with_role("text encoder"))
-        return Need(self.sizes(), text=text, ahead=width * ahead, decode=decoding, encode=encoding)
+        return Need(
+            self.sizes(),
+            text=text,
+            ahead=width * ahead,
+            decode=decoding,
+            encode=encoding,
+            blocks=self._blocks(),
+        )
 
     def follow(self, plan: MemoryPlan) -> None:
         """Load, and let go, as a memory plan says; before anything is loaded."""
