@@ -111,7 +111,7 @@ def test_webdataset_reads_it(made: tuple[Collect, Path, Outcome]) -> None:
     shards = sorted(map(str, (data / "webdataset").glob("*.tar")))
     assert len(shards) == 3
     samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode("pil"))
-    assert [sample["json"]["id"] for sample in samples] == [row.entry.id for row in made[2].kept]
+    assert [sample["json"]["id"] for sample in samples] == [row.entry.id for row in made[2].members]
     assert samples[0]["png"].size == samples[0]["mask.png"].size == (48, 48)
     gc.collect()  # webdataset leaves its files open
 
@@ -119,7 +119,7 @@ def test_webdataset_reads_it(made: tuple[Collect, Path, Outcome]) -> None:
 def test_pandas_reads_it(made: tuple[Collect, Path, Outcome]) -> None:
     pandas = pytest.importorskip("pandas")
     table = pandas.read_parquet(write(made) / "parquet" / "train")
-    assert list(table["id"]) == [row.entry.id for row in made[2].kept]
+    assert list(table["id"]) == [row.entry.id for row in made[2].members]
     assert Image.open(io.BytesIO(table["image"][0]["bytes"])).size == (48, 48)
     assert table["axis_colour"].value_counts().to_dict() == {"red": 3, "green": 3, "blue": 3}
 

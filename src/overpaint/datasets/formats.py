@@ -161,8 +161,8 @@ def coco(folder: Path, samples: Iterable[Sample], _shard: int) -> None:
         category = categories.setdefault(label, len(categories) + 1)
         annotations.append(_annotation(len(annotations) + 1, number, category, edited))
     listed = [{"id": number, "name": name} for name, number in categories.items()]
-    told_all = {"images": pictures, "annotations": annotations, "categories": listed}
-    (folder / "annotations.json").write_text(json.dumps(told_all), encoding="utf-8")
+    document = {"images": pictures, "annotations": annotations, "categories": listed}
+    (folder / "annotations.json").write_text(json.dumps(document), encoding="utf-8")
 
 
 def suffix(data: bytes) -> str:
