@@ -85,6 +85,13 @@ class Checkpoint:
         return self.backend.record == "auto" and not self.take_turns
 
     @property
+    def compiles_later(self) -> bool:
+        """Whether any component is compiled in the background while it is used."""
+        parts = map(self.inventory.__getitem__, self.components)
+        device = self.placement.device
+        return any(self.backend.compiles_later(part, device) for part in parts)
+
+    @property
     def warnings(self) -> list[str]:
         """Sentences for whoever edits with what was loaded so far."""
         return self._loader.warnings

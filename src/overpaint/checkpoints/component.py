@@ -44,6 +44,7 @@ class Component:
         files: further endings of names of its text files, beside .json, .txt and .model.
         float8: pattern of the weights that may be held in float8; None = none may.
         openvino: whether OpenVINO can compute it.
+        compile_whole: whether it is compiled in one piece, and not block by block.
         ahead: weights that can leave; None = there are none.
         prepare: makes a network that was loaded ready for the family.
         lora: 'module:Class' of diffusers that converts adapters of this architecture.
@@ -57,6 +58,7 @@ class Component:
     files: tuple[str, ...] = ()
     float8: re.Pattern[str] | None = None
     openvino: bool = False
+    compile_whole: bool = False
     ahead: Ahead | None = None
     prepare: Callable[[Any], None] | None = None
     lora: str | None = None

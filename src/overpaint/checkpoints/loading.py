@@ -114,6 +114,8 @@ class Loader:
             part.tile(model, TILE)
         if self.is_accelerated(name):
             backends.prepare(self.backend, model, self.placement.device, part)
+        elif self.backend.compiles_later(part, self.placement.device):
+            backends.compile_later(self.backend, model, part)
         return model
 
     @cached_property

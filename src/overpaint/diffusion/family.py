@@ -98,11 +98,13 @@ class Prepared:
         seed: the image's seed.
         step: denoising steps done.
         total: steps in all.
+        held_bytes: what it keeps on the device for its steps at most, beside its latents.
     """
 
     seed: int
     total: int
     step: int = 0
+    held_bytes: int = 0
 
     @property
     def done(self) -> bool:

@@ -15,6 +15,7 @@ The engine is synchronous. `step` may run in a second thread, and what checks (`
 from __future__ import annotations
 
 import copy
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,7 +24,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import torch
 from PIL import Image
 
 from overpaint.core.compositing import composite
@@ -387,13 +387,16 @@ def _asked(request: EditRequest | CheckedRequest) -> EditRequest:
 
 @contextmanager
 def _mapped_errors() -> Iterator[None]:
-    """torch's ways to say that memory ran out → `OutOfMemory`."""
+    """The ways to say that memory ran out, torch's among them → `OutOfMemory`."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except MemoryError as error:
         raise _out_of_memory() from error
     except RuntimeError as error:
-        if "allocate memory" in str(error) or "out of memory" in str(error):
+        # Whoever computes without torch does not wait for its import.
+        torch = sys.modules.get("torch")
+        is_torch = torch is not None and isinstance(error, torch.OutOfMemoryError)
+        if is_torch or "allocate memory" in str(error) or "out of memory" in str(error):
             raise _out_of_memory() from error
         raise
 

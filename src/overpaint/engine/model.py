@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from overpaint.checkpoints.checkpoint import Checkpoint
-from overpaint.diffusion.family import Family
+if TYPE_CHECKING:
+    from overpaint.checkpoints.checkpoint import Checkpoint
+    from overpaint.diffusion.family import Family
 
 
 @dataclass(frozen=True, eq=False)

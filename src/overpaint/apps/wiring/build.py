@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring import checkpoints, families, safety
+from overpaint.apps.wiring import checkpoints, families, imports, safety
 from overpaint.checkpoints import hub
 from overpaint.checkpoints.layout import INDEX
 from overpaint.core.errors import ModelLoadError, ModelNotFound, UnsupportedOption
@@ -105,6 +105,9 @@ def load_model(
         if adapters:
             raise UnsupportedOption(f"'{spec.name}' has no weights to adapt", field="lora")
         return Model(family.open(), record=name)
+    imports.put_off(settings)
+    if adapters:
+        imports.restore("peft")
     quiet_libraries()
     checkpoint = checkpoints.opened(
         spec, family, settings, device=device, dtype=dtype, loras=adapters
@@ -186,10 +189,8 @@ def engine(
     Raises:
         OverpaintError: see `load_model`; InvalidSettings.
     """
-    from overpaint.checkpoints.placement import choose, first_device
-
     settings = settings or settings_.load()
-    on = str(choose(device).device) if device else first_device(settings.device)
+    on = _places(model or settings.defaults.inpaint, device, dtype, settings)[0]
     return engines(
         model,
         device=on,
@@ -221,15 +222,12 @@ def engines(
     Raises:
         OverpaintError: as for `engine`.
     """
-    from overpaint.checkpoints.placement import choose, devices_for
     from overpaint.engine.engine import Engine
 
     settings = settings or settings_.load()
     default = model or settings.defaults.inpaint
-    find_model(default, settings)
-    places = devices_for(device or settings.device)
+    places = _places(default, device, dtype, settings)
     precision = dtype or settings.dtype
-    choose(str(places[0]), precision)
     policy, marking = safety.policy(settings), safety.marking(settings)
 
     def load(on: str, name: str) -> Model:
@@ -240,12 +238,12 @@ def engines(
 
     engines = [
         Engine(
-            partial(load, str(place)),
+            partial(load, place),
             default,
             budget=budget,
             policy=policy,
             marking=marking,
-            device=str(place),
+            device=place,
         )
         for place in places
     ]
@@ -253,6 +251,23 @@ def engines(
         for each in engines:
             each.model()
     return engines
+
+
+def _places(model: str, device: str | None, dtype: str | None, settings: Settings) -> list[str]:
+    """Devices by name; of a model without weights as they are asked for, without loading torch.
+
+    Raises:
+        UnsupportedOption: a device or precision is not there.
+        ModelNotFound: there is no such model.
+    """
+    names = device or settings.device
+    if find_model(model, settings).source == "none" and not (device or dtype):
+        return ["auto" if names == "all" else names.partition(",")[0]]
+    from overpaint.checkpoints.placement import choose, devices_for
+
+    places = [str(each) for each in devices_for(names)]
+    choose(places[0], dtype or settings.dtype)
+    return places
 
 
 def _opened(spec: ModelSpec, settings: Settings, *, dtype: str | None = None) -> Checkpoint:

@@ -76,6 +76,8 @@ def opened(
         cache=cache / "openvino",
         record=settings.record,
         attention=settings.attention,
+        compile=settings.compile,
+        kept=cache / "compiled",
     )
     if backend.name == "openvino-int8" and placement.device.type == "cpu":
         samples = calibration.samples(family, folder, placement, backend)
@@ -114,6 +116,7 @@ def record(
         "loras": [_lora_record(lora) for lora in loras],
         **({"backend": settings.backend} if checkpoint.accelerated else {}),
         **({"attention": settings.attention} if settings.attention != "auto" else {}),
+        **({"compile": settings.compile} if checkpoint.compiles_later else {}),
         **({"tiled": True} if checkpoint.tiled else {}),
     }
 
