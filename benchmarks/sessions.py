@@ -51,7 +51,7 @@ def main() -> None:
     settings += f" --count {asked.count} --candidates {asked.candidates} --steps {asked.steps}"
     command = f"python -m benchmarks.sessions {settings}"
     with editing(engine) as editor:
-        rows = drift_rows(editor, asked.scenes, asked.turns, asked.steps)
+        rows = drift_rows(editor, engine, asked.scenes, asked.turns, asked.steps)
         report.write("sessions-drift", f"Ten turns with {asked.model}", command, rows)
         if asked.count:
             rows = success_rows(editor, asked.count, asked.candidates, asked.steps)
@@ -66,14 +66,16 @@ def editing(engine: overpaint.Engine) -> Iterator[Editor]:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(f"sqlite:///{folder}/sessions.db", Path(folder) / "kept" / "pictures")
         try:
-            yield Editor(store=store, engine=engine)
+            yield Editor.with_engine(engine, store=store)
         finally:
             store.close()
 
 
-def drift_rows(editor: Editor, scenes: int, turns: int, steps: int) -> list[Row]:
+def drift_rows(
+    editor: Editor, engine: overpaint.Engine, scenes: int, turns: int, steps: int
+) -> list[Row]:
     """The kept area, turn by turn, in a session and in a plain loop."""
-    plain = pipeline(editor.engine, steps)
+    plain = pipeline(engine, steps)
     rng = np.random.default_rng(RNG)
     curves: dict[str, list[list[float]]] = {"session": [], "plain loop": []}
     same: dict[str, list[list[float]]] = {"session": [], "plain loop": []}
@@ -82,15 +84,13 @@ def drift_rows(editor: Editor, scenes: int, turns: int, steps: int) -> list[Row]
         tasks = chain(rng, turns)
         start = render(tasks[0].before, SIZE)
         kept = kept_area(tasks)
-        with recorded_masks(editor.engine) as masks:
+        with recorded_masks(engine) as masks:
             ours = in_session(editor, start, tasks, scene, steps)
         alone = ~np.any(masks, axis=0)
         untouched.append(alone.mean())
         wrong += int((ours[-1][alone] != start[alone]).sum())
         theirs = in_loop(plain, start, tasks, scene)
-        parity += int(
-            np.array_equal(theirs[0], first_turn(editor.engine, start, tasks, scene, steps))
-        )
+        parity += int(np.array_equal(theirs[0], first_turn(engine, start, tasks, scene, steps)))
         shares.append(kept.mean())
         for name, pictures in (("session", ours), ("plain loop", theirs)):
             curves[name].append([psnr(each[kept], start[kept]) for each in pictures])

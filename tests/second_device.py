@@ -51,12 +51,13 @@ class Card:
         capacity: bytes that fit.
         held, peak: bytes of live tensors now, and at most since `reset_peak`.
         uploads: copies from the processor so far; 0-d tensors do not count.
+        downloads: copies to the processor so far, for which it waits.
         operators: how often each operator ran.
     """
 
     def __init__(self) -> None:
         self.capacity = CAPACITY
-        self.held = self.peak = self.uploads = 0
+        self.held = self.peak = self.uploads = self.downloads = 0
         self.operators: Counter[str] = Counter()
         self._users: Counter[int] = Counter()
         self._lock = threading.RLock()
@@ -168,6 +169,18 @@ class _Module:
         card = CARDS[torch.device(device or NAME).index or 0]
         return card.capacity - card.held, card.capacity
 
+    def memory_allocated(self, device: Any = None) -> int:
+        return CARDS[torch.device(device or NAME).index or 0].held
+
+    def memory_reserved(self, device: Any = None) -> int:
+        return self.memory_allocated(device)
+
+    def max_memory_allocated(self, device: Any = None) -> int:
+        return CARDS[torch.device(device or NAME).index or 0].peak
+
+    def reset_peak_memory_stats(self, device: Any = None) -> None:
+        CARDS[torch.device(device or NAME).index or 0].reset_peak()
+
     def get_device_name(self, device: Any = None) -> str:
         return "ordinary memory"
 
@@ -241,8 +254,13 @@ def _run(operator: Any, *args: Any, **kwargs: Any) -> Any:
     if target.type == NAME:
         card = CARDS[target.index or 0]
         card.operators[name] += 1
-        if name in COPIES and any(each.dim() and each.device.type == "cpu" for each in tensors):
+        if name in MIXING and any(each.dim() and each.device.type == "cpu" for each in tensors):
             card.uploads += 1
+        if name == "aten::_local_scalar_dense":
+            card.downloads += 1
+    elif name in COPIES:
+        for place in places:
+            CARDS[place.index or 0].downloads += 1
     if name == "aten::_copy_from":
         _raw(args[1]).copy_(_raw(args[0]))
         return args[1]

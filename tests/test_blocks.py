@@ -348,3 +348,21 @@ def _painted(task: InpaintTask, seed: int) -> np.ndarray:
     after = np.asarray(result.image)
     assert (after[~task.mask] == before[~task.mask]).all()
     return after
+
+
+def test_kontext_takes_reference_pictures():
+    options = {"num_inference_steps": 2, "seed": 1}
+    plain = blocks.kontext_edit(picture(*SIZE), "add this", **options)
+    other = Image.new("RGB", (48, 32), "red")
+    with_reference = blocks.kontext_edit(
+        picture(*SIZE), "add this", **options, reference_images=[other]
+    )
+    assert not plain.recipe["inputs"]["references"]
+    assert len(with_reference.recipe["inputs"]["references"]) == 1
+    assert with_reference.picture.sha256 != plain.picture.sha256
+
+
+def test_a_wrong_reference_is_named_as_the_argument():
+    with pytest.raises(InvalidRequest) as caught:
+        blocks.kontext_edit(picture(*SIZE), "add this", reference_images=[b"no picture"])
+    assert caught.value.field == "reference_images"

@@ -83,6 +83,17 @@ def kontext(folder: Path, *, seed: int = 0) -> Path:
     return flux(folder, "FluxKontextPipeline", tiny_transformer(64))
 
 
+def flow_matching() -> FlowMatchEulerDiscreteScheduler:
+    return FlowMatchEulerDiscreteScheduler(
+        shift=3.0,
+        use_dynamic_shifting=True,
+        base_shift=0.5,
+        max_shift=1.15,
+        base_image_seq_len=256,
+        max_image_seq_len=4096,
+    )
+
+
 def ddim() -> DDIMScheduler:
     return DDIMScheduler(**SD2_NOISE, clip_sample=False, set_alpha_to_one=False)
 
@@ -185,16 +196,8 @@ def tiny_transformer(in_channels: int) -> FluxTransformer2DModel:
 
 def flux(folder: Path, pipeline: str, transformer: FluxTransformer2DModel) -> Path:
     """Any transformer with small encoders of the widths that it takes."""
-    scheduler = FlowMatchEulerDiscreteScheduler(
-        shift=3.0,
-        use_dynamic_shifting=True,
-        base_shift=0.5,
-        max_shift=1.15,
-        base_image_seq_len=256,
-        max_image_seq_len=4096,
-    )
     parts = {
-        "scheduler": scheduler,
+        "scheduler": flow_matching(),
         "text_encoder": clip_text(width=transformer.config.pooled_projection_dim),
         "text_encoder_2": t5_text(width=transformer.config.joint_attention_dim),
         "tokenizer": clip_tokenizer(folder / "vocabulary"),

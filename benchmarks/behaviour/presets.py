@@ -27,6 +27,10 @@ GENERAL: dict[str, dict[str, Any]] = {
 SPARSE: dict[str, dict[str, Any]] = {
     f"refresh_every {every}": {"refresh_every": every} for every in (2, 3, 6, 20)
 }
+SPARSE |= {
+    f"{name}, freeze_text": {**SPARSE[name], "freeze_text": True}
+    for name in ("refresh_every 3", "refresh_every 6")
+}
 KINDS: tuple[InstructionKind, ...] = ("recolour", "remove", "add", "replace")
 SEAM = 2
 """Pixels on either side of the mask's edge that count as the seam."""

@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks import performance, report
 
 NAME = "performance"
-HELPERS = ("__main__", "memory", "peers")
+HELPERS = ("__main__", "memory", "peers", "proof")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,19 +4,28 @@
 
 Bytes are counted from the real models' configurations, in bfloat16 and with the backend
 `torch-float8`, without memory for a weight.
-Activations are the plan's own estimate. Of a card's memory 0.6 GiB is taken for the driver.
+Activations are the plan's own: `live_peak` measures those of the autoencoder without a card, and
+`Peaks` what the phases of an edit take on one. Of a card's memory 0.6 GiB is taken for the driver.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from benchmarks import real_size, report
+from overpaint.checkpoints.checkpoint import Checkpoint
 from overpaint.checkpoints.component import BLOCK_WEIGHTS
-from overpaint.checkpoints.placement import DECODED, GIB, Need, preflight
+from overpaint.checkpoints.placement import DECODED, GIB, KERNELS, Need, preflight
 from overpaint.core.errors import OutOfMemory
 from overpaint.diffusion.autoencoder import AUTOENCODER_KL
 from overpaint.families.flux1.modulation import MODULATED
@@ -33,7 +42,7 @@ def main() -> None:
         need = _need(real_size.layout(family), float8=float8)
         line = {"family": f"{family}, float8" if float8 else family}
         line["weights GB"] = f"{need.weights / 1e9:.1f}"
-        line["modulation GB"] = f"{need.modulation / 1e9:.1f}" if need.modulation else "-"
+        line["modulation GB"] = f"{need.ahead / 1e9:.1f}" if need.ahead else "-"
         for card in CARDS:
             line[f"{card} GiB card"] = _fits(family, need, card * GIB - DRIVER)
         lines.append(line)
@@ -43,6 +52,93 @@ def main() -> None:
         "python -m benchmarks.performance.memory",
         lines,
     )
+
+
+def live_peak(work: Callable[[], object]) -> int:
+    """Bytes that `work` holds at once in tensors of its own; those on 'meta' count too."""
+    live = _Live()
+    with torch.inference_mode(), live:
+        work()
+    return live.peak
+
+
+class _Live(TorchDispatchMode):
+    """Counts the memory of tensors that operators make, once for all that share it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = self.peak = 0
+        self._users: Counter[int] = Counter()
+
+    def __torch_dispatch__(
+        self, operator: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = operator(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._take(tensor)
+        return result
+
+    def _take(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if not self._users[key]:
+            self.held += size
+            self.peak = max(self.peak, self.held)
+        self._users[key] += 1
+        weakref.finalize(tensor, self._leave, key, size)
+
+    def _leave(self, key: int, size: int) -> None:
+        self._users[key] -= 1
+        if not self._users[key]:
+            self.held -= size
+
+
+class Peaks:
+    """Most bytes of tensors that each phase of edits held on a card.
+
+        peaks = Peaks(model.checkpoint)
+        with peaks:
+            engine.run([request])
+        peaks.bytes  # {'text_encoder': …, 'vae': …, 'transformer': …}
+
+    A phase is what is computed with one component. Phases of two threads are not told apart.
+
+    Args:
+        checkpoint: on a card; its components are watched while they are lent.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.bytes: dict[str, int] = {}
+        self._checkpoint = checkpoint
+        self._device = checkpoint.placement.device
+
+    def __enter__(self) -> Peaks:
+        lend = self._checkpoint.borrowed
+
+        @contextmanager
+        def watched(name: str) -> Iterator[Any]:
+            with lend(name) as component, self.phase(name):
+                yield component
+
+        vars(self._checkpoint)["borrowed"] = watched
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del vars(self._checkpoint)["borrowed"]
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure what is done within, loading for example."""
+        module = torch.get_device_module(self._device)
+        module.synchronize(self._device)
+        module.reset_peak_memory_stats(self._device)
+        try:
+            yield
+        finally:
+            module.synchronize(self._device)
+            peak = int(module.max_memory_allocated(self._device))
+            self.bytes[name] = max(peak, self.bytes.get(name, 0))
 
 
 def _need(parts: dict[str, torch.nn.Module], *, float8: bool) -> Need:
@@ -57,13 +153,19 @@ def _need(parts: dict[str, torch.nn.Module], *, float8: bool) -> Need:
     if float8:
         for name in sizes.keys() & {"unet", "transformer"}:
             sizes[name] -= (WIDTH - 1) * _count(parts[name], BLOCK_WEIGHTS)
-    decoding = AUTOENCODER_KL.decoding
+    config, decoding, encoding = (
+        parts["vae"].config,
+        AUTOENCODER_KL.decoding,
+        AUTOENCODER_KL.encoding,
+    )
     assert decoding is not None
+    assert encoding is not None
     return Need(
         sizes,
         text=frozenset(name for name in sizes if name.startswith("text_encoder")),
         ahead=WIDTH * modulation,
-        decode=DECODED * decoding(parts["vae"].config, WIDTH),
+        decode=int(DECODED * KERNELS * decoding(config, WIDTH)),
+        encode=int(DECODED * KERNELS * encoding(config, WIDTH)),
     )
 
 

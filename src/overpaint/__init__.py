@@ -16,33 +16,69 @@ from typing import TYPE_CHECKING, Any
 from overpaint.core.version import __version__
 
 if TYPE_CHECKING:
+    from overpaint.checkpoints.component import Component as Component
+    from overpaint.core import detections as detections
     from overpaint.core import errors as errors
+    from overpaint.core import masks as masks
+    from overpaint.core.detections import Detection as Detection
+    from overpaint.core.geometry import Plan as Plan
     from overpaint.core.images import Picture as Picture
     from overpaint.core.models import Lora as Lora
     from overpaint.core.types import EditRequest as EditRequest
     from overpaint.core.types import EditResult as EditResult
     from overpaint.core.types import Progress as Progress
+    from overpaint.diffusion.denoiser import Denoiser as Denoiser
+    from overpaint.diffusion.denoiser import Latent as Latent
+    from overpaint.diffusion.family import Family as Family
+    from overpaint.diffusion.family import FamilySpec as FamilySpec
+    from overpaint.diffusion.family import Prepared as Prepared
+    from overpaint.diffusion.options import FamilyOptions as FamilyOptions
     from overpaint.engine.engine import Engine as Engine
+    from overpaint.engine.intake import PictureLike
 
 _HOMES = {
+    "Component": "overpaint.checkpoints.component",
+    "Denoiser": "overpaint.diffusion.denoiser",
+    "Detection": "overpaint.core.detections",
     "EditRequest": "overpaint.core.types",
     "EditResult": "overpaint.core.types",
     "Engine": "overpaint.engine.engine",
+    "Family": "overpaint.diffusion.family",
+    "FamilyOptions": "overpaint.diffusion.options",
+    "FamilySpec": "overpaint.diffusion.family",
+    "Latent": "overpaint.diffusion.denoiser",
     "Lora": "overpaint.core.models",
     "Picture": "overpaint.core.images",
+    "Plan": "overpaint.core.geometry",
+    "Prepared": "overpaint.diffusion.family",
     "Progress": "overpaint.core.types",
 }
 
+_MODULES = ("detections", "errors", "masks")
+
 __all__ = [
+    "Component",
+    "Denoiser",
+    "Detection",
     "EditRequest",
     "EditResult",
     "Engine",
+    "Family",
+    "FamilyOptions",
+    "FamilySpec",
+    "Latent",
     "Lora",
     "Picture",
+    "Plan",
+    "Prepared",
     "Progress",
     "__version__",
+    "detections",
     "errors",
     "load",
+    "masks",
+    "request",
+    "segment",
 ]
 
 
@@ -73,10 +109,60 @@ def load(
     return build.engine(model, device=device, dtype=dtype, loras=loras)
 
 
+def request(image: PictureLike, prompt: str = "", **values: Any) -> EditRequest:
+    """An edit for `Engine.run`, from whatever people have.
+
+    Args:
+        image: a path, bytes, an array, a PIL image or a `Picture`.
+        prompt: what the masked area should show, or the instruction.
+        **values: as for `Engine.edit`.
+
+    Raises:
+        overpaint.errors.InvalidRequest: a value cannot be used; its `field` names it.
+    """
+    from overpaint.engine import intake
+
+    return intake.request_of(intake.split({"image": image, "prompt": prompt, **values}))
+
+
+def segment(
+    image: PictureLike,
+    *,
+    points: Sequence[Sequence[float]] = (),
+    boxes: Sequence[Sequence[float]] = (),
+    words: str | None = None,
+    model: str | None = None,
+) -> list[Detection]:
+    """Find things in a picture; `overpaint.detections.union` makes a mask of them.
+
+    Args:
+        image: a path, bytes, an array, a PIL image or a `Picture`.
+        points: (x, y) in pixels, all of one thing.
+        boxes: (left, top, right, bottom) in pixels, one thing in each.
+        words: what to look for, instead of points and boxes.
+        model: name or folder; None = 'grabcut' for points and boxes, which needs no weights, a
+            detector for words, and 'sam2' for everything in the picture.
+
+    Raises:
+        overpaint.errors.InvalidRequest: a point or box lies outside the picture.
+        overpaint.errors.ModelNotFound: the model was not pulled.
+    """
+    from overpaint.apps.wiring import segmentation
+    from overpaint.engine.intake import as_picture
+    from overpaint.segment.segmenter import Hints, Point
+
+    hints = Hints(
+        points=tuple(Point(x, y) for x, y in points),
+        boxes=tuple((left, top, right, bottom) for left, top, right, bottom in boxes),
+        words=words,
+    )
+    return segmentation.segment(as_picture(image), hints, model=model)
+
+
 def __getattr__(name: str) -> Any:
     """Public names are imported when they are first used: importing torch takes seconds."""
-    if name == "errors":
-        return importlib.import_module("overpaint.core.errors")
+    if name in _MODULES:
+        return importlib.import_module(f"overpaint.core.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'overpaint' has no attribute '{name}'")

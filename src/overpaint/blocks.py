@@ -27,10 +27,11 @@ Models are loaded once and stay loaded; the functions may be called from several
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from overpaint.apps.wiring.painting import Painted, Painting, WhenMissing, paint
+import overpaint
+from overpaint.apps.wiring.painting import Painted, Painting, Task, WhenMissing, paint
 from overpaint.core.detections import Detection
 
 __all__ = [
@@ -66,15 +67,7 @@ def segment_anything_2(
         InvalidRequest: a point or box lies outside the picture.
         ModelNotFound: the model was not pulled.
     """
-    from overpaint.apps.wiring import segmentation
-    from overpaint.engine.intake import as_picture
-    from overpaint.segment.segmenter import Hints, Point
-
-    hints = Hints(
-        points=tuple(Point(x, y) for x, y in points),
-        boxes=tuple((left, top, right, bottom) for left, top, right, bottom in boxes),
-    )
-    return segmentation.segment(as_picture(image), hints, model=model)
+    return overpaint.segment(image, points=points, boxes=boxes, model=model)
 
 
 def flex2_inpainting(
@@ -134,35 +127,7 @@ def flex2_inpainting(
             names the argument.
         OverpaintError: the model is not there, does not fit the memory, or the server refuses.
     """
-    return _one(
-        Painting(
-            family="flex2",
-            task="inpaint",
-            image=image,
-            segmentation_mask=segmentation_mask,
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            seed=seed,
-            control_image=control_image,
-            classes=classes,
-            confidence=confidence,
-            when_missing=when_missing,
-            invert=invert,
-            height=height,
-            width=width,
-            keep_input_size=keep_input_size,
-            options={
-                "control_strength": control_strength,
-                "control_stop": control_stop,
-                "num_inference_steps": num_inference_steps,
-                "guidance_scale": guidance_scale,
-                "grow": grow,
-                "feather": feather,
-            },
-            model=model,
-            server=server,
-        )
-    )
+    return _one("flex2", "inpaint", locals())
 
 
 def sd2_inpainting(
@@ -197,33 +162,7 @@ def sd2_inpainting(
 
     The other arguments, and the errors, are those of `flex2_inpainting`.
     """
-    return _one(
-        Painting(
-            family="sd2",
-            task="inpaint",
-            image=image,
-            segmentation_mask=segmentation_mask,
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            seed=seed,
-            classes=classes,
-            confidence=confidence,
-            when_missing=when_missing,
-            invert=invert,
-            height=height,
-            width=width,
-            keep_input_size=keep_input_size,
-            options={
-                "num_inference_steps": num_inference_steps,
-                "guidance_scale": guidance_scale,
-                "strength": strength,
-                "grow": grow,
-                "feather": feather,
-            },
-            model=model,
-            server=server,
-        )
-    )
+    return _one("sd2", "inpaint", locals())
 
 
 def kontext_edit(
@@ -237,6 +176,7 @@ def kontext_edit(
     height: int | None = None,
     width: int | None = None,
     *,
+    reference_images: Sequence[Any] = (),
     classes: Sequence[str | int] | None = None,
     confidence: float | None = None,
     when_missing: WhenMissing = "error",
@@ -252,37 +192,13 @@ def kontext_edit(
     Args:
         prompt: the instruction.
         segmentation_mask: limits where; None = anywhere, and what the edit does not touch stays.
+        reference_images: further pictures that the instruction refers to.
         height: of the answer in pixels, a multiple of 16; None = the input's own size.
         width: goes with `height`.
 
     The other arguments, and the errors, are those of `flex2_inpainting`.
     """
-    return _one(
-        Painting(
-            family="kontext",
-            task="edit",
-            image=image,
-            segmentation_mask=segmentation_mask,
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            seed=seed,
-            classes=classes,
-            confidence=confidence,
-            when_missing=when_missing,
-            invert=invert,
-            height=height,
-            width=width,
-            keep_input_size=keep_input_size,
-            options={
-                "num_inference_steps": num_inference_steps,
-                "guidance_scale": guidance_scale,
-                "grow": grow,
-                "feather": feather,
-            },
-            model=model,
-            server=server,
-        )
-    )
+    return _one("kontext", "edit", locals())
 
 
 def erase(
@@ -312,28 +228,12 @@ def erase(
     The other arguments, and the errors, are those of `flex2_inpainting`; `grow` helps where a rim
     of the thing is left, `feather` None = 0.
     """
-    return _one(
-        Painting(
-            family="erase",
-            task="erase",
-            image=image,
-            segmentation_mask=segmentation_mask,
-            seed=seed,
-            copy_from=copy_from,
-            not_from=not_from,
-            classes=classes,
-            confidence=confidence,
-            when_missing=when_missing,
-            invert=invert,
-            options={"grow": grow, "feather": feather, "shadow": shadow},
-            model=model,
-            server=server,
-        )
-    )
+    return _one("erase", "erase", locals())
 
 
-def _one(painting: Painting) -> Painted:
-    painted = paint([painting])[0]
+def _one(family: str, task: Task, values: Mapping[str, Any]) -> Painted:
+    """Repaint one picture with a function's arguments, warnings told as Python tells them."""
+    painted = paint([Painting.of(family, task, values)])[0]
     if painted.seed is None:
         for sentence in painted.warnings:
             warnings.warn(sentence, UserWarning, stacklevel=3)

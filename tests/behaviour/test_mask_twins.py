@@ -58,9 +58,10 @@ def swap_channels(monkeypatch):
 
     def flex2(*args):
         prepared = start_flex2(*args)
-        picture = prepared.inpaint[..., : prepared.control.shape[-1]].clone()
-        prepared.inpaint = torch.cat([prepared.control, prepared.inpaint[..., 64:]], dim=2)
-        prepared.control, prepared.control_steps = picture, prepared.total
+        width = prepared.latents.shape[-1]
+        picture, mask, control = prepared.controlled.tensor_split((width, -width), dim=2)
+        prepared.controlled = torch.cat([control, mask, picture], dim=2)
+        prepared.control_steps = prepared.total
         return prepared
 
     def sd2(*args):
@@ -146,7 +147,7 @@ class TestControl:
 
         def unsteered(*args):
             prepared = start(*args)
-            prepared.control = torch.zeros_like(prepared.control)
+            prepared.controlled = prepared.uncontrolled
             return prepared
 
         monkeypatch.setattr(Flex2, "_start", unsteered)

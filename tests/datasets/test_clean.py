@@ -80,7 +80,7 @@ def test_exposure_moves_the_distribution(
     recipe = make_recipe("clean", **SOURCES, exact={"exposure": 0.7})
     outcome, _ = run(recipe, tmp_path / "out", painter)
     assert endings(outcome) == {"edited": 6}
-    for row in outcome.kept:
+    for row in outcome.members:
         assert abs(row.entry.extra["measures"]["brightness"] - 0.7) < 0.01
         assert row.entry.extra["before"]["brightness"] < 0.6
     assert painter.requests == []
@@ -93,10 +93,10 @@ def test_only_what_was_found_is_edited(
     rules = RULES | {"rules": [{"when": "*", "do": "instruct", "prompt": "remove the {label}"}]}
     recipe = make_recipe("clean", **SOURCES, **rules)
     outcome, _ = run(recipe, tmp_path / "out", painter, detect=find_colours)
-    assert [row.entry.reason for row in outcome.kept] == [""] * 6
+    assert [row.entry.reason for row in outcome.members] == [""] * 6
     assert endings(outcome) == {"edited": 2, "unchanged": 4}
     assert [request.prompt for request in painter.requests] == ["remove the red disc"] * 2
-    for row in outcome.kept:
+    for row in outcome.members:
         if row.is_made:
             made = images.decode(tmp_path / "out" / str(row.entry.picture))
             assert find_colours(made, "red disc") == []
@@ -112,7 +112,7 @@ def test_where_the_edit_failed_the_original_stays(
     lazy = Painter(lambda _: True)
     outcome, _ = run(recipe, tmp_path / "out", lazy, detect=find_colours)
     assert endings(outcome) == {"edit failed": 2, "unchanged": 4}
-    failed = [row for row in outcome.kept if row.entry.extra["ending"] == "edit failed"]
+    failed = [row for row in outcome.members if row.entry.extra["ending"] == "edit failed"]
     assert {row.entry.reason for row in failed} == {"nothing changed; still there: red disc"}
     assert all(row.entry.picture is None for row in failed)
     assert lazy.requests[0].model == "erase"
@@ -136,7 +136,7 @@ def test_an_edit_is_tried_again_with_other_seeds(
         return len(seeds) < 3
 
     outcome, _ = run(recipe, tmp_path / "out", Painter(lazy_twice), detect=find_colours)
-    edited = [row.entry for row in outcome.kept if row.entry.extra["ending"] == "edited"]
+    edited = [row.entry for row in outcome.members if row.entry.extra["ending"] == "edited"]
     assert [entry.reason for entry in edited] == ["", ""]
     assert [len(set(seeds)) for seeds in tried.values()] == [3, 3]
     assert {entry.seed for entry in edited} == {seeds[-1] for seeds in tried.values()}
@@ -154,7 +154,7 @@ def test_an_instruction_can_be_kept_to_what_was_found(
     found_too_small = partial(find_colours_in, (20, 20, 26, 26))
     recipe = make_recipe("clean", **SOURCES, **RULES | {"rules": [rule], "gate": {}})
     outcome, _ = run(recipe, tmp_path / "out", painter, detect=found_too_small)
-    made = [row for row in outcome.kept if row.is_made]
+    made = [row for row in outcome.members if row.is_made]
     assert len(made) == 2
     for row in made:
         before = images.decode(row.task.item.image.read()).rgb
@@ -177,7 +177,7 @@ def test_a_failed_edit_can_leave_the_picture_out(
     recipe = make_recipe("clean", **SOURCES, **rules)
     lazy = Painter(lambda _: True)
     outcome, _ = run(recipe, tmp_path / "out", lazy, detect=find_colours)
-    assert len(outcome.kept) == 4
+    assert len(outcome.members) == 4
     assert [each.entry.status for each in outcome.rejected] == ["rejected"] * 2
 
 
@@ -188,7 +188,7 @@ def test_a_rule_can_reject(
     outcome, _ = run(
         make_recipe("clean", **SOURCES, **rules), tmp_path / "out", painter, detect=find_colours
     )
-    assert len(outcome.kept) == 4
+    assert len(outcome.members) == 4
     assert {each.reason for each in outcome.rejected} == {"it has red disc"}
 
 
@@ -199,7 +199,7 @@ def test_a_bad_picture_and_a_bad_template_fail_alone(
     outcome, tally = run(
         make_recipe("clean", **SOURCES, **RULES), tmp_path / "out", painter, detect=find_colours
     )
-    assert len(outcome.kept) == 4
+    assert len(outcome.members) == 4
     assert tally.statuses == {"done": 4, "failed": 3}
     assert sorted(each.entry.code for each in outcome.rejected) == [
         "invalid_image", "invalid_request", "invalid_request",
@@ -214,7 +214,7 @@ def test_duplicates_and_issues_are_left_out(
     noisy(3, level=20).point(lambda value: value // 3).save(pictures / "dark.png")
     filters = {"filters": {"duplicates": 2, "issues": ["dark"]}}
     outcome, _ = run(make_recipe("clean", **SOURCES, **filters), tmp_path / "out", painter)
-    assert len(outcome.kept) == 6
+    assert len(outcome.members) == 6
     reasons = {each.task.item.name: each.reason for each in outcome.rejected}
     assert reasons == {
         "copy.png": "nearly the same as another picture",

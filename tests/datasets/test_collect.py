@@ -20,7 +20,7 @@ from overpaint.datasets.tasks import complete, recipe_key
 from overpaint.datasets.vision import VisionModel
 from overpaint.jobs import pool
 from overpaint.jobs.book import Book, Tally
-from overpaint.jobs.ledger import Entry, Ledger, Status
+from overpaint.jobs.ledger import Ledger, LedgerEntry, Status
 from tests.datasets.conftest import COLOURS, Painter, tools
 from tests.datasets.vision_server import Fault, serving
 
@@ -64,7 +64,7 @@ def run(
 
 def counts(outcome: Outcome) -> dict[str, int]:
     found: dict[str, int] = {}
-    for row in outcome.kept:
+    for row in outcome.members:
         found[row.entry.extra["key"]] = found.get(row.entry.extra["key"], 0) + 1
     return found
 
@@ -84,7 +84,7 @@ def test_every_cell_is_filled(recipe: Collect, tmp_path: Path, painter: Painter)
     assert tally.computed == 9
     seeds = {request.seed for request in painter.requests}
     assert len(seeds) == 9
-    for row in outcome.kept:
+    for row in outcome.members:
         assert (tmp_path / "out" / str(row.entry.picture)).is_file()
         assert row.entry.extra["cell"]["colour"] in row.entry.prompt
 
@@ -187,7 +187,7 @@ def test_near_duplicates_do_not_count(
     assert outcome.missing == {"colour=red": 2}
     duplicates = [each for each in outcome.rejected if each.like]
     assert len(duplicates) == 18
-    kept = {row.entry.id for row in outcome.kept}
+    kept = {row.entry.id for row in outcome.members}
     assert all(each.like in kept for each in duplicates)
 
 
@@ -200,7 +200,7 @@ def test_the_best_of_several_counts(
     assert counts(outcome) == FULL
     beaten = [each for each in outcome.rejected if "better" in each.reason]
     assert len(beaten) == 18
-    for row in outcome.kept:
+    for row in outcome.members:
         own = row.entry.extra
         others = [
             each.entry.extra["measures"]["sharpness"]
@@ -240,7 +240,7 @@ def test_a_vision_model_decides_and_its_faults_lose_nothing(
             "vision_failed.unreadable",
         ]
         assert all(entry.reason and entry.picture for entry in failed)
-        assert tally.computed == len(outcome.kept) + len(failed) + outcome.surplus
+        assert tally.computed == len(outcome.members) + len(failed) + outcome.surplus
         again, tally = run(recipe, tmp_path / "out", painter, vision=vision, retry=("failed",))
         assert tally.computed == 5
         assert again.rejected == []
@@ -251,7 +251,7 @@ def test_a_sure_answer_can_be_asked_for() -> None:
         "measures": {"width": 48, "height": 48, "issues": [], "changed": 0.2},
         "shows": {"words": "a red disc", "true": True, "score": 0.7},
     }
-    entry = Entry(id="a", status="done", source="a", extra=told)
+    entry = LedgerEntry(id="a", status="done", source="a", extra=told)
     assert unfit(entry, Filters(shows="a red disc", shows_score=0.7)) is None
     reason = unfit(entry, Filters(shows="a red disc", shows_score=0.8))
     assert reason == "it does not show 'a red disc' (score 0.70)"
@@ -272,6 +272,6 @@ def test_references_and_masks_go_along(
     assert request.references[0].size == (48, 48)
     assert request.mask is not None
     assert request.mask.getbbox() == (11, 23, 25, 48)
-    mask = outcome.kept[0].entry.extra["mask"]
+    mask = outcome.members[0].entry.extra["mask"]
     assert (tmp_path / "out" / mask).is_file()
     assert isinstance(request.image, Picture)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from overpaint.core.errors import OutputError
 from overpaint.datasets import export, formats
-from overpaint.datasets.card import Facts, Used, card
+from overpaint.datasets.card import Facts, UsedModel, card
 from overpaint.datasets.export import Exporter
 from overpaint.datasets.outcome import Outcome
 from overpaint.datasets.recipe import Collect
@@ -50,7 +50,7 @@ def write(made: tuple[Collect, Path, Outcome]) -> Path:
     recipe, out, outcome = made
     facts = Facts(
         recipe=recipe,
-        models=(Used(name="kontext", revision="abc", licence="FLUX NC", commercial=False),),
+        models=(UsedModel(name="kontext", revision="abc", licence="FLUX NC", commercial=False),),
     )
     Exporter(folder=out, output=recipe.output, card=card(facts, outcome)).write(outcome)
     Reporter(folder=out, facts=facts).write(outcome)
@@ -86,8 +86,8 @@ def test_hugging_face_reads_it(made: tuple[Collect, Path, Outcome], tmp_path: Pa
         ),
     ):
         rows = loaded["train"]
-        assert len(rows) == len(outcome.kept)
-        for row, kept in zip(rows, outcome.kept, strict=True):
+        assert len(rows) == len(outcome.members)
+        for row, kept in zip(rows, outcome.members, strict=True):
             assert row["id"] == kept.entry.id
             assert row["seed"] == kept.entry.seed
             assert row["prompt"] == kept.entry.prompt
@@ -100,7 +100,7 @@ def test_hugging_face_reads_it(made: tuple[Collect, Path, Outcome], tmp_path: Pa
     assert {"img_id", "turn_index", "source_img", "mask_img", "target_img", "instruction"} <= set(
         triples.column_names
     )
-    assert len(triples) == len(outcome.kept)
+    assert len(triples) == len(outcome.members)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")

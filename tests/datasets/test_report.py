@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from overpaint.datasets.card import Facts
-from overpaint.datasets.outcome import Row
+from overpaint.datasets.outcome import Member
 from overpaint.datasets.places import Item, Nowhere
 from overpaint.datasets.recipe import Collect
 from overpaint.datasets.report import Reporter, worst
 from overpaint.datasets.tasks import Task
-from overpaint.jobs.ledger import Entry
+from overpaint.jobs.ledger import LedgerEntry
 from tests.datasets.conftest import Painter
 from tests.datasets.test_collect import BASE, run
 
@@ -54,11 +54,11 @@ def test_it_opens_with_its_pictures(
 
 
 def test_the_least_sure_edits_are_the_worst() -> None:
-    def row(name: str, changed: float, **extra: object) -> Row:
+    def row(name: str, changed: float, **extra: object) -> Member:
         item = Item(name, Nowhere(8, 8, "#000000"))
         task = Task(id=name, item=item, prompt="", seed=0, fields={})
         told = {"measures": {"changed": changed}, **extra}
-        return Row(task, Entry(id=name, status="done", source=name, extra=told))
+        return Member(task, LedgerEntry(id=name, status="done", source=name, extra=told))
 
     kept = {"gate": {"kept_psnr": 100.0}}
     rows = [

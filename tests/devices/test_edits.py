@@ -45,6 +45,7 @@ EDITS = {
         {**MASK, **PICTURE, "control_stop": 0.5},
         {**FULL, "refresh_every": 3},
         {**FULL, "refresh_every": 3, "negative_prompt": "blue"},
+        {**FULL, "refresh_every": 2, "freeze_text": True},
         {**FULL, "preset": "balanced"},
         {**FULL, "preset": "fast"},
         {**MASK, "num_images": 2},
@@ -149,8 +150,9 @@ def test_in_every_tier_of_memory(make_on, monkeypatch, family, tier):
     from overpaint.checkpoints import placement
 
     def chosen(name, need, free):
-        out = need.modulation > 0 and TIERS.index(tier) >= TIERS.index("modulation out")
-        return placement.MemoryPlan(need.weights, need.peak(tier), free, tier, out)
+        out = need.ahead > 0 and TIERS.index(tier) >= TIERS.index("modulation out")
+        resident = dict.fromkeys(need.blocks, 1) if tier == "streamed" else {}
+        return placement.MemoryPlan(need.weights, need.peak(tier), free, tier, out, resident)
 
     expected = edit(make_on(family, "cpu"), **FEW, **MASK)
     monkeypatch.setattr(placement, "preflight", chosen)
@@ -194,9 +196,9 @@ def test_the_batcher_and_its_previews(make_on):
 
 
 def test_a_session(make_on, tmp_path):
-    editor = Editor(
+    editor = Editor.with_engine(
+        make_on("kontext", "card"),
         store=Store(f"sqlite:///{tmp_path / 'sessions.db'}", tmp_path / "pictures"),
-        engine=make_on("kontext", "card"),
     )
     session = editor.new(picture(SIDE, SIDE))
     for seed in range(2):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from overpaint.diffusion import latents
-from overpaint.families.flux1 import flux
+from overpaint.families.flux1 import layout
 from tests.conftest import picture
 
 
@@ -55,6 +55,6 @@ def test_binarize_counts_one_half_as_repaint():
 
 
 def test_positions_count_rows_and_columns_of_tokens():
-    ids = flux.positions(4, 6, source=1)
+    ids = layout.positions(4, 6, source=1)
     assert ids.shape == (6, 3)
     assert ids[-1].tolist() == [1, 1, 2]

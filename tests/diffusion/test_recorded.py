@@ -283,6 +283,44 @@ def test_recorded_steps_of_stable_diffusion_are_the_same_bits(make_engine, tapes
     assert not tapes
 
 
+@pytest.fixture
+def widths(make_engine, monkeypatch):
+    """(images) → how many images the UNet was given in each pass of an edit of so many."""
+
+    def edit(count: int) -> tuple[list[int], np.ndarray]:
+        engine = make_engine("sd2")
+        unet, seen = engine.model().checkpoint.component("unet"), []
+        unet.register_forward_pre_hook(lambda _, args: seen.append(len(args[0]) // 2))
+        request = EditRequest(
+            image=Picture.from_pil(picture(64, 64)),
+            mask=box_mask(64, 64),
+            prompt="a red cat",
+            seed=3,
+            num_images=count,
+            options={"num_inference_steps": 6},
+        )
+        images = engine.run([request])[0].images
+        return seen, np.stack([np.asarray(image) for image in images]).astype(int)
+
+    return edit
+
+
+@pytest.mark.parametrize(("count", "width"), [(1, 1), (2, 2), (3, 4), (5, 8)])
+def test_a_batch_is_filled_up_to_one_that_is_recorded(widths, tapes, count, width):
+    seen, found = widths(count)
+    assert set(seen) == {width}
+    assert tapes[0].recorded == 1
+    recorded.TAPES.pop("cpu")
+    plain, expected = widths(count)
+    assert set(plain) == {count}
+    assert abs(found - expected).max() <= 1
+
+
+def test_a_batch_that_fills_the_device_is_not_filled_up(widths, monkeypatch):
+    monkeypatch.setitem(recorded.TAPES, "cpu", lambda device: Repeat(device, ratio=0.1))
+    assert widths(3)[0] == [4, 4, 4, 3, 3, 3]
+
+
 def test_nothing_is_recorded_where_the_unet_leaves_between_prompts(make_engine, tapes):
     engine = make_engine("sd2")
     engine.model().checkpoint.take_turns = True

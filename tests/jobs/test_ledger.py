@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from overpaint.core.errors import OutputError
-from overpaint.jobs.ledger import Entry, Ledger
+from overpaint.jobs.ledger import Ledger, LedgerEntry
 
 
-def entry(unit="a", status="done", **values) -> Entry:
-    return Entry(id=unit, status=status, source=f"{unit}.png", **values)
+def entry(unit="a", status="done", **values) -> LedgerEntry:
+    return LedgerEntry(id=unit, status=status, source=f"{unit}.png", **values)
 
 
 def test_what_is_written_is_found_again(tmp_path):
@@ -66,6 +66,18 @@ def test_lines_of_something_else_are_not_counted(tmp_path, line):
         assert (len(ledger), ledger.get("a")) == (1, entry("a"))
 
 
+def test_blank_lines_change_nothing(tmp_path):
+    file = tmp_path / "l"
+    with Ledger(file) as ledger:
+        ledger.append(entry("a"))
+        ledger.append(entry("b", status="failed", attempts=3))
+    file.write_bytes(b"\n" + file.read_bytes().replace(b"\n", b"\n\n  \n"))
+    with Ledger(file) as ledger:
+        ledger.append(entry("c"))
+        assert (len(ledger), ledger.attempts("b")) == (3, 3)
+        assert [ledger.get(name).id for name in "abc"] == ["a", "b", "c"]
+
+
 def test_fields_of_a_later_version_are_left_aside(tmp_path):
     file = tmp_path / "l"
     file.write_bytes(b'{"id": "a", "status": "done", "source": "a.png", "later": 1}\n')
@@ -94,14 +106,14 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from overpaint.core.errors import OutputError
-from overpaint.jobs.ledger import Entry, Ledger
+from overpaint.jobs.ledger import LedgerEntry, Ledger
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
 try:
     with Ledger(Path(sys.argv[1])) as ledger:
         for number in range(9):
-            ledger.append(Entry(id=str(number), status="done", source="a.png"))
+            ledger.append(LedgerEntry(id=str(number), status="done", source="a.png"))
 except OutputError as error:
     print(error)
 """

@@ -12,7 +12,7 @@ import pytest
 
 from overpaint.core.errors import InvalidRequest
 from overpaint.jobs import manifest as manifest_
-from overpaint.jobs.manifest import Defaults, Manifest
+from overpaint.jobs.manifest import Manifest, UnitDefaults
 from tests.conftest import box_mask, picture
 
 SIZE = (64, 48)
@@ -50,7 +50,7 @@ def photos(tmp_path):
 
 def units(source, model=None, **defaults):
     own = {name: defaults.pop(name) for name in ("seed", "mask_dir", "skip") if name in defaults}
-    manifest = Manifest(source, Defaults(parts=defaults, **own))
+    manifest = Manifest(source, UnitDefaults(parts=defaults, **own))
     return list(manifest.units(model or {"family": "sd2"}))
 
 
@@ -147,10 +147,23 @@ def test_bad_lines_fail_alone(tmp_path, monkeypatch):
     )
     *bad, last = units(file)
     reasons = [error_of(unit) for unit in bad]
-    assert [reason.split(":")[0] for reason in reasons] == [f"line {n}" for n in range(5)]
+    assert [reason.split(":")[0] for reason in reasons] == [f"line {n}" for n in range(1, 6)]
     assert "more than 20000 bytes" in reasons[4]
     assert last.load().prompt == "y"
-    assert Manifest(file, Defaults()).count() == 6
+    assert Manifest(file, UnitDefaults()).count() == 6
+
+
+@pytest.mark.parametrize("blank", [[], [b""], [b"", b"  ", b"\t"]])
+def test_lines_are_counted_as_editors_count_them(tmp_path, blank):
+    """Blank lines count as lines, and are no units."""
+    good = json.dumps({"prompt": "y", "image": text(PICTURE)}).encode()
+    lines = [*blank, good, *blank, b"{torn", *blank, good]
+    file = tmp_path / "m.jsonl"
+    file.write_bytes(b"\n".join(lines))
+    first, torn, last = units(file)
+    assert error_of(torn).startswith(f"line {lines.index(b'{torn') + 1}: it is not JSON")
+    assert [unit.source for unit in (first, torn, last)] == [f"m.jsonl#{n}" for n in range(3)]
+    assert Manifest(file, UnitDefaults()).count() == 3
 
 
 def test_a_file_that_cannot_be_read_on(tmp_path):
@@ -212,7 +225,7 @@ def test_inputs_that_are_none(photos, tmp_path, source, asked, field):
     write_csv(tmp_path / "rows.csv", ["prompt", "image"])
     asked = {name: tmp_path / value for name, value in asked.items()}
     with pytest.raises(InvalidRequest) as caught:
-        Manifest(tmp_path / source, Defaults(**asked))
+        Manifest(tmp_path / source, UnitDefaults(**asked))
     assert caught.value.field == field
 
 

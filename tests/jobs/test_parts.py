@@ -12,7 +12,7 @@ from overpaint.core.errors import InvalidRequest
 from overpaint.core.types import PARTS
 from overpaint.engine import intake
 from overpaint.jobs import rows, tables
-from overpaint.jobs.manifest import Defaults, Manifest
+from overpaint.jobs.manifest import Manifest, UnitDefaults
 from overpaint.jobs.units import ALWAYS, identity
 from tests.conftest import picture
 from tests.every_part import FAMILIES_AND_PARTS, SIZE, as_files, needed, png, sample
@@ -74,7 +74,7 @@ def test_a_line_of_a_manifest(tmp_path, spec, part):
     record = {each.name: as_files(each, tmp_path) for each in needed(spec, part)}
     picture(*SIZE).save(tmp_path / "image.png")
     (tmp_path / "m.jsonl").write_text(json.dumps({"image": "image.png", **record}))
-    (unit,) = Manifest(tmp_path / "m.jsonl", Defaults()).units({})
+    (unit,) = Manifest(tmp_path / "m.jsonl", UnitDefaults()).units({})
     request = unit.load()
     assert same(part, getattr(request, part.name), sample(part))
     assert_as_the_family_says(spec, part, request)
@@ -95,14 +95,14 @@ def test_a_part_for_all_units(tmp_path, part):
         value = paths if part.kind == "pictures" else paths[0]
     own = {"image": "image.png", part.name: as_text(part)}
     (tmp_path / "m.jsonl").write_text(json.dumps({"image": "image.png"}) + "\n" + json.dumps(own))
-    common, row = Manifest(tmp_path / "m.jsonl", Defaults(parts={part.name: value})).units({})
+    common, row = Manifest(tmp_path / "m.jsonl", UnitDefaults(parts={part.name: value})).units({})
     assert same(part, getattr(common.load(), part.name), sample(part))
     # A row that has it itself is the same unit, counted as its twin.
-    alone = list(Manifest(tmp_path / "m.jsonl", Defaults()).units({}))
+    alone = list(Manifest(tmp_path / "m.jsonl", UnitDefaults()).units({}))
     assert row.id not in (common.id, alone[0].id)
     assert common.id == alone[1].id
     with pytest.raises(InvalidRequest, match="cannot be the same") as caught:
-        Manifest(tmp_path / "m.jsonl", Defaults(parts={"image": "image.png"}))
+        Manifest(tmp_path / "m.jsonl", UnitDefaults(parts={"image": "image.png"}))
     assert caught.value.field == "image"
 
 
@@ -152,7 +152,7 @@ def test_ids_cover_every_part_and_those_of_earlier_versions_hold(tmp_path):
         {"prompt": "a boat", "image": encoded},
     ]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    defaults = Defaults(parts={"negative_prompt": "fog"})
+    defaults = UnitDefaults(parts={"negative_prompt": "fog"})
     made = list(Manifest(tmp_path / "m.jsonl", defaults).units({"family": "sd2"}))
     assert [(unit.id, unit.seed) for unit in made] == [
         ("c58800f66f9d04e2173cfb1dd5406314", 7),

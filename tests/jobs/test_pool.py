@@ -11,7 +11,7 @@ import pytest
 from overpaint.core.errors import Cancelled, OutputError
 from overpaint.jobs import pool
 from overpaint.jobs.book import Book, Tally
-from overpaint.jobs.ledger import Entry, Ledger
+from overpaint.jobs.ledger import Ledger, LedgerEntry
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ def tasks(count: int) -> list[Numbered]:
     return [Numbered(str(number)) for number in range(count)]
 
 
-def done(task: Numbered) -> Entry:
+def done(task: Numbered) -> LedgerEntry:
     failed = task.id == "3"
-    return Entry(id=task.id, status="failed" if failed else "done", source="s")
+    return LedgerEntry(id=task.id, status="failed" if failed else "done", source="s")
 
 
 def test_each_is_done_once(tmp_path: Path) -> None:
     worked: list[str] = []
 
-    def work(task: Numbered) -> Entry:
+    def work(task: Numbered) -> LedgerEntry:
         worked.append(task.id)
         return done(task)
 
@@ -50,7 +50,7 @@ def test_each_is_done_once(tmp_path: Path) -> None:
 
 
 def test_the_time_of_an_end_is_the_workers_own_where_it_tells_one(tmp_path: Path) -> None:
-    def work(task: Numbered) -> Entry:
+    def work(task: Numbered) -> LedgerEntry:
         return replace(done(task), finished=7.0 if task.id == "0" else 0.0)
 
     with Ledger(tmp_path / "l.jsonl") as ledger:
@@ -74,7 +74,7 @@ def test_what_is_incomplete_is_done_again(tmp_path: Path) -> None:
 def test_cancelled_it_keeps_what_ended(tmp_path: Path) -> None:
     cancelled = threading.Event()
 
-    def work(task: Numbered) -> Entry:
+    def work(task: Numbered) -> LedgerEntry:
         if task.id == "4":
             cancelled.set()
         return done(task)
@@ -88,7 +88,7 @@ def test_cancelled_it_keeps_what_ended(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_ends_the_run(tmp_path: Path) -> None:
-    def work(task: Numbered) -> Entry:
+    def work(task: Numbered) -> LedgerEntry:
         raise OutputError("the disk is full", field="output")
 
     with Ledger(tmp_path / "l.jsonl") as ledger:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,9 @@ def test_what_the_eraser_may_copy_comes_from_a_file(desk, scene):
     assert desk.state("state.session.turns[1].copy_from") is not None
     inside = np.asarray(Image.open(io.BytesIO(picture_of(desk))).convert("RGB"))[24:48, 24:48]
     assert (inside[..., 2] > 150).mean() > 0.9  # sand has less blue than what may be copied
+    field.set_input_files([])
+    desk.page.click("#reuse")
+    expect(field).to_have_value(re.compile("copy_from.png$"))
 
 
 def test_a_file_that_does_not_fit_is_named(desk, scene):

@@ -115,7 +115,7 @@ def batcher(desk: Desk) -> None:
 
 def session(desk: Desk) -> None:
     settings = settings_.load()
-    editor = Editor(store=sessions.store(settings), engine=overpaint.load())
+    editor = Editor.with_engine(overpaint.load(), store=sessions.store(settings))
     begun = editor.new(photo())
     try:
         editor.edit(begun.id, BAD, mask=mask(), **FEW)

@@ -9,10 +9,11 @@ import transformers
 
 from overpaint.core.errors import ModelLoadError, UnsupportedOption
 from overpaint.segment import checkpoint
+from overpaint.segment.detector import ByWords
 from overpaint.segment.grabcut import GrabCut
 from overpaint.segment.sam import Sam2
 from overpaint.segment.segmenter import Hints, Point
-from overpaint.segment.text import ByWords, GroundingDino, Owlv2, Sam3
+from overpaint.segment.text import GroundingDino, Owlv2, Sam3
 from tests.conftest import picture
 from tests.segment.checkpoints import OWL_SIDE, SAM2_SIDE, SAM3_SIDE
 from tests.segment.conftest import CPU

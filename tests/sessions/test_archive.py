@@ -62,7 +62,7 @@ def changed(packed: bytes, index=None, drop=(), **files: bytes) -> io.BytesIO:
 
 
 def test_everything_comes_back(session, packed, elsewhere):
-    came = archive.import_(elsewhere, io.BytesIO(packed), unchecked)
+    came = archive.load(elsewhere, io.BytesIO(packed), unchecked)
     assert elsewhere.get(came.id) == came
     assert came.id != session.id
     assert (came.name, came.head, came.tip) == (session.name, "1", session.tip)
@@ -82,7 +82,7 @@ def test_every_turn_is_checked(packed, elsewhere):
             raise ContentBlocked("no", stage="input_image", category="violence")
 
     with pytest.raises(ContentBlocked):
-        archive.import_(elsewhere, io.BytesIO(packed), check)
+        archive.load(elsewhere, io.BytesIO(packed), check)
     assert seen == ["", "a cat", "a cat", "a cat"]
     assert elsewhere.summaries() == []
 
@@ -116,20 +116,20 @@ def turn_of(number: int, **fields):
 )
 def test_what_does_not_fit_is_refused(packed, elsewhere, change, said):
     with pytest.raises(InvalidRequest, match=said):
-        archive.import_(elsewhere, changed(packed, change), unchecked)
+        archive.load(elsewhere, changed(packed, change), unchecked)
     assert elsewhere.summaries() == []
 
 
 def test_files_are_what_their_names_say(packed, session, elsewhere):
     name = f"pictures/{session.turns[1].picture}.png"
     with pytest.raises(InvalidRequest, match="damaged"):
-        archive.import_(elsewhere, changed(packed, **{name: b"other"}), unchecked)
+        archive.load(elsewhere, changed(packed, **{name: b"other"}), unchecked)
     with pytest.raises(InvalidRequest, match="missing"):
-        archive.import_(elsewhere, changed(packed, drop=[name]), unchecked)
+        archive.load(elsewhere, changed(packed, drop=[name]), unchecked)
     with pytest.raises(InvalidRequest, match="there is no session"):
-        archive.import_(elsewhere, changed(packed, drop=["session.json"]), unchecked)
+        archive.load(elsewhere, changed(packed, drop=["session.json"]), unchecked)
     with pytest.raises(InvalidRequest, match="no ZIP file"):
-        archive.import_(elsewhere, io.BytesIO(packed[: len(packed) // 2]), unchecked)
+        archive.load(elsewhere, io.BytesIO(packed[: len(packed) // 2]), unchecked)
 
 
 def test_bombs_are_not_unpacked(packed, elsewhere):
@@ -137,10 +137,10 @@ def test_bombs_are_not_unpacked(packed, elsewhere):
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr(archive.INDEX, b" " * (archive.MAX_INDEX + 1))
     with pytest.raises(InvalidRequest, match="larger than"):
-        archive.import_(elsewhere, bomb, unchecked)
-    small = archive.Limits(bytes=1000)
+        archive.load(elsewhere, bomb, unchecked)
+    small = archive.ArchiveLimits(bytes=1000)
     with pytest.raises(InvalidRequest, match="more than the limit of 1,000"):
-        archive.import_(elsewhere, io.BytesIO(packed), unchecked, small)
-    pixels = archive.Limits(picture=ImageLimits(max_pixels=100))
+        archive.load(elsewhere, io.BytesIO(packed), unchecked, small)
+    pixels = archive.ArchiveLimits(picture=ImageLimits(max_pixels=100))
     with pytest.raises(InvalidRequest, match="archive"):
-        archive.import_(elsewhere, io.BytesIO(packed), unchecked, pixels)
+        archive.load(elsewhere, io.BytesIO(packed), unchecked, pixels)

@@ -20,8 +20,13 @@ SIDE = 64
 
 
 @pytest.fixture
-def editor(store, make_engine):
-    return Editor(store=store, engine=make_engine("kontext"))
+def engine(make_engine):
+    return make_engine("kontext")
+
+
+@pytest.fixture
+def editor(store, engine):
+    return Editor.with_engine(engine, store=store)
 
 
 @pytest.fixture
@@ -72,16 +77,14 @@ class TestNoDrift:
 
 
 class TestFromOriginal:
-    def test_all_instructions_edit_the_first_picture(self, editor, session):
+    def test_all_instructions_edit_the_first_picture(self, editor, engine, session):
         for words in ("make it red.", "add a dog"):
             session, _ = editor.edit(session.id, words, seed=1, **FEW)
         session, turn = editor.edit(session.id, "no sky", seed=3, from_original=True, **FEW)
         assert turn.prompt == "no sky"
         assert turn.recipe["prompt"] == "make it red. add a dog. no sky"
         assert turn.parent == "2"
-        alone = editor.engine.edit(
-            picture(SIDE, SIDE), "make it red. add a dog. no sky", seed=3, **FEW
-        )
+        alone = engine.edit(picture(SIDE, SIDE), "make it red. add a dog. no sky", seed=3, **FEW)
         assert editor.picture(turn).sha256 == alone.pictures[0].sha256
 
     def test_a_mask_on_the_way_is_refused(self, editor, session):
@@ -103,7 +106,7 @@ class TestTurns:
         assert turn.picture != alone.picture
 
     def test_where_the_eraser_copies_from_is_kept(self, store, make_engine):
-        eraser = Editor(store=store, engine=make_engine("erase"))
+        eraser = Editor.with_engine(make_engine("erase"), store=store)
         begun, mask = eraser.new(picture(SIDE, SIDE)), box_mask(SIDE, SIDE)
         where = {"copy_from": box_mask(SIDE, SIDE, (0, 0, 12, 64)), "not_from": mask}
         _, free = eraser.edit(begun.id, mask=mask, seed=7)
@@ -114,9 +117,9 @@ class TestTurns:
             kept = editing.opened(store.pictures, turn.inputs[name])
             assert np.array_equal(np.asarray(kept.rgb.convert("L")), np.asarray(given))
 
-    def test_a_turn_says_how_to_make_it_again(self, editor, session):
+    def test_a_turn_says_how_to_make_it_again(self, editor, engine, session):
         session, turn = editor.edit(session.id, "a cat", num_images=2, seed=5, **FEW)
-        again = editor.engine.edit(
+        again = engine.edit(
             picture(SIDE, SIDE), turn.recipe["prompt"], seed=turn.seed, **turn.options
         )
         # Beside others an image is the same within the last bits, before they are rounded.
@@ -170,8 +173,8 @@ class Refuses:
 
 class TestSafety:
     @pytest.fixture
-    def guarded(self, editor):
-        editor.engine.policy = Policy(mode="block", image_checkers=[Refuses()])
+    def guarded(self, editor, engine):
+        engine.policy = Policy(mode="block", image_checkers=[Refuses()])
         return editor
 
     def test_a_refused_original_begins_nothing(self, guarded):
@@ -214,7 +217,9 @@ class TestJudges:
     def test_it_chooses_among_the_candidates(self, store, make_engine, monkeypatch):
         monkeypatch.setattr(kontext.Kontext, "blend_mask", half_changed)
         judge = Reads(0.9)
-        editor = Editor(store=store, engine=make_engine("kontext"), examiner=Examiner(judge=judge))
+        editor = Editor.with_engine(
+            make_engine("kontext"), store=store, examiner=Examiner(judge=judge)
+        )
         session = editor.new(picture(SIDE, SIDE))
         session, turn = editor.edit(session.id, "a dog", seed=3, num_images=3, **FEW)
         assert judge.asked.instruction == "a dog"
@@ -224,8 +229,8 @@ class TestJudges:
         assert all("doubts" in each.warnings[-1] for each in session.turns[2:])
 
     def test_one_that_sleeps_costs_no_turn(self, store, make_engine):
-        editor = Editor(
-            store=store, engine=make_engine("kontext"), examiner=Examiner(judge=Reads(None))
+        editor = Editor.with_engine(
+            make_engine("kontext"), store=store, examiner=Examiner(judge=Reads(None))
         )
         session = editor.new(picture(SIDE, SIDE))
         _, turn = editor.edit(session.id, "a dog", seed=3, num_images=2, **FEW)

@@ -46,7 +46,9 @@ def load(name):
     family = KONTEXT_FAMILY.open(checkpoint)
     return Model(family, checkpoint, record={"name": name})
 
-editor = Editor(store=Store(sys.argv[1], Path(sys.argv[2])), engine=Engine(load, "kontext"))
+editor = Editor.with_engine(
+    Engine(load, "kontext"), store=Store(sys.argv[1], Path(sys.argv[2]))
+)
 editor.edit(sys.argv[3], "a cat", num_inference_steps=2, seed=1)
 print("finished", flush=True)
 editor.edit(

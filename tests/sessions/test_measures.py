@@ -9,7 +9,7 @@ from skimage.metrics import structural_similarity
 
 from overpaint.core.images import Picture
 from overpaint.sessions import judging, measures
-from overpaint.sessions.judging import Asked, Judgement, PixelJudge
+from overpaint.sessions.judging import JudgedEdit, Judgement, PixelJudge
 from overpaint.sessions.measures import Thresholds, compare
 from tests.conftest import box_mask, picture
 
@@ -109,8 +109,8 @@ class TestThresholds:
         )
 
 
-def asked(mask=None) -> Asked:
-    return Asked(before=Picture(photo()), instruction="a red box", mask=mask)
+def asked(mask=None) -> JudgedEdit:
+    return JudgedEdit(before=Picture(photo()), instruction="a red box", mask=mask)
 
 
 class TestOutcome:

@@ -16,7 +16,7 @@ from overpaint.core.errors import (
     SessionNotFound,
     StoreUnavailable,
 )
-from overpaint.sessions.store import Limits, Store
+from overpaint.sessions.store import Store, StoreLimits
 from tests.sessions.conftest import a_turn, begun
 
 
@@ -147,7 +147,7 @@ class TestEitherDatabase:
 class TestLimits:
     @pytest.fixture
     def small(self, store):
-        store.limits = Limits(sessions=2, turns=3, gigabytes=1)
+        store.limits = StoreLimits(sessions=2, turns=3, gigabytes=1)
         return store
 
     def test_sessions(self, small):
@@ -164,7 +164,7 @@ class TestLimits:
 
     def test_bytes(self, small):
         session = begun(small)
-        small.limits = Limits(gigabytes=1e-9)
+        small.limits = StoreLimits(gigabytes=1e-9)
         with pytest.raises(InvalidRequest, match="fill the"):
             small.reserve(session.id)
 

@@ -15,7 +15,7 @@ from overpaint.apps.settings import JudgeSettings, SessionSettings, Settings
 from overpaint.apps.wiring import sessions
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.images import Picture
-from overpaint.sessions.judging import Asked, JudgeUnavailable
+from overpaint.sessions.judging import JudgedEdit, JudgeUnavailable
 from overpaint.sessions.vision import VisionJudge
 from tests.conftest import picture
 
@@ -67,8 +67,8 @@ def model():
     server.server_close()
 
 
-def asked(instruction="make the cat red") -> Asked:
-    return Asked(before=Picture(picture(1000, 500)), instruction=instruction)
+def asked(instruction="make the cat red") -> JudgedEdit:
+    return JudgedEdit(before=Picture(picture(1000, 500)), instruction=instruction)
 
 
 def judged(model, count=1, **more):

@@ -20,8 +20,9 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.config import BackpressureConfig
 
+from overpaint.apps import process
 from overpaint.apps import settings as settings_
-from overpaint.apps.server import create_app
+from overpaint.apps.server.app import create_app
 from overpaint.apps.server.logs import configure
 from overpaint.apps.settings import Settings, is_loopback
 from overpaint.core.errors import OverpaintError
@@ -103,6 +104,7 @@ def _scale(replicas: int, most: int | None, target: float) -> dict[str, Any]:
 
 def main() -> None:
     """Serve on the Ray cluster of this machine until a signal ends it."""
+    process.take()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)

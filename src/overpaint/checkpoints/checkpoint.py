@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from overpaint.checkpoints import layout, readahead, weight_cache, weights
 from overpaint.checkpoints.backends import Backend
@@ -16,7 +19,7 @@ from overpaint.checkpoints.exclusion import LOADING
 from overpaint.checkpoints.inventory import Inventory
 from overpaint.checkpoints.loading import Loader
 from overpaint.checkpoints.memo import Memo
-from overpaint.checkpoints.placement import DECODED, MemoryPlan, Need, Placement
+from overpaint.checkpoints.placement import DECODED, KERNELS, MemoryPlan, Need, Placement
 from overpaint.core.models import Lora
 
 
@@ -44,6 +47,8 @@ class Checkpoint:
         evict_ahead: whether denoisers are loaded without the weights that are computed ahead of
             the steps; to be set before the first use.
         take_turns: whether text encoders and denoiser leave memory for each other.
+        resident: of components whose blocks visit the device, how many of them stay there.
+        plan: how it is held in memory; None = nothing was planned.
         tiled: whether the autoencoder works in tiles on pictures larger than `loading.TILE`.
     """
 
@@ -62,6 +67,8 @@ class Checkpoint:
         self.inventory = Inventory(folder, components)
         self.memo = Memo()
         self.evict_ahead = self.take_turns = self.tiled = False
+        self.plan: MemoryPlan | None = None
+        self.resident: Mapping[str, int] = {}
         self._loader = Loader(
             inventory=self.inventory,
             placement=placement,
@@ -83,6 +90,13 @@ class Checkpoint:
     def records(self) -> bool:
         """Whether the denoiser's steps may be recorded: not where it leaves between prompts."""
         return self.backend.record == "auto" and not self.take_turns
+
+    @property
+    def compiles_later(self) -> bool:
+        """Whether any component is compiled in the background while it is used."""
+        parts = map(self.inventory.__getitem__, self.components)
+        device = self.placement.device
+        return any(self.backend.compiles_later(part, device) for part in parts)
 
     @property
     def warnings(self) -> list[str]:
@@ -108,6 +122,7 @@ class Checkpoint:
 
         Raises:
             ModelLoadError: it is not there, or its files are broken.
+            OutOfMemory: there is no room for it.
         """
         loaded = self._loaded.get(name)
         if loaded is None:
@@ -123,6 +138,7 @@ class Checkpoint:
 
         Raises:
             ModelLoadError: it is not there, or its files are broken.
+            OutOfMemory: there is no room for it.
         """
         with self._borrowed(name), LOADING.shared():
             yield self._loaded[name]
@@ -139,6 +155,25 @@ class Checkpoint:
         if self.take_turns:
             self.release(*self._with_role("text encoder"))
 
+    def economize(self) -> bool:
+        """Memory turned out to be shorter than planned: idle networks leave.
+
+        From now on text encoders and denoiser take turns.
+
+        Returns:
+            Whether anything left.
+        """
+        self.take_turns = True
+        with self._returned:
+            idle = [
+                name
+                for name in self._loaded
+                if self.inventory[name].has_weights and not self._borrowers[name]
+            ]
+            for name in idle:
+                del self._loaded[name]
+        return bool(idle)
+
     def load(self) -> None:
         """Load every component now, not on its first use; text encoders that leave, later."""
         for name in self.components:
@@ -149,25 +184,40 @@ class Checkpoint:
         """Bytes of each component's weights in this placement's precision, from file headers."""
         return {name: self._size(name) for name in self.inventory.with_weights}
 
+    @property
+    def reserved(self) -> int:
+        """Bytes of its plan that it has not taken yet."""
+        if self.plan is None:
+            return 0
+        loaded = sum(
+            self._size(name) for name in self.inventory.with_weights if name in self._loaded
+        )
+        return max(0, self.plan.peak - loaded)
+
     def need(self) -> Need:
         """What it takes in this placement's precision, from file headers and configurations."""
         width = self.placement.dtype.itemsize
-        ahead = decoding = 0
+        ahead = decoding = encoding = 0
+        kernels = 1.0 if self.placement.device.type == "cpu" else KERNELS
         for name in self.inventory.with_weights:
             part = self.inventory[name]
             if part.ahead is not None and not self._loader.is_adapted(name):
                 files = self.inventory.files(name)
                 ahead += sum(weights.parameters(file, part.ahead.weights) for file in files)
             if part.decoding is not None:
-                decoding += DECODED * part.decoding(self.config(name), width)
+                decoding += int(DECODED * kernels * part.decoding(self.config(name), width))
+            if part.encoding is not None:
+                encoding += int(DECODED * kernels * part.encoding(self.config(name), width))
         text = frozenset(self._with_role("text encoder"))
-        return Need(self.sizes(), text=text, ahead=width * ahead, decode=decoding)
+        return Need(self.sizes(), text=text, ahead=width * ahead, decode=decoding, encode=encoding)
 
     def follow(self, plan: MemoryPlan) -> None:
         """Load, and let go, as a memory plan says; before anything is loaded."""
+        self.plan = plan
         self.take_turns = plan.evict_text_encoders
         self.evict_ahead = plan.evict_ahead
         self.tiled = plan.tiled
+        self.resident = plan.resident
 
     def read_ahead(self) -> None:
         """Have the weights read from the disk meanwhile: small ones first, the denoiser's last.
@@ -205,6 +255,35 @@ class Checkpoint:
         """A short hash of the checkpoint's files."""
         return self.inventory.revision()
 
+    def _blocks(self) -> dict[str, list[int]]:
+        """Bytes of each block of the components whose blocks can visit a card."""
+        if self.placement.device.type in ("cpu", "mps"):
+            return {}  # the device's memory is the host's
+        return {
+            name: self._block_sizes(name)
+            for name in self.inventory.with_weights
+            if self.inventory[name].blocks and not self._loader.is_converted(name)
+        }
+
+    def _block_sizes(self, name: str) -> list[int]:
+        part, width = self.inventory[name], self.placement.dtype.itemsize
+        leaving = part.ahead.weights if part.ahead and not self._loader.is_adapted(name) else None
+        small = (
+            part.float8 if self.backend.quantizes and self._loader.is_accelerated(name) else None
+        )
+        lists = [re.compile(rf"{re.escape(listed)}\.(\d+)\.") for listed in part.blocks]
+        sizes: Counter[tuple[int, int]] = Counter()
+        for file in self.inventory.files(name):
+            for weight, entry in weights.entries(file).items():
+                if leaving and leaving.search(weight):
+                    continue
+                for order, block in enumerate(lists):
+                    if match := block.match(weight):
+                        numbers = torch.Size(entry["shape"]).numel()
+                        bytes_each = 1 if small and small.search(weight) else width
+                        sizes[order, int(match[1])] += bytes_each * numbers
+        return [sizes[key] for key in sorted(sizes)]
+
     @contextmanager
     def _borrowed(self, name: str) -> Iterator[None]:
         """Keep a component in memory, loaded; those that it takes turns with have left."""
@@ -218,7 +297,10 @@ class Checkpoint:
             with self._loading:
                 if name not in self._loaded:
                     self._loaded[name] = self._loader.load(
-                        name, evict=self.evict_ahead, tiled=self.tiled
+                        name,
+                        evict=self.evict_ahead,
+                        tiled=self.tiled,
+                        resident=self.resident.get(name),
                     )
             yield
         finally:

@@ -44,10 +44,13 @@ class Component:
         files: further endings of names of its text files, beside .json, .txt and .model.
         float8: pattern of the weights that may be held in float8; None = none may.
         openvino: whether OpenVINO can compute it.
+        compile_whole: whether it is compiled in one piece, and not block by block.
         ahead: weights that can leave; None = there are none.
         prepare: makes a network that was loaded ready for the family.
         lora: 'module:Class' of diffusers that converts adapters of this architecture.
         tile: lets an autoencoder work in tiles with sides of so many pixels.
+        blocks: names of its lists of blocks, in the order in which they compute; those that do not
+            fit a card visit it one after the other.
         decoding, encoding: bytes of activations per pixel of a picture, from the component's
             configuration and the bytes of a number.
     """
@@ -57,10 +60,12 @@ class Component:
     files: tuple[str, ...] = ()
     float8: re.Pattern[str] | None = None
     openvino: bool = False
+    compile_whole: bool = False
     ahead: Ahead | None = None
     prepare: Callable[[Any], None] | None = None
     lora: str | None = None
     tile: Callable[[Any, int], None] | None = None
+    blocks: tuple[str, ...] = ()
     decoding: Callable[[Mapping[str, Any], int], int] | None = None
     encoding: Callable[[Mapping[str, Any], int], int] | None = None
 

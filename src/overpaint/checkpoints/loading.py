@@ -15,7 +15,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from overpaint.checkpoints import backends, layout, loras, weight_cache, weights
+from overpaint.checkpoints import (
+    backends,
+    layout,
+    loras,
+    shortage,
+    streaming,
+    weight_cache,
+    weights,
+)
 from overpaint.checkpoints.backends import Backend
 from overpaint.checkpoints.exclusion import LOADING
 from overpaint.checkpoints.inventory import Inventory
@@ -80,17 +88,26 @@ class Loader:
             and not _keeps_float32(self.inventory.class_of(name), dtype)
         ]
 
-    def load(self, name: str, *, evict: bool, tiled: bool) -> Any:
+    def load(self, name: str, *, evict: bool, tiled: bool, resident: int | None = None) -> Any:
         """A component, whole on its device.
 
         Args:
             name: of the component.
             evict: leave out the weights that are computed ahead.
             tiled: let an autoencoder work in tiles of `TILE` pixels.
+            resident: blocks that stay on the device, where the others visit it; None = all stay.
 
         Raises:
             ModelLoadError: it is not there, or its files are broken.
+            OutOfMemory: there is no room for it; nothing of it is left in memory.
         """
+        with shortage.mapped(
+            f"there is not enough memory on {self.placement.device} for the {name}; end what else "
+            "uses it, choose a smaller dtype, or a smaller model"
+        ):
+            return self._load(name, evict=evict, tiled=tiled, resident=resident)
+
+    def _load(self, name: str, *, evict: bool, tiled: bool, resident: int | None) -> Any:
         part, where = self.inventory[name], self.inventory.folder / name
         if not where.is_dir():
             raise ModelLoadError(f"{where}: the folder is missing; pull the model again")
@@ -100,16 +117,18 @@ class Loader:
                 return cls.from_pretrained(where, local_files_only=True)
             if self.is_converted(name):
                 return self._load_converted(cls, where)
-            model = self._load_network(name, cls, evict=evict)
+            model = self._load_network(name, cls, evict=evict, on_host=resident is not None)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            if shortage.is_shortage(error):
+                raise
             raise ModelLoadError(
                 f"{where}: cannot be loaded as {cls.__name__}: {loras.first_line(error)}"
             ) from error
         with LOADING.shared():
-            self._make_ready(model, name, tiled=tiled)
+            self._make_ready(model, name, tiled=tiled, resident=resident)
         return model
 
-    def _make_ready(self, model: Any, name: str, *, tiled: bool) -> None:
+    def _make_ready(self, model: Any, name: str, *, tiled: bool, resident: int | None) -> None:
         part = self.inventory[name]
         model.eval().requires_grad_(requires_grad=False)
         if self.loras:
@@ -118,8 +137,14 @@ class Loader:
             part.prepare(model)
         if tiled and part.tile is not None:
             part.tile(model, TILE)
+        device = self.placement.device
         if self.is_accelerated(name):
-            backends.prepare(self.backend, model, self.placement.device, part)
+            target = device if resident is None else torch.device("cpu")
+            backends.prepare(self.backend, model, target, part)
+        elif resident is None and self.backend.compiles_later(part, device):
+            backends.compile_later(self.backend, model, part)
+        if resident is not None:
+            streaming.place(model, part.blocks, resident, device)
 
     @cached_property
     def _denoiser(self) -> str:
@@ -163,9 +188,9 @@ class Loader:
             samples=self.backend.samples,
         )
 
-    def _load_network(self, name: str, cls: Any, *, evict: bool) -> Any:
+    def _load_network(self, name: str, cls: Any, *, evict: bool, on_host: bool) -> Any:
         placement, ahead = self.placement, self.inventory[name].ahead
-        if self.backend.quantizes and self.is_accelerated(name):
+        if on_host or (self.backend.quantizes and self.is_accelerated(name)):
             # Quantized layer by layer: the card never holds it in its first precision.
             placement = Placement(torch.device("cpu"), placement.dtype)
         return read(

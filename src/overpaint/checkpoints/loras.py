@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from overpaint.checkpoints import shortage
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import Lora
 
@@ -130,6 +131,8 @@ def apply(model: Any, component: str, adapters: Sequence[Adapter], loader: str |
             with _quiet():
                 _add(model, component, fitting, name, loader)
         except (ValueError, RuntimeError, KeyError, TypeError, IndexError) as error:
+            if shortage.is_shortage(error):
+                raise
             raise ModelLoadError(
                 f"{adapter.lora.path}: does not fit this model's {component}: {first_line(error)}"
             ) from error

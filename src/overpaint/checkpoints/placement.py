@@ -7,8 +7,8 @@ converting back and forth costs more than it saves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -16,6 +16,7 @@ import psutil
 import torch
 
 from overpaint.checkpoints import weights
+from overpaint.checkpoints.shortage import GIB as GIB
 from overpaint.core.errors import OutOfMemory, UnsupportedOption
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
@@ -26,11 +27,16 @@ SMALL = 50_000_000
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _CPU_FLAGS = Path("/proc/cpuinfo")
 
-GIB = 1024**3
 WORKING_SHARE = 0.1
 """Memory of a step's activations, beside the weights, as a share of the largest component."""
 
-Tier = Literal["all resident", "text encoders out", "modulation out", "tiled decode"]
+KERNELS = 2.84
+"""On a card, what decoding and encoding take as a multiple of live tensors: cuDNN has workspaces
+and copies in its own layout, and the attention a workspace. ComfyUI reserves 4356 bytes per
+pixel of decoding and 3534 of encoding in bfloat16 (`comfy/sd.py`); live tensors are 1537 and
+1286."""
+
+Tier = Literal["all resident", "text encoders out", "modulation out", "tiled decode", "streamed"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
 
 TILES = 4
@@ -98,7 +104,11 @@ def cpu_has_fast_bfloat16() -> bool:
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be taken on `device`."""
     if device.type != "cpu" and hasattr(module := torch.get_device_module(device), "mem_get_info"):
-        return int(module.mem_get_info(device)[0])
+        free = int(module.mem_get_info(device)[0])
+        if hasattr(module, "memory_reserved"):
+            # What torch keeps of freed tensors is free for its next ones.
+            free += int(module.memory_reserved(device)) - int(module.memory_allocated(device))
+        return free
     return int(psutil.virtual_memory().available)
 
 
@@ -123,13 +133,17 @@ class Need:
         sizes: of each component's weights.
         text: names of the text encoders among them.
         ahead: of them, those that are computed ahead of the steps and can leave.
-        decode: activations of decoding a picture of 1024x1024 in one piece.
+        decode, encode: activations of decoding and encoding a picture of 1024x1024 in one piece.
+        blocks: of components whose blocks can visit the device one after the other, the bytes of
+            each block, without weights that are computed ahead.
     """
 
     sizes: Mapping[str, int]
     text: frozenset[str] = frozenset()
     ahead: int = 0
     decode: int = 0
+    encode: int = 0
+    blocks: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def weights(self) -> int:
@@ -142,17 +156,57 @@ class Need:
         return int(WORKING_SHARE * max(self.sizes.values(), default=0))
 
     def peak(self, tier: Tier) -> int:
-        """Most that is held at once: by the encoders of texts, by a step, or by decoding."""
+        """Most that is held at once: by the encoders of texts or pictures, a step, or decoding."""
         text = sum(self.sizes[name] for name in self.text)
         rest = self.weights - text
-        decode = self.decode
+        pictures = max(self.decode, self.encode)
         if tier == "all resident":
-            return self.weights + max(self.steps, decode)
+            return self.weights + max(self.steps, pictures)
         if tier != "text encoders out":
             rest -= self.ahead
-        if tier == "tiled decode":
-            decode //= TILES
-        return max(text, rest) + max(self.steps, decode)
+        if tier in ("tiled decode", "streamed"):
+            pictures //= TILES
+        return max(text, rest) + max(self.steps, pictures)
+
+    def resident(self, free: int) -> dict[str, int] | None:
+        """How many blocks of each component can stay on the device; None = it is too small.
+
+        Text encoders and the rest take turns there. Components whose blocks all stay are left out.
+        """
+        stay: dict[str, int] = {}
+        room = free - max(self.steps, max(self.decode, self.encode) // TILES)
+        for names, size in zip(
+            (self.text, self.sizes.keys() - self.text), self._groups, strict=True
+        ):
+            excess = size - room
+            for name in sorted(names & self.blocks.keys()):
+                if excess > 0:
+                    stay[name], saved = _fewest_visits(self.blocks[name], excess)
+                    excess -= saved
+            if excess > 0:
+                return None
+        return stay
+
+    @property
+    def _groups(self) -> tuple[int, int]:
+        """Weights of the text encoders, and of the rest without what is computed ahead."""
+        text = sum(self.sizes[name] for name in self.text)
+        return text, self.weights - text - self.ahead
+
+
+def _fewest_visits(blocks: Sequence[int], excess: int) -> tuple[int, int]:
+    """Blocks that stay, and bytes that need no place as the others visit, two at a time.
+
+    As many stay as leave `excess` bytes free; if none do, as many as free most.
+    """
+    best = (len(blocks), 0)
+    for stay in range(len(blocks) - 1, -1, -1):
+        saved = sum(blocks[stay:]) - 2 * max(blocks[stay:])
+        if saved > best[1]:
+            best = stay, saved
+        if saved >= excess:
+            break
+    return best
 
 
 @dataclass(frozen=True)
@@ -165,6 +219,7 @@ class MemoryPlan:
         free: available on the device.
         tier: what was given up to fit; each tier holds those before it.
         evict_ahead: whether weights that can be computed ahead leave.
+        resident: of components whose blocks visit the device, how many of them stay there.
     """
 
     weights: int
@@ -172,6 +227,12 @@ class MemoryPlan:
     free: int
     tier: Tier
     evict_ahead: bool = False
+    resident: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def spare(self) -> int:
+        """What is left for what images keep during their steps."""
+        return max(0, self.free - self.peak)
 
     @property
     def evict_text_encoders(self) -> bool:
@@ -181,7 +242,7 @@ class MemoryPlan:
     @property
     def tiled(self) -> bool:
         """Whether pictures larger than 512x512 are encoded and decoded in tiles."""
-        return self.tier == "tiled decode"
+        return self.tier in ("tiled decode", "streamed")
 
     def __str__(self) -> str:
         return (
@@ -201,12 +262,21 @@ def preflight(name: str, need: Need, free: int) -> MemoryPlan:
     Raises:
         OutOfMemory: it does not fit in any way; the message says what would.
     """
-    for tier in TIERS:
+    for tier in TIERS[:-1]:
         if tier == "modulation out" and not need.ahead:
             continue
         if (peak := need.peak(tier)) <= free:
             out = need.ahead > 0 and tier in ("modulation out", "tiled decode")
             return MemoryPlan(need.weights, peak, free, tier, evict_ahead=out)
+    if need.blocks and (resident := need.resident(free)) is not None:
+        return MemoryPlan(
+            need.weights,
+            min(free, need.peak("streamed")),
+            free,
+            "streamed",
+            evict_ahead=need.ahead > 0,
+            resident=resident,
+        )
     least = need.peak(TIERS[-1])
     raise OutOfMemory(
         f"{name} needs about {least / GIB:.1f} GiB at once and {free / GIB:.1f} GiB are free, even "

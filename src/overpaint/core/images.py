@@ -79,6 +79,24 @@ class Picture:
     seal: FileSeal | None = None
 
     @classmethod
+    def open(cls, source: Source, *, field: str = "image") -> Picture:
+        """A picture from a file's path, its bytes, or an open binary file.
+
+        Raises:
+            InvalidImage: it cannot be decoded.
+        """
+        return decode(source, field=field)
+
+    def save(self, path: str | os.PathLike[str], *, field: str = "output") -> None:
+        """Write it as the path's suffix says (.png, .jpg, .jpeg, .webp), whole or not at all.
+
+        Raises:
+            OutputError: it cannot be written there.
+            InvalidRequest: it does not fit the format.
+        """
+        save(self, path, field=field)
+
+    @classmethod
     def from_pil(cls, image: Image.Image, *, field: str = "image") -> Picture:
         """A picture from a copy of a PIL image of any mode; its EXIF orientation is applied.
 

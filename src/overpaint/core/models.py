@@ -14,6 +14,9 @@ BackendName = Literal["torch", "torch-compiled", "torch-float8", "openvino", "op
 AttentionName = Literal["auto", "cudnn", "flash", "efficient", "math"]
 """The kernel of a denoiser's attention on CUDA; see `checkpoints/attention.py`."""
 
+CompileName = Literal["auto", "off"]
+"""Whether networks are compiled in the background on cards; see `checkpoints/compiling.py`."""
+
 RecordName = Literal["auto", "off"]
 """Whether steps are recorded and replayed on cards; see `diffusion/recorded.py`."""
 

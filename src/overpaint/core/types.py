@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from overpaint.core import images as images_
-from overpaint.core.images import Picture
 from overpaint.core.parts import about, parts_of
-from overpaint.core.safety import Verdict
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from overpaint.core.images import Picture
+    from overpaint.core.safety import Verdict
 
 MAX_SEED = 2**63 - 1
 
@@ -135,7 +136,9 @@ class EditResult:
             OutputError: it cannot be written there.
             InvalidRequest: it does not fit the format.
         """
-        images_.save(self.pictures[index], path)
+        from overpaint.core import images
+
+        images.save(self.pictures[index], path)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

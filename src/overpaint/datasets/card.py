@@ -10,7 +10,7 @@ from overpaint.datasets.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Used:
+class UsedModel:
     """A model that had a part in the pictures."""
 
     name: str
@@ -24,7 +24,7 @@ class Facts:
     """What the card and the report say beside the outcome."""
 
     recipe: Recipe
-    models: tuple[Used, ...]
+    models: tuple[UsedModel, ...]
 
     def notes(self) -> list[str]:
         """What to know of licences before the pictures are used."""
@@ -49,7 +49,7 @@ class Facts:
 def card(facts: Facts, outcome: Outcome) -> str:
     """The card as Markdown, with the front matter that the Hugging Face hub reads."""
     recipe = facts.recipe
-    total = len(outcome.kept)
+    total = len(outcome.members)
     generated = made_by_model(outcome)
     lines = [
         "---",
@@ -82,13 +82,13 @@ def card(facts: Facts, outcome: Outcome) -> str:
 
 def made_by_model(outcome: Outcome) -> int:
     """Pictures that an edit by a model is in."""
-    return sum(bool(row.entry.recipe) and row.is_made for row in outcome.kept)
+    return sum(bool(row.entry.recipe) and row.is_made for row in outcome.members)
 
 
 def by_cell(outcome: Outcome) -> dict[str, int]:
     """Kept pictures by cell."""
     counts = dict.fromkeys(outcome.target, 0)
-    for row in outcome.kept:
+    for row in outcome.members:
         key = row.entry.extra.get("key", "all")
         counts[key] = counts.get(key, 0) + 1
     return counts

@@ -13,13 +13,13 @@ from overpaint.core import detections, images, masks
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.datasets import exact, gate, measure
-from overpaint.datasets.outcome import Outcome, Rejected, Row, unfit
+from overpaint.datasets.outcome import Member, Outcome, Rejection, unfit
 from overpaint.datasets.places import Item
 from overpaint.datasets.prompts import fill
 from overpaint.datasets.recipe import Clean
 from overpaint.datasets.sections import Rule
 from overpaint.datasets.tasks import Task, source_digest, task_id
-from overpaint.datasets.worker import Result, Unfit, Worker
+from overpaint.datasets.worker import Result, TaskWorker, Unfit
 from overpaint.jobs.units import derive_seed
 
 if TYPE_CHECKING:
@@ -35,17 +35,17 @@ ERASER = "erase"
 SOFT = 2
 """Pixels over which an edit that is limited to a part of a picture fades in."""
 
-Found = Mapping[str, Sequence["Detection"]]
+ByLabel = Mapping[str, Sequence["Detection"]]
 
 
 @dataclass
-class _Attempted:
+class _Attempt:
     """An edit that the gate is to judge.
 
     Attributes:
         picture: the edited one.
         expected: 'L', where it was to change something; None = not known.
-        labels: what shall be gone.
+        labels: what should be gone.
     """
 
     picture: Picture
@@ -53,11 +53,11 @@ class _Attempted:
     labels: list[str] = field(default_factory=list)
 
 
-class Cleaner(Worker[Clean]):
+class Cleaner(TaskWorker[Clean]):
     """Cleans one picture."""
 
     def work(self, task: Task, result: Result) -> None:
-        """See `Worker`."""
+        """See `TaskWorker`."""
         source = images.decode(task.item.image.read())
         result.extra["before"] = measure.measures(source)
         picture = source
@@ -72,10 +72,10 @@ class Cleaner(Worker[Clean]):
 
     def _edited(self, picture: Picture, task: Task, result: Result) -> Picture:
         """The picture after an edit that the gate lets pass, else the one before."""
-        found = self._look(picture) if self.recipe.look is not None else {}
-        failed: _Attempted | None = None
+        things = self._look(picture) if self.recipe.look is not None else {}
+        failed: _Attempt | None = None
         for number in range(self.recipe.gate.tries):
-            attempted = self._attempt(picture, found, _again(task, number), result)
+            attempted = self._attempt(picture, things, _again(task, number), result)
             if attempted is None:  # there is nothing to do
                 return picture
             verdict = self._judge(picture, attempted)
@@ -93,19 +93,17 @@ class Cleaner(Worker[Clean]):
         return picture
 
     def _attempt(
-        self, picture: Picture, found: Found, task: Task, result: Result
-    ) -> _Attempted | None:
+        self, picture: Picture, things: ByLabel, task: Task, result: Result
+    ) -> _Attempt | None:
         """The edit that the recipe asks for; None = nothing is to be done."""
-        asked = self.recipe.edit
-        if asked is not None:
-            prompt = fill(asked.prompt, task.fields, field="recipe.edit.prompt")
-            mask = self.mask(asked.mask, picture, task)
-            return _Attempted(
-                self.edit(self.request(picture, prompt, mask, task.seed), result), mask
-            )
+        section = self.recipe.edit
+        if section is not None:
+            prompt = fill(section.prompt, task.fields, field="recipe.edit.prompt")
+            mask = self.mask(section.mask, picture, task)
+            return _Attempt(self.edit(self.request(picture, prompt, mask, task.seed), result), mask)
         if self.recipe.look is None:
             return None
-        return self._by_rules(picture, found, task, result)
+        return self._by_rules(picture, things, task, result)
 
     def _look(self, picture: Picture) -> dict[str, list[Detection]]:
         """What is in the picture, by label, in the order of the labels."""
@@ -120,24 +118,24 @@ class Cleaner(Worker[Clean]):
         if sure and self.tools.outline is not None:
             sure = list(self.tools.outline(picture, sure))
         return {
-            label: found
+            label: named
             for label in look.labels
-            if (found := [each for each in sure if each.label == label])
+            if (named := [each for each in sure if each.label == label])
         }
 
     def _by_rules(
-        self, picture: Picture, found: Found, task: Task, result: Result
-    ) -> _Attempted | None:
+        self, picture: Picture, things: ByLabel, task: Task, result: Result
+    ) -> _Attempt | None:
         """Edit away what was found, label by label."""
-        result.extra["found"] = {label: len(each) for label, each in found.items()}
+        result.extra["found"] = {label: len(each) for label, each in things.items()}
         attempted = None
-        for label, seen in found.items():
+        for label, seen in things.items():
             rule = next((r for r in self.recipe.rules if r.when in (label, "*")), None)
             if rule is None or rule.do == "keep":
                 continue
             if rule.do == "reject":
                 raise Unfit(f"it has {label}")
-            before = attempted or _Attempted(picture)
+            before = attempted or _Attempt(picture)
             attempted = self._apply(rule, label, seen, before, task, result)
         return attempted
 
@@ -146,10 +144,10 @@ class Cleaner(Worker[Clean]):
         rule: Rule,
         label: str,
         seen: Sequence[Detection],
-        before: _Attempted,
+        before: _Attempt,
         task: Task,
         result: Result,
-    ) -> _Attempted:
+    ) -> _Attempt:
         size = before.picture.size
         pixels = rule.grow if rule.within is None else rule.within
         around = masks.grow(detections.union(list(seen), size), pixels)
@@ -172,9 +170,9 @@ class Cleaner(Worker[Clean]):
         if rule.within is not None:
             edited = _limited(edited, before.picture, around)
         whole = around if before.expected is None else masks.combine([before.expected, around])
-        return _Attempted(edited, whole, [*before.labels, label])
+        return _Attempt(edited, whole, [*before.labels, label])
 
-    def _judge(self, before: Picture, attempted: _Attempted) -> gate.Judged:
+    def _judge(self, before: Picture, attempted: _Attempt) -> gate.GateVerdict:
         """What the gate says of an edit."""
         again: list[Detection] | None = None
         if self.recipe.gate.gone and attempted.labels:
@@ -224,7 +222,7 @@ class Cleaning:
             assert entry is not None, "every task was brought to its end"
             reason = unfit(entry, filters)
             if reason is not None:
-                outcome.rejected.append(Rejected(task, entry, reason))
+                outcome.rejected.append(Rejection(task, entry, reason))
                 continue
             own = entry.extra["measures"]["hash"]
             if filters.duplicates is not None:
@@ -237,7 +235,7 @@ class Cleaning:
                 outcome.duplicate(task, entry, task.id)
                 continue
             seen.add(task.id)
-            outcome.kept.append(Row(task, entry))
+            outcome.members.append(Member(task, entry))
         return outcome
 
     def _task(self, item: Item) -> Task:
@@ -269,7 +267,7 @@ def _limited(edited: Picture, before: Picture, there: Image.Image) -> Picture:
 def endings(outcome: Outcome) -> dict[str, int]:
     """How many pictures of the data set were edited, stayed, or kept their original."""
     counts: dict[str, Any] = {}
-    for row in outcome.kept:
+    for row in outcome.members:
         ending = row.entry.extra.get("ending", "edited")
         counts[ending] = counts.get(ending, 0) + 1
     return counts

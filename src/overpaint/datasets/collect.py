@@ -14,24 +14,24 @@ from dataclasses import dataclass, field
 from overpaint.core import images
 from overpaint.core.errors import InvalidRequest
 from overpaint.datasets.measure import Neighbours
-from overpaint.datasets.outcome import Outcome, Rejected, Row, unfit
+from overpaint.datasets.outcome import Member, Outcome, Rejection, unfit
 from overpaint.datasets.places import Item
 from overpaint.datasets.prompts import Cell, fill
 from overpaint.datasets.recipe import Collect
 from overpaint.datasets.tasks import Task, source_digest, task_id
-from overpaint.datasets.worker import Result, Worker
-from overpaint.jobs.ledger import Entry, Ledger
+from overpaint.datasets.worker import Result, TaskWorker
+from overpaint.jobs.ledger import Ledger, LedgerEntry
 from overpaint.jobs.units import derive_seed
 
 LEAST_RATE = 0.1
 """Share of attempts that pass, below which a round is not made larger."""
 
 
-class Collector(Worker[Collect]):
+class Collector(TaskWorker[Collect]):
     """Makes one picture of a cell."""
 
     def work(self, task: Task, result: Result) -> None:
-        """See `Worker`."""
+        """See `TaskWorker`."""
         picture = images.decode(task.item.image.read())
         result.mask = self.mask(self.recipe.mask, picture, task)
         request = self.request(picture, task.prompt, result.mask, task.seed)
@@ -45,12 +45,12 @@ class _State:
 
     Attributes:
         tried: attempts that were made.
-        kept: pictures that count.
+        members: pictures that count.
     """
 
     cell: Cell
     tried: int = 0
-    kept: int = 0
+    members: int = 0
 
 
 @dataclass
@@ -105,20 +105,20 @@ class Collection:
                 )
                 break
         for state in self._states.values():
-            if state.kept < state.cell.quota:
-                self.outcome.missing[state.cell.key] = state.cell.quota - state.kept
+            if state.members < state.cell.quota:
+                self.outcome.missing[state.cell.key] = state.cell.quota - state.members
         self.outcome.target = {cell.key: cell.quota for cell in self.cells}
         return self.outcome
 
     def next_round(self) -> list[list[Task]]:
         """The attempts of the next round, each its candidates; empty = there is no more to do."""
-        made = sum(state.tried for state in self._states.values())
-        passed = sum(state.kept for state in self._states.values())
-        rate = max(LEAST_RATE, passed / made) if made else 1.0
-        left = math.inf if self.limit is None else self.limit - made
+        attempted = sum(state.tried for state in self._states.values())
+        passed = sum(state.members for state in self._states.values())
+        rate = max(LEAST_RATE, passed / attempted) if attempted else 1.0
+        left = math.inf if self.limit is None else self.limit - attempted
         attempts: list[list[Task]] = []
         for state in self._states.values():
-            missing = state.cell.quota - state.kept
+            missing = state.cell.quota - state.members
             most = state.cell.quota * self.recipe.tries - state.tried
             for _ in range(min(math.ceil(missing / rate), most)):
                 if len(attempts) >= left:
@@ -140,32 +140,34 @@ class Collection:
         prompt = fill(template, fields, field="recipe.prompt")
         for candidate in range(recipe.best_of):
             seed = derive_seed(recipe.seed, cell=cell.key, attempt=attempt, candidate=candidate)
-            told = {"cell": dict(cell.values), "attempt": attempt, "candidate": candidate}
+            labels = {"cell": dict(cell.values), "attempt": attempt, "candidate": candidate}
             yield Task(
-                id=task_id(self.key, item, self._digests[place], prompt=prompt, seed=seed, **told),
+                id=task_id(
+                    self.key, item, self._digests[place], prompt=prompt, seed=seed, **labels
+                ),
                 item=item,
                 prompt=prompt,
                 seed=seed,
                 fields=fields,
-                extra={**told, "key": cell.key, "licence": item.licence},
+                extra={**labels, "key": cell.key, "licence": item.licence},
             )
 
-    def _decide(self, candidates: Sequence[tuple[Task, Entry]]) -> None:
+    def _decide(self, candidates: Sequence[tuple[Task, LedgerEntry]]) -> None:
         """Let the best candidate of an attempt count, if it may."""
         good = []
         for task, entry in candidates:
             if (reason := unfit(entry, self.recipe.filters)) is None:
                 good.append((task, entry))
             else:
-                self.outcome.rejected.append(Rejected(task, entry, reason))
+                self.outcome.rejected.append(Rejection(task, entry, reason))
         good.sort(key=lambda each: -self._score(each[1]))
         for other in good[1:]:
-            self.outcome.rejected.append(Rejected(*other, "another of the attempt was better"))
+            self.outcome.rejected.append(Rejection(*other, "another of the attempt was better"))
         if not good:
             return
         best, entry = good[0]
         state = self._states[entry.extra["key"]]
-        if state.kept >= state.cell.quota:
+        if state.members >= state.cell.quota:
             self.outcome.surplus += 1
             return
         own = entry.extra["measures"]["hash"]
@@ -175,16 +177,16 @@ class Collection:
                 self.outcome.duplicate(best, entry, twin)
                 return
         self._neighbours.add(entry.id, own)
-        state.kept += 1
-        self.outcome.kept.append(Row(best, entry))
+        state.members += 1
+        self.outcome.members.append(Member(best, entry))
 
-    def _score(self, entry: Entry) -> float:
+    def _score(self, entry: LedgerEntry) -> float:
         if self.recipe.best_by == "shows" and "shows" in entry.extra:
             return float(entry.extra["shows"]["score"])
         return float(entry.extra["measures"]["sharpness"])
 
 
-def _ended(ledger: Ledger, task: Task) -> tuple[Task, Entry]:
+def _ended(ledger: Ledger, task: Task) -> tuple[Task, LedgerEntry]:
     entry = ledger.get(task.id)
     assert entry is not None, "every task of a round was brought to its end"
     return task, entry

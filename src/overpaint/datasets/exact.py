@@ -23,15 +23,15 @@ _CLOSE = 0.25 / 255  # of mean brightness: nearer than rounding to 8 bit can tel
 _TILES = (8, 8)
 
 
-def apply(picture: Picture, asked: Exact) -> Picture:
+def apply(picture: Picture, section: Exact) -> Picture:
     """The picture after all operations that are asked for."""
     pixels = np.asarray(picture.rgb)
-    if asked.exposure is not None:
-        pixels = to_exposure(pixels, asked.exposure)
-    if asked.contrast is not None:
-        pixels = to_contrast(pixels, asked.contrast)
-    if asked.clahe is not None:
-        pixels = equalised(pixels, asked.clahe)
+    if section.exposure is not None:
+        pixels = to_exposure(pixels, section.exposure)
+    if section.contrast is not None:
+        pixels = to_contrast(pixels, section.contrast)
+    if section.clahe is not None:
+        pixels = equalised(pixels, section.clahe)
     return picture.with_rgb(Image.fromarray(pixels))
 
 

@@ -14,8 +14,8 @@ from overpaint.core.errors import OutputError
 from overpaint.core.files import atomic_write
 from overpaint.datasets import formats
 from overpaint.datasets.formats import Sample
-from overpaint.datasets.outcome import Outcome, Row
-from overpaint.datasets.sections import Output
+from overpaint.datasets.outcome import Member, Outcome
+from overpaint.datasets.sections import OutputSection
 
 DATA = "data"
 """Folder of the formats, below the output folder."""
@@ -45,7 +45,7 @@ class Exporter:
     """
 
     folder: Path
-    output: Output
+    output: OutputSection
     card: str = ""
 
     def write(self, outcome: Outcome) -> None:
@@ -73,10 +73,10 @@ class Exporter:
 
     def samples(self, outcome: Outcome) -> Iterator[Sample]:
         """The kept pictures as bytes, one at a time, in their order."""
-        for number, row in enumerate(outcome.kept):
+        for number, row in enumerate(outcome.members):
             yield self._sample(f"{number:06d}", row)
 
-    def _sample(self, key: str, row: Row) -> Sample:
+    def _sample(self, key: str, row: Member) -> Sample:
         entry = row.entry
         picture = entry.picture
         image = (self.folder / picture).read_bytes() if picture else row.task.item.image.read()
@@ -87,11 +87,11 @@ class Exporter:
             image=image,
             source=source,
             mask=(self.folder / mask).read_bytes() if mask else None,
-            told=told(row, image),
+            metadata=metadata(row, image),
         )
 
 
-def told(row: Row, image: bytes) -> dict[str, Any]:
+def metadata(row: Member, image: bytes) -> dict[str, Any]:
     """A row of metadata: words, numbers and None. Times stay in the ledger: two runs agree."""
     entry, extra = row.entry, row.entry.extra
     model = entry.recipe.get("model", {})

@@ -29,14 +29,14 @@ class Sample:
         image: encoded; as it was, where it was not edited.
         source: encoded; None = it does not go along.
         mask: PNG, 255 = what the edit was to repaint; None = there was none.
-        told: its metadata.
+        metadata: of the row.
     """
 
     key: str
     image: bytes
     source: bytes | None
     mask: bytes | None
-    told: dict[str, Any]
+    metadata: dict[str, Any]
 
     def pictures(self) -> Iterator[tuple[str, bytes]]:
         """What there is, by its role: 'image', 'source', 'mask'."""
@@ -74,7 +74,7 @@ def imagefolder(folder: Path, samples: Iterable[Sample], _shard: int) -> None:
             (split / role).mkdir(parents=True, exist_ok=True)
             (split / name).write_bytes(data)
             row["file_name" if role == "image" else f"{role}_file_name"] = name
-        lines.append(row | sample.told)
+        lines.append(row | sample.metadata)
     split.mkdir(exist_ok=True)
     _json_lines(split / "metadata.jsonl", _aligned(lines))
 
@@ -88,16 +88,16 @@ def triples(folder: Path, samples: Iterable[Sample], _shard: int) -> None:
     split.mkdir()
     lines = []
     for sample in samples:
-        if sample.source is None or sample.told["ending"] != "edited":
+        if sample.source is None or sample.metadata["ending"] != "edited":
             continue
-        row: dict[str, Any] = {"img_id": sample.told["source_name"], "turn_index": 1}
+        row: dict[str, Any] = {"img_id": sample.metadata["source_name"], "turn_index": 1}
         roles = {"source": "source_img", "mask": "mask_img", "image": "target_img"}
         for role, data in sample.pictures():
             name = f"{roles[role]}/{sample.key}{suffix(data)}"
             (split / roles[role]).mkdir(exist_ok=True)
             (split / name).write_bytes(data)
             row[f"{roles[role]}_file_name"] = name
-        lines.append(row | {"instruction": sample.told["prompt"]})
+        lines.append(row | {"instruction": sample.metadata["prompt"]})
     _json_lines(split / "metadata.jsonl", _aligned(lines))
 
 
@@ -109,7 +109,7 @@ def webdataset(folder: Path, samples: Iterable[Sample], shard: int) -> None:
                 for role, data in sample.pictures():
                     role_name = "" if role == "image" else f".{role}"
                     _add(tar, f"{sample.key}{role_name}{suffix(data)}", data)
-                _add(tar, f"{sample.key}.json", json.dumps(sample.told).encode())
+                _add(tar, f"{sample.key}.json", json.dumps(sample.metadata).encode())
 
 
 def parquet(folder: Path, samples: Iterable[Sample], shard: int) -> None:
@@ -126,8 +126,10 @@ def parquet(folder: Path, samples: Iterable[Sample], shard: int) -> None:
             values = [_cell(sample, role) for sample in some]
             if any(value is not None for value in values):
                 columns[role] = pa.array(values, picture)
-        keys = list(dict.fromkeys(key for sample in some for key in sample.told))
-        columns |= {key: _column([sample.told.get(key) for sample in some], key) for key in keys}
+        keys = list(dict.fromkeys(key for sample in some for key in sample.metadata))
+        columns |= {
+            key: _column([sample.metadata.get(key) for sample in some], key) for key in keys
+        }
         table = pa.table(columns)
         features = {role: {"_type": "Image"} for role in ("image", "source", "mask")}
         known = {key: features[key] for key in columns if key in features}
@@ -146,16 +148,16 @@ def coco(folder: Path, samples: Iterable[Sample], _shard: int) -> None:
     for number, sample in enumerate(samples, 1):
         name = f"{sample.key}{suffix(sample.image)}"
         (folder / "images" / name).write_bytes(sample.image)
-        told = sample.told
-        height, width = told["height"], told["width"]
+        metadata = sample.metadata
+        height, width = metadata["height"], metadata["width"]
         pictures.append(
             {"id": number, "file_name": name, "width": width, "height": height}
-            | {key: told[key] for key in ("prompt", "source_name", "licence", "seed")}
+            | {key: metadata[key] for key in ("prompt", "source_name", "licence", "seed")}
         )
         edited = sample.edited()
         if not edited.any():
             continue
-        label = _cell_name(told)
+        label = _cell_name(metadata)
         category = categories.setdefault(label, len(categories) + 1)
         annotations.append(_annotation(len(annotations) + 1, number, category, edited))
     listed = [{"id": number, "name": name} for name, number in categories.items()]
@@ -198,8 +200,8 @@ def _annotation(number: int, image: int, category: int, mask: NDArray[np.bool_])
     }
 
 
-def _cell_name(told: dict[str, Any]) -> str:
-    axes = [str(value) for key, value in told.items() if key.startswith("axis_")]
+def _cell_name(metadata: dict[str, Any]) -> str:
+    axes = [str(value) for key, value in metadata.items() if key.startswith("axis_")]
     return " ".join(axes) or "edited"
 
 

@@ -22,7 +22,7 @@ Likeness = Callable[[Picture, Picture], float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class GateVerdict:
     """What the gate says of an edit.
 
     Attributes:
@@ -42,7 +42,7 @@ def judge(
     expected: Image.Image | None = None,
     found_again: Sequence[Detection] | None = None,
     likeness: Likeness | None = None,
-) -> Judged:
+) -> GateVerdict:
     """Compare a picture before and after its edit.
 
     Args:
@@ -55,17 +55,17 @@ def judge(
     """
     first, second = before.to_srgb(), after.to_srgb()
     if first.size != second.size:
-        return Judged(reasons=("the size changed",), scores={})
+        return GateVerdict(reasons=("the size changed",), scores={})
     changed = measure.changed_share(first, second)
     scores: dict[str, Any] = {"changed": round(changed, 5)}
     reasons = [_range("changed", changed, gate.changed)]
     if expected is not None:
         outside = np.asarray(expected) < 128
-        kept = measure.psnr(first, second, outside)
-        scores["kept_psnr"] = round(kept, 2)
-        if gate.kept_psnr is not None and kept < gate.kept_psnr:
+        rest_db = measure.psnr(first, second, outside)
+        scores["kept_psnr"] = round(rest_db, 2)
+        if gate.kept_psnr is not None and rest_db < gate.kept_psnr:
             reasons.append(
-                f"what should stay changed: {kept:.1f} dB are below {gate.kept_psnr:g} dB"
+                f"what should stay changed: {rest_db:.1f} dB are below {gate.kept_psnr:g} dB"
             )
     if gate.new_issues:
         new = sorted(set(measure.issues(second)) - set(measure.issues(first)))
@@ -77,7 +77,7 @@ def judge(
         scores["likeness"] = round(likeness(before, after), 4)
         if scores["likeness"] < gate.likeness:
             reasons.append(f"likeness {scores['likeness']:.2f} is below {gate.likeness:g}")
-    return Judged(reasons=tuple(filter(None, reasons)), scores=scores)
+    return GateVerdict(reasons=tuple(filter(None, reasons)), scores=scores)
 
 
 def _range(name: str, value: float, limits: tuple[float, float]) -> str | None:

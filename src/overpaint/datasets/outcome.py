@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 
 from overpaint.datasets.sections import Filters
 from overpaint.datasets.tasks import Task
-from overpaint.jobs.ledger import Entry
+from overpaint.jobs.ledger import LedgerEntry
 
 
 @dataclass(frozen=True)
-class Row:
+class Member:
     """A picture of the data set."""
 
     task: Task
-    entry: Entry
+    entry: LedgerEntry
 
     @property
     def is_made(self) -> bool:
@@ -24,7 +24,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Rejected:
+class Rejection:
     """A picture that was left out.
 
     Attributes:
@@ -33,7 +33,7 @@ class Rejected:
     """
 
     task: Task
-    entry: Entry
+    entry: LedgerEntry
     reason: str
     like: str | None = None
 
@@ -43,7 +43,7 @@ class Outcome:
     """All of a run.
 
     Attributes:
-        kept: the data set, in its order.
+        members: the data set, in its order.
         rejected: what was left out.
         surplus: good pictures beyond their cell's quota.
         target: pictures wanted by cell; empty where there is no target.
@@ -51,16 +51,16 @@ class Outcome:
         stopped: why the run gave up early; None = it did not.
     """
 
-    kept: list[Row] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
     surplus: int = 0
     target: dict[str, int] = field(default_factory=dict)
     missing: dict[str, int] = field(default_factory=dict)
     stopped: str | None = None
 
-    def duplicate(self, task: Task, entry: Entry, like: str) -> None:
+    def duplicate(self, task: Task, entry: LedgerEntry, like: str) -> None:
         """Leave out what nearly repeats a picture that is in."""
-        self.rejected.append(Rejected(task, entry, "nearly the same as another picture", like))
+        self.rejected.append(Rejection(task, entry, "nearly the same as another picture", like))
 
     def statuses(self) -> dict[str, int]:
         """How many were left out in each way."""
@@ -71,23 +71,23 @@ class Outcome:
             counts[status] = counts.get(status, 0) + 1
         return counts
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[LedgerEntry]:
         """Of all that was made or looked at, surplus aside."""
-        for row in self.kept:
+        for row in self.members:
             yield row.entry
         for each in self.rejected:
             yield each.entry
 
 
-def unfit(entry: Entry, filters: Filters) -> str | None:
+def unfit(entry: LedgerEntry, filters: Filters) -> str | None:
     """Why a picture is left out; None = it passes. Duplicates are another matter."""
     if entry.status != "done":
         return entry.reason
     measures, shows = entry.extra["measures"], entry.extra.get("shows", {})
     if min(measures["width"], measures["height"]) < filters.least_side:
         return f"its shorter side has less than {filters.least_side} pixels"
-    if found := [issue for issue in measures["issues"] if issue in filters.issues]:
-        return f"issues: {', '.join(found)}"
+    if unwanted := [issue for issue in measures["issues"] if issue in filters.issues]:
+        return f"issues: {', '.join(unwanted)}"
     if filters.changed is not None:
         least, most = filters.changed
         if not least <= measures["changed"] <= most:

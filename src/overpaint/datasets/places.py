@@ -170,12 +170,12 @@ def _annotated(place: Annotated, size: tuple[int, int]) -> Image.Image:
     from overpaint.core import detections
 
     try:
-        given: list[dict[str, Any]] = json.loads(place.annotations)
+        entries: list[dict[str, Any]] = json.loads(place.annotations)
     except ValueError as error:
         raise InvalidMask(f"the annotations are no JSON: {error}", field="mask") from error
-    if not given:
+    if not entries:
         return Image.new("L", size, 0)
-    return masks.combine([detections.union(detections.parse(given, size), size)])
+    return masks.combine([detections.union(detections.parse(entries, size), size)])
 
 
 @lru_cache(maxsize=2)

@@ -14,37 +14,37 @@ from overpaint.datasets.card import Facts
 from overpaint.datasets.clean import Cleaning
 from overpaint.datasets.collect import Collection
 from overpaint.datasets.tasks import Task
-from overpaint.datasets.worker import Worker
-from overpaint.jobs.ledger import Entry
+from overpaint.datasets.worker import TaskWorker
+from overpaint.jobs.ledger import LedgerEntry
 
 
-def preview(asked: Collection | Cleaning, worker: Worker[Any], facts: Facts) -> dict[str, Any]:
+def preview(job: Collection | Cleaning, worker: TaskWorker[Any], facts: Facts) -> dict[str, Any]:
     """What a run would do, as plain data for people and programs.
 
     One picture is really made, by a worker whose folder is thrown away; the first one is not
     counted, because models load with it.
     """
-    if isinstance(asked, Collection):
-        attempts = asked.next_round()
+    if isinstance(job, Collection):
+        attempts = job.next_round()
         tasks = [task for attempt in attempts for task in attempt]
-        told: dict[str, Any] = {
-            "cells": len(asked.cells),
-            "pictures wanted": asked.wanted,
+        summary: dict[str, Any] = {
+            "cells": len(job.cells),
+            "pictures wanted": job.wanted,
             "pictures made": f"{len(tasks)}, if all pass; at most "
-            f"{asked.wanted * asked.recipe.tries * asked.recipe.best_of}",
-            "sources": len(asked.items),
-            "prompts": prompts.samples(asked.recipe, asked.cells),
+            f"{job.wanted * job.recipe.tries * job.recipe.best_of}",
+            "sources": len(job.items),
+            "prompts": prompts.samples(job.recipe, job.cells),
         }
         count = len(tasks)
     else:
-        items = list(islice(asked.items, asked.limit))
-        tasks = list(replace(asked, items=items[-2:]).tasks())
+        items = list(islice(job.items, job.limit))
+        tasks = list(replace(job, items=items[-2:]).tasks())
         count = len(items)
-        told = {"pictures": count, "by": _by(asked)}
-    return told | _measured(tasks, count, worker) | {"notes": facts.notes()}
+        summary = {"pictures": count, "by": _by(job)}
+    return summary | _measured(tasks, count, worker) | {"notes": facts.notes()}
 
 
-def _measured(tasks: Sequence[Task], count: int, worker: Worker[Any]) -> dict[str, Any]:
+def _measured(tasks: Sequence[Task], count: int, worker: TaskWorker[Any]) -> dict[str, Any]:
     """Time and disk of so many tasks, at the pace of one."""
     if not tasks:
         return {}
@@ -60,12 +60,12 @@ def _measured(tasks: Sequence[Task], count: int, worker: Worker[Any]) -> dict[st
     }
 
 
-def _ended(entry: Entry) -> str:
+def _ended(entry: LedgerEntry) -> str:
     return entry.status + (f" ({entry.reason})" if entry.reason else "")
 
 
-def _by(asked: Cleaning) -> list[str]:
-    recipe = asked.recipe
+def _by(job: Cleaning) -> list[str]:
+    recipe = job.recipe
     steps = []
     if recipe.exact is not None:
         steps.append(f"exact: {recipe.exact.model_dump(exclude_none=True)}")

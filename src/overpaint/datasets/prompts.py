@@ -39,17 +39,17 @@ def cells(recipe: Collect) -> list[Cell]:
         InvalidRequest: a quota of the table is no whole number, or two rows are the same.
     """
     if recipe.table:
-        made = [_row(row, recipe.quota, number) for number, row in enumerate(recipe.table)]
+        every_cell = [_row(row, recipe.quota, number) for number, row in enumerate(recipe.table)]
     else:
         combinations = itertools.product(*recipe.axes.values())
-        made = [
+        every_cell = [
             Cell(dict(zip(recipe.axes, map(str, values), strict=True)), recipe.quota)
             for values in combinations
         ]
-    for key, count in Counter(cell.key for cell in made).items():
+    for key, count in Counter(cell.key for cell in every_cell).items():
         if count > 1:
             raise InvalidRequest(f"{key} is there twice", field="recipe.table")
-    return made
+    return every_cell
 
 
 def fill(template: str, fields: Mapping[str, str], *, field: str) -> str:
@@ -83,10 +83,10 @@ def samples(recipe: Collect, cells: Sequence[Cell], most: int = 8) -> list[str]:
 
 
 def _row(row: Mapping[str, str | int | float], quota: int, number: int) -> Cell:
-    wanted = row.get("quota", quota)
-    if not isinstance(wanted, int) or wanted < 1:
+    count = row.get("quota", quota)
+    if not isinstance(count, int) or count < 1:
         raise InvalidRequest(
-            f"{wanted!r} is no quota; give a whole number above 0",
+            f"{count!r} is no quota; give a whole number above 0",
             field=f"recipe.table.{number}.quota",
         )
-    return Cell({axis: str(value) for axis, value in row.items() if axis != "quota"}, wanted)
+    return Cell({axis: str(value) for axis, value in row.items() if axis != "quota"}, count)

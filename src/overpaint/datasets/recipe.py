@@ -1,4 +1,4 @@
-"""Recipes: one YAML file says what data set shall come out.
+"""Recipes: one YAML file says what data set is wanted.
 
     recipe = load(Path("shapes.yaml"), "collect", ["quota=2", "filters.duplicates=6"])
 
@@ -18,13 +18,13 @@ from pydantic import Field, ValidationError, model_validator
 from overpaint.core.errors import InvalidRequest
 from overpaint.datasets.sections import (
     COMMON,
-    Edit,
+    EditSection,
     Exact,
     Filters,
     Gate,
-    Look,
+    LookSection,
     Mask,
-    Output,
+    OutputSection,
     Rule,
     Section,
     Source,
@@ -32,7 +32,7 @@ from overpaint.datasets.sections import (
     with_common_parts,
 )
 
-Task = Literal["collect", "clean"]
+RecipeTask = Literal["collect", "clean"]
 
 LARGEST_FILE = 1_000_000
 """Bytes of a recipe."""
@@ -72,7 +72,7 @@ class Recipe(Section):
     vision: Vision | None = None
     detector: str | None = None
     safety: Literal["as set", "required"] = "as set"
-    output: Output = Output()
+    output: OutputSection = OutputSection()
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -114,10 +114,10 @@ class Collect(Recipe):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_prompt(cls, given: Any) -> Any:
-        if isinstance(given, dict) and isinstance(given.get("prompt"), str):
-            return {**given, "prompt": [given["prompt"]]}
-        return given
+    def _one_prompt(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("prompt"), str):
+            return {**values, "prompt": [values["prompt"]]}
+        return values
 
     @model_validator(mode="after")
     def _cells(self) -> Collect:
@@ -145,8 +145,8 @@ class Clean(Recipe):
     """
 
     exact: Exact | None = None
-    edit: Edit | None = None
-    look: Look | None = None
+    edit: EditSection | None = None
+    look: LookSection | None = None
     rules: tuple[Rule, ...] = ()
     gate: Gate = Gate()
 
@@ -167,10 +167,10 @@ class Clean(Recipe):
         return self.filters != Filters()
 
 
-TASKS: dict[Task, type[Recipe]] = {"collect": Collect, "clean": Clean}
+TASKS: dict[RecipeTask, type[Recipe]] = {"collect": Collect, "clean": Clean}
 
 
-def load(path: Path, task: Task, overrides: Sequence[str] = ()) -> Recipe:
+def load(path: Path, task: RecipeTask, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
@@ -187,7 +187,7 @@ def load(path: Path, task: Task, overrides: Sequence[str] = ()) -> Recipe:
     return parse(values, task, base=path.absolute().parent)
 
 
-def parse(values: Mapping[str, Any], task: Task, *, base: Path) -> Recipe:
+def parse(values: Mapping[str, Any], task: RecipeTask, *, base: Path) -> Recipe:
     """A recipe from plain data; relative paths start at `base`.
 
     Raises:
@@ -199,10 +199,10 @@ def parse(values: Mapping[str, Any], task: Task, *, base: Path) -> Recipe:
         raise _explain(error, TASKS[task]) from error
 
 
-def schema(task: Task) -> dict[str, Any]:
+def schema(task: RecipeTask) -> dict[str, Any]:
     """JSON Schema of a recipe, for editors."""
-    made = TASKS[task].model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+    document = TASKS[task].model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -23,9 +23,9 @@ from overpaint.core.errors import OverpaintError
 from overpaint.core.files import atomic_write
 from overpaint.datasets.card import Facts, by_cell, made_by_model
 from overpaint.datasets.clean import endings
-from overpaint.datasets.outcome import Outcome, Rejected, Row
+from overpaint.datasets.outcome import Member, Outcome, Rejection
 from overpaint.datasets.recipe import Clean, Recipe
-from overpaint.jobs.ledger import Entry
+from overpaint.jobs.ledger import LedgerEntry
 
 REPORT = "report.html"
 
@@ -104,18 +104,18 @@ class Reporter:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        page = environment.get_template("report.html.jinja").render(self._told(outcome))
+        page = environment.get_template("report.html.jinja").render(self._summary(outcome))
         atomic_write(self.folder / REPORT, page.encode())
         return self.folder / REPORT
 
-    def _told(self, outcome: Outcome) -> dict[str, Any]:
-        pairs = [row for row in outcome.kept if row.is_made]
+    def _summary(self, outcome: Outcome) -> dict[str, Any]:
+        pairs = [row for row in outcome.members if row.is_made]
         return {
             "script": Markup(_SCRIPT),  # noqa: S704 - our own, with its hash in the policy
             "script_hash": base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode(),
             "facts": self.facts,
             "notes": self.facts.notes(),
-            "total": len(outcome.kept),
+            "total": len(outcome.members),
             "generated": made_by_model(outcome),
             "statuses": sorted(outcome.statuses().items()),
             "surplus": outcome.surplus,
@@ -126,7 +126,7 @@ class Reporter:
             ]
             if outcome.target
             else [],
-            "contacts": [self._card(row, THUMBNAIL) for row in _spread(outcome.kept, CONTACTS)],
+            "contacts": [self._card(row, THUMBNAIL) for row in _spread(outcome.members, CONTACTS)],
             "pairs": [self._pair(row) for row in _spread(pairs, PAIRS)],
             "worst": [self._pair(row) | {"why": _doubt(row.entry)[1]} for row in worst(pairs)],
             "rejects": [self._reject(each) for each in _rejects(outcome)],
@@ -134,10 +134,10 @@ class Reporter:
             "histograms": histograms(outcome, _targets(self.facts.recipe)),
         }
 
-    def _card(self, row: Row, side: int) -> dict[str, Any]:
+    def _card(self, row: Member, side: int) -> dict[str, Any]:
         return {"image": self._after(row, side), "title": _title(row.entry), "note": _note(row)}
 
-    def _pair(self, row: Row) -> dict[str, Any]:
+    def _pair(self, row: Member) -> dict[str, Any]:
         return {
             "before": thumbnail(_bytes(row.task.item.image), LARGE),
             "after": self._after(row, LARGE),
@@ -145,7 +145,7 @@ class Reporter:
             "note": _note(row),
         }
 
-    def _reject(self, each: Rejected) -> dict[str, Any]:
+    def _reject(self, each: Rejection) -> dict[str, Any]:
         picture = each.entry.picture
         data = (self.folder / picture).read_bytes() if picture else _bytes(each.task.item.image)
         return {
@@ -156,14 +156,14 @@ class Reporter:
         }
 
     def _duplicates(self, outcome: Outcome) -> list[dict[str, Any]]:
-        kept = {row.entry.id: row for row in outcome.kept}
-        found = [each for each in outcome.rejected if each.like in kept][:DUPLICATES]
+        members = {row.entry.id: row for row in outcome.members}
+        twins = [each for each in outcome.rejected if each.like in members][:DUPLICATES]
         return [
-            {"kept": self._after(kept[each.like or ""], THUMBNAIL), "left": self._reject(each)}
-            for each in found
+            {"kept": self._after(members[each.like or ""], THUMBNAIL), "left": self._reject(each)}
+            for each in twins
         ]
 
-    def _after(self, row: Row, side: int) -> str:
+    def _after(self, row: Member, side: int) -> str:
         picture = row.entry.picture
         data = (self.folder / picture).read_bytes() if picture else _bytes(row.task.item.image)
         return thumbnail(data, side)
@@ -186,7 +186,7 @@ def histograms(outcome: Outcome, targets: Mapping[str, float | None]) -> list[Hi
     drawn = []
     sources = [entry.extra["before"] for entry in outcome.entries() if "before" in entry.extra]
     for name, end in HISTOGRAMS.items():
-        after = [row.entry.extra["measures"][name] for row in outcome.kept]
+        after = [row.entry.extra["measures"][name] for row in outcome.members]
         before = [measures[name] for measures in sources if name in measures]
         high = end if end is not None else math.ceil(max([1, *after, *before]))
         counts = _counts(after, high), _counts(before, high) or None
@@ -194,23 +194,23 @@ def histograms(outcome: Outcome, targets: Mapping[str, float | None]) -> list[Hi
     return drawn
 
 
-def worst(rows: Sequence[Row]) -> list[Row]:
+def worst(rows: Sequence[Member]) -> list[Member]:
     """The edited pictures that are least sure to be good, see `_doubt`."""
     return sorted(rows, key=lambda row: _doubt(row.entry)[0])[:WORST]
 
 
-def _doubt(entry: Entry) -> tuple[tuple[float, float], str]:
+def _doubt(entry: LedgerEntry) -> tuple[tuple[float, float], str]:
     """What tells how good an edit is: a key, the worst first, and words for it.
 
     The vision model's score; else how well the rest was kept; then how much changed.
     """
     changed = float(entry.extra["measures"]["changed"])
     words = f"{changed:.1%} changed"
-    shows, kept = entry.extra.get("shows"), entry.extra.get("gate", {}).get("kept_psnr")
+    shows, rest_db = entry.extra.get("shows"), entry.extra.get("gate", {}).get("kept_psnr")
     if shows is not None:
         return (float(shows["score"]), -changed), f"score {shows['score']:.2f}, {words}"
-    if kept is not None:
-        return (float(kept), -changed), f"the rest kept to {kept:.0f} dB, {words}"
+    if rest_db is not None:
+        return (float(rest_db), -changed), f"the rest kept to {rest_db:.0f} dB, {words}"
     return (0.0, -changed), words
 
 
@@ -227,14 +227,14 @@ def _targets(recipe: Recipe) -> dict[str, float | None]:
     return {"brightness": exact.exposure, "contrast": exact.contrast} if exact is not None else {}
 
 
-def _spread(rows: Sequence[Row], most: int) -> Sequence[Row]:
+def _spread(rows: Sequence[Member], most: int) -> Sequence[Member]:
     """Rows spread evenly over the data set."""
     return rows[:: max(1, -(-len(rows) // most))]
 
 
-def _rejects(outcome: Outcome) -> list[Rejected]:
+def _rejects(outcome: Outcome) -> list[Rejection]:
     """Some of each reason, so that one common reason does not hide the rest."""
-    by_reason: dict[str, list[Rejected]] = {}
+    by_reason: dict[str, list[Rejection]] = {}
     for each in outcome.rejected:
         if each.like is None:
             by_reason.setdefault(each.entry.code or each.reason.split(":")[0], []).append(each)
@@ -244,11 +244,11 @@ def _rejects(outcome: Outcome) -> list[Rejected]:
     return [each for some in by_reason.values() for each in some[:share]][:REJECTS]
 
 
-def _title(entry: Entry) -> str:
+def _title(entry: LedgerEntry) -> str:
     return entry.extra.get("key") or entry.source
 
 
-def _note(row: Row) -> str:
+def _note(row: Member) -> str:
     parts = [row.entry.prompt, row.entry.extra.get("ending", ""), row.entry.reason]
     return " · ".join(part for part in parts if part)
 

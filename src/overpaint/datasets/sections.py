@@ -161,8 +161,8 @@ class Mask(Section):
 
     @model_validator(mode="after")
     def _one_way(self) -> Mask:
-        given = (self.box is not None, self.find is not None, self.everywhere, self.of_source)
-        if sum(given) != 1:
+        ways = (self.box is not None, self.find is not None, self.everywhere, self.of_source)
+        if sum(ways) != 1:
             raise ValueError("give exactly one of box, find, everywhere, of_source")
         if self.box is not None and (self.box[0] >= self.box[2] or self.box[1] >= self.box[3]):
             raise ValueError("box is left, top, right, bottom, each from 0 to 1")
@@ -228,7 +228,7 @@ class Exact(Section):
     clahe: float | None = Field(default=None, gt=0, le=40)
 
 
-class Edit(Section):
+class EditSection(Section):
     """One edit of every picture with the model.
 
     Attributes:
@@ -240,7 +240,7 @@ class Edit(Section):
     mask: Mask | None = None
 
 
-class Look(Section):
+class LookSection(Section):
     """Says what is in a picture.
 
     Attributes:
@@ -318,7 +318,7 @@ class Gate(Section):
         return self
 
 
-class Output(Section):
+class OutputSection(Section):
     """What is written beside the report.
 
     Attributes:

@@ -32,9 +32,9 @@ def items(sources: Sequence[Source]) -> Iterator[Item]:
     """
     for number, source in enumerate(sources):
         field = f"recipe.sources.{number}.{source.kind}"
-        found = _READERS[source.kind](source, field)
+        readable = _READERS[source.kind](source, field)
         prefix = f"{number}:" if len(sources) > 1 else ""
-        for item in islice(found, source.limit):
+        for item in islice(readable, source.limit):
             yield Item(
                 prefix + item.name, item.image, _mask(source, item), item.fields, source.licence
             )
@@ -55,10 +55,10 @@ def _folder(source: Source, field: str) -> Iterator[Item]:
 
 
 def _blank(source: Source, field: str) -> Iterator[Item]:
-    given = source.blank
-    assert isinstance(given, Blank), field
-    name = f"blank-{given.width}x{given.height}-{given.colour[1:]}"
-    yield Item(name, Nowhere(given.width, given.height, given.colour), None, {})
+    section = source.blank
+    assert isinstance(section, Blank), field
+    name = f"blank-{section.width}x{section.height}-{section.colour[1:]}"
+    yield Item(name, Nowhere(section.width, section.height, section.colour), None, {})
 
 
 def _jsonl(source: Source, field: str) -> Iterator[Item]:
@@ -160,8 +160,8 @@ def _sample(shard: Path, key: str | None, members: Mapping[str, InTar]) -> Itera
     mask = next((members[each] for each in _in_tar("mask.") if each in members), None)
     fields: dict[str, str] = {}
     if "json" in members and members["json"].length <= LONGEST_LINE:
-        told = _plain_json(members["json"].read())
-        fields = _fields(told) if isinstance(told, dict) else {}
+        value = _plain_json(members["json"].read())
+        fields = _fields(value) if isinstance(value, dict) else {}
     for suffix in ("txt", "cls"):
         if suffix in members and members[suffix].length <= LONGEST_FIELD:
             fields[suffix] = members[suffix].read().decode("utf-8", "replace")
@@ -176,24 +176,24 @@ def _coco(source: Source, field: str) -> Iterator[Item]:
     path = _existing(source.coco, field, Path.is_file)
     root = source.images or path.parent
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        names = {each["id"]: str(each["name"]) for each in told.get("categories", ())}
+        document = json.loads(path.read_text(encoding="utf-8"))
+        names = {each["id"]: str(each["name"]) for each in document.get("categories", ())}
         by_image: dict[Any, list[dict[str, Any]]] = {}
-        for each in told["annotations"]:
+        for each in document["annotations"]:
             by_image.setdefault(each["image_id"], []).append(each)
-        for image in told["images"]:
-            found = by_image.get(image["id"], [])
-            labels = {names.get(each["category_id"], "") for each in found}
-            wanted = [
+        for image in document["images"]:
+            annotations = by_image.get(image["id"], [])
+            labels = {names.get(each["category_id"], "") for each in annotations}
+            masks = [
                 {key: each[key] for key in ("bbox", "segmentation") if key in each}
-                for each in found
+                for each in annotations
                 if not source.categories or names.get(each["category_id"]) in source.categories
             ]
             fields = _fields({key: image[key] for key in image if key not in ("id", "file_name")})
             yield Item(
                 str(image["file_name"]),
                 InFile(_inside(root, image["file_name"], field)),
-                Annotated(json.dumps(wanted)),
+                Annotated(json.dumps(masks)),
                 fields | {"labels": ", ".join(sorted(labels))},
             )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -235,8 +235,8 @@ def _inside(root: Path, name: Any, field: str) -> Path:
 
 def _fields(row: Mapping[str, Any]) -> dict[str, str]:
     """What a row says in words and numbers, within limits."""
-    told = {str(key): value for key, value in row.items() if isinstance(value, str | int | float)}
-    return {key: str(told[key])[:LONGEST_FIELD] for key in list(told)[:MOST_FIELDS]}
+    plain = {str(key): value for key, value in row.items() if isinstance(value, str | int | float)}
+    return {key: str(plain[key])[:LONGEST_FIELD] for key in list(plain)[:MOST_FIELDS]}
 
 
 def _table(file: Path, field: str) -> Iterator[dict[str, Any]]:

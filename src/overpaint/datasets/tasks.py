@@ -11,7 +11,7 @@ from overpaint.core.errors import InvalidImage
 from overpaint.datasets.places import InFile, Item
 from overpaint.datasets.recipe import Recipe
 from overpaint.datasets.sections import COMMON
-from overpaint.jobs.ledger import Entry
+from overpaint.jobs.ledger import LedgerEntry
 from overpaint.jobs.units import digest, identify
 
 FORMAT = 1
@@ -126,6 +126,6 @@ def source_digest(item: Item) -> str | None:
         return None
 
 
-def complete(folder: Path, entry: Entry) -> bool:
+def complete(folder: Path, entry: LedgerEntry) -> bool:
     """Whether the picture of an entry is still in the output folder."""
     return entry.picture is None or (folder / entry.picture).is_file()

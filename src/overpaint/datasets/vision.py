@@ -76,20 +76,20 @@ class VisionModel:
     """Asks the model of a recipe. Safe to use from several threads.
 
     Args:
-        asked: where it is and how it answers.
+        section: where it is and how it answers.
         key: for the server; None = it needs none.
     """
 
-    def __init__(self, asked: Vision, key: str | None = None) -> None:
+    def __init__(self, section: Vision, key: str | None = None) -> None:
         import openai
 
-        self._asked = asked
+        self._section = section
         # The client repeats timeouts, busy answers and server errors by itself.
         self._client: OpenAI = openai.OpenAI(
-            base_url=asked.base_url,
+            base_url=section.base_url,
             api_key=key or "none",
-            timeout=asked.timeout_s,
-            max_retries=asked.retries,
+            timeout=section.timeout_s,
+            max_retries=section.retries,
         )
 
     def find(self, picture: Picture, labels: Sequence[str]) -> list[Detection]:
@@ -106,11 +106,11 @@ class VisionModel:
         words = (
             "Which of the following are in the picture? List each thing that is really there, "
             f"with the label exactly as written here:\n{listed}\n"
-            f"Give each a box: {_BOXES[self._asked.boxes]}. Leave out what is not there."
+            f"Give each a box: {_BOXES[self._section.boxes]}. Leave out what is not there."
         )
         answer = self._ask(shown, words, _Objects)
-        found = [self._detection(each, shown.size, picture.size) for each in answer.objects]
-        return [each for each in found[:MOST_OBJECTS] if each.label in labels]
+        detections = [self._detection(each, shown.size, picture.size) for each in answer.objects]
+        return [each for each in detections[:MOST_OBJECTS] if each.label in labels]
 
     def is_true(self, picture: Picture, statement: str) -> tuple[bool, float]:
         """Whether the picture shows what the words say, and how well (0..1).
@@ -127,16 +127,16 @@ class VisionModel:
 
     def _shown(self, picture: Picture) -> Image.Image:
         shown = picture.to_srgb().copy()
-        shown.thumbnail((self._asked.longest_side, self._asked.longest_side))
+        shown.thumbnail((self._section.longest_side, self._section.longest_side))
         return shown
 
     def _ask(self, shown: Image.Image, words: str, kind: type[_A]) -> _A:
         """An answer of that kind; unreadable ones are asked for again."""
-        for attempt in range(self._asked.retries + 1):
+        for attempt in range(self._section.retries + 1):
             try:
                 return self._ask_once(shown, words, kind)
             except VisionFailed as error:
-                if error.fault != "unreadable" or attempt == self._asked.retries:
+                if error.fault != "unreadable" or attempt == self._section.retries:
                     raise
         raise AssertionError("the last attempt returns or raises")
 
@@ -171,7 +171,7 @@ class VisionModel:
             "strict": True,
             "schema": kind.model_json_schema(),
         }
-        asked: dict[str, Any] = {
+        payload: dict[str, Any] = {
             "messages": [{"role": "user", "content": content}],
             "response_format": {"type": "json_schema", "json_schema": form},
             "temperature": 0,
@@ -179,48 +179,48 @@ class VisionModel:
             "max_tokens": LONGEST_ANSWER,
         }
         try:
-            answer = self._client.chat.completions.create(model=self._asked.model, **asked)
+            answer = self._client.chat.completions.create(model=self._section.model, **payload)
         except openai.OpenAIError as error:
-            raise _failed(error, self._asked) from error
+            raise _failed(error, self._section) from error
         if not answer.choices:
             raise VisionFailed("the vision model's answer is empty", fault="unreadable")
         return answer.choices[0]
 
     def _detection(
-        self, found: _Object, shown: tuple[int, int], size: tuple[int, int]
+        self, thing: _Object, shown: tuple[int, int], size: tuple[int, int]
     ) -> Detection:
-        if len(found.box) != 4:
+        if len(thing.box) != 4:
             raise VisionFailed(
-                f"the vision model gave a box of {len(found.box)} numbers", fault="unreadable"
+                f"the vision model gave a box of {len(thing.box)} numbers", fault="unreadable"
             )
-        first, second, third, fourth = found.box
-        if self._asked.boxes == "yxyx1000":
+        first, second, third, fourth = thing.box
+        if self._section.boxes == "yxyx1000":
             first, second, third, fourth = (x / 1000 for x in (second, first, fourth, third))
-        elif self._asked.boxes == "pixels":
+        elif self._section.boxes == "pixels":
             first, third = first / shown[0], third / shown[0]
             second, fourth = second / shown[1], fourth / shown[1]
         left, right = (min(max(x, 0.0), 1.0) * size[0] for x in (first, third))
         top, bottom = (min(max(y, 0.0), 1.0) * size[1] for y in (second, fourth))
         if right - left < 1 or bottom - top < 1:
             raise VisionFailed(
-                f"the vision model gave the box {found.box}, which has no area; see `boxes` of "
+                f"the vision model gave the box {thing.box}, which has no area; see `boxes` of "
                 "the recipe for how this model counts",
                 fault="unreadable",
             )
         return Detection(
-            box=(left, top, right, bottom), label=found.label, confidence=found.confidence
+            box=(left, top, right, bottom), label=thing.label, confidence=thing.confidence
         )
 
 
-def _failed(error: Exception, asked: Vision) -> VisionFailed:
+def _failed(error: Exception, section: Vision) -> VisionFailed:
     """What the client raised, in our words. The server's own words may hold anything: cut."""
     import openai
 
     fault: Fault = "denied"
     if isinstance(error, openai.APITimeoutError):
-        fault, what = "timeout", f"no answer within {asked.timeout_s:g} s"
+        fault, what = "timeout", f"no answer within {section.timeout_s:g} s"
     elif isinstance(error, openai.APIConnectionError):
-        fault, what = "unreachable", f"{asked.base_url} cannot be reached"
+        fault, what = "unreachable", f"{section.base_url} cannot be reached"
     elif isinstance(error, openai.RateLimitError):
         fault, what = "busy", "it has too many requests"
     elif isinstance(error, openai.APIStatusError) and error.status_code >= 500:
@@ -230,5 +230,5 @@ def _failed(error: Exception, asked: Vision) -> VisionFailed:
     else:
         fault, what = "unreadable", f"{type(error).__name__}: {str(error)[:200]}"
     return VisionFailed(
-        f"the vision model failed after {asked.retries} retries: {what}", fault=fault
+        f"the vision model failed after {section.retries} retries: {what}", fault=fault
     )

@@ -33,7 +33,7 @@ from overpaint.datasets.sections import COMMON, Mask
 from overpaint.datasets.tasks import Task
 from overpaint.datasets.vision import VisionModel
 from overpaint.engine.intake import decoded
-from overpaint.jobs.ledger import Entry, Status
+from overpaint.jobs.ledger import LedgerEntry, Status
 
 if TYPE_CHECKING:
     from overpaint.core.detections import Detection
@@ -92,7 +92,7 @@ class Result:
     reason: str = ""
 
 
-class Worker(ABC, Generic[R]):
+class TaskWorker(ABC, Generic[R]):
     """Works on the tasks of one recipe; called from several threads.
 
     Args:
@@ -107,7 +107,7 @@ class Worker(ABC, Generic[R]):
         self.folder = folder
         self._common = _common_parts(recipe)
 
-    def __call__(self, task: Task) -> Entry:
+    def __call__(self, task: Task) -> LedgerEntry:
         """Bring a task to its end; it fails alone.
 
         Raises:
@@ -146,13 +146,13 @@ class Worker(ABC, Generic[R]):
 
     def edit(self, request: EditRequest, result: Result) -> Picture:
         """One edit, its lineage and timings in `result`."""
-        made = self.tools.edit(request)
-        result.recipe, result.seed = made.recipe, made.seeds[0]
-        result.flagged = made.flagged[0]
-        for stage, seconds in made.timings.items():
+        outcome = self.tools.edit(request)
+        result.recipe, result.seed = outcome.recipe, outcome.seeds[0]
+        result.flagged = outcome.flagged[0]
+        for stage, seconds in outcome.timings.items():
             name = "edit" if stage == "total" else stage
             result.timings[name] = result.timings.get(name, 0.0) + seconds
-        return made.pictures[0]
+        return outcome.pictures[0]
 
     def request(
         self, picture: Picture, prompt: str, mask: Image.Image | None, seed: int
@@ -168,28 +168,28 @@ class Worker(ABC, Generic[R]):
             **self._common,
         )
 
-    def mask(self, asked: Mask | None, picture: Picture, task: Task) -> Image.Image | None:
+    def mask(self, section: Mask | None, picture: Picture, task: Task) -> Image.Image | None:
         """The mask that the recipe asks for.
 
         Raises:
             InvalidMask: there is none: nothing was found, or none came with the picture.
         """
-        if asked is None:
+        if section is None:
             return None
         size = picture.size
-        if asked.everywhere:
+        if section.everywhere:
             return Image.new("L", size, 255)
-        if asked.box is not None:
-            left, top, right, bottom = asked.box
+        if section.box is not None:
+            left, top, right, bottom = section.box
             box = (left * size[0], top * size[1], right * size[0], bottom * size[1])
-            return masks.grow(masks.from_boxes([box], size), asked.grow)
-        if asked.find is not None:
-            words = fill(asked.find, task.fields, field="recipe.mask.find")
-            return masks.grow(_where(self.found(picture, words), size), asked.grow)
+            return masks.grow(masks.from_boxes([box], size), section.grow)
+        if section.find is not None:
+            words = fill(section.find, task.fields, field="recipe.mask.find")
+            return masks.grow(_where(self.found(picture, words), size), section.grow)
         own = task.item.load_mask(picture)
         if own is None:
             raise InvalidMask("the source has no mask for this picture", field="recipe.mask")
-        return masks.grow(own, asked.grow)
+        return masks.grow(own, section.grow)
 
     def found(self, picture: Picture, words: str) -> Sequence[Detection]:
         """What the zero-shot detector finds.
@@ -241,10 +241,10 @@ class Worker(ABC, Generic[R]):
 
     def _entry(
         self, task: Task, result: Result, status: Status, *, reason: str, code: str = ""
-    ) -> Entry:
+    ) -> LedgerEntry:
         """The entry of a task; its picture is on the disk before."""
         self.keep(task, result)
-        return Entry(
+        return LedgerEntry(
             id=task.id,
             status=status,
             source=task.item.name,
@@ -276,12 +276,12 @@ def _common_parts(recipe: Recipe) -> dict[str, Any]:
         raise type(error)(error.message, field=f"recipe.{error.field}") from error
 
 
-def _where(found: Sequence[Detection], size: tuple[int, int]) -> Image.Image:
+def _where(things: Sequence[Detection], size: tuple[int, int]) -> Image.Image:
     """The union of what was found.
 
     Raises:
         InvalidMask: nothing was found.
     """
-    if not found:
+    if not things:
         raise InvalidMask("nothing of that was found in the picture", field="recipe.mask.find")
-    return detections.union(list(found), size)
+    return detections.union(list(things), size)

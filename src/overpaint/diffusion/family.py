@@ -98,11 +98,13 @@ class Prepared:
         seed: the image's seed.
         step: denoising steps done.
         total: steps in all.
+        held_bytes: what it keeps on the device for its steps at most, beside its latents.
     """
 
     seed: int
     total: int
     step: int = 0
+    held_bytes: int = 0
 
     @property
     def done(self) -> bool:
@@ -134,6 +136,14 @@ class Family(ABC, Generic[OptionsT, PreparedT]):
     @abstractmethod
     def plan(self, request: EditRequest, options: OptionsT) -> Plan:
         """Choose the window and the canvas. Computes nothing."""
+
+    def held_bytes(self, request: EditRequest, plan: Plan, options: OptionsT) -> int:
+        """What one image will keep on the device for its steps, known before it is prepared.
+
+        An edit that does not fit then need not be prepared in vain; `Prepared.held_bytes` is
+        what counts once it is.
+        """
+        return 0
 
     @abstractmethod
     def prepare(

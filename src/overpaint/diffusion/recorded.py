@@ -30,6 +30,8 @@ from typing import Any, Protocol
 
 import torch
 
+from overpaint.checkpoints import compiling
+
 LAUNCH_BOUND = 0.7
 """Seconds of launching for each second of computing, from which a step is recorded."""
 
@@ -178,6 +180,7 @@ class Recorder:
         self._shapes: OrderedDict[Hashable, Shape] = OrderedDict()
         self._owner: weakref.ref[object] | None = None
         self._busy = threading.Lock()
+        self._version = 0
         self.broken = False
 
     @property
@@ -191,7 +194,13 @@ class Recorder:
         self._owner = None
 
     def compute(
-        self, function: Function, call: Function, arguments: Sequence[Argument], owner: object
+        self,
+        function: Function,
+        call: Function,
+        arguments: Sequence[Argument],
+        *,
+        owner: object = None,
+        version: int = 0,
     ) -> torch.Tensor:
         """The call's result, by a recording where there is one.
 
@@ -200,7 +209,11 @@ class Recorder:
             call: takes the arguments.
             arguments: tensors of the device, and numbers that never change.
             owner: of further memory that the call reads or writes; None = there is none.
+            version: of the model; what was recorded of another one is forgotten.
         """
+        if version != self._version:
+            self._version = version
+            self.clear()
         key = _key(function, arguments, owner)
         if key is None or self.broken or not self._busy.acquire(blocking=False):
             return call(*arguments)
@@ -210,6 +223,14 @@ class Recorder:
             return self._of(self._shape(key), call, arguments)
         finally:
             self._busy.release()
+
+    def may_record(self, function: Function, arguments: Sequence[Argument]) -> bool:
+        """Whether a call of these shapes is recorded, or may yet be."""
+        key = _key(function, arguments, owner=None)
+        if key is None or self.broken:
+            return False
+        known = self._shapes.get(key)
+        return known is None or known.worthwhile is not False
 
     def _of(self, shape: Shape, call: Function, arguments: Sequence[Argument]) -> torch.Tensor:
         shape.calls += 1
@@ -282,7 +303,20 @@ def recorded(
     recorder: Recorder | None = getattr(model, ATTRIBUTE, None)
     if recorder is None:
         return function(model, *arguments)
-    return recorder.compute(function, partial(function, model), arguments, owner)
+    version = getattr(model, compiling.VERSION, 0)
+    return recorder.compute(
+        function, partial(function, model), arguments, owner=owner, version=version
+    )
+
+
+def is_worthwhile(model: Any, function: Function, *arguments: Argument) -> bool:
+    """Whether a call of these shapes is recorded, or may yet be: worth it to change them for that.
+
+    Args:
+        model, function, arguments: as `recorded` takes them.
+    """
+    recorder: Recorder | None = getattr(model, ATTRIBUTE, None)
+    return recorder is not None and recorder.may_record(function, arguments)
 
 
 def _key(function: Function, arguments: Sequence[Argument], owner: object) -> Hashable | None:

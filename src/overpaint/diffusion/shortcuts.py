@@ -1,6 +1,6 @@
 """Work that an edit leaves out on request, at a cost in quality: off unless asked for.
 
-Three shortcuts, each with its own option; `preset` sets them together, and a family says how
+Four shortcuts, each with its own option; `preset` sets them together, and a family says how
 (`Family.presets`). Their cost is measured on the twins by `benchmarks.behaviour --presets`.
 
 Everything they need to remember belongs to the image on its way, not to the network, so edits
@@ -32,12 +32,14 @@ class Shortcuts:
         guidance_start, guidance_stop: shares of the steps between which classifier-free guidance
             is computed.
         refresh_every: FLUX families compute all tokens in every n-th step, else those being edited.
+        freeze_text: FLUX families compute the text's tokens in those n-th steps only.
     """
 
     compute_every: int = 1
     guidance_start: float = 0.0
     guidance_stop: float = 1.0
     refresh_every: int = 1
+    freeze_text: bool = False
 
     def computes(self, step: int, total: int) -> bool:
         """Whether the network is asked in this step; always in the last one."""

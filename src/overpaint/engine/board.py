@@ -139,6 +139,12 @@ class Board:
         with self.change:
             return device.busy_models
 
+    def held_bytes(self, device: Device) -> int:
+        """What the images under way on a device keep there during their steps."""
+        with self.change:
+            edits = [ticket.edit for ticket in device.under_way if ticket.edit is not None]
+            return sum(edit.held_bytes for edit in edits)
+
     # Into the queue, and out of it on demand
 
     def add(self, ticket: Ticket) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -38,6 +39,8 @@ class ModelCache:
 
     Attributes:
         hits, misses: how often a model was there, and how often it had to be loaded.
+        spare: bytes beside what the models' plans take, for what images keep during their steps;
+            None = nothing was planned.
     """
 
     def __init__(self, load: Callable[[str], Model], budget: int | None = None) -> None:
@@ -47,7 +50,13 @@ class ModelCache:
         self._sizes: dict[str, int] = {}
         self.hits = 0
         self.misses = 0
+        self.spare: int | None = None
         self._left = Encodings()
+
+    @property
+    def reserved(self) -> int:
+        """Bytes that the plans of its models promise them and that they have not taken yet."""
+        return sum(model.reserved for model in self._models.values())
 
     @property
     def names(self) -> list[str]:
@@ -94,7 +103,26 @@ class ModelCache:
                 )
             self._evict(busy)
         self._models[name] = model
+        if model.plan is not None:
+            self.spare = model.plan.spare
         return model
+
+    def make_room(self, model: Model, busy: Collection[Model] = ()) -> bool:
+        """Let everything leave that is idle, where memory turned out to be short for a model.
+
+        Args:
+            model: what memory is needed for; it stays.
+            busy: models with edits under way; they stay whole.
+
+        Returns:
+            Whether anything left.
+        """
+        idle = [name for name, each in self._models.items() if each not in (model, *busy)]
+        for name in idle:
+            self._leave(name)
+        shrunk = model not in busy and model.economize()
+        gc.collect()
+        return bool(idle) or shrunk
 
     def _loaded(self, name: str, busy: Collection[Model]) -> Model:
         while True:
@@ -108,13 +136,18 @@ class ModelCache:
     def _evict(self, busy: Collection[Model]) -> None:
         for name, model in self._models.items():
             if model not in busy:
-                self._left = self._left.plus(model)
-                del self._models[name]
+                self._leave(name)
                 return
         raise Overloaded(
             "the models in use fill the memory; try again when their edits are done",
             retry_after=RETRY_AFTER,
         )
+
+    def _leave(self, name: str) -> None:
+        model = self._models.pop(name)
+        self._left = self._left.plus(model)
+        if self.spare is not None and model.plan is not None:
+            self.spare += model.plan.peak
 
 
 def _size(model: Model) -> int:

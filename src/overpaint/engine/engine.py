@@ -17,17 +17,17 @@ from __future__ import annotations
 import copy
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-import torch
 from PIL import Image
 
+from overpaint.checkpoints import shortage
+from overpaint.checkpoints.shortage import GIB
 from overpaint.core.compositing import composite
-from overpaint.core.errors import Cancelled, OutOfMemory
+from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded
 from overpaint.core.geometry import Plan
 from overpaint.core.images import Picture
 from overpaint.core.safety import Verdict
@@ -36,13 +36,20 @@ from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Family, Prepared
 from overpaint.diffusion.options import FamilyOptions
 from overpaint.engine import clock, intake, streams
-from overpaint.engine.cache import ModelCache
+from overpaint.engine.cache import RETRY_AFTER, ModelCache
 from overpaint.engine.clock import Throttle
 from overpaint.engine.intake import CheckedRequest, PictureLike, check, takes_parts
 from overpaint.engine.model import Model
 from overpaint.provenance import marks, recipes
 from overpaint.provenance.marks import Marking
 from overpaint.safety.policy import Policy
+
+TOO_LARGE = (
+    "the edit does not fit the memory there is; make fewer images at once, mark a smaller area, or "
+    "choose a smaller dtype"
+)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +92,11 @@ class Edit:
     def seeds(self) -> tuple[int, ...]:
         """One per image."""
         return tuple(image.seed for image in self.prepared)
+
+    @property
+    def held_bytes(self) -> int:
+        """What its images keep on the device during their steps."""
+        return sum(image.held_bytes for image in self.prepared)
 
     def snapshot(self) -> Edit:
         """The edit with its first image only, as that stands now, for `Engine.preview`."""
@@ -161,9 +173,19 @@ class Engine:
         Raises:
             OverpaintError: of the first request that fails; none is answered then.
         """
+        with shortage.mapped(TOO_LARGE):
+            return self._run(requests, on_progress, cancelled)
+
+    def _run(
+        self,
+        requests: Sequence[EditRequest | CheckedRequest],
+        on_progress: Callable[[Progress], None] | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> list[EditResult]:
         edits: list[Edit] = []
         for request in requests:
-            edits.append(self.begin(request, busy=[edit.model for edit in edits]))
+            held = sum(edit.held_bytes for edit in edits)
+            edits.append(self.begin(request, busy=[edit.model for edit in edits], held=held))
         for model in {id(edit.model): edit.model for edit in edits}.values():
             self._steps([e for e in edits if e.model is model], on_progress, cancelled)
         results = [self.finish(edit) for edit in edits]
@@ -174,6 +196,15 @@ class Engine:
     def model(self, name: str | None = None, *, busy: Collection[Model] = ()) -> Model:
         """The model of that name, loaded the first time; `busy` ones do not leave for it."""
         return self.models.get(name or self.default_model, busy)
+
+    def load(self, name: str | None = None, *, busy: Collection[Model] = ()) -> None:
+        """Load a model whole, not component by component on their first use.
+
+        Raises:
+            ModelNotFound, ModelLoadError, OutOfMemory, Overloaded: see `begin`.
+        """
+        model = self.model(name, busy=busy)
+        self._with_room(model, busy, model.load)
 
     def screen(self, request: EditRequest | CheckedRequest) -> Screened:
         """Let the safety policy judge what a caller gives.
@@ -190,6 +221,7 @@ class Engine:
         request: EditRequest | CheckedRequest | Screened,
         *,
         busy: Collection[Model] = (),
+        held: int = 0,
     ) -> Edit:
         """Check, plan and prepare: everything before the first step.
 
@@ -197,11 +229,13 @@ class Engine:
             request: what to do. One that was checked against its model's family is not checked
                 again, and one that was screened is not screened again.
             busy: models of other edits under way, which must not leave memory.
+            held: bytes that the images of those edits keep during their steps.
 
         Raises:
             InvalidRequest, ModelNotFound, ModelLoadError, OutOfMemory.
             ContentBlocked, SafetyUnavailable: before anything is encoded.
-            Overloaded: busy models leave no room for this one.
+            Overloaded: busy models leave no room for this one, or the images under way none for
+                what its images keep.
         """
         started = time.perf_counter()
         submission = request.submission if isinstance(request, Screened) else request
@@ -214,9 +248,9 @@ class Engine:
         )
         screened = request if isinstance(request, Screened) else self.screen(submission)
         started = time.perf_counter()
-        with _mapped_errors(), streams.encoding(model):
-            plan = family.plan(asked, checked.options)
-            prepared, more = family.prepare(asked, plan, checked.options, checked.seeds)
+        plan, prepared, more = self._with_room(
+            model, busy, partial(self._prepared, model, checked, held)
+        )
         streams.hand_over(model, prepared)
         model.release_text_encoders()
         edit = Edit(
@@ -241,7 +275,7 @@ class Engine:
         Raises:
             OutOfMemory: together they do not fit.
         """
-        with _mapped_errors():
+        with shortage.mapped(TOO_LARGE):
             model.family.advance(images)
 
     def preview(self, edit: Edit) -> Picture:
@@ -254,7 +288,7 @@ class Engine:
 
     def decode_preview(self, edit: Edit) -> Decoded:
         """The first half of `preview`: all that the device is needed for."""
-        with _mapped_errors(), streams.encoding(edit.model):
+        with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
             return Decoded((self._unfinished(edit),), edit.seeds[:1])
 
     def deliver_preview(self, edit: Edit, decoded: Decoded) -> Picture:
@@ -276,8 +310,9 @@ class Engine:
 
     def decode(self, edit: Edit) -> Decoded:
         """The first half of `finish`: all that the device is needed for."""
-        with _mapped_errors(), streams.encoding(edit.model):
-            pictures = tuple(self._picture(edit, prepared) for prepared in edit.prepared)
+        with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
+            # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
+            pictures = tuple(map(partial(self._picture, edit), edit.prepared))
         return Decoded(pictures, edit.seeds)
 
     def deliver(self, edit: Edit, decoded: Decoded) -> EditResult:
@@ -307,6 +342,53 @@ class Engine:
             warnings=tuple(edit.warnings),
             safety=verdicts or None,
         )
+
+    def _prepared(
+        self, model: Model, checked: CheckedRequest, held: int
+    ) -> tuple[Plan, list[Prepared], list[str]]:
+        request, options, family = checked.request, checked.options, model.family
+        with streams.encoding(model):
+            plan = family.plan(request, options)
+            images = len(checked.seeds)
+            self._require_room(images * family.held_bytes(request, plan, options), held)
+            prepared, warnings = family.prepare(request, plan, options, checked.seeds)
+            self._require_room(sum(image.held_bytes for image in prepared), held)
+        return plan, prepared, warnings
+
+    def _require_room(self, needed: int, held: int) -> None:
+        """Refuse an edit whose images keep more than there is beside the models' own need.
+
+        Raises:
+            Overloaded: there is room once the images under way, which hold `held`, are done.
+            OutOfMemory: there never is.
+        """
+        spare = self.models.spare
+        if spare is None or not needed or needed + held <= spare:
+            return
+        if held and needed <= spare:
+            raise Overloaded(
+                "the images under way fill the memory; try again when they are done",
+                retry_after=RETRY_AFTER,
+            )
+        raise OutOfMemory(
+            f"this edit keeps {needed / GIB:.2f} GiB of keys and values between its steps, and "
+            f"{spare / GIB:.2f} GiB are free for them; set refresh_every=1 (preset 'exact'), let "
+            "window choose a smaller area, or make fewer images at once"
+        )
+
+    def _with_room(self, model: Model, busy: Collection[Model], work: Callable[[], T]) -> T:
+        """What `work` gives; if memory runs out, what is idle leaves, and it is tried once more.
+
+        What was refused before it was tried has no cause, and is not tried again.
+        """
+        try:
+            with shortage.mapped(TOO_LARGE):
+                return work()
+        except OutOfMemory as error:
+            if error.__cause__ is None or not self.models.make_room(model, busy):
+                raise
+        with shortage.mapped(TOO_LARGE):
+            return work()
 
     def _marked(
         self, edit: Edit, picture: Picture, recipe: Mapping[str, Any] | None = None
@@ -338,7 +420,7 @@ class Engine:
                 on_progress(Progress(step=slowest.step, total=slowest.total, preview=preview))
 
         started = time.perf_counter()
-        with _mapped_errors():
+        with shortage.mapped(TOO_LARGE):
             denoise(family, prepared, on_step=told, cancelled=cancelled)
             throttle.finish()
         for edit in edits:
@@ -383,23 +465,3 @@ class Engine:
 
 def _asked(request: EditRequest | CheckedRequest) -> EditRequest:
     return request.request if isinstance(request, CheckedRequest) else request
-
-
-@contextmanager
-def _mapped_errors() -> Iterator[None]:
-    """torch's ways to say that memory ran out → `OutOfMemory`."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory() from error
-    except RuntimeError as error:
-        if "allocate memory" in str(error) or "out of memory" in str(error):
-            raise _out_of_memory() from error
-        raise
-
-
-def _out_of_memory() -> OutOfMemory:
-    return OutOfMemory(
-        "the edit does not fit the memory there is; make fewer images at once, mark a smaller "
-        "area, or choose a smaller dtype"
-    )

@@ -97,7 +97,14 @@ def split(values: Mapping[str, Any]) -> dict[str, Any]:
     """Keywords of a call as parts: what is no part is an option of the family."""
     parts = {name: value for name, value in values.items() if name in _BY_NAME}
     options = {name: value for name, value in values.items() if name not in _BY_NAME}
-    return {**parts, "options": {**(parts.get("options") or {}), **options}}
+    return {**parts, "options": {**_as_mapping(parts.get("options") or {}), **options}}
+
+
+def _as_mapping(options: Any) -> Any:
+    """Typed options by name, those that were set; others as they are."""
+    if isinstance(options, FamilyOptions):
+        return {name: getattr(options, name) for name in options.model_fields_set}
+    return options
 
 
 def takes_parts(function: _F) -> _F:
@@ -251,6 +258,7 @@ def decoded(
 
 
 def _plain(part: Part, value: Any) -> Any:
+    value = _as_mapping(value)
     expected = {"text": str, "name": str, "number": int, "options": Mapping}[part.kind]
     if part.kind == "number" and isinstance(value, float | str) and _is_whole(value):
         value = int(float(value)) if isinstance(value, float) else int(value)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from overpaint.checkpoints.checkpoint import Checkpoint
-from overpaint.diffusion.family import Family
+if TYPE_CHECKING:
+    from overpaint.checkpoints.checkpoint import Checkpoint
+    from overpaint.checkpoints.placement import MemoryPlan
+    from overpaint.diffusion.family import Family
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,16 @@ class Model:
     checkpoint: Checkpoint | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def plan(self) -> MemoryPlan | None:
+        """How it is held in memory; None = nothing was planned."""
+        return None if self.checkpoint is None else self.checkpoint.plan
+
+    @property
+    def reserved(self) -> int:
+        """Bytes that its plan promises it and that it has not taken yet."""
+        return 0 if self.checkpoint is None else self.checkpoint.reserved
+
     def load(self) -> None:
         """Load every component now, not on its first use; text encoders that leave, later."""
         if self.checkpoint is not None:
@@ -38,3 +50,7 @@ class Model:
         """Let the text encoders leave, where memory is short."""
         if self.checkpoint is not None:
             self.checkpoint.release_text_encoders()
+
+    def economize(self) -> bool:
+        """Hold less from now on, while no edit is under way; whether anything left memory."""
+        return self.checkpoint is not None and self.checkpoint.economize()

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from overpaint.checkpoints import shortage
 from overpaint.core.errors import Cancelled, DeadlineExceeded
 from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest, EditResult
@@ -178,8 +179,9 @@ class Ticket:
         self.future.set_result(result)
 
     def fail(self, error: BaseException) -> None:
-        """Hand over what went wrong."""
+        """Hand over what went wrong; the error keeps nothing of the edit in memory."""
         self._leave()
+        shortage.empty_frames(error)
         self.future.set_exception(error)
 
     def _leave(self) -> None:

@@ -73,6 +73,7 @@ class Worker:
     def _stepper(self) -> None:
         while batch := self._board.next_batch(self._device):
             self._step(batch)
+            del batch  # Its images are not kept while there is nothing to do.
 
     def _step(self, batch: list[Pick]) -> None:
         before = [pick.image.step for pick in batch]
@@ -83,6 +84,7 @@ class Worker:
         except Exception as error:
             untouched = before == [pick.image.step for pick in batch]
             self._board.stumbled(self._device, batch, error, untouched=untouched)
+            batch.clear()  # An error that somebody keeps leads back to this list.
             return
         self._passes.append((batch, watch))
         ends = any(not pick.ticket.remaining for pick in batch)
@@ -119,12 +121,14 @@ class Worker:
                     self._finish(work)
                 case Ticket():
                     self._prepare(work)
+            del work
 
     def _prepare(self, ticket: Ticket) -> None:
         now = time.monotonic()
         try:
             busy = self._board.busy_models(self._device)
-            edit = self._engine.begin(ticket.submission, busy=busy)
+            held = self._board.held_bytes(self._device)
+            edit = self._engine.begin(ticket.submission, busy=busy, held=held)
             keys = [edit.model.family.batch_key(image) for image in edit.prepared]
         except Overloaded:
             self._board.postponed(self._device, ticket)
@@ -143,6 +147,7 @@ class Worker:
             decoded = self._engine.decode(edit)
         except Exception as error:
             self._board.failed(self._device, ticket, error)
+            del edit  # An error that somebody keeps leads back to this frame.
             return
         if self._board.decoded(self._device, ticket):
             # What a family keeps for the steps is not needed while others judge the pictures.
@@ -179,7 +184,8 @@ class Worker:
 
     def _load(self, load: Load) -> None:
         try:
-            self._engine.model(load.model).load()
+            busy = self._board.busy_models(self._device)
+            self._engine.load(load.model, busy=busy)
         except Exception as error:
             load.future.set_exception(error)
         else:

@@ -23,7 +23,7 @@ from overpaint.core.images import Picture
 from overpaint.engine.batcher import Batcher
 from overpaint.jobs import grid, predictions
 from overpaint.jobs.book import Book, Tally
-from overpaint.jobs.ledger import Entry, Ledger, Status
+from overpaint.jobs.ledger import Ledger, LedgerEntry, Status
 from overpaint.jobs.runner import UNDER_WAY, Runner
 from overpaint.jobs.units import Unit
 
@@ -37,7 +37,7 @@ GRIDS = "grids"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
+class BatchOutcome:
     """What a batch gave.
 
     Attributes:
@@ -75,7 +75,7 @@ class Batch:
     on_progress: Callable[[Tally], None] | None = None
     cancelled: Callable[[], bool] = lambda: False
 
-    def run(self, units: Iterable[Unit]) -> Done:
+    def run(self, units: Iterable[Unit]) -> BatchOutcome:
         """Make what is not made yet, and write the tables.
 
         Raises:
@@ -96,7 +96,7 @@ class Batch:
             runner = Runner(batcher=batcher, keep=self._keep, book=book, under_way=under_way)
             runner.run(self._noted(itertools.islice(units, self.limit), ledger, order))
             tables = predictions.write(self.out, lambda: _entries(ledger, order))
-        return Done(tally=book.tally, tables=tables)
+        return BatchOutcome(tally=book.tally, tables=tables)
 
     def _prepare_folders(self) -> None:
         folders = [self.out / name for name in (PICTURES, *([GRIDS] if self.grids else []))]
@@ -128,7 +128,7 @@ class Batch:
             self._draw(unit, self.out / picture)
         return picture
 
-    def _is_there(self, entry: Entry) -> bool:
+    def _is_there(self, entry: LedgerEntry) -> bool:
         return entry.picture is None or (self.out / entry.picture).is_file()
 
     def _draw(self, unit: Unit, picture: Path) -> None:
@@ -144,8 +144,8 @@ def name(unit: Unit) -> str:
     """A file's name: where the unit comes from, for people, and a part of its id."""
     words = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(unit.source).with_suffix("").as_posix())
     number = re.search(r"#\d+$", unit.source)
-    told = f"{words.strip('-')[-60:]}{number[0].replace('#', '-') if number else ''}"
-    return f"{told}-{unit.id[:12]}".lstrip("-")
+    stem = f"{words.strip('-')[-60:]}{number[0].replace('#', '-') if number else ''}"
+    return f"{stem}-{unit.id[:12]}".lstrip("-")
 
 
 @contextmanager
@@ -157,7 +157,7 @@ def _batcher(engines: Engine | Sequence[Engine], width: int) -> Iterator[Batcher
         batcher.close()
 
 
-def _entries(ledger: Ledger, order: Iterable[tuple[str, str]]) -> Iterator[Entry]:
+def _entries(ledger: Ledger, order: Iterable[tuple[str, str]]) -> Iterator[LedgerEntry]:
     """What came of the units, in the order of the input and with their places in it of today."""
     for unit, source in order:
         if (entry := ledger.get(unit)) is not None:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 from overpaint.core.errors import Cancelled
-from overpaint.jobs.ledger import Entry, Ledger, Status
+from overpaint.jobs.ledger import Ledger, LedgerEntry, Status
 
 TICK = 0.2
-"""Seconds between two looks at whether the run shall end."""
+"""Seconds between two looks at whether the run should end."""
 
 
-class Task(Protocol):
+class WorkItem(Protocol):
     """Something to be worked on. It can be sent to another process."""
 
     @property
@@ -22,7 +22,7 @@ class Task(Protocol):
         """As of a `Unit`."""
 
 
-T = TypeVar("T", bound=Task)
+T = TypeVar("T", bound=WorkItem)
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Tally:
         computed: tasks that this run brought to an end.
         statuses: how many tasks ended in each way, in this run and in earlier ones.
         codes: how many of them ended with each error.
-        begun: whether there was a task that had to be worked on.
+        has_work: whether there was a task that had to be worked on.
         started: when the first one was begun; of the monotonic clock.
     """
 
@@ -42,7 +42,7 @@ class Tally:
     computed: int = 0
     statuses: dict[Status, int] = field(default_factory=dict)
     codes: dict[str, int] = field(default_factory=dict)
-    begun: bool = False
+    has_work: bool = False
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -79,7 +79,7 @@ class Book(Generic[T]):
     """
 
     ledger: Ledger
-    complete: Callable[[Entry], bool] = lambda _: True
+    complete: Callable[[LedgerEntry], bool] = lambda _: True
     retry: Collection[Status] = ()
     on_progress: Callable[[Tally], None] | None = None
     cancelled: Callable[[], bool] = lambda: False
@@ -89,20 +89,20 @@ class Book(Generic[T]):
         """The tasks that must be worked on; the others are counted.
 
         Raises:
-            Cancelled: it shall end.
+            Cancelled: it was asked to end.
         """
         for task in tasks:
             self.check_cancelled()
             entry = self.ledger.get(task.id)
             if entry is None or entry.status in self.retry or not self.complete(entry):
-                if not self.tally.begun:
-                    self.tally.begun, self.tally.started = True, time.monotonic()
+                if not self.tally.has_work:
+                    self.tally.has_work, self.tally.started = True, time.monotonic()
                 yield task
             else:
                 self.tally.count(entry.status, code=entry.code, skipped=True)
                 self._tell()
 
-    def end(self, entry: Entry) -> None:
+    def end(self, entry: LedgerEntry) -> None:
         """Write down the end of a task; its time is now, where the entry has none.
 
         Raises:
@@ -115,7 +115,7 @@ class Book(Generic[T]):
         self._tell()
 
     def check_cancelled(self) -> None:
-        """Raise `Cancelled` if the run shall end."""
+        """Raise `Cancelled` if the run should end."""
         if self.cancelled():
             raise Cancelled("the run was cancelled")
 

@@ -28,7 +28,7 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class LedgerEntry:
     """What became of a unit: its lineage.
 
     Attributes:
@@ -118,7 +118,7 @@ class Ledger:
         place = self._places.get(unit)
         return 0 if place is None else place.attempts
 
-    def get(self, unit: str) -> Entry | None:
+    def get(self, unit: str) -> LedgerEntry | None:
         """The lineage of a unit, read from the file; None = it is not done yet."""
         place = self._places.get(unit)
         if place is None:
@@ -126,7 +126,7 @@ class Ledger:
         self._file.seek(place.offset)
         return _parse(self._file.readline())
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: LedgerEntry) -> None:
         """Add a line; it is on the disk when this returns.
 
         Raises:
@@ -165,17 +165,17 @@ class Ledger:
         return offset
 
 
-def _parse(line: bytes) -> Entry | None:
+def _parse(line: bytes) -> LedgerEntry | None:
     """The entry of a line; None where it is torn or of another version."""
     try:
-        told = json.loads(line)
-        entry = Entry(**{name: told[name] for name in _NAMES if name in told})
+        data = json.loads(line)
+        entry = LedgerEntry(**{name: data[name] for name in _NAMES if name in data})
     except (ValueError, TypeError, RecursionError):
         return None
     return entry if entry.status in STATUSES else None
 
 
-_NAMES = tuple(each.name for each in fields(Entry))
+_NAMES = tuple(each.name for each in fields(LedgerEntry))
 
 
 def _lock(file: BinaryIO, path: Path) -> None:

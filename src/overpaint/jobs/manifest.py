@@ -43,7 +43,7 @@ LONGEST_PATH = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class Defaults:
+class UnitDefaults:
     """What holds for every unit that does not say otherwise.
 
     Attributes:
@@ -72,7 +72,7 @@ class Manifest:
             cannot be used.
     """
 
-    def __init__(self, source: Path, defaults: Defaults) -> None:
+    def __init__(self, source: Path, defaults: UnitDefaults) -> None:
         self.source, self.defaults = source, defaults
         self._parts = _common(defaults)
         if not source.exists():
@@ -186,7 +186,7 @@ class Manifest:
                     yield Path(folder, name)
 
 
-def _common(defaults: Defaults) -> dict[str, Any]:
+def _common(defaults: UnitDefaults) -> dict[str, Any]:
     """The parts that units have where they do not have their own, pictures as files' bytes."""
     own = ("image", "seed", *rows.LEFT_OUT)
     known = {part.name: part for part in PARTS if part.name not in own}
@@ -270,20 +270,21 @@ def _records(file: Path) -> Iterator[tuple[int | None, Record | InvalidRequest]]
 
 
 def _from_lines(file: BinaryIO) -> Iterator[Record | InvalidRequest]:
-    """Objects of a JSON Lines file; a line that is none does not keep the next from being read."""
+    """Objects of a JSON Lines file; a line that is none does not keep the next from being read.
+
+    Lines are counted from 1, blank ones too, as editors do; blank ones are no objects.
+    """
     number = 0
     while line := file.readline(MAX_LINE):
+        number += 1
         where = f"line {number}"
-        if not line.strip():
-            continue
         if len(line) == MAX_LINE and not line.endswith(b"\n"):
             while rest := file.readline(MAX_LINE):
                 if rest.endswith(b"\n"):
                     break
             yield InvalidRequest(f"it has more than {MAX_LINE} bytes", field=where)
-        else:
+        elif line.strip():
             yield _object(line, where)
-        number += 1
 
 
 def _object(line: bytes, where: str) -> Record | InvalidRequest:

@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
-from overpaint.jobs.book import TICK, Book, Task
-from overpaint.jobs.ledger import Entry
+from overpaint.jobs.book import TICK, Book, WorkItem
+from overpaint.jobs.ledger import LedgerEntry
 
 THREADS = 8
 """Tasks under way: one is read while others are looked at, edited and written."""
 
-T = TypeVar("T", bound=Task)
+T = TypeVar("T", bound=WorkItem)
 
 
-def run(tasks: Iterable[T], work: Callable[[T], Entry], book: Book[T], *, threads: int) -> None:
+def run(
+    tasks: Iterable[T], work: Callable[[T], LedgerEntry], book: Book[T], *, threads: int
+) -> None:
     """Bring all tasks to their end.
 
     Args:
@@ -34,7 +36,7 @@ def run(tasks: Iterable[T], work: Callable[[T], Entry], book: Book[T], *, thread
         Cancelled: the book's `cancelled` said so; all that ended is kept.
         OutputError: the disk is full or gone.
     """
-    under_way: set[Future[Entry]] = set()
+    under_way: set[Future[LedgerEntry]] = set()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="work")
     try:
         for task in book.pending(tasks):
@@ -47,7 +49,7 @@ def run(tasks: Iterable[T], work: Callable[[T], Entry], book: Book[T], *, thread
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _settle(under_way: set[Future[Entry]], book: Book[T]) -> None:
+def _settle(under_way: set[Future[LedgerEntry]], book: Book[T]) -> None:
     ready, _ = wait(under_way, TICK, return_when=FIRST_COMPLETED)
     book.check_cancelled()
     for future in ready:

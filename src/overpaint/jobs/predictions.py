@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from overpaint.core.files import atomic_open
-from overpaint.jobs.ledger import Entry
+from overpaint.jobs.ledger import LedgerEntry
 
 PREDICTIONS = ("predictions.csv", "predictions.parquet")
 TIMINGS = "timings.csv"
@@ -27,7 +27,7 @@ STAGES = ("queued", "load", "safety", "prepare", "steps", "decode", "composite",
 ROW_GROUP = 1000
 """Rows that are in memory at a time."""
 
-Entries = Callable[[], Iterable[Entry]]
+Entries = Callable[[], Iterable[LedgerEntry]]
 """Gives the entries in the order of the input, as often as asked."""
 
 
@@ -58,7 +58,7 @@ def has_parquet() -> bool:
     return find_spec("pyarrow") is not None
 
 
-def _prediction(entry: Entry) -> dict[str, Any]:
+def _prediction(entry: LedgerEntry) -> dict[str, Any]:
     return {
         "source": entry.source,
         "status": entry.status,
@@ -73,7 +73,7 @@ def _prediction(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _timing(entry: Entry) -> dict[str, Any]:
+def _timing(entry: LedgerEntry) -> dict[str, Any]:
     seconds = {stage: entry.timings.get(stage) for stage in STAGES}
     return {
         "source": entry.source,
@@ -106,7 +106,7 @@ def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> None:
     from pyarrow import parquet
 
     kinds = {"seed": pa.int64(), "nsfw_content_detected": pa.bool_()}
-    names = tuple(_prediction(Entry(id="", status="done", source="")))
+    names = tuple(_prediction(LedgerEntry(id="", status="done", source="")))
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
     with atomic_open(path) as file, parquet.ParquetWriter(file, schema) as writer:
         while group := list(itertools.islice(rows, ROW_GROUP)):

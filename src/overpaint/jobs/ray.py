@@ -21,10 +21,10 @@ import ray
 import ray.data
 
 from overpaint.core.errors import InvalidRequest, OutputError
-from overpaint.jobs.book import Book, Task
-from overpaint.jobs.ledger import Entry
+from overpaint.jobs.book import Book, WorkItem
+from overpaint.jobs.ledger import LedgerEntry
 
-T = TypeVar("T", bound=Task)
+T = TypeVar("T", bound=WorkItem)
 
 LOCAL = "local"
 """Address of a cluster of this machine alone, made for the run."""
@@ -48,7 +48,7 @@ class Cluster:
     def run(
         self,
         tasks: Iterable[T],
-        make: Callable[[], Callable[[T], Entry]],
+        make: Callable[[], Callable[[T], LedgerEntry]],
         book: Book[T],
         *,
         actors: int | None = None,
@@ -68,7 +68,7 @@ class Cluster:
         gpus = ray.cluster_resources().get("GPU", 0)
         pending = book.pending(tasks)
         while some := [{"task": pickle.dumps(task)} for task in islice(pending, PLAN)]:
-            ended = ray.data.from_items(some, override_num_blocks=_blocks(len(some))).map_batches(
+            rows = ray.data.from_items(some, override_num_blocks=_blocks(len(some))).map_batches(
                 _Actor,
                 fn_constructor_args=(make,),
                 batch_size=ROWS,
@@ -76,12 +76,12 @@ class Cluster:
                 num_gpus=1 if gpus else 0,
                 num_cpus=0 if gpus else 1,
             )
-            for row in ended.iter_rows():
+            for row in rows.iter_rows():
                 book.check_cancelled()
-                told = json.loads(row["entry"])
-                if "output_error" in told:
-                    raise OutputError(told["output_error"], field="output")
-                book.end(Entry(**told))
+                payload = json.loads(row["entry"])
+                if "output_error" in payload:
+                    raise OutputError(payload["output_error"], field="output")
+                book.end(LedgerEntry(**payload))
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def _require_listener(address: str) -> None:
 class _Actor:
     """What Ray Data calls in a process of its own."""
 
-    def __init__(self, make: Callable[[], Callable[[Any], Entry]]) -> None:
+    def __init__(self, make: Callable[[], Callable[[Any], LedgerEntry]]) -> None:
         self._work = make()
         self._threads = ThreadPoolExecutor(ROWS)
 

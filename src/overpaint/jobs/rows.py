@@ -32,7 +32,7 @@ from overpaint.core.errors import InvalidImage, InvalidRequest, ModelNotFound, U
 from overpaint.core.images import Picture
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS
-from overpaint.jobs.tables import Record, Table, place
+from overpaint.jobs.tables import Record, RowTable, place
 
 PUBLISHED = {"mask": "mask_image", "options": "parameters"}
 """Names that Azure ML's published contract has for two of the parts. Its clients send them, so both
@@ -97,7 +97,7 @@ def columns_of(part: Part) -> tuple[str, ...]:
 COLUMNS = tuple(column for part in ROW_PARTS for column in columns_of(part))
 
 
-def parse_table(table: Table, *, most: int) -> list[Row]:
+def parse_table(table: RowTable, *, most: int) -> list[Row]:
     """Check all rows of a request.
 
     Args:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from overpaint.core.errors import Cancelled, ContentBlocked, OutputError, OverpaintError
 from overpaint.jobs.book import TICK, Book
-from overpaint.jobs.ledger import Entry
+from overpaint.jobs.ledger import LedgerEntry
 from overpaint.jobs.units import Unit
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Runner:
             self.book.end(self._outcome(unit, ticket))
             del under_way[future]
 
-    def _outcome(self, unit: Unit, ticket: Ticket) -> Entry:
+    def _outcome(self, unit: Unit, ticket: Ticket) -> LedgerEntry:
         try:
             result = ticket.result()
             picture = self.keep(unit, result)
@@ -95,7 +95,7 @@ class Runner:
             raise
         except Exception as error:
             return _failed(unit, error)
-        return Entry(
+        return LedgerEntry(
             id=unit.id,
             status="done",
             source=unit.source,
@@ -109,7 +109,7 @@ class Runner:
         )
 
 
-def _failed(unit: Unit, error: Exception) -> Entry:
+def _failed(unit: Unit, error: Exception) -> LedgerEntry:
     """The end of a unit that gave an error instead of a result."""
     if isinstance(error, OverpaintError):
         code, reason = error.code, str(error)
@@ -117,7 +117,7 @@ def _failed(unit: Unit, error: Exception) -> Entry:
         _log.debug("a unit failed: %s", unit.source, exc_info=error)
         code, reason = OverpaintError.code, f"unexpected {type(error).__name__}: {error}"
     blocked = isinstance(error, ContentBlocked)
-    return Entry(
+    return LedgerEntry(
         id=unit.id,
         status="blocked" if blocked else "failed",
         source=unit.source,

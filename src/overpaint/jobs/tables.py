@@ -38,7 +38,7 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Table:
+class RowTable:
     """Rows that came together.
 
     Attributes:
@@ -55,40 +55,40 @@ def place(row: int, column: str | None = None) -> str:
     return f"row {row}" if column is None else f"row {row}, column {column}"
 
 
-def from_json(body: bytes | str) -> Table:
+def from_json(body: bytes | str) -> RowTable:
     """The table in a JSON body, in any of the forms above.
 
     Raises:
         InvalidRequest: it is not JSON or has none of the forms; the field says where.
     """
     try:
-        given = json.loads(body)
+        value = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"it is not JSON: {error}", field="body") from error
-    return from_value(given)
+    return from_value(value)
 
 
-def from_value(given: Any) -> Table:
+def from_value(body: Any) -> RowTable:
     """The table in decoded JSON.
 
     Raises:
         InvalidRequest: as for `from_json`.
     """
-    if not isinstance(given, dict):
-        return _filled(_records(given, "body"), {})
-    named = [form for form in FORMS if form in given]
-    if not named and ("data" in given or "columns" in given):
-        return _filled(*_split(given, "body"))
+    if not isinstance(body, dict):
+        return _filled(_records(body, "body"), {})
+    named = [form for form in FORMS if form in body]
+    if not named and ("data" in body or "columns" in body):
+        return _filled(*_split(body, "body"))
     if len(named) != 1:
-        found = " and ".join(named) or ", ".join(map(repr, given)) or "nothing"
+        names = " and ".join(named) or ", ".join(map(repr, body)) or "nothing"
         raise InvalidRequest(
-            f"it has {found[:200]}; give the rows under exactly one of {', '.join(FORMS)}",
+            f"it has {names[:200]}; give the rows under exactly one of {', '.join(FORMS)}",
             field="body",
         )
     form = named[0]
-    _check_keys(given, (form, *PARAMETERS), "body")
-    parameters = _parameters(given, "body")
-    value = given[form]
+    _check_keys(body, (form, *PARAMETERS), "body")
+    parameters = _parameters(body, "body")
+    value = body[form]
     if not (isinstance(value, dict) and ("data" in value or "columns" in value)):
         return _filled(_records(value, form), parameters)
     records, more = _split(value, form)
@@ -119,8 +119,8 @@ def from_csv(lines: Iterable[str]) -> Iterator[Record | InvalidRequest]:
             raise InvalidRequest("it is empty; its first line names the columns", field="header")
         names = [name.strip() for name in header]
         _check_distinct(names, "header")
-        filled = (cells for cells in reader if cells)
-        for number, cells in enumerate(filled):
+        records = (cells for cells in reader if cells)
+        for number, cells in enumerate(records):
             if len(cells) != len(names):
                 yield _ragged(number, len(cells), len(names))
                 continue
@@ -135,10 +135,10 @@ def from_csv(lines: Iterable[str]) -> Iterator[Record | InvalidRequest]:
         ) from error
 
 
-def _filled(records: Sequence[Record], parameters: Mapping[str, Any]) -> Table:
+def _filled(records: Sequence[Record], parameters: Mapping[str, Any]) -> RowTable:
     if not records:
         raise InvalidRequest("there are no rows", field="data")
-    return Table(records, parameters)
+    return RowTable(records, parameters)
 
 
 def _split(table: Mapping[str, Any], where: str) -> tuple[list[Record], Mapping[str, Any]]:
@@ -210,18 +210,18 @@ def _from_labels(columns: Mapping[str, Mapping[str, Any]], where: str) -> list[R
     return [{name: cells[label] for name, cells in columns.items()} for label in labels]
 
 
-def _parameters(given: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    named = [name for name in PARAMETERS if given.get(name) is not None]
+def _parameters(table: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    named = [name for name in PARAMETERS if table.get(name) is not None]
     if len(named) > 1:
         raise InvalidRequest(f"{where} has both {' and '.join(PARAMETERS)}", field="parameters")
-    value = given[named[0]] if named else {}
+    value = table[named[0]] if named else {}
     if not isinstance(value, dict):
         raise InvalidRequest("it is not an object", field=named[0])
     return value
 
 
-def _check_keys(given: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    for name in given:
+def _check_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for name in table:
         if name not in known:
             raise InvalidRequest(
                 f"there is no such key here; known are {', '.join(known)}",

@@ -1,12 +1,11 @@
-"""By words: a zero-shot detector finds boxes, Segment Anything 2 their outlines; or SAM 3 both.
+"""By words: zero-shot detectors, which find boxes, and SAM 3, which finds outlines too.
 
 Grounding DINO (Liu et al. 2023), OWLv2 (Minderer et al. 2023) and SAM 3, as transformers has them.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import replace
+from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,20 +15,15 @@ from PIL import Image
 
 from overpaint.core.detections import Detection, box_of
 from overpaint.segment.checkpoint import Preparation, at_size, load, load_tokenizer
-from overpaint.segment.segmenter import (
-    Hints,
-    Rectangle,
-    Segmenter,
-    refuse,
-    without_repeats,
-)
+from overpaint.segment.detector import Detector
+from overpaint.segment.segmenter import Hints, Rectangle, Segmenter, refuse, without_repeats
 
 if TYPE_CHECKING:
     from overpaint.checkpoints.placement import Placement
 
 
-class Detector(ABC):
-    """Finds boxes by words.
+class ZeroShotDetector(Detector):
+    """A detector of transformers.
 
     Args:
         folder: in transformers layout.
@@ -39,7 +33,6 @@ class Detector(ABC):
         ModelLoadError: see `checkpoint.load`.
     """
 
-    name: ClassVar[str]
     model_class: ClassVar[str]
     threshold: ClassVar[float]
     """Least confidence."""
@@ -74,7 +67,7 @@ class Detector(ABC):
         """Scores (N,) in 0..1, boxes (N, 4) as centre and size in 0..1, and what 1 is in pixels."""
 
 
-class GroundingDino(Detector):
+class GroundingDino(ZeroShotDetector):
     """Grounding DINO; pictures keep their proportions."""
 
     name: ClassVar[str] = "grounding-dino"
@@ -103,7 +96,7 @@ class GroundingDino(Detector):
         return scores, answer.pred_boxes[0].float(), picture.size
 
 
-class Owlv2(Detector):
+class Owlv2(ZeroShotDetector):
     """OWLv2; pictures are padded below and to the right to a square."""
 
     name: ClassVar[str] = "owlv2"
@@ -134,38 +127,10 @@ class Owlv2(Detector):
         return scores, answer.pred_boxes[0].float(), (side, side)
 
 
-class ByWords(Segmenter):
-    """A detector, and another segmenter that outlines what it finds.
-
-    Args:
-        detector: finds boxes.
-        outliner: makes masks of them; points and boxes go to it as they are.
-    """
-
-    def __init__(self, detector: Detector, outliner: Segmenter) -> None:
-        self._detector = detector
-        self._outliner = outliner
-        self.name = detector.name  # type: ignore[misc]
-
-    def segment(self, picture: Image.Image, hints: Hints) -> list[Detection]:
-        """See `Segmenter`; label and confidence are the detector's."""
-        hints.check(picture.size)
-        if hints.words is None:
-            return self._outliner.segment(picture, hints)
-        found = self._detector.find(picture, hints.words)
-        if not found:
-            return []
-        boxes: tuple[Rectangle, ...] = tuple(each.box for each in found)
-        outlined = self._outliner.segment(picture, Hints(boxes=boxes))
-        return [
-            replace(each, mask=outline.mask) for each, outline in zip(found, outlined, strict=True)
-        ]
-
-
 class Sam3(Segmenter):
     """Segment Anything 3: words to masks in one model.
 
-    Args and errors as for `Detector`.
+    Args and errors as for `ZeroShotDetector`.
     """
 
     name: ClassVar[str] = "sam3"

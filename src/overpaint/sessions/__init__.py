@@ -4,7 +4,7 @@ from pathlib import Path
 from overpaint.sessions import Editor, Store
 
 store = Store("sqlite:///sessions.db", Path("pictures"))
-editor = Editor(store=store, engine=overpaint.load("kontext"))
+editor = Editor.with_engine(overpaint.load("kontext"), store=store)
 session = editor.new("photo.jpg", "the car")
 session, turn = editor.edit(session.id, "make the car red", num_images=4)
 """
@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from overpaint.sessions.editing import Examiner as Examiner
     from overpaint.sessions.editor import Editor as Editor
+    from overpaint.sessions.editor import Sessions as Sessions
     from overpaint.sessions.judging import Judge as Judge
     from overpaint.sessions.judging import Judgement as Judgement
-    from overpaint.sessions.store import Limits as Limits
     from overpaint.sessions.store import Store as Store
+    from overpaint.sessions.store import StoreLimits as StoreLimits
     from overpaint.sessions.types import Session as Session
     from overpaint.sessions.types import Turn as Turn
 
@@ -29,13 +30,24 @@ _HOMES = {
     "Examiner": "editing",
     "Judge": "judging",
     "Judgement": "judging",
-    "Limits": "store",
     "Session": "types",
+    "Sessions": "editor",
     "Store": "store",
+    "StoreLimits": "store",
     "Turn": "types",
 }
 
-__all__ = ["Editor", "Examiner", "Judge", "Judgement", "Limits", "Session", "Store", "Turn"]
+__all__ = [
+    "Editor",
+    "Examiner",
+    "Judge",
+    "Judgement",
+    "Session",
+    "Sessions",
+    "Store",
+    "StoreLimits",
+    "Turn",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -40,7 +40,7 @@ _FOLDER, _SUFFIX = "pictures/", ".png"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ArchiveLimits:
     """What an archive may cost.
 
     Attributes:
@@ -92,11 +92,11 @@ def export(store: Store, session: Session, file: IO[bytes]) -> None:
             archive.writestr(f"{_FOLDER}{key}{_SUFFIX}", store.pictures.get(key))
 
 
-def import_(
+def load(
     store: Store,
     file: IO[bytes],
     check: Callable[[EditRequest], object],
-    limits: Limits | None = None,
+    limits: ArchiveLimits | None = None,
     owner: str = ANYONE,
 ) -> Session:
     """Keep the session of an archive under a new id.
@@ -112,7 +112,7 @@ def import_(
         InvalidRequest: it is no such archive, or breaks a limit.
         ContentBlocked, SafetyUnavailable: from `check`.
     """
-    limits = limits or Limits()
+    limits = limits or ArchiveLimits()
     try:
         with zipfile.ZipFile(file) as archive:
             index = _index(archive, limits)
@@ -120,7 +120,7 @@ def import_(
             if len(turns) > store.limits.turns:
                 raise _wrong(f"it has {len(turns)} turns, more than the {store.limits.turns} kept")
             reader = _Reader(archive, limits)
-            kept = [_kept(store, turn, reader, check) for turn in turns]
+            turns = [_stored(store, turn, reader, check) for turn in turns]
     except (zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
         raise _wrong(f"it is no ZIP file that can be read ({error})") from error
     return store.insert(
@@ -133,7 +133,7 @@ def import_(
             head=index.head,
             tip=index.tip,
             revision=1,
-            turns=tuple(kept),
+            turns=tuple(turns),
         )
     )
 
@@ -141,7 +141,7 @@ def import_(
 class _Reader:
     """Files of an archive by the hash of their bytes."""
 
-    def __init__(self, archive: zipfile.ZipFile, limits: Limits) -> None:
+    def __init__(self, archive: zipfile.ZipFile, limits: ArchiveLimits) -> None:
         self.limits = limits
         self._archive = archive
         self._there = {info.filename: info for info in archive.infolist()}
@@ -177,16 +177,16 @@ def _carried(turn: Turn) -> list[str]:
     return [key for key in turn.files if key != turn.thumbnail]
 
 
-def _index(archive: zipfile.ZipFile, limits: Limits) -> _Index:
+def _index(archive: zipfile.ZipFile, limits: ArchiveLimits) -> _Index:
     infos = archive.infolist()
     size = sum(info.file_size for info in infos)
     if size > limits.bytes:
         raise _wrong(f"its files have {size:,} bytes, more than the limit of {limits.bytes:,}")
-    found = next((info for info in infos if info.filename == INDEX), None)
-    if found is None:
+    entry = next((info for info in infos if info.filename == INDEX), None)
+    if entry is None:
         raise _wrong(f"there is no {INDEX} in it")
     try:
-        data = json.loads(_read(archive, found, MAX_INDEX), parse_constant=_no_number)
+        data = json.loads(_read(archive, entry, MAX_INDEX), parse_constant=_no_number)
         index = _Index.model_validate(data)
     except ValidationError as error:
         raise _wrong(f"its {INDEX} is damaged: {_first(error)}") from error
@@ -197,7 +197,7 @@ def _index(archive: zipfile.ZipFile, limits: Limits) -> _Index:
     return index
 
 
-def _turns(index: _Index, limits: Limits) -> list[Turn]:
+def _turns(index: _Index, limits: ArchiveLimits) -> list[Turn]:
     """The turns, checked to be a tree.
 
     Raises:
@@ -227,7 +227,7 @@ def _turns(index: _Index, limits: Limits) -> list[Turn]:
     return turns
 
 
-def _kept(
+def _stored(
     store: Store, turn: Turn, reader: _Reader, check: Callable[[EditRequest], object]
 ) -> Turn:
     """The turn, its pictures looked at and kept."""

@@ -104,9 +104,9 @@ def mapped_errors() -> Iterator[None]:
     try:
         yield
     except (DBAPIError, PoolTimeout) as error:
-        told = str(getattr(error, "orig", None) or error).strip().splitlines()
+        lines = str(getattr(error, "orig", None) or error).strip().splitlines()
         raise StoreUnavailable(
-            f"the database of sessions failed: {told[0] if told else type(error).__name__}"
+            f"the database of sessions failed: {lines[0] if lines else type(error).__name__}"
         ) from error
 
 
@@ -136,7 +136,7 @@ def _on_begin(connection: Connection) -> None:
 def _make_tables(engine: Engine) -> None:
     with engine.execution_options(writes=True).begin() as connection:
         if connection.dialect.name == "postgresql":
-            # Two processes that start at the same time shall not both make them.
+            # Two processes that start at the same time must not both make them.
             connection.execute(text("SELECT pg_advisory_xact_lock(7073486129)"))
         if not inspect(connection).has_table(about.name):
             metadata.create_all(connection)

@@ -15,11 +15,11 @@ from overpaint.core.images import ImageLimits, Picture
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.engine import intake
 from overpaint.sessions import judging, measures
-from overpaint.sessions.judging import Asked, Judge, Judgement, JudgeUnavailable, PixelJudge
+from overpaint.sessions.judging import Judge, JudgedEdit, Judgement, JudgeUnavailable, PixelJudge
 from overpaint.sessions.measures import Comparison, Similarity, Thresholds
 from overpaint.sessions.pictures import Pictures
 from overpaint.sessions.store import ANYONE, Store
-from overpaint.sessions.types import INPUTS, ROOT, Kind, Outcome, Session, Turn, now
+from overpaint.sessions.types import INPUTS, ROOT, Kind, Session, Turn, TurnVerdict, now
 
 THUMBNAIL = 256
 """Longer side, in pixels."""
@@ -28,7 +28,7 @@ _KEPT = ImageLimits(max_bytes=2**32, max_pixels=2**30)
 """Of pictures that were let in once: as PNG they may be larger than they came."""
 
 _BESIDE = {"previous": "the turn before", "original": "the original"}
-_SAID: dict[Outcome, str] = {
+_SAID: dict[TurnVerdict, str] = {
     "nothing_changed": "Nothing changed: the instruction was not followed. Say it in other words, "
     "or try another seed.",
     "everything_changed": "Most of the picture changed, so nothing was put back. A mask limits "
@@ -52,11 +52,11 @@ class Examiner:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Started:
-    """An edit that was begun.
+class Start:
+    """What an edit starts from.
 
     Attributes:
-        session: as it was then.
+        session: as it is then.
         parent: the turn that it follows.
         instruction: the words of this turn alone.
         prompt: the words for the model.
@@ -75,7 +75,7 @@ class Started:
         return self.session.turn(ROOT) if self.from_original else self.parent
 
 
-def look(
+def start(
     store: Store,
     id_: str,
     instruction: str,
@@ -84,8 +84,8 @@ def look(
     from_original: bool = False,
     revision: int | None = None,
     owner: str = ANYONE,
-) -> Started:
-    """What an edit starts from; nothing is changed yet. `begin` follows once it is checked.
+) -> Start:
+    """What an edit starts from; nothing is changed yet. `reserve` follows once it is checked.
 
     Args:
         store: where the session is.
@@ -104,7 +104,7 @@ def look(
     session = store.get(id_, owner)
     session.check_revision(revision)
     follows = session.turn(parent)
-    return Started(
+    return Start(
         session=session,
         parent=follows,
         instruction=instruction,
@@ -113,16 +113,16 @@ def look(
     )
 
 
-def begin(store: Store, started: Started, count: int) -> Started:
+def reserve(store: Store, start: Start, count: int) -> Start:
     """Tell others that the session is about to change.
 
     Raises:
-        SessionConflict: somebody changed it since `look`.
+        SessionConflict: somebody changed it since `start`.
         InvalidRequest: there is no room for `count` more turns.
     """
-    session = started.session
-    reserved = store.reserve(session.id, session.revision, session.owner, count=count)
-    return replace(started, session=reserved)
+    session = start.session
+    session = store.reserve(session.id, session.revision, session.owner, count=count)
+    return replace(start, session=session)
 
 
 def original_turn(pictures: Pictures, picture: Picture) -> Turn:
@@ -158,20 +158,18 @@ def all_instructions(session: Session, parent: Turn, instruction: str) -> str:
 
 def record(
     store: Store,
-    started: Started,
+    start: Start,
     request: EditRequest,
     result: EditResult,
     examiner: Examiner,
-    owner: str = ANYONE,
 ) -> tuple[Session, tuple[Turn, ...]]:
     """Measure and rank what an edit made, and add it to the session.
 
     Args:
         store: where the session is.
-        started: from the beginning of the edit.
+        start: from the beginning of the edit.
         request, result: what the engine was given, and gave.
         examiner: measures and ranks.
-        owner: of the session.
 
     Returns:
         The session, and the turns that were added: the best one first.
@@ -180,27 +178,27 @@ def record(
         SessionNotFound: the session was deleted meanwhile.
         StoreUnavailable: it cannot be kept.
     """
-    asked = Asked(before=request.image, instruction=request.prompt, mask=request.mask)
-    outcomes = [judging.outcome(asked, each) for each in result.pictures]
-    judgements, warnings = _judged(examiner.judge, asked, result.pictures)
+    edit = JudgedEdit(before=request.image, instruction=request.prompt, mask=request.mask)
+    outcomes = [judging.outcome(edit, each) for each in result.pictures]
+    judgements, warnings = _judged(examiner.judge, edit, result.pictures)
     ranked = judging.rank(judgements, outcomes)
-    common = _common(store.pictures, started, request, result)
+    common = _common(store.pictures, start, request, result)
     turns = []
     for index in ranked:
         turn = replace(common, seed=result.seeds[index], recipe=_recipe(result, index))
         turn = _placed(store.pictures, turn, result.pictures[index])
-        turn = _measured(store.pictures, turn, started, request, result.pictures[index], examiner)
-        told = [*result.warnings, *warnings, *turn.warnings]
+        turn = _measured(store.pictures, turn, start, request, result.pictures[index], examiner)
+        sentences = [*result.warnings, *warnings, *turn.warnings]
         if outcomes[index] != "done":
-            told.append(_SAID[outcomes[index]])
+            sentences.append(_SAID[outcomes[index]])
         if examiner.judge.reads and judgements[index].score < judging.DOUBT:
-            told.append(f"The judge doubts that it was done: {judgements[index].reason}")
+            sentences.append(f"The judge doubts that it was done: {judgements[index].reason}")
         judgement = judgements[index]
         turns.append(
             replace(
                 turn,
                 verdict=outcomes[index],
-                warnings=tuple(told),
+                warnings=tuple(sentences),
                 measures={
                     **(turn.measures or {}),
                     "judge": {
@@ -211,7 +209,8 @@ def record(
                 },
             )
         )
-    return store.append(started.session.id, turns, owner, head=started.session.head)
+    session = start.session
+    return store.append(session.id, turns, session.owner, head=session.head)
 
 
 def again(pictures: Pictures, session: Session, turn: Turn) -> EditRequest:
@@ -275,30 +274,30 @@ def png(image: Image.Image) -> bytes:
 
 
 def _judged(
-    judge: Judge, asked: Asked, candidates: Sequence[Picture]
+    judge: Judge, edit: JudgedEdit, candidates: Sequence[Picture]
 ) -> tuple[Sequence[Judgement], list[str]]:
     """What the judge says; a judge that does not answer costs no finished edit."""
     try:
-        return judge.judge(asked, candidates), []
+        return judge.judge(edit, candidates), []
     except JudgeUnavailable as error:
-        told = f"The judge did not answer ({error.message}); pixels alone were compared."
-        return PixelJudge().judge(asked, candidates), [told]
+        sentence = f"The judge did not answer ({error.message}); pixels alone were compared."
+        return PixelJudge().judge(edit, candidates), [sentence]
 
 
-def _common(pictures: Pictures, started: Started, request: EditRequest, result: EditResult) -> Turn:
+def _common(pictures: Pictures, start: Start, request: EditRequest, result: EditResult) -> Turn:
     """What all candidates of an edit share."""
     return Turn(
         id="",
-        parent=started.parent.id,
+        parent=start.parent.id,
         kind=_kind(request),
         created=now(),
         picture="",
         thumbnail="",
         inputs=_inputs(pictures, request),
-        prompt=started.instruction,
+        prompt=start.instruction,
         model=str(result.recipe["model"].get("name", request.model)),
         options=dict(request.options),
-        from_original=started.from_original,
+        from_original=start.from_original,
         candidates=len(result.pictures),
         safety=None if result.safety is None else tuple(each.as_json() for each in result.safety),
     )
@@ -339,7 +338,7 @@ def _placed(pictures: Pictures, turn: Turn, picture: Picture) -> Turn:
 def _measured(
     pictures: Pictures,
     turn: Turn,
-    started: Started,
+    start: Start,
     request: EditRequest,
     picture: Picture,
     examiner: Examiner,
@@ -349,28 +348,33 @@ def _measured(
         region = measures.working(request.mask)
     else:
         region = measures.changed_region(request.image, picture)
-    before = started.base.touched
+    before = start.base.touched
     touched = region
     if before is not None:
         touched = measures.union(images.decode_mask(pictures.get(before), limits=_KEPT), region)
-    original = opened(pictures, started.session.turn(ROOT).picture)
+    original = opened(pictures, start.session.turn(ROOT).picture)
     previous = request.image
-    if started.from_original:
-        previous = opened(pictures, started.parent.picture)
-    found = {
+    if start.from_original:
+        previous = opened(pictures, start.parent.picture)
+    comparisons = {
         "previous": measures.compare(
             previous,
             picture,
-            None if started.from_original else region,
+            None if start.from_original else region,
             examiner.similarity,
         ).as_json(),
         "original": measures.compare(original, picture, touched, examiner.similarity).as_json(),
     }
-    told = []
+    sentences = []
     for name, beside in _BESIDE.items():
-        if name == "original" and started.base.id == ROOT and not started.from_original:
+        if name == "original" and start.base.id == ROOT and not start.from_original:
             continue  # the same two pictures as before
-        if name == "previous" and started.from_original:
+        if name == "previous" and start.from_original:
             continue  # it does not follow from that picture
-        told += examiner.thresholds.warnings(found[name], beside)
-    return replace(turn, touched=pictures.put(png(touched)), measures=found, warnings=tuple(told))
+        sentences += examiner.thresholds.warnings(comparisons[name], beside)
+    return replace(
+        turn,
+        touched=pictures.put(png(touched)),
+        measures=comparisons,
+        warnings=tuple(sentences),
+    )

@@ -1,39 +1,63 @@
-"""Sessions as a library: one object to edit turn after turn."""
+"""Sessions as objects: `Sessions` begins, moves and measures them, `Editor` makes turns, too.
+
+The library, the command line and the server share them. An engine comes in as two callables: one
+looks at what comes in, as the safety policy does, the other makes an edit.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.images import Picture
-from overpaint.core.types import EditRequest, Progress
+from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.engine import intake
-from overpaint.engine.engine import Engine
 from overpaint.engine.intake import PictureLike, as_picture
-from overpaint.sessions import editing
-from overpaint.sessions.editing import Examiner
+from overpaint.sessions import archive, editing
+from overpaint.sessions.archive import ArchiveLimits
+from overpaint.sessions.editing import Examiner, Start
 from overpaint.sessions.measures import Comparison
 from overpaint.sessions.store import ANYONE, Store
 from overpaint.sessions.types import Session, Turn
 
+if TYPE_CHECKING:
+    from overpaint.engine.engine import Engine
+
 NAME = "untitled"
+
+Check = Callable[[EditRequest], object]
+"""Looks at a request, as the safety policy's `check_request`; raises what keeps it out."""
+
+
+class RunEdit(Protocol):
+    """Makes one edit; raises as `Engine.run`."""
+
+    def __call__(
+        self,
+        request: EditRequest,
+        /,
+        *,
+        on_progress: Callable[[Progress], None] | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> EditResult:
+        """The result of the request."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Editor:
-    """Edits pictures in sessions.
+class Sessions:
+    """An owner's sessions.
 
     Attributes:
-        store: where sessions are kept.
-        engine: makes the edits; its safety policy sees every picture that comes in.
+        store: where they are kept.
+        check: looks at every picture and text that comes in from outside.
         examiner: measures and ranks what was made.
-        owner: whose sessions.
+        owner: whose they are.
     """
 
     store: Store
-    engine: Engine
+    check: Check
     examiner: Examiner = field(default_factory=Examiner)
     owner: str = ANYONE
 
@@ -42,12 +66,116 @@ class Editor:
 
         Raises:
             InvalidRequest: the picture or the name cannot be used, or there is no room.
-            ContentBlocked, SafetyUnavailable: by the engine's policy.
+            ContentBlocked, SafetyUnavailable: from `check`.
         """
         picture = as_picture(image)
-        self.engine.policy.check_request(EditRequest(image=picture))
+        self.check(EditRequest(image=picture))
         original = editing.original_turn(self.store.pictures, picture)
         return self.store.create(name, original, self.owner)
+
+    def load(self, file: IO[bytes], limits: ArchiveLimits | None = None) -> Session:
+        """Begin a session from an archive; see `archive.load`."""
+        return archive.load(self.store, file, self.check, limits, self.owner)
+
+    def start(
+        self,
+        session: str,
+        instruction: str,
+        *,
+        parent: str | None = None,
+        from_original: bool = False,
+        revision: int | None = None,
+    ) -> Start:
+        """What an edit starts from; nothing is changed yet. See `editing.start`."""
+        return editing.start(
+            self.store,
+            session,
+            instruction,
+            parent=parent,
+            from_original=from_original,
+            revision=revision,
+            owner=self.owner,
+        )
+
+    def reserve(self, start: Start, count: int) -> Start:
+        """Tell others that the session is about to get turns. See `editing.reserve`."""
+        return editing.reserve(self.store, start, count)
+
+    def record(
+        self, start: Start, request: EditRequest, result: EditResult
+    ) -> tuple[Session, tuple[Turn, ...]]:
+        """Measure what an edit made, and add it to its session. See `editing.record`."""
+        return editing.record(self.store, start, request, result, self.examiner)
+
+    def undo(self, session: str) -> Session:
+        """Go back one turn.
+
+        Raises:
+            InvalidRequest: the head is the original.
+        """
+        before = self.store.get(session, self.owner)
+        return self._to(before, before.undo, "undo")
+
+    def redo(self, session: str) -> Session:
+        """Take back the last undo.
+
+        Raises:
+            InvalidRequest: nothing was undone.
+        """
+        before = self.store.get(session, self.owner)
+        return self._to(before, before.redo, "redo")
+
+    def branch(self, session: str, turn: str) -> Session:
+        """Go on from any turn; what came after it stays."""
+        return self.store.move(session, turn, owner=self.owner)
+
+    def picture(self, turn: Turn) -> Picture:
+        """A turn's picture."""
+        return editing.opened(self.store.pictures, turn.picture)
+
+    def compare(self, session: str, first: str, second: str | None = None) -> Comparison:
+        """Measure one turn beside another; None = the head."""
+        whole = self.store.get(session, self.owner)
+        pair = whole.turn(first), whole.turn(second)
+        return editing.compare(self.store.pictures, *pair, self.examiner)
+
+    def _to(self, session: Session, turn: str | None, what: str) -> Session:
+        if turn is None:
+            raise InvalidRequest(f"there is nothing to {what}", field="turn")
+        return self.store.move(session.id, turn, session.revision, self.owner)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Editor(Sessions):
+    """Edits pictures in sessions.
+
+    Attributes:
+        run_edit: makes the edits.
+    """
+
+    run_edit: RunEdit
+
+    @classmethod
+    def with_engine(
+        cls,
+        engine: Engine,
+        *,
+        store: Store,
+        examiner: Examiner | None = None,
+        owner: str = ANYONE,
+    ) -> Editor:
+        """An editor whose edits an engine makes, and whose policy looks at what comes in."""
+
+        def run_edit(request: EditRequest, /, **hooks: Any) -> EditResult:
+            return engine.run([request], **hooks)[0]
+
+        return cls(
+            store=store,
+            check=lambda request: engine.policy.check_request(request),
+            run_edit=run_edit,
+            examiner=examiner or Examiner(),
+            owner=owner,
+        )
 
     @intake.takes_parts
     def edit(
@@ -83,66 +211,34 @@ class Editor:
             SessionConflict: somebody changed the session meanwhile.
             OverpaintError: as for `Engine.edit`; no turn was added.
         """
-        started = editing.look(
-            self.store,
-            session,
-            instruction,
-            parent=parent,
-            from_original=from_original,
-            revision=revision,
-            owner=self.owner,
+        start = self.start(
+            session, instruction, parent=parent, from_original=from_original, revision=revision
         )
-        values = {**values, "image": self.picture(started.base), "prompt": started.prompt}
+        values = {**values, "image": self.picture(start.base), "prompt": start.prompt}
         request = intake.request_of(intake.split({"mask": mask, **values}))
-        return self.run(started, request, on_progress=on_progress, cancelled=cancelled)
+        return self.make(start, request, on_progress=on_progress, cancelled=cancelled)
 
-    def run(
+    def make(
         self,
-        started: editing.Started,
+        start: Start,
         request: EditRequest,
         *,
         on_progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> tuple[Session, Turn]:
-        """Make the turn that `editing.look` found, from a request of its base's picture."""
-        begun = editing.begin(self.store, started, request.num_images)
-        result = self.engine.run([request], on_progress=on_progress, cancelled=cancelled)[0]
-        after, made = editing.record(self.store, begun, request, result, self.examiner, self.owner)
-        return after, made[0]
+        """Make one turn from `start`, with a request of the picture of its base."""
+        start = self.reserve(start, request.num_images)
+        result = self.run_edit(request, on_progress=on_progress, cancelled=cancelled)
+        session, turns = self.record(start, request, result)
+        return session, turns[0]
 
-    def undo(self, session: str) -> Session:
-        """Go back one turn.
-
-        Raises:
-            InvalidRequest: the head is the original.
-        """
-        found = self.store.get(session, self.owner)
-        return self._to(found, found.undo, "undo")
-
-    def redo(self, session: str) -> Session:
-        """Take back the last undo.
+    def again(self, session: str, turn: str) -> EditResult:
+        """Make the picture of a turn again, from what the session kept of its edit.
 
         Raises:
-            InvalidRequest: nothing was undone.
+            InvalidRequest: the turn is the original.
+            OverpaintError: as for `Engine.edit`.
         """
-        found = self.store.get(session, self.owner)
-        return self._to(found, found.redo, "redo")
-
-    def branch(self, session: str, turn: str) -> Session:
-        """Go on from any turn; what came after it stays."""
-        return self.store.move(session, turn, owner=self.owner)
-
-    def picture(self, turn: Turn) -> Picture:
-        """A turn's picture."""
-        return editing.opened(self.store.pictures, turn.picture)
-
-    def compare(self, session: str, first: str, second: str | None = None) -> Comparison:
-        """Measure one turn beside another; None = the head."""
-        found = self.store.get(session, self.owner)
-        pair = found.turn(first), found.turn(second)
-        return editing.compare(self.store.pictures, *pair, self.examiner)
-
-    def _to(self, session: Session, turn: str | None, what: str) -> Session:
-        if turn is None:
-            raise InvalidRequest(f"there is nothing to {what}", field="turn")
-        return self.store.move(session.id, turn, session.revision, self.owner)
+        whole = self.store.get(session, self.owner)
+        request = editing.again(self.store.pictures, whole, whole.turn(turn))
+        return self.run_edit(request, on_progress=None, cancelled=None)

@@ -19,7 +19,7 @@ from overpaint.core import changes
 from overpaint.core.errors import OverpaintError
 from overpaint.core.images import Picture
 from overpaint.sessions import measures
-from overpaint.sessions.types import Outcome
+from overpaint.sessions.types import TurnVerdict
 
 LEAST_SHARE = 0.0005
 """Share of what may change from which something changed."""
@@ -32,7 +32,7 @@ DOUBT = 0.3
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Asked:
+class JudgedEdit:
     """What an edit was to do.
 
     Attributes:
@@ -72,7 +72,7 @@ class Judge(Protocol):
     def reads(self) -> bool:
         """Whether it understands the instruction, so that a low score is worth a warning."""
 
-    def judge(self, asked: Asked, candidates: Sequence[Picture], /) -> Sequence[Judgement]:
+    def judge(self, edit: JudgedEdit, candidates: Sequence[Picture], /) -> Sequence[Judgement]:
         """One judgement per candidate.
 
         Raises:
@@ -96,19 +96,19 @@ class PixelJudge:
     name = "pixels"
     reads = False
 
-    def judge(self, asked: Asked, candidates: Sequence[Picture]) -> list[Judgement]:
+    def judge(self, edit: JudgedEdit, candidates: Sequence[Picture]) -> list[Judgement]:
         """Scores from the pixels alone."""
-        return [self._judged(asked, each) for each in candidates]
+        return [self._judged(edit, each) for each in candidates]
 
-    def _judged(self, asked: Asked, after: Picture) -> Judgement:
-        first, second = measures.pair(asked.before, after)
+    def _judged(self, edit: JudgedEdit, after: Picture) -> Judgement:
+        first, second = measures.pair(edit.before, after)
         differs = changes.colour_difference(first, second)
-        if asked.mask is None:
+        if edit.mask is None:
             region = np.asarray(changes.changed_region(first, second)) > 0
             coverage = 1.0 if region.any() else 0.0
             spread = float(region.mean())
         else:
-            region = _where(asked.mask, first.size)
+            region = _where(edit.mask, first.size)
             coverage = float((differs[region] >= changes.WEAK).mean()) if region.any() else 0.0
             spread = 0.0
         clear = _clearness(differs[region]) if region.any() else 0.0
@@ -118,21 +118,21 @@ class PixelJudge:
         )
 
 
-def outcome(asked: Asked, after: Picture) -> Outcome:
+def outcome(edit: JudgedEdit, after: Picture) -> TurnVerdict:
     """Whether an edit did something, nothing, or changed everything where no mask allowed it to."""
-    first, second = measures.pair(asked.before, after)
+    first, second = measures.pair(edit.before, after)
     changed = changes.clearly_changed(first, second) > 0
-    if asked.mask is None:
+    if edit.mask is None:
         share = float(changed.mean())
         if share > changes.GLOBAL_SHARE:
             return "everything_changed"
     else:
-        may = _where(asked.mask, first.size)
+        may = _where(edit.mask, first.size)
         share = float(changed[may].mean()) if may.any() else 0.0
     return "done" if share >= LEAST_SHARE else "nothing_changed"
 
 
-def rank(judgements: Sequence[Judgement], outcomes: Sequence[Outcome]) -> list[int]:
+def rank(judgements: Sequence[Judgement], outcomes: Sequence[TurnVerdict]) -> list[int]:
     """Indexes of the candidates, the best first; the first of equals wins.
 
     What changed nothing, or everything, comes after what did neither.

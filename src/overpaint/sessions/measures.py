@@ -94,28 +94,30 @@ class Thresholds:
     sharpness: float = 0.8
     similarity: float = 0.7
 
-    def warnings(self, found: Mapping[str, Any], beside: str) -> list[str]:
+    def warnings(self, comparison: Mapping[str, Any], beside: str) -> list[str]:
         """Sentences on what went past a threshold.
 
         Args:
-            found: `Comparison.as_json`.
+            comparison: `Comparison.as_json`.
             beside: what it was compared with, for the sentence.
         """
-        told = []
+        sentences = []
         for name, about in (
             ("kept_psnr", "what should have stayed differs (PSNR {:.1f} dB)"),
             ("kept_ssim", "what should have stayed differs in its details (SSIM {:.3f})"),
             ("similarity", "the picture is another one as a whole (similarity {:.2f})"),
         ):
-            value = found[name]
+            value = comparison[name]
             if value is not None and value < getattr(self, name):
-                told.append(about.format(value))
-        shift, sharp = found["colour_shift"], found["sharpness"]
+                sentences.append(about.format(value))
+        shift, sharp = comparison["colour_shift"], comparison["sharpness"]
         if shift is not None and shift > self.colour_shift:
-            told.append(f"colours shifted (by {shift:.1f})")
+            sentences.append(f"colours shifted (by {shift:.1f})")
         if sharp is not None and not self.sharpness <= sharp <= 1 / self.sharpness:
-            told.append(f"it became {'softer' if sharp < 1 else 'harsher'} (factor {sharp:.2f})")
-        return [f"Beside {beside}, {each}." for each in told]
+            sentences.append(
+                f"it became {'softer' if sharp < 1 else 'harsher'} (factor {sharp:.2f})"
+            )
+        return [f"Beside {beside}, {each}." for each in sentences]
 
 
 def compare(
@@ -142,21 +144,21 @@ def compare(
     exact = (before.rgb, after.rgb) if same_space else (first, second)
     difference = np.asarray(ImageChops.difference(*exact))
     differs: Mask = np.asarray(difference.max(axis=2) > 0)
-    found = Comparison(
+    comparison = Comparison(
         changed=float(differs.mean()),
         region=1 - float(whole.mean()),
         similarity=None if similarity is None else similarity.between(first, second),
     )
     if whole.sum() < _FEWEST:
-        return found
+        return comparison
     both = pair(before, after)
-    kept: Mask = np.asarray(region.resize(both[0].size, Image.Resampling.NEAREST)) == 0
+    outside: Mask = np.asarray(region.resize(both[0].size, Image.Resampling.NEAREST)) == 0
     return replace(
-        found,
+        comparison,
         kept_identical=1 - float(differs[whole].mean()),
         kept_psnr=_psnr(difference[whole]),
-        kept_ssim=_ssim(*both, kept),
-        colour_shift=_colour_shift(*both, kept),
+        kept_ssim=_ssim(*both, outside),
+        colour_shift=_colour_shift(*both, outside),
         sharpness=_sharpness(second, whole) / _sharpness(first, whole),
     )
 
@@ -203,7 +205,7 @@ def _psnr(difference: NDArray[np.uint8]) -> float:
     return IDENTICAL if error == 0 else min(IDENTICAL, 10 * math.log10(255**2 / error))
 
 
-def _ssim(before: Image.Image, after: Image.Image, kept: Mask) -> float | None:
+def _ssim(before: Image.Image, after: Image.Image, area: Mask) -> float | None:
     """Mean structural similarity (Wang et al. 2004) of luma, windows inside the kept area."""
     x, y = (np.asarray(each.convert("L"), np.float32) for each in (before, after))
 
@@ -216,26 +218,26 @@ def _ssim(before: Image.Image, after: Image.Image, kept: Mask) -> float | None:
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     score = (2 * mx * my + c1) * (2 * both + c2)
     score /= (mx * mx + my * my + c1) * (vx + vy + c2)
-    inside = _eroded(kept, _SIDE // 2)
+    inside = _eroded(area, _SIDE // 2)
     return float(score[inside].mean()) if inside.any() else None
 
 
-def _colour_shift(before: Image.Image, after: Image.Image, kept: Mask) -> float:
-    first, second = (changes.lab(each)[kept].mean(axis=0) for each in (before, after))
+def _colour_shift(before: Image.Image, after: Image.Image, area: Mask) -> float:
+    first, second = (changes.lab(each)[area].mean(axis=0) for each in (before, after))
     return float(np.linalg.norm(first - second))
 
 
-def _sharpness(image: Image.Image, kept: Mask) -> float:
+def _sharpness(image: Image.Image, area: Mask) -> float:
     """Root mean square of the Laplacian, so that a factor of 2 is twice the contrast of details."""
     edges = cv2.Laplacian(np.asarray(image.convert("L")), cv2.CV_16S)
-    inside = _eroded(kept, 1)
-    values = edges[inside if inside.any() else kept].astype(np.float32)
+    inside = _eroded(area, 1)
+    values = edges[inside if inside.any() else area].astype(np.float32)
     # 1: a flat area has no sharpness to lose
     return float(np.sqrt(np.mean(values * values))) + 1.0
 
 
-def _eroded(kept: Mask, by: int) -> Mask:
+def _eroded(area: Mask, by: int) -> Mask:
     """Without what is nearer than `by` pixels to the rest, or to the picture's edge."""
     square = np.ones((2 * by + 1, 2 * by + 1), np.uint8)
-    inside = cv2.erode(kept.astype(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    inside = cv2.erode(area.astype(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return np.asarray(inside, bool)

@@ -98,7 +98,7 @@ class Pictures:
         except OSError as error:
             raise StoreUnavailable(f"{path} cannot be read: {error.strerror}") from error
 
-    def collect(self, named: Collection[str], *, grace: float = GRACE_SECONDS) -> tuple[int, int]:
+    def collect(self, keys: Collection[str], *, grace: float = GRACE_SECONDS) -> tuple[int, int]:
         """Delete files that nobody names and that are older than `grace` seconds.
 
         Returns:
@@ -107,7 +107,7 @@ class Pictures:
         before, files, size = time.time() - grace, 0, 0
         for path in self._files():
             with contextlib.suppress(OSError):
-                if path.name.removesuffix(_TRASH) in named:
+                if path.name.removesuffix(_TRASH) in keys:
                     path.replace(path.with_name(path.name.removesuffix(_TRASH)))
                     continue
                 if path.stat().st_mtime > before:
@@ -132,12 +132,12 @@ def _delete(path: Path, before: float) -> int:
     trash = path.with_name(path.name.removesuffix(_TRASH) + _TRASH)
     path.replace(trash)
     # Out of reach now: who touched it before shows in its time, who comes after writes anew.
-    found = trash.stat()
-    if found.st_mtime > before:
+    status = trash.stat()
+    if status.st_mtime > before:
         trash.replace(path)
         raise OSError("somebody wants it")
     trash.unlink()
-    return found.st_size
+    return status.st_size
 
 
 def _sync(folder: Path) -> None:

@@ -37,11 +37,13 @@ class ModelSimilarity:
         try:
             model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
             self._model: Any = model.eval().to(device)
-            told = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+            preprocessing = json.loads(
+                (folder / "preprocessor_config.json").read_text(encoding="utf-8")
+            )
             config = getattr(self._model.config, "vision_config", self._model.config)
             self._side = int(config.image_size)
-            self._mean = np.asarray(told["image_mean"], np.float32)
-            self._std = np.asarray(told["image_std"], np.float32)
+            self._mean = np.asarray(preprocessing["image_mean"], np.float32)
+            self._std = np.asarray(preprocessing["image_std"], np.float32)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise ModelLoadError(
                 f"{folder}: no CLIP or DINO model that compares pictures: {error}"
@@ -64,8 +66,8 @@ class ModelSimilarity:
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
         """(2, features)"""
         if hasattr(self._model, "get_image_features"):
-            found = self._model.get_image_features(pixel_values=pixels)
+            output = self._model.get_image_features(pixel_values=pixels)
         else:
-            found = self._model(pixel_values=pixels)
-        pooled: torch.Tensor | None = getattr(found, "pooler_output", None)
-        return (found if pooled is None else pooled).float()
+            output = self._model(pixel_values=pixels)
+        pooled: torch.Tensor | None = getattr(output, "pooler_output", None)
+        return (output if pooled is None else pooled).float()

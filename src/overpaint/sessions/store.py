@@ -27,7 +27,7 @@ ANYONE = "anyone"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class StoreLimits:
     """How much is kept.
 
     Attributes:
@@ -54,9 +54,9 @@ class Store:
         StoreUnavailable: database or folder cannot be reached. Every method may raise it.
     """
 
-    def __init__(self, url: str, folder: Path, limits: Limits | None = None) -> None:
+    def __init__(self, url: str, folder: Path, limits: StoreLimits | None = None) -> None:
         self.pictures = Pictures(folder)
-        self.limits = limits or Limits()
+        self.limits = limits or StoreLimits()
         self._engine = database.connect(url)
         self._writing = self._engine.execution_options(writes=True)
 
@@ -121,7 +121,7 @@ class Store:
             .scalar_subquery()
         )
         head = turns.alias()
-        asked = (
+        query = (
             select(sessions, counted.label("turns"), head.c.thumbnail)
             .join(head, (head.c.session == sessions.c.id) & (head.c.number == sessions.c.head))
             .where(sessions.c.owner == owner)
@@ -141,7 +141,7 @@ class Store:
                     turns=row.turns,
                     thumbnail=row.thumbnail,
                 )
-                for row in connection.execute(asked)
+                for row in connection.execute(query)
             ]
 
     def get(self, id_: str, owner: str = ANYONE) -> Session:
@@ -201,13 +201,13 @@ class Store:
         return replace(session, revision=session.revision + 1)
 
     def append(
-        self, id_: str, made: Sequence[Turn], owner: str = ANYONE, *, head: str | None = None
+        self, id_: str, new_turns: Sequence[Turn], owner: str = ANYONE, *, head: str | None = None
     ) -> tuple[Session, tuple[Turn, ...]]:
         """Add the turns of one finished edit; it is never refused because others came first.
 
         Args:
             id_: of the session.
-            made: the best one first; ids are given here, and `candidate_of` of the others.
+            new_turns: the best one first; ids are given here, and `candidate_of` of the others.
             owner: whose it is.
             head: where the session stood when the edit began. The first turn becomes the head
                 where it still does; else it is a branch.
@@ -219,7 +219,7 @@ class Store:
             first = int(session.turns[-1].id) + 1
             numbered = tuple(
                 replace(turn, id=str(first + index), candidate_of=str(first) if index else None)
-                for index, turn in enumerate(made)
+                for index, turn in enumerate(new_turns)
             )
             self._add(connection, id_, numbered)
             if head is None or head == session.head:
@@ -280,8 +280,8 @@ class Store:
             How many files, and how many bytes.
         """
         with mapped_errors(), self._engine.connect() as connection:
-            named = set(connection.execute(select(files.c.key).distinct()).scalars())
-        return self.pictures.collect(named, grace=grace)
+            keys = set(connection.execute(select(files.c.key).distinct()).scalars())
+        return self.pictures.collect(keys, grace=grace)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -306,7 +306,7 @@ class Store:
             session.check_revision(revision)
             yield connection, session
 
-    def _add(self, connection: Connection, id_: str, made: Sequence[Turn]) -> None:
+    def _add(self, connection: Connection, id_: str, new_turns: Sequence[Turn]) -> None:
         rows = [
             {
                 "session": id_,
@@ -314,19 +314,19 @@ class Store:
                 "thumbnail": turn.thumbnail,
                 "data": json.dumps(turn.as_json(), allow_nan=False),
             }
-            for turn in made
+            for turn in new_turns
         ]
         connection.execute(turns.insert(), rows)
         there = select(files.c.key).where(files.c.session == id_)
         known = set(connection.execute(there).scalars())
-        keys = dict.fromkeys(key for turn in made for key in turn.files if key not in known)
-        named = [{"session": id_, "key": key, "bytes": self.pictures.size(key)} for key in keys]
-        if named:
-            connection.execute(files.insert(), named)
+        keys = dict.fromkeys(key for turn in new_turns for key in turn.files if key not in known)
+        records = [{"session": id_, "key": key, "bytes": self.pictures.size(key)} for key in keys]
+        if records:
+            connection.execute(files.insert(), records)
 
     def _check_room(self, connection: Connection, owner: str, count: int) -> None:
-        asked = select(func.count()).select_from(sessions).where(sessions.c.owner == owner)
-        if connection.execute(asked).scalar_one() >= self.limits.sessions:
+        query = select(func.count()).select_from(sessions).where(sessions.c.owner == owner)
+        if connection.execute(query).scalar_one() >= self.limits.sessions:
             raise InvalidRequest(
                 f"there are {self.limits.sessions} sessions already; delete one", field="session"
             )

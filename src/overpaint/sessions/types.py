@@ -13,7 +13,7 @@ from overpaint.core.parts import Part
 from overpaint.core.types import PARTS
 
 Kind = Literal["original", "edit", "inpaint", "erase"]
-Outcome = Literal["done", "nothing_changed", "everything_changed"]
+TurnVerdict = Literal["done", "nothing_changed", "everything_changed"]
 
 ROOT = "0"
 """Id of every session's first turn, the original picture."""
@@ -77,7 +77,7 @@ class Turn:
     from_original: bool = False
     candidate_of: str | None = None
     candidates: int = 1
-    verdict: Outcome = "done"
+    verdict: TurnVerdict = "done"
     measures: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -86,10 +86,10 @@ class Turn:
     @property
     def files(self) -> tuple[str, ...]:
         """All pictures that it names."""
-        named = [self.picture, self.thumbnail, *([self.touched] if self.touched else [])]
+        keys = [self.picture, self.thumbnail, *([self.touched] if self.touched else [])]
         for part in INPUTS:
-            named += self.files_of(part)
-        return tuple(dict.fromkeys(named))
+            keys += self.files_of(part)
+        return tuple(dict.fromkeys(keys))
 
     def files_of(self, part: Part) -> tuple[str, ...]:
         """The files of one of its inputs; none where it had no such input, or it is no picture."""
@@ -197,10 +197,10 @@ class Session:
 
     def path(self, id_: str | None = None) -> list[Turn]:
         """The turns from the original to that one; None = to the head."""
-        found = [self.turn(id_)]
-        while (parent := found[-1].parent) is not None:
-            found.append(self.turn(parent))
-        return found[::-1]
+        turns = [self.turn(id_)]
+        while (parent := turns[-1].parent) is not None:
+            turns.append(self.turn(parent))
+        return turns[::-1]
 
     def check_revision(self, known: int | None) -> None:
         """Whether the session is still as the caller knows it; None = the caller does not mind.

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from overpaint.core.errors import InvalidSettings
 from overpaint.core.images import Picture
-from overpaint.sessions.judging import Asked, Judgement, JudgeUnavailable
+from overpaint.sessions.judging import JudgedEdit, Judgement, JudgeUnavailable
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -75,19 +75,19 @@ class VisionJudge:
             base_url=base_url, api_key=key or "-", timeout=timeout_s, max_retries=ATTEMPTS - 1
         )
 
-    def judge(self, asked: Asked, candidates: Sequence[Picture]) -> list[Judgement]:
+    def judge(self, edit: JudgedEdit, candidates: Sequence[Picture]) -> list[Judgement]:
         """The lower of the two grades, as 0 to 1.
 
         Raises:
             JudgeUnavailable: the model cannot be reached, or does not answer in grades.
         """
-        before = _shown(asked.before)
-        return [self._judged(asked, before, _shown(each)) for each in candidates]
+        before = _shown(edit.before)
+        return [self._judged(edit, before, _shown(each)) for each in candidates]
 
-    def _judged(self, asked: Asked, before: str, after: str) -> Judgement:
+    def _judged(self, edit: JudgedEdit, before: str, after: str) -> Judgement:
         from openai import OpenAIError
 
-        words: list[Any] = [{"type": "text", "text": _request(asked)}]
+        words: list[Any] = [{"type": "text", "text": _request(edit)}]
         pictures: list[Any] = [
             {"type": "image_url", "image_url": {"url": url}} for url in (before, after)
         ]
@@ -109,17 +109,17 @@ class VisionJudge:
 
 def _grades(name: str, answer: Any) -> _Grades:
     text = (answer.choices[0].message.content if answer.choices else None) or ""
-    found = _OBJECT.search(text)
+    match = _OBJECT.search(text)
     try:
-        return _Grades.model_validate_json(found[0] if found else "")
+        return _Grades.model_validate_json(match[0] if match else "")
     except ValidationError as error:
         raise JudgeUnavailable(f"{name}: its answer has no grades") from error
 
 
-def _request(asked: Asked) -> str:
-    if not asked.instruction:
+def _request(edit: JudgedEdit) -> str:
+    if not edit.instruction:
         return "Asked for: remove what stood in the edited area."
-    return f"Asked for: {asked.instruction}"
+    return f"Asked for: {edit.instruction}"
 
 
 def _shown(picture: Picture) -> str:

@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from overpaint.apps.server import create_app
+from overpaint.apps.server.app import create_app
 from overpaint.apps.settings import ModelSettings, ServerSettings, SessionSettings, Settings
 from tests.conftest import box_mask, picture
 

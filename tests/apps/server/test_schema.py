@@ -68,6 +68,7 @@ def operations() -> list[str]:
         "POST /v1/sessions/import",
         "POST /v1/sessions/{id}/head",
         "POST /v1/sessions/{id}/turns",
+        "GET /v1/sessions/{id}/turns/{turn}/inputs/{part}",
         "GET /v1/sessions/{id}/turns/{turn}/mask",
         "GET /v1/sessions/{id}/turns/{turn}/picture",
         "GET /v1/sessions/{id}/turns/{turn}/thumbnail",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from overpaint import blocks
 from overpaint.apps.server.errors import response
@@ -24,8 +24,8 @@ from overpaint.core.errors import (
     OverpaintError,
     UnsupportedOption,
 )
-from overpaint.core.images import Picture
-from overpaint.core.types import EditRequest
+from overpaint.core.types import PARTS
+from overpaint.engine.intake import request_of
 from tests.apps.server.conftest import make_settings as make_settings
 from tests.apps.server.conftest import serving
 from tests.conftest import box_mask, picture
@@ -101,29 +101,42 @@ def test_the_answer_is_the_one_made_here(no_settings, server, checkpoint_folder)
     assert there.recipe["negative_prompt"] == "people"
 
 
-def test_everything_in_a_request_is_sent(no_settings, answering):
+def test_every_part_of_a_request_is_sent(no_settings, answering):
     url, _, bodies = answering(200, b"{}")
-    given = {"mask": box_mask(96, 80), "copy_from": box_mask(96, 80), "not_from": box_mask(96, 80)}
-    request = EditRequest(
-        image=Picture.from_pil(picture(96, 80)),
-        prompt="a kite",
-        negative_prompt="people",
-        control=picture(96, 80),
-        references=(picture(40, 30), picture(30, 40)),
-        seed=7,
-        num_images=2,
-        model="flex2",
-        options={"grow": 2},
-        **given,
-    )
+    samples = {
+        "picture": picture(96, 80),
+        "pictures": (picture(40, 30), picture(30, 40)),
+        "mask": box_mask(96, 80),
+        "text": "a kite",
+        "number": 2,
+        "name": "flex2",
+        "options": {"grow": 2},
+    }
+    values = {part.name: samples[part.kind] for part in PARTS}
     with pytest.raises(remote.RemoteError):  # the answer is no edit
-        remote.Server(url, RemoteSettings()).run([request])
+        remote.Server(url, RemoteSettings()).run([request_of(values)])
     sent = bodies[0]
-    assert set(sent) == {field.name for field in dataclasses.fields(EditRequest)}
-    for name, mask in given.items():
-        decoded = images.decode_mask(base64.b64decode(sent[name]))
-        np.testing.assert_array_equal(np.asarray(decoded), np.asarray(mask))
-    assert len(sent["references"]) == sent["num_images"] == 2
+    assert list(sent) == [part.name for part in PARTS]
+    for part in PARTS:
+        value, decode = sent[part.name], images.decode_mask if part.kind == "mask" else decoded
+        if part.is_visual:
+            many = value if part.kind == "pictures" else [value]
+            value = tuple(decode(base64.b64decode(each)).tobytes() for each in many)
+            given = values[part.name] if part.kind == "pictures" else (values[part.name],)
+            assert value == tuple(each.tobytes() for each in given)
+        else:
+            assert value == values[part.name]
+
+
+def decoded(file: bytes) -> Image.Image:
+    return images.decode(file).to_pil()
+
+
+def test_what_was_not_given_is_not_sent(no_settings, answering):
+    url, _, bodies = answering(200, b"{}")
+    with pytest.raises(remote.RemoteError):
+        remote.Server(url, RemoteSettings()).run([request_of({"image": picture(96, 80)})])
+    assert list(bodies[0]) == ["image"]
 
 
 def test_the_eraser_on_a_server_copies_from_where_it_may(no_settings, server):

@@ -16,10 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from overpaint.apps import process
 from overpaint.apps import settings as settings_
-from overpaint.apps.azure.scoring import Outcome, Scorer
-from overpaint.apps.server import errors
+from overpaint.apps.azure.schema import error_body
+from overpaint.apps.azure.scoring import ScoredRow, Scorer
 from overpaint.apps.settings.azureml import MODEL_VARIABLE, OUTPUT_VARIABLE, deployment
+from overpaint.apps.wire.errors import status_of
 from overpaint.checkpoints.layout import INDEX
 from overpaint.core import images
 from overpaint.core.errors import (
@@ -61,6 +63,7 @@ def init() -> None:
         OverpaintError: as `build.engine`.
     """
     global _scorer
+    process.take()
     # Where nobody has set up logging, a batch's summary would get lost.
     logging.basicConfig()
     logging.getLogger("overpaint").setLevel(logging.INFO)
@@ -117,8 +120,8 @@ def _loaded() -> Scorer:
 def _answer(body: str) -> Any:
     try:
         scorer = _loaded()
-        given = rows.parse_table(tables.from_json(body), most=scorer.limits.max_images)
-        return [outcome.answer() for outcome in scorer.score(given)]
+        table = rows.parse_table(tables.from_json(body), most=scorer.limits.max_images)
+        return [outcome.answer() for outcome in scorer.score(table)]
     except OverpaintError as error:
         return _refusal(error)
 
@@ -127,11 +130,10 @@ def _refusal(error: OverpaintError) -> Any:
     """What Azure ML's server sends instead of a result."""
     from azureml_inference_server_http.api.aml_response import AMLResponse
 
-    status = errors.status_of(error)
+    status = status_of(error)
     if status >= 500:
         _log.error("a request failed: %s", error, exc_info=error)
-    body = errors.body(error, errors.SCORING[0])
-    return AMLResponse(body, status, json_str=True, run_function_failed=status >= 500)
+    return AMLResponse(error_body(error), status, json_str=True, run_function_failed=status >= 500)
 
 
 def _results(files: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -149,8 +151,8 @@ def _results(files: Sequence[str]) -> Iterator[dict[str, Any]]:
             result = _result(file, number, outcome, output)
             tally[result["status"]] += 1
             yield result
-    told = ", ".join(f"{count} {status}" for status, count in sorted(tally.items()))
-    _log.info("%d files, %d rows: %s", len(files), tally.total(), told or "none")
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(tally.items()))
+    _log.info("%d files, %d rows: %s", len(files), tally.total(), counts or "none")
 
 
 def _rows(file: Path) -> Iterator[Row | InvalidRequest]:
@@ -177,7 +179,7 @@ def _row(record: tables.Record, number: int) -> Row | InvalidRequest:
     return replace(row, parts={**row.parts, "seed": seed})
 
 
-def _result(file: Path, number: int, outcome: Outcome, output: Path) -> dict[str, Any]:
+def _result(file: Path, number: int, outcome: ScoredRow, output: Path) -> dict[str, Any]:
     name, status = "", "failed"
     if outcome.blocked:
         status = "blocked"

@@ -84,7 +84,7 @@ def save(model: str, out: Path, settings: Settings) -> None:
             loader_module=_LOADER,
             data_path=str(folder),
             signature=signature(family),
-            pip_requirements=[f"overpaint[mlflow,server]=={__version__}"],
+            pip_requirements=[f"overpaint[mlflow]=={__version__}"],
             metadata={"model": spec.name, "family": spec.family, "licence": spec.licence},
         )
 
@@ -170,12 +170,12 @@ class Inpainting:
         import pandas as pd
 
         try:
-            found = [
+            answers = [
                 outcome.answer() for outcome in self._scorer.stream(_rows(model_input, params))
             ]
         except OverpaintError as error:
             raise _as_mlflows(error) from error
-        return pd.DataFrame(found, columns=list(ANSWER), dtype=object)
+        return pd.DataFrame(answers, columns=list(ANSWER), dtype=object)
 
 
 def _rows(frame: pd.DataFrame, params: Mapping[str, Any] | None) -> Iterator[Row]:
@@ -194,8 +194,8 @@ def _as_mlflows(error: OverpaintError) -> Exception:
     code = databricks_pb2.BAD_REQUEST if at_fault else databricks_pb2.INTERNAL_ERROR
     if not at_fault:
         _log.error("a request failed: %s", error, exc_info=error)
-    told: Exception = MlflowException(f"{error.code}: {error}", error_code=code)
-    return told
+    exception: Exception = MlflowException(f"{error.code}: {error}", error_code=code)
+    return exception
 
 
 def _load_pyfunc(data_path: str) -> Inpainting:

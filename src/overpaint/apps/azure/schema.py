@@ -1,4 +1,4 @@
-"""The scoring routes' bodies and answers, for `/openapi.json` and for `/swagger.json`."""
+"""What scoring takes, answers and refuses, for `/openapi.json` and for `/swagger.json`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from overpaint import __version__
-from overpaint.apps.server.schemas import MASK, PICTURE
+from overpaint.apps.wire.errors import code_of, named_message
+from overpaint.apps.wire.examples import MASK, PICTURE
 from overpaint.core.parts import Kind
 from overpaint.jobs import rows
 from overpaint.jobs.tables import FORMS
@@ -34,6 +35,11 @@ class ScoringError(BaseModel):
 
     error_code: str
     message: str
+
+
+def error_body(error: BaseException) -> dict[str, str]:
+    """An error as Azure ML's server and MLflow's tell it."""
+    return {"error_code": code_of(error).upper(), "message": named_message(error)}
 
 
 EXAMPLE = {
@@ -129,7 +135,7 @@ def _swagger_2() -> dict[str, Any]:
         "200": {"description": "the rows", "schema": {"$ref": "#/definitions/ServiceOutput"}},
         "default": {"description": "an error", "schema": {"$ref": "#/definitions/ErrorResponse"}},
     }
-    given = {"name": "rows", "in": "body", "required": True}
+    parameter = {"name": "rows", "in": "body", "required": True}
     return {
         "swagger": "2.0",
         "info": _INFO,
@@ -145,7 +151,7 @@ def _swagger_2() -> dict[str, Any]:
                 "post": {
                     "operationId": "RunMLService",
                     "security": [{"Bearer": []}],
-                    "parameters": [{**given, "schema": {"$ref": "#/definitions/ServiceInput"}}],
+                    "parameters": [{**parameter, "schema": {"$ref": "#/definitions/ServiceInput"}}],
                     "responses": answers,
                 }
             },

@@ -1,5 +1,5 @@
 """Rows of the text-to-image-inpainting contract through an engine of this process: for Azure ML's
-entry script and for the MLflow model, where other servers speak HTTP.
+ticketed script and for the MLflow model, where other servers speak HTTP.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from overpaint.apps.server import intake
+from overpaint.apps.wire import intake
 from overpaint.apps.wiring import build, families
 from overpaint.core.errors import ContentBlocked, InvalidRequest, OverpaintError
 from overpaint.core.images import Picture
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Outcome:
+class ScoredRow:
     """What became of a row.
 
     Attributes:
@@ -83,24 +83,24 @@ class Scorer:
             _log.warning("no safety checker is configured: prompts and pictures are not checked")
         self._batcher = Batcher(build.engines(model, settings=settings))
 
-    def score(self, given: Sequence[Row]) -> list[Outcome]:
+    def score(self, table: Sequence[Row]) -> list[ScoredRow]:
         """Rows of one request, each answered; their steps are mixed.
 
         Raises:
             OverpaintError: of the first row that fails; blocked ones do not fail.
         """
-        found = []
-        for outcome in self.stream(given):
+        outcomes = []
+        for outcome in self.stream(table):
             if outcome.error is not None and not outcome.blocked:
                 raise outcome.error
-            found.append(outcome)
-        return found
+            outcomes.append(outcome)
+        return outcomes
 
-    def stream(self, given: Iterable[Row | InvalidRequest]) -> Iterator[Outcome]:
+    def stream(self, table: Iterable[Row | InvalidRequest]) -> Iterator[ScoredRow]:
         """Rows in their order, each with what became of it; those that could not be read fail."""
-        under_way: deque[tuple[Row, Ticket, tuple[int, int]] | Outcome] = deque()
+        under_way: deque[tuple[Row, Ticket, tuple[int, int]] | ScoredRow] = deque()
         try:
-            for row in given:
+            for row in table:
                 under_way.append(self._begin(row))
                 if len(under_way) > AHEAD:
                     yield self._end(under_way.popleft())
@@ -108,35 +108,35 @@ class Scorer:
                 yield self._end(under_way.popleft())
         finally:
             for left in under_way:
-                if not isinstance(left, Outcome):
+                if not isinstance(left, ScoredRow):
                     self._batcher.cancel(left[1])
 
     def close(self) -> None:
         """End the batcher's threads."""
         self._batcher.close()
 
-    def _begin(self, row: Row | InvalidRequest) -> tuple[Row, Ticket, tuple[int, int]] | Outcome:
+    def _begin(self, row: Row | InvalidRequest) -> tuple[Row, Ticket, tuple[int, int]] | ScoredRow:
         if isinstance(row, InvalidRequest):
-            return Outcome(row=None, error=row)
+            return ScoredRow(row=None, error=row)
         try:
             checked = intake.build(intake.of_row(row), self._model, self._family, self.limits)
             ticket = self._batcher.submit(checked, seconds=self.limits.timeout_s)
         except InvalidRequest as error:
-            return Outcome(row=row, error=row.at(error))
+            return ScoredRow(row=row, error=row.at(error))
         return row, ticket, checked.request.image.size
 
-    def _end(self, begun: tuple[Row, Ticket, tuple[int, int]] | Outcome) -> Outcome:
-        if isinstance(begun, Outcome):
-            return begun
-        row, ticket, size = begun
+    def _end(self, ticketed: tuple[Row, Ticket, tuple[int, int]] | ScoredRow) -> ScoredRow:
+        if isinstance(ticketed, ScoredRow):
+            return ticketed
+        row, ticket, size = ticketed
         try:
             result = ticket.result()
         except ContentBlocked as error:
-            return Outcome(row=row, picture=rows.blocked(size), flagged=True, error=error)
+            return ScoredRow(row=row, picture=rows.blocked(size), flagged=True, error=error)
         except OverpaintError as error:
-            told = row.at(error) if isinstance(error, InvalidRequest) else error
-            return Outcome(row=row, error=told)
-        return Outcome(
+            failure = row.at(error) if isinstance(error, InvalidRequest) else error
+            return ScoredRow(row=row, error=failure)
+        return ScoredRow(
             row=row,
             picture=result.pictures[0],
             flagged=result.flagged[0],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from overpaint.apps import process
 from overpaint.apps.cli import interrupt
 
 INTERRUPTED = 130
@@ -16,6 +17,7 @@ def main() -> None:
     """Entry point of the command line; ends the process with `SystemExit`."""
     try:
         interrupt.listen()
+        process.take()
         from overpaint.apps.cli.commands import app
 
         app()

@@ -20,7 +20,7 @@ from overpaint.core.errors import Cancelled, ContentBlocked, InvalidRequest, Uns
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
     from overpaint.engine.engine import Engine
-    from overpaint.jobs.batch import Done
+    from overpaint.jobs.batch import BatchOutcome
     from overpaint.jobs.book import Tally
     from overpaint.jobs.ledger import Status
     from overpaint.jobs.manifest import Manifest
@@ -125,7 +125,7 @@ def batch(
             raise typer.Exit(code)
 
 
-def _run(asked: _Asked) -> Done:
+def _run(asked: _Asked) -> BatchOutcome:
     from overpaint.apps import settings as settings_
 
     settings = settings_.load()
@@ -176,7 +176,7 @@ def statuses(names: list[str]) -> tuple[Status, ...]:
 
 
 def _manifest(asked: _Asked) -> Manifest:
-    from overpaint.jobs.manifest import Defaults, Manifest
+    from overpaint.jobs.manifest import Manifest, UnitDefaults
 
     parts = {
         "prompt": asked.prompt,
@@ -185,7 +185,7 @@ def _manifest(asked: _Asked) -> Manifest:
     }
     return Manifest(
         asked.source,
-        Defaults(parts=parts, seed=asked.seed, mask_dir=asked.mask_dir, skip=asked.out),
+        UnitDefaults(parts=parts, seed=asked.seed, mask_dir=asked.mask_dir, skip=asked.out),
     )
 
 
@@ -205,7 +205,7 @@ def _engines(asked: _Asked, manifest: Manifest, settings: Settings) -> list[Engi
         )
 
 
-def _tell(asked: _Asked, done: Done, seconds: float) -> None:
+def _tell(asked: _Asked, done: BatchOutcome, seconds: float) -> None:
     from overpaint.jobs.ledger import STATUSES
     from overpaint.jobs.predictions import has_parquet
 

@@ -25,6 +25,7 @@ from overpaint.apps.cli import (
     segment,
     serve,
     session,
+    warm,
 )
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ app.command("segment")(segment.segment)
 app.command("models")(models.models)
 app.command("pull")(models.pull)
 app.command("convert")(models.convert)
+app.command("warm")(warm.warm)
 app.add_typer(licence.app, name="licence")
 app.add_typer(export.app, name="export")
 app.command("doctor")(doctor.doctor)

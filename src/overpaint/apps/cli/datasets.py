@@ -20,7 +20,7 @@ from overpaint.core.errors import Cancelled, InvalidRequest, OutputError
 if TYPE_CHECKING:
     from overpaint.apps.wiring.datasets import Run
     from overpaint.datasets.outcome import Outcome
-    from overpaint.datasets.recipe import Task
+    from overpaint.datasets.recipe import RecipeTask
     from overpaint.jobs.book import Tally
 
 RecipeFile = Annotated[
@@ -59,7 +59,7 @@ Schema = Annotated[bool, typer.Option("--schema", help="Print the recipe's JSON 
 class _Asked:
     """The command line's words, unchecked."""
 
-    task: Task
+    task: RecipeTask
     recipe: Path | None
     out: Path | None
     overrides: list[str]
@@ -74,7 +74,7 @@ class _Asked:
     as_json: bool
 
 
-def _of(task: Task) -> Callable[..., None]:
+def _of(task: RecipeTask) -> Callable[..., None]:
     """The command of a task; both take the same words."""
 
     def command(
@@ -198,7 +198,7 @@ def _tell(
     told: dict[str, Any] = {
         "output": str(run.out),
         "report": str(report),
-        "kept": len(outcome.kept),
+        "kept": len(outcome.members),
         "left_out": outcome.statuses(),
         "surplus": outcome.surplus,
         "missing": outcome.missing,

@@ -207,7 +207,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
         if state == "missing":
             text = f"missing: {spec.location} holds no model_index.json"
         if state == "ready" and spec.source != "none":
-            yield _memory_of(spec, settings)
+            yield from _memory_of(spec, settings)
             continue
         yield Finding(f"model {spec.name}", verdicts.get(state, "ok"), text)
     for task, name in settings.defaults:
@@ -219,22 +219,24 @@ def _models(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _memory_of(spec: ModelSpec, settings: Settings) -> Finding:
-    """A model that is here, and how it fits the memory that is free now."""
+def _memory_of(spec: ModelSpec, settings: Settings) -> Iterator[Finding]:
+    """A model that is here, and how it fits the free memory of each device."""
     from overpaint.apps.wiring import build
 
     what = f"model {spec.name}"
     try:
-        text = f"ready; {build.memory_plan(spec, settings)}"
+        plans = build.memory_plans(spec, settings)
+        text = "ready"
         if spec.source != "bundled" and build.is_convertible(spec, settings):
             text += f"; `overpaint convert {spec.name}` would make it load faster"
-        return Finding(what, "ok", text)
+        yield Finding(what, "ok", text)
+        for device, plan in plans.items():
+            verdict: Verdict = "note" if isinstance(plan, OutOfMemory) else "ok"
+            yield Finding(f"{what} on {device}", verdict, str(plan))
     except LicenceNotAccepted:
-        return Finding(what, "ok", "ready; its licence was not accepted yet")
-    except OutOfMemory as error:
-        return Finding(what, "note", str(error))
+        yield Finding(what, "ok", "ready; its licence was not accepted yet")
     except OverpaintError as error:
-        return Finding(what, "broken", str(error))
+        yield Finding(what, "broken", str(error))
 
 
 def _print(findings: list[Finding]) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from overpaint.apps.cli import console
 from overpaint.apps.cli.job import Job, run
-from overpaint.apps.cli.segment import Boxes, Points, SegmenterName, Selection
-
-_MASK = "Mask of the picture's size: white = repaint, black = keep."
+from overpaint.apps.cli.parts import options_of_parts, ordered, taken, with_arguments
+from overpaint.apps.cli.segment import Boxes, Points, SegmenterName
 
 Image = Annotated[str, typer.Argument(metavar="IMAGE", help="PNG, JPEG or WebP; - = stdin.")]
-Mask = Annotated[Path | None, typer.Option("--mask", "-m", help=_MASK)]
+Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="What the masked area should show.")]
+Instruction = Annotated[
+    str,
+    typer.Argument(metavar="INSTRUCTION", help="What to change, as you would tell a person."),
+]
 Select = Annotated[
     str | None,
     typer.Option("--select", metavar="WORDS", help="Instead of a mask: what to look for."),
@@ -33,22 +36,7 @@ ModelName = Annotated[
     str | None,
     typer.Option("--model", "-M", help="Name (see `overpaint models`) or folder of a model."),
 ]
-Negative = Annotated[
-    str | None, typer.Option("--negative", metavar="TEXT", help="What shall not appear.")
-]
-Control = Annotated[
-    Path | None, typer.Option("--control", help="Line, pose or depth picture, for flex2.")
-]
-Reference = Annotated[
-    list[Path] | None,
-    typer.Option("--reference", help="A further picture the instruction refers to; repeatable."),
-]
-Seed = Annotated[
-    int | None, typer.Option("--seed", help="Same seed, same picture. Default: drawn and told.")
-]
-Count = Annotated[
-    int, typer.Option("-n", "--num-images", metavar="N", help="Pictures, with seeds S, S+1, …")
-]
+Negative = Annotated[str | None, typer.Option("--negative", metavar="TEXT", help="What to avoid.")]
 Loras = Annotated[
     list[str] | None,
     typer.Option("--lora", metavar="PATH[:SCALE]", help="Low-rank adapter; repeatable."),
@@ -89,178 +77,105 @@ Dtype = Annotated[
     str | None,
     typer.Option("--dtype", help="auto, float32, bfloat16, float16. Default: settings."),
 ]
-CopyFrom = Annotated[
-    Path | None,
-    typer.Option("--from", metavar="MASK", help="Copy only from where this mask is white."),
-]
-NotFrom = Annotated[
-    Path | None,
-    typer.Option("--not-from", metavar="MASK", help="Never copy from where this mask is white."),
-]
 Shadow = Annotated[
     bool | None,
     typer.Option("--shadow/--no-shadow", help="Erase a soft shadow beside the mask, too."),
 ]
 Json = console.Json
 
+SELECTION: Mapping[str, Any] = {
+    "select": Select,
+    "point": Points,
+    "box": Boxes,
+    "segmenter": SegmenterName,
+}
+"""Options that find the mask in the picture."""
 
-def inpaint(
-    image: Image,
-    prompt: Annotated[
-        str, typer.Argument(metavar="PROMPT", help="What the masked area shall show.")
-    ],
-    mask: Mask = None,
-    select: Select = None,
-    point: Points = None,
-    box: Boxes = None,
-    segmenter: SegmenterName = None,
-    out: Out = None,
-    force: Force = False,
-    model: ModelName = None,
-    negative: Negative = None,
-    control: Control = None,
-    seed: Seed = None,
-    num_images: Count = 1,
-    lora: Loras = None,
-    option: Options = None,
-    invert: Invert = False,
-    grow: Grow = None,
-    feather: Feather = None,
-    preset: Preset = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    as_json: Json = False,
-) -> None:
+ON_MASK: Mapping[str, Any] = {"invert": Invert, "grow": Grow, "feather": Feather}
+"""Options of how the mask is used."""
+
+RUNNING: Mapping[str, Any] = {"device": Device, "dtype": Dtype, "as_json": Json}
+"""Options of where an edit runs and how it is told."""
+
+ORDER = (
+    *("mask", "select", "point", "box", "segmenter", "…", "shadow", "out", "force", "model"),
+    *("negative_prompt", "seed", "num_images", "lora", "option", "invert", "grow", "feather"),
+    *("preset", "device", "dtype", "as_json"),
+)
+"""Of the options in a command's help."""
+
+POSITIONAL = {
+    "image": "the command's first argument",
+    "prompt": "an argument of the command, where it takes words",
+    "options": "-O KEY=VALUE gives one at a time",
+}
+"""Parts that are no options of a command that edits, and why."""
+
+
+def shared(leave_out: Mapping[str, str], **further: Any) -> dict[str, Any]:
+    """The options of a command that edits.
+
+    Args:
+        leave_out: names of parts that are none, and why.
+        further: annotations of options of its own.
+    """
+    parts = options_of_parts({**POSITIONAL, **leave_out})
+    all_of_them = {**parts, **SELECTION, **further, "option": Options, **ON_MASK, **RUNNING}
+    return ordered(all_of_them, ORDER)
+
+
+FILES: Mapping[str, Any] = {"out": Out, "force": Force}
+WEIGHTS: Mapping[str, Any] = {"lora": Loras, "preset": Preset}
+
+
+@with_arguments(
+    {"image": Image, "prompt": Prompt},
+    shared(
+        {
+            "references": "no family that repaints a masked area takes any",
+            "copy_from": "only the eraser copies",
+            "not_from": "only the eraser copies",
+        },
+        **FILES,
+        **WEIGHTS,
+    ),
+)
+def inpaint(values: dict[str, Any]) -> None:
     """Repaint the masked part of a picture as the prompt says."""
-    run(
-        Job(
-            task="inpaint",
-            image=image,
-            prompt=prompt,
-            mask=mask,
-            selection=Selection(
-                points=point or (), boxes=box or (), words=select, segmenter=segmenter
-            ),
-            negative=negative,
-            control=control,
-            out=out,
-            force=force,
-            model=model,
-            seed=seed,
-            num_images=num_images,
-            loras=lora or [],
-            options=option or [],
-            invert=invert,
-            grow=grow,
-            feather=feather,
-            preset=preset,
-            device=device,
-            dtype=dtype,
-            as_json=as_json,
-        )
-    )
+    run(Job.of("inpaint", taken(values), values))
 
 
-def edit(
-    image: Image,
-    instruction: Annotated[
-        str,
-        typer.Argument(metavar="INSTRUCTION", help="What to change, as you would tell a person."),
-    ],
-    mask: Mask = None,
-    select: Select = None,
-    point: Points = None,
-    box: Boxes = None,
-    segmenter: SegmenterName = None,
-    reference: Reference = None,
-    out: Out = None,
-    force: Force = False,
-    model: ModelName = None,
-    negative: Negative = None,
-    seed: Seed = None,
-    num_images: Count = 1,
-    lora: Loras = None,
-    option: Options = None,
-    invert: Invert = False,
-    grow: Grow = None,
-    feather: Feather = None,
-    preset: Preset = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    as_json: Json = False,
-) -> None:
+@with_arguments(
+    {"image": Image, "prompt": Instruction},
+    shared(
+        {
+            "control": "no family that follows instructions takes any",
+            "copy_from": "only the eraser copies",
+            "not_from": "only the eraser copies",
+        },
+        **FILES,
+        **WEIGHTS,
+    ),
+)
+def edit(values: dict[str, Any]) -> None:
     """Change a picture as an instruction says; a mask limits where."""
-    run(
-        Job(
-            task="edit",
-            image=image,
-            prompt=instruction,
-            mask=mask,
-            selection=Selection(
-                points=point or (), boxes=box or (), words=select, segmenter=segmenter
-            ),
-            negative=negative,
-            references=reference or [],
-            out=out,
-            force=force,
-            model=model,
-            seed=seed,
-            num_images=num_images,
-            loras=lora or [],
-            options=option or [],
-            invert=invert,
-            grow=grow,
-            feather=feather,
-            preset=preset,
-            device=device,
-            dtype=dtype,
-            as_json=as_json,
-        )
-    )
+    run(Job.of("edit", taken(values), values))
 
 
-def erase(
-    image: Image,
-    mask: Mask = None,
-    select: Select = None,
-    point: Points = None,
-    box: Boxes = None,
-    segmenter: SegmenterName = None,
-    copy_from: CopyFrom = None,
-    not_from: NotFrom = None,
-    shadow: Shadow = None,
-    out: Out = None,
-    force: Force = False,
-    model: ModelName = None,
-    seed: Seed = None,
-    num_images: Count = 1,
-    option: Options = None,
-    invert: Invert = False,
-    grow: Grow = None,
-    feather: Feather = None,
-    as_json: Json = False,
-) -> None:
+_ERASE = shared(
+    {
+        "negative_prompt": "an eraser takes no words",
+        "control": "an eraser takes no steering picture",
+        "references": "an eraser follows no instruction",
+    },
+    **FILES,
+    shadow=Shadow,
+)
+for _name in ("device", "dtype"):  # an eraser has no weights to place
+    del _ERASE[_name]
+
+
+@with_arguments({"image": Image}, _ERASE)
+def erase(values: dict[str, Any]) -> None:
     """Remove what the mask covers; no words, no weights."""
-    run(
-        Job(
-            task="erase",
-            image=image,
-            mask=mask,
-            selection=Selection(
-                points=point or (), boxes=box or (), words=select, segmenter=segmenter
-            ),
-            copy_from=copy_from,
-            not_from=not_from,
-            shadow=shadow,
-            out=out,
-            force=force,
-            model=model,
-            seed=seed,
-            num_images=num_images,
-            options=option or [],
-            invert=invert,
-            grow=grow,
-            feather=feather,
-            as_json=as_json,
-        )
-    )
+    run(Job.of("erase", taken(values), values))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,7 @@ from overpaint.apps.cli import console, output
 from overpaint.apps.cli.interrupt import Interrupt
 from overpaint.apps.cli.segment import Selection
 from overpaint.core.errors import InvalidImage, InvalidMask, UnsupportedOption
+from overpaint.core.types import PARTS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,35 +29,69 @@ if TYPE_CHECKING:
     from overpaint.engine.engine import Engine
 
 
+OPTION_FLAGS = ("grow", "feather", "shadow", "preset")
+"""Options of a family that have an option of their own on the command line."""
+
+
 @dataclass(kw_only=True)
 class Job:
-    """The command line's words, unchecked."""
+    """The command line's words, unchecked.
+
+    Attributes:
+        task: which of the settings' default models runs.
+        parts: of the edit by name, pictures as paths; without its mask where that is selected.
+        selection: what to find in the picture for a mask.
+        out: where the result goes.
+        force: write over existing files.
+        loras, options: as they were typed.
+        flags: options of the family that have an option of their own.
+        invert: repaint what the mask leaves black.
+        device, dtype: None = as in the settings.
+        as_json: answer with JSON.
+    """
 
     task: Literal["inpaint", "edit", "erase"]
-    image: str
-    prompt: str = ""
-    mask: Path | None = None
+    parts: Mapping[str, Any]
     selection: Selection = field(default_factory=Selection)
-    negative: str | None = None
-    control: Path | None = None
-    references: list[Path] = field(default_factory=list)
-    copy_from: Path | None = None
-    not_from: Path | None = None
     out: str | None = None
     force: bool = False
-    model: str | None = None
-    seed: int | None = None
-    num_images: int = 1
-    loras: list[str] = field(default_factory=list)
-    options: list[str] = field(default_factory=list)
+    loras: Sequence[str] = ()
+    options: Sequence[str] = ()
+    flags: Mapping[str, Any] = field(default_factory=dict)
     invert: bool = False
-    grow: int | None = None
-    feather: int | None = None
-    preset: str | None = None
-    shadow: bool | None = None
     device: str | None = None
     dtype: str | None = None
     as_json: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        task: Literal["inpaint", "edit", "erase"],
+        parts: Mapping[str, Any],
+        values: Mapping[str, Any],
+    ) -> Job:
+        """A job of a command's values; what it does not know is not used.
+
+        Args:
+            task: which of the settings' default models runs.
+            parts: of the edit.
+            values: the other options of the command, by their names.
+        """
+        own = {"out", "force", "invert", "device", "dtype", "as_json"}
+        return cls(
+            task=task,
+            parts={name: value for name, value in parts.items() if value is not None},
+            selection=Selection(
+                points=values["point"] or (),
+                boxes=values["box"] or (),
+                words=values["select"],
+                segmenter=values["segmenter"],
+            ),
+            loras=values.get("lora") or (),
+            options=values["option"] or (),
+            flags={name: values[name] for name in OPTION_FLAGS if values.get(name) is not None},
+            **{name: value for name, value in values.items() if name in own},
+        )
 
 
 def run(job: Job) -> None:
@@ -64,7 +100,8 @@ def run(job: Job) -> None:
 
     with console.reporting_errors(as_json=job.as_json):
         settings = settings_.load()
-        target = output.choose(job.image, job.out, max(job.num_images, 1), force=job.force)
+        count = max(job.parts.get("num_images", 1), 1)
+        target = output.choose(job.parts["image"], job.out, count, force=job.force)
         if job.as_json and not target.paths:
             raise UnsupportedOption("JSON and the picture cannot share stdout", field="json")
         result = _edit(job, settings)
@@ -77,7 +114,7 @@ def _edit(job: Job, settings: Settings) -> EditResult:
         with console.waiting("Reading", hidden=job.as_json):
             from overpaint.core import images
 
-            request = request_of(job, images.decode(_source(job.image)), settings)
+            request = request_of(job, images.decode(_source(job.parts["image"])), settings)
         engine = engine_for(job, request, settings)
         return engine.run([request], on_progress=bar, cancelled=interrupt.cancelled)[0]
 
@@ -88,7 +125,7 @@ def engine_for(job: Job, request: EditRequest, settings: Settings) -> Engine:
     Raises:
         OverpaintError: as for `Engine.edit`, before anything is loaded where that can be.
     """
-    model = job.model or getattr(settings.defaults, job.task)
+    model = job.parts.get("model") or getattr(settings.defaults, job.task)
     loras = [parse_lora(each) for each in job.loras]
     with console.waiting(f"Loading {model}", hidden=job.as_json):
         from overpaint.apps.wiring import build, families
@@ -107,32 +144,38 @@ def request_of(job: Job, picture: Picture, settings: Settings) -> EditRequest:
     Raises:
         InvalidRequest: something that it names is not there or does not fit.
     """
-    from overpaint.core.types import EditRequest
+    from overpaint.engine import intake
 
-    mask = _mask(job, picture, settings)
-    return EditRequest(
-        image=picture,
-        prompt=job.prompt,
-        mask=mask,
-        negative_prompt=job.negative,
-        control=_srgb(job.control, "control") if job.control is not None else None,
-        references=tuple(_srgb(each, "references") for each in job.references),
-        copy_from=_where(job.copy_from, "copy_from", picture),
-        not_from=_where(job.not_from, "not_from", picture),
-        seed=job.seed,
-        num_images=job.num_images,
-        options=_options(job),
+    parts = {name: value for name, value in job.parts.items() if name != "model"}
+    for part in PARTS:
+        for path in _paths(parts.get(part.name)):
+            _refuse_stdin(path, part.name)
+    options = dict(parse_option(each) for each in job.options)
+    return intake.request_of(
+        {
+            **parts,
+            "image": picture,
+            "mask": _mask(job, picture, settings),
+            "options": {**options, **job.flags},
+        }
     )
+
+
+def _paths(value: Any) -> list[Path]:
+    return [
+        each for each in (value if isinstance(value, list) else [value]) if isinstance(each, Path)
+    ]
 
 
 def _mask(job: Job, picture: Picture, settings: Settings) -> Image.Image | None:
     """From a file, or of what shall be found in the picture."""
     from overpaint.core import images, masks
 
-    if job.mask is not None and job.selection.is_given:
+    path = job.parts.get("mask")
+    if path is not None and job.selection.is_given:
         raise InvalidMask("give a mask, or say what to find, not both", field="mask")
-    if job.mask is not None:
-        mask = images.decode_mask(_named(job.mask, "mask"), size=picture.size)
+    if path is not None:
+        mask = images.decode_mask(path, size=picture.size)
     elif job.selection.is_given:
         mask = job.selection.mask(picture, settings)
     elif job.task != "edit":
@@ -147,36 +190,13 @@ def _mask(job: Job, picture: Picture, settings: Settings) -> Image.Image | None:
     return masks.invert(mask) if job.invert else mask
 
 
-def _where(path: Path | None, name: str, picture: Picture) -> Image.Image | None:
-    """A mask of what may be copied, or must not be."""
-    from overpaint.core import images
-
-    if path is None:
-        return None
-    return images.decode_mask(_named(path, name), field=name, size=picture.size)
-
-
 def _source(image: str) -> bytes | Path:
-    return sys.stdin.buffer.read() if image == output.STDIO else _named(Path(image), "image")
+    return sys.stdin.buffer.read() if image == output.STDIO else Path(image)
 
 
-def _named(path: Path, name: str) -> Path:
+def _refuse_stdin(path: Path, name: str) -> None:
     if str(path) == output.STDIO:
         raise InvalidImage("only the picture to edit can come from stdin", field=name)
-    return path
-
-
-def _srgb(path: Path, name: str) -> Any:
-    from overpaint.core import images
-
-    return images.decode(_named(path, name), field=name).to_srgb()
-
-
-def _options(job: Job) -> dict[str, Any]:
-    options = dict(parse_option(each) for each in job.options)
-    names = ("grow", "feather", "shadow", "preset")
-    flags = {name: getattr(job, name) for name in names}
-    return options | {name: value for name, value in flags.items() if value is not None}
 
 
 def parse_option(text: str) -> tuple[str, Any]:

@@ -164,8 +164,8 @@ def _show(name: str, settings: Settings, *, as_json: bool) -> None:
     out = Console(highlight=False)
     out.print(f"[bold]{spec.name}[/] ({spec.family}, {_source(spec)}, {state})")
     out.print(f"{spec.about or 'a model of your own'}; licence: {_licence(spec)}")
-    if fits:
-        out.print(f"memory: {fits}")
+    for device, fit in (fits or {}).items():
+        out.print(f"{device}: {fit}")
     out.print(f"`overpaint licence show {spec.name}` tells what that demands\n")
     table = Table("option", "values", "default", "meaning", box=None, pad_edge=False)
     for option, described in schema["properties"].items():
@@ -180,14 +180,14 @@ def _show(name: str, settings: Settings, *, as_json: bool) -> None:
     out.print("\nSet them with -O option=value.")
 
 
-def _fits(spec: ModelSpec, settings: Settings) -> str:
-    """How it would fit the memory that is free now, or why it would not."""
+def _fits(spec: ModelSpec, settings: Settings) -> dict[str, str]:
+    """How it would fit the memory of each device, or why it would not."""
     from overpaint.apps.wiring import build
 
     try:
-        return str(build.memory_plan(spec, settings))
+        return {name: str(plan) for name, plan in build.memory_plans(spec, settings).items()}
     except OverpaintError as error:
-        return str(error)
+        return {"memory": str(error)}
 
 
 def _values(described: dict[str, Any]) -> str:

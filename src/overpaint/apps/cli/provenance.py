@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overpaint.apps.cli import console, output
-from overpaint.apps.cli.edits import Control, CopyFrom, Force, Loras, Mask, NotFrom, Reference
+from overpaint.apps.cli.edits import Force, Loras
 from overpaint.apps.cli.job import parse_lora
+from overpaint.apps.cli.parts import flag_of, options_of_parts, taken, with_arguments
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
@@ -77,50 +78,48 @@ def verify(file: File, as_json: Json = False) -> None:
             raise typer.Exit(console.OUR_FAULT)
 
 
-def replay(
-    file: File,
-    image: Annotated[Path | None, typer.Option("--image", help="The picture it was.")] = None,
-    mask: Mask = None,
-    control: Control = None,
-    reference: Reference = None,
-    copy_from: CopyFrom = None,
-    not_from: NotFrom = None,
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", help="Where the recipe leaves it out.")
-    ] = None,
-    negative: Annotated[
-        str | None, typer.Option("--negative", help="Where the recipe leaves it out.")
-    ] = None,
-    lora: Loras = None,
-    out: Annotated[
-        str | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Default: FILE-edited.png beside it."),
-    ] = None,
-    force: Force = False,
-    as_json: Json = False,
-) -> None:
-    """Make a picture again from the recipe in it; exit 1 if it comes out otherwise."""
+Out = Annotated[
+    str | None,
+    typer.Option("--out", "-o", metavar="FILE", help="Default: FILE-edited.png beside it."),
+]
+
+
+@with_arguments(
+    {"file": File},
+    {
+        **options_of_parts(
+            {
+                "seed": "the recipe has it",
+                "num_images": "a recipe is of one picture",
+                "model": "the recipe has it",
+                "options": "the recipe has them",
+            }
+        ),
+        "lora": Loras,
+        "out": Out,
+        "force": Force,
+        "as_json": Json,
+    },
+)
+def replay(values: dict[str, Any]) -> None:
+    """Make a picture again from the recipe in it; exit 1 if it comes out otherwise.
+
+    Its pictures and masks are not in the recipe, and words only where the settings say so.
+    """
     from overpaint.apps import settings as settings_
     from overpaint.apps.wiring import replay as replay_
     from overpaint.core import images
 
+    file, as_json, parts = values["file"], values["as_json"], taken(values)
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
-        target = output.choose(str(file), out, 1, force=force)
-        given = replay_.Given(
-            image=image,
-            mask=mask,
-            control=control,
-            references=reference or (),
-            copy_from=copy_from,
-            not_from=not_from,
-            prompt=prompt,
-            negative=negative,
-            loras=[parse_lora(each) for each in lora or ()],
-        )
+        target = output.choose(str(file), values["out"], 1, force=values["force"])
+        loras = [parse_lora(each) for each in values["lora"] or ()]
         made = images.decode(file, field="file")
         with console.StepBar(hidden=as_json) as bar:
-            again = replay_.replay(made, given, settings, bar)
+            again = replay_.replay(
+                made, parts, settings, name_of=flag_of, loras=loras, on_progress=bar
+            )
         written = target.write([again.picture])
         if as_json:
             console.print_json({"output": written[0], "same": again.same, "notes": again.notes})

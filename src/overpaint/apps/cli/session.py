@@ -5,18 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from overpaint.apps.cli import console, edits, output, session_view
 from overpaint.apps.cli.job import Job, engine_for, request_of
-from overpaint.apps.cli.segment import Boxes, Points, SegmenterName, Selection
+from overpaint.apps.cli.parts import options_of_parts, ordered, taken, with_arguments
 from overpaint.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
+    from overpaint.core.types import EditRequest
+    from overpaint.sessions.editor import Sessions
     from overpaint.sessions.store import Store
     from overpaint.sessions.types import Session, Turn
 
@@ -31,7 +34,7 @@ Which = Annotated[
 ]
 TurnId = Annotated[str, typer.Argument(metavar="TURN", help="Number of a turn; 0 = the original.")]
 Instruction = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="[INSTRUCTION]",
         help="What to change, or what the mask shall show; none with a mask: erase.",
@@ -45,10 +48,14 @@ FromOriginal = Annotated[
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the turn's picture, too.")
 ]
-Candidates = Annotated[
-    int, typer.Option("-n", "--num-images", metavar="N", help="Candidates; the best is kept.")
-]
 Json = edits.Json
+
+ORDER = (
+    *("mask", "select", "point", "box", "segmenter", "parent", "from_original", "…", "out"),
+    *("model", "negative_prompt", "seed", "num_images", "option", "invert", "grow", "feather"),
+    *("device", "dtype", "as_json"),
+)
+"""Of the options in the help of `session edit`."""
 
 
 @app.command("new")
@@ -59,17 +66,11 @@ def new(
 ) -> None:
     """Begin a session with a picture."""
     with _opened(as_json) as (settings, store):
-        from overpaint.apps.wiring import safety
-        from overpaint.core import images
-        from overpaint.core.types import EditRequest
-        from overpaint.sessions import editing
+        from overpaint.sessions.editor import NAME
 
         source = sys.stdin.buffer.read() if image == output.STDIO else Path(image)
-        picture = images.decode(source)
-        safety.policy(settings).check_request(EditRequest(image=picture))
-        named = name or ("untitled" if image == output.STDIO else Path(image).stem)
-        session = store.create(named, editing.original_turn(store.pictures, picture))
-        session_view.tell(session, as_json=as_json)
+        name = name or (NAME if image == output.STDIO else Path(image).stem)
+        session_view.tell(_sessions(settings, store).new(source, name), as_json=as_json)
 
 
 @app.command("list")
@@ -80,58 +81,49 @@ def list_(as_json: Json = False) -> None:
 
 
 @app.command("edit")
-def edit(
-    session: Which,
-    instruction: Instruction = "",
-    mask: edits.Mask = None,
-    select: edits.Select = None,
-    point: Points = None,
-    box: Boxes = None,
-    segmenter: SegmenterName = None,
-    parent: Parent = None,
-    from_original: FromOriginal = False,
-    reference: edits.Reference = None,
-    out: Out = None,
-    model: edits.ModelName = None,
-    negative: edits.Negative = None,
-    seed: edits.Seed = None,
-    num_images: Candidates = 1,
-    option: edits.Options = None,
-    invert: edits.Invert = False,
-    grow: edits.Grow = None,
-    feather: edits.Feather = None,
-    device: edits.Device = None,
-    dtype: edits.Dtype = None,
-    as_json: Json = False,
-) -> None:
+@with_arguments(
+    {"session": Which},
+    {
+        "prompt": Instruction,
+        **ordered(
+            {
+                **options_of_parts(
+                    edits.POSITIONAL,
+                    flags={"copy_from": ("--copy-from",)},  # --from names a turn
+                ),
+                **edits.SELECTION,
+                "parent": Parent,
+                "from_original": FromOriginal,
+                "out": Out,
+                "option": edits.Options,
+                **edits.ON_MASK,
+                **edits.RUNNING,
+            },
+            ORDER,
+        ),
+    },
+)
+def edit(values: dict[str, Any]) -> None:
     """Make one more turn."""
-    selection = Selection(points=point or (), boxes=box or (), words=select, segmenter=segmenter)
-    masked = mask is not None or selection.is_given
-    job = Job(
-        task=("inpaint" if instruction.strip() else "erase") if masked else "edit",
-        image="",
-        prompt=instruction,
-        mask=mask,
-        selection=selection,
-        negative=negative,
-        references=reference or [],
-        model=model,
-        seed=seed,
-        num_images=num_images,
-        options=option or [],
-        invert=invert,
-        grow=grow,
-        feather=feather,
-        device=device,
-        dtype=dtype,
-        as_json=as_json,
-    )
-    with _opened(as_json) as (settings, store):
-        found = store.find(session)
-        after, turn = _edit(job, found, store, settings, parent, from_original=from_original)
+    which, out = values["session"], values.pop("out")
+    parts = taken(values)
+    parts["prompt"] = parts["prompt"] or ""
+    job = Job.of("edit", parts, values)
+    if "mask" in job.parts or job.selection.is_given:
+        job = replace(job, task="inpaint" if parts["prompt"].strip() else "erase")
+    with _opened(job.as_json) as (settings, store):
+        session = store.find(which)
+        after, turn = _edit(
+            job,
+            session,
+            store,
+            settings,
+            values["parent"],
+            from_original=values["from_original"],
+        )
         if out is not None:
             _write(store, turn, out)
-        session_view.tell_turn(after, turn, as_json=as_json)
+        session_view.tell_turn(after, turn, as_json=job.as_json)
 
 
 @app.command("undo")
@@ -256,9 +248,6 @@ def import_(
 ) -> None:
     """Begin a session from an exported one."""
     with _opened(as_json) as (settings, store):
-        from overpaint.apps.wiring import safety
-        from overpaint.sessions import archive
-
         try:
             opened = file.open("rb")
         except OSError as error:
@@ -266,8 +255,7 @@ def import_(
                 f"{file} cannot be read: {error.strerror}", field="file"
             ) from error
         with opened:
-            check = safety.policy(settings).check_request
-            session_view.tell(archive.import_(store, opened, check), as_json=as_json)
+            session_view.tell(_sessions(settings, store).load(opened), as_json=as_json)
 
 
 @contextmanager
@@ -294,26 +282,31 @@ def _edit(
     *,
     from_original: bool,
 ) -> tuple[Session, Turn]:
-    from dataclasses import replace
-
     from overpaint.apps.cli.interrupt import Interrupt, settle
     from overpaint.apps.wiring import sessions
-    from overpaint.sessions import editing
 
     with Interrupt() as interrupt, console.StepBar(hidden=job.as_json) as bar:
-        started = editing.look(
-            store, session.id, job.prompt, parent=parent, from_original=from_original
+        sessions_ = _sessions(settings, store)
+        start = sessions_.start(
+            session.id, job.parts["prompt"], parent=parent, from_original=from_original
         )
-        job = replace(job, prompt=started.prompt)
-        picture = editing.opened(store.pictures, started.base.picture)
-        request = request_of(job, picture, settings)
-        engine = engine_for(job, request, settings)
-        from overpaint.sessions.editor import Editor
-
-        editor = Editor(store=store, engine=engine, examiner=sessions.examiner(settings))
-        made = editor.run(started, request, on_progress=bar, cancelled=interrupt.cancelled)
+        job = replace(job, parts={**job.parts, "prompt": start.prompt})
+        request = request_of(job, sessions_.picture(start.base), settings)
+        editor = sessions.editor(settings, store, engine_for(job, request, settings))
+        turn = editor.make(start, request, on_progress=bar, cancelled=interrupt.cancelled)
         settle()
-        return made
+        return turn
+
+
+def _sessions(settings: Settings, store: Store) -> Sessions:
+    """The sessions, without a model; the safety policy looks at what comes in."""
+    from overpaint.apps.wiring import safety
+    from overpaint.sessions.editor import Sessions
+
+    def check(request: EditRequest) -> None:
+        safety.policy(settings).check_request(request)
+
+    return Sessions(store=store, check=check)
 
 
 def _moved(store: Store, session: Session, turn: str | None, what: str) -> Session:

@@ -30,12 +30,12 @@ from overpaint.apps.server import (
     sessions,
 )
 from overpaint.apps.server.guard import Guard, Keys
-from overpaint.apps.server.intake import MEGA
 from overpaint.apps.server.logs import AccessLog
 from overpaint.apps.server.schemas import Ready
 from overpaint.apps.server.service import EditService
 from overpaint.apps.server.shelf import Shelf
 from overpaint.apps.settings import Settings
+from overpaint.apps.wire.intake import MEGA
 from overpaint.core.errors import OverpaintError
 
 _log = logging.getLogger(__name__)

@@ -20,10 +20,11 @@ from starlette.responses import JSONResponse, PlainTextResponse
 
 from overpaint import __version__
 from overpaint.apps.azure.schema import Predictions, Scored, ScoringError, body, swagger
-from overpaint.apps.server import errors, forms, intake
+from overpaint.apps.server import errors, forms
 from overpaint.apps.server.jobs import EditJob
 from overpaint.apps.server.routes import service_of
 from overpaint.apps.server.service import Accepted, EditService, Served
+from overpaint.apps.wire import intake
 from overpaint.core.errors import ContentBlocked, InvalidRequest, OverpaintError
 from overpaint.core.types import EditResult
 from overpaint.jobs import rows, tables
@@ -57,16 +58,16 @@ class ScoringRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
-            told: dict[str, str] = {}
+            extra: dict[str, str] = {}
             try:
-                told |= _ids(request)
+                extra |= _ids(request)
                 answer = await handle(request)
             except OverpaintError as error:
                 answer = errors.response(error, request.url.path)
                 if answer.status_code >= 500:
                     _log.warning("refused", extra={"error": str(error)}, exc_info=error)
-                    told["x-ms-run-function-failed"] = "True"
-            answer.headers.update(told)
+                    extra["x-ms-run-function-failed"] = "True"
+            answer.headers.update(extra)
             return answer
 
         return handler
@@ -111,7 +112,7 @@ def score_options() -> Response:
 )
 async def score(request: Request) -> Response:
     """Inpaint rows (Azure ML's contract)."""
-    return await _scored(request, lambda found: found)
+    return await _scored(request, lambda answers: answers)
 
 
 @router.post(
@@ -121,14 +122,14 @@ async def score(request: Request) -> Response:
 )
 async def invocations(request: Request) -> Response:
     """Inpaint rows (MLflow's contract)."""
-    return await _scored(request, lambda found: {"predictions": found})
+    return await _scored(request, lambda answers: {"predictions": answers})
 
 
 async def _scored(request: Request, wrap: Callable[[list[dict[str, Any]]], Any]) -> Response:
     started = time.perf_counter()
-    found = await _score(request)
-    took = f"{(time.perf_counter() - started) * 1e3:.3f}"
-    return JSONResponse(wrap(found), headers={"x-ms-run-fn-exec-ms": took})
+    answers = await _score(request)
+    milliseconds = f"{(time.perf_counter() - started) * 1e3:.3f}"
+    return JSONResponse(wrap(answers), headers={"x-ms-run-fn-exec-ms": milliseconds})
 
 
 async def _score(request: Request) -> list[dict[str, Any]]:
@@ -136,17 +137,17 @@ async def _score(request: Request) -> list[dict[str, Any]]:
     service = service_of(request)
     service.check_room()
     read = _reader(forms.media_type(request))
-    given = await service.work(_rows, read, await forms.body(request), service.limits.max_images)
+    table = await service.work(_rows, read, await forms.body(request), service.limits.max_images)
     served = _served(service)
     request.state.model = served.spec.name
-    checked = _all(await gather(*(_check(service, row, served) for row in given)))
+    checked = _all(await gather(*(_check(service, row, served) for row in table)))
     jobs: list[EditJob[dict[str, Any]]] = []
     try:
-        for row, edit in zip(given, checked, strict=True):
+        for row, edit in zip(table, checked, strict=True):
             jobs.append(service.accept(edit, request.state.caller, _encoder(row)))
         return [
             await _answer(service, row, edit, job, request)
-            for row, edit, job in zip(given, checked, jobs, strict=True)
+            for row, edit, job in zip(table, checked, jobs, strict=True)
         ]
     finally:
         # Those still under way are of no use to anybody: a row failed, or the caller hung up.
@@ -154,7 +155,7 @@ async def _score(request: Request) -> list[dict[str, Any]]:
             service.cancel(job)
 
 
-def _reader(kind: str) -> Callable[[bytes], tables.Table]:
+def _reader(kind: str) -> Callable[[bytes], tables.RowTable]:
     if kind in ("application/json", ""):
         return tables.from_json
     if kind == "text/csv":
@@ -162,7 +163,7 @@ def _reader(kind: str) -> Callable[[bytes], tables.Table]:
     raise errors.UnsupportedMediaType("send application/json or text/csv")
 
 
-def _from_csv(raw: bytes) -> tables.Table:
+def _from_csv(raw: bytes) -> tables.RowTable:
     try:
         lines = io.StringIO(raw.decode("utf-8-sig"), newline="")
     except UnicodeDecodeError as error:
@@ -174,10 +175,10 @@ def _from_csv(raw: bytes) -> tables.Table:
         records.append(record)
     if not records:
         raise InvalidRequest("there are no rows", field="body")
-    return tables.Table(records)
+    return tables.RowTable(records)
 
 
-def _rows(read: Callable[[bytes], tables.Table], raw: bytes, most: int) -> list[Row]:
+def _rows(read: Callable[[bytes], tables.RowTable], raw: bytes, most: int) -> list[Row]:
     return rows.parse_table(read(raw), most=most)
 
 
@@ -199,12 +200,12 @@ async def _check(service: EditService, row: Row, served: Served) -> Accepted | O
 
 def _all(checked: Iterable[Accepted | OverpaintError]) -> list[Accepted]:
     """All of them, or the error of the first row that has one."""
-    found = []
+    edits = []
     for each in checked:
         if isinstance(each, OverpaintError):
             raise each
-        found.append(each)
-    return found
+        edits.append(each)
+    return edits
 
 
 def _encoder(row: Row) -> Callable[[EditResult], dict[str, Any]]:
@@ -229,10 +230,10 @@ def _ids(request: Request) -> dict[str, str]:
     Raises:
         LongHeader: one is too long.
     """
-    given = request.headers
-    client = given.get("x-ms-client-request-id", "")
-    legacy = given.get("x-ms-request-id", "")
-    own = given.get("x-request-id") or request.state.request_id
+    headers = request.headers
+    client = headers.get("x-ms-client-request-id", "")
+    legacy = headers.get("x-ms-request-id", "")
+    own = headers.get("x-request-id") or request.state.request_id
     for name, value in (
         ("x-request-id", own),
         ("x-ms-client-request-id", client),
@@ -242,5 +243,5 @@ def _ids(request: Request) -> dict[str, str]:
             raise LongHeader(f"{name} is longer than {LONGEST_ID} characters")
     request.state.request_id = own
     client = client or legacy
-    told = {"x-ms-request-id": legacy or client or own}
-    return {**told, "x-ms-client-request-id": client} if client else told
+    ids = {"x-ms-request-id": legacy or client or own}
+    return {**ids, "x-ms-client-request-id": client} if client else ids

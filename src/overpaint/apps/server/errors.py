@@ -1,22 +1,20 @@
-"""From errors to HTTP: one table of statuses, and the shape of each protocol's error object."""
+"""From errors to HTTP answers: the server's own refusals, and each protocol's error object."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from starlette.responses import JSONResponse
 
+from overpaint.apps.azure.schema import error_body
+from overpaint.apps.wire.errors import Refusal as Refusal
+from overpaint.apps.wire.errors import code_of as code_of
+from overpaint.apps.wire.errors import message_of as message_of
+from overpaint.apps.wire.errors import named_message
+from overpaint.apps.wire.errors import status_of as status_of
 from overpaint.core import errors
-from overpaint.core.errors import OverpaintError
-
-
-class Refusal(OverpaintError):
-    """A request is refused before anybody looks at what it asks for."""
-
-    code: ClassVar[str] = "refused"
-    status: ClassVar[int] = 400
 
 
 class Unauthorized(Refusal):
@@ -82,25 +80,6 @@ class Stopping(Refusal):
     status = 503
 
 
-STATUSES: dict[type[OverpaintError], int] = {
-    errors.ModelNotFound: 404,
-    errors.SessionNotFound: 404,
-    errors.InvalidSettings: 500,
-    errors.OutputError: 500,
-    errors.InvalidRequest: 400,
-    errors.ContentBlocked: 400,
-    errors.LicenceNotAccepted: 403,
-    errors.ModelLoadError: 503,
-    errors.SafetyUnavailable: 503,
-    errors.Overloaded: 429,
-    errors.DeadlineExceeded: 504,
-    errors.OutOfMemory: 503,
-    errors.SessionConflict: 409,
-    errors.StoreUnavailable: 503,
-    errors.Cancelled: 409,
-}
-"""The status of each error; subclasses stand before their bases."""
-
 DOCUMENTED = (400, 401, 403, 404, 408, 409, 413, 415, 429, 503, 504)
 """Statuses that every edit route may answer with."""
 
@@ -113,29 +92,6 @@ _OPENAI_CODES = {
     "overloaded": "rate_limit_exceeded",
     "unauthorized": "invalid_api_key",
 }
-
-
-def status_of(error: BaseException) -> int:
-    """The HTTP status of an error; 500 for those that nobody raised on purpose."""
-    if isinstance(error, Refusal):
-        return error.status
-    return next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 500)
-
-
-def code_of(error: BaseException) -> str:
-    """The stable name of an error's kind."""
-    return error.code if isinstance(error, OverpaintError) else "internal_error"
-
-
-def message_of(error: BaseException) -> str:
-    """What a caller may read: nothing about the server's own files and faults."""
-    if isinstance(error, errors.ModelLoadError):
-        return "the model cannot be loaded; the server's log says why"
-    if isinstance(error, errors.StoreUnavailable):
-        return "sessions cannot be read or written now; the server's log says why"
-    if not isinstance(error, OverpaintError) or status_of(error) == 500:
-        return "something went wrong in the server; its log says what"
-    return error.message
 
 
 def forget_frames(error: BaseException | None) -> None:
@@ -163,11 +119,11 @@ def response(error: BaseException, path: str) -> JSONResponse:
 def body(error: BaseException, path: str) -> Mapping[str, Any]:
     """The error object of the protocol that lives at `path`."""
     if path.startswith("/v2"):
-        return {"error": _named(error)}
+        return {"error": named_message(error)}
     if path.startswith(("/v1/images", "/openai")):
         return {"error": _openai(error)}
     if path in SCORING:
-        return _scoring(error)
+        return error_body(error)
     return {"error": native(error)}
 
 
@@ -199,13 +155,3 @@ def _openai(error: BaseException) -> dict[str, Any]:
         "param": field.removeprefix("options.") if field else None,
         "code": _OPENAI_CODES.get(code, code),
     }
-
-
-def _scoring(error: BaseException) -> dict[str, Any]:
-    return {"error_code": code_of(error).upper(), "message": _named(error)}
-
-
-def _named(error: BaseException) -> str:
-    """The message after the field's name, where the protocol has no place of its own for it."""
-    message = message_of(error)
-    return f"{error.field}: {message}" if isinstance(error, errors.InvalidRequest) else message

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, JsonValue, create_model
 
-from overpaint.apps.server.intake import MAX_PICTURES
+from overpaint.apps.wire.intake import MAX_PICTURES
 from overpaint.core.encoded import from_base64
 from overpaint.core.parts import Kind, Part
 

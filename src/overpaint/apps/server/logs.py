@@ -63,51 +63,59 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        state: MutableMapping[str, Any] = scope.setdefault("state", {})
-        state["request_id"] = secrets.token_hex(8)
-        status, told = 0, False
-        started = time.perf_counter()
-
-        def tell() -> None:
-            nonlocal told
-            if told:
-                return
-            told = True
-            route = getattr(scope.get("route"), "path", "other")
-            self._count(scope["method"], route, status)
-            access.log(
-                logging.DEBUG if route in _PROBES else logging.INFO,
-                "request",
-                extra={
-                    "id": state["request_id"],
-                    "method": scope["method"],
-                    "route": route,
-                    "status": status,
-                    "seconds": round(time.perf_counter() - started, 4),
-                    "caller": state.get("caller"),
-                    "edit": state.get("edit"),
-                    "model": state.get("model"),
-                },
-            )
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = list(message.get("headers", ()))
-                if not any(name == b"cache-control" for name, _ in headers):
-                    headers.append((b"cache-control", b"no-store"))
-                message["headers"] = [
-                    *headers,
-                    (b"x-request-id", state["request_id"].encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
-            elif message["type"] == "http.response.body" and not message.get("more_body"):
-                tell()
-            await send(message)
-
+        exchange = _Exchange(scope, send, self._count)
         try:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receive, exchange.send)
         finally:
             # Of a caller that hung up the answer has no last bytes.
-            tell()
+            exchange.note()
+
+
+class _Exchange:
+    """One request and its answer on the way out; it is noted once."""
+
+    def __init__(self, scope: Scope, send: Send, count: Callable[[str, str, int], None]) -> None:
+        self._scope = scope
+        self._send = send
+        self._count = count
+        self._state: MutableMapping[str, Any] = scope.setdefault("state", {})
+        self._state["request_id"] = secrets.token_hex(8)
+        self._status = 0
+        self._started = time.perf_counter()
+        self._is_noted = False
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of the answer on, with the headers that all answers have."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = list(message.get("headers", ()))
+            if not any(name == b"cache-control" for name, _ in headers):
+                headers.append((b"cache-control", b"no-store"))
+            message["headers"] = [
+                *headers,
+                (b"x-request-id", self._state["request_id"].encode()),
+                (b"x-content-type-options", b"nosniff"),
+            ]
+        elif message["type"] == "http.response.body" and not message.get("more_body"):
+            self.note()
+        await self._send(message)
+
+    def note(self) -> None:
+        """Count the request and write its line, unless that was done."""
+        if self._is_noted:
+            return
+        self._is_noted = True
+        route = getattr(self._scope.get("route"), "path", "other")
+        self._count(self._scope["method"], route, self._status)
+        access.log(
+            logging.DEBUG if route in _PROBES else logging.INFO,
+            "request",
+            extra={
+                "id": self._state["request_id"],
+                "method": self._scope["method"],
+                "route": route,
+                "status": self._status,
+                "seconds": round(time.perf_counter() - self._started, 4),
+                **{name: self._state.get(name) for name in ("caller", "edit", "model")},
+            },
+        )

@@ -14,11 +14,11 @@ from starlette.responses import JSONResponse, StreamingResponse
 from overpaint.apps.server import errors, forms
 from overpaint.apps.server.answers import encode, encoded, state_of
 from overpaint.apps.server.fields import as_form
-from overpaint.apps.server.intake import EncodedEdit
 from overpaint.apps.server.jobs import EditJob, Status
 from overpaint.apps.server.routes import ERRORS, parsed, require_type, service_of
 from overpaint.apps.server.schemas import REQUIRED, EditAnswer, EditBody, EditState
 from overpaint.apps.server.service import EditService
+from overpaint.apps.wire.intake import EncodedEdit
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.types import PARTS
 

@@ -19,10 +19,10 @@ from overpaint import __version__
 from overpaint.apps.server import errors, forms
 from overpaint.apps.server.answers import encode
 from overpaint.apps.server.fields import from_text
-from overpaint.apps.server.intake import EncodedEdit
 from overpaint.apps.server.routes import parsed, require_type, service_of
-from overpaint.apps.server.schemas import MASK, PICTURE
 from overpaint.apps.server.service import EditService, Served
+from overpaint.apps.wire.examples import MASK, PICTURE
+from overpaint.apps.wire.intake import EncodedEdit
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS, EditResult

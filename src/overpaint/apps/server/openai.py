@@ -22,10 +22,10 @@ from starlette.responses import JSONResponse, StreamingResponse
 from overpaint.apps.server import errors, forms
 from overpaint.apps.server.answers import verdicts
 from overpaint.apps.server.fields import file_fields, with_parts
-from overpaint.apps.server.intake import MAX_PICTURES, EncodedEdit
 from overpaint.apps.server.jobs import EditJob
 from overpaint.apps.server.routes import require_type, service_of
 from overpaint.apps.server.service import Accepted, EditService, Served
+from overpaint.apps.wire.intake import MAX_PICTURES, EncodedEdit
 from overpaint.core import images
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.images import Format, Picture

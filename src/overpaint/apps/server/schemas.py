@@ -8,25 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from overpaint.apps.server.fields import from_text, with_parts
 from overpaint.apps.server.jobs import Status
+from overpaint.apps.wire.examples import MASK, PICTURE
 from overpaint.core import licences
 from overpaint.core.models import ModelSpec
 from overpaint.core.parts import Kind
 from overpaint.core.safety import Category, Stage
 from overpaint.core.types import PARTS
 from overpaint.diffusion.family import Need
-
-PICTURE = (
-    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAAAAAA6mKC9AAAAEUlEQVR42mNsYEAFTAwjWgAAmZAAoFDIQrAAAAAA"
-    "SUVORK5CYII="
-)
-"""A grey PNG of 16 x 16 pixels, for examples."""
-
-MASK = (
-    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQAQAAAAA3iMLMAAAAFElEQVR42mNgQAL8H5gYGDARMgAAI20BDofI/jkA"
-    "AAAASUVORK5CYII="
-)
-"""A mask with its middle marked, for examples."""
-
 
 OPTIONAL = tuple(part for part in PARTS if not part.required)
 REQUIRED = tuple(part for part in PARTS if part.required)

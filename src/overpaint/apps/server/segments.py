@@ -10,11 +10,11 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from overpaint.apps.server.intake import image_limits
 from overpaint.apps.server.routes import ERRORS, json_body, service_of
-from overpaint.apps.server.schemas import PICTURE
 from overpaint.apps.server.service import RETRY_AFTER
 from overpaint.apps.settings import Settings
+from overpaint.apps.wire.examples import PICTURE
+from overpaint.apps.wire.intake import image_limits
 from overpaint.apps.wiring import build, segmentation
 from overpaint.core import detections, images
 from overpaint.core.encoded import from_base64

@@ -12,12 +12,12 @@ from typing import Any, Literal, TypeVar
 
 from starlette.requests import Request
 
-from overpaint.apps.server import intake
 from overpaint.apps.server.errors import Stopping, forget_frames, status_of
-from overpaint.apps.server.intake import MEGA, EncodedEdit, megapixels
 from overpaint.apps.server.jobs import EditJob, Jobs, new_id
 from overpaint.apps.server.metrics import Metrics
 from overpaint.apps.settings import Settings
+from overpaint.apps.wire import intake
+from overpaint.apps.wire.intake import MEGA, EncodedEdit, megapixels
 from overpaint.apps.wiring import build, checkpoints, families, licences
 from overpaint.core.errors import (
     Cancelled,

@@ -12,10 +12,10 @@ from starlette.responses import StreamingResponse
 
 from overpaint.apps.server import forms
 from overpaint.apps.server.errors import NotFound
-from overpaint.apps.server.intake import MEGA, image_limits
 from overpaint.apps.server.routes import require_type, service_of
 from overpaint.apps.server.session_schemas import PREFIX, SessionInfo
-from overpaint.apps.server.shelf import FEW, answer, found, shelf_of
+from overpaint.apps.server.shelf import FEW, answer, found, sessions_of, shelf_of
+from overpaint.apps.wire.intake import MEGA, image_limits
 from overpaint.sessions import archive
 from overpaint.sessions.types import INPUTS, Session
 
@@ -140,20 +140,18 @@ async def get_export(request: Request, id: str) -> Response:  # noqa: A002 - the
 )
 async def post_import(request: Request) -> Response:
     """Begin a session from an archive; its pictures are checked as an edit's are."""
-    service, caller = service_of(request), request.state.caller
+    service = service_of(request)
     service.check_running()
     require_type(request, ARCHIVE)
     raw = await forms.body(request)
-    limits = archive.Limits(
+    limits = archive.ArchiveLimits(
         bytes=int(UNPACKED * service.limits.max_body_mb * MEGA),
         picture=image_limits(service.limits),
         prompt=service.limits.max_prompt,
     )
 
     def unpack() -> Session:
-        store, _ = shelf_of(request).open()
-        check = service.batcher.engine.policy.check_request
-        return archive.import_(store, io.BytesIO(raw), check, limits, caller)
+        return sessions_of(request).load(io.BytesIO(raw), limits)
 
     return answer(await service.work(unpack), 201)
 

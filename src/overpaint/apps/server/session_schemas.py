@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from overpaint.apps.server.fields import AS_KEPT, with_parts
 from overpaint.apps.server.jobs import Status
-from overpaint.apps.server.schemas import PICTURE, EditFields
+from overpaint.apps.server.schemas import EditFields
+from overpaint.apps.wire.examples import PICTURE
 from overpaint.core.types import PARTS
 from overpaint.sessions.rows import MAX_NAME
-from overpaint.sessions.types import INPUTS, Kind, Outcome, Session, Summary, Turn
+from overpaint.sessions.types import INPUTS, Kind, Session, Summary, Turn, TurnVerdict
 
 PREFIX = "/v1/sessions"
 
@@ -97,7 +98,7 @@ class TurnInfo(BaseModel):
     measures: dict[str, Any] | None = Field(
         description="Numbers beside the turn before (`previous`) and beside the original."
     )
-    verdict: Outcome
+    verdict: TurnVerdict
     warnings: list[str]
     candidates: int = Field(description="Pictures that the edit made.")
     candidate_of: str | None = Field(description="The turn that was preferred to this one.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 from overpaint.apps.server.answers import state_of, verdicts
-from overpaint.apps.server.intake import EncodedEdit
 from overpaint.apps.server.routes import ERRORS, json_body, service_of
 from overpaint.apps.server.service import Accepted, EditService
 from overpaint.apps.server.session_schemas import (
@@ -18,12 +18,13 @@ from overpaint.apps.server.session_schemas import (
     TurnBody,
     TurnInfo,
 )
-from overpaint.apps.server.shelf import IF_MATCH, documented, revision_of, shelf_of
+from overpaint.apps.server.shelf import IF_MATCH, documented, revision_of, sessions_of, shelf_of
+from overpaint.apps.wire.intake import EncodedEdit
 from overpaint.core.errors import InvalidRequest
-from overpaint.core.types import EditRequest, EditResult
-from overpaint.sessions import editing
-from overpaint.sessions.editing import Examiner, Started
-from overpaint.sessions.store import Store
+from overpaint.core.types import EditResult
+from overpaint.sessions.editing import Start
+from overpaint.sessions.editor import Sessions
+from overpaint.sessions.types import Session, Turn
 
 router = APIRouter(prefix=PREFIX, tags=["sessions"])
 
@@ -44,12 +45,13 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
         raise InvalidRequest(
             "say which revision of the session you know, here or as If-Match", field="revision"
         )
-    store, examiner = await service.work(shelf_of(request).open)
-    started, checked = await _checked(service, store, id, body, known, caller)
-    begun = await service.work(editing.begin, store, started, checked.request.num_images)
+    sessions = await service.work(sessions_of, request)
+    start, checked = await _checked(service, sessions, id, body, known)
+    start = await service.work(sessions.reserve, start, checked.request.num_images)
 
     def record(result: EditResult) -> dict[str, Any]:
-        return _recorded(store, begun, checked.request, result, examiner)
+        session, turns = sessions.record(start, checked.request, result)
+        return _answer(session, turns, result)
 
     job = service.accept(checked, caller, record, shelf_of(request).pool)
     request.state.edit, request.state.model = job.id, job.model
@@ -58,52 +60,44 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
         return JSONResponse({"id": job.id, **answer})
     service.jobs.add(job)
     accepted = state_of(service, job).model_dump(exclude_none=True)
-    accepted |= {"session": id, "revision": begun.session.revision}
+    accepted |= {"session": id, "revision": start.session.revision}
     return JSONResponse(accepted, 202, {"location": f"/v1/edits/{job.id}"})
 
 
 async def _checked(
-    service: EditService, store: Store, id_: str, body: TurnBody, known: int, caller: str
-) -> tuple[Started, Accepted]:
+    service: EditService, sessions: Sessions, id_: str, body: TurnBody, known: int
+) -> tuple[Start, Accepted]:
     """What the turn starts from, and its edit, checked as any other."""
 
-    def look() -> tuple[Started, EncodedEdit]:
+    def begin() -> tuple[Start, EncodedEdit]:
         values = body.part_values()
-        started = editing.look(
-            store,
+        start = sessions.start(
             id_,
             values["prompt"],
             parent=body.parent,
             from_original=body.from_original,
             revision=known,
-            owner=caller,
         )
-        picture = editing.opened(store.pictures, started.base.picture)
-        return started, EncodedEdit(values={**values, "image": picture, "prompt": started.prompt})
+        picture = sessions.picture(start.base)
+        return start, EncodedEdit(values={**values, "image": picture, "prompt": start.prompt})
 
-    started, edit = await service.work(look)
+    start, edit = await service.work(begin)
     served = service.resolve(edit.values.get("model"), masked=edit.is_masked)
-    return started, await service.check(
-        edit, served, seconds=body.timeout_s, previews=body.previews
-    )
+    return start, await service.check(edit, served, seconds=body.timeout_s, previews=body.previews)
 
 
-def _recorded(
-    store: Store, begun: Started, request: EditRequest, result: EditResult, examiner: Examiner
-) -> dict[str, Any]:
-    """The answer's fields, once the turn is in the session."""
-    owner = begun.session.owner
-    session, made = editing.record(store, begun, request, result, examiner, owner)
+def _answer(session: Session, turns: Sequence[Turn], result: EditResult) -> dict[str, Any]:
+    """The answer's fields, once the turns are in the session; the best turn comes first."""
     return {
         "status": "done",
         "session": session.id,
         "revision": session.revision,
-        "turn": TurnInfo.of(session.id, made[0]).model_dump(),
-        "candidates": [turn.id for turn in made],
+        "turn": TurnInfo.of(session.id, turns[0]).model_dump(),
+        "candidates": [turn.id for turn in turns],
         "images": [],
-        "seeds": [turn.seed for turn in made],
-        "recipe": dict(made[0].recipe),
+        "seeds": [turn.seed for turn in turns],
+        "recipe": dict(turns[0].recipe),
         "timings": dict(result.timings),
-        "warnings": list(made[0].warnings),
+        "warnings": list(turns[0].warnings),
         "safety": verdicts(result),
     }

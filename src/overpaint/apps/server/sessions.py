@@ -8,7 +8,6 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import JSONResponse
 
-from overpaint.apps.server.intake import image_limits
 from overpaint.apps.server.routes import json_body, service_of
 from overpaint.apps.server.session_schemas import (
     PREFIX,
@@ -28,12 +27,12 @@ from overpaint.apps.server.shelf import (
     documented,
     found,
     revision_of,
+    sessions_of,
     shelf_of,
 )
+from overpaint.apps.wire.intake import image_limits
 from overpaint.core import images
 from overpaint.core.encoded import from_base64
-from overpaint.core.types import EditRequest
-from overpaint.sessions import editing
 from overpaint.sessions.store import Store
 from overpaint.sessions.types import Session
 
@@ -49,16 +48,13 @@ router = APIRouter(prefix=PREFIX, tags=["sessions"])
 )
 async def post_session(request: Request) -> Response:
     """Begin a session with a picture."""
-    service, caller = service_of(request), request.state.caller
+    service = service_of(request)
     body = await json_body(request, NewSession)
 
     def create() -> Session:
-        store, _ = shelf_of(request).open()
-        picture = images.decode(
-            from_base64(body.image, "image"), limits=image_limits(service.limits)
-        )
-        service.batcher.engine.policy.check_request(EditRequest(image=picture))
-        return store.create(body.name, editing.original_turn(store.pictures, picture), caller)
+        limits = image_limits(service.limits)
+        picture = images.decode(from_base64(body.image, "image"), limits=limits)
+        return sessions_of(request).new(picture, body.name)
 
     return answer(await service.work(create), 201)
 
@@ -137,12 +133,9 @@ async def get_comparison(
     b: str,
 ) -> Response:
     """Measure turn `b` beside turn `a`."""
-    session = await found(request, id)
-    first, second = session.turn(a), session.turn(b)
 
     def compare() -> dict[str, float | None]:
-        store, examiner = shelf_of(request).open()
-        return editing.compare(store.pictures, first, second, examiner).as_json()
+        return sessions_of(request).compare(id, a, b).as_json()
 
     return JSONResponse(await service_of(request).work(compare))
 

@@ -21,6 +21,7 @@ from overpaint.apps.settings import Settings
 from overpaint.apps.wiring import sessions
 from overpaint.core.errors import InvalidRequest, OverpaintError
 from overpaint.sessions.editing import Examiner
+from overpaint.sessions.editor import Sessions
 from overpaint.sessions.store import Store
 from overpaint.sessions.types import Session
 
@@ -99,6 +100,21 @@ def shelf_of(request: Request) -> Shelf:
     shelf = request.app.state.shelf
     assert isinstance(shelf, Shelf)
     return shelf
+
+
+def sessions_of(request: Request) -> Sessions:
+    """The caller's sessions. Blocks: call it beside the event loop.
+
+    Raises:
+        NotFound, StoreUnavailable, InvalidSettings, ModelLoadError: as `Shelf.open`.
+    """
+    store, examiner = shelf_of(request).open()
+    return Sessions(
+        store=store,
+        check=service_of(request).batcher.engine.policy.check_request,
+        examiner=examiner,
+        owner=request.state.caller,
+    )
 
 
 def revision_of(request: Request, body: Change | TurnBody | None) -> int | None:

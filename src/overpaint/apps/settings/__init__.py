@@ -51,10 +51,6 @@ __all__ = [
     "user_folder",
 ]
 
-# Idle torch threads sleep instead of spinning: on busy cores, spinning made small edits 30 times
-# slower. OpenMP reads it when torch is loaded, which is after this module.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 FILE_NAME = "overpaint.toml"
 CONFIG_VARIABLE = "OVERPAINT_CONFIG"
 

@@ -10,7 +10,14 @@ from overpaint.apps.settings.base import FilePath, Table, is_device, is_reposito
 from overpaint.apps.settings.safety import ProvenanceSettings, SafetySettings
 from overpaint.apps.settings.server import RemoteSettings, ServerSettings
 from overpaint.apps.settings.sessions import JudgeSettings, SessionSettings
-from overpaint.core.models import AttentionName, BackendName, Lora, ModelSpec, RecordName
+from overpaint.core.models import (
+    AttentionName,
+    BackendName,
+    CompileName,
+    Lora,
+    ModelSpec,
+    RecordName,
+)
 
 
 class LoraSettings(Table):
@@ -71,6 +78,7 @@ class Settings(Table):
         dtype: precision of the weights; 'auto' chooses from the hardware.
         backend: what computes the networks of diffusion models.
         attention: the kernel of attention on CUDA.
+        compile: whether networks are compiled in the background on CUDA.
         record: whether steps are recorded and replayed on CUDA.
         cache: where pulled models lie; None = the hub client's own cache.
         licences: file of the licences that were accepted; None = in the user's folder.
@@ -89,6 +97,7 @@ class Settings(Table):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     backend: BackendName = "torch"
     attention: AttentionName = "auto"
+    compile: CompileName = "auto"
     record: RecordName = "auto"
     cache: FilePath | None = None
     licences: FilePath | None = None

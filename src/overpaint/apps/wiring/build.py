@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring import checkpoints, families, safety
+from overpaint.apps.wiring import checkpoints, families, imports, safety
 from overpaint.checkpoints import hub
 from overpaint.checkpoints.layout import INDEX
-from overpaint.core.errors import ModelLoadError, ModelNotFound, UnsupportedOption
+from overpaint.core.errors import ModelLoadError, ModelNotFound, OutOfMemory, UnsupportedOption
 from overpaint.core.models import BUILTIN, Lora, ModelSpec
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def load_model(
     device: str = "auto",
     dtype: str = "auto",
     loras: Sequence[Lora] = (),
+    reserved: int = 0,
 ) -> Model:
     """Load a model; its large parts follow on first use.
 
@@ -89,6 +90,7 @@ def load_model(
         device: as `placement.choose` takes it.
         dtype: as `placement.choose` takes it.
         loras: adapters beside the model's own.
+        reserved: bytes that other models on the device were promised and have not taken yet.
 
     Raises:
         LicenceNotAccepted: its licence must be accepted first.
@@ -105,11 +107,14 @@ def load_model(
         if adapters:
             raise UnsupportedOption(f"'{spec.name}' has no weights to adapt", field="lora")
         return Model(family.open(), record=name)
+    imports.put_off(settings)
+    if adapters:
+        imports.restore("peft")
     quiet_libraries()
     checkpoint = checkpoints.opened(
         spec, family, settings, device=device, dtype=dtype, loras=adapters
     )
-    plan = checkpoints.memory_plan(spec, checkpoint)
+    plan = checkpoints.memory_plan(spec, checkpoint, reserved=reserved)
     checkpoint.follow(plan)
     checkpoint.read_ahead()
     return Model(
@@ -119,13 +124,35 @@ def load_model(
     )
 
 
-def memory_plan(spec: ModelSpec, settings: Settings) -> MemoryPlan:
-    """How a model that is here would be held, on the settings' first device; loads nothing.
+def memory_plan(spec: ModelSpec, settings: Settings, *, device: str | None = None) -> MemoryPlan:
+    """How a model that is here would be held by itself on a device; loads nothing.
+
+    Args:
+        spec: which.
+        settings: say where pulled models lie, and in what precision they run.
+        device: its name; None = the settings' first one.
 
     Raises:
         OverpaintError: see `load_model`.
     """
-    return checkpoints.memory_plan(spec, _opened(spec, settings))
+    return checkpoints.memory_plan(spec, _opened(spec, settings, device=device))
+
+
+def memory_plans(spec: ModelSpec, settings: Settings) -> dict[str, MemoryPlan | OutOfMemory]:
+    """The same on every device of this machine, by name: the plan, or why there is none.
+
+    Raises:
+        OverpaintError: see `load_model`.
+    """
+    from overpaint.checkpoints.placement import devices
+
+    plans: dict[str, MemoryPlan | OutOfMemory] = {}
+    for name in map(str, devices()):
+        try:
+            plans[name] = memory_plan(spec, settings, device=name)
+        except OutOfMemory as error:
+            plans[name] = error
+    return plans
 
 
 def convert(
@@ -186,10 +213,8 @@ def engine(
     Raises:
         OverpaintError: see `load_model`; InvalidSettings.
     """
-    from overpaint.checkpoints.placement import choose, first_device
-
     settings = settings or settings_.load()
-    on = str(choose(device).device) if device else first_device(settings.device)
+    on = _places(model or settings.defaults.inpaint, device, dtype, settings)[0]
     return engines(
         model,
         device=on,
@@ -221,49 +246,66 @@ def engines(
     Raises:
         OverpaintError: as for `engine`.
     """
-    from overpaint.checkpoints.placement import choose, devices_for
     from overpaint.engine.engine import Engine
 
     settings = settings or settings_.load()
     default = model or settings.defaults.inpaint
-    find_model(default, settings)
-    places = devices_for(device or settings.device)
+    places = _places(default, device, dtype, settings)
     precision = dtype or settings.dtype
-    choose(str(places[0]), precision)
     policy, marking = safety.policy(settings), safety.marking(settings)
 
     def load(on: str, name: str) -> Model:
         adapters = loras if name == default else ()
         return load_model(
-            find_model(name, settings), settings, device=on, dtype=precision, loras=adapters
+            find_model(name, settings),
+            settings,
+            device=on,
+            dtype=precision,
+            loras=adapters,
+            reserved=by_device[on].models.reserved,
         )
 
-    engines = [
-        Engine(
-            partial(load, str(place)),
-            default,
-            budget=budget,
-            policy=policy,
-            marking=marking,
-            device=str(place),
+    by_device = {
+        on: Engine(
+            partial(load, on), default, budget=budget, policy=policy, marking=marking, device=on
         )
-        for place in places
-    ]
+        for on in places
+    }
+    engines = list(by_device.values())
     if not lazy:
         for each in engines:
             each.model()
     return engines
 
 
-def _opened(spec: ModelSpec, settings: Settings, *, dtype: str | None = None) -> Checkpoint:
-    """A model's checkpoint on the settings' first device, with its own adapters."""
+def _places(model: str, device: str | None, dtype: str | None, settings: Settings) -> list[str]:
+    """Devices by name; of a model without weights as they are asked for, without loading torch.
+
+    Raises:
+        UnsupportedOption: a device or precision is not there.
+        ModelNotFound: there is no such model.
+    """
+    names = device or settings.device
+    if find_model(model, settings).source == "none" and not (device or dtype):
+        return ["auto" if names == "all" else names.partition(",")[0]]
+    from overpaint.checkpoints.placement import choose, devices_for
+
+    places = [str(each) for each in devices_for(names)]
+    choose(places[0], dtype or settings.dtype)
+    return places
+
+
+def _opened(
+    spec: ModelSpec, settings: Settings, *, device: str | None = None, dtype: str | None = None
+) -> Checkpoint:
+    """A model's checkpoint with its own adapters; on the settings' first device by default."""
     from overpaint.checkpoints.placement import first_device
 
     return checkpoints.opened(
         spec,
         families.find(spec.family),
         settings,
-        device=first_device(settings.device),
+        device=device or first_device(settings.device),
         dtype=dtype or settings.dtype,
         loras=spec.loras,
     )

@@ -76,6 +76,8 @@ def opened(
         cache=cache / "openvino",
         record=settings.record,
         attention=settings.attention,
+        compile=settings.compile,
+        kept=cache / "compiled",
     )
     if backend.name == "openvino-int8" and placement.device.type == "cpu":
         samples = calibration.samples(family, folder, placement, backend)
@@ -90,15 +92,20 @@ def opened(
     )
 
 
-def memory_plan(spec: ModelSpec, checkpoint: Checkpoint) -> MemoryPlan:
+def memory_plan(spec: ModelSpec, checkpoint: Checkpoint, *, reserved: int = 0) -> MemoryPlan:
     """How a checkpoint would be held in the memory that is free now; loads nothing.
+
+    Args:
+        spec: which.
+        checkpoint: on its device.
+        reserved: bytes of what is free that are promised to other models there.
 
     Raises:
         OutOfMemory: it does not fit.
     """
     from overpaint.checkpoints.placement import free_memory, preflight
 
-    free = free_memory(checkpoint.placement.device)
+    free = max(0, free_memory(checkpoint.placement.device) - reserved)
     return preflight(spec.name, checkpoint.need(), free)
 
 
@@ -114,6 +121,7 @@ def record(
         "loras": [_lora_record(lora) for lora in loras],
         **({"backend": settings.backend} if checkpoint.accelerated else {}),
         **({"attention": settings.attention} if settings.attention != "auto" else {}),
+        **({"compile": settings.compile} if checkpoint.compiles_later else {}),
         **({"tiled": True} if checkpoint.tiled else {}),
     }
 

@@ -14,7 +14,7 @@ from overpaint.datasets.clean import ERASER, Cleaner
 from overpaint.datasets.collect import Collector
 from overpaint.datasets.recipe import Clean, Collect, Recipe
 from overpaint.datasets.vision import VisionModel
-from overpaint.datasets.worker import Tools, Worker
+from overpaint.datasets.worker import TaskWorker, Tools
 from overpaint.jobs.pool import THREADS
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def model_names(recipe: Recipe) -> list[str]:
 @contextmanager
 def worker_with(
     recipe: Recipe, settings: Settings, engines: Sequence[Engine], width: int, out: Path
-) -> Iterator[Worker[Any]]:
+) -> Iterator[TaskWorker[Any]]:
     """A worker of this process, and the batcher that its edits meet in."""
     from overpaint.engine.batcher import Batcher
 
@@ -78,7 +78,7 @@ def worker_with(
             batcher.close()
 
 
-def make_worker(recipe: Recipe, settings: Settings, where: Where, out: Path) -> Worker[Any]:
+def make_worker(recipe: Recipe, settings: Settings, where: Where, out: Path) -> TaskWorker[Any]:
     """A worker with an engine of its own, for an actor of Ray."""
     from overpaint.engine.batcher import Batcher
 
@@ -90,7 +90,9 @@ def make_worker(recipe: Recipe, settings: Settings, where: Where, out: Path) -> 
     return _worker(recipe, settings, batcher, out)
 
 
-def _worker(recipe: Recipe, settings: Settings, batcher: Batcher | None, out: Path) -> Worker[Any]:
+def _worker(
+    recipe: Recipe, settings: Settings, batcher: Batcher | None, out: Path
+) -> TaskWorker[Any]:
     tools = Tools(
         edit=partial(_edit, batcher),
         vision=_vision(recipe, settings),
@@ -133,15 +135,15 @@ def _outliner(
 
 
 def _outline(
-    name: str, settings: Settings, picture: Picture, found: Sequence[Detection]
+    name: str, settings: Settings, picture: Picture, things: Sequence[Detection]
 ) -> list[Detection]:
     """The same things, each with the mask that a segmentation model gives its box."""
     from overpaint.apps.wiring import segmentation
     from overpaint.segment.segmenter import Hints
 
-    hints = Hints(boxes=tuple(each.box for each in found))
+    hints = Hints(boxes=tuple(each.box for each in things))
     outlined = segmentation.segment(picture, hints, model=name, settings=settings)
-    return [replace(each, mask=one.mask) for each, one in zip(found, outlined, strict=True)]
+    return [replace(each, mask=one.mask) for each, one in zip(things, outlined, strict=True)]
 
 
 def _likeness(recipe: Recipe, settings: Settings) -> Likeness | None:

@@ -16,7 +16,7 @@ from overpaint.core import licences
 from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError
 from overpaint.core.files import atomic_write, remove_leftovers
 from overpaint.datasets import card, plan, prompts, sources
-from overpaint.datasets.card import Facts, Used
+from overpaint.datasets.card import Facts, UsedModel
 from overpaint.datasets.clean import Cleaning
 from overpaint.datasets.collect import Collection as Collecting
 from overpaint.datasets.export import Exporter
@@ -106,7 +106,7 @@ class Run:
                 source.
         """
         check_places(self.recipe, self.out)
-        asked = self.plan(limit)
+        job = self.plan(limit)
         with Ledger(self.out / LEDGER) as ledger:
             for folder in (self.out, *(self.out / MADE).glob("??")):
                 remove_leftovers(folder)
@@ -118,13 +118,13 @@ class Run:
                 tally=Tally(),
             )
             with self._executor(book) as work:
-                if isinstance(asked, Collecting):
-                    return asked.run(ledger, partial(_rounds, book, work, on_progress)), book.tally
+                if isinstance(job, Collecting):
+                    return job.run(ledger, partial(_rounds, book, work, on_progress)), book.tally
                 if on_progress is not None:
                     total = sum(1 for _ in self.items()) if limit is None else limit
-                    book.on_progress = partial(_told, on_progress, total)
-                work(asked.tasks())
-                return asked.outcome(ledger), book.tally
+                    book.on_progress = partial(_report, on_progress, total)
+                work(job.tasks())
+                return job.outcome(ledger), book.tally
 
     def write(self, outcome: Outcome) -> Path:
         """Write data set, card, recipe and report, in place of earlier ones.
@@ -135,8 +135,8 @@ class Run:
         Raises:
             OutputError: they cannot be written.
         """
-        told = card.card(self.facts, outcome)
-        Exporter(folder=self.out, output=self.recipe.output, card=told).write(outcome)
+        text = card.card(self.facts, outcome)
+        Exporter(folder=self.out, output=self.recipe.output, card=text).write(outcome)
         atomic_write(self.out / RECIPE, self.recipe.model_dump_json(indent=2).encode())
         return Reporter(folder=self.out, facts=self.facts).write(outcome)
 
@@ -177,8 +177,8 @@ def with_defaults(recipe: Recipe, settings: Settings) -> Recipe:
     if isinstance(recipe, Collect):
         edits = recipe.mask is None
     else:
-        asked = cast("Clean", recipe).edit
-        edits = asked is None or asked.mask is None
+        section = cast("Clean", recipe).edit
+        edits = section is None or section.mask is None
     name = settings.defaults.edit if edits else settings.defaults.inpaint
     return recipe.model_copy(update={"model": name})
 
@@ -217,10 +217,10 @@ def check_policy(recipe: Recipe, engine: Engine | None) -> None:
 def _check_revision(recipe: Recipe, records: dict[str, Any]) -> None:
     if recipe.revision is None or recipe.model not in records:
         return
-    found = str(records[recipe.model].get("revision", "none"))
-    if not found.startswith(recipe.revision):
+    here = str(records[recipe.model].get("revision", "none"))
+    if not here.startswith(recipe.revision):
         raise ModelNotFound(
-            f"'{recipe.model}' has revision {found}, the recipe wants {recipe.revision}; pull that "
+            f"'{recipe.model}' has revision {here}, the recipe wants {recipe.revision}; pull that "
             "one, or change the recipe",
             field="recipe.revision",
         )
@@ -231,7 +231,7 @@ def _facts(recipe: Recipe, records: dict[str, Any], settings: Settings) -> Facts
     for name, record in records.items():
         spec = build.find_model(name, settings)
         used.append(
-            Used(
+            UsedModel(
                 name=name,
                 revision=str(record.get("revision", "")),
                 licence=spec.licence,
@@ -256,11 +256,11 @@ def _rounds(
 ) -> None:
     """A round of attempts: what is known of the whole grows with each."""
     if on_progress is not None:
-        book.on_progress = partial(_told, on_progress, book.tally.ended + count)
+        book.on_progress = partial(_report, on_progress, book.tally.ended + count)
     work(tasks)
 
 
-def _told(
+def _report(
     on_progress: Callable[[Tally, int | None], None], total: int | None, tally: Tally
 ) -> None:
     on_progress(tally, total)

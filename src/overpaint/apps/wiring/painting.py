@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from overpaint.apps import settings as settings_
@@ -17,16 +17,39 @@ from overpaint.apps.wiring import build, remote
 from overpaint.core import detections, masks
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.images import Picture
-from overpaint.core.types import EditRequest
+from overpaint.core.parts import Part
+from overpaint.core.types import PARTS, EditRequest
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from overpaint.apps.settings import Settings
+    from overpaint.core.types import EditResult
     from overpaint.engine.engine import Engine
 
 Task = Literal["inpaint", "edit", "erase"]
 WhenMissing = Literal["error", "keep"]
+
+_LEFT_OUT = {
+    "image": "a field of its own",
+    "mask": "it is made of what was found",
+    "num_images": "a step of a workflow has one result",
+    "model": "a field of its own: it depends on the block's family",
+    "options": "each is a field",
+}
+"""Parts that are not in `Painting.parts`, and why."""
+
+BLOCK_PARTS = tuple(part for part in PARTS if part.name not in _LEFT_OUT)
+
+_BLOCK_NAMES = {
+    "control": "control_image",  # as published workflows have it
+    "references": "reference_images",  # beside it
+}
+
+
+def block_name(part: str) -> str:
+    """What a part is called among the fields of a block."""
+    return _BLOCK_NAMES.get(part, part)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,10 +62,8 @@ class Painting:
         image: the picture, in any form that an engine takes.
         segmentation_mask: what was found in it (see `core.detections`), or a mask in any form
             that an engine takes; None = no mask, for families that need none.
-        prompt, negative_prompt, seed: as in an `EditRequest`.
-        control_image: as its `control`.
-        copy_from, not_from: where may be copied from, and where not, for families that copy; in
-            any form of a `segmentation_mask`.
+        parts: further parts of an `EditRequest` by name; masks in any form of a
+            `segmentation_mask`.
         classes, confidence: which detections; see `detections.select`.
         when_missing: what to do where something was found, but none of `classes`.
         invert: repaint all but the detections.
@@ -58,12 +79,7 @@ class Painting:
     task: Task
     image: Any
     segmentation_mask: Any = None
-    prompt: str = ""
-    negative_prompt: str | None = None
-    seed: int | None = None
-    control_image: Any = None
-    copy_from: Any = None
-    not_from: Any = None
+    parts: Mapping[str, Any] = field(default_factory=dict)
     classes: Sequence[str | int] | None = None
     confidence: float | None = None
     when_missing: WhenMissing = "error"
@@ -74,6 +90,19 @@ class Painting:
     options: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None
     server: str | None = None
+
+    @classmethod
+    def of(cls, family: str, task: Task, values: Mapping[str, Any]) -> Painting:
+        """What a block wants, from its fields: what is neither a part nor ours is an option."""
+        own = {each.name for each in fields(cls)}
+        names = {block_name(part.name): part.name for part in BLOCK_PARTS}
+        return cls(
+            family=family,
+            task=task,
+            parts={names[name]: value for name, value in values.items() if name in names},
+            options={n: value for n, value in values.items() if n not in own and n not in names},
+            **{name: value for name, value in values.items() if name in own},
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -124,8 +153,11 @@ def paint(paintings: Sequence[Painting]) -> list[Painted]:
         else:
             answers[index] = Painted(picture=picture, warnings=(request,))
     for server, placed in requests.items():
-        run = _run_here if server is None else remote.Server(server, settings.remote).run
-        results = run(list(placed.values()))
+        edits = list(placed.values())
+        if server is None:
+            results = _run_here(edits, settings)
+        else:
+            results = remote.Server(server, settings.remote).run(edits)
         for index, result in zip(placed, results, strict=True):
             answers[index] = Painted(
                 picture=result.pictures[0],
@@ -193,8 +225,6 @@ def model_name(family: str, task: Task, named: str | None, settings: Settings) -
 
 def _request(painting: Painting, picture: Picture, settings: Settings) -> EditRequest | str:
     """An edit request, or a sentence on why there is nothing to do."""
-    from overpaint.engine.intake import as_picture
-
     mask = mask_of(painting, picture)
     if isinstance(mask, str):
         return mask
@@ -203,16 +233,14 @@ def _request(painting: Painting, picture: Picture, settings: Settings) -> EditRe
         sides = {"height": painting.height, "width": painting.width}
         options |= {name: side for name, side in sides.items() if side is not None}
     is_remote = painting.server or settings.remote.url
-    control = painting.control_image
     return EditRequest(
         image=picture,
-        prompt=painting.prompt,
         mask=mask,
-        negative_prompt=painting.negative_prompt,
-        control=None if control is None else as_picture(control, "control_image").to_srgb(),
-        copy_from=_where(painting.copy_from, picture.size, "copy_from"),
-        not_from=_where(painting.not_from, picture.size, "not_from"),
-        seed=painting.seed,
+        **{
+            part.name: _decoded(part, painting.parts[part.name], picture.size)
+            for part in BLOCK_PARTS
+            if painting.parts.get(part.name) is not None
+        },
         model=painting.model or painting.family
         if is_remote
         else model_name(painting.family, painting.task, painting.model, settings),
@@ -220,12 +248,23 @@ def _request(painting: Painting, picture: Picture, settings: Settings) -> EditRe
     )
 
 
-def _where(given: Any, size: tuple[int, int], name: str) -> Image.Image | None:
+def _decoded(part: Part, value: Any, size: tuple[int, int]) -> Any:
+    """A part as an `EditRequest` has it; errors name the field of the block."""
+    from overpaint.engine.intake import as_picture
+
+    name = block_name(part.name)
+    if part.kind == "picture":
+        return as_picture(value, name).to_srgb()
+    if part.kind == "pictures":
+        several = value if isinstance(value, list | tuple) else [value]
+        return tuple(as_picture(each, name).to_srgb() for each in several)
+    return _where(value, size, name) if part.kind == "mask" else value
+
+
+def _where(given: Any, size: tuple[int, int], name: str) -> Image.Image:
     """A mask of what may be copied, or must not be; all black where nothing was found."""
     from PIL import Image
 
-    if given is None:
-        return None
     if not detections.are_detections(given):
         return _drawn(given, size, name)
     found = detections.parse(given, size, field=name)
@@ -270,11 +309,10 @@ _engine: Engine | None = None
 _engine_settings: Settings | None = None
 
 
-def _run_here(requests: Sequence[EditRequest]) -> Any:
+def _run_here(requests: Sequence[EditRequest], settings: Settings) -> list[EditResult]:
     """Run on the one engine of this process; models stay loaded from one call to the next."""
     global _engine, _engine_settings
     with _lock:
-        settings = settings_.load()
         if _engine is None or settings != _engine_settings:
             _engine = build.engine(requests[0].model, settings=settings, lazy=True)
             _engine_settings = settings

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 
 from overpaint.apps.wiring import build
 from overpaint.core import images, masks
 from overpaint.core.errors import InvalidRequest, ModelNotFound
 from overpaint.core.images import Picture
-from overpaint.core.types import EditRequest, Progress
+from overpaint.core.parts import Part
+from overpaint.core.types import PARTS, EditRequest, Progress
 from overpaint.core.version import __version__
+from overpaint.engine import intake
 from overpaint.provenance import marks, recipes
 
 if TYPE_CHECKING:
@@ -26,30 +27,7 @@ if TYPE_CHECKING:
 
 FIELD = "file"
 
-_FLAGS = {
-    "image": "--image",
-    "mask": "--mask",
-    "control": "--control",
-    "reference": "--reference",
-    "copy_from": "--from",
-    "not_from": "--not-from",
-}
-_NOTHING = Picture(Image.new("RGB", (1, 1)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Given:
-    """What a recipe only names: the pictures, and the prompts where it leaves them out."""
-
-    image: Path | None = None
-    mask: Path | None = None
-    control: Path | None = None
-    references: Sequence[Path] = ()
-    copy_from: Path | None = None
-    not_from: Path | None = None
-    prompt: str | None = None
-    negative: str | None = None
-    loras: Sequence[Lora] = ()
+_TEXTS = tuple(part for part in PARTS if part.kind == "text")
 
 
 @dataclass(frozen=True)
@@ -67,15 +45,6 @@ class Replayed:
     notes: tuple[str, ...]
 
 
-class _Inputs(BaseModel):
-    image: str
-    mask: str | None = None
-    control: str | None = None
-    references: tuple[str, ...] = ()
-    copy_from: str | None = None
-    not_from: str | None = None
-
-
 class _Model(BaseModel):
     name: str
     revision: str | None = None
@@ -87,21 +56,32 @@ class _Model(BaseModel):
 class _Recipe(BaseModel):
     overpaint: str
     model: _Model
-    prompt: str | None = None
-    negative_prompt: str | None = None
+    words: dict[str, str | None]
     seeds: tuple[int, ...] = Field(min_length=1, max_length=1)
     options: dict[str, Any]
-    inputs: _Inputs
+    inputs: dict[str, str | tuple[str, ...] | None]
     picture: str
 
 
 def replay(
     made: Picture,
-    given: Given,
+    parts: Mapping[str, Any],
     settings: Settings,
+    *,
+    name_of: Callable[[str], str],
+    loras: Sequence[Lora] = (),
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Replayed:
     """Make the picture again that `made`'s recipe describes.
+
+    Args:
+        made: the picture with the recipe.
+        parts: of the edit, by name, that a recipe only names: paths of pictures and masks, and
+            words where it leaves them out.
+        settings: say which models there are.
+        name_of: what a part is called where its file is given, for messages.
+        loras: adapters of the edit.
+        on_progress: called after each step.
 
     Raises:
         InvalidRequest: it has no recipe, or something that it names is missing or another one; the
@@ -109,11 +89,11 @@ def replay(
         OverpaintError: as for any edit.
     """
     recipe = _recipe(made)
-    request = _request(recipe, given)
+    request = _request(recipe, parts, name_of)
     engine = build.engine(
         _known_model(recipe, settings),
         dtype=recipe.model.dtype,
-        loras=given.loras,
+        loras=loras,
         settings=settings,
     )
     notes = _differences(recipe, engine)
@@ -129,91 +109,91 @@ def _recipe(made: Picture) -> _Recipe:
             field=FIELD,
         )
     try:
-        return _Recipe.model_validate(found)
+        words = {part.name: found[part.name] for part in _TEXTS if part.name in found}
+        return _Recipe.model_validate({**found, "words": words})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"]).removeprefix("words.")
         raise InvalidRequest(
             f"the recipe in it is damaged: {where}: {first['msg']}", field=FIELD
         ) from error
 
 
-def _request(recipe: _Recipe, given: Given) -> EditRequest:
+def _request(
+    recipe: _Recipe, parts: Mapping[str, Any], name_of: Callable[[str], str]
+) -> EditRequest:
     """The edit as it was asked for.
 
     Raises:
         InvalidRequest: of all that is missing, or is not what the recipe names.
     """
-    inputs, find = recipe.inputs, _Finder()
-    request = EditRequest(
-        image=find.picture("image", given.image, inputs.image),
-        prompt=find.words("prompt", given.prompt, recipe) or "",
-        negative_prompt=find.words("negative_prompt", given.negative, recipe),
-        mask=find.mask("mask", given.mask, inputs.mask),
-        control=find.plain("control", given.control, inputs.control),
-        references=tuple(
-            image
-            for path, digest in zip_longest(given.references, inputs.references)
-            if (image := find.plain("reference", path, digest)) is not None
-        ),
-        copy_from=find.mask("copy_from", given.copy_from, inputs.copy_from),
-        not_from=find.mask("not_from", given.not_from, inputs.not_from),
-        seed=recipe.seeds[0],
-        options=recipe.options,
-    )
-    if find.problems:
-        raise InvalidRequest("; ".join(find.problems), field=FIELD)
-    return request
+    finder = _Finder(name_of)
+    values: dict[str, Any] = {"seed": recipe.seeds[0], "options": recipe.options}
+    for part in PARTS:
+        value = parts.get(part.name)
+        if part.is_visual:
+            values[part.name] = finder.visual(part, value, recipe.inputs.get(part.name))
+        elif part.kind == "text":
+            values[part.name] = finder.words(part, value, recipe.words)
+    if finder.problems:
+        raise InvalidRequest("; ".join(finder.problems), field=FIELD)
+    return intake.request_of(values)
 
 
 class _Finder:
-    """Finds what a recipe names among what is given, and notes what is not there."""
+    """Finds what a recipe names among what is there, and notes what is not."""
 
-    def __init__(self) -> None:
+    def __init__(self, name_of: Callable[[str], str]) -> None:
         self.problems: list[str] = []
+        self._name_of = name_of
 
-    def picture(self, name: str, path: Path | None, digest: str) -> Picture:
-        found = None if path is None else images.decode(path, field=name)
-        if found is None or found.sha256 != digest:
-            self._note(name, found is not None, digest)
-        return found or _NOTHING
+    def visual(self, part: Part, value: Any, digest: Any) -> Any:
+        """Pictures or a mask that match what the recipe has of them."""
+        if part.kind != "pictures":
+            return self._one(part, value, digest or None)
+        several = zip_longest(value or (), digest or ())
+        return [
+            image for one, wanted in several if (image := self._one(part, one, wanted)) is not None
+        ]
 
-    def plain(self, name: str, path: Path | None, digest: str | None) -> Image.Image | None:
-        found = None if path is None else images.decode(path, field=name).to_srgb()
-        return self._matching(name, [] if found is None else [found], digest)
-
-    def mask(self, name: str, path: Path | None, digest: str | None) -> Image.Image | None:
-        found = None if path is None else images.decode_mask(path, field=name)
-        # The recipe has the mask as it was used, after --invert.
-        return self._matching(name, [] if found is None else [found, masks.invert(found)], digest)
-
-    def words(self, name: str, given: str | None, recipe: _Recipe) -> str | None:
-        if name in recipe.model_fields_set:
-            told: str | None = getattr(recipe, name)
-            return told if given is None else given
-        if given is None:
-            flag = {"prompt": "--prompt", "negative_prompt": "--negative"}[name]
-            self.problems.append(f"the recipe leaves the {name.replace('_', ' ')} out: add {flag}")
-        return given
-
-    def _matching(
-        self, name: str, found: Sequence[Image.Image], digest: str | None
-    ) -> Image.Image | None:
-        for image in found:
-            if recipes.digest(image) == digest:
-                return image
-        if found or digest is not None:
-            self._note(name, bool(found), digest)
+    def _one(self, part: Part, path: Path | None, digest: Any) -> Any:
+        candidates = [] if path is None else list(_candidates(part, path))
+        for value, own_digest in candidates:
+            if own_digest == digest:
+                return value
+        if candidates or digest is not None:
+            self._note(part, bool(candidates), digest)
         return None
 
-    def _note(self, name: str, is_there: bool, digest: str | None) -> None:
-        flag = _FLAGS[name]
+    def words(self, part: Part, value: str | None, recorded: Mapping[str, str | None]) -> Any:
+        if part.name not in recorded and value is None:
+            name, flag = part.name.replace("_", " "), self._name_of(part.name)
+            self.problems.append(f"the recipe leaves the {name} out: add {flag}")
+        return recorded.get(part.name) if value is None else value
+
+    def _note(self, part: Part, is_there: bool, digest: Any) -> None:
+        flag = self._name_of(part.name)
         if digest is None:
             self.problems.append(f"the edit had no {flag}")
         elif is_there:
             self.problems.append(f"{flag} is another one than the edit had (sha256 {digest[:12]}…)")
         else:
             self.problems.append(f"{flag} is missing (sha256 {digest[:12]}…)")
+
+
+def _candidates(part: Part, path: Path) -> Iterator[tuple[Any, str | None]]:
+    """What a file may be in the edit, each with its digest."""
+    if part.kind == "mask":
+        mask = images.decode_mask(path, field=part.name)
+        # The recipe has the mask as it was used, after --invert.
+        for each in (mask, masks.invert(mask)):
+            yield each, recipes.digest(each)
+        return
+    picture = images.decode(path, field=part.name)
+    if part.required:
+        yield picture, picture.sha256
+    else:
+        yield picture, recipes.digest(picture.to_srgb())
 
 
 def _known_model(recipe: _Recipe, settings: Settings) -> str:

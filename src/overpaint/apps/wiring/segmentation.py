@@ -13,11 +13,10 @@ from overpaint.core.models import ModelSpec
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
-    from overpaint.checkpoints.placement import Placement
     from overpaint.core.detections import Detection
     from overpaint.core.images import Picture
+    from overpaint.segment.detector import Detector
     from overpaint.segment.segmenter import Hints, Segmenter
-    from overpaint.segment.text import Detector
 
 SEGMENTERS: dict[str, ModelSpec] = {
     spec.name: spec
@@ -127,30 +126,35 @@ def load(name: str, settings: Settings) -> Segmenter:
         ModelNotFound: there is none of that name, or it was not pulled.
         ModelLoadError: its files are not what they should be.
     """
-    from overpaint.checkpoints.placement import choose, first_device
-    from overpaint.segment.text import ByWords, Detector
+    from overpaint.segment.detector import ByWords, Detector
 
     finder, joint, outliner = name.partition(JOINT)
-    placement = choose(first_device(settings.device), "float32")
-    first = _load_one(finder, placement, settings)
+    first = _load_one(finder, settings)
     if not isinstance(first, Detector):
         if joint:
             raise ModelNotFound(f"'{finder}' does not find boxes by words", field="model")
         return first
-    second = _load_one(outliner if joint else OUTLINER, placement, settings)
+    second = _load_one(outliner if joint else OUTLINER, settings)
     if isinstance(second, Detector):
         raise ModelNotFound(f"'{outliner}' does not outline boxes", field="model")
     return ByWords(first, second)
 
 
-def _load_one(name: str, placement: Placement, settings: Settings) -> Segmenter | Detector:
-    from overpaint.segment import checkpoint
+def _load_one(name: str, settings: Settings) -> Segmenter | Detector:
     from overpaint.segment.grabcut import GrabCut
 
     if name == GrabCut.name:
         return GrabCut()
+    return _load_weights(_folder(name, settings), settings)
+
+
+def _load_weights(folder: Path, settings: Settings) -> Segmenter | Detector:
+    """torch and transformers are imported for segmenters with weights alone."""
+    from overpaint.checkpoints.placement import choose, first_device
+    from overpaint.segment import checkpoint
+
     build.quiet_libraries()
-    folder = _folder(name, settings)
+    placement = choose(first_device(settings.device), "float32")
     kind = checkpoint.model_type(folder)
     if kind.startswith("sam2"):  # published checkpoints call themselves sam2_video
         from overpaint.segment.sam import Sam2

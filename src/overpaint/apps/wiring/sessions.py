@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from overpaint.sessions.editing import Examiner
+from overpaint.sessions.editor import Editor
 from overpaint.sessions.judging import Judge, PixelJudge
 from overpaint.sessions.measures import Similarity, Thresholds
-from overpaint.sessions.store import Limits, Store
+from overpaint.sessions.store import Store, StoreLimits
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
+    from overpaint.engine.engine import Engine
 
 
 def store(settings: Settings) -> Store:
@@ -22,7 +24,7 @@ def store(settings: Settings) -> Store:
     table = settings.sessions
     folder = table.place()
     url = table.url.get_secret_value() if table.url else f"sqlite:///{folder / 'sessions.db'}"
-    limits = Limits(sessions=table.max_sessions, turns=table.max_turns, gigabytes=table.max_gb)
+    limits = StoreLimits(sessions=table.max_sessions, turns=table.max_turns, gigabytes=table.max_gb)
     return Store(url, folder / "pictures", limits)
 
 
@@ -39,6 +41,15 @@ def examiner(settings: Settings) -> Examiner:
         similarity=_similarity(settings),
         thresholds=Thresholds(**warn.model_dump()),
     )
+
+
+def editor(settings: Settings, store: Store, engine: Engine) -> Editor:
+    """What makes turns with an engine.
+
+    Raises:
+        ModelLoadError, InvalidSettings: as for `examiner`.
+    """
+    return Editor.with_engine(engine, store=store, examiner=examiner(settings))
 
 
 def _judge(settings: Settings) -> Judge:

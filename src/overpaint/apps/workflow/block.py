@@ -37,7 +37,6 @@ class Block(WorkflowBlock):  # type: ignore[misc]
     manifest: ClassVar[type[WorkflowBlockManifest]]
     family: ClassVar[str]
     task: ClassVar[Task]
-    options: ClassVar[frozenset[str]]
 
     @classmethod
     def get_manifest(cls) -> type[WorkflowBlockManifest]:
@@ -53,9 +52,8 @@ class Block(WorkflowBlock):  # type: ignore[misc]
         ]
 
     def _painting(self, row: Mapping[str, Any]) -> Painting:
-        given = {name: _plain(value) for name, value in row.items()}
-        options = {name: given.pop(name) for name in self.options}
-        return Painting(family=self.family, task=self.task, options=options, **given)
+        values = {name: _plain(value) for name, value in row.items()}
+        return Painting.of(self.family, self.task, values)
 
     def _output(self, origin: WorkflowImageData, answer: Painted) -> dict[str, Any]:
         for warning in answer.warnings:
@@ -147,7 +145,6 @@ def block(
             "manifest": manifest,
             "family": family,
             "task": task,
-            "options": frozenset(options),
         },
     )
 
@@ -162,6 +159,8 @@ def _rows(inputs: Mapping[str, Any], count: int) -> Iterator[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
     return _picture(value) if isinstance(value, WorkflowImageData) else value
 
 

@@ -171,6 +171,13 @@ CONTROL = ManifestField(
     "Line, pose or depth picture that steers the result.",
     ["$steps.canny.image", "$inputs.control_image"],
 )
+REFERENCES = ManifestField(
+    [IMAGE_KIND],
+    None,
+    None,
+    "A further picture that the instruction refers to.",
+    ["$inputs.reference"],
+)
 KEEP_SIZE = ManifestField(
     [BOOLEAN_KIND],
     bool,

@@ -28,11 +28,16 @@ COMPONENTS = {
     "tokenizer": files("transformers:CLIPTokenizer", "transformers:CLIPTokenizerFast"),
     "tokenizer_2": files("transformers:T5Tokenizer", "transformers:T5TokenizerFast"),
     "text_encoder": Component(role="text encoder", classes=("transformers:CLIPTextModel",)),
-    "text_encoder_2": Component(role="text encoder", classes=("transformers:T5EncoderModel",)),
+    "text_encoder_2": Component(
+        role="text encoder",
+        classes=("transformers:T5EncoderModel",),
+        blocks=("encoder.block",),
+    ),
     "transformer": Component(
         role="denoiser",
         classes=("diffusers:FluxTransformer2DModel",),
         float8=BLOCK_WEIGHTS,
+        blocks=("transformer_blocks", "single_transformer_blocks"),
         prepare=_prepare,
         lora="diffusers.loaders:FluxLoraLoaderMixin",
         ahead=Ahead(

@@ -25,6 +25,7 @@ from overpaint.diffusion.denoiser import Denoiser
 from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.families.flux1 import flux, sparse
 from overpaint.families.flux1.flux import FluxLatent
+from overpaint.families.flux1.layout import lay_out
 from overpaint.families.flux1.options import PRESETS, Flex2Options
 
 
@@ -33,14 +34,19 @@ class Flex2Latent(FluxLatent):
     """One image on its way.
 
     Attributes:
-        inpaint: (1, N, 4C + 4) packed inpaint latents and mask.
-        control: (1, N, 4C) packed control latents, already scaled.
+        controlled, uncontrolled: (1, N, 8C + 4) packed inpaint latents, mask, and control latents
+            already scaled; those are zero in `uncontrolled`.
         control_steps: steps in which the control picture is active.
     """
 
-    inpaint: torch.Tensor
-    control: torch.Tensor
+    controlled: torch.Tensor
+    uncontrolled: torch.Tensor
     control_steps: int
+
+    @property
+    def condition(self) -> torch.Tensor:
+        """What is concatenated to the noise in this step."""
+        return self.controlled if self.step < self.control_steps else self.uncontrolled
 
 
 class Flex2(Denoiser[Flex2Options, Flex2Latent]):
@@ -81,9 +87,7 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
         return flux.batch_key(prepared)
 
     def predict(self, batch: Sequence[Flex2Latent]) -> torch.Tensor:
-        tokens = [
-            torch.cat([image.latents, image.inpaint, _control(image)], dim=2) for image in batch
-        ]
+        tokens = [torch.cat([image.latents, image.condition], dim=2) for image in batch]
         return flux.predict(self.checkpoint.component("transformer"), batch, torch.cat(tokens))
 
     def decode(self, prepared: Flex2Latent) -> Image.Image:
@@ -131,9 +135,13 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
         scheduler, timesteps = flux.schedule(
             self.checkpoint, steps, tokens=(height // 2) * (width // 2)
         )
-        guidance = options.guidance_scale if negative is None else None
         shortcuts = options.shortcuts(PRESETS)
-        steered = torch.zeros_like(kept) if steered is None else steered * options.control_strength
+        layout = lay_out(self.checkpoint, prompt.embeds.shape[1], (height, width), ())
+        chosen = sparse.choose(shortcuts, layout, (height, width), masked, latents.pack(kept))
+        inpaint = torch.cat([latents.pack(kept * (1 - mask)), masked], dim=2)
+        steered = latents.pack(
+            torch.zeros_like(kept) if steered is None else steered * options.control_strength
+        )
         return Flex2Latent(
             seed=seed,
             total=len(timesteps),
@@ -143,20 +151,18 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
             generator=generator,
             step_options={},
             grid=(height, width),
-            prompt=prompt,
-            negative=negative,
-            guidance=guidance,
-            cfg_scale=options.guidance_scale,
-            positions=flux.positions(height, width),
-            modulation=flux.modulations(self.checkpoint, timesteps, guidance, (prompt, negative)),
+            layout=layout,
+            conditioning=flux.condition(
+                self.checkpoint,
+                timesteps,
+                (prompt, negative),
+                guidance=options.guidance_scale if negative is None else None,
+                cfg_scale=options.guidance_scale,
+            ),
             shortcuts=shortcuts,
-            sparse=sparse.choose(shortcuts, (height, width), masked, latents.pack(kept)),
-            inpaint=torch.cat([latents.pack(kept * (1 - mask)), masked], dim=2),
-            control=latents.pack(steered),
+            sparse=chosen,
+            held_bytes=sparse.held_bytes(transformer, chosen, layout, guided=negative is not None),
+            controlled=torch.cat([inpaint, steered], dim=2),
+            uncontrolled=torch.cat([inpaint, torch.zeros_like(steered)], dim=2),
             control_steps=int(len(timesteps) * options.control_stop),
         )
-
-
-def _control(image: Flex2Latent) -> torch.Tensor:
-    active = image.step < image.control_steps
-    return image.control if active else torch.zeros_like(image.control)

@@ -1,6 +1,9 @@
-"""What Flex.2 and FLUX.1 Kontext share: prompts, positions, schedule, guidance, the forward pass.
+"""What Flex.2 and FLUX.1 Kontext share: prompts, schedule, guidance, the forward pass.
 
-Sources: diffusers `pipelines/flux/pipeline_flux.py` (shift, positions, packing), FLUX.1
+Everything that the steps need lies on the transformer's device before the first one. A copy from
+the processor's memory would make each step wait until the device has done all earlier work.
+
+Sources: diffusers `pipelines/flux/pipeline_flux.py` (shift, packing), FLUX.1
 (black-forest-labs/flux `sampling.py`).
 """
 
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +26,10 @@ from overpaint.diffusion import conditions, prompts
 from overpaint.diffusion.conditions import Native
 from overpaint.diffusion.denoiser import Latent
 from overpaint.diffusion.prompts import FluxPrompt
+from overpaint.diffusion.recorded import recorded
 from overpaint.families.flux1 import modulation, sparse
-from overpaint.families.flux1.sparse import Kept, Sparse
+from overpaint.families.flux1.layout import Grid, Layout, RotaryEmbedding
+from overpaint.families.flux1.sparse import Sparse
 
 MAX_TOKENS = 512
 """T5 tokens that FLUX models are trained with at most."""
@@ -33,34 +39,58 @@ NATIVE = Native(smallest=256, side=1024)
 """Sizes that the published FLUX.1 models were trained at."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Conditioning:
+    """What the passes of all steps are given beside tokens, on the transformer's device.
+
+    Attributes:
+        times: (steps,) timesteps in thousandths, in the transformer's precision.
+        prompt, negative: embedded texts; `negative` None = no true classifier-free guidance.
+        guidance: (1,) float32 for the guidance embedding; None = the embedding is bypassed.
+        cfg_scale: (1, 1, 1) scale of true classifier-free guidance.
+        modulation: (steps, M) numbers for the passes with each text, where the transformer does
+            not make them itself.
+    """
+
+    times: torch.Tensor
+    prompt: FluxPrompt
+    negative: FluxPrompt | None
+    guidance: torch.Tensor | None
+    cfg_scale: torch.Tensor
+    modulation: tuple[torch.Tensor | None, torch.Tensor | None]
+
+    def text(self, *, negative: bool) -> FluxPrompt:
+        """The text of one of the passes of a step."""
+        chosen = self.negative if negative else self.prompt
+        assert chosen is not None
+        return chosen
+
+    def pooled(self, step: int, *, negative: bool) -> torch.Tensor:
+        """(1, P) pooled text of a pass, or (1, M) what modulates the layers in its step."""
+        ahead = self.modulation[negative]
+        return self.text(negative=negative).pooled if ahead is None else ahead[step : step + 1]
+
+
 @dataclass(kw_only=True)
 class FluxLatent(Latent):
     """One FLUX image on its way; `latents` are packed tokens (1, N, 4C).
 
     Attributes:
         grid: latents' height and width, in latents.
-        prompt, negative: embedded texts; `negative` None = no true classifier-free guidance.
-        guidance: value for the guidance embedding; None = the embedding is bypassed.
-        cfg_scale: scale of true classifier-free guidance.
-        positions: (N + further tokens, 3) position ids of all picture tokens.
-        modulation: (steps, M) numbers for the passes with each text, where the transformer does
-            not make them itself.
+        layout: of the passes over all tokens.
+        conditioning: of all steps.
         sparse: which of the picture's tokens most steps compute; None = all in every step.
     """
 
-    grid: tuple[int, int]
-    prompt: FluxPrompt
-    negative: FluxPrompt | None
-    guidance: float | None
-    cfg_scale: float
-    positions: torch.Tensor
-    modulation: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
+    grid: Grid
+    layout: Layout
+    conditioning: Conditioning
     sparse: Sparse | None = None
 
     @property
     def guided(self) -> bool:
         """Whether this step has a negative pass."""
-        return self.negative is not None and super().guided
+        return self.conditioning.negative is not None and super().guided
 
 
 class OptionalGuidanceEmbedding(nn.Module):
@@ -90,16 +120,54 @@ class OptionalGuidanceEmbedding(nn.Module):
 
 
 def prepare(transformer: Any) -> None:
-    """Let a transformer run without its guidance embedding, and sparsely."""
+    """Let a transformer run without its guidance embedding, sparsely, and with angles ahead."""
     if transformer.config.guidance_embeds:
         holder, name = transformer, "time_text_embed"
         if modulation.evicted(transformer):
             holder, name = transformer.time_text_embed, "embedding"
         setattr(holder, name, OptionalGuidanceEmbedding(getattr(holder, name)))
+    transformer.pos_embed = RotaryEmbedding(transformer.pos_embed)
     sparse.install(transformer)
 
 
-def modulations(
+def condition(
+    checkpoint: Checkpoint,
+    timesteps: torch.Tensor,
+    prompts: tuple[FluxPrompt, FluxPrompt | None],
+    *,
+    guidance: float | None,
+    cfg_scale: float,
+) -> Conditioning:
+    """Put on the transformer's device what all steps are given.
+
+    Args:
+        checkpoint: whose transformer.
+        timesteps: (steps,) of the edit, 0..1000.
+        prompts: positive and negative.
+        guidance: value of the guidance embedding; None = it is left out.
+        cfg_scale: scale of true classifier-free guidance.
+    """
+    transformer = checkpoint.component("transformer")
+    device, dtype = transformer.device, transformer.dtype
+
+    def placed(prompt: FluxPrompt) -> FluxPrompt:
+        return FluxPrompt(prompt.embeds.to(device, dtype), prompt.pooled.to(device, dtype))
+
+    positive, negative = prompts
+    scale = None
+    if guidance is not None and transformer.config.guidance_embeds:
+        scale = torch.full((1,), guidance, dtype=torch.float32, device=device)
+    return Conditioning(
+        times=timesteps.to(device, dtype) / 1000,
+        prompt=placed(positive),
+        negative=None if negative is None else placed(negative),
+        guidance=scale,
+        cfg_scale=torch.full((1, 1, 1), cfg_scale, device=device, dtype=dtype),
+        modulation=_modulations(checkpoint, timesteps, guidance, prompts),
+    )
+
+
+def _modulations(
     checkpoint: Checkpoint,
     timesteps: torch.Tensor,
     guidance: float | None,
@@ -171,15 +239,6 @@ def encode_prompts(
     return positive, against, warnings + more
 
 
-def positions(height: int, width: int, *, source: int = 0) -> torch.Tensor:
-    """(height/2·width/2, 3) ids (source, row, column) of packed tokens; sizes count latents."""
-    ids = torch.zeros(height // 2, width // 2, 3)
-    ids[..., 0] = source
-    ids[..., 1] += torch.arange(height // 2)[:, None]
-    ids[..., 2] += torch.arange(width // 2)[None, :]
-    return ids.reshape(-1, 3)
-
-
 def schedule(checkpoint: Checkpoint, steps: int, tokens: int) -> tuple[Any, torch.Tensor]:
     """A fresh flow-matching scheduler, shifted for `tokens` noise tokens, and its timesteps."""
     scheduler = copy.deepcopy(checkpoint.component("scheduler"))
@@ -210,88 +269,103 @@ def predict(transformer: Any, batch: Sequence[FluxLatent], inputs: torch.Tensor)
     Returns:
         (B, N, 4C).
     """
-    if batch[0].sparse is not None:
-        return _predict_sparse(transformer, batch[0], batch[0].sparse, inputs)
-    return _guided(transformer, batch, inputs, batch[0].positions)[:, : batch[0].latents.shape[1]]
+    first = batch[0]
+    if first.sparse is not None and not first.sparse.is_whole(first.step, guided=first.guided):
+        return _predict_sparse(transformer, first, first.sparse, inputs)
+    whole = _guided(transformer, batch, inputs, first.layout)
+    if first.sparse is not None:
+        first.sparse.whole = first.step
+    return whole[:, : first.latents.shape[1]]
 
 
 def _predict_sparse(
     transformer: Any, image: FluxLatent, sparse: Sparse, inputs: torch.Tensor
 ) -> torch.Tensor:
-    """The same of one image, computing its active tokens only unless all are due."""
-    rows = sparse.rows(image.step, guided=image.guided)
-    if rows is None:
-        whole = _guided(transformer, [image], inputs, image.positions)
-        sparse.whole = image.step
-        return whole[:, : image.latents.shape[1]]
-    active = _guided(transformer, [image], inputs[:, rows], image.positions[rows.cpu()], rows)
+    """The same of one image, of whose tokens only some are computed."""
+    active = _guided(transformer, [image], inputs[:, sparse.computed], sparse.layout)
     return sparse.spread(active, image.latents, image.timestep / 1000)
 
 
 def _guided(
-    transformer: Any,
-    batch: Sequence[FluxLatent],
-    inputs: torch.Tensor,
-    positions: torch.Tensor,
-    rows: torch.Tensor | None = None,
+    transformer: Any, batch: Sequence[FluxLatent], inputs: torch.Tensor, layout: Layout
 ) -> torch.Tensor:
-    """Velocity of every token of `inputs`, of which `rows` says the places; None = it is all."""
-    positive = _forward(transformer, batch, inputs, positions, rows, negative=False)
+    """Velocity of every token of `inputs`, whose places `layout` says."""
+    positive = _forward(transformer, batch, inputs, layout, negative=False)
     if not batch[0].guided:
         return positive
-    negative = _forward(transformer, batch, inputs, positions, rows, negative=True)
-    scales = torch.tensor([image.cfg_scale for image in batch]).to(inputs)[:, None, None]
+    negative = _forward(transformer, batch, inputs, layout, negative=True)
+    scales = torch.cat([image.conditioning.cfg_scale for image in batch])
     return negative + scales * (positive - negative)
-
-
-def _guidance(batch: Sequence[FluxLatent], device: torch.device) -> torch.Tensor | None:
-    values = [image.guidance for image in batch if image.guidance is not None]
-    if not values:
-        return None
-    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def _forward(
     transformer: Any,
     batch: Sequence[FluxLatent],
     inputs: torch.Tensor,
-    positions: torch.Tensor,
-    rows: torch.Tensor | None,
+    layout: Layout,
     *,
     negative: bool,
 ) -> torch.Tensor:
-    texts = [image.negative if negative else image.prompt for image in batch]
-    embeds = torch.cat([text.embeds for text in texts if text is not None]).to(inputs)
-    ahead = [image.modulation[negative] for image in batch]
-    pooled = [
-        text.pooled if numbers is None else numbers[image.step : image.step + 1]
-        for image, text, numbers in zip(batch, texts, ahead, strict=True)
-        if text is not None
-    ]
-    return transformer(  # type: ignore[no-any-return]
+    given = [(image.step, image.conditioning) for image in batch]
+    embeds = torch.cat([each.text(negative=negative).embeds for _, each in given])
+    guidance = [each.guidance for _, each in given if each.guidance is not None]
+    sparse = batch[0].sparse
+    cache = None if sparse is None else sparse.negative if negative else sparse.prompt
+    with (
+        nullcontext()
+        if cache is None
+        else cache.attached(transformer, len(batch[0].layout), like=inputs)
+    ):
+        velocity = recorded(
+            transformer,
+            _computed,
+            inputs,
+            torch.cat([each.times[step : step + 1] for step, each in given]),
+            torch.cat(guidance) if guidance else None,
+            torch.cat([each.pooled(step, negative=negative) for step, each in given]),
+            embeds[:, : len(layout.text)],
+            layout.text,
+            layout.picture,
+            layout.rows,
+            cache is not None,
+            negative,
+            owner=sparse,
+        )
+    if cache is not None and layout.rows is None:
+        cache.filled = True
+    return velocity
+
+
+def _computed(
+    transformer: Any,
+    inputs: torch.Tensor,
+    times: torch.Tensor,
+    guidance: torch.Tensor | None,
+    pooled: torch.Tensor,
+    embeds: torch.Tensor,
+    text: torch.Tensor,
+    picture: torch.Tensor,
+    rows: torch.Tensor | None,
+    keep: bool,
+    negative: bool,
+) -> torch.Tensor:
+    """One pass, of device tensors alone, so that it can be recorded.
+
+    `negative` changes nothing here: it says which of its owner's caches is attached, and keeps the
+    recordings of the two apart.
+    """
+    velocity: torch.Tensor = transformer(
         hidden_states=inputs,
-        timestep=torch.stack([image.timestep for image in batch]).to(inputs) / 1000,
-        guidance=_guidance(batch, inputs.device) if transformer.config.guidance_embeds else None,
-        pooled_projections=torch.cat(pooled).to(inputs),
+        timestep=times,
+        guidance=guidance,
+        pooled_projections=pooled,
         encoder_hidden_states=embeds,
-        txt_ids=torch.zeros(embeds.shape[1], 3).to(inputs),
-        img_ids=positions.to(inputs),
-        joint_attention_kwargs=_kept(batch[0].sparse, rows, embeds.shape[1], negative=negative),
+        txt_ids=text,
+        img_ids=picture,
+        joint_attention_kwargs={"keep": True, "rows": rows} if keep else None,
         return_dict=False,
     )[0]
-
-
-def _kept(
-    sparse: Sparse | None, rows: torch.Tensor | None, text: int, *, negative: bool
-) -> dict[str, Kept] | None:
-    """What the attention is told of the keys and values that are kept."""
-    if sparse is None:
-        return None
-    kept = sparse.negative if negative else sparse.prompt
-    kept.rows = None
-    if rows is not None:
-        kept.rows = torch.cat([torch.arange(text, device=rows.device), text + rows])
-    return {"kept": kept}
+    return velocity
 
 
 def batch_key(image: FluxLatent) -> tuple[object, ...]:
@@ -302,10 +376,7 @@ def batch_key(image: FluxLatent) -> tuple[object, ...]:
     if image.sparse is not None:
         return (id(image),)
     return (
-        tuple(image.latents.shape),
-        image.grid,
-        tuple(image.positions.shape),
-        tuple(image.prompt.embeds.shape),
-        image.guidance is None,
-        image.negative is None,
+        image.layout.key,
+        image.conditioning.guidance is None,
+        image.conditioning.negative is None,
     )

@@ -29,6 +29,7 @@ from overpaint.diffusion.denoiser import Denoiser
 from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.families.flux1 import flux, sparse
 from overpaint.families.flux1.flux import FluxLatent
+from overpaint.families.flux1.layout import lay_out
 from overpaint.families.flux1.options import DEFAULT_TRUE_CFG, PRESETS, KontextOptions
 
 BUCKETS = (
@@ -90,7 +91,7 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
         return prepared, warnings
 
     def batch_key(self, prepared: KontextLatent) -> Hashable:
-        return (*flux.batch_key(prepared), prepared.positions.numpy().tobytes())
+        return flux.batch_key(prepared)
 
     def predict(self, batch: Sequence[KontextLatent]) -> torch.Tensor:
         tokens = [torch.cat([image.latents, image.reference], dim=1) for image in batch]
@@ -100,12 +101,11 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
         """Put the picture back outside the mask, noised to the coming timestep."""
         if prepared.mask is None:
             return
-        kept = prepared.source
+        outside = prepared.source
         if not prepared.done:
-            kept = prepared.scheduler.scale_noise(
-                kept, prepared.timestep.reshape(1), prepared.noise
-            )
-        prepared.latents = (1 - prepared.mask) * kept + prepared.mask * prepared.latents
+            sigma = prepared.scheduler.sigmas[prepared.scheduler.step_index]
+            outside = noised(outside, prepared.noise, sigma)
+        prepared.latents = (1 - prepared.mask) * outside + prepared.mask * prepared.latents
 
     def decode(self, prepared: KontextLatent) -> Image.Image:
         return self._decode(prepared.latents, prepared.grid)
@@ -176,15 +176,17 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
         cfg_scale: float,
     ) -> KontextLatent:
         source = references[0]
-        height, width = source.shape[-2:]
         transformer = self.checkpoint.component("transformer")
-        scheduler, timesteps = self._schedule(options, (height // 2) * (width // 2))
+        scheduler, timesteps = self._schedule(options, source[0, 0].numel() // 4)
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(source.shape, generator=generator, dtype=transformer.dtype).to(source)
         shortcuts = options.shortcuts(PRESETS)
+        grid, *others = [(each.shape[-2], each.shape[-1]) for each in references]
+        layout = lay_out(self.checkpoint, prompt.embeds.shape[1], grid, (grid, *others))
+        chosen = sparse.choose(shortcuts, layout, grid, mask, latents.pack(source))
         start = noise
         if mask is not None:
-            start = scheduler.scale_noise(source, timesteps[:1], noise)
+            start = noised(source, noise, scheduler.sigmas[scheduler.begin_index])
         return KontextLatent(
             seed=seed,
             total=len(timesteps),
@@ -193,17 +195,18 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
             scheduler=scheduler,
             generator=generator,
             step_options={},
-            grid=(height, width),
-            prompt=prompt,
-            negative=negative,
-            guidance=options.guidance_scale,
-            cfg_scale=cfg_scale,
-            positions=_positions((height, width), references),
-            modulation=flux.modulations(
-                self.checkpoint, timesteps, options.guidance_scale, (prompt, negative)
+            grid=grid,
+            layout=layout,
+            conditioning=flux.condition(
+                self.checkpoint,
+                timesteps,
+                (prompt, negative),
+                guidance=options.guidance_scale,
+                cfg_scale=cfg_scale,
             ),
             shortcuts=shortcuts,
-            sparse=sparse.choose(shortcuts, (height, width), mask, latents.pack(source)),
+            sparse=chosen,
+            held_bytes=sparse.held_bytes(transformer, chosen, layout, guided=negative is not None),
             reference=torch.cat([latents.pack(each) for each in references], dim=1),
             source=latents.pack(source),
             mask=mask,
@@ -254,16 +257,18 @@ def fit(size: tuple[int, int], canvas: tuple[int, int]) -> Plan:
     )
 
 
-def _positions(grid: tuple[int, int], references: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Ids of the noise tokens, then of each reference, laid out side by side as source 1."""
-    ids, column = [flux.positions(*grid)], 0
-    for reference in references:
-        height, width = reference.shape[-2:]
-        placed = flux.positions(height, width, source=1)
-        placed[:, 2] += column
-        ids.append(placed)
-        column += width // 2
-    return torch.cat(ids)
+def noised(source: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """The picture at a noise level, as diffusers' `FlowMatchEulerDiscreteScheduler.scale_noise`.
+
+    That one copies its schedule to the device in each call, which makes the step wait. A number
+    that stays with the processor does not.
+
+    Args:
+        source, noise: (1, ...) latents of one shape.
+        sigma: 0-d, on the CPU.
+    """
+    level = sigma.to(source.dtype)
+    return level * noise + (1.0 - level) * source
 
 
 def _cfg_scale(request: EditRequest, options: KontextOptions) -> float:

@@ -3,60 +3,96 @@
 A *whole* step computes every token and keeps each layer's keys and values. In the steps until the
 next whole one, only active tokens (under the mask, with a border) pass through the network; they
 attend to their fresh keys and values among the kept ones. What a token outside the mask becomes is
-known without the network: the picture. A whole step is bit for bit the step of a dense edit, so an
-edit whose steps are all whole is the dense edit.
+known without the network: the picture. The text's tokens pass through it too, unless the edit asks
+to freeze them: then theirs are kept as well. A whole step is bit for bit the step of a dense edit,
+so an edit whose steps are all whole is the dense edit.
 
 After RegionE (arXiv:2510.25590) and InstGenIE/FlashPS (arXiv:2505.20600).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
-from torch import nn
 from torch.nn import functional
 
 from overpaint.diffusion.shortcuts import Shortcuts
+from overpaint.families.flux1.layout import Layout
 
 BORDER = 1
 """Tokens around the mask that are computed with it, where the edit meets the picture."""
 
 
-class Kept:
-    """Keys and values of every layer, of one text and its picture.
+BUCKET, WIDE_BUCKET, WIDE = 128, 256, 1024
+"""Tokens of a sparse pass come in multiples of `BUCKET`, of `WIDE_BUCKET` above `WIDE` tokens."""
+
+
+class AttentionCache:
+    """Keys and values of all attentions of a transformer, for one text and its picture.
+
+    They belong to the edit. While a pass runs, the attention modules have them as their tensors
+    `kept_keys` and `kept_values`: torch can compile that without a break, and without compiling
+    each layer by itself.
 
     Attributes:
-        rows: places in the sequence (text, then picture) of the tokens that a coming pass
-            computes; None = all of them, and their keys and values are kept.
+        filled: whether a pass over all tokens has written them.
     """
 
     def __init__(self) -> None:
-        self.rows: torch.Tensor | None = None
-        self._layers: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.filled = False
+        self._layers: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def __bool__(self) -> bool:
-        return bool(self._layers)
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds."""
+        return sum(keys.nbytes + values.nbytes for keys, values in self._layers)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def joined(
-        self, layer: nn.Module, keys: torch.Tensor, values: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Fresh (B, tokens, heads, D) keys and values among the kept ones."""
-        if self.rows is None:
-            self._layers[layer] = keys, values
-            return keys, values
-        all_keys, all_values = self._layers[layer]
-        all_keys[:, self.rows] = keys
-        all_values[:, self.rows] = values
-        return all_keys, all_values
+    @contextmanager
+    def attached(self, transformer: Any, tokens: int, like: torch.Tensor) -> Iterator[None]:
+        """Let a transformer's attentions use it during a pass.
+
+        Args:
+            transformer: one that `install` has made ready.
+            tokens: of all text and picture.
+            like: a tensor of the transformer's device and precision.
+        """
+        attentions = [block.attn for block in _blocks(transformer)]
+        if not self._layers:
+            shape = (1, tokens, attentions[0].heads, attentions[0].head_dim)
+            self._layers = [(like.new_empty(shape), like.new_empty(shape)) for _ in attentions]
+        try:
+            for attention, (keys, values) in zip(attentions, self._layers, strict=True):
+                attention.kept_keys, attention.kept_values = keys, values
+            yield
+        finally:
+            for attention in attentions:
+                vars(attention).pop("kept_keys", None)
+                vars(attention).pop("kept_values", None)
+
+
+def kept_bytes(config: Mapping[str, Any], tokens: int, width: int, *, texts: int = 1) -> int:
+    """Bytes of keys and values that an edit with sparse steps keeps.
+
+    Args:
+        config: of the transformer.
+        tokens: of text and picture together, references included.
+        width: bytes of a number.
+        texts: 2 with a negative prompt, else 1.
+    """
+    layers = config["num_layers"] + config["num_single_layers"]
+    features = config["num_attention_heads"] * config["attention_head_dim"]
+    return int(2 * texts * layers * tokens * features * width)
 
 
 class KeepingAttention(FluxAttnProcessor):  # type: ignore[misc]
-    """FLUX's attention that can keep keys and values; without a `Kept` it is diffusers' own."""
+    """FLUX's attention that can keep keys and values; where it keeps none it is diffusers' own."""
 
     def __call__(
         self,
@@ -65,10 +101,23 @@ class KeepingAttention(FluxAttnProcessor):  # type: ignore[misc]
         encoder_hidden_states: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
-        kept: Kept | None = None,
+        keep: bool = False,
+        rows: torch.Tensor | None = None,
     ) -> Any:
-        """Text and picture (or both in one) → the same, attended."""
-        if kept is None:
+        """Text and picture (or both in one) → the same, attended.
+
+        Args:
+            attn: the module; with `keep` it has `kept_keys` and `kept_values`, see
+                `AttentionCache`.
+            hidden_states, encoder_hidden_states: (1, tokens, width) of picture and text; of both
+                where there is only one.
+            attention_mask: none in FLUX.
+            image_rotary_emb: (tokens, D) cosines and sines.
+            keep: whether keys and values are kept.
+            rows: places of these tokens among the kept ones, to which they attend; None = they
+                are all tokens.
+        """
+        if not keep:
             return super().__call__(
                 attn, hidden_states, encoder_hidden_states, attention_mask, image_rotary_emb
             )
@@ -82,7 +131,12 @@ class KeepingAttention(FluxAttnProcessor):  # type: ignore[misc]
             value = torch.cat([text_value, value], dim=1)
         query = apply_rotary_emb(query, image_rotary_emb, sequence_dim=1)
         key = apply_rotary_emb(key, image_rotary_emb, sequence_dim=1)
-        key, value = kept.joined(attn, key, value)
+        if rows is None:
+            attn.kept_keys.copy_(key)
+            attn.kept_values.copy_(value)
+        else:
+            key = attn.kept_keys.index_copy_(1, rows, key)
+            value = attn.kept_values.index_copy_(1, rows, value)
         attended = functional.scaled_dot_product_attention(
             query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
         )
@@ -100,10 +154,29 @@ def _heads(attn: Any, tokens: torch.Tensor, names: tuple[str, ...]) -> list[torc
     return [getattr(attn, name)(tokens).unflatten(-1, (-1, attn.head_dim)) for name in names]
 
 
+def held_bytes(transformer: Any, sparse: Sparse | None, layout: Layout, *, guided: bool) -> int:
+    """Bytes of keys and values that an edit will keep on the device.
+
+    Args:
+        transformer: whose.
+        sparse: None = the edit keeps nothing.
+        layout: of its whole steps.
+        guided: whether it has a negative prompt.
+    """
+    if sparse is None:
+        return 0
+    width, texts = transformer.dtype.itemsize, 2 if guided else 1
+    return kept_bytes(transformer.config, len(layout), width, texts=texts)
+
+
 def install(transformer: Any) -> None:
     """Give every attention of a FLUX transformer a `KeepingAttention`."""
-    for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks):
+    for block in _blocks(transformer):
         block.attn.set_processor(KeepingAttention())
+
+
+def _blocks(transformer: Any) -> Iterator[Any]:
+    return chain(transformer.transformer_blocks, transformer.single_transformer_blocks)
 
 
 @dataclass(eq=False)
@@ -112,6 +185,8 @@ class Sparse:
 
     Attributes:
         active: (K,) places of those tokens among all picture tokens; noise tokens only.
+        computed: (K',) the same, and further ones that only fill a pass up, see `filled_up`.
+        layout: of the passes that compute them.
         every: a whole step comes after at most so many steps.
         picture: (1, N, 4C) packed latents that inactive noise tokens end as; None where all noise
             tokens are active.
@@ -120,21 +195,23 @@ class Sparse:
     """
 
     active: torch.Tensor
+    computed: torch.Tensor
+    layout: Layout
     every: int
     picture: torch.Tensor | None = None
-    prompt: Kept = field(default_factory=Kept)
-    negative: Kept = field(default_factory=Kept)
+    prompt: AttentionCache = field(default_factory=AttentionCache)
+    negative: AttentionCache = field(default_factory=AttentionCache)
     whole: int | None = None
 
-    def rows(self, step: int, *, guided: bool) -> torch.Tensor | None:
-        """The tokens that a step computes; None = it is a whole one."""
+    def is_whole(self, step: int, *, guided: bool) -> bool:
+        """Whether a step computes all tokens."""
         due = self.whole is None or step - self.whole >= self.every
-        return None if due or (guided and not self.negative) else self.active
+        return due or (guided and not self.negative.filled)
 
     def spread(
         self, prediction: torch.Tensor, latents: torch.Tensor, sigma: torch.Tensor
     ) -> torch.Tensor:
-        """Velocities (1, K, 4C) of active tokens → (1, N, 4C) of all.
+        """Velocities (1, K', 4C) of the computed tokens → (1, N, 4C) of all.
 
         The rest heads for the picture: on the line x = (1 - sigma)·picture + sigma·noise of
         rectified flow, the velocity noise - picture is (x - picture) / sigma.
@@ -142,12 +219,13 @@ class Sparse:
         if self.picture is None:
             return prediction
         velocity = (latents - self.picture) / sigma
-        velocity[:, self.active] = prediction.to(velocity.dtype)
+        velocity[:, self.active] = prediction[:, : len(self.active)].to(velocity.dtype)
         return velocity
 
 
 def choose(
     shortcuts: Shortcuts,
+    layout: Layout,
     grid: tuple[int, int],
     mask: torch.Tensor | None,
     picture: torch.Tensor,
@@ -156,6 +234,7 @@ def choose(
 
     Args:
         shortcuts: of the edit.
+        layout: of its whole steps.
         grid: latents' height and width, in latents.
         mask: (1, N, C) packed; None = all noise tokens are edited, only references are left out.
         picture: (1, N, 4C) packed latents of the picture.
@@ -163,10 +242,44 @@ def choose(
     if shortcuts.refresh_every == 1:
         return None
     if mask is None:
-        return Sparse(
-            torch.arange(picture.shape[1], device=picture.device), shortcuts.refresh_every
-        )
-    return Sparse(active_tokens(mask, grid), shortcuts.refresh_every, picture)
+        active, known = torch.arange(picture.shape[1], device=picture.device), None
+    else:
+        active, known = active_tokens(mask, grid), picture
+    places = computed_tokens(active, picture.shape[1])
+    return Sparse(
+        active=active,
+        computed=places,
+        layout=layout.part(places, text=not shortcuts.freeze_text),
+        every=shortcuts.refresh_every,
+        picture=known,
+    )
+
+
+def computed_tokens(active: torch.Tensor, tokens: int) -> torch.Tensor:
+    """The tokens that a sparse pass computes on the device of `active`; see `filled_up`."""
+    return active if active.device.type == "cpu" else filled_up(active, tokens)
+
+
+def filled_up(active: torch.Tensor, tokens: int) -> torch.Tensor:
+    """Active tokens, the last one repeated until they fill a bucket.
+
+    A card plans its kernels and records its graphs for each number of rows, so few numbers are
+    better than one for each mask. A repeated token computes what the first one computes and writes
+    the same keys and values to the same place: the others do not notice. A processor plans
+    nothing, and each row costs it time: there no tokens are added.
+
+    Args:
+        active: (K,) places.
+        tokens: noise tokens of the picture; no more are computed.
+    """
+    missing = bucket(len(active), tokens) - len(active)
+    return torch.cat([active, active[-1:].repeat(missing)])
+
+
+def bucket(active: int, tokens: int) -> int:
+    """How many of a picture's noise tokens a pass computes where `active` ones have to be."""
+    multiple = BUCKET if active <= WIDE else WIDE_BUCKET
+    return min(-(-active // multiple) * multiple, tokens)
 
 
 def active_tokens(mask: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

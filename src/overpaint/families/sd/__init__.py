@@ -29,6 +29,8 @@ SD2_FAMILY = FamilySpec(
             classes=("diffusers:UNet2DConditionModel",),
             float8=BLOCK_WEIGHTS,
             openvino=True,
+            # Its repeated blocks are the smaller part of it.
+            compile_whole=True,
             lora="diffusers.loaders:StableDiffusionLoraLoaderMixin",
         ),
         "vae": AUTOENCODER_KL,

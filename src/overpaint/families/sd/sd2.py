@@ -20,12 +20,16 @@ from overpaint.core.errors import UnsupportedOption
 from overpaint.core.geometry import Plan
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, ddim, latents, prompts
+from overpaint.diffusion.denoise import MAX_BATCH
 from overpaint.diffusion.denoiser import Denoiser, Latent
-from overpaint.diffusion.recorded import recorded
+from overpaint.diffusion.recorded import is_worthwhile, recorded
 from overpaint.families.sd.options import PRESETS, SD2Options
 
 SAMPLE_SIZE = 64
 """Latents along a side of the pictures that the model was trained on, where no file says it."""
+
+RECORDED = (1, 2, 4, MAX_BATCH)
+"""Images of the steps that are recorded; of others, the next larger one is replayed."""
 
 
 @dataclass(kw_only=True)
@@ -87,22 +91,17 @@ class SD2(Denoiser[SD2Options, SD2Latent]):
         return (tuple(prepared.latents.shape), prepared.negative is None)
 
     def predict(self, batch: Sequence[SD2Latent]) -> torch.Tensor:
+        unet = self.checkpoint.component("unet")
         scaled = [
             image.scheduler.scale_model_input(image.latents, image.timestep) for image in batch
         ]
-        texts, scales = [image.prompt for image in batch], []
-        if batch[0].guided:
-            texts = [image.negative for image in batch if image.negative is not None] + texts
-            scales = [image.scale for image in batch]
-        return recorded(
-            self.checkpoint.component("unet"),
-            _predicted,
-            scaled,
-            [image.condition for image in batch],
-            [image.device_timesteps[image.step, None] for image in batch],
-            texts,
-            scales,
-        )
+        images = list(zip(batch, scaled, strict=True))
+        # A few sizes are recorded. What comes of the last image's copies is dropped.
+        size = next(size for size in RECORDED if size >= len(batch))
+        arguments = _arguments(images + images[-1:] * (size - len(batch)))
+        if size > len(batch) and not is_worthwhile(unet, _predicted, *arguments):
+            arguments = _arguments(images)
+        return recorded(unet, _predicted, *arguments)[: len(batch)]
 
     def decode(self, prepared: SD2Latent) -> Image.Image:
         return latents.decode(self.checkpoint, prepared.latents)
@@ -202,6 +201,24 @@ def _check_timesteps(scheduler: Any, steps: int) -> None:
             f"{trained - 1}",
             field="options.num_inference_steps",
         )
+
+
+def _arguments(
+    images: Sequence[tuple[SD2Latent, torch.Tensor]],
+) -> tuple[list[torch.Tensor], ...]:
+    """What `_predicted` takes of images and their scaled latents."""
+    batch = [image for image, _ in images]
+    texts, scales = [image.prompt for image in batch], []
+    if batch[0].guided:
+        texts = [image.negative for image in batch if image.negative is not None] + texts
+        scales = [image.scale for image in batch]
+    return (
+        [sample for _, sample in images],
+        [image.condition for image in batch],
+        [image.device_timesteps[image.step, None] for image in batch],
+        texts,
+        scales,
+    )
 
 
 def _predicted(

@@ -120,7 +120,7 @@ export async function request() {
 const say = (sentence) => Object.assign(new Error(sentence), { sentence });
 
 /** Take over the settings of a turn. */
-export function reuse(turn) {
+export async function reuse(turn) {
   const used = state.models.find(({ id }) => id === turn.model);
   const task = turn.kind in TASKS ? turn.kind : state.task;
   if (used && TASKS[task].fits(used.accepts)) {
@@ -132,10 +132,10 @@ export function reuse(turn) {
     );
   }
   $("#prompt").value = turn.prompt ?? "";
-  if (used) parts.reuse(used, turn);
   $("#seed").value = turn.seed ?? "";
   set({ task });
   keepSeed(true);
+  if (model()) await parts.reuse(model(), turn);
 }
 
 /** The seed of the last result, so that it can be kept. */

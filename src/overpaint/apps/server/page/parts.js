@@ -1,6 +1,6 @@
 // Fields for the parts of an edit that have no control of their own: as the server lists them, with its help.
 
-import { base64, title } from "./api.js";
+import { base64, picture, title } from "./api.js";
 import { $, make } from "./dom.js";
 
 const ELSEWHERE = new Set(["prompt", "mask"]); // written and painted in places of their own
@@ -52,10 +52,20 @@ export async function values(model) {
   return given;
 }
 
-/** Take over the words and numbers of a turn; of its files it has no more than their names. */
-export function reuse(model, turn) {
-  for (const part of partsOf(model).filter(({ kind }) => !FILES.has(kind))) {
-    field(part);
-    inputOf(part).value = turn[part.name] ?? "";
+/** Take over what a turn was given: words, numbers and files. */
+export async function reuse(model, turn) {
+  for (const part of partsOf(model)) {
+    const input = inputOf(part);
+    if (FILES.has(part.kind)) input.files = await filesOf(part.name, turn);
+    else input.value = turn[part.name] ?? "";
   }
+}
+
+async function filesOf(name, turn) {
+  const transfer = new DataTransfer();
+  for (const path of [turn.inputs[name] ?? []].flat()) {
+    const file = await picture(path);
+    transfer.items.add(new File([file], `${name}.png`, { type: file.type }));
+  }
+  return transfer.files;
 }

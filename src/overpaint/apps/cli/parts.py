@@ -1,0 +1,120 @@
+"""The parts of an edit as arguments of commands, made from their table.
+
+A command is a function with one parameter `values`; `with_arguments` gives it the arguments that it
+is to have: a new part of an edit is an option of every command that does not leave it out.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from overpaint.core.parts import Part
+from overpaint.core.types import PARTS
+
+FLAGS: Mapping[str, tuple[str, ...]] = {
+    "mask": ("--mask", "-m"),  # the option that is typed most
+    "negative_prompt": ("--negative",),  # what users of diffusion models call it
+    "references": ("--reference",),  # each names one picture
+    "copy_from": ("--from", "--copy-from"),  # `--from` is older, and short
+    "num_images": ("-n", "--num-images"),  # as other tools count
+    "model": ("--model", "-M"),  # -m is the mask
+}
+"""Names on the command line that do not follow from the part's own, and why."""
+
+_TYPES: Mapping[str, tuple[Any, str | None]] = {
+    "picture": (Path | None, "FILE"),
+    "pictures": (list[Path] | None, "FILE"),
+    "mask": (Path | None, "MASK"),
+    "text": (str | None, "TEXT"),
+    "name": (str | None, "NAME"),
+    "number": (int | None, "N"),
+}
+"""Type and metavar of an option by the kind of its part."""
+
+
+def flags_of(name: str) -> tuple[str, ...]:
+    """How a part is called on the command line, the name to show first."""
+    return FLAGS.get(name, (f"--{name.replace('_', '-')}",))
+
+
+def flag_of(name: str) -> str:
+    """The name of a part in messages of the command line."""
+    return next(flag for flag in flags_of(name) if flag.startswith("--"))
+
+
+def options_of_parts(
+    leave_out: Mapping[str, str], *, flags: Mapping[str, tuple[str, ...]] | None = None
+) -> dict[str, Any]:
+    """Annotations of options by the names of their parts.
+
+    Args:
+        leave_out: names of parts that are no option of the command, and why.
+        flags: other names of some, for this command.
+    """
+    known = {part.name for part in PARTS}
+    assert set(leave_out) <= known, f"no parts: {set(leave_out) - known}"
+    return {
+        part.name: _option(part, (flags or {}).get(part.name, flags_of(part.name)))
+        for part in PARTS
+        if part.name not in leave_out and part.kind in _TYPES
+    }
+
+
+def _option(part: Part, flags: Sequence[str]) -> Any:
+    kind, metavar = _TYPES[part.kind]
+    text = f"{part.help.rstrip('.')}; repeatable." if part.kind == "pictures" else part.help
+    return Annotated[kind, typer.Option(*flags, metavar=metavar, help=text)]
+
+
+def ordered(options: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
+    """Options in this order; what it does not name stands where it has '…'."""
+    rest = [name for name in options if name not in order]
+    names = [each for name in order for each in (rest if name == "…" else [name])]
+    return {name: options[name] for name in names if name in options}
+
+
+def with_arguments(
+    arguments: Mapping[str, Any], options: Mapping[str, Any]
+) -> Callable[[Callable[[dict[str, Any]], None]], Callable[..., None]]:
+    """Make a command of a function that takes all values by name.
+
+    Args:
+        arguments: annotations of what a caller must name, in their order.
+        options: annotations of what may be left out: then it is None, or False for a switch.
+    """
+
+    def command(function: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
+        def run(**values: Any) -> None:
+            function(values)
+
+        annotations = {**arguments, **options}
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                inspect.Parameter(
+                    name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    annotation=annotation,
+                    default=inspect.Parameter.empty if name in arguments else _default(annotation),
+                )
+                for name, annotation in annotations.items()
+            ]
+        )
+        run.__annotations__ = annotations
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        return run
+
+    return command
+
+
+def _default(annotation: Any) -> Any:
+    return False if annotation.__origin__ is bool else None
+
+
+def taken(values: dict[str, Any]) -> dict[str, Any]:
+    """The parts among a command's values, taken out of them."""
+    return {part.name: values.pop(part.name) for part in PARTS if part.name in values}

@@ -1,0 +1,124 @@
+"""Where the tokens of FLUX's text and pictures are, as numbers and as angles.
+
+Sources: diffusers `pipelines/flux/pipeline_flux.py` (`_prepare_latent_image_ids`) and
+`transformer_flux.py` (`FluxPosEmbed`); Su et al. 2021 (arXiv:2104.09864), rotary embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from overpaint.checkpoints.checkpoint import Checkpoint
+
+AXES = 3
+"""Numbers of a position: source, row, column."""
+
+Grid = tuple[int, int]
+"""Height and width of a picture, in latents."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The tokens that a pass of the transformer computes, on its device.
+
+    Attributes:
+        key: equal where all tokens are at the same positions.
+        text, picture: (T, 2D) and (N, 2D) cosines and sines of the tokens' rotary embedding.
+        rows: (T + N,) their places in the sequence of all text and picture tokens; None = they
+            are that sequence.
+    """
+
+    key: Hashable
+    text: torch.Tensor
+    picture: torch.Tensor
+    rows: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.text) + len(self.picture)
+
+    def part(self, active: torch.Tensor, *, text: bool) -> Layout:
+        """Some picture tokens, and either all text tokens or none.
+
+        Args:
+            active: (K,) places among the picture tokens.
+            text: whether the text tokens are computed too.
+        """
+        before = self.text if text else self.text[:0]
+        places = torch.arange(len(before), device=active.device)
+        rows = torch.cat([places, len(self.text) + active])
+        return Layout(self.key, before, self.picture[active], rows)
+
+
+class RotaryEmbedding(nn.Module):
+    """A transformer's rotary embedding that also takes angles which were computed ahead.
+
+    `FluxTransformer2DModel.forward` calls it in every pass with the positions of all tokens,
+    though they never change during an edit.
+
+    Args:
+        embedding: the transformer's own.
+    """
+
+    def __init__(self, embedding: Any) -> None:
+        super().__init__()
+        self.embedding = embedding
+
+    def table(self, positions: torch.Tensor) -> torch.Tensor:
+        """(tokens, 3) positions → (tokens, 2D) float32, cosines and sines."""
+        return torch.cat(self.embedding(positions), dim=1)
+
+    def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(tokens, 3) positions or (tokens, 2D) of a table → (tokens, D) cosines, and sines."""
+        if ids.shape[1] == AXES:
+            cosines, sines = self.embedding(ids)
+        else:
+            cosines, sines = ids.chunk(2, dim=1)
+        return cosines, sines
+
+
+def lay_out(checkpoint: Checkpoint, text: int, noise: Grid, references: tuple[Grid, ...]) -> Layout:
+    """All tokens of an edit, remembered.
+
+    Args:
+        checkpoint: whose transformer.
+        text: tokens of the prompt.
+        noise: size of the picture that is made.
+        references: sizes of the pictures that it is made from; Flex.2 has none in the sequence.
+    """
+    key = ("layout", text, noise, references)
+
+    @torch.inference_mode()
+    def compute() -> Layout:
+        ids = torch.cat([torch.zeros(text, AXES), picture_positions(noise, references)])
+        with checkpoint.borrowed("transformer") as transformer:
+            # The precision in which the pipelines give positions to the transformer.
+            placed = ids.to(transformer.device, transformer.dtype)
+            table = transformer.pos_embed.table(placed)
+        return Layout(key, table[:text], table[text:])
+
+    return checkpoint.memo.get(key, compute)
+
+
+def picture_positions(noise: Grid, references: tuple[Grid, ...]) -> torch.Tensor:
+    """Positions of the noise tokens, then of each reference, laid out side by side as source 1."""
+    ids, column = [positions(*noise)], 0
+    for height, width in references:
+        placed = positions(height, width, source=1)
+        placed[:, 2] += column
+        ids.append(placed)
+        column += width // 2
+    return torch.cat(ids)
+
+
+def positions(height: int, width: int, *, source: int = 0) -> torch.Tensor:
+    """(height/2·width/2, 3) ids (source, row, column) of packed tokens; sizes count latents."""
+    ids = torch.zeros(height // 2, width // 2, AXES)
+    ids[..., 0] = source
+    ids[..., 1] += torch.arange(height // 2)[:, None]
+    ids[..., 2] += torch.arange(width // 2)[None, :]
+    return ids.reshape(-1, AXES)
