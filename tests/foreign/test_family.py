@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 
 from overpaint.apps.settings import Settings
-from overpaint.apps.wiring import build, families
-from overpaint.checkpoints import layout, loading, placement
+from overpaint.apps.wiring.models import build, families
+from overpaint.checkpoints import loading, placement
+from overpaint.checkpoints.files import layout
 from overpaint.checkpoints.placement import TIERS, MemoryPlan, Placement
 from overpaint.core import errors
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.engine.batcher import Batcher
 from overpaint.engine.engine import Engine

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from overpaint.checkpoints import layout, readahead, weight_cache, weights
-from overpaint.checkpoints.backends import Backend
 from overpaint.checkpoints.component import Components
+from overpaint.checkpoints.compute.backends import Backend
 from overpaint.checkpoints.exclusion import LOADING
-from overpaint.checkpoints.inventory import Inventory
+from overpaint.checkpoints.files import layout, readahead, weight_cache, weights
+from overpaint.checkpoints.files.inventory import Inventory
 from overpaint.checkpoints.loading import Loader
 from overpaint.checkpoints.memo import Memo
 from overpaint.checkpoints.placement import DECODED, KERNELS, MemoryPlan, Need, Placement
