@@ -298,7 +298,7 @@ def test_several_threads_share_one_engine():
 
 
 def test_segment_anything_2_then_inpaint(tmp_path):
-    from tests.segment.checkpoints import sam2
+    from tests.segmenters.checkpoints import sam2
 
     folder = str(sam2(tmp_path / "sam2"))
     segmentation = blocks.segment_anything_2(picture(*SIZE), boxes=[BOX], model=folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 from PIL import Image
 
@@ -105,3 +107,9 @@ def test_things_are_found_by_a_box():
     mask = overpaint.detections.union(found, image.size)
     assert mask.getpixel((30, 30)) == 255
     assert mask.getpixel((5, 5)) == 0
+
+
+def test_a_package_hides_no_function():
+    importlib.import_module("overpaint.apps.wiring.segmentation")
+    importlib.import_module("overpaint.segmenters.grabcut")
+    assert callable(overpaint.segment)

@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from overpaint.core.detections import Detection
-from overpaint.segment.grabcut import GrabCut
-from overpaint.segment.segmenter import Hints, Point
+from overpaint.core.imaging.detections import Detection
+from overpaint.segmenters.grabcut import GrabCut
+from overpaint.segmenters.segmenter import Hints, Point
 
 HERE = Path(__file__).parent
 ROCKET = Hints(boxes=((300, 122, 345, 408),), points=tuple(Point(322, y) for y in (140, 150, 160)))

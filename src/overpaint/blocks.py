@@ -32,7 +32,7 @@ from typing import Any
 
 import overpaint
 from overpaint.apps.wiring.painting import Painted, Painting, Task, WhenMissing, paint
-from overpaint.core.detections import Detection
+from overpaint.core.imaging.detections import Detection
 
 __all__ = [
     "Detection",

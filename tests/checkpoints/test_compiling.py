@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from overpaint.checkpoints import backends, compiling
-from overpaint.checkpoints.backends import Backend
+from overpaint.checkpoints import compiling
 from overpaint.checkpoints.compiling import Background, Part
 from overpaint.checkpoints.component import Component
+from overpaint.checkpoints.compute import backends
+from overpaint.checkpoints.compute.backends import Backend
 from overpaint.checkpoints.placement import Placement
 from overpaint.diffusion import latents
 from tests.conftest import open_checkpoint, picture

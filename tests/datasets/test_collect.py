@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from overpaint.core.errors import ContentBlocked, OutOfMemory
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
-from overpaint.datasets import prompts
 from overpaint.datasets.collect import Collection, Collector
 from overpaint.datasets.outcome import Outcome, unfit
-from overpaint.datasets.recipe import Collect
-from overpaint.datasets.sections import Filters, Vision
+from overpaint.datasets.recipes import prompts
+from overpaint.datasets.recipes.recipe import Collect
+from overpaint.datasets.recipes.sections import Filters, Vision
+from overpaint.datasets.recipes.tasks import complete, recipe_key
 from overpaint.datasets.sources import items
-from overpaint.datasets.tasks import complete, recipe_key
 from overpaint.datasets.vision import VisionModel
 from overpaint.jobs import pool
 from overpaint.jobs.book import Book, Tally
@@ -93,8 +93,8 @@ def test_again_nothing_is_made(recipe: Collect, tmp_path: Path, painter: Painter
     first, _ = run(recipe, tmp_path / "out", painter)
     again, tally = run(recipe, tmp_path / "out", painter)
     assert tally.computed == 0
-    assert [row.entry for row in again.kept] == [row.entry for row in first.kept]
-    (tmp_path / "out" / str(first.kept[0].entry.picture)).unlink()
+    assert [row.entry for row in again.members] == [row.entry for row in first.members]
+    (tmp_path / "out" / str(first.members[0].entry.picture)).unlink()
     _, tally = run(recipe, tmp_path / "out", painter)
     assert tally.computed == 1
 
@@ -114,8 +114,8 @@ def test_another_seed_gives_other_pictures(
 ) -> None:
     first, _ = run(recipe, tmp_path / "a", painter)
     other, _ = run(make_recipe("collect", **(BASE | {"seed": 2})), tmp_path / "b", painter)
-    ids = {row.entry.id for row in first.kept}
-    assert ids.isdisjoint(row.entry.id for row in other.kept)
+    ids = {row.entry.id for row in first.members}
+    assert ids.isdisjoint(row.entry.id for row in other.members)
 
 
 def test_what_does_not_pass_is_made_up_for(

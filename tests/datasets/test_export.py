@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 from overpaint.core.errors import OutputError
-from overpaint.datasets import export, formats
-from overpaint.datasets.card import Facts, UsedModel, card
-from overpaint.datasets.export import Exporter
 from overpaint.datasets.outcome import Outcome
-from overpaint.datasets.recipe import Collect
-from overpaint.datasets.report import Reporter
+from overpaint.datasets.output import export, formats
+from overpaint.datasets.output.card import Facts, UsedModel, card
+from overpaint.datasets.output.export import Exporter
+from overpaint.datasets.output.report import Reporter
+from overpaint.datasets.recipes.recipe import Collect
 from tests.datasets.conftest import Painter
 from tests.datasets.test_collect import BASE, run
 
@@ -111,7 +111,7 @@ def test_webdataset_reads_it(made: tuple[Collect, Path, Outcome]) -> None:
     shards = sorted(map(str, (data / "webdataset").glob("*.tar")))
     assert len(shards) == 3
     samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode("pil"))
-    assert [sample["json"]["id"] for sample in samples] == [row.entry.id for row in made[2].kept]
+    assert [sample["json"]["id"] for sample in samples] == [row.entry.id for row in made[2].members]
     assert samples[0]["png"].size == samples[0]["mask.png"].size == (48, 48)
     gc.collect()  # webdataset leaves its files open
 
@@ -119,7 +119,7 @@ def test_webdataset_reads_it(made: tuple[Collect, Path, Outcome]) -> None:
 def test_pandas_reads_it(made: tuple[Collect, Path, Outcome]) -> None:
     pandas = pytest.importorskip("pandas")
     table = pandas.read_parquet(write(made) / "parquet" / "train")
-    assert list(table["id"]) == [row.entry.id for row in made[2].kept]
+    assert list(table["id"]) == [row.entry.id for row in made[2].members]
     assert Image.open(io.BytesIO(table["image"][0]["bytes"])).size == (48, 48)
     assert table["axis_colour"].value_counts().to_dict() == {"red": 3, "green": 3, "blue": 3}
 

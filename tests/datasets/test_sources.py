@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from overpaint.core import images
 from overpaint.core.errors import InvalidImage, InvalidRequest, OverpaintError
+from overpaint.core.imaging import images
 from overpaint.datasets import places
 from overpaint.datasets.places import InFile, InParquet, InTar, Item
-from overpaint.datasets.sections import Source
+from overpaint.datasets.recipes.sections import Source
 from overpaint.datasets.sources import items
 from tests.datasets.conftest import noisy
 

@@ -9,17 +9,17 @@ from peft import LoraConfig
 
 from overpaint.apps.settings import Settings
 from overpaint.apps.wiring import segmentation
-from overpaint.checkpoints import weights
+from overpaint.checkpoints.files import weights
 from overpaint.checkpoints.placement import TIERS, Placement
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.models import Lora
 from overpaint.core.types import EditRequest
 from overpaint.engine.batcher import Batcher
-from overpaint.segment.segmenter import Hints, Point
+from overpaint.segmenters.segmenter import Hints, Point
 from overpaint.sessions import Editor
 from overpaint.sessions.store import Store
 from tests.conftest import box_mask, open_checkpoint, picture
-from tests.segment.conftest import segmenter_folder  # noqa: F401 - a fixture
+from tests.segmenters.conftest import segmenter_folder  # noqa: F401 - a fixture
 
 SIDE = 128
 FEW = {"num_inference_steps": 4}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from overpaint.core import errors
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.denoise import MAX_BATCH
 from overpaint.engine import policy

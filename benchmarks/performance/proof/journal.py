@@ -128,7 +128,8 @@ def _interrupted_after(seconds: float) -> Iterator[None]:
         raise OutOfTime("interrupted: it took far too long")
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(0.1, seconds))
+    # Again where cleaning up takes too long as well.
+    signal.setitimer(signal.ITIMER_REAL, max(0.1, seconds), 3 * GRACE)
     try:
         yield
     finally:

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from overpaint.checkpoints import layout, readahead, weight_cache, weights
-from overpaint.checkpoints.backends import Backend
 from overpaint.checkpoints.component import Components
+from overpaint.checkpoints.compute.backends import Backend
 from overpaint.checkpoints.exclusion import LOADING
-from overpaint.checkpoints.inventory import Inventory
+from overpaint.checkpoints.files import layout, readahead, weight_cache, weights
+from overpaint.checkpoints.files.inventory import Inventory
 from overpaint.checkpoints.loading import Loader
 from overpaint.checkpoints.memo import Memo
 from overpaint.checkpoints.placement import DECODED, KERNELS, MemoryPlan, Need, Placement
@@ -209,7 +209,14 @@ class Checkpoint:
             if part.encoding is not None:
                 encoding += int(DECODED * kernels * part.encoding(self.config(name), width))
         text = frozenset(self._with_role("text encoder"))
-        return Need(self.sizes(), text=text, ahead=width * ahead, decode=decoding, encode=encoding)
+        return Need(
+            self.sizes(),
+            text=text,
+            ahead=width * ahead,
+            decode=decoding,
+            encode=encoding,
+            blocks=self._blocks(),
+        )
 
     def follow(self, plan: MemoryPlan) -> None:
         """Load, and let go, as a memory plan says; before anything is loaded."""

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import psutil
 import torch
 
-from overpaint.checkpoints import weights
+from overpaint.checkpoints.files import weights
 from overpaint.checkpoints.shortage import GIB as GIB
 from overpaint.core.errors import OutOfMemory, UnsupportedOption
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from overpaint.core.errors import InvalidRequest
 from overpaint.datasets.places import Annotated, InFile, InParquet, InTar, Item, Nowhere
-from overpaint.datasets.sections import Blank, Source
+from overpaint.datasets.recipes.sections import Blank, Source
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 LONGEST_LINE = 1_000_000

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
-from overpaint.core import detections, images, masks
 from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
-from overpaint.core.images import ImageLimits, Picture
+from overpaint.core.imaging import detections, images, masks
+from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.parts import Part
 from overpaint.core.types import FAMILY_PARTS, MAX_SEED, PARTS, EditRequest
 from overpaint.diffusion.family import FamilySpec

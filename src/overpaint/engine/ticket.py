@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from overpaint.checkpoints import shortage
 from overpaint.core.errors import Cancelled, DeadlineExceeded
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult
 
 if TYPE_CHECKING:

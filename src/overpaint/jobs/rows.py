@@ -26,10 +26,10 @@ from typing import Any
 
 from PIL import Image
 
-from overpaint.core import images
-from overpaint.core.encoded import from_base64
 from overpaint.core.errors import InvalidImage, InvalidRequest, ModelNotFound, UnsupportedOption
-from overpaint.core.images import Picture
+from overpaint.core.imaging import images
+from overpaint.core.imaging.encoded import from_base64
+from overpaint.core.imaging.images import Picture
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS
 from overpaint.jobs.tables import Record, RowTable, place

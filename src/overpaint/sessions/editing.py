@@ -9,9 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from overpaint.core import images
 from overpaint.core.errors import InvalidRequest
-from overpaint.core.images import ImageLimits, Picture
+from overpaint.core.imaging import images
+from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.engine import intake
 from overpaint.sessions import judging, measures

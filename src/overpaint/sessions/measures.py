@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from overpaint.core import changes
-from overpaint.core.images import Picture
+from overpaint.core.imaging import changes
+from overpaint.core.imaging.images import Picture
 
 WORKING_PIXELS = 1_000_000
 """Regions, SSIM and colours are looked for in a copy of at most so many pixels."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate")
 """What only edits with weights need."""
@@ -41,7 +42,7 @@ def imported(desk, *arguments: object) -> set[str]:
     [
         ("--help",),
         ("erase", "photo.png", "--mask", "mask.png"),
-        ("segment", "photo.png", "--box", "4,4,20,20", "-o", "found.png"),
+        ("segment", "thing.png", "--box", "12,12,48,48", "-o", "found.png"),
         ("models",),
         ("models", "erase"),
         ("models", "flex2"),
@@ -51,6 +52,9 @@ def imported(desk, *arguments: object) -> set[str]:
     ids=" ".join,
 )
 def test_commands_without_weights_import_no_torch(desk, arguments):
+    thing = Image.new("RGB", (60, 60), "white")
+    thing.paste("red", (20, 20, 40, 40))
+    thing.save(desk / "thing.png")
     assert not imported(desk, *arguments) & set(HEAVY)
 
 

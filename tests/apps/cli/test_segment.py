@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.apps.conftest import pixels
 from tests.conftest import picture
-from tests.segment import checkpoints
+from tests.segmenters import checkpoints
 
 
 @pytest.fixture

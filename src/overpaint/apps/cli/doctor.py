@@ -152,7 +152,7 @@ def _settings() -> Finding:
 
 
 def _cache(settings: Settings) -> Finding:
-    from overpaint.checkpoints import hub
+    from overpaint.checkpoints.files import hub
 
     cache = settings.cache or hub.default_cache()
     there = next(each for each in (cache, *cache.absolute().parents) if each.exists())
@@ -193,7 +193,7 @@ def _provenance(settings: Settings) -> Finding:
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
-    from overpaint.apps.wiring import build
+    from overpaint.apps.wiring.models import build
 
     known = build.models(settings)
     for spec in known.values():
@@ -221,7 +221,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
 
 def _memory_of(spec: ModelSpec, settings: Settings) -> Iterator[Finding]:
     """A model that is here, and how it fits the free memory of each device."""
-    from overpaint.apps.wiring import build
+    from overpaint.apps.wiring.models import build
 
     what = f"model {spec.name}"
     try:

@@ -25,7 +25,7 @@ Json = console.Json
 def show(model: Model, as_json: Json = False) -> None:
     """What a licence forbids and demands, where its text is, and whether it was accepted."""
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring import licences
+    from overpaint.apps.wiring.models import licences
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
@@ -46,7 +46,7 @@ def accept(
 ) -> None:
     """Accept a model's licence, so that it can be pulled, loaded and served."""
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring import licences
+    from overpaint.apps.wiring.models import licences
     from overpaint.core import licences as known
 
     with console.reporting_errors(as_json=as_json):
@@ -67,7 +67,7 @@ def accept(
 
 
 def _spec(model: str, settings: Settings) -> ModelSpec:
-    from overpaint.apps.wiring import build
+    from overpaint.apps.wiring.models import build
     from overpaint.apps.wiring.segmentation import SEGMENTERS
 
     return SEGMENTERS.get(model) or build.find_model(model, settings)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from overpaint.apps.cli import console
-from overpaint.apps.cli.edits import Devices, Dtype
+from overpaint.apps.cli.editing.edits import Devices, Dtype
 
 
 def serve(
@@ -30,7 +30,7 @@ def serve(
 ) -> None:
     """Serve edits over HTTP, and the page to make them on."""
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring import build
+    from overpaint.apps.wiring.models import build
 
     with console.reporting_errors(as_json=False):
         settings = settings_.load()

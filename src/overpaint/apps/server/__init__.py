@@ -3,6 +3,4 @@
     guard (keys, bodies) → native | openai | oip → intake (bytes → request) → service → Batcher
 
 docs/serving.md describes it. Only this package knows HTTP, and only this package is asynchronous.
-`intake`, `errors` and `schemas` need no web framework: Azure ML's and MLflow's servers use them
-too.
 """

@@ -9,18 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from overpaint.apps.wiring import build
+from overpaint.apps.wiring.models import build
 from overpaint.datasets.clean import ERASER, Cleaner
 from overpaint.datasets.collect import Collector
-from overpaint.datasets.recipe import Clean, Collect, Recipe
+from overpaint.datasets.recipes.recipe import Clean, Collect, Recipe
 from overpaint.datasets.vision import VisionModel
 from overpaint.datasets.worker import TaskWorker, Tools
 from overpaint.jobs.pool import THREADS
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
-    from overpaint.core.detections import Detection
-    from overpaint.core.images import Picture
+    from overpaint.core.imaging.detections import Detection
+    from overpaint.core.imaging.images import Picture
     from overpaint.core.types import EditRequest, EditResult
     from overpaint.datasets.gate import Likeness
     from overpaint.engine.batcher import Batcher
@@ -122,7 +122,7 @@ def _vision(recipe: Recipe, settings: Settings) -> VisionModel | None:
 
 def _detect(name: str, settings: Settings, picture: Picture, words: str) -> list[Detection]:
     from overpaint.apps.wiring import segmentation
-    from overpaint.segment.segmenter import Hints
+    from overpaint.segmenters.segmenter import Hints
 
     return segmentation.segment(picture, Hints(words=words), model=name, settings=settings)
 
@@ -139,7 +139,7 @@ def _outline(
 ) -> list[Detection]:
     """The same things, each with the mask that a segmentation model gives its box."""
     from overpaint.apps.wiring import segmentation
-    from overpaint.segment.segmenter import Hints
+    from overpaint.segmenters.segmenter import Hints
 
     hints = Hints(boxes=tuple(each.box for each in things))
     outlined = segmentation.segment(picture, hints, model=name, settings=settings)

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring import build, remote
-from overpaint.core import detections, masks
+from overpaint.apps.wiring import remote
+from overpaint.apps.wiring.models import build
 from overpaint.core.errors import InvalidRequest
-from overpaint.core.images import Picture
+from overpaint.core.imaging import detections, masks
+from overpaint.core.imaging.images import Picture
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS, EditRequest
 

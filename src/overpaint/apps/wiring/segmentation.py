@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring import build, checkpoints
+from overpaint.apps.wiring.models import build, checkpoints
 from overpaint.core.errors import ModelLoadError, ModelNotFound
 from overpaint.core.models import ModelSpec
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
-    from overpaint.core.detections import Detection
-    from overpaint.core.images import Picture
-    from overpaint.segment.detector import Detector
-    from overpaint.segment.segmenter import Hints, Segmenter
+    from overpaint.core.imaging.detections import Detection
+    from overpaint.core.imaging.images import Picture
+    from overpaint.segmenters.detector import Detector
+    from overpaint.segmenters.segmenter import Hints, Segmenter
 
 SEGMENTERS: dict[str, ModelSpec] = {
     spec.name: spec
@@ -126,7 +126,7 @@ def load(name: str, settings: Settings) -> Segmenter:
         ModelNotFound: there is none of that name, or it was not pulled.
         ModelLoadError: its files are not what they should be.
     """
-    from overpaint.segment.detector import ByWords, Detector
+    from overpaint.segmenters.detector import ByWords, Detector
 
     finder, joint, outliner = name.partition(JOINT)
     first = _load_one(finder, settings)
@@ -141,7 +141,7 @@ def load(name: str, settings: Settings) -> Segmenter:
 
 
 def _load_one(name: str, settings: Settings) -> Segmenter | Detector:
-    from overpaint.segment.grabcut import GrabCut
+    from overpaint.segmenters.grabcut import GrabCut
 
     if name == GrabCut.name:
         return GrabCut()
@@ -151,16 +151,16 @@ def _load_one(name: str, settings: Settings) -> Segmenter | Detector:
 def _load_weights(folder: Path, settings: Settings) -> Segmenter | Detector:
     """torch and transformers are imported for segmenters with weights alone."""
     from overpaint.checkpoints.placement import choose, first_device
-    from overpaint.segment import checkpoint
+    from overpaint.segmenters import checkpoint
 
     build.quiet_libraries()
     placement = choose(first_device(settings.device), "float32")
     kind = checkpoint.model_type(folder)
     if kind.startswith("sam2"):  # published checkpoints call themselves sam2_video
-        from overpaint.segment.sam import Sam2
+        from overpaint.segmenters.sam import Sam2
 
         return Sam2(folder, placement)
-    from overpaint.segment import text
+    from overpaint.segmenters import text
 
     if kind.startswith("sam3"):
         return text.Sam3(folder, placement)

@@ -26,7 +26,7 @@ from pydantic import ConfigDict, create_model
 
 from overpaint.apps.wiring.painting import Painted, Painting, Task, paint
 from overpaint.apps.workflow.fields import PLACE, ManifestField
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 
 logger = logging.getLogger(__name__)
 

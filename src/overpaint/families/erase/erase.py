@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from overpaint.core import geometry, masks
+from overpaint.core import geometry
 from overpaint.core.geometry import Box, Plan
+from overpaint.core.imaging import masks
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions
 from overpaint.diffusion.family import Family, Prepared

@@ -22,7 +22,7 @@ from diffusers.models.normalization import (
 from torch import nn
 from torch.nn import functional
 
-from overpaint.checkpoints import weights
+from overpaint.checkpoints.files import weights
 
 MODULATED = (AdaLayerNormZero, AdaLayerNormZeroSingle, AdaLayerNormContinuous)
 
