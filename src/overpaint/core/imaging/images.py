@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from overpaint.core.errors import InvalidImage, InvalidRequest, OutputError
 from overpaint.core.files import atomic_write
 from overpaint.core.imaging import colour, masks, pixels, reading
-from overpaint.core.imaging.reading import Format, ImageLimits, Source
+from overpaint.core.imaging.reading import Format, ImageLimits, ImageSource
 
 if TYPE_CHECKING:
     import os
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Format",
     "ImageLimits",
+    "ImageSource",
     "Picture",
-    "Source",
     "atomic_write",
     "decode",
     "decode_mask",
@@ -79,7 +79,7 @@ class Picture:
     seal: FileSeal | None = None
 
     @classmethod
-    def open(cls, source: Source, *, field: str = "image") -> Picture:
+    def open(cls, source: ImageSource, *, field: str = "image") -> Picture:
         """A picture from a file's path, its bytes, or an open binary file.
 
         Raises:
@@ -184,7 +184,9 @@ class Picture:
         return colour.to_srgb(self.rgb, self.icc_profile)
 
 
-def decode(data: Source, *, field: str = "image", limits: ImageLimits = _DEFAULT_LIMITS) -> Picture:
+def decode(
+    data: ImageSource, *, field: str = "image", limits: ImageLimits = _DEFAULT_LIMITS
+) -> Picture:
     """Decode a PNG, JPEG or WebP file; nothing else is tried.
 
     The limits are checked against the header, before any pixel is decoded. Grey, palette, CMYK and
@@ -204,7 +206,7 @@ def decode(data: Source, *, field: str = "image", limits: ImageLimits = _DEFAULT
 
 
 def decode_mask(
-    data: Source,
+    data: ImageSource,
     *,
     field: str = "mask",
     limits: ImageLimits = _DEFAULT_LIMITS,
