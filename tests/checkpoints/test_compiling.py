@@ -114,6 +114,15 @@ def test_sizes_are_open_and_other_kinds_are_compiled_in_their_turn(module, backg
     assert len(background.pending) == 4
 
 
+def test_another_layout_is_compiled_in_its_turn(module, background, compiler):
+    values = torch.ones(1, 3, 4, 4)
+    module(values)
+    background.work()
+    module(values.to(memory_format=torch.channels_last))
+    assert len(compiler.calls) == 1
+    assert len(background.pending) == 1
+
+
 def test_what_cannot_be_compiled_runs_as_it_is(background):
     compiler, module = Compiler(fails=True), Adding()
     CompiledPart(module, [module], background, compiler)
@@ -216,9 +225,10 @@ def test_a_compiled_autoencoder_is_within_a_level(checkpoint_folder):
     with torch.inference_mode():  # as it is where a component is loaded for an edit
         backends.compile_later(Backend(), vae, checkpoint.inventory["vae"], background)
     assert vae.decoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
-    both_ways()
-    background.work()
-    assert getattr(vae, compiling.VERSION) == 2
+    for _ in range(2):  # a compiled encoder gives the decoder another layout
+        both_ways()
+        background.work()
+    assert getattr(vae, compiling.VERSION) >= 2
     before = dict(counters["stats"])
     assert abs(both_ways() - expected).max() <= 1
     assert dict(counters["stats"])["calls_captured"] == before["calls_captured"]

@@ -230,7 +230,9 @@ def _kind(value: Any, *, fixed: bool) -> Hashable:
     """What arguments have in common that one compilation serves."""
     if isinstance(value, torch.Tensor):
         sizes = tuple(value.shape) if fixed else tuple(size == 1 for size in value.shape)
-        return (value.dtype, sizes, value.device)
+        # A graph is made for a layout, too: with another one it would be compiled again, at once.
+        channels_last = value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last)
+        return (value.dtype, sizes, value.device, value.is_contiguous(), channels_last)
     if isinstance(value, list | tuple):
         return tuple(_kind(each, fixed=fixed) for each in value)
     if isinstance(value, Mapping):
