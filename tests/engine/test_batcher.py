@@ -16,7 +16,7 @@ from overpaint.engine import policy
 from overpaint.engine.batcher import Batcher, Observer
 from overpaint.engine.cache import ModelCache
 from overpaint.engine.engine import Engine
-from overpaint.engine.policy import AGEING, Pace, Policy, in_order
+from overpaint.engine.policy import AGEING, Pace, PassPolicy, in_order
 from overpaint.engine.ticket import Ticket, Trace
 from overpaint.safety import policy as safety
 from tests.conftest import box_mask, picture
@@ -229,7 +229,7 @@ class TestPace:
         assert widths[-1] == 1
 
     def test_it_forgets_images_it_has_not_seen_for_long(self, make_engine):
-        policies = Policy()
+        policies = PassPolicy()
         engine = make_engine("sd2")
         ticket = waiting(steps=1, since=0)
         ticket.edit = engine.begin(request())

@@ -16,9 +16,8 @@ import torch
 from PIL import Image
 
 from overpaint.apps.settings import Settings
-from overpaint.apps.wiring.models import build, families
-from overpaint.checkpoints import loading, placement
-from overpaint.checkpoints.files import layout
+from overpaint.apps.wiring import build, families
+from overpaint.checkpoints import layout, loading, placement
 from overpaint.checkpoints.placement import TIERS, MemoryPlan, Placement
 from overpaint.core import errors
 from overpaint.core.imaging.images import Picture
@@ -168,9 +167,8 @@ def test_in_every_tier_of_memory(engine_on, monkeypatch, tier):
     engine = engine_on("card")
     assert abs(edit(engine) - expected).max() <= 1
     assert engine.model().checkpoint.take_turns == (tier != "all resident")
-    assert engine.model().checkpoint.component("tiles").tile == (
-        512 if tier in ("tiled decode", "streamed") else None
-    )
+    tiled = TIERS.index(tier) >= TIERS.index("tiled decode")
+    assert engine.model().checkpoint.component("tiles").tile == (512 if tiled else None)
 
 
 def test_what_it_does_not_take_is_refused(engine_on):

@@ -29,7 +29,7 @@ from overpaint.core.types import EditRequest
 from overpaint.datasets import measure
 from overpaint.datasets.recipes.prompts import fill
 from overpaint.datasets.recipes.recipe import Recipe
-from overpaint.datasets.recipes.sections import COMMON, Mask
+from overpaint.datasets.recipes.sections import COMMON, MaskSection
 from overpaint.datasets.recipes.tasks import Task
 from overpaint.datasets.vision import VisionModel
 from overpaint.engine.intake import decoded
@@ -168,7 +168,7 @@ class TaskWorker(ABC, Generic[R]):
             **self._common,
         )
 
-    def mask(self, section: Mask | None, picture: Picture, task: Task) -> Image.Image | None:
+    def mask(self, section: MaskSection | None, picture: Picture, task: Task) -> Image.Image | None:
         """The mask that the recipe asks for.
 
         Raises:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 GIB = 1024**3
 
-Verdict = Literal["ok", "note", "broken"]
-_STYLES: dict[Verdict, str] = {"ok": "green", "note": "yellow", "broken": "red"}
+Health = Literal["ok", "note", "broken"]
+_STYLES: dict[Health, str] = {"ok": "green", "note": "yellow", "broken": "red"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Finding:
     """One line of the report."""
 
     what: str
-    verdict: Verdict
+    verdict: Health
     text: str
 
 
@@ -139,7 +139,7 @@ def _memory() -> Finding:
     import psutil
 
     memory = psutil.virtual_memory()
-    verdict: Verdict = "ok" if memory.available > 2 * GIB else "note"
+    verdict: Health = "ok" if memory.available > 2 * GIB else "note"
     text = f"{memory.available / GIB:.1f} GiB free of {memory.total / GIB:.1f} GiB"
     return Finding("memory", verdict, text)
 
@@ -198,7 +198,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
     known = build.models(settings)
     for spec in known.values():
         state = build.state(spec, settings)
-        verdicts: dict[str, Verdict] = {"ready": "ok", "damaged": "broken", "missing": "broken"}
+        verdicts: dict[str, Health] = {"ready": "ok", "damaged": "broken", "missing": "broken"}
         text: str = state
         if state == "not pulled":
             text = f"not pulled; `overpaint pull {spec.name}` fetches {spec.size_gb:.0f} GB"
@@ -231,7 +231,7 @@ def _memory_of(spec: ModelSpec, settings: Settings) -> Iterator[Finding]:
             text += f"; `overpaint convert {spec.name}` would make it load faster"
         yield Finding(what, "ok", text)
         for device, plan in plans.items():
-            verdict: Verdict = "note" if isinstance(plan, OutOfMemory) else "ok"
+            verdict: Health = "note" if isinstance(plan, OutOfMemory) else "ok"
             yield Finding(f"{what} on {device}", verdict, str(plan))
     except LicenceNotAccepted:
         yield Finding(what, "ok", "ready; its licence was not accepted yet")

@@ -17,12 +17,12 @@ app = typer.Typer(help="Show a model's licence, or accept it.", no_args_is_help=
 
 _COMMERCIAL = {True: "allowed", False: "not allowed", None: "unknown"}
 
-Model = Annotated[str, typer.Argument(help="Name of the model; see `overpaint models`.")]
+LicensedModel = Annotated[str, typer.Argument(help="Name of the model; see `overpaint models`.")]
 Json = console.Json
 
 
 @app.command()
-def show(model: Model, as_json: Json = False) -> None:
+def show(model: LicensedModel, as_json: Json = False) -> None:
     """What a licence forbids and demands, where its text is, and whether it was accepted."""
     from overpaint.apps import settings as settings_
     from overpaint.apps.wiring.models import licences
@@ -38,7 +38,7 @@ def show(model: Model, as_json: Json = False) -> None:
 
 @app.command()
 def accept(
-    model: Model,
+    model: LicensedModel,
     who: Annotated[
         str | None, typer.Option("--who", help="Who accepts it. Default: your login name.")
     ] = None,

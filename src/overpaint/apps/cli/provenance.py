@@ -79,7 +79,7 @@ def verify(file: File, as_json: Json = False) -> None:
             raise typer.Exit(console.OUR_FAULT)
 
 
-Out = Annotated[
+ReplayFile = Annotated[
     str | None,
     typer.Option("--out", "-o", metavar="FILE", help="Default: FILE-edited.png beside it."),
 ]
@@ -97,7 +97,7 @@ Out = Annotated[
             }
         ),
         "lora": Loras,
-        "out": Out,
+        "out": ReplayFile,
         "force": Force,
         "as_json": Json,
     },

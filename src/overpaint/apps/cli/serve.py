@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from overpaint.apps.cli import console
-from overpaint.apps.cli.editing.edits import Devices, Dtype
+from overpaint.apps.cli.editing.edits import DeviceNames, Dtype
 
 
 def serve(
@@ -21,7 +21,7 @@ def serve(
         list[str] | None,
         typer.Option("--model", "-M", help="Model to serve; repeatable. Default: the settings."),
     ] = None,
-    device: Devices = None,
+    device: DeviceNames = None,
     dtype: Dtype = None,
     log_level: Annotated[
         Literal["debug", "info", "warning"],

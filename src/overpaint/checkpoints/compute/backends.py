@@ -102,7 +102,7 @@ def compile_later(
     model: Any,
     part: Component,
     background: compiling.Background = compiling.BACKGROUND,
-    compiler: Callable[[compiling.Function], compiling.Function] = compiling.open_sizes,
+    compiler: Callable[[compiling.Compilable], compiling.Compilable] = compiling.open_sizes,
 ) -> None:
     """Let a loaded network run as it is until it was compiled in the background.
 
@@ -118,10 +118,10 @@ def compile_later(
         # In this layout the compiler's own norms need no conversions around them, torch's do.
         model.to(memory_format=torch.channels_last)
         for side in (model.encoder, model.decoder):
-            compiling.Part(model, [side], background, compiler, smallest=PREVIEW)
+            compiling.CompiledPart(model, [side], background, compiler, smallest=PREVIEW)
         return
     for modules in [[model]] if part.compile_whole else compiling.repeated(model):
-        compiling.Part(model, modules, background, compiler)
+        compiling.CompiledPart(model, modules, background, compiler)
 
 
 def _compile_blocks(model: Any) -> None:

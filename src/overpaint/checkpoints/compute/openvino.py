@@ -32,7 +32,7 @@ the size of the skip connections is part of the trace and any size fits."""
 
 _log = logging.getLogger(__name__)
 
-Load = Callable[[], Any]
+LoadModule = Callable[[], Any]
 
 FORM = 2
 """Of what is kept on disk; a network in another form is converted anew."""
@@ -49,7 +49,7 @@ def replace(
     folder: Path,
     placement: Placement,
     cache: Path,
-    load: Load,
+    load: LoadModule,
     samples: Samples | None = None,
 ) -> Any:
     """A component on OpenVINO with the calls of its torch class that families use.

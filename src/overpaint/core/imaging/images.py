@@ -15,7 +15,8 @@ from PIL.PngImagePlugin import PngInfo
 from overpaint.core.errors import InvalidImage, InvalidRequest, OutputError
 from overpaint.core.files import atomic_write
 from overpaint.core.imaging import colour, masks, pixels, reading
-from overpaint.core.imaging.reading import Format, ImageLimits, Source
+from overpaint.core.imaging.mask_reading import MaskReading
+from overpaint.core.imaging.reading import Format, ImageLimits, ImageSource
 
 if TYPE_CHECKING:
     import os
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Format",
     "ImageLimits",
+    "ImageSource",
     "Picture",
-    "Source",
     "atomic_write",
     "decode",
     "decode_mask",
@@ -79,7 +80,7 @@ class Picture:
     seal: FileSeal | None = None
 
     @classmethod
-    def open(cls, source: Source, *, field: str = "image") -> Picture:
+    def open(cls, source: ImageSource, *, field: str = "image") -> Picture:
         """A picture from a file's path, its bytes, or an open binary file.
 
         Raises:
@@ -184,7 +185,9 @@ class Picture:
         return colour.to_srgb(self.rgb, self.icc_profile)
 
 
-def decode(data: Source, *, field: str = "image", limits: ImageLimits = _DEFAULT_LIMITS) -> Picture:
+def decode(
+    data: ImageSource, *, field: str = "image", limits: ImageLimits = _DEFAULT_LIMITS
+) -> Picture:
     """Decode a PNG, JPEG or WebP file; nothing else is tried.
 
     The limits are checked against the header, before any pixel is decoded. Grey, palette, CMYK and
@@ -204,11 +207,12 @@ def decode(data: Source, *, field: str = "image", limits: ImageLimits = _DEFAULT
 
 
 def decode_mask(
-    data: Source,
+    data: ImageSource,
     *,
     field: str = "mask",
     limits: ImageLimits = _DEFAULT_LIMITS,
     size: tuple[int, int] | None = None,
+    reads: MaskReading | None = None,
 ) -> Image.Image:
     """Decode a mask file to 'L', 255 = repaint.
 
@@ -220,15 +224,14 @@ def decode_mask(
         field: name of the field in errors.
         limits: what the file may cost.
         size: (width, height) that the mask must have, if that is known.
+        reads: how to read it; None = as what it evidently is.
 
     Raises:
         InvalidImage: the file cannot be decoded, as for `decode`.
         InvalidMask: it has another size.
     """
     raw = reading.read(data, field, limits)
-    mask = masks.of_raw(raw)
-    if raw.format == "JPEG":
-        mask = mask.point(_without_noise)
+    mask = masks.of_raw(raw, reads, field=field)
     if size is not None:
         masks.check_size(mask, size, field=field)
     return mask
@@ -340,12 +343,6 @@ def _png_text(xmp: bytes | None) -> PngInfo | None:
     text = PngInfo()
     text.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
     return text
-
-
-def _without_noise(value: int) -> int:
-    if value < 16:
-        return 0
-    return 255 if value > 239 else value
 
 
 def _check_fits(picture: Picture, name: Format) -> None:

@@ -14,7 +14,8 @@ from PIL import Image, ImageChops, ImageStat
 
 from overpaint.core.errors import InvalidMask
 from overpaint.core.geometry import Box
-from overpaint.core.imaging import pixels, reading
+from overpaint.core.imaging import mask_reading, pixels, reading
+from overpaint.core.imaging.mask_reading import MaskReading
 from overpaint.core.imaging.morphology import feather, fill_holes, grow, invert
 
 if TYPE_CHECKING:
@@ -46,29 +47,44 @@ _NEARLY_ALL = 0.9
 _FARTHEST = 1e6  # of a coordinate, in pixels; what lies beyond is a mistake
 
 
-def from_pil(image: Image.Image, *, field: str = "mask") -> Image.Image:
+def from_pil(
+    image: Image.Image, reads: MaskReading | None = None, *, field: str = "mask"
+) -> Image.Image:
     """The mask that an image of any mode shows.
 
-    Brightness is the mask: white is repainted, black is kept. Where the image has transparency
-    that varies, transparency is the mask instead, as in `from_alpha`. EXIF orientation is applied
-    as it is to pictures; colour profiles are ignored; 16-bit values are scaled.
+    White is repainted, black stays; of an image with a transparent and an opaque part the
+    transparency counts, and paint on an empty or black layer is repainted (`mask_reading`). EXIF
+    orientation is applied as it is to pictures; colour profiles are ignored; 16-bit values are
+    scaled.
+
+    Args:
+        image: of the mask.
+        reads: how to read it; None = as what it evidently is.
+        field: name of the field in errors.
 
     Raises:
-        InvalidMask: the image is empty, or a float is not a number.
+        InvalidMask: the image is empty, a float is not a number, or it could mean two things.
     """
     if not image.width or not image.height:
         raise InvalidMask("The mask has no pixels.", field=field)
     try:
-        return of_raw(reading.raw_of(pixels.split(image), image.info, None))
+        raw = reading.raw_of(pixels.split(image), image.info, None)
     except (ValueError, OSError) as error:
         raise InvalidMask(f"The mask cannot be read: {error}.", field=field) from error
+    return of_raw(raw, reads, field=field)
 
 
-def of_raw(raw: reading.Raw) -> Image.Image:
-    """As `from_pil`, from what `reading` makes of a file."""
-    if raw.alpha is not None and len(set(raw.alpha.getextrema())) == 2:
-        return invert(raw.alpha)
-    return raw.colours if raw.colours.mode == "L" else raw.colours.convert("RGB").convert("L")
+def of_raw(
+    raw: reading.Raw, reads: MaskReading | None = None, *, field: str = "mask"
+) -> Image.Image:
+    """As `from_pil`, from what `reading` makes of a file; `info` says if it was not plain."""
+    colours = raw.colours if raw.colours.mode == "L" else raw.colours.convert("RGB")
+    is_lossy = raw.format == "JPEG"
+    mask, note = mask_reading.read(colours, raw.alpha, reads, is_lossy=is_lossy, field=field)
+    mask = mask.copy()
+    if note is not None:
+        mask.info[mask_reading.NOTE] = note
+    return mask
 
 
 def from_alpha(image: Image.Image, *, field: str = "mask") -> Image.Image:
@@ -336,12 +352,14 @@ def check(mask: Image.Image, size: tuple[int, int], *, field: str = "mask") -> l
     check_size(mask, size, field=field)
     bbox(mask, field=field)
     marked = coverage(mask)
+    notes = [f"{field}: {mask.info[mask_reading.NOTE]}"] if mask_reading.NOTE in mask.info else []
     if marked > _NEARLY_ALL:
         return [
+            *notes,
             f"The mask marks {marked:.0%} of the picture; white is repainted, so invert the mask "
-            "if white was meant to be kept."
+            "if white was meant to be kept.",
         ]
-    return []
+    return notes
 
 
 def check_size(mask: Image.Image, size: tuple[int, int], *, field: str = "mask") -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from PIL.ImageFile import ImageFile
 
-Source = bytes | os.PathLike[str] | str | BinaryIO
+ImageSource = bytes | os.PathLike[str] | str | BinaryIO
 Format = Literal["PNG", "JPEG", "WEBP"]
 
 _CREDENTIALS = b"c2pa\x00\x11\x00\x10\x80\x00\x00\xaa\x00\x38\x9b\x71"
@@ -77,7 +77,7 @@ class Raw(NamedTuple):
     signed: bytes | None = None
 
 
-def read(data: Source, field: str, limits: ImageLimits) -> Raw:
+def read(data: ImageSource, field: str, limits: ImageLimits) -> Raw:
     """Decode a file; the limits are checked against its header, before any pixel is decoded.
 
     Raises:
@@ -127,7 +127,7 @@ class _Jpeg(JpegImageFile):
         """Nobody here asks for the resolution, and reading it warns about damaged EXIF."""
 
 
-def _bytes_of(data: Source, field: str, max_bytes: int) -> bytes:
+def _bytes_of(data: ImageSource, field: str, max_bytes: int) -> bytes:
     if isinstance(data, (str, os.PathLike)):
         return _file_bytes(Path(data), field, max_bytes)
     encoded = data if isinstance(data, bytes) else data.read(max_bytes + 1)

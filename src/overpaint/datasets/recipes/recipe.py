@@ -23,11 +23,11 @@ from overpaint.datasets.recipes.sections import (
     Filters,
     Gate,
     LookSection,
-    Mask,
+    MaskSection,
     OutputSection,
     Rule,
     Section,
-    Source,
+    SourceSection,
     Vision,
     with_common_parts,
 )
@@ -65,7 +65,7 @@ class Recipe(Section):
     about: str = Field(default="", max_length=4000)
     model: str | None = None
     revision: str | None = None
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: tuple[SourceSection, ...] = Field(min_length=1)
     options: dict[str, Any] = Field(default_factory=dict)
     seed: int = Field(default=0, ge=0, lt=2**63)
     filters: Filters = Filters()
@@ -107,7 +107,7 @@ class Collect(Recipe):
     axes: dict[str, tuple[str | int | float, ...]] = Field(default_factory=dict)
     table: tuple[dict[str, str | int | float], ...] = ()
     quota: int = Field(default=1, ge=1)
-    mask: Mask | None = None
+    mask: MaskSection | None = None
     best_of: int = Field(default=1, ge=1, le=16)
     best_by: Literal["shows", "sharpness"] = "shows"
     tries: int = Field(default=10, ge=1, le=1000)

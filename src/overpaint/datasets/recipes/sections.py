@@ -28,7 +28,7 @@ def _from_base(path: Path, info: ValidationInfo) -> Path:
 RecipePath = Annotated[Path, AfterValidator(_from_base)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Issue = Literal["dark", "light", "blurry", "low_information", "odd_aspect_ratio", "grayscale"]
-Format = Literal["imagefolder", "webdataset", "coco", "parquet", "triples"]
+DataSetFormat = Literal["imagefolder", "webdataset", "coco", "parquet", "triples"]
 
 
 class Section(BaseModel):
@@ -88,7 +88,7 @@ class Blank(Section):
     colour: str = Field(default="#808080", pattern=r"^#[0-9a-fA-F]{6}$")
 
 
-class Source(Section):
+class SourceSection(Section):
     """Where pictures come from: exactly one of the first seven keys.
 
     Attributes:
@@ -124,7 +124,7 @@ class Source(Section):
     licence: str = "unknown"
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Source:
+    def _one_kind(self) -> SourceSection:
         if len(self._kinds()) != 1:
             raise ValueError(f"give exactly one of {', '.join(KINDS)}")
         return self
@@ -142,7 +142,7 @@ KINDS = ("folder", "jsonl", "parquet", "imagefolder", "webdataset", "coco", "bla
 """Kinds of sources."""
 
 
-class Mask(Section):
+class MaskSection(Section):
     """What an edit may repaint: exactly one of these.
 
     Attributes:
@@ -160,7 +160,7 @@ class Mask(Section):
     grow: int = Field(default=0, ge=-512, le=512)
 
     @model_validator(mode="after")
-    def _one_way(self) -> Mask:
+    def _one_way(self) -> MaskSection:
         ways = (self.box is not None, self.find is not None, self.everywhere, self.of_source)
         if sum(ways) != 1:
             raise ValueError("give exactly one of box, find, everywhere, of_source")
@@ -237,7 +237,7 @@ class EditSection(Section):
     """
 
     prompt: str = ""
-    mask: Mask | None = None
+    mask: MaskSection | None = None
 
 
 class LookSection(Section):
@@ -328,7 +328,7 @@ class OutputSection(Section):
         licence: of the data set; goes into its card.
     """
 
-    formats: tuple[Format, ...] = ("imagefolder",)
+    formats: tuple[DataSetFormat, ...] = ("imagefolder",)
     shard: int = Field(default=1000, ge=1)
     sources: bool = True
     licence: str = "unknown"

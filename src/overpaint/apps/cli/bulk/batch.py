@@ -13,7 +13,7 @@ import typer
 
 from overpaint.apps.cli import console
 from overpaint.apps.cli.editing.edits import (
-    Devices,
+    DeviceNames,
     Dtype,
     Json,
     Loras,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from overpaint.jobs.ledger import Status
     from overpaint.jobs.manifest import Manifest
 
-Source = Annotated[
+Input = Annotated[
     Path,
     typer.Argument(
         metavar="INPUT",
@@ -43,7 +43,7 @@ Source = Annotated[
 OutFolder = Annotated[
     Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where everything goes.")
 ]
-Prompt = Annotated[
+CommonPrompt = Annotated[
     str, typer.Option("--prompt", "-p", help="For rows and pictures without their own.")
 ]
 MaskFolder = Annotated[
@@ -55,19 +55,19 @@ Retry = Annotated[
     list[str] | None,
     typer.Option("--retry", metavar="STATUS", help="Try again what is failed or blocked."),
 ]
-Limit = Annotated[
+RowLimit = Annotated[
     int | None, typer.Option("--limit", min=1, help="The first rows only, to try it out.")
 ]
-Width = Annotated[
+BatchWidth = Annotated[
     int, typer.Option("--width", min=1, max=8, help="Pictures in a pass; more is faster on a GPU.")
 ]
-Grid = Annotated[
+GridSheet = Annotated[
     bool, typer.Option("--grid", help="Also draw input, mask and output side by side.")
 ]
 
 
 @dataclass(kw_only=True)
-class _Asked:
+class _BatchWords:
     """The command line's words, unchecked."""
 
     source: Path
@@ -89,25 +89,25 @@ class _Asked:
 
 
 def batch(
-    source: Source,
+    source: Input,
     out: OutFolder,
-    prompt: Prompt = "",
+    prompt: CommonPrompt = "",
     mask_dir: MaskFolder = None,
     model: ModelName = None,
     negative: Negative = None,
     seed: Seed = 0,
     retry: Retry = None,
-    limit: Limit = None,
-    width: Width = 1,
-    grid: Grid = False,
+    limit: RowLimit = None,
+    width: BatchWidth = 1,
+    grid: GridSheet = False,
     lora: Loras = None,
     option: Options = None,
-    device: Devices = None,
+    device: DeviceNames = None,
     dtype: Dtype = None,
     as_json: Json = False,
 ) -> None:
     """Edit many pictures. Killed and started again, it goes on where it stopped."""
-    asked = _Asked(
+    asked = _BatchWords(
         source=source,
         out=out,
         prompt=prompt,
@@ -133,7 +133,7 @@ def batch(
             raise typer.Exit(code)
 
 
-def _run(asked: _Asked) -> BatchOutcome:
+def _run(asked: _BatchWords) -> BatchOutcome:
     from overpaint.apps import settings as settings_
 
     settings = settings_.load()
@@ -183,7 +183,7 @@ def statuses(names: list[str]) -> tuple[Status, ...]:
     return tuple(status for status in STATUSES if status in names)
 
 
-def _manifest(asked: _Asked) -> Manifest:
+def _manifest(asked: _BatchWords) -> Manifest:
     from overpaint.jobs.manifest import Manifest, UnitDefaults
 
     parts = {
@@ -197,7 +197,7 @@ def _manifest(asked: _Asked) -> Manifest:
     )
 
 
-def _engines(asked: _Asked, manifest: Manifest, settings: Settings) -> list[Engine]:
+def _engines(asked: _BatchWords, manifest: Manifest, settings: Settings) -> list[Engine]:
     """Pictures without masks are edited as told; all else is inpainted."""
     has_masks = manifest.has_tables or asked.mask_dir is not None
     default = settings.defaults.inpaint if has_masks else settings.defaults.edit
@@ -213,7 +213,7 @@ def _engines(asked: _Asked, manifest: Manifest, settings: Settings) -> list[Engi
         )
 
 
-def _tell(asked: _Asked, done: BatchOutcome, seconds: float) -> None:
+def _tell(asked: _BatchWords, done: BatchOutcome, seconds: float) -> None:
     from overpaint.jobs.ledger import STATUSES
     from overpaint.jobs.predictions import has_parquet
 

@@ -13,7 +13,7 @@ import typer
 
 from overpaint.apps.cli import console
 from overpaint.apps.cli.bulk.batch import Retry, RowBar, statuses
-from overpaint.apps.cli.editing.edits import Devices, Dtype, Json
+from overpaint.apps.cli.editing.edits import DeviceNames, Dtype, Json
 from overpaint.apps.cli.interrupt import Interrupt
 from overpaint.core.errors import Cancelled, InvalidRequest, OutputError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 RecipeFile = Annotated[
     Path | None, typer.Argument(metavar="RECIPE", help="A YAML file; docs/datasets.md has them.")
 ]
-Out = Annotated[
+DataSetFolder = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where everything goes.")
 ]
 Set = Annotated[
@@ -38,7 +38,7 @@ Set = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done; measures one picture.")
 ]
-Limit = Annotated[
+AttemptLimit = Annotated[
     int | None, typer.Option("--limit", min=1, help="So many attempts or pictures at most.")
 ]
 Ray = Annotated[
@@ -48,7 +48,7 @@ Ray = Annotated[
 Actors = Annotated[
     int | None, typer.Option("--actors", min=1, help="Engines on Ray. Default: one per GPU.")
 ]
-Width = Annotated[
+WorkerWidth = Annotated[
     int,
     typer.Option("--width", min=1, max=64, help="Pictures in a pass; more is faster on a GPU."),
 ]
@@ -56,7 +56,7 @@ Schema = Annotated[bool, typer.Option("--schema", help="Print the recipe's JSON 
 
 
 @dataclass(kw_only=True)
-class _Asked:
+class _RecipeWords:
     """The command line's words, unchecked."""
 
     task: RecipeTask
@@ -79,20 +79,20 @@ def _of(task: RecipeTask) -> Callable[..., None]:
 
     def command(
         recipe: RecipeFile = None,
-        out: Out = None,
+        out: DataSetFolder = None,
         overrides: Set = None,
         dry_run: DryRun = False,
         retry: Retry = None,
-        limit: Limit = None,
+        limit: AttemptLimit = None,
         ray: Ray = None,
         actors: Actors = None,
-        width: Width = 1,
-        device: Devices = None,
+        width: WorkerWidth = 1,
+        device: DeviceNames = None,
         dtype: Dtype = None,
         schema: Schema = False,
         as_json: Json = False,
     ) -> None:
-        asked = _Asked(
+        asked = _RecipeWords(
             task=task,
             recipe=recipe,
             out=out,
@@ -121,7 +121,7 @@ clean = _of("clean")
 clean.__doc__ = """Bring the pictures of a data set into line. Sources stay as they are."""
 
 
-def _run(asked: _Asked, *, schema: bool) -> None:
+def _run(asked: _RecipeWords, *, schema: bool) -> None:
     with console.reporting_errors(as_json=asked.as_json):
         if schema:
             from overpaint.datasets.recipes import recipe
@@ -142,7 +142,7 @@ def _run(asked: _Asked, *, schema: bool) -> None:
             raise typer.Exit(console.OUR_FAULT)
 
 
-def _prepared(asked: _Asked) -> Run:
+def _prepared(asked: _RecipeWords) -> Run:
     if asked.recipe is None:
         raise InvalidRequest("name a recipe: a YAML file", field="recipe")
     if asked.out is None and not asked.dry_run:
@@ -169,7 +169,7 @@ def _prepared(asked: _Asked) -> Run:
         )
 
 
-def _execute(run: Run, asked: _Asked, interrupt: Interrupt) -> tuple[Outcome, Tally]:
+def _execute(run: Run, asked: _RecipeWords, interrupt: Interrupt) -> tuple[Outcome, Tally]:
     retry = statuses(asked.retry)
     with RowBar(None, hidden=asked.as_json, word="pictures") as bar:
 
@@ -191,7 +191,7 @@ def _execute(run: Run, asked: _Asked, interrupt: Interrupt) -> tuple[Outcome, Ta
 
 
 def _tell(
-    asked: _Asked, run: Run, outcome: Outcome, tally: Tally, report: Path, seconds: float
+    asked: _RecipeWords, run: Run, outcome: Outcome, tally: Tally, report: Path, seconds: float
 ) -> None:
     from overpaint.datasets.clean import endings
 
@@ -231,7 +231,7 @@ def _tell(
         console.say(outcome.stopped, style="red")
 
 
-def _tell_plan(run: Run, asked: _Asked) -> None:
+def _tell_plan(run: Run, asked: _RecipeWords) -> None:
     with console.waiting("Measuring one picture", hidden=asked.as_json):
         plan = run.preview(asked.limit)
     if asked.as_json:

@@ -13,7 +13,9 @@ from overpaint.apps.cli.editing.segment import Boxes, Points, SegmenterName
 from overpaint.apps.cli.parts import options_of_parts, ordered, taken, with_arguments
 
 Image = Annotated[str, typer.Argument(metavar="IMAGE", help="PNG, JPEG or WebP; - = stdin.")]
-Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="What the masked area should show.")]
+PromptWords = Annotated[
+    str, typer.Argument(metavar="PROMPT", help="What the masked area should show.")
+]
 Instruction = Annotated[
     str,
     typer.Argument(metavar="INSTRUCTION", help="What to change, as you would tell a person."),
@@ -22,7 +24,7 @@ Select = Annotated[
     str | None,
     typer.Option("--select", metavar="WORDS", help="Instead of a mask: what to look for."),
 ]
-Out = Annotated[
+OutFile = Annotated[
     str | None,
     typer.Option(
         "--out",
@@ -57,15 +59,15 @@ Grow = Annotated[
 Feather = Annotated[
     int | None, typer.Option("--feather", help="Pixels over which the edit is blended in.")
 ]
-Preset = Annotated[
+PresetName = Annotated[
     str | None,
     typer.Option("--preset", help="exact, balanced or fast: less work at a measured cost."),
 ]
-Device = Annotated[
+DeviceName = Annotated[
     str | None,
     typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps, xpu. Default: settings."),
 ]
-Devices = Annotated[
+DeviceNames = Annotated[
     str | None,
     typer.Option(
         "--device",
@@ -94,7 +96,7 @@ SELECTION: Mapping[str, Any] = {
 ON_MASK: Mapping[str, Any] = {"invert": Invert, "grow": Grow, "feather": Feather}
 """Options of how the mask is used."""
 
-RUNNING: Mapping[str, Any] = {"device": Device, "dtype": Dtype, "as_json": Json}
+RUNNING: Mapping[str, Any] = {"device": DeviceName, "dtype": Dtype, "as_json": Json}
 """Options of where an edit runs and how it is told."""
 
 ORDER = (
@@ -124,12 +126,12 @@ def shared(leave_out: Mapping[str, str], **further: Any) -> dict[str, Any]:
     return ordered(all_of_them, ORDER)
 
 
-FILES: Mapping[str, Any] = {"out": Out, "force": Force}
-WEIGHTS: Mapping[str, Any] = {"lora": Loras, "preset": Preset}
+FILES: Mapping[str, Any] = {"out": OutFile, "force": Force}
+WEIGHTS: Mapping[str, Any] = {"lora": Loras, "preset": PresetName}
 
 
 @with_arguments(
-    {"image": Image, "prompt": Prompt},
+    {"image": Image, "prompt": PromptWords},
     shared(
         {
             "references": "no family that repaints a masked area takes any",

@@ -34,7 +34,7 @@ Which = Annotated[
     str, typer.Argument(metavar="SESSION", help="Name, id, or the first characters of an id.")
 ]
 TurnId = Annotated[str, typer.Argument(metavar="TURN", help="Number of a turn; 0 = the original.")]
-Instruction = Annotated[
+TurnWords = Annotated[
     str | None,
     typer.Argument(
         metavar="[INSTRUCTION]",
@@ -46,7 +46,7 @@ FromOriginal = Annotated[
     bool,
     typer.Option("--from-original", help="Edit the original again, with all instructions so far."),
 ]
-Out = Annotated[
+TurnFile = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the turn's picture, too.")
 ]
 Json = edits.Json
@@ -85,7 +85,7 @@ def list_(as_json: Json = False) -> None:
 @with_arguments(
     {"session": Which},
     {
-        "prompt": Instruction,
+        "prompt": TurnWords,
         **ordered(
             {
                 **options_of_parts(
@@ -95,7 +95,7 @@ def list_(as_json: Json = False) -> None:
                 **edits.SELECTION,
                 "parent": Parent,
                 "from_original": FromOriginal,
-                "out": Out,
+                "out": TurnFile,
                 "option": edits.Options,
                 **edits.ON_MASK,
                 **edits.RUNNING,
@@ -164,7 +164,7 @@ def show(
     turn: Annotated[
         str | None, typer.Argument(metavar="[TURN]", help="Default: where the session stands.")
     ] = None,
-    out: Out = None,
+    out: TurnFile = None,
     as_json: Json = False,
 ) -> None:
     """Show one turn with its measures, or write its picture."""

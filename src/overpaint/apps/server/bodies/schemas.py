@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from overpaint.apps.server.bodies.fields import from_text, with_parts
-from overpaint.apps.server.jobs import Status
+from overpaint.apps.server.jobs import JobStatus
 from overpaint.apps.wire.examples import MASK, PICTURE
 from overpaint.core import licences
 from overpaint.core.models import ModelSpec
@@ -96,7 +96,7 @@ class EditAnswer(BaseModel):
     """
 
     id: str
-    status: Status = "done"
+    status: JobStatus = "done"
     images: list[str] = Field(description="base64 of PNG files.")
     seeds: list[int]
     recipe: dict[str, Any] = Field(description="Plain data that makes the result again.")
@@ -121,7 +121,7 @@ class EditState(BaseModel):
     """An edit under way."""
 
     id: str
-    status: Status
+    status: JobStatus
     position: int | None = Field(default=None, description="Edits before it in the queue.")
     step: int | None = Field(default=None, description="Steps done by its slowest image.")
     total: int | None = Field(default=None, description="Steps of that image.")

@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from overpaint.apps.server.bodies.fields import AS_KEPT, with_parts
 from overpaint.apps.server.bodies.schemas import EditFields
-from overpaint.apps.server.jobs import Status
+from overpaint.apps.server.jobs import JobStatus
 from overpaint.apps.wire.examples import PICTURE
 from overpaint.core.types import PARTS
 from overpaint.sessions.rows import MAX_NAME
-from overpaint.sessions.types import INPUTS, Kind, Session, Summary, Turn, TurnVerdict
+from overpaint.sessions.types import INPUTS, Session, Summary, Turn, TurnKind, TurnVerdict
 
 PREFIX = "/v1/sessions"
 
@@ -90,7 +90,7 @@ class TurnInfo(BaseModel):
 
     id: str
     parent: str | None
-    kind: Kind
+    kind: TurnKind
     created: str
     picture: str = Field(description="Address of the PNG.")
     thumbnail: str = Field(description="Address of a small WebP.")
@@ -193,7 +193,7 @@ class TurnAccepted(BaseModel):
     """A turn under way; `/v1/edits/{id}` and its `/events` follow it."""
 
     id: str = Field(description="Of the edit.")
-    status: Status
+    status: JobStatus
     session: str
     revision: int = Field(description="Of the session from now on.")
     position: int | None = None
@@ -205,7 +205,7 @@ class TurnAnswer(BaseModel):
     """A finished turn."""
 
     id: str = Field(description="Of the edit.")
-    status: Status = "done"
+    status: JobStatus = "done"
     session: str
     revision: int
     turn: TurnInfo

@@ -16,7 +16,7 @@ from overpaint.apps.server.bodies import forms
 from overpaint.apps.server.bodies.answers import encode, encoded, state_of
 from overpaint.apps.server.bodies.fields import as_form
 from overpaint.apps.server.bodies.schemas import REQUIRED, EditAnswer, EditBody, EditState
-from overpaint.apps.server.jobs import EditJob, Status
+from overpaint.apps.server.jobs import EditJob, JobStatus
 from overpaint.apps.server.routes import ERRORS, parsed, require_type, service_of
 from overpaint.apps.server.service import EditService
 from overpaint.apps.wire.intake import EncodedEdit
@@ -138,7 +138,7 @@ async def delete_edit(request: Request, id: str) -> Response:  # noqa: A002 - th
     job = service.jobs.find(id, request.state.caller)
     service.cancel(job)
     service.jobs.remove(job)
-    status: Status = job.status if job.answer.done() else "cancelled"
+    status: JobStatus = job.status if job.answer.done() else "cancelled"
     return JSONResponse(EditState(id=job.id, status=status).model_dump(exclude_none=True))
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TWINS = "tiny-"
 """Bundled checkpoints are named after their family: `tiny-sd2` in `overpaint/twins/tiny-sd2`."""
 
-State = Literal["ready", "not pulled", "missing", "damaged"]
+ModelState = Literal["ready", "not pulled", "missing", "damaged"]
 
 
 def models(settings: Settings) -> dict[str, ModelSpec]:
@@ -61,7 +61,7 @@ def find_model(name: str, settings: Settings) -> ModelSpec:
     )
 
 
-def state(spec: ModelSpec, settings: Settings) -> State:
+def state(spec: ModelSpec, settings: Settings) -> ModelState:
     """Whether the model's files are on this machine."""
     if spec.source == "none":
         return "ready"
