@@ -31,7 +31,7 @@ from PIL import Image
 import overpaint
 from benchmarks import real_size, report
 from benchmarks.performance import step
-from overpaint.core import images
+from overpaint.core.imaging import images
 from overpaint.core.types import EditRequest
 from overpaint.engine.batcher import Batcher
 from overpaint.jobs import rows

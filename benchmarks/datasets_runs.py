@@ -32,7 +32,7 @@ class PlainLoop:
         from diffusers import StableDiffusionInpaintPipeline
 
         from overpaint.apps import settings as settings_
-        from overpaint.apps.wiring import build
+        from overpaint.apps.wiring.models import build
 
         spec = build.find_model(model, settings_.load())
         self._pipeline = StableDiffusionInpaintPipeline.from_pretrained(

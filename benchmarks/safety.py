@@ -22,9 +22,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import report
-from overpaint.apps.wiring import build
-from overpaint.core import images
-from overpaint.core.images import Picture
+from overpaint.apps.wiring.models import build
+from overpaint.core.imaging import images
+from overpaint.core.imaging.images import Picture
 from overpaint.provenance import certificates, sealing
 from overpaint.provenance.sealing import Seal
 from overpaint.safety import azure, blocklist, local

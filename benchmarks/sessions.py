@@ -26,7 +26,7 @@ from benchmarks.behaviour import measures
 from benchmarks.behaviour.measures import RNG, STEPS, Share, psnr
 from benchmarks.behaviour.painters import SEED, SIZE, Pixels
 from benchmarks.behaviour.turns import Mask, chain, kept_area
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.families.flux1 import flux
 from overpaint.sessions import Editor, Store
 from training.world.edits import INSTRUCTION_KINDS, InstructionTask

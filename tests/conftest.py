@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only
 
 from hypothesis import settings
 
-from overpaint.apps.wiring import families
+from overpaint.apps.wiring.models import families
 from tests import tiny_checkpoints as checkpoints
 
 # A busy machine must not fail a test: how long an example takes is no property.
@@ -62,8 +62,8 @@ def make_engine(checkpoint_folder):
 
 def open_checkpoint(folder: Path, placement, **more):
     """A checkpoint of whatever family reads its pipeline class."""
-    from overpaint.checkpoints import layout
     from overpaint.checkpoints.checkpoint import Checkpoint
+    from overpaint.checkpoints.files import layout
 
     known = {name: each for each in families.importable() for name in each.pipelines}
     family = known[layout.pipeline(layout.read_index(folder))]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from overpaint.apps.wiring import families
+from overpaint.apps.wiring.models import families
 from overpaint.core.parts import Part
 from overpaint.core.types import FAMILY_PARTS
 from overpaint.diffusion.family import FamilySpec

@@ -16,7 +16,7 @@ import overpaint
 from benchmarks.behaviour import measures, painters
 from benchmarks.behaviour.painters import SEED, SIZE
 from benchmarks.behaviour.presets import seam
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from training.world.inpaint import InpaintTask
 from training.world.render import render

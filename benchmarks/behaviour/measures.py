@@ -13,7 +13,7 @@ import overpaint
 from benchmarks.behaviour import painters
 from benchmarks.behaviour.painters import SIZE, Painter, Pixels
 from benchmarks.behaviour.turns import chain, kept_area
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from training.world.edits import (
     INSTRUCTION_KINDS,
     InstructionKind,

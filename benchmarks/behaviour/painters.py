@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import overpaint
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import latents
 from training.world.controls import control_picture

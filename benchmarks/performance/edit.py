@@ -20,7 +20,7 @@ from benchmarks import real_size
 from benchmarks.performance import peers
 from benchmarks.performance.peers import Row
 from overpaint.core.geometry import Box
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 
 STEPS = 2

@@ -24,7 +24,7 @@ from benchmarks import real_size
 from benchmarks.performance import peers
 from benchmarks.performance.peers import Row
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring import build
+from overpaint.apps.wiring.models import build
 
 SIDE = 1024
 STEPS = 28

@@ -17,7 +17,7 @@ from benchmarks import real_size
 from benchmarks.performance import peers, step
 from benchmarks.performance.peers import Row
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring import build
+from overpaint.apps.wiring.models import build
 
 TWIN, SIDE, PICTURES = "tiny-sd2", 64, 8
 

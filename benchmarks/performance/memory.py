@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves
 from benchmarks import real_size, report
 from overpaint.checkpoints.checkpoint import Checkpoint
 from overpaint.checkpoints.component import BLOCK_WEIGHTS
-from overpaint.checkpoints.placement import DECODED, GIB, KERNELS, Need, preflight
+from overpaint.checkpoints.placement import DECODED, GIB, KERNELS, MemoryNeed, preflight
 from overpaint.core.errors import OutOfMemory
 from overpaint.diffusion.autoencoder import AUTOENCODER_KL
 from overpaint.families.flux1.modulation import MODULATED
@@ -141,7 +141,7 @@ class Peaks:
             self.bytes[name] = max(peak, self.bytes.get(name, 0))
 
 
-def _need(parts: dict[str, torch.nn.Module], *, float8: bool) -> Need:
+def _need(parts: dict[str, torch.nn.Module], *, float8: bool) -> MemoryNeed:
     modulation = sum(
         weight.numel()
         for part in parts.values()
@@ -160,7 +160,7 @@ def _need(parts: dict[str, torch.nn.Module], *, float8: bool) -> Need:
     )
     assert decoding is not None
     assert encoding is not None
-    return Need(
+    return MemoryNeed(
         sizes,
         text=frozenset(name for name in sizes if name.startswith("text_encoder")),
         ahead=WIDTH * modulation,
@@ -173,7 +173,7 @@ def _count(part: torch.nn.Module, named: re.Pattern[str] = re.compile("")) -> in
     return sum(weight.numel() for name, weight in part.named_parameters() if named.search(name))
 
 
-def _fits(family: str, need: Need, free: int) -> str:
+def _fits(family: str, need: MemoryNeed, free: int) -> str:
     try:
         plan = preflight(family, need, free)
     except OutOfMemory:

@@ -16,7 +16,7 @@ import overpaint
 from benchmarks import real_size
 from benchmarks.performance import peers
 from benchmarks.performance.peers import Row
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import latents
 

@@ -30,8 +30,8 @@ import torch
 from benchmarks import real_size
 from benchmarks.performance import peers
 from benchmarks.performance.peers import Row
-from overpaint.checkpoints import weight_cache as kept_weights
-from overpaint.checkpoints.layout import CONFIG
+from overpaint.checkpoints.files import weight_cache as kept_weights
+from overpaint.checkpoints.files.layout import CONFIG
 
 PIPELINE = "stable_diffusion.pipeline_stable_diffusion_inpaint"
 """What imports the classes of every component."""
@@ -208,7 +208,7 @@ def _peer(checkpoint: Path, side: int) -> tuple[Any, Any]:
 def _ours(checkpoint: Path, side: int) -> tuple[Any, Any]:
     import overpaint
     from benchmarks.performance.prelude import request
-    from overpaint.apps.wiring import families
+    from overpaint.apps.wiring.models import families
 
     importlib.import_module(f"diffusers.pipelines.{PIPELINE}")
     families.names()

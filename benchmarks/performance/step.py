@@ -27,8 +27,8 @@ from benchmarks import real_size
 from benchmarks.performance import peers
 from benchmarks.performance.peers import Row
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring import build
-from overpaint.core.images import Picture
+from overpaint.apps.wiring.models import build
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 
 STEPS = 2

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from overpaint.core.detections import Detection
+from overpaint.core.imaging.detections import Detection
 from overpaint.segmenters.grabcut import GrabCut
 from overpaint.segmenters.segmenter import Hints, Point
 

@@ -17,12 +17,12 @@ from overpaint.core.version import __version__
 
 if TYPE_CHECKING:
     from overpaint.checkpoints.component import Component as Component
-    from overpaint.core import detections as detections
     from overpaint.core import errors as errors
-    from overpaint.core import masks as masks
-    from overpaint.core.detections import Detection as Detection
     from overpaint.core.geometry import Plan as Plan
-    from overpaint.core.images import Picture as Picture
+    from overpaint.core.imaging import detections as detections
+    from overpaint.core.imaging import masks as masks
+    from overpaint.core.imaging.detections import Detection as Detection
+    from overpaint.core.imaging.images import Picture as Picture
     from overpaint.core.models import Lora as Lora
     from overpaint.core.types import EditRequest as EditRequest
     from overpaint.core.types import EditResult as EditResult
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Component": "overpaint.checkpoints.component",
     "Denoiser": "overpaint.diffusion.denoiser",
-    "Detection": "overpaint.core.detections",
+    "Detection": "overpaint.core.imaging.detections",
     "EditRequest": "overpaint.core.types",
     "EditResult": "overpaint.core.types",
     "Engine": "overpaint.engine.engine",
@@ -48,7 +48,7 @@ _HOMES = {
     "FamilySpec": "overpaint.diffusion.family",
     "Latent": "overpaint.diffusion.denoiser",
     "Lora": "overpaint.core.models",
-    "Picture": "overpaint.core.images",
+    "Picture": "overpaint.core.imaging.images",
     "Plan": "overpaint.core.geometry",
     "Prepared": "overpaint.diffusion.family",
     "Progress": "overpaint.core.types",
@@ -104,7 +104,7 @@ def load(
         overpaint.errors.OutOfMemory: it does not fit the memory there is.
         overpaint.errors.InvalidSettings: `overpaint.toml` is at fault.
     """
-    from overpaint.apps.wiring import build
+    from overpaint.apps.wiring.models import build
 
     return build.engine(model, device=device, dtype=dtype, loras=loras)
 

@@ -31,8 +31,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import overpaint
-from overpaint.apps.wiring.painting import Painted, Painting, Task, WhenMissing, paint
-from overpaint.core.detections import Detection
+from overpaint.apps.wiring.painting import Painted, Painting, PaintingTask, WhenMissing, paint
+from overpaint.core.imaging.detections import Detection
 
 __all__ = [
     "Detection",
@@ -231,7 +231,7 @@ def erase(
     return _one("erase", "erase", locals())
 
 
-def _one(family: str, task: Task, values: Mapping[str, Any]) -> Painted:
+def _one(family: str, task: PaintingTask, values: Mapping[str, Any]) -> Painted:
     """Repaint one picture with a function's arguments, warnings told as Python tells them."""
     painted = paint([Painting.of(family, task, values)])[0]
     if painted.seed is None:

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring import build, checkpoints
+from overpaint.apps.wiring.models import build, checkpoints
 from tests.conftest import box_mask, picture
 from tests.content_safety import content_safety
 

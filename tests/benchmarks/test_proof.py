@@ -17,7 +17,7 @@ from benchmarks.performance.proof import __main__ as proof
 from benchmarks.performance.proof import models
 from benchmarks.performance.proof.bench import Bench
 from benchmarks.performance.proof.journal import Journal, OutOfTime, goal
-from overpaint.checkpoints import weights
+from overpaint.checkpoints.files import weights
 from tests import second_device
 
 ROOT = Path(__file__).parents[2]

@@ -7,8 +7,8 @@ import torch
 from torch.nn import attention as torch_attention
 
 from overpaint.apps.settings import Settings
-from overpaint.apps.wiring import build
-from overpaint.checkpoints import attention
+from overpaint.apps.wiring.models import build
+from overpaint.checkpoints.compute import attention
 from overpaint.checkpoints.placement import Placement
 from tests.conftest import open_checkpoint
 

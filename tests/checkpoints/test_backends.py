@@ -9,10 +9,10 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from overpaint.apps.settings import Settings
-from overpaint.apps.wiring import build
-from overpaint.checkpoints import float8
-from overpaint.checkpoints.backends import Backend
+from overpaint.apps.wiring.models import build
 from overpaint.checkpoints.component import BLOCK_WEIGHTS
+from overpaint.checkpoints.compute import float8
+from overpaint.checkpoints.compute.backends import Backend
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.errors import ModelLoadError, UnsupportedOption
 from overpaint.core.models import Lora

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from overpaint.checkpoints import backends, compiling
-from overpaint.checkpoints.backends import Backend
-from overpaint.checkpoints.compiling import Background, Part
+from overpaint.checkpoints import compiling
+from overpaint.checkpoints.compiling import Background, CompiledPart
 from overpaint.checkpoints.component import Component
+from overpaint.checkpoints.compute import backends
+from overpaint.checkpoints.compute.backends import Backend
 from overpaint.checkpoints.placement import Placement
 from overpaint.diffusion import latents
 from tests.conftest import open_checkpoint, picture
@@ -79,7 +80,7 @@ def compiler():
 @pytest.fixture
 def module(background, compiler):
     made = Adding()
-    Part(made, [made], background, compiler)
+    CompiledPart(made, [made], background, compiler)
     return made
 
 
@@ -113,9 +114,18 @@ def test_sizes_are_open_and_other_kinds_are_compiled_in_their_turn(module, backg
     assert len(background.pending) == 4
 
 
+def test_another_layout_is_compiled_in_its_turn(module, background, compiler):
+    values = torch.ones(1, 3, 4, 4)
+    module(values)
+    background.work()
+    module(values.to(memory_format=torch.channels_last))
+    assert len(compiler.calls) == 1
+    assert len(background.pending) == 1
+
+
 def test_what_cannot_be_compiled_runs_as_it_is(background):
     compiler, module = Compiler(fails=True), Adding()
-    Part(module, [module], background, compiler)
+    CompiledPart(module, [module], background, compiler)
     for _ in range(3):
         assert module(torch.ones(2)).tolist() == [2, 2]
         background.work()
@@ -125,7 +135,7 @@ def test_what_cannot_be_compiled_runs_as_it_is(background):
 
 def test_a_single_edit_compiles_nothing(compiler):
     background, module = Waiting(patience=1000.0), Adding()
-    Part(module, [module], background, compiler)
+    CompiledPart(module, [module], background, compiler)
     module(torch.ones(2))
     module(torch.ones(2))
     assert background.pending == []
@@ -136,7 +146,7 @@ def test_a_single_edit_compiles_nothing(compiler):
 
 def test_small_pictures_are_not_compiled_and_others_each_by_their_size(background, compiler):
     module = Adding()
-    Part(module, [module], background, compiler, smallest=16)
+    CompiledPart(module, [module], background, compiler, smallest=16)
     module(torch.ones(1, 2, 3, 3))
     assert background.pending == []
     for side in (4, 5, 4):
@@ -146,7 +156,7 @@ def test_small_pictures_are_not_compiled_and_others_each_by_their_size(backgroun
 
 def test_a_thread_compiles(compiler):
     background, module = Background(patience=0.0), Adding()
-    Part(module, [module], background, compiler)
+    CompiledPart(module, [module], background, compiler)
     module(torch.ones(2))
     background.wait()
     assert len(compiler.calls) == 1
@@ -215,9 +225,10 @@ def test_a_compiled_autoencoder_is_within_a_level(checkpoint_folder):
     with torch.inference_mode():  # as it is where a component is loaded for an edit
         backends.compile_later(Backend(), vae, checkpoint.inventory["vae"], background)
     assert vae.decoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
-    both_ways()
-    background.work()
-    assert getattr(vae, compiling.VERSION) == 2
+    for _ in range(2):  # a compiled encoder gives the decoder another layout
+        both_ways()
+        background.work()
+    assert getattr(vae, compiling.VERSION) >= 2
     before = dict(counters["stats"])
     assert abs(both_ways() - expected).max() <= 1
     assert dict(counters["stats"])["calls_captured"] == before["calls_captured"]
@@ -246,7 +257,7 @@ def test_what_was_compiled_is_taken_from_the_file(checkpoint_folder, monkeypatch
         counters.clear()
         compiling.keep_in(folder)
         vars(block).pop("forward", None)
-        Part(block, [block], background)
+        CompiledPart(block, [block], background)
         with torch.inference_mode():
             block(**given)
             background.work()

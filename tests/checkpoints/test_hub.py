@@ -9,8 +9,8 @@ from functools import partial
 import huggingface_hub
 import pytest
 
-from overpaint.checkpoints import hub
-from overpaint.checkpoints.layout import choose_files
+from overpaint.checkpoints.files import hub
+from overpaint.checkpoints.files.layout import choose_files
 from overpaint.core.errors import LicenceNotAccepted, ModelLoadError, ModelNotFound
 from overpaint.families.sd import SD2_FAMILY
 from tests.hub_server import COMMIT, Hub, serving

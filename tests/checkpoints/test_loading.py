@@ -15,8 +15,8 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextModel
 
-from overpaint.checkpoints import weights
 from overpaint.checkpoints.exclusion import LOADING
+from overpaint.checkpoints.files import weights
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.errors import ModelLoadError
 from tests.conftest import open_checkpoint

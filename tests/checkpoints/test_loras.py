@@ -11,7 +11,7 @@ import torch
 from diffusers import FluxKontextPipeline, StableDiffusionInpaintPipeline
 from safetensors.torch import load_file, save_file
 
-from overpaint.checkpoints.backends import Backend
+from overpaint.checkpoints.compute.backends import Backend
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import Lora

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from overpaint.checkpoints import openvino
-from overpaint.checkpoints.backends import Backend
+from overpaint.checkpoints.compute import openvino
+from overpaint.checkpoints.compute.backends import Backend
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import Lora
@@ -157,7 +157,7 @@ def test_without_the_package_the_way_out_is_named(checkpoint_folder, tmp_path, m
 def test_int8_is_quantized_once_and_comes_near(checkpoint_folder, make_engine, tmp_path):
     pytest.importorskip("nncf")
     from overpaint.apps.settings import Settings
-    from overpaint.apps.wiring import build
+    from overpaint.apps.wiring.models import build
 
     settings = Settings(backend="openvino-int8", cache=tmp_path, dtype="float32", device="cpu")
     asked = {"mask": box_mask(64, 64), "seed": 3, "num_inference_steps": 4}

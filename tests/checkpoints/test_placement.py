@@ -7,7 +7,7 @@ import torch
 
 from overpaint.checkpoints import placement
 from overpaint.checkpoints.loading import Loader
-from overpaint.checkpoints.placement import Need
+from overpaint.checkpoints.placement import MemoryNeed
 from overpaint.core.errors import OutOfMemory, UnsupportedOption
 from tests.conftest import open_checkpoint
 
@@ -44,7 +44,7 @@ def test_unknown_names_are_refused(device, dtype, field, monkeypatch):
     assert caught.value.field == field
 
 
-NEED = Need(
+NEED = MemoryNeed(
     {"transformer": 160, "text_encoder": 2, "text_encoder_2": 95, "vae": 2},
     text=frozenset({"text_encoder", "text_encoder_2"}),
     ahead=40,
@@ -71,7 +71,7 @@ def test_the_first_tier_that_fits(free, tier, peak):
 
 
 def test_a_model_without_modulation_skips_that_tier():
-    need = Need(
+    need = MemoryNeed(
         {"unet": 100, "text_encoder": 40, "vae": 10}, text=frozenset({"text_encoder"}), decode=40
     )
     plan = placement.preflight("sd2", need, free=130)

@@ -9,8 +9,8 @@ import types
 import pytest
 import torch
 
-from overpaint.checkpoints import readahead
-from overpaint.checkpoints.backends import Backend
+from overpaint.checkpoints.compute.backends import Backend
+from overpaint.checkpoints.files import readahead
 from overpaint.checkpoints.placement import Placement
 from tests.conftest import open_checkpoint
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from overpaint.checkpoints import streaming
-from overpaint.checkpoints.placement import Need, preflight
+from overpaint.checkpoints.placement import MemoryNeed, preflight
 from overpaint.core.errors import OutOfMemory
 from tests import second_device
 
@@ -101,7 +101,7 @@ def test_two_places_on_the_card():
         assert torch.equal(net(values.to("card:0")).cpu(), Net(6)(values))
 
 
-NEED = Need(
+NEED = MemoryNeed(
     {"transformer": 160, "text_encoder": 2, "text_encoder_2": 95, "vae": 2},
     text=frozenset({"text_encoder", "text_encoder_2"}),
     ahead=40,

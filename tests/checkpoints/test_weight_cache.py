@@ -12,8 +12,8 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from overpaint.checkpoints import weight_cache, weights
 from overpaint.checkpoints.checkpoint import Checkpoint
+from overpaint.checkpoints.files import weight_cache, weights
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.errors import ModelLoadError, OutputError
 from overpaint.engine.engine import Engine

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageFilter
 
-from overpaint.core.changes import change_mask, colour_difference
+from overpaint.core.imaging.changes import change_mask, colour_difference
 from tests.conftest import picture
 
 

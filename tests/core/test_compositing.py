@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from overpaint.core import masks
 from overpaint.core.compositing import composite
 from overpaint.core.geometry import around, full, stretched
-from overpaint.core.images import Picture, decode, encode
+from overpaint.core.imaging import masks
+from overpaint.core.imaging.images import Picture, decode, encode
 
 EXIF = Image.Exif()
 EXIF[0x010F] = "A maker"

@@ -8,9 +8,9 @@ import supervision as sv
 from PIL import Image
 from pycocotools import mask as coco
 
-from overpaint.core import detections
-from overpaint.core.detections import Detection, NoSuchClass
 from overpaint.core.errors import InvalidMask, InvalidRequest
+from overpaint.core.imaging import detections
+from overpaint.core.imaging.detections import Detection, NoSuchClass
 
 SIZE = (60, 40)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from overpaint.core.errors import InvalidRequest, OutputError
 from overpaint.core.files import atomic_write
-from overpaint.core.images import Picture, decode, save
+from overpaint.core.imaging.images import Picture, decode, save
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
 from overpaint.core.errors import InvalidImage, InvalidMask, InvalidRequest
-from overpaint.core.images import ImageLimits, Picture, decode, decode_mask, encode
+from overpaint.core.imaging.images import ImageLimits, Picture, decode, decode_mask, encode
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 
-from overpaint.core import masks
 from overpaint.core.errors import InvalidMask
 from overpaint.core.geometry import Box
+from overpaint.core.imaging import masks
 
 SIZE = (20, 10)
 

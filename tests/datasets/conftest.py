@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult
-from overpaint.datasets import recipe as recipe_
-from overpaint.datasets.recipe import Recipe
+from overpaint.datasets.recipes import recipe as recipe_
+from overpaint.datasets.recipes.recipe import Recipe
 from overpaint.datasets.worker import Tools
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 40), "blue": (40, 60, 210)}

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import ImageChops, ImageDraw
 
-from overpaint.core import images
-from overpaint.core.detections import Detection
-from overpaint.core.images import Picture
+from overpaint.core.imaging import images
+from overpaint.core.imaging.detections import Detection
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.datasets.clean import Cleaner, Cleaning, endings
 from overpaint.datasets.outcome import Outcome
-from overpaint.datasets.recipe import Clean
+from overpaint.datasets.recipes.recipe import Clean
+from overpaint.datasets.recipes.tasks import complete, recipe_key
 from overpaint.datasets.sources import items
-from overpaint.datasets.tasks import complete, recipe_key
 from overpaint.jobs import pool
 from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.ledger import Ledger

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from overpaint.core.errors import ContentBlocked, OutOfMemory
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
-from overpaint.datasets import prompts
 from overpaint.datasets.collect import Collection, Collector
 from overpaint.datasets.outcome import Outcome, unfit
-from overpaint.datasets.recipe import Collect
-from overpaint.datasets.sections import Filters, Vision
+from overpaint.datasets.recipes import prompts
+from overpaint.datasets.recipes.recipe import Collect
+from overpaint.datasets.recipes.sections import Filters, Vision
+from overpaint.datasets.recipes.tasks import complete, recipe_key
 from overpaint.datasets.sources import items
-from overpaint.datasets.tasks import complete, recipe_key
 from overpaint.datasets.vision import VisionModel
 from overpaint.jobs import pool
 from overpaint.jobs.book import Book, Tally

@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 from overpaint.core.errors import OutputError
-from overpaint.datasets import export, formats
-from overpaint.datasets.card import Facts, UsedModel, card
-from overpaint.datasets.export import Exporter
 from overpaint.datasets.outcome import Outcome
-from overpaint.datasets.recipe import Collect
-from overpaint.datasets.report import Reporter
+from overpaint.datasets.output import export, formats
+from overpaint.datasets.output.card import Facts, UsedModel, card
+from overpaint.datasets.output.export import Exporter
+from overpaint.datasets.output.report import Reporter
+from overpaint.datasets.recipes.recipe import Collect
 from tests.datasets.conftest import Painter
 from tests.datasets.test_collect import BASE, run
 

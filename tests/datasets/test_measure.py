@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from overpaint.core.detections import Detection
-from overpaint.core.images import Picture
+from overpaint.core.imaging.detections import Detection
+from overpaint.core.imaging.images import Picture
 from overpaint.datasets import exact, gate, measure
-from overpaint.datasets.sections import Exact, Gate
+from overpaint.datasets.recipes.sections import Exact, Gate
 from tests.datasets.conftest import noisy
 
 

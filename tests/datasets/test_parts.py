@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from overpaint.core.errors import InvalidRequest
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import PARTS, EditRequest
-from overpaint.datasets import recipe as recipe_
 from overpaint.datasets.clean import Cleaner
 from overpaint.datasets.collect import Collector
-from overpaint.datasets.sections import COMMON, OWN
-from overpaint.datasets.tasks import recipe_key
+from overpaint.datasets.recipes import recipe as recipe_
+from overpaint.datasets.recipes.sections import COMMON, OWN
+from overpaint.datasets.recipes.tasks import recipe_key
 from overpaint.datasets.worker import Tools
 from overpaint.engine import intake
 from tests.conftest import box_mask, picture

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from overpaint.core.errors import InvalidRequest
-from overpaint.datasets import prompts, recipe
-from overpaint.datasets.recipe import Clean, Collect
+from overpaint.datasets.recipes import prompts, recipe
+from overpaint.datasets.recipes.recipe import Clean, Collect
 
 COLLECT = """
 name: shapes

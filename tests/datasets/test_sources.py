@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from overpaint.core import images
 from overpaint.core.errors import InvalidImage, InvalidRequest, OverpaintError
+from overpaint.core.imaging import images
 from overpaint.datasets import places
 from overpaint.datasets.places import InFile, InParquet, InTar, Item
-from overpaint.datasets.sections import Source
+from overpaint.datasets.recipes.sections import SourceSection
 from overpaint.datasets.sources import items
 from tests.datasets.conftest import noisy
 
@@ -50,7 +50,7 @@ def test_a_folder_and_its_masks(pictures: Path, tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()
     half().save(masks / "2.png")
-    found = list(items([Source(folder=pictures, masks=masks, licence="CC0-1.0")]))
+    found = list(items([SourceSection(folder=pictures, masks=masks, licence="CC0-1.0")]))
     assert [item.name for item in found] == [
         "0.png", "1.png", "2.png", "3.png", "4.png", "5.png", "deeper/a.webp",
     ]  # fmt: skip
@@ -61,7 +61,9 @@ def test_a_folder_and_its_masks(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_several_sources_and_a_limit(pictures: Path) -> None:
-    found = list(items([Source(folder=pictures, limit=2), Source(folder=pictures, limit=1)]))
+    found = list(
+        items([SourceSection(folder=pictures, limit=2), SourceSection(folder=pictures, limit=1)])
+    )
     assert [item.name for item in found] == ["0:0.png", "0:1.png", "1:0.png"]
 
 
@@ -72,7 +74,7 @@ def test_json_lines(pictures: Path) -> None:
         {"image": str(pictures / "2.png")},
     ]
     (pictures / "rows.jsonl").write_text("\n\n".join(map(json.dumps, lines)) + "\n")
-    found = list(items([Source(jsonl=pictures / "rows.jsonl")]))
+    found = list(items([SourceSection(jsonl=pictures / "rows.jsonl")]))
     assert [item.name for item in found] == ["rows.jsonl#1", "rows.jsonl#3"]
     assert same(found[0], 1)
     assert is_half(found[0])
@@ -93,7 +95,7 @@ def test_json_lines(pictures: Path) -> None:
 def test_bad_lines(pictures: Path, line: str, said: str) -> None:
     (pictures / "rows.jsonl").write_text(line)
     with pytest.raises(InvalidRequest, match=said) as caught:
-        list(items([Source(jsonl=pictures / "rows.jsonl")]))
+        list(items([SourceSection(jsonl=pictures / "rows.jsonl")]))
     assert caught.value.field == "recipe.sources.0.jsonl"
 
 
@@ -107,11 +109,11 @@ def test_parquet(pictures: Path, form: str) -> None:
     }[form]
     table = pa.table({"photo": values, "age": list(range(5))})
     pq.write_table(table, pictures / "t.parquet", row_group_size=2)
-    found = list(items([Source(parquet=pictures / "t.parquet", image_column="photo")]))
+    found = list(items([SourceSection(parquet=pictures / "t.parquet", image_column="photo")]))
     assert [item.fields["age"] for item in found] == ["0", "1", "2", "3", "4"]
     assert all(same(item, number) for number, item in enumerate(found))
     with pytest.raises(InvalidRequest, match="no column 'image'"):
-        list(items([Source(parquet=pictures / "t.parquet")]))
+        list(items([SourceSection(parquet=pictures / "t.parquet")]))
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
@@ -122,7 +124,7 @@ def test_an_image_folder(pictures: Path, form: str) -> None:
         "csv": "file_name,mask_file_name,text\n3.png,m.png,old man\n",
     }[form]
     (pictures / f"metadata.{form}").write_text(text)
-    (found,) = items([Source(imagefolder=pictures)])
+    (found,) = items([SourceSection(imagefolder=pictures)])
     assert found.name == "3.png"
     assert same(found, 3)
     assert is_half(found)
@@ -143,7 +145,7 @@ def test_web_dataset(tmp_path: Path) -> None:
                     member = tarfile.TarInfo(f"{key}.{suffix}")
                     member.size = len(data)
                     tar.addfile(member, io.BytesIO(data))
-    found = list(items([Source(webdataset=tmp_path / "s-*.tar")]))
+    found = list(items([SourceSection(webdataset=tmp_path / "s-*.tar")]))
     assert [item.name for item in found] == [
         "s-0.tar/in/00", "s-0.tar/in/01", "s-1.tar/in/10", "s-1.tar/in/11",
     ]  # fmt: skip
@@ -183,7 +185,7 @@ def test_coco(pictures: Path) -> None:
         ],
     }
     (pictures / "a.json").write_text(json.dumps(told))
-    first, second = items([Source(coco=pictures / "a.json", categories=("dog",))])
+    first, second = items([SourceSection(coco=pictures / "a.json", categories=("dog",))])
     assert is_half(first)
     assert first.fields["labels"] == "cat, dog"
     mask = second.load_mask(images.decode(second.image.read()))
@@ -192,7 +194,7 @@ def test_coco(pictures: Path) -> None:
 
 
 def test_blank() -> None:
-    (found,) = items([Source.model_validate({"blank": {"width": 32, "height": 16}})])
+    (found,) = items([SourceSection.model_validate({"blank": {"width": 32, "height": 16}})])
     assert images.decode(found.image.read()).size == (32, 16)
 
 
@@ -201,7 +203,7 @@ def test_blank() -> None:
 )
 def test_a_source_that_is_not_there(tmp_path: Path, kind: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        list(items([Source.model_validate({kind: tmp_path / "gone.tar"})]))
+        list(items([SourceSection.model_validate({kind: tmp_path / "gone.tar"})]))
     assert caught.value.field == f"recipe.sources.0.{kind}"
 
 
@@ -209,4 +211,4 @@ def test_a_source_that_is_not_there(tmp_path: Path, kind: str) -> None:
 def test_a_source_that_is_something_else(tmp_path: Path, kind: str, name: str) -> None:
     (tmp_path / name).write_bytes(b"\x00\x01 not that at all" * 100)
     with pytest.raises(OverpaintError, match=r"cannot be read|no COCO"):
-        list(items([Source.model_validate({kind: tmp_path / name})]))
+        list(items([SourceSection.model_validate({kind: tmp_path / name})]))

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from overpaint.core.images import Picture
-from overpaint.datasets.sections import Vision
+from overpaint.core.imaging.images import Picture
+from overpaint.datasets.recipes.sections import Vision
 from overpaint.datasets.vision import VisionFailed, VisionModel
 from tests.datasets.conftest import noisy
 from tests.datasets.vision_server import Fault, serving

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from overpaint.apps.settings import Settings
-from overpaint.apps.wiring import build
+from overpaint.apps.wiring.models import build
 from overpaint.engine.engine import Engine
 from tests import second_device
 

@@ -9,9 +9,9 @@ from peft import LoraConfig
 
 from overpaint.apps.settings import Settings
 from overpaint.apps.wiring import segmentation
-from overpaint.checkpoints import weights
+from overpaint.checkpoints.files import weights
 from overpaint.checkpoints.placement import TIERS, Placement
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.models import Lora
 from overpaint.core.types import EditRequest
 from overpaint.engine.batcher import Batcher

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.performance.memory import Peaks
 from overpaint.apps.settings import Settings
-from overpaint.apps.wiring import build
+from overpaint.apps.wiring.models import build
 from overpaint.checkpoints.placement import MemoryPlan
 from overpaint.core.errors import OutOfMemory, Overloaded
 from overpaint.engine.batcher import Batcher

@@ -11,10 +11,10 @@ import torch
 import yaml
 
 from overpaint.apps.settings import ModelSettings, ServerSettings, SessionSettings, Settings
-from overpaint.apps.wiring import build
+from overpaint.apps.wiring.models import build
 from overpaint.checkpoints import placement
 from overpaint.core.errors import Overloaded, UnsupportedOption
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.engine.batcher import Batcher
 from overpaint.engine.clock import HostClock

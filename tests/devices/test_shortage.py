@@ -9,7 +9,7 @@ import pytest
 
 from overpaint.checkpoints import shortage
 from overpaint.core.errors import ModelLoadError, OutOfMemory
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.engine.batcher import Batcher
 from overpaint.engine.engine import Engine

@@ -11,8 +11,8 @@ from diffusers import (
 )
 
 from overpaint.apps.settings import Settings
-from overpaint.apps.wiring import build
-from overpaint.core.images import Picture
+from overpaint.apps.wiring.models import build
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from tests import tiny_checkpoints
 from tests.conftest import box_mask, picture

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from overpaint.core.geometry import Box
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from tests.conftest import box_mask, picture
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import recorded
 from overpaint.diffusion.recorded import MOST, Recorder

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from overpaint.core import errors
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.denoise import MAX_BATCH
 from overpaint.engine import policy
 from overpaint.engine.batcher import Batcher, Observer
 from overpaint.engine.cache import ModelCache
 from overpaint.engine.engine import Engine
-from overpaint.engine.policy import AGEING, Pace, Policy, in_order
+from overpaint.engine.policy import AGEING, Pace, PassPolicy, in_order
 from overpaint.engine.ticket import Ticket, Trace
 from overpaint.safety import policy as safety
 from tests.conftest import box_mask, picture
@@ -229,7 +229,7 @@ class TestPace:
         assert widths[-1] == 1
 
     def test_it_forgets_images_it_has_not_seen_for_long(self, make_engine):
-        policies = Policy()
+        policies = PassPolicy()
         engine = make_engine("sd2")
         ticket = waiting(steps=1, since=0)
         ticket.edit = engine.begin(request())

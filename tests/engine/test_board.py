@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from overpaint.core import errors
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.engine.board import Board, Observer
 from overpaint.engine.device import EXPRESS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.engine import clock, streams
 from overpaint.engine.batcher import Batcher, Observer

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from overpaint.core import errors, images
-from overpaint.core.images import Picture
+from overpaint.core import errors
+from overpaint.core.imaging import images
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import denoise, latents
 from overpaint.engine.engine import Engine

@@ -128,3 +128,17 @@ def test_what_is_no_mask_is_refused(value):
     with pytest.raises(InvalidRequest) as refused:
         intake.request_of({"image": picture(80, 60), "mask": value})
     assert refused.value.field.startswith("mask")
+
+
+def test_a_picture_that_is_its_own_mask_is_refused():
+    noise = np.random.default_rng(0).integers(0, 255, (60, 80), dtype=np.uint8)
+    photo = Image.fromarray(noise)
+    request = intake.request_of({"image": photo, "mask": photo, "prompt": "a cat"})
+    with pytest.raises(InvalidRequest, match="the picture itself"):
+        intake.check(SD2_FAMILY, request)
+
+
+def test_a_black_and_white_picture_may_be_its_own_mask():
+    drawing = Image.fromarray(MASK)
+    request = intake.request_of({"image": drawing, "mask": drawing, "prompt": "a cat"})
+    assert intake.check(SD2_FAMILY, request).request is request

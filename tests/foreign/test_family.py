@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from overpaint.core.images import Picture
 from PIL import Image
 
 from overpaint.apps.settings import Settings
@@ -20,7 +21,6 @@ from overpaint.apps.wiring import build, families
 from overpaint.checkpoints import layout, loading, placement
 from overpaint.checkpoints.placement import TIERS, MemoryPlan, Placement
 from overpaint.core import errors
-from overpaint.core.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.engine.batcher import Batcher
 from overpaint.engine.engine import Engine
@@ -167,9 +167,8 @@ def test_in_every_tier_of_memory(engine_on, monkeypatch, tier):
     engine = engine_on("card")
     assert abs(edit(engine) - expected).max() <= 1
     assert engine.model().checkpoint.take_turns == (tier != "all resident")
-    assert engine.model().checkpoint.component("tiles").tile == (
-        512 if tier in ("tiled decode", "streamed") else None
-    )
+    tiled = TIERS.index(tier) >= TIERS.index("tiled decode")
+    assert engine.model().checkpoint.component("tiles").tile == (512 if tiled else None)
 
 
 def test_what_it_does_not_take_is_refused(engine_on):

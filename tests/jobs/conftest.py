@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from overpaint.core.images import Picture, save
+from overpaint.core.imaging.images import Picture, save
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.engine.batcher import Batcher
 from overpaint.jobs.ledger import Ledger

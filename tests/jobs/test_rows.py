@@ -176,7 +176,7 @@ def test_a_csv_file_that_is_no_text():
 
 
 def test_an_answer():
-    from overpaint.core import images
+    from overpaint.core.imaging import images
 
     row = rows.parse(FIRST, 0)
     told = rows.answer(row, rows.blocked((5, 3)), True)

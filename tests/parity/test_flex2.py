@@ -33,7 +33,7 @@ def test_the_pictures_are_stretched_to_an_asked_size(make_engine, checkpoint_fol
 
 def test_control_stop_is_rounded_down_in_floating_point(make_engine, checkpoint_folder):
     # int(50 * .58) is 28: the reference's own arithmetic, kept.
-    from overpaint.core.images import Picture
+    from overpaint.core.imaging.images import Picture
     from overpaint.core.types import EditRequest
 
     request = EditRequest(

@@ -13,7 +13,7 @@ from diffusers import (
     StableDiffusionInpaintPipeline,
 )
 
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from tests import tiny_checkpoints as checkpoints
 from tests.conftest import box_mask, picture, soft_mask

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from overpaint.core import images
-from overpaint.core.images import Picture
+from overpaint.core.imaging import images
+from overpaint.core.imaging.images import Picture
 from overpaint.provenance import marks, xmp, xmp_properties
 from overpaint.provenance.marks import Marking
 from tests.conftest import picture

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring import build
+from overpaint.apps.wiring.models import build
 from overpaint.core.errors import ContentBlocked, InvalidSettings, SafetyUnavailable
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.safety.azure import AzureImages, AzureText, ContentSafety
 from overpaint.safety.policy import Policy

@@ -12,9 +12,9 @@ from PIL import Image
 import overpaint
 from overpaint.apps import settings as settings_
 from overpaint.apps.server.errors import response
-from overpaint.apps.wiring import build
+from overpaint.apps.wiring.models import build
 from overpaint.core.errors import ContentBlocked
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.engine.batcher import Batcher
 from overpaint.safety.policy import Policy

@@ -10,7 +10,7 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from PIL import Image
 from transformers import CLIPConfig, ViTConfig, ViTForImageClassification
 
-from overpaint.apps.wiring import build
+from overpaint.apps.wiring.models import build
 from overpaint.core.errors import ContentBlocked, InvalidSettings, ModelLoadError
 from overpaint.safety.local import FLAGGED, Classifier, StableDiffusionChecker
 from tests.conftest import box_mask, picture

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from overpaint.core.errors import ContentBlocked, SafetyUnavailable
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.safety import CATEGORIES
 from overpaint.core.types import EditRequest
 from overpaint.safety.policy import Policy

@@ -23,7 +23,7 @@ from overpaint.apps.azure import scoring
 from overpaint.apps.cli.commands import app
 from overpaint.apps.wiring import sessions
 from overpaint.core.errors import ContentBlocked
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.engine.batcher import Batcher
 from overpaint.jobs import rows, tables

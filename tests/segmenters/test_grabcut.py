@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from overpaint.core.detections import box_of
 from overpaint.core.errors import InvalidRequest, UnsupportedOption
+from overpaint.core.imaging.detections import box_of
 from overpaint.segmenters.grabcut import GrabCut
 from overpaint.segmenters.segmenter import Hints, Point
 from tests.conftest import picture

@@ -7,9 +7,9 @@ import pytest
 
 from overpaint.apps.settings import Settings
 from overpaint.apps.wiring import segmentation
-from overpaint.checkpoints import hub
+from overpaint.checkpoints.files import hub
 from overpaint.core.errors import ModelLoadError
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.segmenters.segmenter import Hints
 from tests.conftest import picture
 from tests.hub_server import Hub, serving

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.sessions import editing
 from overpaint.sessions.store import Store
 from tests.conftest import picture

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from overpaint.core.errors import ContentBlocked, InvalidRequest
-from overpaint.core.images import ImageLimits
+from overpaint.core.imaging.images import ImageLimits
 from overpaint.sessions import archive
 from overpaint.sessions.store import Store
 from overpaint.sessions.types import Session

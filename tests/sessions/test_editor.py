@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from overpaint.core.errors import ContentBlocked, InvalidRequest, SessionConflict
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.families.flux1 import kontext
 from overpaint.safety.policy import Policy
 from overpaint.sessions import Editor, editing

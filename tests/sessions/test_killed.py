@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from overpaint.core import images
+from overpaint.core.imaging import images
 from overpaint.sessions.store import Store
 from tests.sessions.conftest import a_turn, begun
 

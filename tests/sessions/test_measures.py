@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageFilter
 from skimage.metrics import structural_similarity
 
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.sessions import judging, measures
 from overpaint.sessions.judging import JudgedEdit, Judgement, PixelJudge
 from overpaint.sessions.measures import Thresholds, compare

@@ -8,7 +8,7 @@ from dataclasses import fields
 
 import pytest
 
-from overpaint.apps.server.session_schemas import TurnInfo
+from overpaint.apps.server.bodies.session_schemas import TurnInfo
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.types import PARTS
 from overpaint.sessions import Editor, Store, archive

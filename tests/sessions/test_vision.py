@@ -14,7 +14,7 @@ from PIL import Image
 from overpaint.apps.settings import JudgeSettings, SessionSettings, Settings
 from overpaint.apps.wiring import sessions
 from overpaint.core.errors import ModelLoadError
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.sessions.judging import JudgedEdit, JudgeUnavailable
 from overpaint.sessions.vision import VisionJudge
 from tests.conftest import picture

@@ -17,7 +17,7 @@ from benchmarks.performance.proof import models
 from benchmarks.performance.proof.clock import Clock
 from benchmarks.performance.proof.journal import Journal, Row, goal
 from overpaint.apps.settings import Settings
-from overpaint.apps.wiring import build
+from overpaint.apps.wiring.models import build
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.engine.engine import Edit, Engine
 from overpaint.engine.intake import as_picture

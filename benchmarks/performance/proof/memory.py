@@ -61,7 +61,7 @@ def _only(tier: Any) -> Any:
     """Have models held as this tier says, however much memory is free."""
     before = placement.preflight
 
-    def chosen(name: str, need: placement.Need, free: int) -> MemoryPlan:
+    def chosen(name: str, need: placement.MemoryNeed, free: int) -> MemoryPlan:
         return MemoryPlan(need.weights, need.peak(tier), free, tier, evict_ahead=bool(need.ahead))
 
     placement.preflight = chosen

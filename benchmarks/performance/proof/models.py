@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks import real_size
-from overpaint.checkpoints import readahead, weights
+from overpaint.checkpoints.files import readahead, weights
 from tests import tiny_checkpoints
 
 PIPELINES = {

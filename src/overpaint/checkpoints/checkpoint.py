@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from overpaint.checkpoints import layout, readahead, weight_cache, weights
-from overpaint.checkpoints.backends import Backend
 from overpaint.checkpoints.component import Components
+from overpaint.checkpoints.compute.backends import Backend
 from overpaint.checkpoints.exclusion import LOADING
-from overpaint.checkpoints.inventory import Inventory
+from overpaint.checkpoints.files import layout, readahead, weight_cache, weights
+from overpaint.checkpoints.files.inventory import Inventory
 from overpaint.checkpoints.loading import Loader
 from overpaint.checkpoints.memo import Memo
-from overpaint.checkpoints.placement import DECODED, KERNELS, MemoryPlan, Need, Placement
+from overpaint.checkpoints.placement import DECODED, KERNELS, MemoryNeed, MemoryPlan, Placement
 from overpaint.core.models import Lora
 
 
@@ -194,7 +194,7 @@ class Checkpoint:
         )
         return max(0, self.plan.peak - loaded)
 
-    def need(self) -> Need:
+    def need(self) -> MemoryNeed:
         """What it takes in this placement's precision, from file headers and configurations."""
         width = self.placement.dtype.itemsize
         ahead = decoding = encoding = 0
@@ -209,7 +209,7 @@ class Checkpoint:
             if part.encoding is not None:
                 encoding += int(DECODED * kernels * part.encoding(self.config(name), width))
         text = frozenset(self._with_role("text encoder"))
-        return Need(
+        return MemoryNeed(
             self.sizes(),
             text=text,
             ahead=width * ahead,

@@ -39,7 +39,7 @@ is over before that would help."""
 VERSION = "compiled_parts"
 """Attribute of a network: how often a part of it changed over."""
 
-Function = Callable[..., Any]
+Compilable = Callable[..., Any]
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Background:
 BACKGROUND = Background()
 
 
-def open_sizes(function: Function) -> Function:
+def open_sizes(function: Compilable) -> Compilable:
     """A function compiled once for all sizes, in one graph.
 
     Equal sizes are not taken for one, so that a picture does not depend on the sizes of earlier
@@ -101,7 +101,7 @@ def open_sizes(function: Function) -> Function:
     return torch.compile(function, fullgraph=True, dynamic=True)
 
 
-class Part:
+class CompiledPart:
     """Modules of one class in a network, which are compiled together.
 
     Args:
@@ -118,12 +118,12 @@ class Part:
         network: torch.nn.Module,
         modules: Sequence[torch.nn.Module],
         background: Background = BACKGROUND,
-        compiler: Callable[[Function], Function] = open_sizes,
+        compiler: Callable[[Compilable], Compilable] = open_sizes,
         *,
         smallest: int = 0,
     ) -> None:
         self._network = network
-        self._function: Function = type(modules[0]).forward
+        self._function: Compilable = type(modules[0]).forward
         self._compiled = compiler(self._function)
         self._background = background
         self._smallest = smallest
@@ -230,7 +230,9 @@ def _kind(value: Any, *, fixed: bool) -> Hashable:
     """What arguments have in common that one compilation serves."""
     if isinstance(value, torch.Tensor):
         sizes = tuple(value.shape) if fixed else tuple(size == 1 for size in value.shape)
-        return (value.dtype, sizes, value.device)
+        # A graph is made for a layout, too: with another one it would be compiled again, at once.
+        channels_last = value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last)
+        return (value.dtype, sizes, value.device, value.is_contiguous(), channels_last)
     if isinstance(value, list | tuple):
         return tuple(_kind(each, fixed=fixed) for each in value)
     if isinstance(value, Mapping):

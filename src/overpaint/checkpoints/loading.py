@@ -15,18 +15,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from overpaint.checkpoints import (
-    backends,
-    layout,
-    loras,
-    shortage,
-    streaming,
-    weight_cache,
-    weights,
-)
-from overpaint.checkpoints.backends import Backend
+from overpaint.checkpoints import loras, shortage, streaming
+from overpaint.checkpoints.compute import backends
+from overpaint.checkpoints.compute.backends import Backend
 from overpaint.checkpoints.exclusion import LOADING
-from overpaint.checkpoints.inventory import Inventory
+from overpaint.checkpoints.files import layout, weight_cache, weights
+from overpaint.checkpoints.files.inventory import Inventory
 from overpaint.checkpoints.loras import Adapter
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.errors import ModelLoadError
@@ -175,7 +169,7 @@ class Loader:
         return adapters
 
     def _load_converted(self, cls: Any, where: Path) -> Any:
-        from overpaint.checkpoints import openvino
+        from overpaint.checkpoints.compute import openvino
 
         assert self.backend.cache is not None
         plain = Placement(self.placement.device, torch.float32)

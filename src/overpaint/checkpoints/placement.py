@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import psutil
 import torch
 
-from overpaint.checkpoints import weights
+from overpaint.checkpoints.files import weights
 from overpaint.checkpoints.shortage import GIB as GIB
 from overpaint.core.errors import OutOfMemory, UnsupportedOption
 
@@ -126,7 +126,7 @@ def taken_memory(device: torch.device) -> int | None:
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryNeed:
     """What a checkpoint takes, in bytes, in the precision that it will have.
 
     Attributes:
@@ -251,7 +251,7 @@ class MemoryPlan:
         )
 
 
-def preflight(name: str, need: Need, free: int) -> MemoryPlan:
+def preflight(name: str, need: MemoryNeed, free: int) -> MemoryPlan:
     """Decide, before anything is loaded, how a model fits: the first tier that does.
 
     Args:

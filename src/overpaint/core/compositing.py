@@ -9,7 +9,7 @@ from PIL import Image
 from overpaint.core.geometry import Plan, stretched
 
 if TYPE_CHECKING:
-    from overpaint.core.images import Picture
+    from overpaint.core.imaging.images import Picture
 
 
 def composite(picture: Picture, plan: Plan, edited: Image.Image, alpha: Image.Image) -> Picture:

@@ -12,7 +12,7 @@ from overpaint.core.parts import about, parts_of
 if TYPE_CHECKING:
     from PIL import Image
 
-    from overpaint.core.images import Picture
+    from overpaint.core.imaging.images import Picture
     from overpaint.core.safety import Verdict
 
 MAX_SEED = 2**63 - 1
@@ -136,7 +136,7 @@ class EditResult:
             OutputError: it cannot be written there.
             InvalidRequest: it does not fit the format.
         """
-        from overpaint.core import images
+        from overpaint.core.imaging import images
 
         images.save(self.pictures[index], path)
 

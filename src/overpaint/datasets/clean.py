@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
-from overpaint.core import detections, images, masks
-from overpaint.core.images import Picture
+from overpaint.core.imaging import detections, images, masks
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.datasets import exact, gate, measure
 from overpaint.datasets.outcome import Member, Outcome, Rejection, unfit
 from overpaint.datasets.places import Item
-from overpaint.datasets.prompts import fill
-from overpaint.datasets.recipe import Clean
-from overpaint.datasets.sections import Rule
-from overpaint.datasets.tasks import Task, source_digest, task_id
+from overpaint.datasets.recipes.prompts import fill
+from overpaint.datasets.recipes.recipe import Clean
+from overpaint.datasets.recipes.sections import Rule
+from overpaint.datasets.recipes.tasks import Task, source_digest, task_id
 from overpaint.datasets.worker import Result, TaskWorker, Unfit
 from overpaint.jobs.units import derive_seed
 
 if TYPE_CHECKING:
-    from overpaint.core.detections import Detection
+    from overpaint.core.imaging.detections import Detection
     from overpaint.jobs.ledger import Ledger
 
 Ending = Literal["edited", "unchanged", "edit failed"]

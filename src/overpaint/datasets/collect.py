@@ -11,14 +11,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from overpaint.core import images
 from overpaint.core.errors import InvalidRequest
+from overpaint.core.imaging import images
 from overpaint.datasets.measure import Neighbours
 from overpaint.datasets.outcome import Member, Outcome, Rejection, unfit
 from overpaint.datasets.places import Item
-from overpaint.datasets.prompts import Cell, fill
-from overpaint.datasets.recipe import Collect
-from overpaint.datasets.tasks import Task, source_digest, task_id
+from overpaint.datasets.recipes.prompts import Cell, fill
+from overpaint.datasets.recipes.recipe import Collect
+from overpaint.datasets.recipes.tasks import Task, source_digest, task_id
 from overpaint.datasets.worker import Result, TaskWorker
 from overpaint.jobs.ledger import Ledger, LedgerEntry
 from overpaint.jobs.units import derive_seed

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.datasets.measure import luma_of
-from overpaint.datasets.sections import Exact
+from overpaint.datasets.recipes.sections import Exact
 
 _GAMMAS = (0.25, 4.0)
 _Curve = Callable[[NDArray[np.float64], float], NDArray[np.float64]]

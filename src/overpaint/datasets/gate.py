@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.datasets import measure
-from overpaint.datasets.sections import Gate
+from overpaint.datasets.recipes.sections import Gate
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from overpaint.core.detections import Detection
+    from overpaint.core.imaging.detections import Detection
 
 Likeness = Callable[[Picture, Picture], float]
 """Cosine likeness of two pictures, -1..1."""

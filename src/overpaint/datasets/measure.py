@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from overpaint.datasets.sections import Filters
-from overpaint.datasets.tasks import Task
+from overpaint.datasets.recipes.sections import Filters
+from overpaint.datasets.recipes.tasks import Task
 from overpaint.jobs.ledger import LedgerEntry
 
 

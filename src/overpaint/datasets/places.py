@@ -16,9 +16,9 @@ from typing import Any
 
 from PIL import Image
 
-from overpaint.core import images, masks
 from overpaint.core.errors import InvalidImage, InvalidMask
-from overpaint.core.images import Picture
+from overpaint.core.imaging import images, masks
+from overpaint.core.imaging.images import Picture
 
 LARGEST_PICTURE = images.ImageLimits().max_bytes
 
@@ -167,7 +167,7 @@ def _check_length(length: int, of: str) -> None:
 
 
 def _annotated(place: Annotated, size: tuple[int, int]) -> Image.Image:
-    from overpaint.core import detections
+    from overpaint.core.imaging import detections
 
     try:
         entries: list[dict[str, Any]] = json.loads(place.annotations)

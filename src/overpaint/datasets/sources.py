@@ -16,7 +16,7 @@ from typing import Any
 
 from overpaint.core.errors import InvalidRequest
 from overpaint.datasets.places import Annotated, InFile, InParquet, InTar, Item, Nowhere
-from overpaint.datasets.sections import Blank, Source
+from overpaint.datasets.recipes.sections import Blank, SourceSection
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 LONGEST_LINE = 1_000_000
@@ -24,7 +24,7 @@ MOST_FIELDS = 64
 LONGEST_FIELD = 4000
 
 
-def items(sources: Sequence[Source]) -> Iterator[Item]:
+def items(sources: Sequence[SourceSection]) -> Iterator[Item]:
     """All pictures of all sources, in an order that does not change from run to run.
 
     Raises:
@@ -40,28 +40,28 @@ def items(sources: Sequence[Source]) -> Iterator[Item]:
             )
 
 
-def _mask(source: Source, item: Item) -> Any:
+def _mask(source: SourceSection, item: Item) -> Any:
     if item.mask is not None or source.masks is None:
         return item.mask
     path = (source.masks / item.name).with_suffix(".png")
     return InFile(path) if path.is_file() else None
 
 
-def _folder(source: Source, field: str) -> Iterator[Item]:
+def _folder(source: SourceSection, field: str) -> Iterator[Item]:
     folder = _existing(source.folder, field, Path.is_dir)
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.is_symlink():
             yield Item(path.relative_to(folder).as_posix(), InFile(path), None, {})
 
 
-def _blank(source: Source, field: str) -> Iterator[Item]:
+def _blank(source: SourceSection, field: str) -> Iterator[Item]:
     section = source.blank
     assert isinstance(section, Blank), field
     name = f"blank-{section.width}x{section.height}-{section.colour[1:]}"
     yield Item(name, Nowhere(section.width, section.height, section.colour), None, {})
 
 
-def _jsonl(source: Source, field: str) -> Iterator[Item]:
+def _jsonl(source: SourceSection, field: str) -> Iterator[Item]:
     file = _existing(source.jsonl, field, Path.is_file)
     root = source.images or file.parent
     for number, row in _json_lines(file, field):
@@ -69,7 +69,7 @@ def _jsonl(source: Source, field: str) -> Iterator[Item]:
         yield _row_item(source, row, root, name, field)
 
 
-def _imagefolder(source: Source, field: str) -> Iterator[Item]:
+def _imagefolder(source: SourceSection, field: str) -> Iterator[Item]:
     folder = _existing(source.imagefolder, field, Path.is_dir)
     metadata = sorted(folder.rglob("metadata.*"))
     if not metadata:
@@ -94,7 +94,7 @@ def _imagefolder(source: Source, field: str) -> Iterator[Item]:
             )
 
 
-def _parquet(source: Source, field: str) -> Iterator[Item]:
+def _parquet(source: SourceSection, field: str) -> Iterator[Item]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -124,7 +124,7 @@ def _parquet(source: Source, field: str) -> Iterator[Item]:
             number += 1
 
 
-def _webdataset(source: Source, field: str) -> Iterator[Item]:
+def _webdataset(source: SourceSection, field: str) -> Iterator[Item]:
     pattern = source.webdataset
     assert pattern is not None
     shards = sorted(pattern.parent.glob(pattern.name))
@@ -172,7 +172,7 @@ def _in_tar(prefix: str) -> list[str]:
     return [prefix + suffix[1:] for suffix in SUFFIXES]
 
 
-def _coco(source: Source, field: str) -> Iterator[Item]:
+def _coco(source: SourceSection, field: str) -> Iterator[Item]:
     path = _existing(source.coco, field, Path.is_file)
     root = source.images or path.parent
     try:
@@ -204,7 +204,9 @@ def _coco(source: Source, field: str) -> Iterator[Item]:
         ) from error
 
 
-def _row_item(source: Source, row: dict[str, Any], root: Path, name: str, field: str) -> Item:
+def _row_item(
+    source: SourceSection, row: dict[str, Any], root: Path, name: str, field: str
+) -> Item:
     image, mask = row.pop(source.image_column, None), row.pop(source.mask_column, None)
     if image is None:
         raise InvalidRequest(
@@ -282,7 +284,7 @@ def _existing(path: Path | None, field: str, check: Callable[[Path], bool]) -> P
     return path
 
 
-_READERS: dict[str, Callable[[Source, str], Iterator[Item]]] = {
+_READERS: dict[str, Callable[[SourceSection, str], Iterator[Item]]] = {
     "folder": _folder,
     "jsonl": _jsonl,
     "parquet": _parquet,

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from overpaint.core import images
-from overpaint.core.detections import Detection
 from overpaint.core.errors import OverpaintError
-from overpaint.core.images import Picture
-from overpaint.datasets.sections import Vision
+from overpaint.core.imaging import images
+from overpaint.core.imaging.detections import Detection
+from overpaint.core.imaging.images import Picture
+from overpaint.datasets.recipes.sections import Vision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

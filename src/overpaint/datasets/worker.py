@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from PIL import Image
 
-from overpaint.core import detections, images, masks
 from overpaint.core.errors import (
     Cancelled,
     ContentBlocked,
@@ -24,19 +23,20 @@ from overpaint.core.errors import (
     OutputError,
     OverpaintError,
 )
-from overpaint.core.images import Picture
+from overpaint.core.imaging import detections, images, masks
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.datasets import measure
-from overpaint.datasets.prompts import fill
-from overpaint.datasets.recipe import Recipe
-from overpaint.datasets.sections import COMMON, Mask
-from overpaint.datasets.tasks import Task
+from overpaint.datasets.recipes.prompts import fill
+from overpaint.datasets.recipes.recipe import Recipe
+from overpaint.datasets.recipes.sections import COMMON, MaskSection
+from overpaint.datasets.recipes.tasks import Task
 from overpaint.datasets.vision import VisionModel
 from overpaint.engine.intake import decoded
 from overpaint.jobs.ledger import LedgerEntry, Status
 
 if TYPE_CHECKING:
-    from overpaint.core.detections import Detection
+    from overpaint.core.imaging.detections import Detection
     from overpaint.core.types import EditResult
     from overpaint.datasets.gate import Likeness
 
@@ -168,7 +168,7 @@ class TaskWorker(ABC, Generic[R]):
             **self._common,
         )
 
-    def mask(self, section: Mask | None, picture: Picture, task: Task) -> Image.Image | None:
+    def mask(self, section: MaskSection | None, picture: Picture, task: Task) -> Image.Image | None:
         """The mask that the recipe asks for.
 
         Raises:

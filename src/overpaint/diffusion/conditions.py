@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from overpaint.core import geometry, masks
+from overpaint.core import geometry
 from overpaint.core.errors import UnsupportedOption
 from overpaint.core.geometry import Box, Plan
+from overpaint.core.imaging import masks
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.options import FamilyOptions
 

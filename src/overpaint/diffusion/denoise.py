@@ -64,7 +64,7 @@ def advance(family: Denoiser[Any, Any], batch: Sequence[Latent]) -> None:
     """One step for each image, in place: one prediction for all, then the noise schedulers."""
     import torch
 
-    from overpaint.checkpoints import attention
+    from overpaint.checkpoints.compute import attention
     from overpaint.diffusion import recorded
 
     checkpoint = family.checkpoint

@@ -30,8 +30,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from overpaint.core import masks
 from overpaint.core.errors import ModelLoadError
+from overpaint.core.imaging import masks
 from overpaint.diffusion.options import FamilyOptions
 
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ HEADROOM = 2 * 2**30
 ATTRIBUTE = "step_recorder"
 
 Argument = torch.Tensor | bool | int | None | Sequence[torch.Tensor]
-Function = Callable[..., torch.Tensor]
+StepFunction = Callable[..., torch.Tensor]
 
 _log = logging.getLogger(__name__)
 _one_capture = threading.Lock()
@@ -116,10 +116,10 @@ TAPES: dict[str, Callable[[torch.device], Tape]] = {"cuda": CudaGraphs}
 """What records the work of a kind of device; of others nothing is recorded."""
 
 
-class Step:
+class RecordableStep:
     """One recorded call: memory for its arguments, and what repeats it."""
 
-    def __init__(self, tape: Tape, function: Function, arguments: Sequence[Argument]) -> None:
+    def __init__(self, tape: Tape, function: StepFunction, arguments: Sequence[Argument]) -> None:
         self._inputs: list[torch.Tensor] = []
         fixed = [self._fixed(argument) for argument in arguments]
         self._replay = tape.record(partial(function, *fixed))
@@ -165,7 +165,7 @@ class Shape:
     calls: int = 0
     ratio: Callable[[], float] | None = None
     worthwhile: bool | None = None
-    step: Step | None = None
+    step: RecordableStep | None = None
 
 
 class Recorder:
@@ -195,8 +195,8 @@ class Recorder:
 
     def compute(
         self,
-        function: Function,
-        call: Function,
+        function: StepFunction,
+        call: StepFunction,
         arguments: Sequence[Argument],
         *,
         owner: object = None,
@@ -224,7 +224,7 @@ class Recorder:
         finally:
             self._busy.release()
 
-    def may_record(self, function: Function, arguments: Sequence[Argument]) -> bool:
+    def may_record(self, function: StepFunction, arguments: Sequence[Argument]) -> bool:
         """Whether a call of these shapes is recorded, or may yet be."""
         key = _key(function, arguments, owner=None)
         if key is None or self.broken:
@@ -232,7 +232,7 @@ class Recorder:
         known = self._shapes.get(key)
         return known is None or known.worthwhile is not False
 
-    def _of(self, shape: Shape, call: Function, arguments: Sequence[Argument]) -> torch.Tensor:
+    def _of(self, shape: Shape, call: StepFunction, arguments: Sequence[Argument]) -> torch.Tensor:
         shape.calls += 1
         if shape.calls == 1 or shape.worthwhile is False:
             return call(*arguments)
@@ -243,7 +243,7 @@ class Recorder:
             if shape.worthwhile is None:
                 shape.worthwhile = shape.ratio() > LAUNCH_BOUND
             if shape.worthwhile and shape.step is None and self._tape.has_room():
-                shape.step = Step(self._tape, call, arguments)
+                shape.step = RecordableStep(self._tape, call, arguments)
             if shape.step is not None:
                 return shape.step(arguments)
         except Exception:
@@ -287,7 +287,7 @@ def clear(model: Any) -> None:
 
 
 def recorded(
-    model: Any, function: Function, *arguments: Argument, owner: object = None
+    model: Any, function: StepFunction, *arguments: Argument, owner: object = None
 ) -> torch.Tensor:
     """`function(model, *arguments)`, replayed where that is faster; the same bits in both cases.
 
@@ -309,7 +309,7 @@ def recorded(
     )
 
 
-def is_worthwhile(model: Any, function: Function, *arguments: Argument) -> bool:
+def is_worthwhile(model: Any, function: StepFunction, *arguments: Argument) -> bool:
     """Whether a call of these shapes is recorded, or may yet be: worth it to change them for that.
 
     Args:
@@ -319,7 +319,7 @@ def is_worthwhile(model: Any, function: Function, *arguments: Argument) -> bool:
     return recorder is not None and recorder.may_record(function, arguments)
 
 
-def _key(function: Function, arguments: Sequence[Argument], owner: object) -> Hashable | None:
+def _key(function: StepFunction, arguments: Sequence[Argument], owner: object) -> Hashable | None:
     """What calls have in common that one recording serves; None = it cannot be recorded."""
     parts = [_part(argument) for argument in arguments]
     if None in parts:

@@ -26,8 +26,8 @@ import torch
 
 from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded, OverpaintError
 from overpaint.core.types import EditResult
-from overpaint.engine.device import Device, Load, Preview
-from overpaint.engine.policy import Pick, Policy, in_order
+from overpaint.engine.device import Device, DeviceLoad, Preview
+from overpaint.engine.policy import PassPolicy, Pick, in_order
 from overpaint.engine.ticket import Ticket, Update
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ MOST_FAULTS = 2
 TRIES = 2
 """Devices that an edit may fail on."""
 
-Work = Preview | Load | Ticket
+Work = Preview | DeviceLoad | Ticket
 """What an encoder does next; a ticket is prepared or, if it is 'finishing', decoded."""
 
 _log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Board:
         observer: Observer,
     ) -> None:
         self.devices = tuple(
-            Device(engine=engine, number=number, max_images=max_images, policy=Policy(width))
+            Device(engine=engine, number=number, max_images=max_images, policy=PassPolicy(width))
             for number, engine in enumerate(engines)
         )
         self.max_images = max_images
@@ -190,7 +190,7 @@ class Board:
     def add_loads(self, model: str) -> list[Future[None]]:
         """Have a model loaded on every device; the futures tell when."""
         with self.change:
-            loads = [(device, Load(model)) for device in self.devices]
+            loads = [(device, DeviceLoad(model)) for device in self.devices]
             for device, load in loads:
                 if self.closed or device.error is not None:
                     load.future.set_exception(device.error or _closed())

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from overpaint.engine.policy import DEFAULT_STEPS, Policy, in_order
+from overpaint.engine.policy import DEFAULT_STEPS, PassPolicy, in_order
 from overpaint.engine.ticket import Ticket, Update
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Preview:
 
 
 @dataclass(frozen=True, eq=False)
-class Load:
+class DeviceLoad:
     """A model to be loaded ahead of its first edit."""
 
     model: str
@@ -68,12 +68,12 @@ class Device:
     engine: Engine
     number: int
     max_images: int
-    policy: Policy
+    policy: PassPolicy
     preparing: Ticket | None = None
     running: list[Ticket] = field(default_factory=list)
     finishing: list[Ticket] = field(default_factory=list)
     previews: deque[Preview] = field(default_factory=deque)
-    loads: deque[Load] = field(default_factory=deque)
+    loads: deque[DeviceLoad] = field(default_factory=deque)
     encodes: bool = False
     passes: int = 0
     left: int = 0

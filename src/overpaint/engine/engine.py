@@ -29,7 +29,7 @@ from overpaint.checkpoints.shortage import GIB
 from overpaint.core.compositing import composite
 from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded
 from overpaint.core.geometry import Plan
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.safety import Verdict
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
-from overpaint.core import detections, images, masks
 from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
-from overpaint.core.images import ImageLimits, Picture
+from overpaint.core.imaging import detections, images, masks
+from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.parts import Part
 from overpaint.core.types import FAMILY_PARTS, MAX_SEED, PARTS, EditRequest
 from overpaint.diffusion.family import FamilySpec
@@ -36,6 +36,8 @@ MaskLike = Any
 """What `as_mask` reads."""
 
 MAX_IMAGES = 64
+MOST_SHADES = 16
+"""Shades of grey of a picture that may be a mask as well."""
 
 _NO_LIMITS = ImageLimits()
 _BY_NAME = {part.name: part for part in PARTS}
@@ -210,6 +212,7 @@ def check(family: FamilySpec, request: EditRequest) -> CheckedRequest:
     warnings = _foreign_syntax(request)
     if request.mask is not None:
         warnings += masks.check(request.mask, request.image.size)
+        _check_not_the_picture(request.mask, request.image)
     return CheckedRequest(
         request=request, options=options, seeds=_seeds(request), warnings=tuple(warnings)
     )
@@ -318,6 +321,19 @@ def _check_need(family: FamilySpec, part: Part, value: Any) -> None:
         raise error(lack.format(family=family.name), field=part.name)
     if need == "refused" and not is_missing:
         raise InvalidRequest(f"{family.name} cannot use it; leave it out", field=part.name)
+
+
+def _check_not_the_picture(mask: Image.Image, picture: Picture) -> None:
+    """Refuse a picture that is given as its own mask; one of black and white may be."""
+    few = (min(64, mask.width), min(64, mask.height))
+    shades = picture.rgb.resize(few, Image.Resampling.NEAREST).convert("L")
+    if shades.tobytes() != mask.resize(few, Image.Resampling.NEAREST).tobytes():
+        return
+    if len(shades.getcolors() or []) > MOST_SHADES:
+        raise InvalidMask(
+            "it is the picture itself; give a mask that is white where the picture is repainted",
+            field="mask",
+        )
 
 
 def _check_second_mask(part: Part, mask: Image.Image | None, size: tuple[int, int]) -> None:

@@ -100,7 +100,7 @@ class Pace:
         return MAX_BATCH
 
 
-class Policy:
+class PassPolicy:
     """Chooses the images of each pass.
 
     Args:

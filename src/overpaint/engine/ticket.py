@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Literal
 
 from overpaint.checkpoints import shortage
 from overpaint.core.errors import Cancelled, DeadlineExceeded
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult
 
 if TYPE_CHECKING:
     from overpaint.engine.engine import Edit, Screened
     from overpaint.engine.intake import CheckedRequest
 
-State = Literal["queued", "preparing", "running", "finishing", "done"]
+TicketState = Literal["queued", "preparing", "running", "finishing", "done"]
 
 _log = logging.getLogger(__name__)
 _sequence = itertools.count()
@@ -98,7 +98,7 @@ class Ticket:
     deadline: float | None = None
     previews: int = 0
     on_update: Callable[[Update], None] | None = None
-    state: State = "queued"
+    state: TicketState = "queued"
     future: Future[EditResult] = field(default_factory=Future)
     cancelled: bool = False
     edit: Edit | None = None

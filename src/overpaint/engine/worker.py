@@ -22,7 +22,7 @@ from overpaint.core.errors import ContentBlocked, Overloaded, SafetyUnavailable
 from overpaint.core.types import EditResult
 from overpaint.engine.board import Board
 from overpaint.engine.clock import AHEAD, Watch
-from overpaint.engine.device import Device, Load, Preview
+from overpaint.engine.device import Device, DeviceLoad, Preview
 from overpaint.engine.policy import Pick
 from overpaint.engine.ticket import Ticket, Update
 
@@ -115,7 +115,7 @@ class Worker:
             match work:
                 case Preview():
                     self._preview(work)
-                case Load():
+                case DeviceLoad():
                     self._load(work)
                 case Ticket(state="finishing"):
                     self._finish(work)
@@ -182,7 +182,7 @@ class Worker:
             return
         preview.ticket.tell(replace(preview.update, preview=picture))
 
-    def _load(self, load: Load) -> None:
+    def _load(self, load: DeviceLoad) -> None:
         try:
             busy = self._board.busy_models(self._device)
             self._engine.load(load.model, busy=busy)

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from overpaint.core import images
 from overpaint.core.errors import OutputError
 from overpaint.core.files import remove_leftovers
-from overpaint.core.images import Picture
+from overpaint.core.imaging import images
+from overpaint.core.imaging.images import Picture
 from overpaint.engine.batcher import Batcher
 from overpaint.jobs import grid, predictions
 from overpaint.jobs.book import Book, Tally

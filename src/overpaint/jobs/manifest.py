@@ -21,9 +21,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from overpaint.core import masks
 from overpaint.core.errors import InvalidImage, InvalidMask, InvalidRequest
-from overpaint.core.reading import ImageLimits
+from overpaint.core.imaging import masks
+from overpaint.core.imaging.reading import ImageLimits
 from overpaint.core.types import PARTS, EditRequest
 from overpaint.engine import intake
 from overpaint.jobs import rows, tables

@@ -26,10 +26,10 @@ from typing import Any
 
 from PIL import Image
 
-from overpaint.core import images
-from overpaint.core.encoded import from_base64
 from overpaint.core.errors import InvalidImage, InvalidRequest, ModelNotFound, UnsupportedOption
-from overpaint.core.images import Picture
+from overpaint.core.imaging import images
+from overpaint.core.imaging.encoded import from_base64
+from overpaint.core.imaging.images import Picture
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS
 from overpaint.jobs.tables import Record, RowTable, place
@@ -52,7 +52,7 @@ COMMON = tuple(part for part in ROW_PARTS if part.kind in ("text", "number"))
 
 MAX_SEED = 2**63 - 1
 
-Reader = Callable[[Any, str], Any]
+CellReader = Callable[[Any, str], Any]
 """The bytes of the file that a picture's cell names; what names none comes back as it is. Gets the
 cell and its column."""
 
@@ -120,7 +120,7 @@ def parse(
     number: int,
     parameters: Mapping[str, Any] | None = None,
     *,
-    read: Reader | None = None,
+    read: CellReader | None = None,
 ) -> Row:
     """Check one row.
 
@@ -193,7 +193,7 @@ def _column(part: Part, cells: Record, number: int) -> str:
     return named[0] if named else names[0]
 
 
-def _value(part: Part, cell: Any, where: str, read: Reader | None) -> Any:
+def _value(part: Part, cell: Any, where: str, read: CellReader | None) -> Any:
     """The value of a cell, as its part has it."""
     if part.kind == "pictures":
         return tuple(_file(each, where, read) for each in _list(cell, where))
@@ -220,7 +220,7 @@ def _list(cell: Any, where: str) -> list[Any]:
     return cells if isinstance(cells, list) else [cells]
 
 
-def _file(cell: Any, where: str, read: Reader | None) -> bytes:
+def _file(cell: Any, where: str, read: CellReader | None) -> bytes:
     if read is not None:
         cell = read(cell, where)
     if isinstance(cell, bytes):

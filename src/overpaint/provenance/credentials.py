@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from overpaint.core.errors import InvalidImage, InvalidSettings
-from overpaint.core.reading import has_credentials
+from overpaint.core.imaging.reading import has_credentials
 
 if TYPE_CHECKING:
-    from overpaint.core.reading import Format
+    from overpaint.core.imaging.reading import Format
 
 DEEPEST_CHAIN = 64
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from overpaint.core import images
-from overpaint.core.images import Format, Picture
+from overpaint.core.imaging import images
+from overpaint.core.imaging.images import Format, Picture
 from overpaint.core.types import PARTS
 from overpaint.core.version import __version__
 from overpaint.provenance import xmp

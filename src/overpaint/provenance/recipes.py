@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import PARTS, EditRequest
 from overpaint.core.version import __version__
 

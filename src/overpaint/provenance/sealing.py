@@ -20,7 +20,7 @@ from overpaint.core.errors import InvalidSettings
 from overpaint.provenance.credentials import MIME, OFFLINE, library, trusting
 
 if TYPE_CHECKING:
-    from overpaint.core.reading import Format
+    from overpaint.core.imaging.reading import Format
 
 CERTIFICATE = "provenance.certificate"
 KEY = "provenance.key"

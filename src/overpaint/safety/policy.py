@@ -19,7 +19,7 @@ from typing import Literal, Protocol, TypeVar
 from PIL import Image
 
 from overpaint.core.errors import ContentBlocked, SafetyUnavailable
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.safety import CATEGORIES, MAX_SEVERITY, Category, Stage, Verdict
 from overpaint.core.types import PARTS, EditRequest
 

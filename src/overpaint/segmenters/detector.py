@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from PIL import Image
 
-from overpaint.core.detections import Detection
+from overpaint.core.imaging.detections import Detection
 from overpaint.segmenters.segmenter import Hints, Rectangle, Segmenter
 
 

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from overpaint.core.detections import Detection, box_of
 from overpaint.core.geometry import Box
+from overpaint.core.imaging.detections import Detection, box_of
 from overpaint.segmenters.segmenter import Hints, Point, Rectangle, Segmenter, refuse
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from overpaint.core.detections import Detection, box_of
+from overpaint.core.imaging.detections import Detection, box_of
 from overpaint.segmenters.checkpoint import Preparation, at_size, load
 from overpaint.segmenters.segmenter import Hints, Segmenter, refuse, without_repeats
 

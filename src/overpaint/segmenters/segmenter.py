@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from PIL import Image
 
-from overpaint.core.detections import Detection
 from overpaint.core.errors import InvalidRequest, UnsupportedOption
+from overpaint.core.imaging.detections import Detection
 
 Rectangle = tuple[float, float, float, float]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from overpaint.core.detections import Detection, box_of
+from overpaint.core.imaging.detections import Detection, box_of
 from overpaint.segmenters.checkpoint import Preparation, at_size, load, load_tokenizer
 from overpaint.segmenters.detector import Detector
 from overpaint.segmenters.segmenter import Hints, Rectangle, Segmenter, refuse, without_repeats

@@ -18,9 +18,9 @@ from typing import IO, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
-from overpaint.core import images
 from overpaint.core.errors import InvalidRequest
-from overpaint.core.images import ImageLimits, Picture
+from overpaint.core.imaging import images
+from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.parts import Part
 from overpaint.core.types import EditRequest
 from overpaint.engine import intake

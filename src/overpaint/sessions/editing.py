@@ -9,9 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from overpaint.core import images
 from overpaint.core.errors import InvalidRequest
-from overpaint.core.images import ImageLimits, Picture
+from overpaint.core.imaging import images
+from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.engine import intake
 from overpaint.sessions import judging, measures
@@ -19,7 +19,7 @@ from overpaint.sessions.judging import Judge, JudgedEdit, Judgement, JudgeUnavai
 from overpaint.sessions.measures import Comparison, Similarity, Thresholds
 from overpaint.sessions.pictures import Pictures
 from overpaint.sessions.store import ANYONE, Store
-from overpaint.sessions.types import INPUTS, ROOT, Kind, Session, Turn, TurnVerdict, now
+from overpaint.sessions.types import INPUTS, ROOT, Session, Turn, TurnKind, TurnVerdict, now
 
 THUMBNAIL = 256
 """Longer side, in pixels."""
@@ -317,7 +317,7 @@ def _inputs(pictures: Pictures, request: EditRequest) -> dict[str, str | tuple[s
     return inputs
 
 
-def _kind(request: EditRequest) -> Kind:
+def _kind(request: EditRequest) -> TurnKind:
     if request.mask is None:
         return "edit"
     return "inpaint" if request.prompt.strip() else "erase"

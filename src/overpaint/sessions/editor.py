@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from overpaint.core.errors import InvalidRequest
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.engine import intake
 from overpaint.engine.intake import PictureLike, as_picture

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from overpaint.core import changes
 from overpaint.core.errors import OverpaintError
-from overpaint.core.images import Picture
+from overpaint.core.imaging import changes
+from overpaint.core.imaging.images import Picture
 from overpaint.sessions import measures
 from overpaint.sessions.types import TurnVerdict
 

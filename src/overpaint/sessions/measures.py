@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from overpaint.core import changes
-from overpaint.core.images import Picture
+from overpaint.core.imaging import changes
+from overpaint.core.imaging.images import Picture
 
 WORKING_PIXELS = 1_000_000
 """Regions, SSIM and colours are looked for in a copy of at most so many pixels."""
@@ -33,7 +33,7 @@ _SIGMA = 1.5
 _FEWEST = 64
 """Pixels of a kept area that can be measured."""
 
-Mask = NDArray[np.bool_]
+RegionMask = NDArray[np.bool_]
 
 
 class Similarity(Protocol):
@@ -138,12 +138,12 @@ def compare(
     first, second = before.to_srgb(), after.to_srgb()
     if first.size != second.size:
         first = first.resize(second.size, Image.Resampling.LANCZOS)
-    whole: Mask = np.asarray(region.resize(second.size, Image.Resampling.NEAREST)) == 0
+    whole: RegionMask = np.asarray(region.resize(second.size, Image.Resampling.NEAREST)) == 0
     # Bytes are compared in the pictures' own colour space, where they were kept.
     same_space = before.size == after.size and before.icc_profile == after.icc_profile
     exact = (before.rgb, after.rgb) if same_space else (first, second)
     difference = np.asarray(ImageChops.difference(*exact))
-    differs: Mask = np.asarray(difference.max(axis=2) > 0)
+    differs: RegionMask = np.asarray(difference.max(axis=2) > 0)
     comparison = Comparison(
         changed=float(differs.mean()),
         region=1 - float(whole.mean()),
@@ -152,7 +152,7 @@ def compare(
     if whole.sum() < _FEWEST:
         return comparison
     both = pair(before, after)
-    outside: Mask = np.asarray(region.resize(both[0].size, Image.Resampling.NEAREST)) == 0
+    outside: RegionMask = np.asarray(region.resize(both[0].size, Image.Resampling.NEAREST)) == 0
     return replace(
         comparison,
         kept_identical=1 - float(differs[whole].mean()),
@@ -205,7 +205,7 @@ def _psnr(difference: NDArray[np.uint8]) -> float:
     return IDENTICAL if error == 0 else min(IDENTICAL, 10 * math.log10(255**2 / error))
 
 
-def _ssim(before: Image.Image, after: Image.Image, area: Mask) -> float | None:
+def _ssim(before: Image.Image, after: Image.Image, area: RegionMask) -> float | None:
     """Mean structural similarity (Wang et al. 2004) of luma, windows inside the kept area."""
     x, y = (np.asarray(each.convert("L"), np.float32) for each in (before, after))
 
@@ -222,12 +222,12 @@ def _ssim(before: Image.Image, after: Image.Image, area: Mask) -> float | None:
     return float(score[inside].mean()) if inside.any() else None
 
 
-def _colour_shift(before: Image.Image, after: Image.Image, area: Mask) -> float:
+def _colour_shift(before: Image.Image, after: Image.Image, area: RegionMask) -> float:
     first, second = (changes.lab(each)[area].mean(axis=0) for each in (before, after))
     return float(np.linalg.norm(first - second))
 
 
-def _sharpness(image: Image.Image, area: Mask) -> float:
+def _sharpness(image: Image.Image, area: RegionMask) -> float:
     """Root mean square of the Laplacian, so that a factor of 2 is twice the contrast of details."""
     edges = cv2.Laplacian(np.asarray(image.convert("L")), cv2.CV_16S)
     inside = _eroded(area, 1)
@@ -236,7 +236,7 @@ def _sharpness(image: Image.Image, area: Mask) -> float:
     return float(np.sqrt(np.mean(values * values))) + 1.0
 
 
-def _eroded(area: Mask, by: int) -> Mask:
+def _eroded(area: RegionMask, by: int) -> RegionMask:
     """Without what is nearer than `by` pixels to the rest, or to the picture's edge."""
     square = np.ones((2 * by + 1, 2 * by + 1), np.uint8)
     inside = cv2.erode(area.astype(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)

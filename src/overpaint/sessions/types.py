@@ -12,7 +12,7 @@ from overpaint.core.errors import SessionConflict, SessionNotFound
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS
 
-Kind = Literal["original", "edit", "inpaint", "erase"]
+TurnKind = Literal["original", "edit", "inpaint", "erase"]
 TurnVerdict = Literal["done", "nothing_changed", "everything_changed"]
 
 ROOT = "0"
@@ -64,7 +64,7 @@ class Turn:
 
     id: str
     parent: str | None
-    kind: Kind
+    kind: TurnKind
     created: str
     picture: str
     thumbnail: str

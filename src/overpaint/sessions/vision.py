@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 
 from overpaint.core.errors import InvalidSettings
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.sessions.judging import JudgedEdit, Judgement, JudgeUnavailable
 
 if TYPE_CHECKING:

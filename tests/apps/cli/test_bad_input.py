@@ -221,7 +221,7 @@ def test_an_unexpected_error_is_a_sentence_too(refused, monkeypatch):
     def fail(*_args, **_kwargs):
         raise ZeroDivisionError("oh no")
 
-    monkeypatch.setattr("overpaint.core.images.decode", fail)
+    monkeypatch.setattr("overpaint.core.imaging.images.decode", fail)
     error = refused(*erase(), code=1)
     assert "this is a bug in Overpaint" in error["message"]
 

@@ -13,8 +13,8 @@ import c2pa
 import pytest
 from PIL import Image
 
-from overpaint.apps.wiring import build
-from overpaint.core import images
+from overpaint.apps.wiring.models import build
+from overpaint.core.imaging import images
 from tests.conftest import box_mask
 
 FORMATS = ("png", "jpg", "webp")

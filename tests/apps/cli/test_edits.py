@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from overpaint.apps.cli.job import parse_lora, parse_option
+from overpaint.apps.cli.editing.job import parse_lora, parse_option
 from overpaint.core.errors import UnsupportedOption
 from tests.apps.conftest import SIZE, pixels
 from tests.conftest import box_mask, picture

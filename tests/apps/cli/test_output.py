@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from overpaint.apps.cli import output
+from overpaint.apps.cli.editing import output
 from overpaint.core.errors import OutputError
 
 pytestmark = pytest.mark.usefixtures("desk")

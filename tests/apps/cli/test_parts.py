@@ -6,8 +6,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from overpaint.apps.cli import edits, parts
+from overpaint.apps.cli import parts
 from overpaint.apps.cli.commands import app
+from overpaint.apps.cli.editing import edits
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS
 

@@ -139,7 +139,7 @@ builtins.__import__ = swallowing
 """
 
 PRESSED_IN_A_DESTRUCTOR = """
-import overpaint.core.images as images
+import overpaint.core.imaging.images as images
 
 class Dying:
     def __del__(self):
@@ -172,7 +172,7 @@ def pressed_in(module: str, function: str) -> str:
     return PRESSED_WHERE.replace("MODULE", module).replace("FUNCTION", function)
 
 
-PRESSED_AFTER_THE_LAST_STEP = pressed_in("overpaint.core.images", "encode")
+PRESSED_AFTER_THE_LAST_STEP = pressed_in("overpaint.core.imaging.images", "encode")
 PRESSED_TOO_LATE = pressed_in("overpaint.core.files", "atomic_write")
 PRESSED_ON_THE_WAY_OUT = """
 import atexit

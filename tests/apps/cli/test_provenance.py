@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import overpaint as package
-from overpaint.apps.wiring import build
-from overpaint.core import images
-from overpaint.core.images import Picture
+from overpaint.apps.wiring.models import build
+from overpaint.core.imaging import images
+from overpaint.core.imaging.images import Picture
 from overpaint.provenance import xmp
 from tests.apps.conftest import SIZE
 from tests.conftest import box_mask, picture

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from tests.apps.server.conftest import b64, edit, from_b64, png
 from tests.conftest import box_mask, picture

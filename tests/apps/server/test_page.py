@@ -7,7 +7,7 @@ import re
 import httpx
 import pytest
 
-from overpaint.apps.server import page
+from overpaint.apps.server.protocols import page
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 KEY = "0123456789abcdef0123"

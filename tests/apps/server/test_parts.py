@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from overpaint.apps.wiring import families
+from overpaint.apps.wiring.models import families
 from overpaint.core.parts import Part
 from overpaint.core.types import FAMILY_PARTS, PARTS
 from tests.apps.server.conftest import FAMILIES, png

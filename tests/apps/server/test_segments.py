@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from overpaint.apps.server import segments
+from overpaint.apps.server.protocols import segments
 from tests.apps.server.conftest import b64, picture
 
 

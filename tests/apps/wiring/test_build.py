@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import overpaint
 from overpaint.apps.settings import ModelSettings, Settings
-from overpaint.apps.wiring import build, families
+from overpaint.apps.wiring.models import build, families
 from overpaint.checkpoints import placement
 from overpaint.core.errors import (
     ModelLoadError,

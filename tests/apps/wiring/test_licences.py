@@ -10,7 +10,8 @@ import pytest
 import overpaint
 from overpaint.apps.server.service import EditService
 from overpaint.apps.settings import ModelSettings, ServerSettings, Settings
-from overpaint.apps.wiring import build, checkpoints, licences, segmentation
+from overpaint.apps.wiring import segmentation
+from overpaint.apps.wiring.models import build, checkpoints, licences
 from overpaint.core import licences as known
 from overpaint.core.errors import InvalidSettings, LicenceNotAccepted, ModelNotFound
 from overpaint.core.models import BUILTIN, ModelSpec

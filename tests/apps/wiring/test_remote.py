@@ -16,7 +16,7 @@ from overpaint import blocks
 from overpaint.apps.server.errors import response
 from overpaint.apps.settings import RemoteSettings
 from overpaint.apps.wiring import remote
-from overpaint.core import errors, images
+from overpaint.core import errors
 from overpaint.core.errors import (
     ContentBlocked,
     InvalidMask,
@@ -24,6 +24,7 @@ from overpaint.core.errors import (
     OverpaintError,
     UnsupportedOption,
 )
+from overpaint.core.imaging import images
 from overpaint.core.types import PARTS
 from overpaint.engine.intake import request_of
 from tests.apps.server.conftest import make_settings as make_settings

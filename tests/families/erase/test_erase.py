@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from overpaint.core.errors import Cancelled, DeadlineExceeded, InvalidMask, InvalidRequest
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.engine.batcher import Batcher
 from tests.conftest import box_mask, picture
@@ -94,7 +94,7 @@ class TestMasksAndPictures:
     def test_nothing_outside_the_grown_mask_changes(
         self, engine, width, height, share, grow, feather, seed
     ):
-        from overpaint.core import masks
+        from overpaint.core.imaging import masks
 
         values = np.random.default_rng(seed).random((height, width)) < share
         mask = Image.fromarray(values.astype(np.uint8) * 255)

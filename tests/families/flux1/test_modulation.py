@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from overpaint.checkpoints import weights
+from overpaint.checkpoints.files import weights
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.errors import ModelLoadError
 from overpaint.engine.engine import Engine

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from overpaint.apps.wiring import families
+from overpaint.apps.wiring.models import families
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.types import EditRequest
 from overpaint.engine.engine import Engine

@@ -22,8 +22,7 @@ from overpaint.apps.azure.schema import error_body
 from overpaint.apps.azure.scoring import ScoredRow, Scorer
 from overpaint.apps.settings.azureml import MODEL_VARIABLE, OUTPUT_VARIABLE, deployment
 from overpaint.apps.wire.errors import status_of
-from overpaint.checkpoints.layout import INDEX
-from overpaint.core import images
+from overpaint.checkpoints.files.layout import INDEX
 from overpaint.core.errors import (
     InvalidRequest,
     InvalidSettings,
@@ -31,6 +30,7 @@ from overpaint.core.errors import (
     OutputError,
     OverpaintError,
 )
+from overpaint.core.imaging import images
 from overpaint.jobs import rows, tables
 from overpaint.jobs.rows import Row
 from overpaint.jobs.units import derive_seed, identify, identity

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from overpaint import __version__
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring import build, checkpoints, families
+from overpaint.apps.wiring.models import build, checkpoints, families
 from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError, OverpaintError
 from overpaint.core.parts import Kind, Part
 from overpaint.jobs import rows

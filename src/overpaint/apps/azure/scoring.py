@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from overpaint.apps.wire import intake
-from overpaint.apps.wiring import build, families
+from overpaint.apps.wiring.models import build, families
 from overpaint.core.errors import ContentBlocked, InvalidRequest, OverpaintError
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 from overpaint.engine.batcher import Batcher
 from overpaint.jobs import rows
 from overpaint.jobs.rows import Row

@@ -12,21 +12,18 @@ import typer
 
 from overpaint import __version__
 from overpaint.apps.cli import (
-    batch,
     console,
-    datasets,
     demo,
     doctor,
-    edits,
     export,
     licence,
     models,
     provenance,
-    segment,
     serve,
-    session,
     warm,
 )
+from overpaint.apps.cli.bulk import batch, datasets
+from overpaint.apps.cli.editing import edits, segment, session
 
 app = typer.Typer(
     name="overpaint",

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from overpaint.apps.cli import console, interrupt, output
+from overpaint.apps.cli import console, interrupt
+from overpaint.apps.cli.editing import output
 
 
 def demo(

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 GIB = 1024**3
 
-Verdict = Literal["ok", "note", "broken"]
-_STYLES: dict[Verdict, str] = {"ok": "green", "note": "yellow", "broken": "red"}
+Health = Literal["ok", "note", "broken"]
+_STYLES: dict[Health, str] = {"ok": "green", "note": "yellow", "broken": "red"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Finding:
     """One line of the report."""
 
     what: str
-    verdict: Verdict
+    verdict: Health
     text: str
 
 
@@ -139,7 +139,7 @@ def _memory() -> Finding:
     import psutil
 
     memory = psutil.virtual_memory()
-    verdict: Verdict = "ok" if memory.available > 2 * GIB else "note"
+    verdict: Health = "ok" if memory.available > 2 * GIB else "note"
     text = f"{memory.available / GIB:.1f} GiB free of {memory.total / GIB:.1f} GiB"
     return Finding("memory", verdict, text)
 
@@ -152,7 +152,7 @@ def _settings() -> Finding:
 
 
 def _cache(settings: Settings) -> Finding:
-    from overpaint.checkpoints import hub
+    from overpaint.checkpoints.files import hub
 
     cache = settings.cache or hub.default_cache()
     there = next(each for each in (cache, *cache.absolute().parents) if each.exists())
@@ -193,12 +193,12 @@ def _provenance(settings: Settings) -> Finding:
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
-    from overpaint.apps.wiring import build
+    from overpaint.apps.wiring.models import build
 
     known = build.models(settings)
     for spec in known.values():
         state = build.state(spec, settings)
-        verdicts: dict[str, Verdict] = {"ready": "ok", "damaged": "broken", "missing": "broken"}
+        verdicts: dict[str, Health] = {"ready": "ok", "damaged": "broken", "missing": "broken"}
         text: str = state
         if state == "not pulled":
             text = f"not pulled; `overpaint pull {spec.name}` fetches {spec.size_gb:.0f} GB"
@@ -221,7 +221,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
 
 def _memory_of(spec: ModelSpec, settings: Settings) -> Iterator[Finding]:
     """A model that is here, and how it fits the free memory of each device."""
-    from overpaint.apps.wiring import build
+    from overpaint.apps.wiring.models import build
 
     what = f"model {spec.name}"
     try:
@@ -231,7 +231,7 @@ def _memory_of(spec: ModelSpec, settings: Settings) -> Iterator[Finding]:
             text += f"; `overpaint convert {spec.name}` would make it load faster"
         yield Finding(what, "ok", text)
         for device, plan in plans.items():
-            verdict: Verdict = "note" if isinstance(plan, OutOfMemory) else "ok"
+            verdict: Health = "note" if isinstance(plan, OutOfMemory) else "ok"
             yield Finding(f"{what} on {device}", verdict, str(plan))
     except LicenceNotAccepted:
         yield Finding(what, "ok", "ready; its licence was not accepted yet")

@@ -17,15 +17,15 @@ app = typer.Typer(help="Show a model's licence, or accept it.", no_args_is_help=
 
 _COMMERCIAL = {True: "allowed", False: "not allowed", None: "unknown"}
 
-Model = Annotated[str, typer.Argument(help="Name of the model; see `overpaint models`.")]
+LicensedModel = Annotated[str, typer.Argument(help="Name of the model; see `overpaint models`.")]
 Json = console.Json
 
 
 @app.command()
-def show(model: Model, as_json: Json = False) -> None:
+def show(model: LicensedModel, as_json: Json = False) -> None:
     """What a licence forbids and demands, where its text is, and whether it was accepted."""
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring import licences
+    from overpaint.apps.wiring.models import licences
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
@@ -38,7 +38,7 @@ def show(model: Model, as_json: Json = False) -> None:
 
 @app.command()
 def accept(
-    model: Model,
+    model: LicensedModel,
     who: Annotated[
         str | None, typer.Option("--who", help="Who accepts it. Default: your login name.")
     ] = None,
@@ -46,7 +46,7 @@ def accept(
 ) -> None:
     """Accept a model's licence, so that it can be pulled, loaded and served."""
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring import licences
+    from overpaint.apps.wiring.models import licences
     from overpaint.core import licences as known
 
     with console.reporting_errors(as_json=as_json):
@@ -67,7 +67,7 @@ def accept(
 
 
 def _spec(model: str, settings: Settings) -> ModelSpec:
-    from overpaint.apps.wiring import build
+    from overpaint.apps.wiring.models import build
     from overpaint.apps.wiring.segmentation import SEGMENTERS
 
     return SEGMENTERS.get(model) or build.find_model(model, settings)

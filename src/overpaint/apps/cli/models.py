@@ -38,9 +38,9 @@ def pull(
 ) -> None:
     """Download a model, or complete and check one that is here."""
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring import build, families, licences
+    from overpaint.apps.wiring.models import build, families, licences
     from overpaint.apps.wiring.segmentation import SEGMENTERS
-    from overpaint.checkpoints import hub
+    from overpaint.checkpoints.files import hub
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
@@ -84,7 +84,7 @@ def convert(
 ) -> None:
     """Keep a model's weights in the precision that it runs in too, so that it loads faster."""
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring import build
+    from overpaint.apps.wiring.models import build
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
@@ -110,7 +110,7 @@ def _nothing_to_pull(spec: ModelSpec, *, as_json: bool) -> None:
 
 
 def _list(settings: Settings, *, as_json: bool) -> None:
-    from overpaint.apps.wiring import build
+    from overpaint.apps.wiring.models import build
     from overpaint.apps.wiring.segmentation import SEGMENTERS
 
     rows = [(spec, build.state(spec, settings)) for spec in build.models(settings).values()]
@@ -149,7 +149,7 @@ def _size(spec: ModelSpec) -> str:
 
 
 def _show(name: str, settings: Settings, *, as_json: bool) -> None:
-    from overpaint.apps.wiring import build, families
+    from overpaint.apps.wiring.models import build, families
 
     spec = build.find_model(name, settings)
     state = build.state(spec, settings)
@@ -182,7 +182,7 @@ def _show(name: str, settings: Settings, *, as_json: bool) -> None:
 
 def _fits(spec: ModelSpec, settings: Settings) -> dict[str, str]:
     """How it would fit the memory of each device, or why it would not."""
-    from overpaint.apps.wiring import build
+    from overpaint.apps.wiring.models import build
 
     try:
         return {name: str(plan) for name, plan in build.memory_plans(spec, settings).items()}

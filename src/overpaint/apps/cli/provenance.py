@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from overpaint.apps.cli import console, output
-from overpaint.apps.cli.edits import Force, Loras
-from overpaint.apps.cli.job import parse_lora
+from overpaint.apps.cli import console
+from overpaint.apps.cli.editing import output
+from overpaint.apps.cli.editing.edits import Force, Loras
+from overpaint.apps.cli.editing.job import parse_lora
 from overpaint.apps.cli.parts import flag_of, options_of_parts, taken, with_arguments
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
-    from overpaint.core.images import Picture
+    from overpaint.core.imaging.images import Picture
 
 app = typer.Typer(help="Sign results with content credentials (C2PA).", no_args_is_help=True)
 
@@ -64,7 +65,7 @@ def verify(file: File, as_json: Json = False) -> None:
     Exit code 1 if its signature does not hold, 2 if it says nothing.
     """
     from overpaint.apps import settings as settings_
-    from overpaint.core import images
+    from overpaint.core.imaging import images
 
     with console.reporting_errors(as_json=as_json):
         told = _told(images.decode(file, field="file"), settings_.load())
@@ -78,7 +79,7 @@ def verify(file: File, as_json: Json = False) -> None:
             raise typer.Exit(console.OUR_FAULT)
 
 
-Out = Annotated[
+ReplayFile = Annotated[
     str | None,
     typer.Option("--out", "-o", metavar="FILE", help="Default: FILE-edited.png beside it."),
 ]
@@ -96,7 +97,7 @@ Out = Annotated[
             }
         ),
         "lora": Loras,
-        "out": Out,
+        "out": ReplayFile,
         "force": Force,
         "as_json": Json,
     },
@@ -108,7 +109,7 @@ def replay(values: dict[str, Any]) -> None:
     """
     from overpaint.apps import settings as settings_
     from overpaint.apps.wiring import replay as replay_
-    from overpaint.core import images
+    from overpaint.core.imaging import images
 
     file, as_json, parts = values["file"], values["as_json"], taken(values)
     with console.reporting_errors(as_json=as_json):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from overpaint.apps.cli import console
-from overpaint.apps.cli.edits import Devices, Dtype
+from overpaint.apps.cli.editing.edits import DeviceNames, Dtype
 
 
 def serve(
@@ -21,7 +21,7 @@ def serve(
         list[str] | None,
         typer.Option("--model", "-M", help="Model to serve; repeatable. Default: the settings."),
     ] = None,
-    device: Devices = None,
+    device: DeviceNames = None,
     dtype: Dtype = None,
     log_level: Annotated[
         Literal["debug", "info", "warning"],
@@ -30,7 +30,7 @@ def serve(
 ) -> None:
     """Serve edits over HTTP, and the page to make them on."""
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring import build
+    from overpaint.apps.wiring.models import build
 
     with console.reporting_errors(as_json=False):
         settings = settings_.load()

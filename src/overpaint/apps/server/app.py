@@ -15,10 +15,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from overpaint import __version__
-from overpaint.apps.server import (
+from overpaint.apps.server import errors, metrics
+from overpaint.apps.server.bodies.schemas import Ready
+from overpaint.apps.server.guard import Guard, Keys
+from overpaint.apps.server.logs import AccessLog
+from overpaint.apps.server.protocols import (
     azure,
-    errors,
-    metrics,
     models,
     native,
     oip,
@@ -29,9 +31,6 @@ from overpaint.apps.server import (
     session_turns,
     sessions,
 )
-from overpaint.apps.server.guard import Guard, Keys
-from overpaint.apps.server.logs import AccessLog
-from overpaint.apps.server.schemas import Ready
 from overpaint.apps.server.service import EditService
 from overpaint.apps.server.shelf import Shelf
 from overpaint.apps.settings import Settings

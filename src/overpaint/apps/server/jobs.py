@@ -16,7 +16,7 @@ from overpaint.core.errors import Overloaded
 from overpaint.engine.ticket import Ticket, Update
 
 Answer = TypeVar("Answer")
-Status = Literal["queued", "running", "done", "failed", "cancelled"]
+JobStatus = Literal["queued", "running", "done", "failed", "cancelled"]
 
 MAX_LISTENERS = 8
 
@@ -53,7 +53,7 @@ class EditJob(Generic[Answer]):
     _listeners: list[asyncio.Queue[Update | None]] = field(default_factory=list)
 
     @property
-    def status(self) -> Status:
+    def status(self) -> JobStatus:
         """'queued', 'running', 'done', 'failed' or 'cancelled'."""
         if self.ticket is not None and not self.answer.done():
             return "queued" if self.ticket.state in ("queued", "preparing") else "running"

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from overpaint.apps.server import forms
+from overpaint.apps.server.bodies import forms
+from overpaint.apps.server.bodies.schemas import ErrorAnswer
 from overpaint.apps.server.errors import UnsupportedMediaType
-from overpaint.apps.server.schemas import ErrorAnswer
 from overpaint.apps.server.service import EditService
 
 Body = TypeVar("Body", bound=BaseModel)

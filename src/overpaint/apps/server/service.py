@@ -18,7 +18,7 @@ from overpaint.apps.server.metrics import Metrics
 from overpaint.apps.settings import Settings
 from overpaint.apps.wire import intake
 from overpaint.apps.wire.intake import MEGA, EncodedEdit, megapixels
-from overpaint.apps.wiring import build, checkpoints, families, licences
+from overpaint.apps.wiring.models import build, checkpoints, families, licences
 from overpaint.core.errors import (
     Cancelled,
     ModelNotFound,

@@ -14,9 +14,9 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
+from overpaint.apps.server.bodies.session_schemas import PREFIX, Change, SessionInfo, TurnBody
 from overpaint.apps.server.errors import NotFound
 from overpaint.apps.server.routes import ERRORS, service_of
-from overpaint.apps.server.session_schemas import PREFIX, Change, SessionInfo, TurnBody
 from overpaint.apps.settings import Settings
 from overpaint.apps.wiring import sessions
 from overpaint.core.errors import InvalidRequest, OverpaintError

@@ -13,10 +13,10 @@ from typing import Any
 from PIL import Image
 
 from overpaint.apps.settings import ServerSettings
-from overpaint.core import images
 from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
-from overpaint.core.images import ImageLimits, Picture
-from overpaint.core.morphology import fit, invert
+from overpaint.core.imaging import images
+from overpaint.core.imaging.images import ImageLimits, Picture
+from overpaint.core.imaging.morphology import fit, invert
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS, EditRequest
 from overpaint.diffusion.family import FamilySpec

@@ -9,18 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from overpaint.apps.wiring import build
+from overpaint.apps.wiring.models import build
 from overpaint.datasets.clean import ERASER, Cleaner
 from overpaint.datasets.collect import Collector
-from overpaint.datasets.recipe import Clean, Collect, Recipe
+from overpaint.datasets.recipes.recipe import Clean, Collect, Recipe
 from overpaint.datasets.vision import VisionModel
 from overpaint.datasets.worker import TaskWorker, Tools
 from overpaint.jobs.pool import THREADS
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
-    from overpaint.core.detections import Detection
-    from overpaint.core.images import Picture
+    from overpaint.core.imaging.detections import Detection
+    from overpaint.core.imaging.images import Picture
     from overpaint.core.types import EditRequest, EditResult
     from overpaint.datasets.gate import Likeness
     from overpaint.engine.batcher import Batcher

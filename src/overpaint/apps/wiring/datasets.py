@@ -10,21 +10,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from overpaint.apps.wiring import build
 from overpaint.apps.wiring.dataset_workers import Where, make_worker, model_names, worker_with
+from overpaint.apps.wiring.models import build
 from overpaint.core import licences
 from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError
 from overpaint.core.files import atomic_write, remove_leftovers
-from overpaint.datasets import card, plan, prompts, sources
-from overpaint.datasets.card import Facts, UsedModel
+from overpaint.datasets import sources
 from overpaint.datasets.clean import Cleaning
 from overpaint.datasets.collect import Collection as Collecting
-from overpaint.datasets.export import Exporter
 from overpaint.datasets.outcome import Outcome
+from overpaint.datasets.output import card
+from overpaint.datasets.output.card import Facts, UsedModel
+from overpaint.datasets.output.export import Exporter
+from overpaint.datasets.output.report import Reporter
 from overpaint.datasets.places import Item
-from overpaint.datasets.recipe import Clean, Collect, Recipe
-from overpaint.datasets.report import Reporter
-from overpaint.datasets.tasks import MADE, Task, complete, recipe_key
+from overpaint.datasets.recipes import plan, prompts
+from overpaint.datasets.recipes.recipe import Clean, Collect, Recipe
+from overpaint.datasets.recipes.tasks import MADE, Task, complete, recipe_key
 from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.ledger import Ledger, Status
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from overpaint.apps.wiring import build
+from overpaint.apps.wiring.models import build
 from overpaint.core.files import atomic_write
 from overpaint.engine.engine import Engine
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring import build, remote
-from overpaint.core import detections, masks
+from overpaint.apps.wiring import remote
+from overpaint.apps.wiring.models import build
 from overpaint.core.errors import InvalidRequest
-from overpaint.core.images import Picture
+from overpaint.core.imaging import detections, masks
+from overpaint.core.imaging.images import Picture
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS, EditRequest
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from overpaint.core.types import EditResult
     from overpaint.engine.engine import Engine
 
-Task = Literal["inpaint", "edit", "erase"]
+PaintingTask = Literal["inpaint", "edit", "erase"]
 WhenMissing = Literal["error", "keep"]
 
 _LEFT_OUT = {
@@ -76,7 +77,7 @@ class Painting:
     """
 
     family: str
-    task: Task
+    task: PaintingTask
     image: Any
     segmentation_mask: Any = None
     parts: Mapping[str, Any] = field(default_factory=dict)
@@ -92,7 +93,7 @@ class Painting:
     server: str | None = None
 
     @classmethod
-    def of(cls, family: str, task: Task, values: Mapping[str, Any]) -> Painting:
+    def of(cls, family: str, task: PaintingTask, values: Mapping[str, Any]) -> Painting:
         """What a block wants, from its fields: what is neither a part nor ours is an option."""
         own = {each.name for each in fields(cls)}
         names = {block_name(part.name): part.name for part in BLOCK_PARTS}
@@ -202,7 +203,7 @@ def mask_of(painting: Painting, picture: Picture) -> Image.Image | str | None:
     return masks.invert(mask) if painting.invert else mask
 
 
-def model_name(family: str, task: Task, named: str | None, settings: Settings) -> str:
+def model_name(family: str, task: PaintingTask, named: str | None, settings: Settings) -> str:
     """The model that a block uses.
 
     Raises:

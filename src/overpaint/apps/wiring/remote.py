@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from overpaint.core import errors, images
+from overpaint.core import errors
 from overpaint.core.errors import InvalidRequest, OverpaintError
-from overpaint.core.images import Picture
+from overpaint.core.imaging import images
+from overpaint.core.imaging.images import Picture
 from overpaint.core.parts import Part
 from overpaint.core.safety import Verdict
 from overpaint.core.types import PARTS, EditRequest, EditResult

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from overpaint.apps.wiring import build
-from overpaint.core import images, masks
+from overpaint.apps.wiring.models import build
 from overpaint.core.errors import InvalidRequest, ModelNotFound
-from overpaint.core.images import Picture
+from overpaint.core.imaging import images, masks
+from overpaint.core.imaging.images import Picture
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS, EditRequest, Progress
 from overpaint.core.version import __version__

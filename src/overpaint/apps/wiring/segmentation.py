@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring import build, checkpoints
+from overpaint.apps.wiring.models import build, checkpoints
 from overpaint.core.errors import ModelLoadError, ModelNotFound
 from overpaint.core.models import ModelSpec
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
-    from overpaint.core.detections import Detection
-    from overpaint.core.images import Picture
+    from overpaint.core.imaging.detections import Detection
+    from overpaint.core.imaging.images import Picture
     from overpaint.segmenters.detector import Detector
     from overpaint.segmenters.segmenter import Hints, Segmenter
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from overpaint.apps.wiring import build, families
+from overpaint.apps.wiring.models import build, families
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings

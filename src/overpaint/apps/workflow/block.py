@@ -24,9 +24,9 @@ from inference.core.workflows.execution_engine.entities.types import (
 from inference.core.workflows.prototypes.block import WorkflowBlock, WorkflowBlockManifest
 from pydantic import ConfigDict, create_model
 
-from overpaint.apps.wiring.painting import Painted, Painting, Task, paint
+from overpaint.apps.wiring.painting import Painted, Painting, PaintingTask, paint
 from overpaint.apps.workflow.fields import PLACE, ManifestField
-from overpaint.core.images import Picture
+from overpaint.core.imaging.images import Picture
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Block(WorkflowBlock):  # type: ignore[misc]
 
     manifest: ClassVar[type[WorkflowBlockManifest]]
     family: ClassVar[str]
-    task: ClassVar[Task]
+    task: ClassVar[PaintingTask]
 
     @classmethod
     def get_manifest(cls) -> type[WorkflowBlockManifest]:
@@ -68,7 +68,7 @@ class Block(WorkflowBlock):  # type: ignore[misc]
         }
 
 
-class Manifest(WorkflowBlockManifest):  # type: ignore[misc]
+class BlockManifest(WorkflowBlockManifest):  # type: ignore[misc]
     """What the manifests share."""
 
     @classmethod
@@ -106,7 +106,7 @@ def block(
     *,
     about: str,
     family: str,
-    task: Task,
+    task: PaintingTask,
     licence: str,
     fields: Mapping[str, ManifestField],
     options: Mapping[str, ManifestField],
@@ -117,8 +117,8 @@ def block(
         **{key: each.definition() for key, each in {**fields, **options, **PLACE}.items()},
     }
     manifest = create_model(
-        f"{title.replace(' ', '')}Manifest",
-        __base__=Manifest,
+        f"{title.replace(' ', '')}BlockManifest",
+        __base__=BlockManifest,
         __module__=__name__,
         **definitions,
     )
@@ -134,7 +134,7 @@ def block(
             "search_keywords": ["inpainting", "image editing", "overpaint", family],
         },
     )
-    manifest.model_config = Manifest.model_config | about_it
+    manifest.model_config = BlockManifest.model_config | about_it
     manifest.model_rebuild(force=True)
     return type(
         f"{title.replace(' ', '')}Block",

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from overpaint.core import geometry, masks
+from overpaint.core import geometry
 from overpaint.core.geometry import Box, Plan
+from overpaint.core.imaging import masks
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions
 from overpaint.diffusion.family import Family, Prepared
@@ -24,7 +25,7 @@ from overpaint.families.erase.options import EraseOptions
 if TYPE_CHECKING:
     from overpaint.families.erase.exemplar import Filling
 
-Mask = NDArray[np.bool_]
+HoleMask = NDArray[np.bool_]
 
 MIN_CONTEXT = 64
 """Pixels around the mask, at least, that can be copied from."""
@@ -50,7 +51,7 @@ class Erased(Prepared):
     """
 
     filling: Filling
-    shadow: Mask | None
+    shadow: HoleMask | None
 
 
 class Erase(Family[EraseOptions, Erased]):
@@ -130,12 +131,12 @@ def _around(request: EditRequest, box: Box, context: float, least: int) -> Plan:
     )
 
 
-def _copyable(hole: Image.Image, not_from: Image.Image, plan: Plan) -> Mask:
+def _copyable(hole: Image.Image, not_from: Image.Image, plan: Plan) -> HoleMask:
     window = plan.window.as_tuple()
     refused = (np.array(hole.crop(window)) > 0) | (np.array(not_from.crop(window)) >= WHITE)
     return np.logical_not(refused)
 
 
-def _marked(mask: Image.Image | None, plan: Plan) -> Mask | None:
+def _marked(mask: Image.Image | None, plan: Plan) -> HoleMask | None:
     """A mask on the plan's canvas as yes and no."""
     return None if mask is None else np.array(plan.to_canvas(mask, fill=0)) >= WHITE

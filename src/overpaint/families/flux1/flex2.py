@@ -125,23 +125,22 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
         vae = self.checkpoint.component("vae")
         transformer = self.checkpoint.component("transformer")
         generator = torch.Generator().manual_seed(seed)
-        steered = latents.normalize(vae, control.sample(generator)) if control is not None else None
+        steered = None
+        if control is not None:
+            drawn = latents.normalize(vae, control.sample(generator))
+            steered = drawn * options.control_strength
         kept = latents.normalize(vae, picture.sample(generator))
         mask = mask.to(kept)
         masked = latents.pack(mask)
         noise = torch.randn(kept.shape, generator=generator, dtype=transformer.dtype)
         height, width = kept.shape[-2:]
-        steps = options.num_inference_steps
-        scheduler, timesteps = flux.schedule(
-            self.checkpoint, steps, tokens=(height // 2) * (width // 2)
-        )
+        tokens = (height // 2) * (width // 2)
+        scheduler, timesteps = flux.schedule(self.checkpoint, options.num_inference_steps, tokens)
         shortcuts = options.shortcuts(PRESETS)
         layout = lay_out(self.checkpoint, prompt.embeds.shape[1], (height, width), ())
         chosen = sparse.choose(shortcuts, layout, (height, width), masked, latents.pack(kept))
         inpaint = torch.cat([latents.pack(kept * (1 - mask)), masked], dim=2)
-        steered = latents.pack(
-            torch.zeros_like(kept) if steered is None else steered * options.control_strength
-        )
+        steered = latents.pack(torch.zeros_like(kept) if steered is None else steered)
         return Flex2Latent(
             seed=seed,
             total=len(timesteps),

@@ -28,7 +28,7 @@ from overpaint.diffusion.denoiser import Latent
 from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.diffusion.recorded import recorded
 from overpaint.families.flux1 import modulation, sparse
-from overpaint.families.flux1.layout import Grid, Layout, RotaryEmbedding
+from overpaint.families.flux1.layout import Layout, RotaryEmbedding, TokenGrid
 from overpaint.families.flux1.sparse import Sparse
 
 MAX_TOKENS = 512
@@ -82,7 +82,7 @@ class FluxLatent(Latent):
         sparse: which of the picture's tokens most steps compute; None = all in every step.
     """
 
-    grid: Grid
+    grid: TokenGrid
     layout: Layout
     conditioning: Conditioning
     sparse: Sparse | None = None

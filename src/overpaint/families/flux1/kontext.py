@@ -19,9 +19,10 @@ import torch
 from PIL import Image
 
 from overpaint.checkpoints.memo import content
-from overpaint.core import changes, geometry
+from overpaint.core import geometry
 from overpaint.core.errors import UnsupportedOption
 from overpaint.core.geometry import Plan
+from overpaint.core.imaging import changes
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, latents
 from overpaint.diffusion.conditions import Native

@@ -18,7 +18,7 @@ from overpaint.checkpoints.checkpoint import Checkpoint
 AXES = 3
 """Numbers of a position: source, row, column."""
 
-Grid = tuple[int, int]
+TokenGrid = tuple[int, int]
 """Height and width of a picture, in latents."""
 
 
@@ -81,7 +81,9 @@ class RotaryEmbedding(nn.Module):
         return cosines, sines
 
 
-def lay_out(checkpoint: Checkpoint, text: int, noise: Grid, references: tuple[Grid, ...]) -> Layout:
+def lay_out(
+    checkpoint: Checkpoint, text: int, noise: TokenGrid, references: tuple[TokenGrid, ...]
+) -> Layout:
     """All tokens of an edit, remembered.
 
     Args:
@@ -104,7 +106,7 @@ def lay_out(checkpoint: Checkpoint, text: int, noise: Grid, references: tuple[Gr
     return checkpoint.memo.get(key, compute)
 
 
-def picture_positions(noise: Grid, references: tuple[Grid, ...]) -> torch.Tensor:
+def picture_positions(noise: TokenGrid, references: tuple[TokenGrid, ...]) -> torch.Tensor:
     """Positions of the noise tokens, then of each reference, laid out side by side as source 1."""
     ids, column = [positions(*noise)], 0
     for height, width in references:

@@ -22,7 +22,7 @@ from diffusers.models.normalization import (
 from torch import nn
 from torch.nn import functional
 
-from overpaint.checkpoints import weights
+from overpaint.checkpoints.files import weights
 
 MODULATED = (AdaLayerNormZero, AdaLayerNormZeroSingle, AdaLayerNormContinuous)
 
@@ -41,7 +41,7 @@ class Given(nn.Module):
         return conditions[-1]
 
 
-class Part(nn.Module):
+class NumbersOf(nn.Module):
     """In place of a layer's linear: cuts the layer's numbers out of those of all layers."""
 
     def __init__(self, start: int, stop: int) -> None:
@@ -61,7 +61,7 @@ def evict(transformer: Any) -> None:
     start = 0
     for _, norm in _layers(transformer):
         stop = start + norm.linear.out_features
-        norm.linear, norm.silu = Part(start, stop), nn.Identity()
+        norm.linear, norm.silu = NumbersOf(start, stop), nn.Identity()
         start = stop
     transformer.time_text_embed = Given(transformer.time_text_embed)
 

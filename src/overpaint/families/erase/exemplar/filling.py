@@ -14,21 +14,21 @@ from .matching import Matcher, rounds
 from .pyramid import Layer, build
 from .seams import HOLD, HOLD_CHOSEN, blend
 from .smooth import fill_smooth_parts
-from .types import Mask, Pixels
+from .types import BoolMask, Pixels
 
 MARGIN = 8  # pictures narrower than this are widened by repetition, so that a patch fits
 
-Progress = Callable[[float], None]
+OnRound = Callable[[float], None]
 
 
 def fill(
     pixels: Pixels,
-    hole: Mask,
+    hole: BoolMask,
     *,
-    copy_from: Mask | None = None,
-    not_from: Mask | None = None,
+    copy_from: BoolMask | None = None,
+    not_from: BoolMask | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: OnRound | None = None,
 ) -> Pixels:
     """Fills a hole with what the rest of the picture suggests; no weights, no words.
 
@@ -72,10 +72,10 @@ class Filling:
     def __init__(
         self,
         pixels: Pixels,
-        hole: Mask,
+        hole: BoolMask,
         *,
-        copy_from: Mask | None = None,
-        not_from: Mask | None = None,
+        copy_from: BoolMask | None = None,
+        not_from: BoolMask | None = None,
         seed: int = 0,
     ) -> None:
         copyable = _check(pixels, hole, copy_from, not_from)
@@ -112,7 +112,7 @@ class Filling:
         result[self._hole] = filled[:height, :width][self._hole]
         return result
 
-    def _begin(self, copyable: Mask, *, smoothly: bool) -> None:
+    def _begin(self, copyable: BoolMask, *, smoothly: bool) -> None:
         height, width = self._hole.shape
         room = [(0, max(0, MARGIN - height)), (0, max(0, MARGIN - width))]
         hole, copyable = (np.pad(mask, room, mode="edge") for mask in (self._hole, copyable))
@@ -146,7 +146,9 @@ def _enlarged(layer: Layer, shape: tuple[int, ...]) -> Pixels:
     return np.asarray(cv2.resize(colours, (shape[1], shape[0])), np.uint8)
 
 
-def _check(pixels: Pixels, hole: Mask, copy_from: Mask | None, not_from: Mask | None) -> Mask:
+def _check(
+    pixels: Pixels, hole: BoolMask, copy_from: BoolMask | None, not_from: BoolMask | None
+) -> BoolMask:
     """The pixels that may be copied, or an error that names what is wrong."""
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
         raise InvalidImage(

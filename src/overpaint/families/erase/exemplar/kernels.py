@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numba import njit
 
-from .types import CHANNELS, Float, Index, Mask
+from .types import CHANNELS, BoolMask, Float, Index
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -81,7 +81,7 @@ def search(
     place: Index,
     target_y: Index,
     target_x: Index,
-    allowed: Mask,
+    allowed: BoolMask,
     old_y: Index,
     old_x: Index,
     source_y: Index,

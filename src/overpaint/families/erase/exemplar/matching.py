@@ -13,7 +13,7 @@ import numpy as np
 from . import kernels
 from .offsets import repeating_steps
 from .pyramid import Layer, spread_in
-from .types import CHANNELS, Float, Index, Mask
+from .types import CHANNELS, BoolMask, Float, Index
 
 BANDS = 8  # of the picture, each on one thread at a time; fixed, so that a seed is a picture
 TRUST = 3.0  # a patch one pixel further inside the hole counts this much less
@@ -30,7 +30,7 @@ EXHAUSTIVE = 6_000_000  # pairs of target and source up to which all are compare
 FIRST_GUESS = 0.1  # weight of guessed pixels against known ones in that comparison
 PEEL = 2.0  # pixels by which the filling of the coarsest layer proceeds inwards each time
 
-Step = Callable[[int, int], None]
+SearchStep = Callable[[int, int], None]
 
 
 @dataclass(eq=False)
@@ -186,7 +186,7 @@ class Matcher:
     def _rows(self) -> Float:
         return self.layer.values.reshape(self._height, self._width * CHANNELS)
 
-    def _in_bands(self, count: int, work: Step) -> None:
+    def _in_bands(self, count: int, work: SearchStep) -> None:
         edges = np.linspace(0, count, BANDS + 1).astype(int)
         with ThreadPoolExecutor(min(BANDS, os.cpu_count() or 1)) as pool:
             list(pool.map(work, edges[:-1].tolist(), edges[1:].tolist()))
@@ -199,7 +199,7 @@ def rounds(layer: Layer, *, coarsest: bool, finest: bool) -> int:
     return max(FEWEST_ROUNDS, min(wished, WORK // work))
 
 
-def _targets(layer: Layer) -> Mask:
+def _targets(layer: Layer) -> BoolMask:
     """The corners of all patches that hold a pixel of the hole."""
     last = layer.size - 1
     height, width = layer.hole.shape

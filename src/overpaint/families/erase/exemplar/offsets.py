@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .types import Float, Index, Mask
+from .types import BoolMask, Float, Index
 
 MOST = 12
 LARGEST = 100_000  # pixels of a layer beyond which the coarser layers' choice has to do
@@ -13,7 +13,7 @@ ALIKE = 0.25  # correlation from which a step counts as a repetition
 OVERLAP = 0.35  # share of the picture that must meet itself at that step
 
 
-def repeating_steps(values: Float, known: Mask, shortest: int) -> Index:
+def repeating_steps(values: Float, known: BoolMask, shortest: int) -> Index:
     """The dominant offsets (k, 2) as (down, right), the strongest first; often none.
 
     He & Sun (2012) find them as peaks in a histogram of matching patches' offsets; here they are

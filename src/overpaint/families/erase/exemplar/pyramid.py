@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .types import Float, Mask, Pixels
+from .types import BoolMask, Float, Pixels
 
 ROUGHNESS = 5.0  # weight of the texture channel against the colours
 GRAIN = (9, 9)  # neighbourhood over which texture is measured on the finest layer
@@ -29,12 +29,12 @@ class Layer:
     """
 
     values: Float
-    hole: Mask
-    allowed: Mask
+    hole: BoolMask
+    allowed: BoolMask
     size: int
 
 
-def build(pixels: Pixels, hole: Mask, source: Mask) -> list[Layer]:
+def build(pixels: Pixels, hole: BoolMask, source: BoolMask) -> list[Layer]:
     """The layers from fine to coarse; `source` are the known pixels that may be copied.
 
     Texture enters as a fourth channel, the local mean of the gradient's size (Newson et al.
@@ -55,14 +55,14 @@ def build(pixels: Pixels, hole: Mask, source: Mask) -> list[Layer]:
         hole, source = ~_all_of_four(~hole), _all_of_four(source)
 
 
-def depth_of(hole: Mask) -> float:
+def depth_of(hole: BoolMask) -> float:
     """Pixels from the hole's rim to its innermost point; the picture's border is no rim."""
     if hole.all():
         return float(max(hole.shape))
     return float(cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 5).max())
 
 
-def halve_values(values: Float, known: Mask) -> Float:
+def halve_values(values: Float, known: BoolMask) -> Float:
     """Means of 2x2 pixels, of the known ones where there are any (odd sides are repeated)."""
     odd = [(0, side % 2) for side in known.shape]
     values = np.pad(values, [*odd, (0, 0)], mode="edge")
@@ -71,7 +71,7 @@ def halve_values(values: Float, known: Mask) -> Float:
     return np.asarray(_sum_of_four(values * weight) / total, np.float32)
 
 
-def spread_in(values: Float, hole: Mask) -> Float:
+def spread_in(values: Float, hole: BoolMask) -> Float:
     """Fills the hole smoothly from its rim: averages going up, interpolation coming down."""
     if not hole.any():
         return values
@@ -86,7 +86,7 @@ def spread_in(values: Float, hole: Mask) -> Float:
     return np.where(hole[..., None], fine[:height, :width], values)
 
 
-def _sources(source: Mask) -> tuple[int, Mask]:
+def _sources(source: BoolMask) -> tuple[int, BoolMask]:
     """The largest patch side that leaves enough patches of source pixels, and their corners."""
     for size in SIZES:
         allowed = np.zeros_like(source)
@@ -101,7 +101,7 @@ def _sources(source: Mask) -> tuple[int, Mask]:
     return size, allowed
 
 
-def _roughness(pixels: Pixels, known: Mask) -> Float:
+def _roughness(pixels: Pixels, known: BoolMask) -> Float:
     """Local mean of |gradient| (H, W), from pairs of known pixels only."""
     grey = pixels.astype(np.float32).mean(2)
     total, pairs = np.zeros_like(grey), np.zeros_like(grey)
@@ -119,10 +119,10 @@ def _sum_of_four(values: Float) -> Float:
     return values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2]
 
 
-def _all_of_four(mask: Mask) -> Mask:
+def _all_of_four(mask: BoolMask) -> BoolMask:
     mask = np.pad(mask, [(0, side % 2) for side in mask.shape], mode="edge")
     return mask[::2, ::2] & mask[1::2, ::2] & mask[::2, 1::2] & mask[1::2, 1::2]
 
 
-def _any_of_four(mask: Mask) -> Mask:
+def _any_of_four(mask: BoolMask) -> BoolMask:
     return ~_all_of_four(~mask)

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import kernels
 from .matching import Votes
-from .types import Float, Index, Mask
+from .types import BoolMask, Float, Index
 
 # Pull towards the voted colours: a seam's step fades over about 1 / sqrt(hold) pixels.
 HOLD = 0.005
@@ -19,7 +19,7 @@ QUIET = 10.0  # squared steps below this are noise and are not amplified
 NEIGHBOURHOOD = (5, 5)
 
 
-def blend(values: Float, hole: Mask, votes: Votes, hold: float = HOLD) -> Float:
+def blend(values: Float, hole: BoolMask, votes: Votes, hold: float = HOLD) -> Float:
     """Solves for the picture whose steps are the voted ones and whose rim is the known one.
 
     Poisson blending (Pérez et al. 2003), screened towards the voted colours as in Image Melding
@@ -47,7 +47,7 @@ def blend(values: Float, hole: Mask, votes: Votes, hold: float = HOLD) -> Float:
     return colours
 
 
-def checkerboard(hole: Mask) -> tuple[Index, Index]:
+def checkerboard(hole: BoolMask) -> tuple[Index, Index]:
     """The hole's pixels, first those of one colour of a checkerboard, then the other's."""
     y, x = np.nonzero(hole)
     order = np.argsort((y + x) % 2, kind="stable")

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .types import Float, Mask, Pixels
+from .types import BoolMask, Float, Pixels
 
 WORK_SIDE = 64  # the window is shrunk to this: shadows are smooth, and the comparison is quadratic
 DARK_FLOOR = 8.0  # added before logarithms, so that noise in black areas stays small
@@ -22,7 +22,7 @@ LARGEST = 2.5  # a shadow's area, in areas of the hole
 REACH = 2.2  # how far a shadow may lie from the hole, in radii of the hole
 
 
-def grow_over_shadow(pixels: Pixels, hole: Mask) -> Mask:
+def grow_over_shadow(pixels: Pixels, hole: BoolMask) -> BoolMask:
     """The hole, grown over soft shadows that touch it.
 
     Args:
@@ -48,7 +48,7 @@ def grow_over_shadow(pixels: Pixels, hole: Mask) -> Mask:
     return grown
 
 
-def _shaded(pixels: Pixels, hole: Mask, radius: float) -> Mask:
+def _shaded(pixels: Pixels, hole: BoolMask, radius: float) -> BoolMask:
     """The shaded pixels that belong to the hole's thing; `radius` of the hole in pixels."""
     light, hue = _light_and_hue(pixels, ~hole)
     away = cv2.distanceTransform((~hole).astype(np.uint8), cv2.DIST_L2, 5)
@@ -67,7 +67,7 @@ def _shaded(pixels: Pixels, hole: Mask, radius: float) -> Mask:
     return shadow
 
 
-def _is_bounded(part: Mask, hole: Mask, away: Float, radius: float) -> bool:
+def _is_bounded(part: BoolMask, hole: BoolMask, away: Float, radius: float) -> bool:
     """Whether a shaded part ends by itself, not at the end of where it was looked for."""
     at_limit = np.count_nonzero(part & (away > (REACH - 0.2) * radius))
     return bool(
@@ -76,7 +76,7 @@ def _is_bounded(part: Mask, hole: Mask, away: Float, radius: float) -> bool:
     )
 
 
-def _light_and_hue(pixels: Pixels, known: Mask) -> tuple[Float, Float]:
+def _light_and_hue(pixels: Pixels, known: BoolMask) -> tuple[Float, Float]:
     """Log-luminance (H, W) and log-chromaticity (H, W, 2), smoothed over known pixels."""
     logs = np.log(pixels.astype(np.float32) + DARK_FLOOR)
     weight = known.astype(np.float32)
@@ -87,7 +87,7 @@ def _light_and_hue(pixels: Pixels, known: Mask) -> tuple[Float, Float]:
 
 
 def _drop_below_surroundings(
-    light: Float, hue: Float, near: Mask, around: Mask, radius: float
+    light: Float, hue: Float, near: BoolMask, around: BoolMask, radius: float
 ) -> tuple[Float, Float]:
     """How much darker each near pixel is than its like around the hole, and how far below their
     middle the darkest of those lie."""
@@ -106,7 +106,7 @@ def _drop_below_surroundings(
     return drop, spread
 
 
-def _window(hole: Mask, margin: float) -> tuple[slice, slice]:
+def _window(hole: BoolMask, margin: float) -> tuple[slice, slice]:
     rows, cols = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
     pad = round(margin)
     return (
@@ -120,6 +120,6 @@ def _scaled(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
     return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 
 
-def _widen(mask: Mask, by: int) -> npt.NDArray[np.bool_]:
+def _widen(mask: BoolMask, by: int) -> npt.NDArray[np.bool_]:
     kernel = np.ones((2 * by + 1, 2 * by + 1), np.uint8)
     return np.asarray(cv2.dilate(mask.astype(np.uint8), kernel), bool)

@@ -14,7 +14,7 @@ import numpy as np
 from . import kernels
 from .pyramid import spread_in
 from .seams import checkerboard
-from .types import Float, Mask, Pixels
+from .types import BoolMask, Float, Pixels
 
 SPECK = 16  # pixels; smaller parts are left to the exemplars, which see to all of them at once
 RING = 6  # width of the ring whose smoothness decides
@@ -24,7 +24,7 @@ SWEEPS, SPEED = 120, 1.85
 Window = tuple[slice, slice]
 
 
-def fill_smooth_parts(pixels: Pixels, hole: Mask) -> tuple[Pixels, Mask]:
+def fill_smooth_parts(pixels: Pixels, hole: BoolMask) -> tuple[Pixels, BoolMask]:
     """Fills the hole's parts whose surroundings are one smooth surface.
 
     Args:
@@ -46,7 +46,7 @@ def fill_smooth_parts(pixels: Pixels, hole: Mask) -> tuple[Pixels, Mask]:
     return filled, remaining
 
 
-def _parts(hole: Mask) -> Iterator[tuple[Window, Mask]]:
+def _parts(hole: BoolMask) -> Iterator[tuple[Window, BoolMask]]:
     """The hole's connected parts but for specks, each in a window with a margin for its ring."""
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8))
     for label in range(1, count):
@@ -60,12 +60,12 @@ def _parts(hole: Mask) -> Iterator[tuple[Window, Mask]]:
         yield window, labels[window] == label
 
 
-def _ring(part: Mask) -> Mask:
+def _ring(part: BoolMask) -> BoolMask:
     kernel = np.ones((2 * RING + 1, 2 * RING + 1), np.uint8)
     return np.asarray(cv2.dilate(part.astype(np.uint8), kernel) > 0) & ~part
 
 
-def _surface(pixels: Pixels, ring: Mask) -> Float | None:
+def _surface(pixels: Pixels, ring: BoolMask) -> Float | None:
     """The plane or quadratic (H, W, 3) that fits the ring, None where none does.
 
     A quadratic is trusted only inside its ring, not where the hole runs out of the picture.
@@ -86,7 +86,7 @@ def _surface(pixels: Pixels, ring: Mask) -> Float | None:
     return None
 
 
-def _membrane(pixels: Pixels, part: Mask, known: Mask, surface: Float) -> Pixels:
+def _membrane(pixels: Pixels, part: BoolMask, known: BoolMask, surface: Float) -> Pixels:
     """The surface plus what is left at the rim, carried inwards as a soap film would."""
     rest = np.ascontiguousarray(spread_in(pixels - surface, ~known))
     still = np.zeros_like(rest)

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3) RGB
-Mask = npt.NDArray[np.bool_]  # (H, W)
+BoolMask = npt.NDArray[np.bool_]  # (H, W)
 Float = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int32]
 

@@ -1,0 +1,244 @@
+"""The commands `overpaint collect` and `overpaint clean`: recipes into data sets."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from overpaint.apps.cli import console
+from overpaint.apps.cli.bulk.batch import Retry, RowBar, statuses
+from overpaint.apps.cli.editing.edits import DeviceNames, Dtype, Json
+from overpaint.apps.cli.interrupt import Interrupt
+from overpaint.core.errors import Cancelled, InvalidRequest, OutputError
+
+if TYPE_CHECKING:
+    from overpaint.apps.wiring.datasets import Run
+    from overpaint.datasets.outcome import Outcome
+    from overpaint.datasets.recipes.recipe import RecipeTask
+    from overpaint.jobs.book import Tally
+
+RecipeFile = Annotated[
+    Path | None, typer.Argument(metavar="RECIPE", help="A YAML file; docs/datasets.md has them.")
+]
+DataSetFolder = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where everything goes.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", "-s", metavar="KEY=VALUE", help="Overrides a key of the recipe: quota=2."
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done; measures one picture.")
+]
+AttemptLimit = Annotated[
+    int | None, typer.Option("--limit", min=1, help="So many attempts or pictures at most.")
+]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="On a Ray cluster; 'local' = this machine."),
+]
+Actors = Annotated[
+    int | None, typer.Option("--actors", min=1, help="Engines on Ray. Default: one per GPU.")
+]
+WorkerWidth = Annotated[
+    int,
+    typer.Option("--width", min=1, max=64, help="Pictures in a pass; more is faster on a GPU."),
+]
+Schema = Annotated[bool, typer.Option("--schema", help="Print the recipe's JSON Schema.")]
+
+
+@dataclass(kw_only=True)
+class _RecipeWords:
+    """The command line's words, unchecked."""
+
+    task: RecipeTask
+    recipe: Path | None
+    out: Path | None
+    overrides: list[str]
+    dry_run: bool
+    retry: list[str]
+    limit: int | None
+    ray: str | None
+    actors: int | None
+    width: int
+    device: str | None
+    dtype: str | None
+    as_json: bool
+
+
+def _of(task: RecipeTask) -> Callable[..., None]:
+    """The command of a task; both take the same words."""
+
+    def command(
+        recipe: RecipeFile = None,
+        out: DataSetFolder = None,
+        overrides: Set = None,
+        dry_run: DryRun = False,
+        retry: Retry = None,
+        limit: AttemptLimit = None,
+        ray: Ray = None,
+        actors: Actors = None,
+        width: WorkerWidth = 1,
+        device: DeviceNames = None,
+        dtype: Dtype = None,
+        schema: Schema = False,
+        as_json: Json = False,
+    ) -> None:
+        asked = _RecipeWords(
+            task=task,
+            recipe=recipe,
+            out=out,
+            overrides=overrides or [],
+            dry_run=dry_run,
+            retry=retry or [],
+            limit=limit,
+            ray=ray,
+            actors=actors,
+            width=width,
+            device=device,
+            dtype=dtype,
+            as_json=as_json,
+        )
+        _run(asked, schema=schema)
+
+    return command
+
+
+collect = _of("collect")
+collect.__doc__ = (
+    """Make the pictures that a data set lacks, cell by cell. Started again, it goes on."""
+)
+
+clean = _of("clean")
+clean.__doc__ = """Bring the pictures of a data set into line. Sources stay as they are."""
+
+
+def _run(asked: _RecipeWords, *, schema: bool) -> None:
+    with console.reporting_errors(as_json=asked.as_json):
+        if schema:
+            from overpaint.datasets.recipes import recipe
+
+            console.print_json(recipe.schema(asked.task))
+            return
+        started = time.monotonic()
+        with Interrupt() as interrupt:
+            run = _prepared(asked)
+            if asked.dry_run:
+                _tell_plan(run, asked)
+                return
+            outcome, tally = _execute(run, asked, interrupt)
+            with console.waiting("Writing", hidden=asked.as_json):
+                report = run.write(outcome)
+        _tell(asked, run, outcome, tally, report, time.monotonic() - started)
+        if outcome.stopped:
+            raise typer.Exit(console.OUR_FAULT)
+
+
+def _prepared(asked: _RecipeWords) -> Run:
+    if asked.recipe is None:
+        raise InvalidRequest("name a recipe: a YAML file", field="recipe")
+    if asked.out is None and not asked.dry_run:
+        raise OutputError("name a folder with -o", field="output")
+    from overpaint.datasets.recipes import recipe
+
+    read = recipe.load(asked.recipe, asked.task, asked.overrides)
+    with console.waiting("Loading", hidden=asked.as_json):
+        from overpaint.apps import settings as settings_
+        from overpaint.apps.wiring import datasets
+        from overpaint.apps.wiring.dataset_workers import Where
+
+        return datasets.Run(
+            recipe=read,
+            settings=settings_.load(),
+            where=Where(
+                device=asked.device,
+                dtype=asked.dtype,
+                width=asked.width,
+                ray=asked.ray,
+                actors=asked.actors,
+            ),
+            out=asked.out or Path(),
+        )
+
+
+def _execute(run: Run, asked: _RecipeWords, interrupt: Interrupt) -> tuple[Outcome, Tally]:
+    retry = statuses(asked.retry)
+    with RowBar(None, hidden=asked.as_json, word="pictures") as bar:
+
+        def told(tally: Tally, total: int | None) -> None:
+            bar.total = total
+            bar(tally)
+
+        try:
+            return run.execute(
+                retry=retry,
+                limit=asked.limit,
+                on_progress=told,
+                cancelled=interrupt.cancelled,
+            )
+        except (Cancelled, KeyboardInterrupt):
+            bar.stop()
+            console.say(f"{bar.ended} pictures are done; the same command goes on.")
+            raise
+
+
+def _tell(
+    asked: _RecipeWords, run: Run, outcome: Outcome, tally: Tally, report: Path, seconds: float
+) -> None:
+    from overpaint.datasets.clean import endings
+
+    told: dict[str, Any] = {
+        "output": str(run.out),
+        "report": str(report),
+        "kept": len(outcome.members),
+        "left_out": outcome.statuses(),
+        "surplus": outcome.surplus,
+        "missing": outcome.missing,
+        "endings": endings(outcome) if asked.task == "clean" else {},
+        "computed": tally.computed,
+        "errors": dict(sorted(tally.codes.items())),
+        "stopped": outcome.stopped,
+        "seconds": round(seconds, 1),
+    }
+    if asked.as_json:
+        console.print_json(told)
+        return
+    sys.stdout.write(f"{report}\n")
+    for note in run.facts.notes():
+        console.say(f"Note: {note}", style="yellow")
+    left = "".join(f", {count} {status}" for status, count in sorted(told["left_out"].items()))
+    ends = "".join(f", {count} {ending}" for ending, count in told["endings"].items())
+    console.say(
+        f"{told['kept']} pictures kept{ends}{left}; {tally.computed} worked on in this run, "
+        f"{seconds:.1f} s"
+    )
+    if outcome.missing:
+        some = "; ".join(f"{key}: {count}" for key, count in list(outcome.missing.items())[:5])
+        console.say(
+            f"{len(outcome.missing)} cells lack {sum(outcome.missing.values())} pictures "
+            f"({some}); raise tries, or change prompt or filters.",
+            style="yellow",
+        )
+    if outcome.stopped:
+        console.say(outcome.stopped, style="red")
+
+
+def _tell_plan(run: Run, asked: _RecipeWords) -> None:
+    with console.waiting("Measuring one picture", hidden=asked.as_json):
+        plan = run.preview(asked.limit)
+    if asked.as_json:
+        console.print_json(plan)
+        return
+    for name, value in plan.items():
+        if isinstance(value, list):
+            sys.stdout.write(f"{name}:\n" + "".join(f"  {each}\n" for each in value))
+        else:
+            sys.stdout.write(f"{name}: {value}\n")

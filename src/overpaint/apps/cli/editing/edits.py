@@ -1,0 +1,183 @@
+"""The commands that edit a picture: inpaint, edit, erase."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from overpaint.apps.cli import console
+from overpaint.apps.cli.editing.job import Job, run
+from overpaint.apps.cli.editing.segment import Boxes, Points, SegmenterName
+from overpaint.apps.cli.parts import options_of_parts, ordered, taken, with_arguments
+
+Image = Annotated[str, typer.Argument(metavar="IMAGE", help="PNG, JPEG or WebP; - = stdin.")]
+PromptWords = Annotated[
+    str, typer.Argument(metavar="PROMPT", help="What the masked area should show.")
+]
+Instruction = Annotated[
+    str,
+    typer.Argument(metavar="INSTRUCTION", help="What to change, as you would tell a person."),
+]
+Select = Annotated[
+    str | None,
+    typer.Option("--select", metavar="WORDS", help="Instead of a mask: what to look for."),
+]
+OutFile = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="Where the result goes; - = stdout. Default: IMAGE-edited.png beside the input.",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Write over existing files.")]
+ModelName = Annotated[
+    str | None,
+    typer.Option("--model", "-M", help="Name (see `overpaint models`) or folder of a model."),
+]
+Negative = Annotated[str | None, typer.Option("--negative", metavar="TEXT", help="What to avoid.")]
+Loras = Annotated[
+    list[str] | None,
+    typer.Option("--lora", metavar="PATH[:SCALE]", help="Low-rank adapter; repeatable."),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-O",
+        "--option",
+        metavar="KEY=VALUE",
+        help="Option of the model (see `overpaint models NAME`); repeatable.",
+    ),
+]
+Invert = Annotated[bool, typer.Option("--invert", help="The mask's black is repainted.")]
+Grow = Annotated[
+    int | None, typer.Option("--grow", help="Pixels by which the mask grows (negative: shrinks).")
+]
+Feather = Annotated[
+    int | None, typer.Option("--feather", help="Pixels over which the edit is blended in.")
+]
+PresetName = Annotated[
+    str | None,
+    typer.Option("--preset", help="exact, balanced or fast: less work at a measured cost."),
+]
+DeviceName = Annotated[
+    str | None,
+    typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps, xpu. Default: settings."),
+]
+DeviceNames = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="auto, cpu, cuda, mps, xpu; several at once: cuda:0,cuda:1, or all. "
+        "Default: settings.",
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option("--dtype", help="auto, float32, bfloat16, float16. Default: settings."),
+]
+Shadow = Annotated[
+    bool | None,
+    typer.Option("--shadow/--no-shadow", help="Erase a soft shadow beside the mask, too."),
+]
+Json = console.Json
+
+SELECTION: Mapping[str, Any] = {
+    "select": Select,
+    "point": Points,
+    "box": Boxes,
+    "segmenter": SegmenterName,
+}
+"""Options that find the mask in the picture."""
+
+ON_MASK: Mapping[str, Any] = {"invert": Invert, "grow": Grow, "feather": Feather}
+"""Options of how the mask is used."""
+
+RUNNING: Mapping[str, Any] = {"device": DeviceName, "dtype": Dtype, "as_json": Json}
+"""Options of where an edit runs and how it is told."""
+
+ORDER = (
+    *("mask", "select", "point", "box", "segmenter", "…", "shadow", "out", "force", "model"),
+    *("negative_prompt", "seed", "num_images", "lora", "option", "invert", "grow", "feather"),
+    *("preset", "device", "dtype", "as_json"),
+)
+"""Of the options in a command's help."""
+
+POSITIONAL = {
+    "image": "the command's first argument",
+    "prompt": "an argument of the command, where it takes words",
+    "options": "-O KEY=VALUE gives one at a time",
+}
+"""Parts that are no options of a command that edits, and why."""
+
+
+def shared(leave_out: Mapping[str, str], **further: Any) -> dict[str, Any]:
+    """The options of a command that edits.
+
+    Args:
+        leave_out: names of parts that are none, and why.
+        further: annotations of options of its own.
+    """
+    parts = options_of_parts({**POSITIONAL, **leave_out})
+    all_of_them = {**parts, **SELECTION, **further, "option": Options, **ON_MASK, **RUNNING}
+    return ordered(all_of_them, ORDER)
+
+
+FILES: Mapping[str, Any] = {"out": OutFile, "force": Force}
+WEIGHTS: Mapping[str, Any] = {"lora": Loras, "preset": PresetName}
+
+
+@with_arguments(
+    {"image": Image, "prompt": PromptWords},
+    shared(
+        {
+            "references": "no family that repaints a masked area takes any",
+            "copy_from": "only the eraser copies",
+            "not_from": "only the eraser copies",
+        },
+        **FILES,
+        **WEIGHTS,
+    ),
+)
+def inpaint(values: dict[str, Any]) -> None:
+    """Repaint the masked part of a picture as the prompt says."""
+    run(Job.of("inpaint", taken(values), values))
+
+
+@with_arguments(
+    {"image": Image, "prompt": Instruction},
+    shared(
+        {
+            "control": "no family that follows instructions takes any",
+            "copy_from": "only the eraser copies",
+            "not_from": "only the eraser copies",
+        },
+        **FILES,
+        **WEIGHTS,
+    ),
+)
+def edit(values: dict[str, Any]) -> None:
+    """Change a picture as an instruction says; a mask limits where."""
+    run(Job.of("edit", taken(values), values))
+
+
+_ERASE = shared(
+    {
+        "negative_prompt": "an eraser takes no words",
+        "control": "an eraser takes no steering picture",
+        "references": "an eraser follows no instruction",
+    },
+    **FILES,
+    shadow=Shadow,
+)
+for _name in ("device", "dtype"):  # an eraser has no weights to place
+    del _ERASE[_name]
+
+
+@with_arguments({"image": Image}, _ERASE)
+def erase(values: dict[str, Any]) -> None:
+    """Remove what the mask covers; no words, no weights."""
+    run(Job.of("erase", taken(values), values))

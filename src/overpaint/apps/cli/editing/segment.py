@@ -1,0 +1,221 @@
+"""The command `segment`, and the hints by which other commands make their masks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from overpaint.apps.cli import console
+from overpaint.apps.cli.editing import output
+from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from overpaint.apps.settings import Settings
+    from overpaint.core.imaging.detections import Detection
+    from overpaint.core.imaging.images import Picture
+    from overpaint.segmenters.segmenter import Hints
+
+Points = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--point", metavar="X,Y", help="A place on the thing, in pixels; repeatable, all of one."
+    ),
+]
+NotPoints = Annotated[
+    list[str] | None,
+    typer.Option("--not-point", metavar="X,Y", help="A place that is not on it; repeatable."),
+]
+Boxes = Annotated[
+    list[str] | None,
+    typer.Option("--box", metavar="L,T,R,B", help="A box around a thing, in pixels; repeatable."),
+]
+SegmenterName = Annotated[
+    str | None,
+    typer.Option(
+        "--segmenter",
+        metavar="NAME",
+        help="grabcut, sam2, grounding-dino, owlv2, sam3, FINDER+OUTLINER or a folder.",
+    ),
+]
+
+
+@dataclass(kw_only=True)
+class Selection:
+    """The command line's words on what to find, unchecked."""
+
+    points: Sequence[str] = ()
+    not_points: Sequence[str] = ()
+    boxes: Sequence[str] = ()
+    words: str | None = None
+    segmenter: str | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is any hint."""
+        return bool(self.points or self.not_points or self.boxes or self.words is not None)
+
+    def hints(self) -> Hints:
+        """The hints.
+
+        Raises:
+            UnsupportedOption: something is not made of numbers.
+        """
+        from overpaint.segmenters.segmenter import Hints, Point
+
+        points = []
+        for inside, name, texts in (
+            (True, "point", self.points),
+            (False, "not-point", self.not_points),
+        ):
+            for text in texts:
+                x, y = _numbers(text, 2, name)
+                points.append(Point(x, y, inside))
+        boxes: list[Any] = [_numbers(each, 4, "box") for each in self.boxes]
+        return Hints(points=tuple(points), boxes=tuple(boxes), words=self.words)
+
+    def find(self, picture: Picture, settings: Settings) -> list[Detection]:
+        """What is in the picture.
+
+        Raises:
+            InvalidRequest, ModelNotFound, ModelLoadError: see `segmentation.segment`.
+        """
+        from overpaint.apps.wiring import segmentation
+
+        return segmentation.segment(picture, self.hints(), model=self.segmenter, settings=settings)
+
+    def mask(self, picture: Picture, settings: Settings) -> Image.Image:
+        """The mask of all that is found.
+
+        Raises:
+            InvalidMask: nothing is.
+        """
+        found = self.find(picture, settings)
+        return mask_of(found, picture, self)
+
+
+def segment(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="PNG, JPEG or WebP; - = stdin.")],
+    out: Annotated[
+        str,
+        typer.Option("--out", "-o", metavar="MASK", help="Where the mask goes; - = stdout."),
+    ],
+    point: Points = None,
+    not_point: NotPoints = None,
+    box: Boxes = None,
+    text: Annotated[
+        str | None, typer.Option("--text", metavar="WORDS", help="What to look for, in words.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Mark all that is found (sam2).")
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-M", help="grabcut, sam2, grounding-dino, owlv2, sam3, a folder."),
+    ] = None,
+    grow: Annotated[int, typer.Option("--grow", help="Pixels by which the mask grows.")] = 0,
+    invert: Annotated[bool, typer.Option("--invert", help="Mark everything else.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over existing files.")] = False,
+    as_json: console.Json = False,
+) -> None:
+    """Make a mask from a point, a box or words: white = found."""
+    from overpaint.apps import settings as settings_
+
+    selection = Selection(
+        points=point or (),
+        not_points=not_point or (),
+        boxes=box or (),
+        words=text,
+        segmenter=model,
+    )
+    with console.reporting_errors(as_json=as_json):
+        _check_given(selection, everything=everything)
+        settings = settings_.load()
+        target = output.choose(image, out, 1, force=force)
+        if as_json and not target.paths:
+            raise UnsupportedOption("JSON and the mask cannot share stdout", field="json")
+        picture = _read(image)
+        with console.waiting("Looking", hidden=as_json):
+            found = selection.find(picture, settings)
+        mask = _finished(mask_of(found, picture, selection), grow=grow, invert=invert)
+        written = _write(mask, target)
+        _tell(found, written, as_json=as_json)
+
+
+def mask_of(found: Sequence[Detection], picture: Picture, selection: Selection) -> Image.Image:
+    """The union of what was found.
+
+    Raises:
+        InvalidMask: nothing was.
+    """
+    from overpaint.core.imaging import detections
+
+    some = [each for each in found if each.mask is None or each.mask.any()]
+    if not some:
+        what = f"'{selection.words}'" if selection.words else "a thing there"
+        raise InvalidMask(f"{what} was not found; give other hints or another model", field="mask")
+    return detections.union(some, picture.size, field="mask")
+
+
+def _check_given(selection: Selection, *, everything: bool) -> None:
+    if selection.is_given == everything:
+        raise InvalidRequest(
+            "give --point, --box or --text, or --everything alone", field="segmentation"
+        )
+
+
+def _numbers(text: str, count: int, name: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        wanted = "X,Y" if count == 2 else "LEFT,TOP,RIGHT,BOTTOM"
+        raise UnsupportedOption(f"'{text}' is not {wanted} in pixels", field=name)
+    return numbers
+
+
+def _read(image: str) -> Picture:
+    from overpaint.core.imaging import images
+
+    return images.decode(sys.stdin.buffer.read() if image == output.STDIO else Path(image))
+
+
+def _finished(mask: Image.Image, *, grow: int, invert: bool) -> Image.Image:
+    from overpaint.core.imaging import masks
+
+    mask = masks.grow(mask, grow)
+    return masks.invert(mask) if invert else mask
+
+
+def _write(mask: Image.Image, target: output.Output) -> list[str]:
+    from overpaint.core.imaging.images import Picture
+
+    return target.write([Picture.from_pil(mask)])
+
+
+def _tell(found: Sequence[Detection], written: list[str], *, as_json: bool) -> None:
+    if as_json:
+        console.print_json(
+            {
+                "output": written[0],
+                "detections": [
+                    {"box": each.box, "label": each.label, "confidence": each.confidence}
+                    for each in found
+                ],
+            }
+        )
+        return
+    for path in written:
+        if path != output.STDIO:
+            sys.stdout.write(f"{path}\n")
+    for each in found:
+        box = ",".join(f"{value:.0f}" for value in each.box)
+        sure = "" if each.confidence is None else f", confidence {each.confidence:.2f}"
+        console.say(f"{each.label or 'found'} at {box}{sure}", style="dim")

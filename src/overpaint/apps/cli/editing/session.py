@@ -1,0 +1,323 @@
+"""The commands `overpaint session …`: editing turn after turn."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from overpaint.apps.cli import console
+from overpaint.apps.cli.editing import edits, output, session_view
+from overpaint.apps.cli.editing.job import Job, engine_for, request_of
+from overpaint.apps.cli.parts import options_of_parts, ordered, taken, with_arguments
+from overpaint.core.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from overpaint.apps.settings import Settings
+    from overpaint.core.types import EditRequest
+    from overpaint.sessions.editor import Sessions
+    from overpaint.sessions.store import Store
+    from overpaint.sessions.types import Session, Turn
+
+app = typer.Typer(
+    name="session",
+    help="Edit turn after turn: undo, branches, and measures of what changed.",
+    no_args_is_help=True,
+)
+
+Which = Annotated[
+    str, typer.Argument(metavar="SESSION", help="Name, id, or the first characters of an id.")
+]
+TurnId = Annotated[str, typer.Argument(metavar="TURN", help="Number of a turn; 0 = the original.")]
+TurnWords = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[INSTRUCTION]",
+        help="What to change, or what the mask shall show; none with a mask: erase.",
+    ),
+]
+Parent = Annotated[str | None, typer.Option("--from", metavar="TURN", help="Go on from this turn.")]
+FromOriginal = Annotated[
+    bool,
+    typer.Option("--from-original", help="Edit the original again, with all instructions so far."),
+]
+TurnFile = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the turn's picture, too.")
+]
+Json = edits.Json
+
+ORDER = (
+    *("mask", "select", "point", "box", "segmenter", "parent", "from_original", "…", "out"),
+    *("model", "negative_prompt", "seed", "num_images", "option", "invert", "grow", "feather"),
+    *("device", "dtype", "as_json"),
+)
+"""Of the options in the help of `session edit`."""
+
+
+@app.command("new")
+def new(
+    image: edits.Image,
+    name: Annotated[str | None, typer.Option("--name", help="Default: the picture's name.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Begin a session with a picture."""
+    with _opened(as_json) as (settings, store):
+        from overpaint.sessions.editor import NAME
+
+        source = sys.stdin.buffer.read() if image == output.STDIO else Path(image)
+        name = name or (NAME if image == output.STDIO else Path(image).stem)
+        session_view.tell(_sessions(settings, store).new(source, name), as_json=as_json)
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List the sessions, the one changed last first."""
+    with _opened(as_json) as (_, store):
+        session_view.list_(store.summaries(limit=1000), as_json=as_json)
+
+
+@app.command("edit")
+@with_arguments(
+    {"session": Which},
+    {
+        "prompt": TurnWords,
+        **ordered(
+            {
+                **options_of_parts(
+                    edits.POSITIONAL,
+                    flags={"copy_from": ("--copy-from",)},  # --from names a turn
+                ),
+                **edits.SELECTION,
+                "parent": Parent,
+                "from_original": FromOriginal,
+                "out": TurnFile,
+                "option": edits.Options,
+                **edits.ON_MASK,
+                **edits.RUNNING,
+            },
+            ORDER,
+        ),
+    },
+)
+def edit(values: dict[str, Any]) -> None:
+    """Make one more turn."""
+    which, out = values["session"], values.pop("out")
+    parts = taken(values)
+    parts["prompt"] = parts["prompt"] or ""
+    job = Job.of("edit", parts, values)
+    if "mask" in job.parts or job.selection.is_given:
+        job = replace(job, task="inpaint" if parts["prompt"].strip() else "erase")
+    with _opened(job.as_json) as (settings, store):
+        session = store.find(which)
+        after, turn = _edit(
+            job,
+            session,
+            store,
+            settings,
+            values["parent"],
+            from_original=values["from_original"],
+        )
+        if out is not None:
+            _write(store, turn, out)
+        session_view.tell_turn(after, turn, as_json=job.as_json)
+
+
+@app.command("undo")
+def undo(session: Which, as_json: Json = False) -> None:
+    """Go back one turn."""
+    with _opened(as_json) as (_, store):
+        found = store.find(session)
+        session_view.tell(_moved(store, found, found.undo, "undo"), as_json=as_json)
+
+
+@app.command("redo")
+def redo(session: Which, as_json: Json = False) -> None:
+    """Take back the last undo."""
+    with _opened(as_json) as (_, store):
+        found = store.find(session)
+        session_view.tell(_moved(store, found, found.redo, "redo"), as_json=as_json)
+
+
+@app.command("branch")
+def branch(session: Which, turn: TurnId, as_json: Json = False) -> None:
+    """Go on from any turn; what came after it stays."""
+    with _opened(as_json) as (_, store):
+        found = store.find(session)
+        session_view.tell(_moved(store, found, turn, "branch"), as_json=as_json)
+
+
+@app.command("log")
+def log(session: Which, as_json: Json = False) -> None:
+    """Show all turns as a tree."""
+    with _opened(as_json) as (_, store):
+        session_view.log(store.find(session), as_json=as_json)
+
+
+@app.command("show")
+def show(
+    session: Which,
+    turn: Annotated[
+        str | None, typer.Argument(metavar="[TURN]", help="Default: where the session stands.")
+    ] = None,
+    out: TurnFile = None,
+    as_json: Json = False,
+) -> None:
+    """Show one turn with its measures, or write its picture."""
+    with _opened(as_json) as (_, store):
+        found = store.find(session)
+        wanted = found.turn(turn)
+        if out is not None:
+            _write(store, wanted, out)
+        session_view.tell_turn(found, wanted, as_json=as_json)
+
+
+@app.command("compare")
+def compare(
+    session: Which,
+    first: TurnId,
+    second: Annotated[
+        str | None, typer.Argument(metavar="[TURN]", help="Default: where the session stands.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure one turn beside another."""
+    with _opened(as_json) as (settings, store):
+        from overpaint.apps.wiring import sessions
+        from overpaint.sessions import editing
+
+        found = store.find(session)
+        pair = found.turn(first), found.turn(second)
+        measured = editing.compare(store.pictures, *pair, sessions.examiner(settings)).as_json()
+        session_view.tell_measures(measured, as_json=as_json)
+
+
+@app.command("rename")
+def rename(
+    session: Which,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.")],
+    as_json: Json = False,
+) -> None:
+    """Give a session another name."""
+    with _opened(as_json) as (_, store):
+        session_view.tell(store.rename(store.find(session).id, name), as_json=as_json)
+
+
+@app.command("delete")
+def delete(session: Which, as_json: Json = False) -> None:
+    """Forget a session and its pictures."""
+    with _opened(as_json) as (_, store):
+        found = store.find(session)
+        store.delete(found.id)
+        store.collect()
+        if as_json:
+            console.print_json({"deleted": found.id})
+        else:
+            console.say(f"{found.name} is gone")
+
+
+@app.command("export")
+def export(
+    session: Which,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="A ZIP file, written whole.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Write a session as a ZIP of its pictures and a JSON file."""
+    with _opened(as_json) as (_, store):
+        from overpaint.core.files import atomic_open
+        from overpaint.sessions import archive
+
+        found = store.find(session)
+        with atomic_open(out, field=output.FIELD) as file:
+            archive.export(store, found, file)
+        if as_json:
+            console.print_json({"output": out})
+        else:
+            sys.stdout.write(f"{out}\n")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `export` wrote.")],
+    as_json: Json = False,
+) -> None:
+    """Begin a session from an exported one."""
+    with _opened(as_json) as (settings, store):
+        try:
+            opened = file.open("rb")
+        except OSError as error:
+            raise InvalidRequest(
+                f"{file} cannot be read: {error.strerror}", field="file"
+            ) from error
+        with opened:
+            session_view.tell(_sessions(settings, store).load(opened), as_json=as_json)
+
+
+@contextmanager
+def _opened(as_json: bool) -> Iterator[tuple[Settings, Store]]:
+    """Settings and store; errors are told as everywhere."""
+    from overpaint.apps import settings as settings_
+    from overpaint.apps.wiring import sessions
+
+    with console.reporting_errors(as_json=as_json):
+        settings = settings_.load()
+        store = sessions.store(settings)
+        try:
+            yield settings, store
+        finally:
+            store.close()
+
+
+def _edit(
+    job: Job,
+    session: Session,
+    store: Store,
+    settings: Settings,
+    parent: str | None,
+    *,
+    from_original: bool,
+) -> tuple[Session, Turn]:
+    from overpaint.apps.cli.interrupt import Interrupt, settle
+    from overpaint.apps.wiring import sessions
+
+    with Interrupt() as interrupt, console.StepBar(hidden=job.as_json) as bar:
+        sessions_ = _sessions(settings, store)
+        start = sessions_.start(
+            session.id, job.parts["prompt"], parent=parent, from_original=from_original
+        )
+        job = replace(job, parts={**job.parts, "prompt": start.prompt})
+        request = request_of(job, sessions_.picture(start.base), settings)
+        editor = sessions.editor(settings, store, engine_for(job, request, settings))
+        turn = editor.make(start, request, on_progress=bar, cancelled=interrupt.cancelled)
+        settle()
+        return turn
+
+
+def _sessions(settings: Settings, store: Store) -> Sessions:
+    """The sessions, without a model; the safety policy looks at what comes in."""
+    from overpaint.apps.wiring import safety
+    from overpaint.sessions.editor import Sessions
+
+    def check(request: EditRequest) -> None:
+        safety.policy(settings).check_request(request)
+
+    return Sessions(store=store, check=check)
+
+
+def _moved(store: Store, session: Session, turn: str | None, what: str) -> Session:
+    if turn is None:
+        raise InvalidRequest(f"there is nothing to {what}", field="turn")
+    return store.move(session.id, turn, session.revision)
+
+
+def _write(store: Store, turn: Turn, out: Path) -> None:
+    from overpaint.core.imaging import images
+    from overpaint.sessions import editing
+
+    images.save(editing.opened(store.pictures, turn.picture), out, field=output.FIELD)

@@ -1,0 +1,119 @@
+"""Fields of bodies and forms, made from the parts of an edit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, Field, JsonValue, create_model
+
+from overpaint.apps.wire.intake import MAX_PICTURES
+from overpaint.core.imaging.encoded import from_base64
+from overpaint.core.parts import Kind, Part
+
+MAX_NAME = 200
+"""Characters of a name."""
+
+FILE = {"type": "string", "format": "binary"}
+
+_TYPES: dict[Kind, Any] = {
+    "picture": str,
+    "pictures": list[str],
+    "mask": str,
+    "text": str,
+    "number": int,
+    "name": str,
+    "options": dict[str, JsonValue],
+}
+AS_SENT: dict[Kind, str] = {
+    "picture": "A file in base64.",
+    "pictures": "Files in base64.",
+    "mask": "A file in base64, of the picture's size. Where its transparency varies, transparent "
+    "means white.",
+    "name": "One that `GET /v1/models` lists. Default: the one for an edit with or without a mask.",
+    "options": "`GET /v1/models` has their JSON Schema.",
+}
+AS_KEPT: dict[Kind, str] = {
+    "picture": "sha256 of its file.",
+    "pictures": "sha256 of their files.",
+    "mask": "sha256 of its file.",
+}
+"""What JSON makes of each kind."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def with_parts(
+    parts: Iterable[Part], notes: Mapping[Kind, str] = AS_SENT
+) -> Callable[[type[Model]], type[Model]]:
+    """A decorator that gives a body a field for each part.
+
+    Args:
+        parts: in their order.
+        notes: what JSON makes of each kind, for the fields' descriptions.
+    """
+    fields: dict[str, Any] = {part.name: (annotation(part), _field(part, notes)) for part in parts}
+
+    def decorate(model: type[Model]) -> type[Model]:
+        return create_model(
+            model.__name__,
+            __base__=model,
+            __doc__=model.__doc__,
+            __module__=model.__module__,
+            **fields,
+        )
+
+    return decorate
+
+
+def annotation(part: Part) -> Any:
+    """A part's type in JSON."""
+    kind = _TYPES[part.kind]
+    return kind if part.required or part.default is not None else kind | None
+
+
+def from_text(part: Part, value: Any) -> Any:
+    """A part's value of a JSON body: pictures and masks come as base64.
+
+    Raises:
+        InvalidImage: it is not base64.
+    """
+    if part.kind == "pictures":
+        return tuple(from_base64(each, part.name) for each in value)
+    return from_base64(value, part.name) if part.is_visual else value
+
+
+def as_form(schema: dict[str, Any], parts: Iterable[Part]) -> dict[str, Any]:
+    """The schema of a multipart form, from that of a JSON body: visual parts are files."""
+    parts = tuple(parts)
+    options = {
+        part.name: {"type": "string", "description": f"{part.help} A JSON object."}
+        for part in parts
+        if part.kind == "options"
+    }
+    return {**schema, "properties": {**schema["properties"], **file_fields(parts), **options}}
+
+
+def file_fields(parts: Iterable[Part]) -> dict[str, Any]:
+    """Properties of a form's schema: a file for each visual part."""
+    return {
+        part.name: {**_file(part), "description": part.help} for part in parts if part.is_visual
+    }
+
+
+def _file(part: Part) -> dict[str, Any]:
+    if part.kind == "pictures":
+        return {"type": "array", "items": FILE, "maxItems": MAX_PICTURES}
+    return FILE
+
+
+def _field(part: Part, notes: Mapping[Kind, str]) -> Any:
+    longest = {"name": MAX_NAME, "pictures": MAX_PICTURES}.get(part.kind)
+    default = list(part.default) if part.kind == "pictures" else part.default
+    return Field(
+        default=... if part.required else default,
+        description=" ".join(filter(None, (part.help, notes.get(part.kind)))),
+        max_length=longest,
+        ge=part.minimum,
+        le=part.maximum,
+    )

@@ -1,0 +1,202 @@
+"""The native API, `/v1/edits`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
+from starlette.responses import JSONResponse, StreamingResponse
+
+from overpaint.apps.server import errors
+from overpaint.apps.server.bodies import forms
+from overpaint.apps.server.bodies.answers import encode, encoded, state_of
+from overpaint.apps.server.bodies.fields import as_form
+from overpaint.apps.server.bodies.schemas import REQUIRED, EditAnswer, EditBody, EditState
+from overpaint.apps.server.jobs import EditJob, JobStatus
+from overpaint.apps.server.routes import ERRORS, parsed, require_type, service_of
+from overpaint.apps.server.service import EditService
+from overpaint.apps.wire.intake import EncodedEdit
+from overpaint.core.errors import InvalidRequest
+from overpaint.core.types import PARTS
+
+router = APIRouter(prefix="/v1", tags=["edits"])
+
+POSITION_EVERY = 0.5
+"""Seconds between two looks at the place in the queue."""
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": EditBody.model_json_schema()},
+            "multipart/form-data": {"schema": as_form(EditBody.model_json_schema(), PARTS)},
+        },
+    },
+    "parameters": [
+        {
+            "in": "header",
+            "name": "Prefer",
+            "schema": {"type": "string"},
+            "description": "`respond-async`: 202 with an id at once.",
+        },
+        {
+            "in": "header",
+            "name": "Idempotency-Key",
+            "schema": {"type": "string", "maxLength": 200},
+            "description": "A repeated request with the same key gets the first one's answer; a "
+            "caller that hangs up may come back for it.",
+        },
+    ],
+}
+
+
+@router.post(
+    "/edits",
+    response_model=EditAnswer,
+    responses={202: {"model": EditState, "description": "accepted"}, **ERRORS},
+    openapi_extra=_BODY,
+)
+async def post_edit(request: Request) -> Response:
+    """Edit a picture: the result, or 202 with an id."""
+    service = service_of(request)
+    service.check_room()
+    raw = await forms.body(request)
+    caller, key = request.state.caller, request.headers.get("idempotency-key")
+    fingerprint = hashlib.sha256(raw).hexdigest()
+    if key is not None and not 1 <= len(key) <= 200:
+        raise InvalidRequest("give 1 to 200 characters", field="Idempotency-Key")
+    body, edit = await _parse(request, raw, service)
+    del raw
+    if not service.alone and (key or body.run_async):
+        raise InvalidRequest(
+            "several replicas share this address, and each knows its own edits only; wait for the "
+            "answer or stream it",
+            field="Idempotency-Key" if key else "async",
+        )
+    prefers = service.alone and "respond-async" in request.headers.get("prefer", "")
+    later = body.run_async or prefers
+    job = service.jobs.by_key(caller, key, fingerprint) if key else None
+    if job is None:
+        served = service.resolve(edit.values.get("model"), masked=edit.is_masked)
+        checked = await service.check(edit, served, seconds=body.timeout_s, previews=body.previews)
+        # Again: the same key may have come in while the pictures were decoded.
+        job = service.jobs.by_key(caller, key, fingerprint) if key else None
+    if job is None:
+        job = service.accept(checked, caller, encode)
+        if later or key:
+            service.jobs.add(job)
+        if key:
+            service.jobs.remember_key(caller, key, fingerprint, job.id)
+    request.state.edit, request.state.model = job.id, job.model
+    if later:
+        return JSONResponse(
+            state_of(service, job).model_dump(exclude_none=True),
+            202,
+            {"location": f"/v1/edits/{job.id}", "preference-applied": "respond-async"},
+        )
+    return _answer(job, await service.wait(job, request, keep=key is not None))
+
+
+@router.get("/edits/{id}", response_model=EditAnswer | EditState, responses=ERRORS)
+async def get_edit(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
+    """An edit's state, and its result once that is there."""
+    service = service_of(request)
+    job = service.jobs.find(id, request.state.caller)
+    if job.status == "done":
+        job.fetched = True
+        return _answer(job, job.answer.result())
+    job.fetched = job.answer.done()
+    return JSONResponse(state_of(service, job).model_dump(exclude_none=True))
+
+
+@router.get(
+    "/edits/{id}/events",
+    response_class=StreamingResponse,
+    responses={
+        **ERRORS,
+        200: {
+            "description": "server-sent events: queued, step, preview, done, error",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+    },
+)
+async def get_events(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
+    """News of an edit as they come."""
+    service = service_of(request)
+    job = service.jobs.find(id, request.state.caller)
+    return StreamingResponse(_events(service, job), media_type="text/event-stream")
+
+
+@router.delete("/edits/{id}", response_model=EditState, responses=ERRORS)
+async def delete_edit(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
+    """Cancel an edit, or forget its result."""
+    service = service_of(request)
+    job = service.jobs.find(id, request.state.caller)
+    service.cancel(job)
+    service.jobs.remove(job)
+    status: JobStatus = job.status if job.answer.done() else "cancelled"
+    return JSONResponse(EditState(id=job.id, status=status).model_dump(exclude_none=True))
+
+
+async def _parse(
+    request: Request, raw: bytes, service: EditService
+) -> tuple[EditBody, EncodedEdit]:
+    require_type(request, "application/json", "multipart/form-data")
+    if forms.media_type(request) == "application/json":
+        return await service.work(_from_json, raw)
+    return await service.work(_from_form, await forms.parse(request, raw))
+
+
+def _from_json(raw: bytes) -> tuple[EditBody, EncodedEdit]:
+    body = parsed(raw, EditBody)
+    return body, EncodedEdit(values=body.part_values())
+
+
+def _from_form(form: forms.Form) -> tuple[EditBody, EncodedEdit]:
+    files = forms.files_of(form, [part for part in PARTS if part.is_visual])
+    texts = {name: forms.plain(name, text) for name, text in form.texts.items()}
+    # Required pictures stand in for themselves: here only their being there counts.
+    present = {part.name: "" for part in REQUIRED if part.name in files}
+    try:
+        body = EditBody.model_validate({**texts, **present}, strict=False)
+    except ValidationError as error:
+        raise forms.invalid(error) from error
+    return body, EncodedEdit(values=body.part_values(**files))
+
+
+def _answer(job: EditJob[Any], fields: dict[str, Any]) -> Response:
+    return JSONResponse({"id": job.id, **fields})
+
+
+async def _events(service: EditService, job: EditJob[Any]) -> AsyncIterator[str]:
+    position = service.position(job)
+    if position is not None:
+        yield _event("queued", {"position": position})
+    async for update in job.news(POSITION_EVERY):
+        if update is None:
+            if (now := service.position(job)) not in (None, position):
+                position = now
+                yield _event("queued", {"position": position})
+            continue
+        news: dict[str, Any] = {"step": update.step, "total": update.total}
+        if update.preview is None:
+            yield _event("step", news)
+        else:
+            yield _event("preview", {**news, "image": await service.work(encoded, update.preview)})
+    try:
+        answer = await job.answer
+    except Exception as error:
+        errors.forget_frames(error)
+        yield _event("error", errors.body(error, "/v1"))
+    else:
+        job.fetched = True
+        yield _event("done", {"id": job.id, **answer})
+
+
+def _event(name: str, data: Any) -> str:
+    """A server-sent event."""
+    return f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"

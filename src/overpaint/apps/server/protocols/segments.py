@@ -1,0 +1,173 @@
+"""`POST /v1/segments`: a mask from points, a box or words."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from overpaint.apps.server.routes import ERRORS, json_body, service_of
+from overpaint.apps.server.service import RETRY_AFTER
+from overpaint.apps.settings import Settings
+from overpaint.apps.wire.examples import PICTURE
+from overpaint.apps.wire.intake import image_limits
+from overpaint.apps.wiring import segmentation
+from overpaint.apps.wiring.models import build
+from overpaint.core.errors import InvalidMask, InvalidRequest, ModelNotFound, Overloaded
+from overpaint.core.imaging import detections, images
+from overpaint.core.imaging.encoded import from_base64
+from overpaint.core.imaging.images import ImageLimits, Picture
+from overpaint.segmenters.segmenter import Hints, Point, Rectangle
+
+router = APIRouter(prefix="/v1", tags=["segments"])
+
+MAX_WAITING = 8
+"""Requests that may wait for the one that is being looked at; more get 429."""
+
+MAX_POINTS = 64
+MAX_WORDS = 500
+
+Coordinate = Annotated[float, Field(ge=-1e9, le=1e9)]
+
+
+class PointBody(BaseModel):
+    """A place, in pixels of the upright picture."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    x: Coordinate
+    y: Coordinate
+    inside: bool = Field(default=True, description="False: this place is not part of the thing.")
+
+
+class SegmentBody(BaseModel):
+    """What to find: points of one thing, a box around it, or words."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        json_schema_extra={"examples": [{"image": PICTURE, "box": [4, 4, 12, 12]}]},
+    )
+
+    image: str = Field(description="The picture, base64 of a PNG, JPEG or WebP file.")
+    points: list[PointBody] = Field(default_factory=list, max_length=MAX_POINTS)
+    box: list[Coordinate] | None = Field(
+        default=None, min_length=4, max_length=4, description="Left, top, right, bottom, in pixels."
+    )
+    text: str | None = Field(
+        default=None, max_length=MAX_WORDS, description="What to look for, as one would name it."
+    )
+    model: str | None = Field(
+        default=None,
+        max_length=100,
+        description="`grabcut`, or a segmentation model that this machine has pulled.",
+    )
+
+
+class Desk:
+    """Looks at one picture at a time; few may wait."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "segments")
+        self._waiting = 0
+
+    async def find(self, picture: Picture, hints: Hints, model: str, settings: Settings) -> bytes:
+        """The mask's PNG file.
+
+        Raises:
+            InvalidRequest: the hints do not fit the picture, or nothing is found.
+            ModelLoadError: the model is not what it should be.
+            Overloaded: too many wait already.
+        """
+        if self._waiting > MAX_WAITING:
+            raise Overloaded("too many look for masks; try again", retry_after=RETRY_AFTER)
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool, _mask, picture, hints, model, settings)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """End its thread."""
+        self._pool.shutdown()
+
+
+@router.post(
+    "/segments",
+    response_class=Response,
+    responses={
+        **{status: about for status, about in ERRORS.items() if status not in (409, 504)},
+        200: {
+            "description": "the mask, of the picture's size: white = found",
+            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+        },
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": SegmentBody.model_json_schema()}},
+        }
+    },
+)
+async def post_segment(request: Request) -> Response:
+    """Find a thing in a picture: its mask as a PNG file."""
+    service = service_of(request)
+    body = await json_body(request, SegmentBody)
+    picture = await service.work(_decoded, body.image, image_limits(service.limits))
+    hints = _hints(body)
+    hints.check(picture.size)
+    model = _known(
+        body.model or segmentation.default_model(hints, service.settings), service.settings
+    )
+    desk: Desk = request.app.state.desk
+    return Response(
+        await desk.find(picture, hints, model, service.settings), media_type="image/png"
+    )
+
+
+def _decoded(image: str, limits: ImageLimits) -> Picture:
+    return images.decode(from_base64(image, "image"), limits=limits)
+
+
+def _hints(body: SegmentBody) -> Hints:
+    if not body.points and body.box is None and body.text is None:
+        raise InvalidRequest("give points, a box or text", field="body")
+    boxes: tuple[Rectangle, ...] = ()
+    if body.box is not None:
+        left, top, right, bottom = body.box
+        boxes = ((left, top, right, bottom),)
+    points = tuple(Point(each.x, each.y, each.inside) for each in body.points)
+    return Hints(points=points, boxes=boxes, words=body.text)
+
+
+def _known(name: str, settings: Settings) -> str:
+    """The model's name, if all its parts are on this machine: a request opens no path."""
+    parts = name.split(segmentation.JOINT)
+    known = segmentation.SEGMENTERS
+    for part in parts:
+        if part not in known or build.state(known[part], settings) != "ready":
+            ready = ", ".join(
+                each for each in known if build.state(known[each], settings) == "ready"
+            )
+            raise ModelNotFound(
+                f"there is no segmentation model '{part}' on this server; there is {ready}",
+                field="model",
+            )
+    return name
+
+
+def _mask(picture: Picture, hints: Hints, model: str, settings: Settings) -> bytes:
+    things = segmentation.segment(picture, hints, model=model, settings=settings)
+    some = [each for each in things if each.mask is None or each.mask.any()]
+    if not some:
+        what = f"'{hints.words}'" if hints.words else "a thing there"
+        raise InvalidMask(f"{what} was not found; give other hints", field="mask")
+    file = io.BytesIO()
+    detections.union(some, picture.size, field="mask").save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,159 @@
+"""`/v1/sessions`: editing turn after turn, with undo, branches and measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.responses import JSONResponse
+
+from overpaint.apps.server.bodies.session_schemas import (
+    PREFIX,
+    Change,
+    ComparisonInfo,
+    NewHead,
+    NewName,
+    NewSession,
+    SessionInfo,
+    SessionList,
+    SessionSummary,
+)
+from overpaint.apps.server.routes import json_body, service_of
+from overpaint.apps.server.shelf import (
+    FEW,
+    IF_MATCH,
+    answer,
+    documented,
+    found,
+    revision_of,
+    sessions_of,
+    shelf_of,
+)
+from overpaint.apps.wire.intake import image_limits
+from overpaint.core.imaging import images
+from overpaint.core.imaging.encoded import from_base64
+from overpaint.sessions.store import Store
+from overpaint.sessions.types import Session
+
+router = APIRouter(prefix=PREFIX, tags=["sessions"])
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=SessionInfo,
+    responses=FEW,
+    openapi_extra=documented(NewSession),
+)
+async def post_session(request: Request) -> Response:
+    """Begin a session with a picture."""
+    service = service_of(request)
+    body = await json_body(request, NewSession)
+
+    def create() -> Session:
+        limits = image_limits(service.limits)
+        picture = images.decode(from_base64(body.image, "image"), limits=limits)
+        return sessions_of(request).new(picture, body.name)
+
+    return answer(await service.work(create), 201)
+
+
+@router.get("", response_model=SessionList, responses=FEW)
+async def get_sessions(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+) -> SessionList:
+    """The caller's sessions."""
+
+    def find() -> SessionList:
+        store, _ = shelf_of(request).open()
+        found = store.summaries(request.state.caller, limit=limit, offset=offset)
+        return SessionList(data=[SessionSummary.of(each) for each in found])
+
+    return await service_of(request).work(find)
+
+
+@router.get("/{id}", response_model=SessionInfo, responses=FEW)
+async def get_session(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
+    """A session with all its turns."""
+    return answer(await found(request, id))
+
+
+@router.patch(
+    "/{id}",
+    response_model=SessionInfo,
+    responses=FEW,
+    openapi_extra=documented(NewName, IF_MATCH),
+)
+async def patch_session(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
+    """Rename a session."""
+    return await _changed(
+        request,
+        NewName,
+        lambda store, body, known, caller: store.rename(id, body.name, known, caller),
+    )
+
+
+@router.delete("/{id}", status_code=204, responses=FEW, openapi_extra={"parameters": [IF_MATCH]})
+async def delete_session(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
+    """Forget a session and its pictures."""
+    known, caller = revision_of(request, None), request.state.caller
+
+    def delete() -> None:
+        store, _ = shelf_of(request).open()
+        store.delete(id, known, caller)
+        store.collect()
+
+    await service_of(request).work(delete)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/{id}/head",
+    response_model=SessionInfo,
+    responses=FEW,
+    openapi_extra=documented(NewHead, IF_MATCH),
+)
+async def post_head(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
+    """Stand at another turn: undo, redo, restore, branch."""
+    return await _changed(
+        request,
+        NewHead,
+        lambda store, body, known, caller: store.move(id, body.turn, known, caller),
+    )
+
+
+@router.get("/{id}/turns/{a}/compare/{b}", response_model=ComparisonInfo, responses=FEW)
+async def get_comparison(
+    request: Request,
+    id: str,  # noqa: A002 - the path's word
+    a: str,
+    b: str,
+) -> Response:
+    """Measure turn `b` beside turn `a`."""
+
+    def compare() -> dict[str, float | None]:
+        return sessions_of(request).compare(id, a, b).as_json()
+
+    return JSONResponse(await service_of(request).work(compare))
+
+
+_Asked = TypeVar("_Asked", bound=Change)
+
+
+async def _changed(
+    request: Request,
+    kind: type[_Asked],
+    change: Callable[[Store, _Asked, int | None, str], Session],
+) -> Response:
+    """The session after a change: of the store, with the body, the known revision, the caller."""
+    body = await json_body(request, kind)
+    known, caller = revision_of(request, body), request.state.caller
+
+    def work() -> Session:
+        store, _ = shelf_of(request).open()
+        return change(store, body, known, caller)
+
+    return answer(await service_of(request).work(work))

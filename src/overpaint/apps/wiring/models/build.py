@@ -1,0 +1,392 @@
+"""Where families and engine meet: from a name and the settings to a loaded model."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from overpaint.apps import settings as settings_
+from overpaint.apps.wiring import imports, safety
+from overpaint.apps.wiring.models import checkpoints, families
+from overpaint.checkpoints.files import hub
+from overpaint.checkpoints.files.layout import INDEX
+from overpaint.core.errors import ModelLoadError, ModelNotFound, OutOfMemory, UnsupportedOption
+from overpaint.core.models import BUILTIN, Lora, ModelSpec
+
+if TYPE_CHECKING:
+    from overpaint.apps.settings import Settings
+    from overpaint.checkpoints.checkpoint import Checkpoint
+    from overpaint.checkpoints.placement import MemoryPlan
+    from overpaint.engine.engine import Engine
+    from overpaint.engine.model import Model
+
+TWINS = "tiny-"
+"""Bundled checkpoints are named after their family: `tiny-sd2` in `overpaint/twins/tiny-sd2`."""
+
+ModelState = Literal["ready", "not pulled", "missing", "damaged"]
+
+
+def models(settings: Settings) -> dict[str, ModelSpec]:
+    """All models by name: bundled twins, well-known ones, and the user's own, which win."""
+    return {spec.name: spec for spec in (*_twins(), *BUILTIN, *settings.own_models())}
+
+
+def find_model(name: str, settings: Settings) -> ModelSpec:
+    """The model of that name; a path to a folder is a model too.
+
+    Raises:
+        ModelNotFound: no model of that name.
+        ModelLoadError: the folder is not a checkpoint of a known family.
+    """
+    known = models(settings)
+    if name in known:
+        return known[name]
+    if "/" in name or "\\" in name or Path(name).is_dir():
+        return _folder_model(Path(name))
+    if name.startswith(TWINS) and not any(each.startswith(TWINS) for each in known):
+        raise ModelNotFound(
+            f"'{name}' is not bundled with this installation; name another model with --model "
+            f"(known are {', '.join(known)}), or set a default in {settings_.FILE_NAME}",
+            field="model",
+        )
+    raise ModelNotFound(
+        f"there is no model '{name}'{_near(name, known)}; known are {', '.join(known)}, or give "
+        "the path of a folder in diffusers layout",
+        field="model",
+    )
+
+
+def state(spec: ModelSpec, settings: Settings) -> ModelState:
+    """Whether the model's files are on this machine."""
+    if spec.source == "none":
+        return "ready"
+    if spec.source == "hub":
+        try:
+            pulled = hub.locate(spec.location, spec.revision, cache=settings.cache)
+        except ModelLoadError:
+            return "damaged"
+        return "ready" if pulled else "not pulled"
+    return "ready" if (Path(spec.location) / INDEX).is_file() else "missing"
+
+
+def load_model(
+    spec: ModelSpec,
+    settings: Settings,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    loras: Sequence[Lora] = (),
+    reserved: int = 0,
+) -> Model:
+    """Load a model; its large parts follow on first use.
+
+    Args:
+        spec: which.
+        settings: say where pulled models lie.
+        device: as `placement.choose` takes it.
+        dtype: as `placement.choose` takes it.
+        loras: adapters beside the model's own.
+        reserved: bytes that other models on the device were promised and have not taken yet.
+
+    Raises:
+        LicenceNotAccepted: its licence must be accepted first.
+        ModelNotFound, ModelLoadError: its files are not there, or not what they should be.
+        OutOfMemory: it does not fit, as far as can be told before anything is loaded.
+        UnsupportedOption: adapters for a model without weights.
+    """
+    from overpaint.engine.model import Model
+
+    family = families.find(spec.family)
+    adapters = (*spec.loras, *loras)
+    name = {"name": spec.name, "family": spec.family}
+    if spec.source == "none":
+        if adapters:
+            raise UnsupportedOption(f"'{spec.name}' has no weights to adapt", field="lora")
+        return Model(family.open(), record=name)
+    imports.put_off(settings)
+    if adapters:
+        imports.restore("peft")
+    quiet_libraries()
+    checkpoint = checkpoints.opened(
+        spec, family, settings, device=device, dtype=dtype, loras=adapters
+    )
+    plan = checkpoints.memory_plan(spec, checkpoint, reserved=reserved)
+    checkpoint.follow(plan)
+    checkpoint.read_ahead()
+    return Model(
+        family.open(checkpoint),
+        checkpoint,
+        record={**name, **checkpoints.record(spec, checkpoint, settings, adapters)},
+    )
+
+
+def memory_plan(spec: ModelSpec, settings: Settings, *, device: str | None = None) -> MemoryPlan:
+    """How a model that is here would be held by itself on a device; loads nothing.
+
+    Args:
+        spec: which.
+        settings: say where pulled models lie, and in what precision they run.
+        device: its name; None = the settings' first one.
+
+    Raises:
+        OverpaintError: see `load_model`.
+    """
+    return checkpoints.memory_plan(spec, _opened(spec, settings, device=device))
+
+
+def memory_plans(spec: ModelSpec, settings: Settings) -> dict[str, MemoryPlan | OutOfMemory]:
+    """The same on every device of this machine, by name: the plan, or why there is none.
+
+    Raises:
+        OverpaintError: see `load_model`.
+    """
+    from overpaint.checkpoints.placement import devices
+
+    plans: dict[str, MemoryPlan | OutOfMemory] = {}
+    for name in map(str, devices()):
+        try:
+            plans[name] = memory_plan(spec, settings, device=name)
+        except OutOfMemory as error:
+            plans[name] = error
+    return plans
+
+
+def convert(
+    spec: ModelSpec, settings: Settings, *, dtype: str | None = None
+) -> Iterator[tuple[str, Path]]:
+    """Keep a model's weights in the precision that it runs in, one component after the other.
+
+    Args:
+        spec: which.
+        settings: say where pulled models lie, and where the weights go.
+        dtype: as `placement.choose` takes it; None = as in the settings.
+
+    Yields:
+        A component's name and the folder of its weights, once they are written; nothing where
+        they are stored in that precision already.
+
+    Raises:
+        OverpaintError: see `load_model`; OutputError.
+    """
+    if spec.source == "none":
+        return
+    checkpoint = _opened(spec, settings, dtype=dtype)
+    for name in checkpoint.unconverted():
+        yield name, checkpoint.convert(name)
+
+
+def is_convertible(spec: ModelSpec, settings: Settings) -> bool:
+    """Whether `convert` would write anything for a model that is here.
+
+    Raises:
+        OverpaintError: see `load_model`.
+    """
+    return bool(_opened(spec, settings).unconverted())
+
+
+def engine(
+    model: str | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    loras: Sequence[Lora] = (),
+    settings: Settings | None = None,
+    lazy: bool = False,
+    budget: int | None = None,
+) -> Engine:
+    """An engine whose default model is loaded, so that what is wrong with it shows at once.
+
+    Args:
+        model: name, or folder in diffusers layout; None = the settings' default for inpainting.
+        device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps', 'xpu'; None = as in the settings, the
+            first of several.
+        dtype: 'auto', 'float32', 'bfloat16', 'float16'; None = as in the settings.
+        loras: adapters for the default model.
+        settings: None = read them.
+        lazy: load the default model on its first use instead.
+        budget: bytes of weights that stay loaded; None = as many as fit.
+
+    Raises:
+        OverpaintError: see `load_model`; InvalidSettings.
+    """
+    settings = settings or settings_.load()
+    default = model or settings.defaults.inpaint
+    places = _places(default, device, dtype, settings)
+    if device and len(places) > 1:
+        raise UnsupportedOption(
+            f"'{device}' is {len(places)} devices, and this runs on one; name that one",
+            field="device",
+        )
+    return _engines(places[:1], default, dtype, loras, settings, lazy=lazy, budget=budget)[0]
+
+
+def engines(
+    model: str | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    loras: Sequence[Lora] = (),
+    settings: Settings | None = None,
+    lazy: bool = False,
+    budget: int | None = None,
+) -> list[Engine]:
+    """An engine for each of several devices, which share the safety policy: for one `Batcher`.
+
+    Args:
+        model: as for `engine`, like the others.
+        device: one or several as `placement.devices_for` takes them; None = as in the settings.
+        budget: bytes of weights that stay loaded on each device; None = as many as fit.
+
+    Raises:
+        OverpaintError: as for `engine`.
+    """
+    settings = settings or settings_.load()
+    default = model or settings.defaults.inpaint
+    places = _places(default, device, dtype, settings)
+    return _engines(places, default, dtype, loras, settings, lazy=lazy, budget=budget)
+
+
+def _engines(
+    places: Sequence[str],
+    default: str,
+    dtype: str | None,
+    loras: Sequence[Lora],
+    settings: Settings,
+    *,
+    lazy: bool,
+    budget: int | None,
+) -> list[Engine]:
+    from overpaint.engine.engine import Engine
+
+    precision = dtype or settings.dtype
+    policy, marking = safety.policy(settings), safety.marking(settings)
+
+    def load(on: str, name: str) -> Model:
+        adapters = loras if name == default else ()
+        return load_model(
+            find_model(name, settings),
+            settings,
+            device=on,
+            dtype=precision,
+            loras=adapters,
+            reserved=by_device[on].models.reserved,
+        )
+
+    by_device = {
+        on: Engine(
+            partial(load, on), default, budget=budget, policy=policy, marking=marking, device=on
+        )
+        for on in places
+    }
+    engines = list(by_device.values())
+    if not lazy:
+        for each in engines:
+            each.model()
+    return engines
+
+
+def _places(model: str, device: str | None, dtype: str | None, settings: Settings) -> list[str]:
+    """Devices by name; of a model without weights as they are asked for, without loading torch.
+
+    Raises:
+        UnsupportedOption: a device or precision is not there.
+        ModelNotFound: there is no such model.
+    """
+    names = device or settings.device
+    if find_model(model, settings).source == "none" and not (device or dtype):
+        return ["auto" if names == "all" else names.partition(",")[0]]
+    from overpaint.checkpoints.placement import choose, devices_for
+
+    places = [str(each) for each in devices_for(names)]
+    choose(places[0], dtype or settings.dtype)
+    return places
+
+
+def _opened(
+    spec: ModelSpec, settings: Settings, *, device: str | None = None, dtype: str | None = None
+) -> Checkpoint:
+    """A model's checkpoint with its own adapters; on the settings' first device by default."""
+    from overpaint.checkpoints.placement import first_device
+
+    return checkpoints.opened(
+        spec,
+        families.find(spec.family),
+        settings,
+        device=device or first_device(settings.device),
+        dtype=dtype or settings.dtype,
+        loras=spec.loras,
+    )
+
+
+def _twins() -> Iterator[ModelSpec]:
+    folder = files("overpaint") / "twins"
+    if not folder.is_dir():
+        return
+    for twin in sorted(folder.iterdir(), key=lambda each: each.name):
+        if twin.name.startswith(TWINS) and (twin / INDEX).is_file():
+            yield ModelSpec(
+                name=twin.name,
+                family=twin.name.removeprefix(TWINS),
+                source="bundled",
+                location=str(twin),
+                licence="Apache-2.0",
+                size_gb=_size(Path(str(twin))) / 1e9,
+                about="a tiny checkpoint that knows simple shapes and colours only",
+            )
+
+
+def _folder_model(folder: Path) -> ModelSpec:
+    pipeline = _pipeline_class(folder)
+    for family in families.importable():
+        if pipeline in family.pipelines:
+            return ModelSpec(
+                name=folder.resolve().name,
+                family=family.name,
+                source="folder",
+                location=str(folder),
+                size_gb=_size(folder) / 1e9,
+            )
+    readable = sorted({name for each in families.importable() for name in each.pipelines})
+    raise ModelLoadError(
+        f"{folder}: this is a {pipeline or 'checkpoint without a pipeline class'}, which no "
+        f"family reads; known are {', '.join(readable)}"
+    )
+
+
+def _pipeline_class(folder: Path) -> str:
+    file = folder / INDEX
+    if not file.is_file():
+        there = "no such folder" if not folder.is_dir() else f"no {INDEX} in it"
+        raise ModelNotFound(
+            f"{folder}: {there}; a model is a folder in diffusers layout", field="model"
+        )
+    try:
+        named = json.loads(file.read_text(encoding="utf-8"))["_class_name"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelLoadError(f"{file}: names no pipeline class ({error!r})") from error
+    return str(named[-1] if isinstance(named, list) else named)
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def quiet_libraries() -> None:
+    """No progress bars and advice of the model libraries; their errors still show."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=3)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -1,0 +1,259 @@
+"""Safetensors files: found, measured, and mapped or streamed into a model.
+
+Where the precision has to change, `from_pretrained` holds a file's tensors beside the converted
+ones; reading them in pieces keeps the peak at the model's size, and a piece that fits the
+processor's cache is read and converted several times faster than a tensor of megabytes. Where
+precision stays, the file is mapped into memory as the libraries do it, which costs nothing, and
+kernels give the bits that they give there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from accelerate import init_empty_weights
+from safetensors import safe_open
+
+from overpaint.checkpoints.exclusion import LOADING
+from overpaint.checkpoints.files.layout import CONFIG
+from overpaint.core.errors import ModelLoadError
+
+MAX_HEADER = 100_000_000
+"""Bytes of a safetensors header that are read at most, as the format's own reader allows."""
+
+PIECE = 32768
+"""Numbers that are read and converted at once: few enough for a core's own cache, and for torch not
+to spread them over threads, which here are busy with other tensors."""
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+"""Precisions by their names in the format."""
+
+
+def files(folder: Path) -> list[Path]:
+    """The full-precision safetensors of a component (variants such as fp16 are left alone)."""
+    found = sorted(folder.glob("*.safetensors"))
+    return [file for file in found if file.name.count(".") == 1] or found
+
+
+def require(folder: Path) -> None:
+    """Refuse a component without safetensors.
+
+    Raises:
+        ModelLoadError: the folder is missing, empty, or holds pickles only.
+    """
+    if not folder.is_dir():
+        raise ModelLoadError(f"{folder}: the folder is missing; pull the model again")
+    if files(folder):
+        return
+    pickles = sorted(file.name for file in folder.glob("*") if file.suffix in {".bin", ".ckpt"})
+    if pickles:
+        raise ModelLoadError(
+            f"{folder}: holds only {', '.join(pickles)}; pickles can run code and are never "
+            "read: convert the checkpoint to safetensors"
+        )
+    raise ModelLoadError(f"{folder}: holds no .safetensors file")
+
+
+def header(file: Path) -> bytes:
+    """The file's JSON header: names, types, shapes and offsets of its tensors.
+
+    Raises:
+        ModelLoadError: the file does not start with one.
+    """
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        found = stream.read(length) if 2 <= length <= MAX_HEADER else b""
+    if not found or len(found) < length:
+        raise ModelLoadError(f"{file}: not a safetensors file; pull the model again")
+    return found
+
+
+def parameters(file: Path, named: re.Pattern[str] | None = None) -> int:
+    """How many numbers the file holds, in all or in tensors whose names contain the pattern."""
+    return sum(
+        torch.Size(entry["shape"]).numel()
+        for name, entry in entries(file).items()
+        if named is None or named.search(name)
+    )
+
+
+def stored_as(folder: Path, dtype: torch.dtype) -> bool:
+    """Whether all floating-point weights of a component are stored in that precision."""
+    return all(_is_stored_as(file, dtype) for file in files(folder))
+
+
+def load_into(model: torch.nn.Module, folder: Path, dtype: torch.dtype, device: Any) -> bool:
+    """Fill an empty model from a folder's files: mapped, or with one piece in memory at a time.
+
+    Args:
+        model: made by `empty`; its weights are on the 'meta' device.
+        folder: of the component.
+        dtype: precision of floating-point weights.
+        device: where they go.
+
+    Returns:
+        Whether every weight was found under its own name. If not, the model is not usable and
+        the libraries' own loaders, which know older names, have to be asked.
+    """
+    expected = set(model.state_dict())
+    for file in files(folder):
+        read = _mapped if _is_stored_as(file, dtype) else _tensors
+        state = dict(read(file, expected, dtype, device))
+        # Where another model is made at this moment, parameters that are set would become empty.
+        with LOADING.shared():
+            model.load_state_dict(state, strict=False, assign=True)
+    with LOADING.shared():
+        tie_weights = getattr(model, "tie_weights", None)
+        if callable(tie_weights):
+            tie_weights()
+        if any(weight.is_meta for weight in model.state_dict().values()):
+            return False
+        # What no file holds follows: buffers that the class computes (CLIP's `position_ids`).
+        model.to(device)
+    return True
+
+
+def tensors(folder: Path, names: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The named tensors of a component's files, as stored.
+
+    Raises:
+        ModelLoadError: one is not there.
+    """
+    missing = set(names)
+    for file in files(folder):
+        for name, tensor in _tensors(file, missing.copy()):
+            missing.remove(name)
+            yield name, tensor
+    if missing:
+        raise ModelLoadError(f"{folder}: holds no '{min(missing)}'; pull the model again")
+
+
+def key(folder: Path, *context: object) -> str:
+    """A name for what is made of a component's files in some context; other files, another name.
+
+    Raises:
+        ModelLoadError: its configuration is missing.
+    """
+    digest = hashlib.sha256(" ".join(map(str, context)).encode())
+    for file in [folder / CONFIG, *files(folder)]:
+        try:
+            told = file.resolve().stat()
+        except OSError as error:
+            raise ModelLoadError(f"{file}: cannot be read; pull the model again") from error
+        digest.update(f"{file.resolve()} {told.st_size} {told.st_mtime_ns}".encode())
+    return digest.hexdigest()[:32]
+
+
+def empty(cls: Any, folder: Path) -> torch.nn.Module:
+    """A model of a diffusers or transformers class without memory for its weights."""
+    with init_empty_weights(include_buffers=False):
+        if hasattr(cls, "load_config"):
+            model = cls.from_config(cls.load_config(folder, local_files_only=True))
+        else:
+            model = _uninitialized(cls)(
+                cls.config_class.from_pretrained(folder, local_files_only=True)
+            )
+            model.__class__ = cls
+    assert isinstance(model, torch.nn.Module)
+    return model
+
+
+def _uninitialized(cls: Any) -> Any:
+    """The class of transformers without its random start, which takes a second even for nothing."""
+    return type(cls.__name__, (cls,), {"initialize_weights": lambda _: None})
+
+
+def entries(file: Path) -> dict[str, Any]:
+    """What the file's header says of its tensors by name: `dtype`, `shape`, `data_offsets`.
+
+    Raises:
+        ModelLoadError: it is damaged.
+    """
+    try:
+        told = json.loads(header(file))
+        told.pop("__metadata__", None)
+        assert all({"shape", "data_offsets"} <= entry.keys() for entry in told.values())
+        assert all(entry["dtype"] in DTYPES for entry in told.values())
+    except (ValueError, AttributeError, KeyError, AssertionError) as error:
+        raise ModelLoadError(f"{file}: its header is damaged; pull the model again") from error
+    return dict(told)
+
+
+def _is_stored_as(file: Path, dtype: torch.dtype) -> bool:
+    found = {DTYPES[entry["dtype"]] for entry in entries(file).values()}
+    return {kind for kind in found if kind.is_floating_point} <= {dtype}
+
+
+def _mapped(
+    file: Path, wanted: set[str], _: torch.dtype, device: Any
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The wanted tensors on the device, as stored; on the CPU they are the file's own pages."""
+    with safe_open(file, framework="pt") as opened:
+        for name in wanted.intersection(opened.keys()):
+            yield name, opened.get_tensor(name).to(device)
+
+
+def _tensors(
+    file: Path, wanted: set[str], dtype: torch.dtype | None = None, device: Any = "cpu"
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The wanted tensors on the device, floating-point ones as `dtype`; read by several threads."""
+    found = {name: entry for name, entry in entries(file).items() if name in wanted}
+    reader = Reader(file, dtype)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for name, tensor in zip(found, pool.map(reader, found, found.values()), strict=True):
+            yield name, tensor.to(device)
+
+
+class Reader:
+    """Reads tensors of a file; floating-point ones become `dtype`, where one is given."""
+
+    def __init__(self, file: Path, dtype: torch.dtype | None) -> None:
+        self._file, self._dtype = file, dtype
+        self._start = 8 + len(header(file))
+
+    def __call__(self, name: str, entry: dict[str, Any]) -> torch.Tensor:
+        stored = DTYPES[entry["dtype"]]
+        tensor = torch.empty(entry["shape"], dtype=read_as(stored, self._dtype))
+        with self._file.open("rb") as stream:
+            stream.seek(self._start + entry["data_offsets"][0])
+            if not _fill(tensor.view(-1), stream, stored):
+                raise ModelLoadError(f"{self._file}: ends within '{name}'; pull the model again")
+        return tensor
+
+
+def read_as(stored: torch.dtype, dtype: torch.dtype | None) -> torch.dtype:
+    """The precision of a tensor in memory: only floating-point ones change theirs."""
+    return dtype if dtype is not None and stored.is_floating_point else stored
+
+
+def _fill(flat: torch.Tensor, stream: BinaryIO, stored: torch.dtype) -> bool:
+    """Read numbers that are stored as `stored`; whether all of them were there."""
+    staging = torch.empty(PIECE, dtype=stored)
+    into = staging.view(torch.uint8).numpy()
+    for begin in range(0, len(flat), PIECE):
+        part = flat[begin : begin + PIECE]
+        wanted = len(part) * stored.itemsize
+        if stream.readinto(into[:wanted]) < wanted:  # type: ignore[attr-defined]
+            return False
+        part.copy_(staging[: len(part)])
+    return True

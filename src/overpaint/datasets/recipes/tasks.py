@@ -1,0 +1,131 @@
+"""What one picture of a data set takes, as small data that any process can work on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from overpaint.core.errors import InvalidImage
+from overpaint.datasets.places import InFile, Item
+from overpaint.datasets.recipes.recipe import Recipe
+from overpaint.datasets.recipes.sections import COMMON
+from overpaint.jobs.ledger import LedgerEntry
+from overpaint.jobs.units import digest, identify
+
+FORMAT = 1
+"""Of what an id stands for; another one makes all pictures anew."""
+
+DECIDES_CLEANING = ("exact", "edit", "look", "rules", "gate")
+"""Keys of a recipe that decide what cleaning gives."""
+
+_WORDS = tuple(part.name for part in COMMON if not part.is_visual)
+
+MADE = "made"
+"""Folder of all pictures that were made, good or bad, by the id of their task."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One picture to make or to clean.
+
+    Attributes:
+        id: hash of all that decides the result.
+        item: the picture to start from.
+        prompt: words, filled in; '' where the recipe's rules give them.
+        seed: of the edit.
+        fields: of the item and of the cell, for templates.
+        extra: plain values for the lineage: cell, attempt, candidate.
+    """
+
+    id: str
+    item: Item
+    prompt: str
+    seed: int
+    fields: Mapping[str, str]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def picture(self) -> str:
+        """File of the result, relative to the output folder."""
+        return f"{MADE}/{self.id[:2]}/{self.id}.png"
+
+    @property
+    def mask(self) -> str:
+        """File of the mask that the edit had, relative to the output folder."""
+        return f"{MADE}/{self.id[:2]}/{self.id}.mask.png"
+
+
+def recipe_key(recipe: Recipe, models: Mapping[str, Any]) -> str:
+    """Hash of what of a recipe decides the result of a task, whatever the task is.
+
+    How many pictures are wanted, which of them count and where they go can be changed without
+    making them again; so can the place and the patience of the vision model.
+
+    Args:
+        recipe: see above.
+        models: `units.model_key` of each model by name.
+
+    Raises:
+        InvalidImage: a picture that all edits have cannot be read.
+    """
+    decides = {
+        name: value
+        for name, value in recipe.model_dump(mode="json").items()
+        if name in (*_WORDS, "options", "mask", "detector", *DECIDES_CLEANING)
+    }
+    filters, vision = recipe.filters, recipe.vision
+    return identify(
+        format=FORMAT,
+        recipe=decides,
+        shows=[filters.shows, filters.shows_by] if filters.shows else None,
+        vision=[vision.model, vision.boxes, vision.longest_side] if vision else None,
+        models=dict(models),
+        **{"references": [], **_pictures(recipe)},  # always there in ids of earlier versions
+    )
+
+
+def _pictures(recipe: Recipe) -> dict[str, Any]:
+    """Hashes of the pictures and masks that all edits have."""
+    digests: dict[str, Any] = {}
+    for part in COMMON:
+        value = recipe.parts.get(part.name)
+        if value is None or not part.is_visual:
+            continue
+        if part.kind == "pictures":
+            digests[part.name] = [digest(InFile(path).read()) for path in value]
+        else:
+            digests[part.name] = digest(InFile(value).read())
+    return digests
+
+
+def task_id(key: str, item: Item, source: str | None, **parts: Any) -> str:
+    """The id of a task.
+
+    Args:
+        key: of `recipe_key`.
+        item: its mask counts by where it lies, its fields by their values.
+        source: digest of the picture's bytes; None = it cannot be read.
+        **parts: plain data of the task: words, seed, cell.
+    """
+    return identify(
+        key=key,
+        source=source if source is not None else f"unreadable {item.name}",
+        mask=None if item.mask is None else repr(item.mask),
+        fields=dict(item.fields),
+        **parts,
+    )
+
+
+def source_digest(item: Item) -> str | None:
+    """Hash of the picture's bytes; None where they cannot be read: the task says why."""
+    try:
+        return digest(item.image.read())
+    except InvalidImage:
+        return None
+
+
+def complete(folder: Path, entry: LedgerEntry) -> bool:
+    """Whether the picture of an entry is still in the output folder."""
+    return entry.picture is None or (folder / entry.picture).is_file()
