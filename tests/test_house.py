@@ -63,3 +63,10 @@ def is_kernel(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 def test_no_folder_has_more_than_a_dozen_modules(folder):
     modules = [file for file in folder.glob("*.py") if file.name != "__init__.py"]
     assert len(modules) <= MOST_MODULES
+
+
+def test_the_table_of_doors_is_as_the_code_says():
+    from scripts import doors
+
+    text = doors.PAGE.read_text(encoding="utf-8")
+    assert doors.page(text) == text

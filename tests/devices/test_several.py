@@ -249,6 +249,17 @@ class TestNames:
         assert engine.device == "card:0"
 
 
+@pytest.mark.parametrize("devices", ["auto", "all", BOTH])
+def test_a_model_without_weights_needs_no_device(cards, devices):
+    batcher = Batcher(build.engines("erase", settings=Settings(device=devices)))
+    request = EditRequest(image=Picture.from_pil(picture(64, 64)), mask=box_mask(64, 64))
+    try:
+        assert batcher.submit(request).result(WAIT).images
+        assert all(device.serves for device in batcher.devices)
+    finally:
+        batcher.close()
+
+
 class TestTheServer:
     @pytest.fixture
     def server(self, cards, checkpoint_folder, tmp_path):

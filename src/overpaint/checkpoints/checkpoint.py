@@ -35,7 +35,7 @@ class Checkpoint:
         placement: device and precision of the weights.
         loras: adapters for the denoiser.
         backend: what computes its networks.
-        cache: folder of weights in other precisions (`checkpoints/weight_cache.py`).
+        cache: folder of weights in other precisions (`checkpoints/files/weight_cache.py`).
 
     Raises:
         ModelLoadError: the folder is not a checkpoint of that family, holds only pickles, or does

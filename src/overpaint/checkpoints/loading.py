@@ -39,7 +39,7 @@ class Loader:
         placement: device and precision of the weights.
         loras: adapters for the denoiser.
         backend: what computes its networks.
-        cache: folder of weights in other precisions (`checkpoints/weight_cache.py`).
+        cache: folder of weights in other precisions (`checkpoints/files/weight_cache.py`).
         warnings: sentences for whoever edits with what was loaded.
     """
 

@@ -341,7 +341,7 @@ def _device(name: str) -> torch.device:
 
 def make_current(name: str) -> None:
     """Make a device the one that torch takes in this thread where none is named."""
-    device = torch.device(name)
+    device = devices_for(name)[0]
     select = getattr(torch.get_device_module(device), "set_device", None)
     if device.index is not None and select is not None:
         select(device.index)

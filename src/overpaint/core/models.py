@@ -9,10 +9,10 @@ from typing import Literal
 Source = Literal["bundled", "folder", "hub", "none"]
 
 BackendName = Literal["torch", "torch-compiled", "torch-float8", "openvino", "openvino-int8"]
-"""What computes networks; see `checkpoints/backends.py`."""
+"""What computes networks; see `checkpoints/compute/backends.py`."""
 
 AttentionName = Literal["auto", "cudnn", "flash", "efficient", "math"]
-"""The kernel of a denoiser's attention on CUDA; see `checkpoints/attention.py`."""
+"""The kernel of a denoiser's attention on CUDA; see `checkpoints/compute/attention.py`."""
 
 CompileName = Literal["auto", "off"]
 """Whether networks are compiled in the background on cards; see `checkpoints/compiling.py`."""

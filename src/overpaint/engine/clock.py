@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 AHEAD = 1
 """Passes that a device may have been told of beyond the one that it computes: it never waits for
@@ -68,11 +69,15 @@ class CudaClock:
         self._device = device
 
     def start(self) -> Watch:
+        import torch
+
         return _CudaWatch(torch.cuda.current_stream(self._device))
 
 
 class _CudaWatch:
     def __init__(self, stream: Any) -> None:
+        import torch
+
         self._stream = stream
         self._begin, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         self._begin.record(stream)
@@ -92,6 +97,8 @@ class _CudaWatch:
 def of(device: str) -> Clock:
     """The clock of a device, as torch names it."""
     if device.startswith("cuda"):
+        import torch
+
         return CudaClock(torch.device(device))
     return HostClock()
 

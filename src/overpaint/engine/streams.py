@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from overpaint.diffusion.family import Prepared
 from overpaint.engine.model import Model
+
+if TYPE_CHECKING:
+    import torch
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def encoding(model: Model) -> Iterator[None]:
     if device is None:
         yield
         return
-    module = torch.get_device_module(device)
+    module = _module(device)
     stream = _stream(device)
     stream.wait_stream(module.default_stream(device))
     with module.stream(stream):
@@ -44,7 +45,7 @@ def hand_over(model: Model, prepared: Sequence[Prepared]) -> None:
     device = _device(model)
     if device is None:
         return
-    stepping = torch.get_device_module(device).default_stream(device)
+    stepping = _module(device).default_stream(device)
     for tensor in tensors(prepared):
         if tensor.device == device:
             tensor.record_stream(stepping)
@@ -52,6 +53,8 @@ def hand_over(model: Model, prepared: Sequence[Prepared]) -> None:
 
 def tensors(value: object) -> Iterator[torch.Tensor]:
     """The tensors in containers and dataclasses."""
+    import torch
+
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, Mapping):
@@ -69,11 +72,18 @@ def _device(model: Model) -> torch.device | None:
     if checkpoint is None or checkpoint.take_turns:
         return None
     device = checkpoint.placement.device
-    has_streams = device.type != "cpu" and hasattr(torch.get_device_module(device), "Stream")
+    has_streams = device.type != "cpu" and hasattr(_module(device), "Stream")
     return device if has_streams else None
+
+
+def _module(device: torch.device) -> Any:
+    """What torch has for the kind of device; a model without weights needs no torch."""
+    import torch
+
+    return torch.get_device_module(device)
 
 
 @cache
 def _stream(device: torch.device) -> Any:
     """The encoders' stream of a device, in which all its models' encoders compute."""
-    return torch.get_device_module(device).Stream(device=device)
+    return _module(device).Stream(device=device)

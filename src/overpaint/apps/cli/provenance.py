@@ -79,6 +79,14 @@ def verify(file: File, as_json: Json = False) -> None:
             raise typer.Exit(console.OUR_FAULT)
 
 
+REPLAY_LEFT_OUT = {
+    "seed": "the recipe has it",
+    "num_images": "a recipe is of one picture",
+    "model": "the recipe has it",
+    "options": "the recipe has them",
+}
+"""Parts that `replay` leaves out, and why."""
+
 ReplayFile = Annotated[
     str | None,
     typer.Option("--out", "-o", metavar="FILE", help="Default: FILE-edited.png beside it."),
@@ -88,14 +96,7 @@ ReplayFile = Annotated[
 @with_arguments(
     {"file": File},
     {
-        **options_of_parts(
-            {
-                "seed": "the recipe has it",
-                "num_images": "a recipe is of one picture",
-                "model": "the recipe has it",
-                "options": "the recipe has them",
-            }
-        ),
+        **options_of_parts(REPLAY_LEFT_OUT),
         "lora": Loras,
         "out": ReplayFile,
         "force": Force,

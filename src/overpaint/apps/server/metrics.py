@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import psutil
-import torch
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -17,7 +16,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from overpaint.checkpoints.placement import taken_memory
+from overpaint.checkpoints.placement import devices_for, taken_memory
 from overpaint.engine.batcher import Observer
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ def _of_devices(batcher: Batcher) -> Iterable[Metric]:
         images.add_metric(name, device.images)
         passes.add_metric(name, device.passes)
         weights.add_metric(name, device.engine.models.size)
-        size = taken_memory(torch.device(device.engine.device)) if device.serves else None
+        size = taken_memory(devices_for(device.engine.device)[0]) if device.serves else None
         if size is not None:
             taken.add_metric(name, size)
     yield from (up, images, passes, weights, taken)

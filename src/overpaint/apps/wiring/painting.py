@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PaintingTask = Literal["inpaint", "edit", "erase"]
 WhenMissing = Literal["error", "keep"]
 
-_LEFT_OUT = {
+LEFT_OUT = {
     "image": "a field of its own",
     "mask": "it is made of what was found",
     "num_images": "a step of a workflow has one result",
@@ -40,7 +40,7 @@ _LEFT_OUT = {
 }
 """Parts that are not in `Painting.parts`, and why."""
 
-BLOCK_PARTS = tuple(part for part in PARTS if part.name not in _LEFT_OUT)
+BLOCK_PARTS = tuple(part for part in PARTS if part.name not in LEFT_OUT)
 
 _BLOCK_NAMES = {
     "control": "control_image",  # as published workflows have it

@@ -1,9 +1,9 @@
 """What computes a checkpoint's networks, where it is more than torch as it comes.
 
 `openvino`, `openvino-int8`: Stable Diffusion's UNet and autoencoder on processors, converted
-(`checkpoints/openvino.py`). `torch-compiled`: the denoiser's blocks, compiled by torch.
-`torch-float8`: the same, with their linear layers in float8 (`checkpoints/float8.py`). On CUDA,
-`torch` compiles in the background while it is used (`checkpoints/compiling.py`).
+(`checkpoints/compute/openvino.py`). `torch-compiled`: the denoiser's blocks, compiled by torch.
+`torch-float8`: the same, with their linear layers in float8 (`checkpoints/compute/float8.py`).
+On CUDA, `torch` compiles in the background while it is used (`checkpoints/compiling.py`).
 """
 
 from __future__ import annotations

@@ -125,10 +125,7 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
         vae = self.checkpoint.component("vae")
         transformer = self.checkpoint.component("transformer")
         generator = torch.Generator().manual_seed(seed)
-        steered = None
-        if control is not None:
-            drawn = latents.normalize(vae, control.sample(generator))
-            steered = drawn * options.control_strength
+        steering = self._steering(control, generator, options.control_strength)
         kept = latents.normalize(vae, picture.sample(generator))
         mask = mask.to(kept)
         masked = latents.pack(mask)
@@ -140,7 +137,7 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
         layout = lay_out(self.checkpoint, prompt.embeds.shape[1], (height, width), ())
         chosen = sparse.choose(shortcuts, layout, (height, width), masked, latents.pack(kept))
         inpaint = torch.cat([latents.pack(kept * (1 - mask)), masked], dim=2)
-        steered = latents.pack(torch.zeros_like(kept) if steered is None else steered)
+        steered = latents.pack(torch.zeros_like(kept) if steering is None else steering)
         return Flex2Latent(
             seed=seed,
             total=len(timesteps),
@@ -165,3 +162,12 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
             uncontrolled=torch.cat([inpaint, torch.zeros_like(steered)], dim=2),
             control_steps=int(len(timesteps) * options.control_stop),
         )
+
+    def _steering(
+        self, control: Any, generator: torch.Generator, strength: float
+    ) -> torch.Tensor | None:
+        """Latents of a control picture, at their strength; None where there is none."""
+        if control is None:
+            return None
+        vae = self.checkpoint.component("vae")
+        return latents.normalize(vae, control.sample(generator)) * strength

@@ -6,7 +6,7 @@ With a mask, latents outside it are put back, noised to the next timestep, after
 
 Unlike the pipelines, one plan serves the picture and the result, so the two grids always align,
 and the answer has the picture's own size. Without a mask, what the edit did not change is found
-by comparing the result with the autoencoder's own copy of the picture (`core/changes.py`).
+by comparing the result with the autoencoder's own copy of the picture (`core/imaging/changes.py`).
 """
 
 from __future__ import annotations

@@ -113,6 +113,19 @@ POSITIONAL = {
 }
 """Parts that are no options of a command that edits, and why."""
 
+_ONLY_ERASER = {"copy_from": "only the eraser copies", "not_from": "only the eraser copies"}
+
+LEFT_OUT: Mapping[str, Mapping[str, str]] = {
+    "inpaint": {"references": "no family that repaints a masked area takes any", **_ONLY_ERASER},
+    "edit": {"control": "no family that follows instructions takes any", **_ONLY_ERASER},
+    "erase": {
+        "negative_prompt": "an eraser takes no words",
+        "control": "an eraser takes no steering picture",
+        "references": "an eraser follows no instruction",
+    },
+}
+"""Parts that a command leaves out beside those, and why."""
+
 
 def shared(leave_out: Mapping[str, str], **further: Any) -> dict[str, Any]:
     """The options of a command that edits.
@@ -132,15 +145,7 @@ WEIGHTS: Mapping[str, Any] = {"lora": Loras, "preset": PresetName}
 
 @with_arguments(
     {"image": Image, "prompt": PromptWords},
-    shared(
-        {
-            "references": "no family that repaints a masked area takes any",
-            "copy_from": "only the eraser copies",
-            "not_from": "only the eraser copies",
-        },
-        **FILES,
-        **WEIGHTS,
-    ),
+    shared(LEFT_OUT["inpaint"], **FILES, **WEIGHTS),
 )
 def inpaint(values: dict[str, Any]) -> None:
     """Repaint the masked part of a picture as the prompt says."""
@@ -149,30 +154,14 @@ def inpaint(values: dict[str, Any]) -> None:
 
 @with_arguments(
     {"image": Image, "prompt": Instruction},
-    shared(
-        {
-            "control": "no family that follows instructions takes any",
-            "copy_from": "only the eraser copies",
-            "not_from": "only the eraser copies",
-        },
-        **FILES,
-        **WEIGHTS,
-    ),
+    shared(LEFT_OUT["edit"], **FILES, **WEIGHTS),
 )
 def edit(values: dict[str, Any]) -> None:
     """Change a picture as an instruction says; a mask limits where."""
     run(Job.of("edit", taken(values), values))
 
 
-_ERASE = shared(
-    {
-        "negative_prompt": "an eraser takes no words",
-        "control": "an eraser takes no steering picture",
-        "references": "an eraser follows no instruction",
-    },
-    **FILES,
-    shadow=Shadow,
-)
+_ERASE = shared(LEFT_OUT["erase"], **FILES, shadow=Shadow)
 for _name in ("device", "dtype"):  # an eraser has no weights to place
     del _ERASE[_name]
 

@@ -31,8 +31,10 @@ from overpaint.core.types import PARTS, EditResult
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
 VERSION = "1"
-_INPUTS = {part.name: part for part in PARTS if part.kind not in ("name", "options")}
-"""The parts that are tensors: the path names the model, `parameters` are the options."""
+LEFT_OUT = {"model": "the path names it", "options": "they are the message's `parameters`"}
+"""Parts that are no tensors, and why."""
+
+_INPUTS = {part.name: part for part in PARTS if part.name not in LEFT_OUT}
 
 _OUTPUTS = ("image", "seed")
 

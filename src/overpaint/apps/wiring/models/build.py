@@ -215,16 +215,14 @@ def engine(
         OverpaintError: see `load_model`; InvalidSettings.
     """
     settings = settings or settings_.load()
-    on = _places(model or settings.defaults.inpaint, device, dtype, settings)[0]
-    return engines(
-        model,
-        device=on,
-        dtype=dtype,
-        loras=loras,
-        settings=settings,
-        lazy=lazy,
-        budget=budget,
-    )[0]
+    default = model or settings.defaults.inpaint
+    places = _places(default, device, dtype, settings)
+    if device and len(places) > 1:
+        raise UnsupportedOption(
+            f"'{device}' is {len(places)} devices, and this runs on one; name that one",
+            field="device",
+        )
+    return _engines(places[:1], default, dtype, loras, settings, lazy=lazy, budget=budget)[0]
 
 
 def engines(
@@ -247,11 +245,24 @@ def engines(
     Raises:
         OverpaintError: as for `engine`.
     """
-    from overpaint.engine.engine import Engine
-
     settings = settings or settings_.load()
     default = model or settings.defaults.inpaint
     places = _places(default, device, dtype, settings)
+    return _engines(places, default, dtype, loras, settings, lazy=lazy, budget=budget)
+
+
+def _engines(
+    places: Sequence[str],
+    default: str,
+    dtype: str | None,
+    loras: Sequence[Lora],
+    settings: Settings,
+    *,
+    lazy: bool,
+    budget: int | None,
+) -> list[Engine]:
+    from overpaint.engine.engine import Engine
+
     precision = dtype or settings.dtype
     policy, marking = safety.policy(settings), safety.marking(settings)
 
