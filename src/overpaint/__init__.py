@@ -54,7 +54,11 @@ _HOMES = {
     "Progress": "overpaint.core.types",
 }
 
-_MODULES = ("detections", "errors", "masks")
+_MODULES = {
+    "detections": "overpaint.core.imaging.detections",
+    "errors": "overpaint.core.errors",
+    "masks": "overpaint.core.imaging.masks",
+}
 
 __all__ = [
     "Component",
@@ -162,7 +166,7 @@ def segment(
 def __getattr__(name: str) -> Any:
     """Public names are imported when they are first used: importing torch takes seconds."""
     if name in _MODULES:
-        return importlib.import_module(f"overpaint.core.{name}")
+        return importlib.import_module(_MODULES[name])
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'overpaint' has no attribute '{name}'")
