@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from overpaint.apps.cli.bulk import batch
 from overpaint.apps.cli.editing import edits
 from overpaint.apps.cli.provenance import REPLAY_LEFT_OUT
 from overpaint.apps.server.protocols import oip
@@ -30,6 +31,7 @@ DOORS: Mapping[str, Mapping[str, str]] = {
     "`erase`": edits.LEFT_OUT["erase"],
     "`session edit`": {},
     "`replay`": REPLAY_LEFT_OUT,
+    "`batch`, for all rows": batch.LEFT_OUT,
     "rows (batch, Azure, MLflow)": rows.LEFT_OUT,
     "a turn's stored inputs": sessions.OWN,
     "data-set recipes": sections.OWN,

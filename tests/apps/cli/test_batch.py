@@ -43,6 +43,20 @@ def test_a_folder(overpaint, photos, desk):
     assert len(list((desk / "out" / "grids").iterdir())) == 3
 
 
+def test_one_mask_and_one_source_of_texture_for_all_rows(overpaint, photos, desk):
+    box_mask(*SIZE).save(desk / "mask.png")
+    ran = overpaint(
+        "batch", "photos", "-o", "one", "--mask", "mask.png", "--model", "erase", "--json"
+    )
+    assert (ran.code, ran.json["done"]) == (0, 3), ran.err
+    assert overpaint(*ERASE).code == 0
+    for name in "abc":
+        (one,), (each,) = ((desk / out).rglob(f"{name}*.png") for out in ("one", "out"))
+        assert one.read_bytes() == each.read_bytes()
+    refused = overpaint(*ERASE, "--control", "mask.png", "-o", "refused", "--json")
+    assert refused.json["errors"] == {"invalid_request": 3}
+
+
 def test_the_summary_for_programs(overpaint, photos, desk):
     (desk / "masks" / "b.png").unlink()
     ran = overpaint(*ERASE, "--json")

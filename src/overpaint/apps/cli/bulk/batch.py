@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,11 +19,11 @@ from overpaint.apps.cli.editing.edits import (
     Json,
     Loras,
     ModelName,
-    Negative,
     Options,
 )
 from overpaint.apps.cli.editing.job import parse_lora, parse_option
 from overpaint.apps.cli.interrupt import Interrupt, settle
+from overpaint.apps.cli.parts import options_of_parts, with_arguments
 from overpaint.core.errors import Cancelled, ContentBlocked, InvalidRequest, UnsupportedOption
 
 if TYPE_CHECKING:
@@ -43,14 +44,13 @@ Input = Annotated[
 OutFolder = Annotated[
     Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where everything goes.")
 ]
-CommonPrompt = Annotated[
-    str, typer.Option("--prompt", "-p", help="For rows and pictures without their own.")
-]
 MaskFolder = Annotated[
     Path | None,
     typer.Option("--mask-dir", help="Folder with a mask for each picture, of its name."),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Rows without a seed get one derived from this.")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="Rows without a seed get one derived from this.")
+]
 Retry = Annotated[
     list[str] | None,
     typer.Option("--retry", metavar="STATUS", help="Try again what is failed or blocked."),
@@ -59,73 +59,75 @@ RowLimit = Annotated[
     int | None, typer.Option("--limit", min=1, help="The first rows only, to try it out.")
 ]
 BatchWidth = Annotated[
-    int, typer.Option("--width", min=1, max=8, help="Pictures in a pass; more is faster on a GPU.")
+    int | None,
+    typer.Option("--width", min=1, max=8, help="Pictures in a pass; more is faster on a GPU."),
 ]
 GridSheet = Annotated[
     bool, typer.Option("--grid", help="Also draw input, mask and output side by side.")
 ]
 
 
+LEFT_OUT = {
+    "image": "each row has its own",
+    "seed": "--seed is what each row's own is derived from",
+    "num_images": "a row is answered with one picture",
+    "model": "--model loads it for all rows",
+    "options": "-O KEY=VALUE gives one at a time",
+}
+"""Parts that are no option of a batch for all of its rows, and why."""
+
+FLAGS = {"prompt": ("--prompt", "-p")}
+
+PARTS_FOR_ALL = options_of_parts(LEFT_OUT, flags=FLAGS)
+
+OPTIONS: Mapping[str, Any] = {
+    **PARTS_FOR_ALL,
+    "mask_dir": MaskFolder,
+    "model": ModelName,
+    "seed": Seed,
+    "retry": Retry,
+    "limit": RowLimit,
+    "width": BatchWidth,
+    "grid": GridSheet,
+    "lora": Loras,
+    "option": Options,
+    "device": DeviceNames,
+    "dtype": Dtype,
+    "as_json": Json,
+}
+
+
 @dataclass(kw_only=True)
 class _BatchWords:
-    """The command line's words, unchecked."""
+    """The command line's words, unchecked.
 
+    Attributes:
+        parts: of an edit, for rows without their own, by name.
+    """
+
+    parts: Mapping[str, Any]
     source: Path
     out: Path
-    prompt: str
-    negative: str | None
     mask_dir: Path | None
     model: str | None
-    seed: int
-    retry: list[str]
+    seed: int | None
+    retry: list[str] | None
     limit: int | None
-    width: int
+    width: int | None
     grid: bool
-    loras: list[str]
-    options: list[str]
+    lora: list[str] | None
+    option: list[str] | None
     device: str | None
     dtype: str | None
     as_json: bool
 
 
-def batch(
-    source: Input,
-    out: OutFolder,
-    prompt: CommonPrompt = "",
-    mask_dir: MaskFolder = None,
-    model: ModelName = None,
-    negative: Negative = None,
-    seed: Seed = 0,
-    retry: Retry = None,
-    limit: RowLimit = None,
-    width: BatchWidth = 1,
-    grid: GridSheet = False,
-    lora: Loras = None,
-    option: Options = None,
-    device: DeviceNames = None,
-    dtype: Dtype = None,
-    as_json: Json = False,
-) -> None:
+@with_arguments({"source": Input, "out": OutFolder}, OPTIONS)
+def batch(values: dict[str, Any]) -> None:
     """Edit many pictures. Killed and started again, it goes on where it stopped."""
-    asked = _BatchWords(
-        source=source,
-        out=out,
-        prompt=prompt,
-        negative=negative,
-        mask_dir=mask_dir,
-        model=model,
-        seed=seed,
-        retry=retry or [],
-        limit=limit,
-        width=width,
-        grid=grid,
-        loras=lora or [],
-        options=option or [],
-        device=device,
-        dtype=dtype,
-        as_json=as_json,
-    )
-    with console.reporting_errors(as_json=as_json):
+    parts = {name: values.pop(name) for name in PARTS_FOR_ALL}
+    asked = _BatchWords(parts=parts, **values)
+    with console.reporting_errors(as_json=asked.as_json):
         started = time.monotonic()
         done = _run(asked)
         _tell(asked, done, time.monotonic() - started)
@@ -137,7 +139,7 @@ def _run(asked: _BatchWords) -> BatchOutcome:
     from overpaint.apps import settings as settings_
 
     settings = settings_.load()
-    retry = statuses(asked.retry)
+    retry = statuses(asked.retry or [])
     with Interrupt() as interrupt:
         manifest = _manifest(asked)
         engines = _engines(asked, manifest, settings)
@@ -150,7 +152,7 @@ def _run(asked: _BatchWords) -> BatchOutcome:
             batch = Batch(
                 out=asked.out,
                 engine=engines,
-                width=asked.width,
+                width=asked.width or 1,
                 retry=retry,
                 limit=asked.limit,
                 grids=asked.grid,
@@ -186,20 +188,17 @@ def statuses(names: list[str]) -> tuple[Status, ...]:
 def _manifest(asked: _BatchWords) -> Manifest:
     from overpaint.jobs.manifest import Manifest, UnitDefaults
 
-    parts = {
-        "prompt": asked.prompt,
-        "negative_prompt": asked.negative,
-        "options": dict(parse_option(each) for each in asked.options),
-    }
+    parts = {name: value for name, value in asked.parts.items() if value}
+    parts["options"] = dict(parse_option(each) for each in asked.option or [])
     return Manifest(
         asked.source,
-        UnitDefaults(parts=parts, seed=asked.seed, mask_dir=asked.mask_dir, skip=asked.out),
+        UnitDefaults(parts=parts, seed=asked.seed or 0, mask_dir=asked.mask_dir, skip=asked.out),
     )
 
 
 def _engines(asked: _BatchWords, manifest: Manifest, settings: Settings) -> list[Engine]:
     """Pictures without masks are edited as told; all else is inpainted."""
-    has_masks = manifest.has_tables or asked.mask_dir is not None
+    has_masks = manifest.has_tables or asked.mask_dir is not None or asked.parts["mask"]
     default = settings.defaults.inpaint if has_masks else settings.defaults.edit
     with console.waiting(f"Loading {asked.model or default}", hidden=asked.as_json):
         from overpaint.apps.wiring.models import build
@@ -208,7 +207,7 @@ def _engines(asked: _BatchWords, manifest: Manifest, settings: Settings) -> list
             asked.model or default,
             device=asked.device,
             dtype=asked.dtype,
-            loras=[parse_lora(each) for each in asked.loras],
+            loras=[parse_lora(each) for each in asked.lora or []],
             settings=settings,
         )
 

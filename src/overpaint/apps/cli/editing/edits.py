@@ -38,7 +38,6 @@ ModelName = Annotated[
     str | None,
     typer.Option("--model", "-M", help="Name (see `overpaint models`) or folder of a model."),
 ]
-Negative = Annotated[str | None, typer.Option("--negative", metavar="TEXT", help="What to avoid.")]
 Loras = Annotated[
     list[str] | None,
     typer.Option("--lora", metavar="PATH[:SCALE]", help="Low-rank adapter; repeatable."),
