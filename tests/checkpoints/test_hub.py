@@ -12,6 +12,7 @@ import pytest
 from overpaint.checkpoints.files import hub
 from overpaint.checkpoints.files.layout import choose_files
 from overpaint.core.errors import LicenceNotAccepted, ModelLoadError, ModelNotFound
+from overpaint.families.flux1 import FLEX2_FAMILY
 from overpaint.families.sd import SD2_FAMILY
 from tests.hub_server import COMMIT, Hub, serving
 
@@ -255,3 +256,53 @@ def _point_client_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
     )
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
+FLEX2_INDEX = {
+    "_class_name": "FluxPipeline",
+    "_diffusers_version": "0.34.0",
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "text_encoder_2": ["transformers", "T5EncoderModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "tokenizer_2": ["transformers", "T5TokenizerFast"],
+    "transformer": ["diffusers", "FluxTransformer2DModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+"""ostris/Flex.2-preview as AutoPipeline's users load it: it calls itself FluxPipeline."""
+
+
+def flex2_files(in_channels: int) -> dict[str, bytes]:
+    files = {"model_index.json": json.dumps(FLEX2_INDEX).encode()}
+    for name in ("text_encoder", "text_encoder_2", "transformer", "vae"):
+        files[f"{name}/config.json"] = b"{}"
+        files[f"{name}/model.safetensors"] = name.encode() * 100
+    files["transformer/config.json"] = json.dumps({"in_channels": in_channels}).encode()
+    files["scheduler/scheduler_config.json"] = files["tokenizer/vocab.json"] = b"{}"
+    files["tokenizer_2/tokenizer.json"] = b"{}"
+    return files
+
+
+@pytest.mark.parametrize(("in_channels", "is_flex2"), [(196, True), (64, False)])
+def test_a_class_that_models_share_is_told_apart_before_weights_are_fetched(
+    monkeypatch, cache, in_channels, is_flex2
+):
+    with serving(Hub(files=flex2_files(in_channels))) as offered:
+        _point_client_at(offered.url, monkeypatch)
+
+        def pulled():
+            return hub.pull(
+                "owner/model",
+                components=FLEX2_FAMILY.components,
+                refusal=FLEX2_FAMILY.refusal,
+                cache=cache,
+            )
+
+        if is_flex2:
+            assert set(pulled().files) == set(flex2_files(in_channels))
+            return
+        with pytest.raises(ModelLoadError, match=r"in_channels 64, where .*'flex2' has 196"):
+            pulled()
+        assert not [name for name in offered.downloads() if name.endswith(".safetensors")]

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -58,7 +58,8 @@ class FamilySpec:
         accepts: the parts of a request that it uses; those that are not named are refused.
         components: of its checkpoints, by their names in `model_index.json`; none = it has no
             weights.
-        pipelines: `_class_name` values of a `model_index.json` that it reads.
+        pipelines: `_class_name` values of a `model_index.json` that it reads; for those that other
+            models share, values in the configurations of components that tell its own apart.
         source_type: IPTC's term for what it makes of a picture.
     """
 
@@ -67,12 +68,34 @@ class FamilySpec:
     options: type[FamilyOptions]
     accepts: Mapping[str, Need]
     components: Mapping[str, Component] = field(default_factory=dict)
-    pipelines: frozenset[str] = frozenset()
+    pipelines: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     source_type: SourceType = "compositeWithTrainedAlgorithmicMedia"
 
     def need(self, part: str) -> Need:
         """Whether it uses a part of a request."""
         return self.accepts.get(part, "refused")
+
+    def refusal(self, pipeline: str, config_of: Callable[[str], Mapping[str, Any]]) -> str | None:
+        """Why a checkpoint is none of this family's; None = it is one.
+
+        Args:
+            pipeline: the class that its index names.
+            config_of: gives a component's configuration.
+        """
+        if pipeline not in self.pipelines:
+            return (
+                f"this is a {pipeline or 'checkpoint without a pipeline class'}, not a "
+                f"{' or '.join(sorted(self.pipelines))} as the family '{self.name}' reads"
+            )
+        for component, values in self.pipelines[pipeline].items():
+            config = config_of(component)
+            for name, value in values.items():
+                if config.get(name) != value:
+                    return (
+                        f"this is another model saved as a {pipeline}: its {component} has {name} "
+                        f"{config.get(name)}, where the family '{self.name}' has {value}"
+                    )
+        return None
 
     def open(self, checkpoint: Checkpoint | None = None) -> Family[Any, Any]:
         """The family with a checkpoint; None for one without weights.

@@ -210,3 +210,18 @@ def _sd2_lora(checkpoint: Path, file: Path) -> Path:
             state[f"unet.{name}.lora_B.weight"] = torch.randn(out_features, 4, generator=generator)
     save_file(state, file)
     return file
+
+
+def test_flex2_as_it_is_published_is_a_folder_model(checkpoint_folder, tmp_path):
+    """Its index names FluxPipeline, which FLUX.1's own checkpoints do as well."""
+    folder = Path(shutil.copytree(checkpoint_folder("flex2"), tmp_path / "published"))
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
+    config = json.loads((folder / "transformer" / "config.json").read_text())
+    if config["in_channels"] != 196:
+        with pytest.raises(ModelLoadError, match="which no family reads"):
+            build.find_model(str(folder), Settings())
+        (folder / "transformer" / "config.json").write_text(
+            json.dumps(config | {"in_channels": 196})
+        )
+    assert build.find_model(str(folder), Settings()).family == "flex2"

@@ -52,10 +52,12 @@ def pull(
         if not as_json:
             console.say(f"{spec.name}: {spec.location}, licence: {_licence(spec)}")
         with _DownloadBar(hidden=as_json) as bar:
+            family = None if model in SEGMENTERS else families.find(spec.family)
             pulled = hub.pull(
                 spec.location,
                 spec.revision,
-                components=None if model in SEGMENTERS else families.find(spec.family).components,
+                components=None if family is None else family.components,
+                refusal=None if family is None else family.refusal,
                 cache=settings.cache,
                 on_progress=bar,
             )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from overpaint.checkpoints.component import Components
-from overpaint.checkpoints.files.layout import CONFIG, INDEX, choose_files, choose_single
+from overpaint.checkpoints.files.layout import CONFIG, INDEX, choose_files, choose_single, pipeline
 from overpaint.core.errors import LicenceNotAccepted, ModelLoadError, ModelNotFound, OutputError
 from overpaint.core.files import atomic_write
 
@@ -58,6 +58,9 @@ class Pulled:
         return sum(file.size for file in self.files.values())
 
 
+Refusal = Callable[[str, Callable[[str], Mapping[str, Any]]], str | None]
+"""Why a checkpoint is none of a family's; see `FamilySpec.refusal`."""
+
 OnProgress = Callable[[str, int, int], None]
 """Told (file, bytes done, bytes in all) while files arrive; the bytes are of all files."""
 
@@ -74,6 +77,7 @@ def pull(
     revision: str | None = None,
     *,
     components: Components | None = None,
+    refusal: Refusal | None = None,
     cache: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Pulled:
@@ -85,6 +89,8 @@ def pull(
         repository: `owner/name`.
         revision: branch, tag or commit; None = the repository's main branch.
         components: what the family loads; None = a single model in transformers layout.
+        refusal: says why a checkpoint is none of the family's, from its pipeline class and the
+            configurations of its components; None = it is one. Asked before weights are fetched.
         cache: folder to keep it in; None = the hub client's own cache.
         on_progress: told of the bytes as they arrive.
 
@@ -106,6 +112,7 @@ def pull(
         fetch = _Fetch(repository, info.sha, cache)
         if components is not None and INDEX in offered:
             index = json.loads(fetch(offered[INDEX]).read_text(encoding="utf-8"))
+            _require(repository, refusal, index, fetch, offered)
             names = choose_files(repository, index, list(offered), components)
         elif components is None and CONFIG in offered:
             names = choose_single(repository, list(offered))
@@ -123,6 +130,23 @@ def pull(
     pulled = Pulled(paths[names[0]].parent, repository, info.sha, files)
     _write_record(pulled, _record_file(cache, repository, revision))
     return pulled
+
+
+def _require(
+    repository: str,
+    refusal: Refusal | None,
+    index: Mapping[str, Any],
+    fetch: Callable[[Any], Path],
+    offered: Mapping[str, Any],
+) -> None:
+    """Refuse a repository that holds another model, before its weights are downloaded."""
+
+    def config_of(component: str) -> dict[str, Any]:
+        file = offered.get(f"{component}/{CONFIG}")
+        return {} if file is None else json.loads(fetch(file).read_text(encoding="utf-8"))
+
+    if refusal is not None and (reason := refusal(pipeline(index), config_of)) is not None:
+        raise ModelLoadError(f"{repository}: {reason}")
 
 
 def locate(

@@ -61,7 +61,8 @@ FLEX2_FAMILY = FamilySpec(
         "control": "optional",
     },
     components=COMPONENTS,
-    pipelines=frozenset({"Flex2Pipeline"}),
+    # The published repository calls itself FluxPipeline, as FLUX.1's own do.
+    pipelines={"Flex2Pipeline": {}, "FluxPipeline": {"transformer": {"in_channels": 196}}},
 )
 
 KONTEXT_FAMILY = FamilySpec(
@@ -75,7 +76,7 @@ KONTEXT_FAMILY = FamilySpec(
         "references": "optional",
     },
     components=COMPONENTS,
-    pipelines=frozenset({"FluxKontextPipeline", "FluxKontextInpaintPipeline"}),
+    pipelines={"FluxKontextPipeline": {}, "FluxKontextInpaintPipeline": {}},
 )
 
 FAMILIES = (FLEX2_FAMILY, KONTEXT_FAMILY)

@@ -38,7 +38,7 @@ SD2_FAMILY = FamilySpec(
         "feature_extractor": UNUSED,
         "image_encoder": UNUSED,
     },
-    pipelines=frozenset({"StableDiffusionInpaintPipeline"}),
+    pipelines={"StableDiffusionInpaintPipeline": {}},
 )
 
 FAMILIES = (SD2_FAMILY,)

@@ -54,5 +54,5 @@ MOSAIC_FAMILY = FamilySpec(
             encoding=_pixel,
         ),
     },
-    pipelines=frozenset({"MosaicPipeline"}),
+    pipelines={"MosaicPipeline": {}},
 )

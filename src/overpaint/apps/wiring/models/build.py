@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from overpaint.apps import settings as settings_
 from overpaint.apps.wiring import imports, safety
 from overpaint.apps.wiring.models import checkpoints, families
-from overpaint.checkpoints.files import hub
+from overpaint.checkpoints.files import hub, layout
 from overpaint.checkpoints.files.layout import INDEX
 from overpaint.core.errors import ModelLoadError, ModelNotFound, OutOfMemory, UnsupportedOption
 from overpaint.core.models import BUILTIN, Lora, ModelSpec
@@ -343,7 +343,7 @@ def _twins() -> Iterator[ModelSpec]:
 def _folder_model(folder: Path) -> ModelSpec:
     pipeline = _pipeline_class(folder)
     for family in families.importable():
-        if pipeline in family.pipelines:
+        if family.refusal(pipeline, lambda component: layout.config(folder / component)) is None:
             return ModelSpec(
                 name=folder.resolve().name,
                 family=family.name,

@@ -68,7 +68,7 @@ def opened(
     from overpaint.checkpoints.placement import choose, weights_in
 
     folder = locate(spec, settings)
-    _require_pipeline(folder, family)
+    _require_family(folder, family)
     placement = choose(device, dtype, parameters=weights_in(folder))
     cache = settings.cache or Path("~/.cache/overpaint").expanduser()
     backend = Backend(
@@ -126,13 +126,11 @@ def record(
     }
 
 
-def _require_pipeline(folder: Path, family: FamilySpec) -> None:
+def _require_family(folder: Path, family: FamilySpec) -> None:
     pipeline = layout.pipeline(layout.read_index(folder))
-    if pipeline not in family.pipelines:
-        raise ModelLoadError(
-            f"{folder}: this folder is a {pipeline or 'checkpoint without a pipeline class'}, not "
-            f"a {' or '.join(sorted(family.pipelines))} as the family '{family.name}' reads"
-        )
+    refusal = family.refusal(pipeline, lambda component: layout.config(folder / component))
+    if refusal is not None:
+        raise ModelLoadError(f"{folder}: {refusal}")
 
 
 def _revision(spec: ModelSpec, checkpoint: Checkpoint, settings: Settings) -> str:
