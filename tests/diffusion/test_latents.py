@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from overpaint.apps.wiring.models import build
+from overpaint.core.errors import BrokenResult
 from overpaint.diffusion import latents
 from overpaint.families.flux1 import layout
-from tests.conftest import picture
+from tests.conftest import box_mask, picture
 
 
 @given(
@@ -58,3 +64,14 @@ def test_positions_count_rows_and_columns_of_tokens():
     ids = layout.positions(4, 6, source=1)
     assert ids.shape == (6, 3)
     assert ids[-1].tolist() == [1, 1, 2]
+
+
+def test_values_that_are_no_numbers_are_no_picture(checkpoint_folder, tmp_path):
+    folder = Path(shutil.copytree(checkpoint_folder("sd2"), tmp_path / "model"))
+    [file] = (folder / "unet").glob("*.safetensors")
+    weights = load_file(file)
+    weights["conv_out.weight"][:] = float("nan")
+    save_file(weights, file)
+    engine = build.engine(str(folder), device="cpu", dtype="float32")
+    with pytest.raises(BrokenResult, match="float32"):
+        engine.edit(picture(64, 64), "a cat", mask=box_mask(64, 64), num_inference_steps=1)

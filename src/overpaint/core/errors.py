@@ -16,6 +16,7 @@
     ├── Overloaded
     ├── DeadlineExceeded
     ├── OutOfMemory
+    ├── BrokenResult            the model gave values that are no numbers
     ├── SessionConflict         somebody else changed the session first
     ├── StoreUnavailable        sessions cannot be read or written
     └── Cancelled
@@ -156,6 +157,12 @@ class OutOfMemory(OverpaintError):
     """The model or the edit does not fit the memory there is."""
 
     code = "out_of_memory"
+
+
+class BrokenResult(OverpaintError):
+    """The model's values are no numbers, so there is no picture in them."""
+
+    code = "broken_result"
 
 
 class SessionConflict(OverpaintError):

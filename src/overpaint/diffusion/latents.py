@@ -14,6 +14,7 @@ from PIL import Image
 
 from overpaint.checkpoints.checkpoint import Checkpoint
 from overpaint.checkpoints.memo import content
+from overpaint.core.errors import BrokenResult
 
 
 def picture_tensor(image: Image.Image) -> torch.Tensor:
@@ -43,9 +44,19 @@ def nearest(mask: torch.Tensor, factor: int) -> torch.Tensor:
 
 
 def picture_from_tensor(pixels: torch.Tensor) -> Image.Image:
-    """(1, 3, H, W) in [-1, 1] → 'RGB' picture; values outside are clamped, halves round to even."""
+    """(1, 3, H, W) in [-1, 1] → 'RGB' picture; values outside are clamped, halves round to even.
+
+    Raises:
+        BrokenResult: some of them are no numbers.
+    """
+    broken = ~torch.isfinite(pixels).all()
     unit = (pixels[0].float() * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0)
     levels = _on_processor((unit * 255).round().to(torch.uint8))
+    if bool(broken):
+        raise BrokenResult(
+            "the model gave values that are no numbers instead of a picture; use dtype float32 or "
+            "bfloat16, or check its weights and adapters"
+        )
     return Image.fromarray(levels.numpy(), mode="RGB")
 
 

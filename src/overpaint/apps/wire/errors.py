@@ -28,6 +28,7 @@ STATUSES: dict[type[OverpaintError], int] = {
     errors.Overloaded: 429,
     errors.DeadlineExceeded: 504,
     errors.OutOfMemory: 503,
+    errors.BrokenResult: 502,
     errors.SessionConflict: 409,
     errors.StoreUnavailable: 503,
     errors.Cancelled: 409,
