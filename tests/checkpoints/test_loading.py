@@ -12,7 +12,7 @@ import pytest
 import torch
 from accelerate import init_empty_weights
 from diffusers import UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
 from overpaint.checkpoints.exclusion import LOADING
@@ -195,3 +195,26 @@ def test_weights_are_not_set_while_another_model_is_made(checkpoint_folder, dtyp
         assert loading.is_alive(), "it has to wait"
     loading.join(60)
     assert not any(each.is_meta for each in model.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mid_block.attentions.0.proj_in.scale_weight",
+        "conv_out.weight.absmax",
+        "conv_out.weight.quant_state.bitsandbytes__nf4",
+        "conv_out.SCB",
+    ],
+)
+def test_weights_that_another_program_quantized_are_refused_at_once(folder, name):
+    [file] = (folder / "unet").glob("*.safetensors")
+    save_file({**load_file(file), name: torch.ones(1)}, file)
+    with pytest.raises(ModelLoadError, match="full precision"):
+        open_checkpoint(folder, CPU)
+
+
+def test_weights_that_end_too_early_are_refused_at_once(folder):
+    [file] = (folder / "vae").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ModelLoadError, match="ends too early"):
+        open_checkpoint(folder, CPU)

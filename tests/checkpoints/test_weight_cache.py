@@ -144,7 +144,7 @@ def test_a_cache_that_cannot_be_written_is_named(folder, tmp_path):
 def test_damaged_weights_are_not_kept(folder, cache):
     [file] = weights.files(folder / "unet")
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ModelLoadError, match="ends within"):
+    with pytest.raises(ModelLoadError, match="ends too early"):
         converted(folder, cache)
     assert weight_cache.find(cache, folder / "unet", torch.bfloat16) is None
 

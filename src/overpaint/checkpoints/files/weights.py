@@ -55,15 +55,25 @@ def files(folder: Path) -> list[Path]:
     return [file for file in found if file.name.count(".") == 1] or found
 
 
+QUANTIZED = re.compile(
+    r"(?:^|\.)(?:scale_weight|scale_input|weight_scale|input_scale|SCB|absmax|quant_map|qweight"
+    r"|wscales|quant_state\..*)$"
+)
+"""Names of tensors beside weights that other programs have quantized."""
+
+
 def require(folder: Path) -> None:
-    """Refuse a component without safetensors.
+    """Refuse a component without safetensors that can be read as they are; reads headers alone.
 
     Raises:
-        ModelLoadError: the folder is missing, empty, or holds pickles only.
+        ModelLoadError: the folder is missing, empty, or holds pickles only; a file is damaged or
+            ends too early; its weights are quantized.
     """
     if not folder.is_dir():
         raise ModelLoadError(f"{folder}: the folder is missing; pull the model again")
-    if files(folder):
+    if present := files(folder):
+        for file in present:
+            _require_whole(file)
         return
     pickles = sorted(file.name for file in folder.glob("*") if file.suffix in {".bin", ".ckpt"})
     if pickles:
@@ -72,6 +82,18 @@ def require(folder: Path) -> None:
             "read: convert the checkpoint to safetensors"
         )
     raise ModelLoadError(f"{folder}: holds no .safetensors file")
+
+
+def _require_whole(file: Path) -> None:
+    described = entries(file)
+    end = max((entry["data_offsets"][1] for entry in described.values()), default=0)
+    if file.stat().st_size < 8 + len(header(file)) + end:
+        raise ModelLoadError(f"{file}: it ends too early; pull the model again")
+    if (name := next(filter(QUANTIZED.search, described), None)) is not None:
+        raise ModelLoadError(
+            f"{file}: its weights are quantized by another program ('{name}'), which would be read "
+            "wrongly; take the files in full precision"
+        )
 
 
 def header(file: Path) -> bytes:
