@@ -17,8 +17,8 @@ from overpaint.core.types import EditRequest
 from overpaint.datasets.clean import Cleaner, Cleaning, endings
 from overpaint.datasets.outcome import Outcome
 from overpaint.datasets.recipes.recipe import Clean
-from overpaint.datasets.recipes.tasks import complete, recipe_key
 from overpaint.datasets.sources import items
+from overpaint.datasets.tasks import complete, recipe_key
 from overpaint.jobs import pool
 from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.ledger import Ledger

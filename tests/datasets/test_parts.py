@@ -15,7 +15,7 @@ from overpaint.datasets.clean import Cleaner
 from overpaint.datasets.collect import Collector
 from overpaint.datasets.recipes import recipe as recipe_
 from overpaint.datasets.recipes.sections import COMMON, OWN
-from overpaint.datasets.recipes.tasks import recipe_key
+from overpaint.datasets.tasks import recipe_key
 from overpaint.datasets.worker import Tools
 from overpaint.engine import intake
 from tests.conftest import box_mask, picture

@@ -13,7 +13,7 @@ from overpaint.datasets.output.card import Facts
 from overpaint.datasets.output.report import Reporter, worst
 from overpaint.datasets.places import Item, Nowhere
 from overpaint.datasets.recipes.recipe import Collect
-from overpaint.datasets.recipes.tasks import Task
+from overpaint.datasets.tasks import Task
 from overpaint.jobs.ledger import LedgerEntry
 from tests.datasets.conftest import Painter
 from tests.datasets.test_collect import BASE, run

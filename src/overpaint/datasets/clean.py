@@ -18,7 +18,7 @@ from overpaint.datasets.places import Item
 from overpaint.datasets.recipes.prompts import fill
 from overpaint.datasets.recipes.recipe import Clean
 from overpaint.datasets.recipes.sections import Rule
-from overpaint.datasets.recipes.tasks import Task, source_digest, task_id
+from overpaint.datasets.tasks import Task, source_digest, task_id
 from overpaint.datasets.worker import Result, TaskWorker, Unfit
 from overpaint.jobs.units import derive_seed
 

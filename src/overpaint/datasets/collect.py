@@ -18,7 +18,7 @@ from overpaint.datasets.outcome import Member, Outcome, Rejection, unfit
 from overpaint.datasets.places import Item
 from overpaint.datasets.recipes.prompts import Cell, fill
 from overpaint.datasets.recipes.recipe import Collect
-from overpaint.datasets.recipes.tasks import Task, source_digest, task_id
+from overpaint.datasets.tasks import Task, source_digest, task_id
 from overpaint.datasets.worker import Result, TaskWorker
 from overpaint.jobs.ledger import Ledger, LedgerEntry
 from overpaint.jobs.units import derive_seed

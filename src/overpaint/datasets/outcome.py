@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from overpaint.datasets.recipes.sections import Filters
-from overpaint.datasets.recipes.tasks import Task
+from overpaint.datasets.tasks import Task
 from overpaint.jobs.ledger import LedgerEntry
 
 

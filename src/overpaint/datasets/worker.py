@@ -30,7 +30,7 @@ from overpaint.datasets import measure
 from overpaint.datasets.recipes.prompts import fill
 from overpaint.datasets.recipes.recipe import Recipe
 from overpaint.datasets.recipes.sections import COMMON, MaskSection
-from overpaint.datasets.recipes.tasks import Task
+from overpaint.datasets.tasks import Task
 from overpaint.datasets.vision import VisionModel
 from overpaint.engine.intake import decoded
 from overpaint.jobs.ledger import LedgerEntry, Status

@@ -15,7 +15,7 @@ from overpaint.apps.wiring.models import build
 from overpaint.core import licences
 from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError
 from overpaint.core.files import atomic_write, remove_leftovers
-from overpaint.datasets import sources
+from overpaint.datasets import plan, sources
 from overpaint.datasets.clean import Cleaning
 from overpaint.datasets.collect import Collection as Collecting
 from overpaint.datasets.outcome import Outcome
@@ -24,9 +24,9 @@ from overpaint.datasets.output.card import Facts, UsedModel
 from overpaint.datasets.output.export import Exporter
 from overpaint.datasets.output.report import Reporter
 from overpaint.datasets.places import Item
-from overpaint.datasets.recipes import plan, prompts
+from overpaint.datasets.recipes import prompts
 from overpaint.datasets.recipes.recipe import Clean, Collect, Recipe
-from overpaint.datasets.recipes.tasks import MADE, Task, complete, recipe_key
+from overpaint.datasets.tasks import MADE, Task, complete, recipe_key
 from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.ledger import Ledger, Status
 

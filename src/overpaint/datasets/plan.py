@@ -13,7 +13,7 @@ from overpaint.datasets.clean import Cleaning
 from overpaint.datasets.collect import Collection
 from overpaint.datasets.output.card import Facts
 from overpaint.datasets.recipes import prompts
-from overpaint.datasets.recipes.tasks import Task
+from overpaint.datasets.tasks import Task
 from overpaint.datasets.worker import TaskWorker
 from overpaint.jobs.ledger import LedgerEntry
 
