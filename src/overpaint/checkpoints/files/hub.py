@@ -58,7 +58,7 @@ class Pulled:
         return sum(file.size for file in self.files.values())
 
 
-Refusal = Callable[[str, Callable[[str], Mapping[str, Any]]], str | None]
+WhyNot = Callable[[str, Callable[[str], Mapping[str, Any]]], str | None]
 """Why a checkpoint is none of a family's; see `FamilySpec.refusal`."""
 
 OnProgress = Callable[[str, int, int], None]
@@ -77,7 +77,7 @@ def pull(
     revision: str | None = None,
     *,
     components: Components | None = None,
-    refusal: Refusal | None = None,
+    refusal: WhyNot | None = None,
     cache: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Pulled:
@@ -134,7 +134,7 @@ def pull(
 
 def _require(
     repository: str,
-    refusal: Refusal | None,
+    refusal: WhyNot | None,
     index: Mapping[str, Any],
     fetch: Callable[[Any], Path],
     offered: Mapping[str, Any],
