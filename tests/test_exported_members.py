@@ -49,6 +49,7 @@ def test_errors_are_one_tree():
         if isinstance(error, type) and issubclass(error, overpaint.errors.OverpaintError)
     }
     assert codes == {
+        "broken_result",
         "cancelled",
         "conflict",
         "content_blocked",

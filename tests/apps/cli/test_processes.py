@@ -52,6 +52,7 @@ def test_a_model_loads_without_noise(overpaint_process, checkpoint_folder):
 
 
 ERASE = ("erase", "photo.png", "--mask", "mask.png")
+TWIN = ("inpaint", "photo.png", "a red circle", "--mask", "mask.png", "--model", "tiny-sd2")
 
 HEARING = """
 import signal
@@ -180,9 +181,13 @@ atexit.register(press)
 """
 
 
-@pytest.mark.parametrize("module", ["typer", "torch", "overpaint.families.erase.exemplar"])
-def test_ctrl_c_that_an_import_swallows(desk, module):
-    assert _ran(SWALLOWING_IMPORT.replace("MODULE", module), *ERASE) == (130, b"", b"Cancelled.\n")
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [("typer", ERASE), ("overpaint.families.erase.exemplar", ERASE), ("torch", TWIN)],
+)
+def test_ctrl_c_that_an_import_swallows(desk, module, command):
+    code, out, err = _ran(SWALLOWING_IMPORT.replace("MODULE", module), *command)
+    assert (code, out, err) == (130, b"", b"Cancelled.\n")
     assert not (desk / "photo-edited.png").exists()
 
 

@@ -18,6 +18,7 @@ from overpaint.apps.cli.parts import flag_of, options_of_parts, taken, with_argu
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
+    from overpaint.apps.wiring.replay import Replayed
     from overpaint.core.imaging.images import Picture
 
 app = typer.Typer(help="Sign results with content credentials (C2PA).", no_args_is_help=True)
@@ -124,14 +125,29 @@ def replay(values: dict[str, Any]) -> None:
             )
         written = target.write([again.picture])
         if as_json:
-            console.print_json({"output": written[0], "same": again.same, "notes": again.notes})
+            console.print_json(
+                {
+                    "output": written[0],
+                    "same": again.same,
+                    "levels": again.levels,
+                    "notes": again.notes,
+                }
+            )
         else:
             for note in again.notes:
                 console.say(f"Note: {note}", style="yellow")
-            console.say("the same picture" if again.same else "not the same picture")
+            console.say(_sameness(again))
             sys.stdout.write(f"{written[0]}\n")
-        if not again.same:
+        if not again.is_rounding:
             raise typer.Exit(console.OUR_FAULT)
+
+
+def _sameness(again: Replayed) -> str:
+    if again.same:
+        return "the same picture"
+    if again.is_rounding:
+        return f"the same picture but for rounding: values differ by {again.levels} of 255 at most"
+    return "not the same picture"
 
 
 def _told(picture: Picture, settings: Settings) -> dict[str, Any]:

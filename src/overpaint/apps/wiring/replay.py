@@ -8,6 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import ImageChops
 from pydantic import BaseModel, Field, ValidationError
 
 from overpaint.apps.wiring.models import build
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 FIELD = "file"
 
+ROUNDING = 1
+"""Levels of 255 by which a picture that was made in a batch may differ from the same one alone:
+products of other shapes are rounded otherwise."""
+
 _TEXTS = tuple(part for part in PARTS if part.kind == "text")
 
 
@@ -37,12 +42,20 @@ class Replayed:
     Attributes:
         picture: what was made.
         same: whether it has every pixel of the one that the recipe was written for.
+        levels: largest difference of a value, of 255, from the picture in the file; None = not
+            known, because the file's own pixels are others or of another size.
         notes: what is different here; one sentence each.
     """
 
     picture: Picture
     same: bool
+    levels: int | None
     notes: tuple[str, ...]
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether it is the same, or differs by rounding alone."""
+        return self.same or (self.levels is not None and self.levels <= ROUNDING)
 
 
 class _Model(BaseModel):
@@ -98,7 +111,15 @@ def replay(
     )
     notes = _differences(recipe, engine)
     picture = engine.run([request], on_progress=on_progress)[0].pictures[0]
-    return Replayed(picture, picture.sha256 == recipe.picture, notes)
+    is_original = made.sha256 == recipe.picture and made.size == picture.size
+    levels = _largest_difference(made, picture) if is_original else None
+    return Replayed(picture, picture.sha256 == recipe.picture, levels, notes)
+
+
+def _largest_difference(one: Picture, other: Picture) -> int:
+    """Of all values, of 255."""
+    extrema = ImageChops.difference(one.rgb, other.rgb).getextrema()
+    return max(int(high) for _, high in extrema)  # type: ignore[misc]
 
 
 def _recipe(made: Picture) -> _Recipe:
