@@ -26,7 +26,6 @@ from benchmarks import real_size
 from overpaint.core.types import EditRequest
 from overpaint.engine.intake import as_picture
 from overpaint.families.flux1 import modulation
-from overpaint.families.flux1.flux import load_transformer
 
 Row = dict[str, Any]
 
@@ -127,7 +126,7 @@ def _timed(work: Callable[[], object]) -> float:
 def _dense(engine: overpaint.Engine, share: float) -> float:
     """Seconds of diffusers' forward pass over all tokens, its own attention put back."""
     edit = _begin(engine, share, SIDE)
-    transformer = load_transformer(edit.model.checkpoint)
+    transformer = edit.model.checkpoint.component("transformer")
     ours = transformer.attn_processors
     transformer.set_attn_processor(FluxAttnProcessor())
     try:
@@ -184,7 +183,7 @@ def _memory(family: str) -> Row:
         "ours s": f"{after / 1e9:.1f} GB",
         "ratio": f"{after / before:.2f}",
         "asked": 0.78,
-        "gate": "equal within 1e-6: tests/diffusion/test_modulation.py",
+        "gate": "equal within 1e-6: tests/families/flux1/test_modulation.py",
     }
 
 
