@@ -112,21 +112,21 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="autoscale up to so many replicas")
     parser.add_argument("--cpus", type=float, default=1, help="of each replica")
     parser.add_argument("--gpus", type=float, default=0, help="of each replica")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     try:
         settings = settings_.load()
-        settings.server.check_address(asked.host)
+        settings.server.check_address(arguments.host)
         application = deployment(
             settings,
-            replicas=asked.replicas,
-            most=asked.most,
-            cpus=asked.cpus,
-            gpus=asked.gpus,
-            loopback_only=is_loopback(asked.host),
+            replicas=arguments.replicas,
+            most=arguments.most,
+            cpus=arguments.cpus,
+            gpus=arguments.gpus,
+            loopback_only=is_loopback(arguments.host),
         )
     except OverpaintError as error:
         raise SystemExit(f"Error: {error}") from None
-    serve.start(http_options={"host": asked.host, "port": asked.port})
+    serve.start(http_options={"host": arguments.host, "port": arguments.port})
     serve.run(application, name="overpaint", route_prefix="/")
     ended = threading.Event()
     for each in (signal.SIGINT, signal.SIGTERM):

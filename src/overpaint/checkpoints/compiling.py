@@ -174,9 +174,9 @@ def twin(module: torch.nn.Module) -> torch.nn.Module:
     """
     shared: list[Any] = [*module.parameters(), *module.buffers()]
     shared += [value for name, value in vars(module).items() if not name.startswith("_")]
-    made = copy.deepcopy(module, {id(each): each for each in shared})
-    vars(made).pop("forward", None)
-    return made
+    clone = copy.deepcopy(module, {id(each): each for each in shared})
+    vars(clone).pop("forward", None)
+    return clone
 
 
 def repeated(model: Any) -> list[list[torch.nn.Module]]:

@@ -43,8 +43,8 @@ class Memo:
         if key in self._values:
             self.hits += 1
             self._values.move_to_end(key)
-            found: T = self._values[key]
-            return found
+            value: T = self._values[key]
+            return value
         self.misses += 1
         value = compute()
         self._values[key] = value

@@ -41,8 +41,8 @@ class Native:
 
 def asked_size(options: FamilyOptions, step: int) -> tuple[int, int] | None:
     """(width, height) where the caller gave both, checked against the model's size step."""
-    given = {"height": options.height, "width": options.width}
-    for field, value in given.items():
+    sizes = {"height": options.height, "width": options.width}
+    for field, value in sizes.items():
         if value is not None and value % step:
             near = max(step, round(value / step) * step)
             raise UnsupportedOption(

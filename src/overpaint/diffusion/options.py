@@ -93,12 +93,15 @@ class DiffusionOptions(FamilyOptions):
             UnsupportedOption: guidance would end before it begins.
         """
         chosen = presets[self.preset]
-        given = {name: getattr(self, name, None) for name in vars(chosen)}
-        made = replace(chosen, **{name: each for name, each in given.items() if each is not None})
-        if made.guidance_start >= made.guidance_stop:
+        own = {name: getattr(self, name, None) for name in vars(chosen)}
+        shortcuts = replace(
+            chosen, **{name: each for name, each in own.items() if each is not None}
+        )
+        start, stop = shortcuts.guidance_start, shortcuts.guidance_stop
+        if start >= stop:
             raise UnsupportedOption(
-                f"{made.guidance_start} is not before guidance_stop, {made.guidance_stop}; for an "
+                f"{start} is not before guidance_stop, {stop}; for an "
                 "edit without guidance leave the negative prompt out, or set guidance_scale to 1",
                 field="options.guidance_start",
             )
-        return made
+        return shortcuts

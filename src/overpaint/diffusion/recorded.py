@@ -345,10 +345,10 @@ def _part(argument: Argument) -> Hashable | None:
 
 def _tensors(arguments: Sequence[Argument]) -> list[torch.Tensor]:
     """Every tensor among the arguments, in order."""
-    found: list[torch.Tensor] = []
+    tensors: list[torch.Tensor] = []
     for argument in arguments:
         if isinstance(argument, torch.Tensor):
-            found.append(argument)
+            tensors.append(argument)
         elif isinstance(argument, list | tuple):
-            found.extend(_tensors(argument))
-    return found
+            tensors.extend(_tensors(argument))
+    return tensors

@@ -100,16 +100,16 @@ class Batcher:
         """
         most = self._board.max_images
         checked = request if isinstance(request, CheckedRequest) else None
-        asked = request.request if isinstance(request, CheckedRequest) else request
-        if asked.num_images > most:
+        plain = request.request if isinstance(request, CheckedRequest) else request
+        if plain.num_images > most:
             raise InvalidRequest(
-                f"{asked.num_images} is more than the {most} that are made at once",
+                f"{plain.num_images} is more than the {most} that are made at once",
                 field="num_images",
             )
         now = time.monotonic()
-        steps = asked.options.get("num_inference_steps", DEFAULT_STEPS)
+        steps = plain.options.get("num_inference_steps", DEFAULT_STEPS)
         ticket = Ticket(
-            request=asked,
+            request=plain,
             checked=checked,
             screening=self.engine.policy.checks,
             steps=checked.steps if checked else (steps if isinstance(steps, int) else 1),

@@ -239,8 +239,8 @@ class Engine:
         """
         started = time.perf_counter()
         submission = request.submission if isinstance(request, Screened) else request
-        asked = _asked(submission)
-        model = self.model(asked.model, busy=busy)
+        plain = _asked(submission)
+        model = self.model(plain.model, busy=busy)
         loading = time.perf_counter() - started
         family = model.family
         checked = (
@@ -254,12 +254,12 @@ class Engine:
         streams.hand_over(model, prepared)
         model.release_text_encoders()
         edit = Edit(
-            request=asked,
+            request=plain,
             model=model,
             options=checked.options,
             plan=plan,
             prepared=prepared,
-            warnings=[*checked.warnings, *more, *model.warnings, *marks.losses(asked.image)],
+            warnings=[*checked.warnings, *more, *model.warnings, *marks.losses(plain.image)],
             verdicts=screened.verdicts,
         )
         edit.timings["load"] = loading
@@ -413,7 +413,7 @@ class Engine:
         slowest = max(prepared, key=lambda image: image.total)
         throttle = Throttle(self.clock)
 
-        def told() -> None:
+        def report() -> None:
             throttle()
             if on_progress is not None:
                 preview = partial(self._shown, family, slowest)
@@ -421,7 +421,7 @@ class Engine:
 
         started = time.perf_counter()
         with shortage.mapped(TOO_LARGE):
-            denoise(family, prepared, on_step=told, cancelled=cancelled)
+            denoise(family, prepared, on_step=report, cancelled=cancelled)
             throttle.finish()
         for edit in edits:
             edit.timings["steps"] = time.perf_counter() - started

@@ -83,14 +83,14 @@ def request_of(values: Mapping[str, Any], *, limits: ImageLimits = _NO_LIMITS) -
             raise InvalidRequest(
                 f"there is no such part of an edit; known are {', '.join(_BY_NAME)}", field=name
             )
-    given = {name: value for name, value in values.items() if value is not None}
+    present = {name: value for name, value in values.items() if value is not None}
     for part in PARTS:
-        if part.required and part.name not in given:
+        if part.required and part.name not in present:
             raise InvalidRequest("it is missing", field=part.name)
-    image = decoded(_BY_NAME["image"], given.pop("image"), limits=limits)
+    image = decoded(_BY_NAME["image"], present.pop("image"), limits=limits)
     parts = {
         name: decoded(_BY_NAME[name], value, image.size, limits=limits)
-        for name, value in given.items()
+        for name, value in present.items()
     }
     return EditRequest(image=image, **parts)
 

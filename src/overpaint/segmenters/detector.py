@@ -44,11 +44,12 @@ class ByWords(Segmenter):
         hints.check(picture.size)
         if hints.words is None:
             return self._outliner.segment(picture, hints)
-        found = self._detector.find(picture, hints.words)
-        if not found:
+        detections = self._detector.find(picture, hints.words)
+        if not detections:
             return []
-        boxes: tuple[Rectangle, ...] = tuple(each.box for each in found)
+        boxes: tuple[Rectangle, ...] = tuple(each.box for each in detections)
         outlined = self._outliner.segment(picture, Hints(boxes=boxes))
         return [
-            replace(each, mask=outline.mask) for each, outline in zip(found, outlined, strict=True)
+            replace(each, mask=outline.mask)
+            for each, outline in zip(detections, outlined, strict=True)
         ]

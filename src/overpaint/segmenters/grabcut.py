@@ -118,8 +118,8 @@ def _cut(pixels: NDArray[np.uint8], guess: NDArray[np.uint8]) -> NDArray[np.uint
     cv2.setRNGSeed(_SEED)
     backdrop, thing = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(pixels, guess, None, backdrop, thing, _ROUNDS, cv2.GC_INIT_WITH_MASK)
-    found = (guess == cv2.GC_FGD) | (guess == cv2.GC_PR_FGD)
-    return np.where(found, np.uint8(255), np.uint8(0))
+    foreground = (guess == cv2.GC_FGD) | (guess == cv2.GC_PR_FGD)
+    return np.where(foreground, np.uint8(255), np.uint8(0))
 
 
 def _enlarged(picture: Image.Image, window: Box) -> tuple[NDArray[np.uint8], tuple[float, float]]:
@@ -150,9 +150,9 @@ def _pixel(
     return min(max(int(x), 0), shape[1] - 1), min(max(int(y), 0), shape[0] - 1)
 
 
-def _back(found: NDArray[np.uint8], window: Box, size: tuple[int, int]) -> NDArray[np.bool_]:
+def _back(foreground: NDArray[np.uint8], window: Box, size: tuple[int, int]) -> NDArray[np.bool_]:
     """The cut at the picture's size."""
-    part = Image.fromarray(found).resize(window.size, Image.Resampling.BOX)
+    part = Image.fromarray(foreground).resize(window.size, Image.Resampling.BOX)
     whole = Image.new("L", size, 0)
     whole.paste(part, window.as_tuple())
     return np.asarray(whole) >= 128

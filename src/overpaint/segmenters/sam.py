@@ -96,15 +96,15 @@ class Sam2(Segmenter):
     def _everything(self, embeddings: Any, size: tuple[int, int]) -> list[Detection]:
         centres = (np.arange(self._grid) + 0.5) / self._grid
         places = [[x * size[0], y * size[1]] for y in centres for x in centres]
-        found: list[tuple[Detection, torch.Tensor]] = []
+        candidates: list[tuple[Detection, torch.Tensor]] = []
         for start in range(0, len(places), _POINTS_AT_ONCE):
             some = [[place] for place in places[start : start + _POINTS_AT_ONCE]]
             prompts = {"input_points": self._scaled([some], size)}
             logits, scores = self._decode(embeddings, prompts, several=True)
-            found += _convincing(logits.flatten(0, 1), scores.flatten())
-        found.sort(key=lambda each: -(each[0].confidence or 0))
-        logits_of = {id(small): logits for small, logits in found}
-        kept = without_repeats([small for small, _ in found])
+            candidates += _convincing(logits.flatten(0, 1), scores.flatten())
+        candidates.sort(key=lambda each: -(each[0].confidence or 0))
+        logits_of = {id(small): logits for small, logits in candidates}
+        kept = without_repeats([small for small, _ in candidates])
         # Only now at the picture's size, one by one: a thousand masks of a photo fit no memory.
         return [
             _detection(_mask(logits_of[id(small)], size), small.confidence or 0) for small in kept

@@ -99,13 +99,13 @@ class Segmenter(ABC):
         """
 
 
-def without_repeats(found: list[Detection]) -> list[Detection]:
+def without_repeats(detections: list[Detection]) -> list[Detection]:
     """Of detections whose boxes are nearly the same, the first."""
-    kept: list[Detection] = []
-    for each in found:
-        if all(_overlap(each.box, other.box) <= _SAME for other in kept):
-            kept.append(each)
-    return kept
+    distinct: list[Detection] = []
+    for each in detections:
+        if all(_overlap(each.box, other.box) <= _SAME for other in distinct):
+            distinct.append(each)
+    return distinct
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:

@@ -34,19 +34,19 @@ class Shown:
     pictures: tuple[tuple[str, Image.Image], ...]
 
 
-def run(page: Path, told: Callable[[Shown], None]) -> None:
+def run(page: Path, on_shown: Callable[[Shown], None]) -> None:
     """Edit the bundled scene with each family and write the page.
 
     Args:
         page: the HTML file to write; it needs no other file.
-        told: called after each edit.
+        on_shown: called after each edit.
 
     Raises:
         OverpaintError: a twin is missing, or the page cannot be written.
     """
     shown = []
     for each in _edits():
-        told(each)
+        on_shown(each)
         shown.append(each)
     atomic_write(page, _html(shown).encode())
 
@@ -81,19 +81,19 @@ def _edits() -> Iterator[Shown]:
 
 
 def _masked(
-    engine: Engine, title: str, picture: Image.Image, mask: Image.Image, **asked: Any
+    engine: Engine, title: str, picture: Image.Image, mask: Image.Image, **values: Any
 ) -> Shown:
-    if "prompt" in asked:
+    if "prompt" in values:
         # True guidance, which the twins need: by default FLUX models imitate it.
-        asked |= {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "negative_prompt": ""}
+        values |= {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "negative_prompt": ""}
     started = time.perf_counter()
-    result = engine.edit(picture, mask=mask, seed=SEED, **asked)
+    result = engine.edit(picture, mask=mask, seed=SEED, **values)
     seconds = time.perf_counter() - started
     pictures = [("before", picture), ("mask", mask)]
-    if "control" in asked:
-        pictures.append(("control", asked["control"]))
+    if "control" in values:
+        pictures.append(("control", values["control"]))
     pictures.append(("after", result.images[0]))
-    return Shown(title, asked.get("prompt", ""), seconds, tuple(pictures))
+    return Shown(title, values.get("prompt", ""), seconds, tuple(pictures))
 
 
 def _turns(engine: Engine, picture: Image.Image, turns: list[str]) -> Iterator[Shown]:

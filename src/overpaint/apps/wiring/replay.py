@@ -77,7 +77,7 @@ class _Recipe(BaseModel):
 
 
 def replay(
-    made: Picture,
+    original: Picture,
     parts: Mapping[str, Any],
     settings: Settings,
     *,
@@ -88,7 +88,7 @@ def replay(
     """Make the picture again that `made`'s recipe describes.
 
     Args:
-        made: the picture with the recipe.
+        original: the picture with the recipe.
         parts: of the edit, by name, that a recipe only names: paths of pictures and masks, and
             words where it leaves them out.
         settings: say which models there are.
@@ -101,7 +101,7 @@ def replay(
             message names all that is.
         OverpaintError: as for any edit.
     """
-    recipe = _recipe(made)
+    recipe = _recipe(original)
     request = _request(recipe, parts, name_of)
     engine = build.engine(
         _known_model(recipe, settings),
@@ -111,8 +111,8 @@ def replay(
     )
     notes = _differences(recipe, engine)
     picture = engine.run([request], on_progress=on_progress)[0].pictures[0]
-    is_original = made.sha256 == recipe.picture and made.size == picture.size
-    levels = _largest_difference(made, picture) if is_original else None
+    is_original = original.sha256 == recipe.picture and original.size == picture.size
+    levels = _largest_difference(original, picture) if is_original else None
     return Replayed(picture, picture.sha256 == recipe.picture, levels, notes)
 
 
@@ -122,16 +122,16 @@ def _largest_difference(one: Picture, other: Picture) -> int:
     return max(int(high) for _, high in extrema)  # type: ignore[misc]
 
 
-def _recipe(made: Picture) -> _Recipe:
-    found = marks.recipe_in(made)
-    if found is None:
+def _recipe(original: Picture) -> _Recipe:
+    content = marks.recipe_in(original)
+    if content is None:
         raise InvalidRequest(
             "there is no recipe in it; set `recipe = true` in [provenance] before an edit",
             field=FIELD,
         )
     try:
-        words = {part.name: found[part.name] for part in _TEXTS if part.name in found}
-        return _Recipe.model_validate({**found, "words": words})
+        words = {part.name: content[part.name] for part in _TEXTS if part.name in content}
+        return _Recipe.model_validate({**content, "words": words})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]).removeprefix("words.")
@@ -237,11 +237,11 @@ def _differences(recipe: _Recipe, engine: Engine) -> tuple[str, ...]:
     """
     here = engine.model().record
     for name, wanted in (("revision", recipe.model.revision), ("loras", _digests(recipe.model))):
-        found = here.get(name) if name == "revision" else _digests(_Model(**here))
-        if found != wanted:
+        content = here.get(name) if name == "revision" else _digests(_Model(**here))
+        if content != wanted:
             raise InvalidRequest(
                 f"the picture was made with other weights of {recipe.model.name}: {name} "
-                f"{wanted or 'none'}, here {found or 'none'}",
+                f"{wanted or 'none'}, here {content or 'none'}",
                 field="model",
             )
     then = {"Overpaint": recipe.overpaint, "the device": recipe.model.device}

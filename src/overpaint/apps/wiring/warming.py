@@ -107,5 +107,5 @@ def _edit(engine: Engine, spec: ModelSpec) -> None:
     width, height = picture.size
     mask.paste(255, (width // 4, height // 4, 3 * width // 4, 3 * height // 4))
     accepted = families.find(spec.family).accepts
-    given: dict[str, Any] = {"mask": mask} if accepted.get("mask", "refused") != "refused" else {}
-    engine.edit(picture, "a red circle", seed=0, num_inference_steps=STEPS, **given)
+    extra: dict[str, Any] = {"mask": mask} if accepted.get("mask", "refused") != "refused" else {}
+    engine.edit(picture, "a red circle", seed=0, num_inference_steps=STEPS, **extra)

@@ -66,10 +66,10 @@ def replace(
         ModelLoadError: OpenVINO or NNCF is not installed, or cannot convert the component.
     """
     module = weights.empty(cls, folder)
-    kept = cache / weights.key(folder, FORM, _import().__version__, placement.dtype)
+    converted_folder = cache / weights.key(folder, FORM, _import().__version__, placement.dtype)
 
     def network(name: str, trace: Callable[[Any], Any]) -> _Network:
-        return _Network(_compiled(kept / name, placement, lambda: trace(load())))
+        return _Network(_compiled(converted_folder / name, placement, lambda: trace(load())))
 
     if cls.__name__ == "UNet2DConditionModel" and samples is not None:
         return _Unet(

@@ -281,19 +281,19 @@ def _unreachable(repository: str, error: Exception) -> ModelLoadError:
 
 def _checked(repository: str, file: RepoSibling, path: Path, fetch: _Fetch) -> PulledFile:
     """Hash a file and compare with the hub's word; a damaged one is fetched once more."""
-    found = _measured(path)
+    measured = _measured(path)
     stated = file.lfs.sha256 if file.lfs else None
-    if stated in (None, found.sha256):
-        return found
+    if stated in (None, measured.sha256):
+        return measured
     with _mapped_errors(repository, None):
         path = fetch(file, again=True)
-    found = _measured(path)
-    if found.sha256 != stated:
+    measured = _measured(path)
+    if measured.sha256 != stated:
         raise ModelLoadError(
-            f"{repository}/{file.rfilename}: sha256 is {found.sha256[:16]}…, the hub says "
+            f"{repository}/{file.rfilename}: sha256 is {measured.sha256[:16]}…, the hub says "
             f"{str(stated)[:16]}…; the download is damaged: try again"
         )
-    return found
+    return measured
 
 
 def _measured(path: Path) -> PulledFile:
@@ -309,10 +309,10 @@ def _unchanged(path: Path, expected: PulledFile) -> PulledFile:
     status = path.stat()
     if (status.st_size, status.st_mtime_ns) == (expected.size, expected.modified):
         return expected
-    found = _measured(path) if status.st_size == expected.size else None
-    if found is None or found.sha256 != expected.sha256:
+    measured = _measured(path) if status.st_size == expected.size else None
+    if measured is None or measured.sha256 != expected.sha256:
         raise ModelLoadError(f"{path}: was changed since it was pulled; pull the model again")
-    return found
+    return measured
 
 
 def _repository_folder(cache: Path, repository: str) -> Path:

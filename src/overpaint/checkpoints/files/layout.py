@@ -70,10 +70,10 @@ def verify_checksums(folder: Path) -> None:
         if not file.is_file():
             raise ModelLoadError(f"{file}: listed in {CHECKSUMS} but missing")
         with file.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != expected:
+            actual = hashlib.file_digest(stream, "sha256").hexdigest()
+        if actual != expected:
             raise ModelLoadError(
-                f"{file}: sha256 is {found[:16]}…, {CHECKSUMS} says {expected[:16]}…; "
+                f"{file}: sha256 is {actual[:16]}…, {CHECKSUMS} says {expected[:16]}…; "
                 "the file is damaged or was changed: pull the model again"
             )
 
@@ -120,10 +120,10 @@ def config(folder: Path) -> dict[str, Any]:
     """
     file = folder / CONFIG
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        actual = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelLoadError(f"{file}: cannot be read; pull the model again") from error
-    return dict(found)
+    return dict(actual)
 
 
 def choose_files(

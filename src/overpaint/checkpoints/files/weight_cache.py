@@ -33,8 +33,8 @@ def find(cache: Path, folder: Path, dtype: torch.dtype) -> Path | None:
         folder: of the component as it was published.
         dtype: of its floating-point weights.
     """
-    kept = cache / weights.key(folder, dtype)
-    return kept if (kept / CONFIG).is_file() else None
+    target = cache / weights.key(folder, dtype)
+    return target if (target / CONFIG).is_file() else None
 
 
 def keep(cache: Path, folder: Path, dtype: torch.dtype) -> Path:
@@ -68,9 +68,9 @@ def _rewrite(files: list[Path], into: Path, dtype: torch.dtype) -> None:
     for file in files:
         reader = weights.Reader(file, dtype)
         for name, entry in weights.entries(file).items():
-            kept = weights.read_as(weights.DTYPES[entry["dtype"]], dtype)
-            size = torch.Size(entry["shape"]).numel() * kept.itemsize
-            parts.append((size % ALIGNMENT != 0, name, entry, _NAMES[kept], size, reader))
+            target = weights.read_as(weights.DTYPES[entry["dtype"]], dtype)
+            size = torch.Size(entry["shape"]).numel() * target.itemsize
+            parts.append((size % ALIGNMENT != 0, name, entry, _NAMES[target], size, reader))
     parts.sort(key=lambda part: part[:2])
     described: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0

@@ -68,7 +68,7 @@ class Output:
         return []
 
 
-def choose(image: str, asked: str | None, count: int, *, force: bool) -> Output:
+def choose(image: str, out: str | None, count: int, *, force: bool) -> Output:
     """Names for `count` pictures made from `image`.
 
     Without `asked`: IMAGE-edited.png beside the input, the next free number if that is taken
@@ -78,15 +78,15 @@ def choose(image: str, asked: str | None, count: int, *, force: bool) -> Output:
     Raises:
         OutputError: the place cannot be written to, or the format is unknown.
     """
-    asked = asked or (STDIO if image == STDIO else None)
-    if asked == STDIO:
+    out = out or (STDIO if image == STDIO else None)
+    if out == STDIO:
         _check_stdout(count)
         return Output(())
-    if asked is None:
+    if out is None:
         source = Path(image)
         paths = _free_names(source.with_name(f"{source.stem}-edited.png"), count, force=force)
     else:
-        paths = _numbered(Path(asked), count)
+        paths = _numbered(Path(out), count)
         _check_not_input(paths, image, force=force)
     _check_names(paths)
     check_folder(paths[0].parent)

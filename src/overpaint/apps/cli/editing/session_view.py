@@ -43,15 +43,15 @@ def tell(session: Session, *, as_json: bool) -> None:
     console.say(f"{session.name}: at turn {turn.id} of {len(session.turns) - 1}, {_about(turn)}")
 
 
-def list_(found: Sequence[Summary], *, as_json: bool) -> None:
+def list_(summaries: Sequence[Summary], *, as_json: bool) -> None:
     """All sessions."""
     if as_json:
-        console.print_json({"sessions": [vars(each) for each in found]})
+        console.print_json({"sessions": [vars(each) for each in summaries]})
         return
     table = Table(box=None, pad_edge=False)
     for column in ("name", "id", "turns", "at", "changed"):
         table.add_column(column, no_wrap=True)
-    for each in found:
+    for each in summaries:
         changed = each.updated[:16].replace("T", " ")
         table.add_row(escape(each.name), each.id, str(each.turns - 1), each.head, changed)
     _out().print(table)
@@ -92,12 +92,12 @@ def tell_turn(session: Session, turn: Turn, *, as_json: bool) -> None:
         console.say(f"Warning: {warning}", style="yellow")
 
 
-def tell_measures(found: Mapping[str, Any], *, as_json: bool) -> None:
+def tell_measures(measures: Mapping[str, Any], *, as_json: bool) -> None:
     """A comparison of two turns."""
     if as_json:
-        console.print_json(dict(found))
+        console.print_json(dict(measures))
     else:
-        _print_measures({"": found}, _out())
+        _print_measures({"": measures}, _out())
 
 
 def _print_measures(beside: Mapping[str, Mapping[str, Any]], where: Console) -> None:

@@ -170,17 +170,17 @@ async def infer(request: Request, model: str, version: str = VERSION) -> Respons
     service.check_room()
     served = _served(service, model, version)
     require_type(request, "application/json")
-    asked, edit = await service.work(_read, await forms.body(request))
+    message, edit = await service.work(_read, await forms.body(request))
     checked = await service.check(edit, served)
     job = service.accept(checked, request.state.caller, _outputs)
     request.state.edit, request.state.model = job.id, served.spec.name
     outputs = await service.wait(job, request)
-    wanted = _OUTPUTS if asked.outputs is None else [output.name for output in asked.outputs]
+    wanted = _OUTPUTS if message.outputs is None else [output.name for output in message.outputs]
     return JSONResponse(
         {
             "model_name": served.spec.name,
             "model_version": VERSION,
-            "id": asked.id or job.id,
+            "id": message.id or job.id,
             "outputs": [output for output in outputs if output["name"] in wanted],
         }
     )
@@ -193,13 +193,13 @@ def _served(service: EditService, model: str, version: str) -> Served:
 
 
 def _read(raw: bytes) -> tuple[InferRequest, EncodedEdit]:
-    asked = parsed(raw, InferRequest)
+    message = parsed(raw, InferRequest)
     values: dict[str, Any] = {}
-    for tensor in asked.inputs:
+    for tensor in message.inputs:
         if tensor.name in values:
             raise InvalidRequest("the input is given twice", field=tensor.name)
         values[tensor.name] = _value(tensor)
-    return asked, EncodedEdit(values={**values, "options": asked.parameters})
+    return message, EncodedEdit(values={**values, "options": message.parameters})
 
 
 def _value(tensor: InputTensor) -> Any:

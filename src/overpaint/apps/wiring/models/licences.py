@@ -69,8 +69,8 @@ def accepted(licence: Licence, settings: Settings) -> Acceptance | None:
     Raises:
         InvalidSettings: the file of acceptances cannot be read.
     """
-    found = [each for each in _all(settings) if each.text_sha256 == licence.text_sha256]
-    return found[-1] if found else None
+    acceptances = [each for each in _all(settings) if each.text_sha256 == licence.text_sha256]
+    return acceptances[-1] if acceptances else None
 
 
 def accept(spec: ModelSpec, licence: Licence, who: str | None, settings: Settings) -> Acceptance:
