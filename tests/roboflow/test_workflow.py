@@ -98,7 +98,9 @@ def test_a_batch_is_one_batch_of_the_engine(run, monkeypatch):
     sizes = []
     run_here = painting._run_here
     monkeypatch.setattr(
-        painting, "_run_here", lambda batch: sizes.append(len(batch)) or run_here(batch)
+        painting,
+        "_run_here",
+        lambda batch, settings: sizes.append(len(batch)) or run_here(batch, settings),
     )
     definition = workflow("flex2_inpainting", **BLOCKS["flex2_inpainting"])
     images = [bgr(seed) for seed in range(4)]
@@ -135,7 +137,7 @@ def test_every_field_takes_a_selector(run, block):
         **_model(block),
     )
     untouched = {"type", "name", "image", "segmentation_mask", "control_image", "model", "server"}
-    untouched |= {"copy_from", "not_from"}
+    untouched |= {"copy_from", "not_from", "reference_images"}
     assert set(fields) - set(names) <= untouched
     wanted = run(literals, image=bgr(), predictions=predictions())[0]
     given = {name: VALUES[name] for name in names}
