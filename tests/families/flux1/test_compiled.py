@@ -35,9 +35,8 @@ def fresh_engine(folder, family: str) -> Engine:
 
 
 @pytest.fixture
-def compiled(checkpoint_folder, monkeypatch):
+def compiled(checkpoint_folder):
     """family → engine whose blocks dynamo traces; a break in a graph is an error."""
-    monkeypatch.setattr(shapes, "use_duck_shape", False)
     dynamo.reset()
     counters.clear()
 
@@ -47,7 +46,8 @@ def compiled(checkpoint_folder, monkeypatch):
         transformer.compile_repeated_blocks(dynamic=True, backend="eager", fullgraph=True)
         return made
 
-    yield engine
+    with shapes.patch(use_duck_shape=False):
+        yield engine
     dynamo.reset()
 
 
