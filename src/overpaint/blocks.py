@@ -99,8 +99,8 @@ def flex2_inpainting(
     Args:
         image: the picture.
         segmentation_mask: what was found in it; see the module.
-        prompt: what the marked area shall show.
-        negative_prompt: what shall not appear; true classifier-free guidance runs against it.
+        prompt: what to show in the marked area.
+        negative_prompt: what must not appear; true classifier-free guidance runs against it.
         control_strength: factor of the control picture, 0..2.
         control_stop: share of the steps in which the control picture is active, 0..1.
         num_inference_steps: denoising steps.
@@ -222,7 +222,7 @@ def erase(
 
     Args:
         copy_from: texture is copied only from here: a mask, or what was found; see the module.
-        not_from: texture is never copied from here, for things that shall not be there twice.
+        not_from: texture is never copied from here, for things that must not appear twice.
         shadow: also erase a soft shadow that touches what was found; it is guessed.
 
     The other arguments, and the errors, are those of `flex2_inpainting`; `grow` helps where a rim

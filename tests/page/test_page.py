@@ -83,9 +83,9 @@ def test_what_is_missing_is_said_in_a_sentence(desk, scene, task):
     desk.task(task)
     desk.page.click("#run")
     words = {
-        "erase": "Paint over what shall go first.",
-        "inpaint": "Say what shall be there first.",
-        "edit": "Say what to change first.",
+        "erase": "First paint over what should go.",
+        "inpaint": "First say what should be there.",
+        "edit": "First say what to change.",
     }
     expect(desk.page.get_by_role("alert")).to_have_text(words[task])
 

@@ -100,7 +100,7 @@ class Checkpoint:
 
     @property
     def warnings(self) -> list[str]:
-        """Sentences for whoever edits with what was loaded so far."""
+        """Warnings about what was loaded so far, passed on with every edit."""
         return self._loader.warnings
 
     @property

@@ -72,4 +72,4 @@ class SharedLock:
 
 
 LOADING = SharedLock()
-"""Held alone while a library makes a model, shared by whoever computes."""
+"""Held alone while a library makes a model, shared by threads that compute."""

@@ -40,7 +40,7 @@ class Loader:
         loras: adapters for the denoiser.
         backend: what computes its networks.
         cache: folder of weights in other precisions (`checkpoints/files/weight_cache.py`).
-        warnings: sentences for whoever edits with what was loaded.
+        warnings: sentences passed on with every edit.
     """
 
     inventory: Inventory

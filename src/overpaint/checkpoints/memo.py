@@ -39,7 +39,7 @@ class Memo:
         self.hits = self.misses = self.size = 0
 
     def get(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """The value of `key`; must not be changed by whoever gets it."""
+        """The value of `key`; the caller must not change it."""
         if key in self._values:
             self.hits += 1
             self._values.move_to_end(key)

@@ -51,7 +51,7 @@ class Unfit(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """What a worker works with; given by whoever may read settings.
+    """What a worker works with; given by the caller, who may read settings.
 
     Attributes:
         edit: runs one edit, together with others that are under way.

@@ -81,7 +81,7 @@ def advance(family: Denoiser[Any, Any], batch: Sequence[Latent]) -> None:
             with kernels:
                 stepped = _stepped(batch, _predictions(family, batch))
         except Exception:
-            # Memory may have run out, and what is tried next shall have all there is.
+            # Memory may have run out: leave all of it to the next attempt.
             recorded.clear(model)
             raise
         for image, latents in zip(batch, stepped, strict=True):

@@ -2,7 +2,7 @@
 
     check → safety → plan → prepare → steps → decode → composite → safety → recipe
 
-`begin` and `finish` are the two halves around the steps, so that whoever runs many requests at
+`begin` and `finish` are the two halves around the steps, so that a caller who runs many requests at
 once can mix their steps. The safety policy stands in both, and in `preview`: there is no other way
 in or out. Each of them can be taken in two, so that a slow check does not hold up other edits:
 

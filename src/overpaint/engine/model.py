@@ -43,7 +43,7 @@ class Model:
 
     @property
     def warnings(self) -> list[str]:
-        """Sentences for whoever edits with it."""
+        """Sentences that every edit with this model passes on to its caller."""
         return [] if self.checkpoint is None else self.checkpoint.warnings
 
     def release_text_encoders(self) -> None:

@@ -32,7 +32,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Hints:
-    """What shall be found.
+    """What to find.
 
     Attributes:
         points: all of one thing.
@@ -40,7 +40,7 @@ class Hints:
         words: what to look for, as one would name it ('the dog'); beside points or boxes not used
             by any segmenter.
 
-    Without any hint, everything shall be found.
+    Without any hint, everything is to be found.
     """
 
     points: tuple[Point, ...] = ()

@@ -183,7 +183,7 @@ class Store:
     def reserve(
         self, id_: str, revision: int | None = None, owner: str = ANYONE, *, count: int = 1
     ) -> Session:
-        """Begin an edit: from now on, whoever knows an older revision is told of a conflict.
+        """Begin an edit: from now on, a caller with an older revision gets a conflict.
 
         Args:
             id_: of the session.

@@ -130,7 +130,7 @@ class Guard:
             ) from error
 
     async def _read(self, receive: Receive) -> bytes:
-        """The whole body, counted as held; whoever gets it gives it back."""
+        """The whole body, counted as held; the caller gives it back."""
         chunks, size, more = [], 0, True
         try:
             while more:

@@ -170,7 +170,7 @@ def paint(paintings: Sequence[Painting]) -> list[Painted]:
 
 
 def mask_of(painting: Painting, picture: Picture) -> Image.Image | str | None:
-    """The mask of what shall be repainted, a sentence on why there is nothing to, or None.
+    """The mask of what to repaint, a sentence on why there is nothing to, or None.
 
     Raises:
         InvalidRequest: what was found does not fit the picture, or the choice does not fit it.

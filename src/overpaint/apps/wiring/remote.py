@@ -169,7 +169,7 @@ def _seconds(header: str | None) -> float | None:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A named server answers itself; whoever it points to was not named."""
+    """A named server answers itself; redirects to other servers are not followed."""
 
     def redirect_request(self, *args: Any) -> None:
         return None

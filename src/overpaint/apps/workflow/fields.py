@@ -75,7 +75,7 @@ PROMPT = ManifestField(
     [STRING_KIND],
     str,
     REQUIRED,
-    "What the marked area shall show.",
+    "What to show in the marked area.",
     ["A beautiful garden with flowers", "$inputs.prompt"],
 )
 SEGMENTATION = ManifestField(
@@ -113,7 +113,7 @@ SOURCES: dict[str, ManifestField] = {
         SEGMENTATION.kinds,
         SEGMENTATION.literal,
         None,
-        "Texture is never copied from here, for things that shall not be there twice.",
+        "Texture is never copied from here, for things that must not appear twice.",
         ["$steps.model.predictions", "$inputs.not_from"],
     ),
 }
@@ -153,7 +153,7 @@ WORDS: dict[str, ManifestField] = {
         [STRING_KIND],
         str,
         None,
-        "What shall not appear.",
+        "What must not appear.",
         ["people, cars, buildings", "$inputs.negative_prompt"],
     ),
     "seed": ManifestField(

@@ -70,7 +70,7 @@ class Float8Linear(nn.Module):
     """A linear layer whose weight is held, and multiplied, in float8.
 
     Args:
-        linear: with weights of any precision, on the device where it shall compute.
+        linear: with weights of any precision, on the device that computes.
         shared: what it has in common with others that are given the same tokens.
     """
 

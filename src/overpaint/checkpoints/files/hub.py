@@ -320,7 +320,7 @@ def _repository_folder(cache: Path, repository: str) -> Path:
 
 
 def _record_file(cache: Path, repository: str, revision: str | None) -> Path:
-    """Beside the snapshots, so that whoever deletes the repository deletes its record too."""
+    """Beside the snapshots, so that deleting the repository deletes its record too."""
     name = quote(revision or "main", safe="")
     return _repository_folder(cache, repository) / "overpaint" / f"{name}.json"
 

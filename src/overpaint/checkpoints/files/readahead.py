@@ -11,7 +11,7 @@ import psutil
 
 PIECE = 2**20
 """Bytes asked for at once. Linux reads no more per call than the disk takes at once, 1.25 MiB for
-most; each call is one more turn that whoever computes meanwhile loses."""
+most; each call costs a thread that computes meanwhile one more turn."""
 
 
 def start(files: Sequence[Path]) -> None:

@@ -90,8 +90,8 @@ def of_raw(
 def from_alpha(image: Image.Image, *, field: str = "mask") -> Image.Image:
     """The mask in an image's transparency: alpha 0 = repaint, alpha 255 = keep.
 
-    This is the convention of OpenAI's image API, where one erases what shall be edited. A layer on
-    which one has painted what shall be edited is the other way round: `invert` it.
+    This is the convention of OpenAI's image API, where one erases what is to be edited. A layer on
+    which one has painted what is to be edited is the other way round: `invert` it.
 
     Raises:
         InvalidMask: the image has no transparency.
@@ -324,7 +324,7 @@ def bbox(mask: Image.Image, *, field: str = "mask") -> Box:
     """
     inside = mask.getbbox()
     if inside is None:
-        raise InvalidMask("The mask marks nothing; paint what shall change white.", field=field)
+        raise InvalidMask("The mask marks nothing; paint what should change white.", field=field)
     return Box(*inside)
 
 

@@ -169,7 +169,7 @@ def _paths(value: Any) -> list[Path]:
 
 
 def _mask(job: Job, picture: Picture, settings: Settings) -> Image.Image | None:
-    """From a file, or of what shall be found in the picture."""
+    """From a file, or of what a segmenter finds in the picture."""
     from overpaint.core.imaging import images, masks
 
     path = job.parts.get("mask")
@@ -181,7 +181,7 @@ def _mask(job: Job, picture: Picture, settings: Settings) -> Image.Image | None:
         mask = job.selection.mask(picture, settings)
     elif job.task != "edit":
         raise InvalidMask(
-            "what shall be repainted? give --mask FILE, --select WORDS, --box or --point",
+            "what should be repainted? Give --mask FILE, --select WORDS, --box or --point",
             field="mask",
         )
     elif job.invert:

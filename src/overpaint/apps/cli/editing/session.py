@@ -38,7 +38,7 @@ TurnWords = Annotated[
     str | None,
     typer.Argument(
         metavar="[INSTRUCTION]",
-        help="What to change, or what the mask shall show; none with a mask: erase.",
+        help="What to change, or what to show in the mask; none with a mask: erase.",
     ),
 ]
 Parent = Annotated[str | None, typer.Option("--from", metavar="TURN", help="Go on from this turn.")]

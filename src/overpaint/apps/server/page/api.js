@@ -146,7 +146,7 @@ async function* read(stream) {
     try {
       chunk = await reader.read();
     } catch {
-      return; // the line broke; whoever reads asks again
+      return; // the line broke; the reader asks again
     }
     if (chunk.done) return;
     // Joined only where an event ends: previews are long, and come in many pieces.

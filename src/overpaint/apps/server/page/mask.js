@@ -1,4 +1,4 @@
-// The mask: what shall change, painted at a limited resolution, undone stroke by stroke.
+// The mask: what should change, painted at a limited resolution, undone stroke by stroke.
 
 import { feathered, grown } from "./distance.js";
 

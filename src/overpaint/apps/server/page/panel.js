@@ -9,12 +9,12 @@ import { head, on, set, state } from "./state.js";
 const TASKS = {
   erase: {
     does: "Erase",
-    hint: "Paint over what shall go. What is around it closes the gap; no words needed.",
+    hint: "Paint over what should go. What is around it closes the gap; no words needed.",
     fits: ({ mask, prompt }) => mask !== "refused" && prompt !== "required",
   },
   inpaint: {
     does: "Inpaint",
-    label: "What shall be there",
+    label: "What should be there",
     hint: "Paint where, and say what. Everything else stays as it is.",
     fits: ({ mask, prompt }) => mask !== "refused" && prompt !== "refused",
   },
@@ -101,7 +101,7 @@ function keepSeed(kept) {
   setIcon($("#lock"), seedKept ? "locked" : "unlocked");
 }
 
-/** What shall be done, as `/v1` wants it, without the mask. */
+/** What to do, as `/v1` wants it, without the mask. */
 export async function request() {
   const now = model();
   if (!now) throw say("No model for this task is served here.");
@@ -109,7 +109,7 @@ export async function request() {
   if (state.task !== "erase") body.prompt = $("#prompt").value.trim();
   if (now.accepts.prompt === "required" && !body.prompt) {
     $("#prompt").focus();
-    throw say(state.task === "edit" ? "Say what to change first." : "Say what shall be there first.");
+    throw say(state.task === "edit" ? "First say what to change." : "First say what should be there.");
   }
   if (seedKept) body.seed = $("#seed").valueAsNumber;
   if (state.task === "edit" && $("#from-original").checked) body.from_original = true;

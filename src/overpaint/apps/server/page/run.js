@@ -24,7 +24,7 @@ export async function run() {
   const empty = state.mask.isEmpty;
   if (empty && mask === "required") {
     throw Object.assign(new Error(), {
-      sentence: state.task === "erase" ? "Paint over what shall go first." : "Paint where it shall be first.",
+      sentence: state.task === "erase" ? "First paint over what should go." : "First paint where it should be.",
     });
   }
   progress({ told: "Sending" });

@@ -19,7 +19,7 @@ export function on(names, listener) {
   listeners.push([new Set(names), listener]);
 }
 
-/** Change values and tell whoever listens to them. */
+/** Change values and tell their listeners. */
 export function set(values) {
   Object.assign(state, values);
   const names = Object.keys(values);

@@ -54,7 +54,7 @@ def opened(
 
     Args:
         spec: which; one with weights.
-        family: that shall read it.
+        family: the one that reads it.
         settings: say where pulled models lie, and what computes.
         device, dtype: as `placement.choose` takes them.
         loras: adapters for the denoiser.

@@ -11,7 +11,7 @@ from .types import BoolMask, Float, Index
 
 # Pull towards the voted colours: a seam's step fades over about 1 / sqrt(hold) pixels.
 HOLD = 0.005
-HOLD_CHOSEN = 0.05  # where the caller chose what to copy, its colours shall stay
+HOLD_CHOSEN = 0.05  # where the caller chose what to copy, its colours stay
 SWEEPS, SPEED = 60, 1.75
 RESTORED = 1.5  # exponent on the lost amplitude: 1 gives back what the votes' mean has lost
 MOST_GAIN = 4.0
