@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.apps.cli.test_datasets import fingerprint
+from tests.apps.cli.bulk.test_datasets import fingerprint
 from tests.datasets.conftest import noisy
 
 pytest.importorskip("ray")

@@ -20,7 +20,7 @@ from overpaint.engine.batcher import Batcher
 from overpaint.safety.policy import Policy
 from tests.apps.server.conftest import edit as native_body
 from tests.apps.server.conftest import png, serving
-from tests.apps.server.test_openai import transparent_mask
+from tests.apps.server.protocols.test_openai import transparent_mask
 from tests.conftest import box_mask, picture
 from tests.safety.conftest import BAD
 from tests.safety.ways import FEW, WAYS, Desk

@@ -30,8 +30,8 @@ from overpaint.jobs import rows, tables
 from overpaint.sessions import Editor
 from tests.apps.server.conftest import b64, from_b64, png
 from tests.apps.server.conftest import edit as native_body
-from tests.apps.server.test_oip import inputs, tensor
-from tests.apps.server.test_openai import transparent_mask
+from tests.apps.server.protocols.test_oip import inputs, tensor
+from tests.apps.server.protocols.test_openai import transparent_mask
 from tests.conftest import box_mask, picture
 from tests.safety.conftest import BAD
 

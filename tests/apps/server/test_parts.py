@@ -15,7 +15,7 @@ from overpaint.apps.wiring.models import families
 from overpaint.core.parts import Part
 from overpaint.core.types import FAMILY_PARTS, PARTS
 from tests.apps.server.conftest import FAMILIES, png
-from tests.apps.server.test_oip import tensor
+from tests.apps.server.protocols.test_oip import tensor
 from tests.conftest import box_mask, picture
 
 MODELS = (*FAMILIES, "erase")

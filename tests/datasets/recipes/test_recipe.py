@@ -145,13 +145,13 @@ def test_the_same_cell_twice(tmp_path: Path) -> None:
 def test_the_published_schema_is_the_models(task: str) -> None:
     import json
 
-    published = Path(__file__).parents[2] / "docs" / "schemas" / f"{task}.schema.json"
+    published = Path(__file__).parents[3] / "docs" / "schemas" / f"{task}.schema.json"
     assert json.loads(published.read_text()) == recipe.schema(task), (
         f"overpaint {task} --schema > {published}"
     )
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "examples/recipes").glob("*")))
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[3] / "examples/recipes").glob("*")))
 def test_the_examples_are_recipes(path: Path) -> None:
     task = path.name.partition("-")[0]
     read = recipe.load(path, task)
