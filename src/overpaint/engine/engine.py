@@ -246,6 +246,7 @@ class Engine:
         checked = (
             submission if isinstance(submission, CheckedRequest) else check(family.spec, submission)
         )
+        checked = replace(checked, options=family.settle(checked.options))
         screened = request if isinstance(request, Screened) else self.screen(submission)
         started = time.perf_counter()
         plan, prepared, more = self._with_room(
