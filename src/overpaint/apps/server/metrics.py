@@ -17,10 +17,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from overpaint.checkpoints.placement import devices_for, taken_memory
-from overpaint.engine.batcher import Observer
+from overpaint.engine.batching.observer import Observer
 
 if TYPE_CHECKING:
-    from overpaint.engine.batcher import Batcher
+    from overpaint.engine.batching.batcher import Batcher
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
