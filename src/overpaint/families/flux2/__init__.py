@@ -32,6 +32,9 @@ def _decoding(config: Mapping[str, Any], width: int) -> int:
     return AUTOENCODER_KL.decoding({**config, "block_out_channels": decoder}, width)
 
 
+_AFTER = re.compile(r"^model\.layers\.(?:2[7-9]|[3-9]\d|\d{3,})\.|^model\.norm\.|^lm_head\.")
+"""Qwen3's weights after its 27th layer."""
+
 COMPONENTS = {
     "scheduler": files("diffusers:FlowMatchEulerDiscreteScheduler"),
     "tokenizer": files("transformers:Qwen2TokenizerFast", "transformers:Qwen2Tokenizer"),
@@ -41,7 +44,7 @@ COMPONENTS = {
         blocks=("model.layers",),
         # The prompt is what comes out of the 27th layer and two earlier ones.
         surplus=Removal(
-            weights=re.compile(r"^model\.layers\.(?:2[7-9]|[3-9]\d|\d{3,})\.|^model\.norm\.|^lm_head\."),
+            weights=_AFTER,
             evict=_cut,
         ),
     ),

@@ -51,7 +51,7 @@ def tokens(folded: torch.Tensor) -> torch.Tensor:
 
 def picture(packed: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """(B, h·w, C) → (B, C, h, w): the way back of `tokens`."""
-    return packed.unflatten(1, grid).permute(0, 3, 1, 2)
+    return packed.mT.reshape(packed.shape[0], -1, *grid)
 
 
 def _statistics(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -22,7 +22,7 @@ from PIL import Image
 from torch.nn import functional
 
 from overpaint.checkpoints.memo import content
-from overpaint.core.errors import InvalidRequest
+from overpaint.core.errors import InvalidRequest, UnsupportedOption
 from overpaint.core.geometry import Plan
 from overpaint.core.imaging import changes
 from overpaint.core.types import EditRequest
@@ -74,6 +74,11 @@ class Encoded:
     guidance: float
     pictures: tuple[torch.Tensor, ...]
     mask: torch.Tensor | None
+
+    @property
+    def prompts(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What is aimed at, and what is guided against."""
+        return self.prompt, self.negative
 
     @property
     def grids(self) -> list[TokenGrid]:
@@ -137,6 +142,12 @@ class KleinEditor(Denoiser[OptionsT, KleinLatent]):
     def prepare(
         self, request: EditRequest, plan: Plan, options: OptionsT, seeds: Sequence[int]
     ) -> tuple[list[KleinLatent], list[str]]:
+        if request.mask is None and options.strength < 1:
+            raise UnsupportedOption(
+                f"{options.strength:g} needs a mask: an instruction without one always starts from "
+                "noise",
+                field="options.strength",
+            )
         options = self.settle(options)
         encoded, warnings = self._encoded(request, plan, options)
         layout = self.layout(encoded)
@@ -216,9 +227,7 @@ class KleinEditor(Denoiser[OptionsT, KleinLatent]):
         negative = None
         if guidance > 1:
             against = request.negative_prompt or ""
-            negative, more = text.encode(
-                self.checkpoint, against, length, field="negative_prompt"
-            )
+            negative, more = text.encode(self.checkpoint, against, length, field="negative_prompt")
             warnings = [*warnings, *more]
         canvas = plan.to_canvas(request.image.to_srgb())
         pictures = [canvas, *(cropped(each, self._step) for each in request.references)]
@@ -254,20 +263,15 @@ class KleinEditor(Denoiser[OptionsT, KleinLatent]):
         transformer = self.checkpoint.component("transformer")
         return tensor.to(transformer.device, transformer.dtype)
 
-    def _start(
-        self, seed: int, options: OptionsT, encoded: Encoded, layout: Layout
-    ) -> KleinLatent:
+    def _start(self, seed: int, options: OptionsT, encoded: Encoded, layout: Layout) -> KleinLatent:
         transformer = self.checkpoint.component("transformer")
         source = encoded.pictures[0]
         scheduler, timesteps = self._schedule(options, encoded.grids[0])
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(source.shape, generator=generator, dtype=transformer.dtype).to(source)
-        start = noise
-        if encoded.mask is not None:
-            start = flow.noised(source, noise, scheduler.sigmas[scheduler.begin_index])
+        start = flow.noised(source, noise, scheduler.sigmas[scheduler.begin_index])
         shortcuts = options.shortcuts(self.variant.presets)
         chosen = _sparse(shortcuts, layout, encoded)
-        prompts = (encoded.prompt, encoded.negative)
         return KleinLatent(
             seed=seed,
             total=len(timesteps),
@@ -277,12 +281,10 @@ class KleinEditor(Denoiser[OptionsT, KleinLatent]):
             generator=generator,
             step_options={},
             shortcuts=shortcuts,
-            held_bytes=sparse.held_bytes(
-                transformer, chosen, layout, guided=encoded.negative is not None
-            ),
+            held_bytes=sparse.held_bytes(transformer, chosen, layout, guided=encoded.guidance > 1),
             grid=encoded.grids[0],
             layout=layout,
-            steering=passes.steer(transformer, timesteps, prompts, encoded.guidance),
+            steering=passes.steer(transformer, timesteps, encoded.prompts, encoded.guidance),
             sparse=chosen,
             reference=encoded.reference,
             grids=encoded.grids,

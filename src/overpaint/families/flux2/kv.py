@@ -70,7 +70,9 @@ class KleinKV(KleinEditor[KleinKVOptions]):
         """Of an image's references: remembered, or computed now."""
         references = image.references
         assert references is not None
-        return self.checkpoint.states.get(references.key, lambda: _computed(transformer, references))
+        return self.checkpoint.states.get(
+            references.key, lambda: _computed(transformer, references)
+        )
 
 
 def _computed(transformer: Any, references: References) -> ReferenceKeys:

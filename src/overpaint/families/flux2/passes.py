@@ -118,9 +118,7 @@ def prepare(transformer: Any) -> None:
     attention.install(transformer)
 
 
-def predict(
-    transformer: Any, batch: Sequence[Flux2Latent], inputs: torch.Tensor
-) -> torch.Tensor:
+def predict(transformer: Any, batch: Sequence[Flux2Latent], inputs: torch.Tensor) -> torch.Tensor:
     """Velocity of each image's noise tokens, with classifier-free guidance where asked.
 
     Args:

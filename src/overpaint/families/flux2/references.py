@@ -52,8 +52,7 @@ class ReferenceKeys:
         layers = list(attention.attentions(transformer))
         shape = (len(layers), 1, tokens, layers[0].heads, layers[0].head_dim)
         keys, values = (
-            torch.empty(shape, dtype=transformer.dtype, device=transformer.device)
-            for _ in range(2)
+            torch.empty(shape, dtype=transformer.dtype, device=transformer.device) for _ in range(2)
         )
         return cls(keys, values)
 
