@@ -30,6 +30,7 @@ from overpaint.core.errors import OutOfMemory
 from overpaint.diffusion.autoencoder import AUTOENCODER_KL
 from overpaint.families.flux1.modulation import MODULATED
 
+FAMILIES = ("sd2", "flex2", "kontext", *real_size.KLEIN)
 CARDS = (8, 12, 16, 24, 80)
 DRIVER = int(0.6 * GIB)
 WIDTH = 2
@@ -38,7 +39,7 @@ WIDTH = 2
 def main() -> None:
     """Write the table."""
     lines = []
-    for family, float8 in itertools.product(("sd2", "flex2", "kontext"), (False, True)):
+    for family, float8 in itertools.product(FAMILIES, (False, True)):
         need = _need(real_size.layout(family), float8=float8)
         line = {"family": f"{family}, float8" if float8 else family}
         line["weights GB"] = f"{need.weights / 1e9:.1f}"
