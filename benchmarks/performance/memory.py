@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from diffusers import FluxTransformer2DModel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -146,6 +147,7 @@ def _need(parts: dict[str, torch.nn.Module], *, float8: bool) -> MemoryNeed:
     modulation = sum(
         weight.numel()
         for part in parts.values()
+        if isinstance(part, FluxTransformer2DModel)
         for module in part.modules()
         if isinstance(module, MODULATED)
         for weight in module.linear.parameters()

@@ -152,7 +152,7 @@ class KleinEditor(Denoiser[OptionsT, KleinLatent]):
         encoded, warnings = self._encoded(request, plan, options)
         layout = self.layout(encoded)
         prepared = [self._start(seed, options, encoded, layout) for seed in seeds]
-        return prepared, warnings + _warnings(request, options, prepared[0])
+        return prepared, warnings + _warnings(options, prepared[0])
 
     def layout(self, encoded: Encoded) -> Layout:
         """All tokens that a step computes: text, noise, references."""
@@ -339,7 +339,7 @@ def _sparse(shortcuts: Shortcuts, layout: Layout, encoded: Encoded) -> Sparse | 
     return sparse.choose(shortcuts, layout, (2 * height, 2 * width), encoded.mask, packed)
 
 
-def _warnings(request: EditRequest, options: KleinKVOptions, image: KleinLatent) -> list[str]:
+def _warnings(options: KleinKVOptions, image: KleinLatent) -> list[str]:
     """Sentences about what differs from what a caller may expect."""
     steps, tokens = options.num_inference_steps, image.latents.shape[1]
     warnings = []
