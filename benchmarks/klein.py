@@ -1,10 +1,10 @@
 """FLUX.2 [klein] at its real width beside diffusers: a step, and a second instruction.
 
-    python -m benchmarks.klein                            # all blocks: diffusers takes 16 GB
-    python -m benchmarks.klein --blocks 1 2 --side 512    # few of them: 4 GB
+    python -m benchmarks.klein --apart                    # all blocks: diffusers takes 16 GB
+    python -m benchmarks.klein --blocks 1 2 --side 512    # few of them
 
 Random weights in the real shape: a step costs what it costs with real ones. All are measured in
-one run, in turns; the medians count. Rows:
+one run, in turns (with `--apart` one after the other); the medians count. Rows:
 
 - a step of `klein` in bfloat16, beside a step of `Flux2KleinPipeline` in its default, float32, and
   in bfloat16; the picture is the one reference;
@@ -21,7 +21,8 @@ from __future__ import annotations
 import argparse
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -36,8 +37,10 @@ from benchmarks.performance import peers
 from benchmarks.performance.peers import Row
 
 STEPS = 4
-GATE_SIDE = 128
+GATE_SIDE, GATE_BLOCKS = 128, (1, 1)
 TEXT = 512
+
+Measure = Callable[[], float]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,12 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--peers", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"]
     )
+    parser.add_argument(
+        "--apart", action="store_true", help="load each kind alone: slower, and half of the memory"
+    )
     parser.add_argument("--checkpoint", type=Path, default=Path(gettempdir()) / "overpaint-real")
     given = parser.parse_args(arguments)
     full = real_size.KLEIN[given.model][:2]
     blocks = tuple(given.blocks or full)
     share = f"{blocks[0]}+{blocks[1]} of {full[0]}+{full[1]} blocks"
-    rows = [*_plain(given, blocks, share), *_kept(given, blocks, share)]
+    rows = _plain(given, blocks, share)
+    gc.collect()
+    rows += _kept(given, blocks, share)
     command = f"python -m benchmarks.klein --model {given.model} --side {given.side}"
     command += f" --references {given.references} --blocks {blocks[0]} {blocks[1]}"
     report.write("klein", "FLUX.2 [klein] at its real width, random weights", command, rows)
@@ -76,73 +84,88 @@ def _checkpoint(given: Any, blocks: tuple[int, ...], pipeline: str) -> Path:
 def _plain(given: Any, blocks: tuple[int, ...], share: str) -> list[Row]:
     """A step of the plain weights."""
     folder = _checkpoint(given, blocks, "Flux2KleinPipeline")
-    gate = _gate(folder)
-    engine = overpaint.load(str(folder), dtype="bfloat16")
+    gate = _gate(_checkpoint(given, GATE_BLOCKS, "Flux2KleinPipeline"))
     pictures = _pictures(given)
     masked = {"mask": peers.mask(given.side), "window": "full", "refresh_every": STEPS}
-    kinds: dict[str, Callable[[], float]] = {
-        "ours": lambda: _our_step(engine, pictures),
-        "sparse": lambda: _our_step(engine, pictures, **masked),
-    }
-    loaded = {dtype: _peer(folder, dtype) for dtype in given.peers}
-    for dtype, peer in loaded.items():
-        kinds[dtype] = lambda peer=peer: _peer_step(peer, pictures)  # type: ignore[misc]
-    seconds = peers.medians(given.rounds, kinds)
+
+    def ours(**options: Any) -> Measure:
+        engine = overpaint.load(str(folder), dtype="bfloat16")
+        return lambda: _our_step(engine, pictures, **options)
+
+    def theirs(dtype: str) -> Measure:
+        peer = _peer(folder, dtype)
+        return lambda: _peer_step(peer, pictures)
+
+    kinds: dict[str, Callable[[], Measure]] = {"ours": ours, "sparse": partial(ours, **masked)}
+    seconds = _seconds(given, kinds | {each: partial(theirs, each) for each in given.peers})
     work = f"{given.model}, {given.side}x{given.side}, {1 + given.references} references, {share}"
     rows = []
     for dtype in given.peers:
-        label = f"diffusers {dtype}{' (its default)' if dtype == 'float32' else ''}"
-        asked = 2.0 if dtype == "float32" else ""
+        default = " (its default)" if dtype == "float32" else ""
         for kind, name in (("ours", "a step"), ("sparse", "a sparse step, 10 % mask")):
+            asked = 2.0 if kind == "ours" and default else ""
             row = peers.row(
-                f"{work}: {name}, bfloat16", label, seconds[dtype], seconds[kind],
-                asked=asked if kind == "ours" else "", gate=gate,
-            )  # fmt: skip
+                f"{work}: {name}, bfloat16",
+                f"diffusers {dtype}{default}",
+                seconds[dtype],
+                seconds[kind],
+                asked=asked,
+                gate=gate,
+            )
             rows.append(row)
     return rows
 
 
 def _kept(given: Any, blocks: tuple[int, ...], share: str) -> list[Row]:
     """All steps of two instructions on one picture, with the -kv weights."""
-    gc.collect()
     folder = _checkpoint(given, blocks, "Flux2KleinKVPipeline")
-    gate = _gate(folder)
-    engine = overpaint.load(str(folder), dtype="bfloat16")
-    states = engine.model().checkpoint.states  # type: ignore[union-attr]
+    gate = _gate(_checkpoint(given, GATE_BLOCKS, "Flux2KleinKVPipeline"))
     pictures = _pictures(given)
-    first, second = "make it red", "make it winter"
-    _all_steps(engine, pictures, first)
-    kept = _picture(engine, pictures, second)
-    states.clear()
-    if not np.array_equal(_picture(engine, pictures, second), kept):
+
+    def ours(*, forget: bool) -> Measure:
+        engine = overpaint.load(str(folder), dtype="bfloat16")
+        _require_same(engine, pictures)
+        return lambda: _all_steps(engine, pictures, forget=forget)
+
+    def theirs() -> Measure:
+        peer = _peer(folder, "bfloat16")
+        return lambda: STEPS * _peer_step(peer, pictures, whole=True)
+
+    first, second = partial(ours, forget=True), partial(ours, forget=False)
+    seconds = _seconds(given, {"first": first, "second": second, "diffusers": theirs})
+    work = f"{given.model} -kv, {given.side}x{given.side}, {1 + given.references} references, "
+    work += f"{share}: {STEPS} steps of a second instruction"
+    gate += "; kept references: the same bytes"
+    return [
+        peers.row(work, "our first one", seconds["first"], seconds["second"], asked=1.3, gate=gate),
+        peers.row(work, "diffusers bfloat16", seconds["diffusers"], seconds["second"], gate=gate),
+    ]
+
+
+def _seconds(given: Any, kinds: Mapping[str, Callable[[], Measure]]) -> dict[str, float]:
+    """The median of each kind: in turns, or one kind after the other, each alone in memory."""
+    if not given.apart:
+        return peers.medians(given.rounds, {kind: make() for kind, make in kinds.items()})
+    seconds = {}
+    for kind, make in kinds.items():
+        seconds |= peers.medians(given.rounds, {kind: make()})
+        gc.collect()
+    return seconds
+
+
+def _require_same(engine: overpaint.Engine, pictures: Sequence[Any]) -> None:
+    """The gate of kept references: one picture, whether they were kept or not."""
+    _picture(engine, pictures, "make it red")
+    kept = _picture(engine, pictures, peers.PROMPT)
+    _forget(engine)
+    if not np.array_equal(_picture(engine, pictures, peers.PROMPT), kept):
         raise SystemExit("gate: kept references give another picture")
 
-    def forgotten() -> float:
-        states.clear()
-        return _all_steps(engine, pictures, first)
 
-    peer = _peer(folder, "bfloat16")
-    seconds = peers.medians(
-        given.rounds,
-        {
-            "first": forgotten,
-            "second": lambda: _all_steps(engine, pictures, second),
-            "diffusers": lambda: STEPS * _peer_step(peer, pictures, whole=True),
-        },
-    )
-    work = f"{given.model} -kv, {given.side}x{given.side}, {1 + given.references} references, "
-    work += f"{share}: {STEPS} steps"
-    told = f"{gate}; kept references: the same bytes"
-    return [
-        peers.row(
-            f"{work} of a second instruction", "our first one", seconds["first"],
-            seconds["second"], asked=1.3, gate=told,
-        ),
-        peers.row(
-            f"{work} of a second instruction", "diffusers bfloat16", seconds["diffusers"],
-            seconds["second"], gate=told,
-        ),
-    ]  # fmt: skip
+def _forget(engine: overpaint.Engine) -> None:
+    checkpoint = engine.model().checkpoint
+    assert checkpoint is not None
+    checkpoint.states.clear()
 
 
 def _pictures(given: Any) -> list[Any]:
@@ -217,10 +240,11 @@ def _our_step(engine: overpaint.Engine, pictures: Sequence[Any], **options: Any)
     return (ends[-1] - ends[0]) / (STEPS - 1)
 
 
-def _all_steps(engine: overpaint.Engine, pictures: Sequence[Any], prompt: str) -> float:
-    """Seconds of all steps together."""
-    result = _edit(engine, pictures, prompt)
-    return float(result.timings["steps"])
+def _all_steps(engine: overpaint.Engine, pictures: Sequence[Any], *, forget: bool) -> float:
+    """Seconds of all steps together; without what was kept of the references, with `forget`."""
+    if forget:
+        _forget(engine)
+    return float(_edit(engine, pictures).timings["steps"])
 
 
 def _picture(
