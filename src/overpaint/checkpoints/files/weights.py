@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import torch
 from accelerate import init_empty_weights
 from safetensors import safe_open
+from torch.overrides import TorchFunctionMode
 
 from overpaint.checkpoints.exclusion import LOADING
 from overpaint.checkpoints.files.layout import CONFIG
@@ -188,7 +189,7 @@ def key(folder: Path, *context: object) -> str:
 
 def empty(cls: Any, folder: Path) -> torch.nn.Module:
     """A model of a diffusers or transformers class without memory for its weights."""
-    with init_empty_weights(include_buffers=False):
+    with init_empty_weights(include_buffers=False), Uninitialized():
         if hasattr(cls, "load_config"):
             model = cls.from_config(cls.load_config(folder, local_files_only=True))
         else:
@@ -198,6 +199,21 @@ def empty(cls: Any, folder: Path) -> torch.nn.Module:
             model.__class__ = cls
     assert isinstance(model, torch.nn.Module)
     return model
+
+
+class Uninitialized(TorchFunctionMode):
+    """Random starts are left out where there is no memory for them: for those, torch imports a
+    computer algebra system."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            tensor = kwargs["tensor"] if "tensor" in kwargs else args[0]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **kwargs)
 
 
 def _uninitialized(cls: Any) -> Any:
