@@ -10,6 +10,7 @@ alone. Processes of others import the libraries as these are: what is put off he
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,10 @@ LATE = (
     "scipy.stats",
 )
 """Modules that adapters need, some noise schedulers and training."""
+
+LATE_PACKAGES = ("transformers.models",)
+"""Packages that read all of their files to know their own names; their modules are imported by
+those modules' names."""
 
 COMPILER = "torch._dynamo"
 """Libraries mark functions for it while they are imported."""
@@ -60,6 +65,16 @@ class LateName:
 class LateModule(ModuleType):
     """A module all of whose names are late."""
 
+    @classmethod
+    def package(cls, name: str) -> LateModule:
+        """A package whose names are late and whose modules are not."""
+        parent, _, folder = name.rpartition(".")
+        spec = importlib.util.find_spec(parent)
+        assert spec is not None
+        module = cls(name)
+        module.__path__ = [f"{each}/{folder}" for each in spec.submodule_search_locations or ()]
+        return module
+
     def __getattr__(self, name: str) -> LateName:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -86,6 +101,7 @@ def put_off(settings: Settings) -> None:
     if not process.is_ours():
         return
     places: dict[str, ModuleType] = {name: LateModule(name) for name in LATE}
+    places |= {name: LateModule.package(name) for name in LATE_PACKAGES}
     if settings.backend == "torch":
         importlib.import_module("torch")
         places |= {name: LateModule(name) for name in LATE_OF_COMPILER}

@@ -205,11 +205,14 @@ class Uninitialized(TorchFunctionMode):
     """Random starts are left out where there is no memory for them: for those, torch imports a
     computer algebra system."""
 
+    MODULES = ("torch.nn.init", "transformers.initialization")
+    """Where random starts are; transformers puts its own in the place of torch's."""
+
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init":
+        if getattr(func, "__module__", None) in self.MODULES:
             tensor = kwargs["tensor"] if "tensor" in kwargs else args[0]
             if tensor.is_meta:
                 return tensor
