@@ -17,7 +17,7 @@ from overpaint.engine.engine import Engine
 from overpaint.engine.intake import as_picture
 from overpaint.engine.model import Model
 from overpaint.families.flux1 import sparse
-from overpaint.families.flux1.kontext import noised
+from overpaint.families.flux1.flux import noised
 from overpaint.families.flux1.sparse import active_tokens, bucket, kept_bytes
 from tests.conftest import box_mask, open_checkpoint, picture
 
