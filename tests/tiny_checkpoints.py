@@ -77,6 +77,12 @@ def flex2(folder: Path, *, seed: int = 0) -> Path:
     return flux(folder, "Flex2Pipeline", tiny_transformer(196))
 
 
+def fill(folder: Path, *, seed: int = 0) -> Path:
+    """FLUX.1-Fill-dev in small: 384 input channels, of which 256 are the mask's pixels."""
+    torch.manual_seed(seed)
+    return flux(folder, "FluxFillPipeline", tiny_transformer(384))
+
+
 def kontext(folder: Path, *, seed: int = 0) -> Path:
     """FLUX.1-Kontext-dev in small."""
     torch.manual_seed(seed)
