@@ -34,3 +34,13 @@ class InpaintingOptions(DiffusionOptions):
 
 class SD2Options(InpaintingOptions):
     """Options of stable-diffusion-2-inpainting; names and defaults are the pipeline's."""
+
+
+class SDXLOptions(InpaintingOptions):
+    """Options of SDXL inpainting; names and defaults are the pipeline's."""
+
+    strength: Fraction = Field(
+        default=0.9999,
+        description="1: the masked area starts from noise alone, which makes it grainy; less: "
+        "from the picture, with int(steps x strength) steps. The default leaves out one step.",
+    )
