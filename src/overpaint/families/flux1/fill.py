@@ -104,8 +104,8 @@ class Fill(Denoiser[FillOptions, FillLatent]):
         generator = torch.Generator().manual_seed(seed)
         source = latents.normalize(vae, picture.sample(generator))
         noise = torch.randn(source.shape, generator=generator, dtype=transformer.dtype).to(source)
-        kept = latents.normalize(vae, masked.sample(generator))
-        cells = cells.to(kept)
+        kept_latents = latents.normalize(vae, masked.sample(generator))
+        cells = cells.to(kept_latents)
         grid = (source.shape[-2], source.shape[-1])
         scheduler, timesteps = flux.schedule(
             self.checkpoint,
@@ -139,5 +139,5 @@ class Fill(Denoiser[FillOptions, FillLatent]):
             shortcuts=shortcuts,
             sparse=chosen,
             held_bytes=sparse.held_bytes(transformer, chosen, layout, guided=guided),
-            condition=torch.cat([latents.pack(kept), cells], dim=2),
+            condition=torch.cat([latents.pack(kept_latents), cells], dim=2),
         )

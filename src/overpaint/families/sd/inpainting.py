@@ -185,7 +185,7 @@ class UNetInpainting(Denoiser[InpaintingOptions, UNetLatent]):
             noisy = noise * scheduler.init_noise_sigma
         else:
             noisy = scheduler.add_noise(start, noise, timesteps[:1])
-        kept = latents.normalize(vae, masked.sample(generator).to(unet.dtype))
+        kept_latents = latents.normalize(vae, masked.sample(generator).to(unet.dtype))
         coefficients = ddim.coefficients(scheduler, timesteps, options.eta)
         return UNetLatent(
             seed=seed,
@@ -197,7 +197,7 @@ class UNetInpainting(Denoiser[InpaintingOptions, UNetLatent]):
             step_options=_step_options(scheduler, generator, options.eta),
             ddim=coefficients and coefficients.to(unet.device),
             shortcuts=options.shortcuts(PRESETS),
-            condition=torch.cat([mask.to(kept), kept], dim=1),
+            condition=torch.cat([mask.to(kept_latents), kept_latents], dim=1),
             prompt=prompt,
             negative=negative,
             scale=torch.full((1, 1, 1, 1), options.guidance_scale).to(noise),
