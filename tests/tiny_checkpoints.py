@@ -90,20 +90,20 @@ def sdxl(folder: Path, *, scheduler: Any = None, seed: int = 0) -> Path:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         transformer_layers_per_block=(1, 2),
-        cross_attention_dim=16 + 24,
+        cross_attention_dim=16 + 32,
         attention_head_dim=(1, 2),
         use_linear_projection=True,
         norm_num_groups=4,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=6 * 8 + 24,
+        projection_class_embeddings_input_dim=6 * 8 + 32,
     )
     second = clip_tokenizer(folder / "vocabulary_2")
     second.pad_token = "!"
     parts = {
         "scheduler": scheduler or EulerDiscreteScheduler(**SD2_NOISE),
         "text_encoder": clip_text(width=16),
-        "text_encoder_2": projected_clip_text(width=24),
+        "text_encoder_2": projected_clip_text(width=32),
         "tokenizer": clip_tokenizer(folder / "vocabulary"),
         "tokenizer_2": second,
         "unet": unet,
