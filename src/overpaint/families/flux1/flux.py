@@ -241,7 +241,7 @@ def encode_prompts(
 
 
 def schedule(
-    checkpoint: Checkpoint, steps: int, tokens: int, *, strength: float = 1.0
+    checkpoint: Checkpoint, steps: int, tokens: int, strength: float = 1.0
 ) -> tuple[Any, torch.Tensor]:
     """A fresh flow-matching scheduler, shifted for `tokens` noise tokens, and its timesteps.
 

@@ -55,8 +55,6 @@ SD2_FAMILY = FamilySpec(
     pipelines={"StableDiffusionInpaintPipeline": {}},
 )
 
-_UNET_OF_SDXL = {"in_channels": 9, "addition_embed_type": "text_time", "time_cond_proj_dim": None}
-
 SDXL_FAMILY = FamilySpec(
     name="sdxl",
     implementation="overpaint.families.sd.sdxl:SDXL",
@@ -76,10 +74,11 @@ SDXL_FAMILY = FamilySpec(
         "feature_extractor": UNUSED,
         "image_encoder": UNUSED,
     },
-    # Checkpoints of both classes have UNets of 4 channels, too: those know no mask.
+    # Checkpoints of that class may have UNets that know no mask, or take their guidance as input.
     pipelines={
-        "StableDiffusionXLInpaintPipeline": {"unet": _UNET_OF_SDXL},
-        "StableDiffusionXLPipeline": {"unet": _UNET_OF_SDXL},
+        "StableDiffusionXLInpaintPipeline": {
+            "unet": {"in_channels": 9, "time_cond_proj_dim": None},
+        }
     },
 )
 
