@@ -10,6 +10,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxTransformer2DModel,
     UNet2DConditionModel,
@@ -20,6 +21,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
+    CLIPTextModelWithProjection,
     CLIPTokenizer,
     T5Config,
     T5EncoderModel,
@@ -33,6 +35,11 @@ SD2_LIBRARIES = {
     "tokenizer": "transformers",
     "unet": "diffusers",
     "vae": "diffusers",
+}
+SDXL_LIBRARIES = {
+    **SD2_LIBRARIES,
+    "text_encoder_2": "transformers",
+    "tokenizer_2": "transformers",
 }
 FLUX_LIBRARIES = {
     "scheduler": "diffusers",
@@ -71,10 +78,55 @@ def sd2(folder: Path, *, scheduler: Any = None, seed: int = 0) -> Path:
     return _save(folder, "StableDiffusionInpaintPipeline", parts, SD2_LIBRARIES)
 
 
+def sdxl(folder: Path, *, scheduler: Any = None, seed: int = 0) -> Path:
+    """SDXL inpainting in small: two text encoders, sizes beside the timestep."""
+    torch.manual_seed(seed)
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        in_channels=9,
+        out_channels=4,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2),
+        cross_attention_dim=16 + 32,
+        attention_head_dim=(1, 2),
+        use_linear_projection=True,
+        norm_num_groups=4,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 32,
+    )
+    second = clip_tokenizer(folder / "vocabulary_2")
+    second.pad_token = "!"
+    parts = {
+        "scheduler": scheduler or EulerDiscreteScheduler(**SD2_NOISE),
+        "text_encoder": clip_text(width=16),
+        "text_encoder_2": projected_clip_text(width=32),
+        "tokenizer": clip_tokenizer(folder / "vocabulary"),
+        "tokenizer_2": second,
+        "unet": unet,
+        "vae": autoencoder(channels=4, scaling=0.13025),
+    }
+    more = {
+        "image_encoder": [None, None],
+        "force_zeros_for_empty_prompt": True,
+        "requires_aesthetics_score": False,
+    }
+    return _save(folder, "StableDiffusionXLInpaintPipeline", parts, SDXL_LIBRARIES, **more)
+
+
 def flex2(folder: Path, *, seed: int = 0) -> Path:
     """Flex.2-preview in small: 196 input channels, guidance embedding."""
     torch.manual_seed(seed)
     return flux(folder, "Flex2Pipeline", tiny_transformer(196))
+
+
+def fill(folder: Path, *, seed: int = 0) -> Path:
+    """FLUX.1-Fill-dev in small: 384 input channels, of which 256 are the mask's pixels."""
+    torch.manual_seed(seed)
+    return flux(folder, "FluxFillPipeline", tiny_transformer(384))
 
 
 def kontext(folder: Path, *, seed: int = 0) -> Path:
@@ -125,10 +177,18 @@ def autoencoder(*, channels: int, scaling: float, shift: float | None = None) ->
 
 
 def clip_text(*, width: int) -> CLIPTextModel:
-    config = CLIPTextConfig(
+    return CLIPTextModel(clip_config(width, layers=2)).eval()
+
+
+def projected_clip_text(*, width: int) -> CLIPTextModelWithProjection:
+    return CLIPTextModelWithProjection(clip_config(width, layers=3)).eval()
+
+
+def clip_config(width: int, *, layers: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
         hidden_size=width,
         intermediate_size=2 * width,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         vocab_size=514,
         max_position_embeddings=77,
@@ -137,7 +197,6 @@ def clip_text(*, width: int) -> CLIPTextModel:
         pad_token_id=513,
         projection_dim=width,
     )
-    return CLIPTextModel(config).eval()
 
 
 def clip_tokenizer(folder: Path) -> CLIPTokenizer:
@@ -208,14 +267,17 @@ def flux(folder: Path, pipeline: str, transformer: FluxTransformer2DModel) -> Pa
     return _save(folder, pipeline, parts, FLUX_LIBRARIES)
 
 
-def _save(folder: Path, pipeline: str, parts: dict[str, Any], libraries: dict[str, str]) -> Path:
-    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": "0.42.1"}
+def _save(
+    folder: Path, pipeline: str, parts: dict[str, Any], libraries: dict[str, str], **more: Any
+) -> Path:
+    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": "0.42.1", **more}
     for name, part in parts.items():
         part.save_pretrained(folder / name)
         index[name] = [libraries[name], type(part).__name__]
     if pipeline.startswith("StableDiffusion"):
-        index["safety_checker"] = [None, None]
         index["feature_extractor"] = [None, None]
+    if pipeline.startswith("StableDiffusionInpaint"):
+        index["safety_checker"] = [None, None]
         index["requires_safety_checker"] = False
     (folder / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
     return folder

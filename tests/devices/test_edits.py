@@ -37,6 +37,24 @@ EDITS = {
         {**MASK, "num_images": 2},
         {**MASK, "height": 64, "width": 96},
     ],
+    "sdxl": [
+        MASK,
+        FULL,
+        {**MASK, "negative_prompt": "blue", "strength": 0.6},
+        {**MASK, "guidance_scale": 1.0},
+        {**MASK, "strength": 1.0},
+        {**MASK, "preset": "fast"},
+        {**MASK, "num_images": 2},
+    ],
+    "fill": [
+        MASK,
+        FULL,
+        {**MASK, "negative_prompt": "blue", "strength": 0.5},
+        {**FULL, "refresh_every": 2, "negative_prompt": "blue"},
+        {**FULL, "preset": "balanced"},
+        {**FULL, "preset": "fast"},
+        {**MASK, "num_images": 2},
+    ],
     "flex2": [
         MASK,
         FULL,
@@ -126,9 +144,9 @@ def test_every_parameter_and_buffer_is_on_the_card(cards, checkpoint_folder, fam
             assert {str(each.device) for _, each in tensors} == {"card:1"}, name
 
 
-@pytest.mark.parametrize("family", ["sd2", "kontext"])
+@pytest.mark.parametrize("family", ["sd2", "sdxl", "fill", "kontext"])
 def test_with_an_adapter(make_on, checkpoint_folder, tmp_path, family):
-    denoiser = "unet" if family == "sd2" else "transformer"
+    denoiser = "unet" if family in ("sd2", "sdxl") else "transformer"
     checkpoint = open_checkpoint(
         checkpoint_folder(family), Placement(torch.device("cpu"), torch.float32)
     )

@@ -10,7 +10,7 @@ from overpaint.engine.intake import as_picture
 from tests.conftest import picture
 from tests.devices.test_edits import CASES, FEW, SIDE, named
 
-FLUX = [(family, case) for family, case in CASES if family in ("flex2", "kontext")]
+FLUX = [(family, case) for family, case in CASES if family in ("flex2", "fill", "kontext")]
 
 
 def begin(engine, case):

@@ -43,6 +43,8 @@ class Component:
         classes: 'library:Class' that the entry may name; no other class is ever made.
         files: further endings of names of its text files, beside .json, .txt and .model.
         float8: pattern of the weights that may be held in float8; None = none may.
+        float32: whether it computes in float32, whatever precision the model has, from its
+            configuration; None = it never does.
         openvino: whether OpenVINO can compute it.
         compile_whole: whether it is compiled in one piece, and not block by block.
         ahead: weights that can leave; None = there are none.
@@ -59,6 +61,7 @@ class Component:
     classes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     float8: re.Pattern[str] | None = None
+    float32: Callable[[Mapping[str, Any]], bool] | None = None
     openvino: bool = False
     compile_whole: bool = False
     ahead: Ahead | None = None
