@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2Transformer2DModel,
     FluxTransformer2DModel,
     UNet2DConditionModel,
 )
@@ -23,6 +25,9 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
@@ -47,6 +52,13 @@ FLUX_LIBRARIES = {
     "text_encoder_2": "transformers",
     "tokenizer": "transformers",
     "tokenizer_2": "transformers",
+    "transformer": "diffusers",
+    "vae": "diffusers",
+}
+FLUX2_LIBRARIES = {
+    "scheduler": "diffusers",
+    "text_encoder": "transformers",
+    "tokenizer": "transformers",
     "transformer": "diffusers",
     "vae": "diffusers",
 }
@@ -133,6 +145,21 @@ def kontext(folder: Path, *, seed: int = 0) -> Path:
     """FLUX.1-Kontext-dev in small."""
     torch.manual_seed(seed)
     return flux(folder, "FluxKontextPipeline", tiny_transformer(64))
+
+
+def klein(folder: Path, *, seed: int = 0) -> Path:
+    """FLUX.2-klein-4B in small: distilled."""
+    return flux2(folder, "Flux2KleinPipeline", seed=seed, is_distilled=True)
+
+
+def klein_base(folder: Path, *, seed: int = 0) -> Path:
+    """FLUX.2-klein-base-4B in small: its index does not say that it is distilled."""
+    return flux2(folder, "Flux2KleinPipeline", seed=seed)
+
+
+def klein_kv(folder: Path, *, seed: int = 0) -> Path:
+    """FLUX.2-klein-9b-kv in small."""
+    return flux2(folder, "Flux2KleinKVPipeline", seed=seed)
 
 
 def flow_matching() -> FlowMatchEulerDiscreteScheduler:
@@ -265,6 +292,88 @@ def flux(folder: Path, pipeline: str, transformer: FluxTransformer2DModel) -> Pa
         "vae": autoencoder(channels=16, scaling=0.3611, shift=0.1159),
     }
     return _save(folder, pipeline, parts, FLUX_LIBRARIES)
+
+
+def flux2(folder: Path, pipeline: str, *, seed: int = 0, **settings: Any) -> Path:
+    """FLUX.2 [klein] in small, with what its index says beside its components."""
+    torch.manual_seed(seed)
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 8, 16, 16),
+        layers_per_block=1,
+        latent_channels=8,
+        norm_num_groups=4,
+        sample_size=128,
+    )
+    vae.bn.running_mean.normal_(0, 0.1)
+    vae.bn.running_var.uniform_(0.5, 2.0)
+    transformer = Flux2Transformer2DModel(
+        in_channels=32,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=48,
+        timestep_guidance_channels=32,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    )
+    parts = {
+        "scheduler": FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
+        "text_encoder": qwen3_text(width=16),
+        "tokenizer": qwen_tokenizer(),
+        "transformer": transformer,
+        "vae": vae,
+    }
+    return _save(folder, pipeline, parts, FLUX2_LIBRARIES, **settings)
+
+
+def qwen3_text(*, width: int) -> Qwen3ForCausalLM:
+    """More layers than the 27 that count, and a head of its own, as that of 8B."""
+    config = Qwen3Config(
+        vocab_size=272,
+        hidden_size=width,
+        intermediate_size=width,
+        num_hidden_layers=29,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        tie_word_embeddings=False,
+        max_position_embeddings=1024,
+        bos_token_id=None,
+        eos_token_id=258,
+    )
+    return Qwen3ForCausalLM(config).eval()
+
+
+QWEN_SPECIALS = (
+    *("<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"),
+    *("<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>"),
+    *("<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
+)
+QWEN3_TEMPLATE = (
+    r"{%- for message in messages %}{{- '<|im_start|>' + message.role + '\n' + message.content + "
+    r"'<|im_end|>' + '\n' }}{%- endfor %}{%- if add_generation_prompt %}"
+    r"{{- '<|im_start|>assistant\n' }}"
+    r"{%- if enable_thinking is defined and enable_thinking is false %}"
+    r"{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}"
+)
+
+
+def qwen_tokenizer() -> Qwen2Tokenizer:
+    """Byte-level tokenizer of Qwen without merges: one token a letter."""
+    letters = [*bytes_to_unicode().values(), "<|endoftext|>"]
+    tokenizer = Qwen2Tokenizer(
+        vocab={letter: index for index, letter in enumerate(letters)},
+        merges=[],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        unk_token=None,
+        model_max_length=131072,
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": list(QWEN_SPECIALS)})
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.chat_template = QWEN3_TEMPLATE
+    return tokenizer
 
 
 def _save(

@@ -25,6 +25,7 @@ SIDE = 128
 FEW = {"num_inference_steps": 4}
 MASK = {"mask": box_mask(SIDE, SIDE)}
 FULL = {**MASK, "window": "full"}
+SHORT = {"max_sequence_length": 48}
 PICTURE = {"control": picture(SIDE, SIDE, seed=5)}
 
 EDITS = {
@@ -81,8 +82,29 @@ EDITS = {
         {"references": [picture(96, SIDE, seed=6)], "refresh_every": 2},
         {"num_images": 2},
     ],
+    "klein": [
+        SHORT,
+        {**SHORT, **MASK},
+        {**SHORT, **MASK, "strength": 0.5, "wide_mask": True},
+        {**SHORT, "references": [picture(96, SIDE, seed=6), picture(SIDE, 64, seed=7)]},
+        {**SHORT, "preset": "balanced"},
+        {**SHORT, **FULL, "preset": "fast"},
+        {**SHORT, "num_images": 2},
+    ],
 }
-CASES = [(family, case) for family, cases in EDITS.items() for case in cases]
+VARIANTS = {
+    "klein_base": [
+        {**SHORT, "negative_prompt": "blue"},
+        {**SHORT, **FULL, "refresh_every": 2, "freeze_text": True},
+    ],
+    "klein_kv": [
+        {**SHORT, "references": [picture(96, SIDE, seed=6)], "num_images": 2},
+        {**SHORT, **FULL, "refresh_every": 2},
+    ],
+}
+"""Checkpoints of families that are in `EDITS`, of which only the arithmetic differs."""
+
+CASES = [(name, case) for name, cases in (EDITS | VARIANTS).items() for case in cases]
 
 
 def named(value) -> str | None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -190,6 +191,7 @@ class Engine:
         checked = (
             submission if isinstance(submission, CheckedRequest) else check(family.spec, submission)
         )
+        checked = replace(checked, options=family.settle(checked.options))
         screened = request if isinstance(request, Screened) else self.screen(submission)
         started = time.perf_counter()
         plan, prepared, more = self._with_room(
