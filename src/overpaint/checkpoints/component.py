@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 Role = Literal["denoiser", "text encoder", "autoencoder", "files", "unused"]
@@ -42,6 +43,7 @@ class Component:
         role: what it is to the engine.
         classes: 'library:Class' that the entry may name; no other class is ever made.
         files: further endings of names of its text files, beside .json, .txt and .model.
+        read: reads a component without weights from its folder; None = its class does it.
         float8: pattern of the weights that may be held in float8; None = none may.
         openvino: whether OpenVINO can compute it.
         compile_whole: whether it is compiled in one piece, and not block by block.
@@ -58,6 +60,7 @@ class Component:
     role: Role
     classes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    read: Callable[[Path], Any] | None = None
     float8: re.Pattern[str] | None = None
     openvino: bool = False
     compile_whole: bool = False

@@ -105,6 +105,8 @@ class Loader:
         part, where = self.inventory[name], self.inventory.folder / name
         if not where.is_dir():
             raise ModelLoadError(f"{where}: the folder is missing; pull the model again")
+        if part.read is not None:
+            return part.read(where)
         cls = self.inventory.class_of(name)
         try:
             if not part.has_weights:
