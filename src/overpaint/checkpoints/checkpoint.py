@@ -274,7 +274,8 @@ class Checkpoint:
 
     def _block_sizes(self, name: str) -> list[int]:
         part, width = self.inventory[name], self.placement.dtype.itemsize
-        leaving = part.ahead.weights if part.ahead and not self._loader.is_adapted(name) else None
+        ahead = None if self._loader.is_adapted(name) else part.ahead
+        leaving = [each.weights for each in (part.surplus, ahead) if each is not None]
         small = (
             part.float8 if self.backend.quantizes and self._loader.is_accelerated(name) else None
         )
@@ -282,7 +283,7 @@ class Checkpoint:
         sizes: Counter[tuple[int, int]] = Counter()
         for file in self.inventory.files(name):
             for weight, entry in weights.entries(file).items():
-                if leaving and leaving.search(weight):
+                if any(pattern.search(weight) for pattern in leaving):
                     continue
                 for order, block in enumerate(lists):
                     if match := block.match(weight):
@@ -339,8 +340,11 @@ class Checkpoint:
     def _size(self, name: str) -> int:
         width = self.placement.dtype.itemsize
         files = self.inventory.files(name)
+        part = self.inventory[name]
         size = width * sum(weights.parameters(file) for file in files)
-        pattern = self.inventory[name].float8
+        if part.surplus is not None:
+            size -= width * sum(weights.parameters(file, part.surplus.weights) for file in files)
+        pattern = part.float8
         if self.backend.quantizes and pattern and self._loader.is_accelerated(name):
             size -= (width - 1) * sum(weights.parameters(file, pattern) for file in files)
         return size

@@ -23,8 +23,8 @@ BLOCK_WEIGHTS = re.compile(r"transformer_blocks\.\d+\.(?!.*norm).*\.weight$")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ahead:
-    """Weights that a denoiser can do without: what they give is computed ahead of the steps.
+class Removal:
+    """Weights that a network can do without.
 
     Attributes:
         weights: pattern of their names.
@@ -33,6 +33,11 @@ class Ahead:
 
     weights: re.Pattern[str]
     evict: Callable[[Any], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ahead(Removal):
+    """Weights that a denoiser can do without: what they give is computed ahead of the steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,8 @@ class Component:
         openvino: whether OpenVINO can compute it.
         compile_whole: whether it is compiled in one piece, and not block by block.
         ahead: weights that can leave; None = there are none.
+        surplus: weights that the family never computes with, so they are never loaded; None =
+            there are none.
         prepare: makes a network that was loaded ready for the family.
         lora: 'module:Class' of diffusers that converts adapters of this architecture.
         tile: lets an autoencoder work in tiles with sides of so many pixels.
@@ -65,6 +72,7 @@ class Component:
     openvino: bool = False
     compile_whole: bool = False
     ahead: Ahead | None = None
+    surplus: Removal | None = None
     prepare: Callable[[Any], None] | None = None
     lora: str | None = None
     tile: Callable[[Any, int], None] | None = None

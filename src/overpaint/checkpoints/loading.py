@@ -6,6 +6,7 @@ are made.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -185,16 +186,22 @@ class Loader:
         )
 
     def _load_network(self, name: str, cls: Any, *, evict: bool, on_host: bool) -> Any:
-        placement, ahead = self.placement, self.inventory[name].ahead
+        placement, part = self.placement, self.inventory[name]
+        leaving = [part.surplus, part.ahead if evict else None]
         if on_host or (self.backend.quantizes and self.is_accelerated(name)):
             # Quantized layer by layer: the card never holds it in its first precision.
             placement = Placement(torch.device("cpu"), placement.dtype)
-        return read(
-            cls, self.stored(name), placement, without=ahead.evict if ahead and evict else None
-        )
+        evictions = [removal.evict for removal in leaving if removal is not None]
+        return read(cls, self.stored(name), placement, without=evictions)
 
 
-def read(cls: Any, where: Path, placement: Placement, *, without: Any = None) -> Any:
+def read(
+    cls: Any,
+    where: Path,
+    placement: Placement,
+    *,
+    without: Sequence[Callable[[Any], None]] = (),
+) -> Any:
     """A network from its files, every parameter and buffer on the device.
 
     Its weights are mapped or streamed; for older names of them the library is asked.
@@ -203,7 +210,7 @@ def read(cls: Any, where: Path, placement: Placement, *, without: Any = None) ->
         cls: of diffusers or transformers.
         where: folder of the component.
         placement: device and precision.
-        without: takes layers out of it that are not wanted.
+        without: take layers out of it that are not wanted.
 
     Raises:
         ModelLoadError: weights are missing.
@@ -214,8 +221,8 @@ def read(cls: Any, where: Path, placement: Placement, *, without: Any = None) ->
     if not _keeps_float32(cls, dtype):
         with LOADING.alone():
             model = weights.empty(cls, where)
-        if without is not None:
-            without(model)
+        for evict in without:
+            evict(model)
         if weights.load_into(model, where, dtype, device):
             return model
     with LOADING.alone():
@@ -231,8 +238,8 @@ def read(cls: Any, where: Path, placement: Placement, *, without: Any = None) ->
             f"{where}: {len(missing)} weights are missing ('{missing[0]}') and would be random "
             "numbers; the files are incomplete: pull the model again"
         )
-    if without is not None:
-        without(model)
+    for evict in without:
+        evict(model)
     return model.to(device)
 
 
