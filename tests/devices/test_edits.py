@@ -98,7 +98,7 @@ def test_both_cards_give_the_same_bytes(make_on):
 def test_a_buffer_left_behind_fails_as_on_cuda(make_on, monkeypatch):
     """The landed loader left CLIP's `position_ids` on the processor: this is what it did."""
 
-    def left_behind(model, folder, dtype, device):
+    def left_behind(model, folder, dtype, device, _):
         weights_alone = {
             name: tensor.to(device)
             for file in weights.files(folder)
