@@ -58,7 +58,7 @@ QWEN_LIBRARIES = {
     "transformer": "diffusers",
     "vae": "diffusers",
 }
-QWEN_SIDE = 256
+QWEN_SIDE = 192
 """Side of the squares that the tiny Qwen-Image-Edit takes for its own size."""
 
 QWEN_TOKENS = [
@@ -145,9 +145,9 @@ def qwen_edit(folder: Path, *, zero_cond_t: bool = True, seed: int = 0) -> Path:
         ),
     }
     _save(folder, "QwenImageEditPlusPipeline", parts, QWEN_LIBRARIES)
-    config = folder / "vae" / "config.json"
-    values = json.loads(config.read_text(encoding="utf-8")) | {"sample_size": QWEN_SIDE}
-    config.write_text(json.dumps(values), encoding="utf-8")
+    index = folder / "model_index.json"
+    values = json.loads(index.read_text(encoding="utf-8")) | {"sample_size": QWEN_SIDE}
+    index.write_text(json.dumps(values), encoding="utf-8")
     return folder
 
 

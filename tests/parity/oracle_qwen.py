@@ -31,7 +31,6 @@ from transformers import BatchFeature, Qwen2_5_VLForConditionalGeneration, Qwen2
 
 from tests.tiny_checkpoints import QWEN_SIDE, Qwen2VLProcessor
 
-SEEN_SIDE = QWEN_SIDE * 3 // 8
 SLOT = "<|image_pad|>"
 
 
@@ -78,7 +77,7 @@ class MaskedPlusPipeline(QwenImageEditInpaintPipeline):
 
     def _get_qwen_prompt_embeds(self, prompt=None, image=None, device=None, dtype=None):
         width, height = pipeline_qwenimage_edit_plus.calculate_dimensions(
-            SEEN_SIDE**2, self.seen.size[0] / self.seen.size[1]
+            384 * 384, self.seen.size[0] / self.seen.size[1]
         )
         seen = [self.image_processor.resize(self.seen, height, width)]
         plus = QwenImageEditPlusPipeline._get_qwen_prompt_embeds
@@ -127,14 +126,18 @@ def small_areas(size: tuple[int, int] | None = None) -> Iterator[None]:
     Args:
         size: (width, height) of the canvas of a masked edit; None = of that area.
     """
-    real = pipeline_qwenimage_edit_inpaint.calculate_dimensions
+    real = pipeline_qwenimage_edit_plus.calculate_dimensions
+    share = (QWEN_SIDE / 1024) ** 2
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", QWEN_SIDE**2)
-        patch.setattr(pipeline_qwenimage_edit_plus, "CONDITION_IMAGE_SIZE", SEEN_SIDE**2)
+        patch.setattr(
+            pipeline_qwenimage_edit_plus,
+            "calculate_dimensions",
+            lambda area, ratio: real(share * area, ratio),
+        )
         patch.setattr(
             pipeline_qwenimage_edit_inpaint,
             "calculate_dimensions",
-            lambda _, ratio: size or real(QWEN_SIDE**2, ratio),
+            lambda area, ratio: (*(size or real(share * area, ratio)), None),
         )
         yield
 

@@ -1,5 +1,8 @@
 """`AutoencoderKLQwenImage`: made for videos; a picture is a video of one frame.
 
+It would keep what each convolution was given, for the next frame, on itself. There is none, so
+`prepare` ends that: the same bits, in less than half the memory.
+
 Sources: diffusers `pipelines/qwenimage/pipeline_qwenimage_edit_plus.py` (`_encode_vae_image`) and
 `models/autoencoders/autoencoder_kl_qwenimage.py`.
 """
@@ -14,9 +17,30 @@ from PIL import Image
 
 from overpaint.checkpoints.checkpoint import Checkpoint
 from overpaint.diffusion import latents
+from overpaint.diffusion.autoencoder import blend_columns, blend_rows
 
 FACTOR = 8
 """Pixels per latent along one side."""
+
+OVERLAP = 4
+"""Of how many parts of a tile's side one is shared with the next tile."""
+
+
+def prepare(vae: Any) -> None:
+    """Let an autoencoder forget each frame at once."""
+    vae.clear_cache = _nothing
+    vae._feat_map = vae._enc_feat_map = None
+
+
+def tile(vae: Any, side: int) -> None:
+    """diffusers' tiles, with edges blended at once."""
+    stride = side - side // OVERLAP
+    vae.enable_tiling(side, side, stride, stride)
+    vae.blend_v, vae.blend_h = blend_rows, blend_columns
+
+
+def _nothing() -> None:
+    return
 
 
 def encode(checkpoint: Checkpoint, picture: Image.Image) -> torch.Tensor:

@@ -132,8 +132,8 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
 
     @property
     def _side(self) -> int:
-        """Side in pixels of what the model was trained with; a small one states its own."""
-        return int(self.checkpoint.config("vae").get("sample_size", SIDE))
+        """Side in pixels of the squares that the model was trained with; a twin's index says it."""
+        return int(self.checkpoint.inventory.index.get("sample_size", SIDE))
 
     def _encode(self, picture: Image.Image) -> torch.Tensor:
         """(1, C, h, w) latents of a picture in the prompt, at the model's own area."""

@@ -198,8 +198,9 @@ def predict(transformer: Any, batch: Sequence[QwenLatent]) -> torch.Tensor:
     negative = _branch(transformer, batch, negative=True)
     scales = torch.cat([image.scale for image in batch])
     combined = negative + scales * (positive - negative)
-    norms = [torch.norm(each, dim=-1, keepdim=True) for each in (positive, combined)]
-    return combined * (norms[0] / norms[1])
+    norm, widened = (torch.norm(each, dim=-1, keepdim=True) for each in (positive, combined))
+    guided: torch.Tensor = combined * (norm / widened)
+    return guided
 
 
 def _branch(transformer: Any, batch: Sequence[QwenLatent], *, negative: bool) -> torch.Tensor:
