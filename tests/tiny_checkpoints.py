@@ -124,31 +124,44 @@ def qwen_edit(folder: Path, *, zero_cond_t: bool = True, seed: int = 0) -> Path:
         ),
         "text_encoder": qwen_text(tokenizer, width=32),
         "tokenizer": tokenizer,
-        "transformer": QwenImageTransformer2DModel(
-            patch_size=2,
-            in_channels=16,
-            out_channels=4,
-            num_layers=2,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=32,
-            axes_dims_rope=(4, 6, 6),
-            zero_cond_t=zero_cond_t,
-        ),
-        "vae": AutoencoderKLQwenImage(
-            base_dim=8,
-            z_dim=4,
-            dim_mult=[1, 2, 2, 2],
-            num_res_blocks=1,
-            latents_mean=[0.1, -0.2, 0.3, -0.4],
-            latents_std=[1.5, 0.7, 2.0, 1.1],
-        ),
+        "transformer": qwen_transformer(zero_cond_t=zero_cond_t),
+        "vae": qwen_autoencoder(),
     }
     _save(folder, "QwenImageEditPlusPipeline", parts, QWEN_LIBRARIES)
     index = folder / "model_index.json"
     values = json.loads(index.read_text(encoding="utf-8")) | {"sample_size": QWEN_SIDE}
     index.write_text(json.dumps(values), encoding="utf-8")
     return folder
+
+
+def qwen_transformer(*, zero_cond_t: bool) -> QwenImageTransformer2DModel:
+    transformer = QwenImageTransformer2DModel(
+        patch_size=2,
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        axes_dims_rope=(4, 6, 6),
+        zero_cond_t=zero_cond_t,
+    )
+    # So large that what the text says shows in the picture.
+    for weight in transformer.parameters():
+        if weight.dim() > 1:
+            weight.data *= 3
+    return transformer
+
+
+def qwen_autoencoder() -> AutoencoderKLQwenImage:
+    return AutoencoderKLQwenImage(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 2, 2, 2],
+        num_res_blocks=1,
+        latents_mean=[0.1, -0.2, 0.3, -0.4],
+        latents_std=[1.5, 0.7, 2.0, 1.1],
+    )
 
 
 class Qwen2VLProcessor:
@@ -208,6 +221,7 @@ def qwen_text(tokenizer: Qwen2Tokenizer, *, width: int) -> Qwen2_5_VLForConditio
         text_config={
             "vocab_size": len(tokenizer),
             "hidden_size": width,
+            "initializer_range": 0.3,  # so that places of tokens count
             "intermediate_size": width,
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
@@ -224,6 +238,7 @@ def qwen_text(tokenizer: Qwen2Tokenizer, *, width: int) -> Qwen2_5_VLForConditio
         vision_config={
             "depth": 2,
             "hidden_size": 16,
+            "initializer_range": 0.3,
             "intermediate_size": 16,
             "num_heads": 2,
             "out_hidden_size": width,

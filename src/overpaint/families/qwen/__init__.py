@@ -11,7 +11,7 @@ from overpaint.checkpoints.component import Ahead, Component, Removal, files
 from overpaint.diffusion.family import FamilySpec
 from overpaint.families.qwen.options import QwenEditOptions
 
-DECODING = 7.03
+DECODING = 7.04
 ENCODING = 6.06
 """Numbers that the autoencoder holds at once per pixel, as multiples of the channels of its
 full-size layers. Measured by `benchmarks.performance.memory`, which counts live tensors: 1349 bytes

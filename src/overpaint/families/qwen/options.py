@@ -21,7 +21,7 @@ PicturePositions = Literal["grid", "sequence"]
 class QwenEditOptions(DiffusionOptions):
     """Options of Qwen-Image-Edit; names are the pipeline's, defaults its authors'."""
 
-    num_inference_steps: Steps = Field(default=40, description="Denoising steps.")
+    num_inference_steps: Steps = Field(default=40, ge=2, description="Denoising steps.")
     true_cfg_scale: float = Field(
         default=4.0,
         ge=0.0,
