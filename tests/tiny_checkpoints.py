@@ -155,7 +155,7 @@ def qwen_transformer(*, zero_cond_t: bool) -> QwenImageTransformer2DModel:
 
 def qwen_autoencoder() -> AutoencoderKLQwenImage:
     return AutoencoderKLQwenImage(
-        base_dim=8,
+        base_dim=4,
         z_dim=4,
         dim_mult=[1, 2, 2, 2],
         num_res_blocks=1,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Le
 from pydantic import Field
 
-from overpaint.diffusion.options import DiffusionOptions, Fraction, Steps
+from overpaint.diffusion.options import DiffusionOptions, Fraction
 from overpaint.diffusion.shortcuts import EXACT, Preset, Shortcuts
 
 PRESETS: dict[Preset, Shortcuts] = {
@@ -15,13 +16,16 @@ PRESETS: dict[Preset, Shortcuts] = {
     "fast": Shortcuts(guidance_stop=0.6, compute_every=2),
 }
 
+SeveralSteps = Annotated[int, Ge(2), Le(1000)]
+"""The noise schedule ends above zero, which a single step cannot: diffusers' has no numbers then."""
+
 PicturePositions = Literal["grid", "sequence"]
 
 
 class QwenEditOptions(DiffusionOptions):
     """Options of Qwen-Image-Edit; names are the pipeline's, defaults its authors'."""
 
-    num_inference_steps: Steps = Field(default=40, ge=2, description="Denoising steps.")
+    num_inference_steps: SeveralSteps = Field(default=40, description="Denoising steps.")
     true_cfg_scale: float = Field(
         default=4.0,
         ge=0.0,
