@@ -63,6 +63,14 @@ EDITS = {
         {"references": [picture(96, SIDE, seed=6)], "refresh_every": 2},
         {"num_images": 2},
     ],
+    "qwen-edit": [
+        {},
+        {**MASK, "strength": 0.5},
+        {**FULL, "true_cfg_scale": 1.0},
+        {"references": [picture(96, SIDE, seed=6)], "negative_prompt": "blue"},
+        {"picture_positions": "sequence", "preset": "fast"},
+        {"num_images": 2},
+    ],
 }
 CASES = [(family, case) for family, cases in EDITS.items() for case in cases]
 
@@ -126,7 +134,7 @@ def test_every_parameter_and_buffer_is_on_the_card(cards, checkpoint_folder, fam
             assert {str(each.device) for _, each in tensors} == {"card:1"}, name
 
 
-@pytest.mark.parametrize("family", ["sd2", "kontext"])
+@pytest.mark.parametrize("family", ["sd2", "kontext", "qwen-edit"])
 def test_with_an_adapter(make_on, checkpoint_folder, tmp_path, family):
     denoiser = "unet" if family == "sd2" else "transformer"
     checkpoint = open_checkpoint(

@@ -17,7 +17,7 @@ PRESETS: dict[Preset, Shortcuts] = {
 }
 
 SeveralSteps = Annotated[int, Ge(2), Le(1000)]
-"""The noise schedule ends above zero, which a single step cannot: diffusers' has no numbers then."""
+"""The noise schedule ends above zero; a single step begins and ends at one, which has no answer."""
 
 PicturePositions = Literal["grid", "sequence"]
 
