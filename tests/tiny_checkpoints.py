@@ -109,7 +109,7 @@ def kontext(folder: Path, *, seed: int = 0) -> Path:
 def qwen_edit(folder: Path, *, zero_cond_t: bool = True, seed: int = 0) -> Path:
     """Qwen-Image-Edit-2511 in small; without `zero_cond_t` 2509."""
     torch.manual_seed(seed)
-    tokenizer = qwen_tokenizer()
+    tokenizer = qwen_edit_tokenizer()
     parts = {
         "processor": Qwen2VLProcessor(),
         "scheduler": FlowMatchEulerDiscreteScheduler(
@@ -122,10 +122,10 @@ def qwen_edit(folder: Path, *, zero_cond_t: bool = True, seed: int = 0) -> Path:
             shift_terminal=0.02,
             time_shift_type="exponential",
         ),
-        "text_encoder": qwen_text(tokenizer, width=32),
+        "text_encoder": qwen_edit_text(tokenizer, width=32),
         "tokenizer": tokenizer,
-        "transformer": qwen_transformer(zero_cond_t=zero_cond_t),
-        "vae": qwen_autoencoder(),
+        "transformer": qwen_edit_transformer(zero_cond_t=zero_cond_t),
+        "vae": qwen_edit_autoencoder(),
     }
     _save(folder, "QwenImageEditPlusPipeline", parts, QWEN_LIBRARIES)
     index = folder / "model_index.json"
@@ -134,7 +134,7 @@ def qwen_edit(folder: Path, *, zero_cond_t: bool = True, seed: int = 0) -> Path:
     return folder
 
 
-def qwen_transformer(*, zero_cond_t: bool) -> QwenImageTransformer2DModel:
+def qwen_edit_transformer(*, zero_cond_t: bool) -> QwenImageTransformer2DModel:
     transformer = QwenImageTransformer2DModel(
         patch_size=2,
         in_channels=16,
@@ -153,7 +153,7 @@ def qwen_transformer(*, zero_cond_t: bool) -> QwenImageTransformer2DModel:
     return transformer
 
 
-def qwen_autoencoder() -> AutoencoderKLQwenImage:
+def qwen_edit_autoencoder() -> AutoencoderKLQwenImage:
     return AutoencoderKLQwenImage(
         base_dim=4,
         z_dim=4,
@@ -188,12 +188,12 @@ class Qwen2VLProcessor:
 
     def save_pretrained(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        qwen_tokenizer().save_pretrained(folder)
+        qwen_edit_tokenizer().save_pretrained(folder)
         file = folder / "preprocessor_config.json"
         file.write_text(json.dumps(self.config, indent=2), encoding="utf-8")
 
 
-def qwen_tokenizer() -> Qwen2Tokenizer:
+def qwen_edit_tokenizer() -> Qwen2Tokenizer:
     """Byte-level tokenizer without merges: one token a letter."""
     words = [*bytes_to_unicode().values(), "<|endoftext|>"]
     tokenizer = Qwen2Tokenizer(
@@ -209,7 +209,7 @@ def qwen_tokenizer() -> Qwen2Tokenizer:
     return tokenizer
 
 
-def qwen_text(tokenizer: Qwen2Tokenizer, *, width: int) -> Qwen2_5_VLForConditionalGeneration:
+def qwen_edit_text(tokenizer: Qwen2Tokenizer, *, width: int) -> Qwen2_5_VLForConditionalGeneration:
     special = {
         "image_token_id": "<|image_pad|>",
         "video_token_id": "<|video_pad|>",

@@ -15,7 +15,7 @@ VAE = COMPONENTS["vae"]
 
 def tiny(dtype=torch.float32) -> AutoencoderKLQwenImage:
     torch.manual_seed(0)
-    return tiny_checkpoints.qwen_autoencoder().eval().to(dtype)
+    return tiny_checkpoints.qwen_edit_autoencoder().eval().to(dtype)
 
 
 def prepared(vae: AutoencoderKLQwenImage) -> AutoencoderKLQwenImage:
