@@ -23,6 +23,10 @@ from overpaint.checkpoints.placement import DECODED, KERNELS, MemoryNeed, Memory
 from overpaint.core.models import Lora
 
 
+STATES = 8 * 2**30
+"""Bytes that a checkpoint's `states` may hold at most."""
+
+
 class Checkpoint:
     """A model folder in diffusers layout; its components are loaded when first asked for.
 
@@ -44,6 +48,8 @@ class Checkpoint:
     Attributes:
         inventory: what the folder holds.
         memo: what its encoders have encoded so far.
+        states: what its denoiser keeps from one edit to the next, where a family has that: on the
+            device, and the first to leave where memory is short.
         evict_ahead: whether denoisers are loaded without the weights that are computed ahead of
             the steps; to be set before the first use.
         take_turns: whether text encoders and denoiser leave memory for each other.
@@ -66,6 +72,7 @@ class Checkpoint:
         self.placement = placement
         self.inventory = Inventory(folder, components)
         self.memo = Memo()
+        self.states = Memo(STATES)
         self.evict_ahead = self.take_turns = self.tiled = False
         self.plan: MemoryPlan | None = None
         self.resident: Mapping[str, int] = {}
@@ -164,6 +171,7 @@ class Checkpoint:
             Whether anything left.
         """
         self.take_turns = True
+        shrunk = self.states.clear()
         with self._returned:
             idle = [
                 name
@@ -172,7 +180,7 @@ class Checkpoint:
             ]
             for name in idle:
                 del self._loaded[name]
-        return bool(idle)
+        return bool(idle) or shrunk
 
     def load(self) -> None:
         """Load every component now, not on its first use; text encoders that leave, later."""
@@ -221,6 +229,8 @@ class Checkpoint:
     def follow(self, plan: MemoryPlan) -> None:
         """Load, and let go, as a memory plan says; before anything is loaded."""
         self.plan = plan
+        # The other half is for the images under way.
+        self.states = Memo(min(STATES, plan.spare // 2))
         self.take_turns = plan.evict_text_encoders
         self.evict_ahead = plan.evict_ahead
         self.tiled = plan.tiled
