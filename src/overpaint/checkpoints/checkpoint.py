@@ -22,7 +22,6 @@ from overpaint.checkpoints.memo import Memo
 from overpaint.checkpoints.placement import DECODED, KERNELS, MemoryNeed, MemoryPlan, Placement
 from overpaint.core.models import Lora
 
-
 STATES = 8 * 2**30
 """Bytes that a checkpoint's `states` may hold at most."""
 

@@ -67,6 +67,9 @@ def test_a_schedule_is_computed_once_for_all_edits(folder, monkeypatch):
     pictures(model, **GUIDED)
     pictures(model, negative_prompt="another")
     assert len(calls) == 1
+    model.checkpoint.states.clear()
+    pictures(model, **GUIDED)
+    assert len(calls) == 2
 
 
 def test_a_third_of_the_real_transformer_leaves():

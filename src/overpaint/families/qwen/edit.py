@@ -30,7 +30,13 @@ from overpaint.diffusion.conditions import Native
 from overpaint.diffusion.denoiser import Denoiser
 from overpaint.families.qwen import autoencoder, text, transformer
 from overpaint.families.qwen.options import PRESETS, QwenEditOptions
-from overpaint.families.qwen.transformer import Branch, LatentGrid, QwenLatent, Surroundings
+from overpaint.families.qwen.transformer import (
+    Branch,
+    Clock,
+    LatentGrid,
+    QwenLatent,
+    Surroundings,
+)
 
 STEP = 2 * autoencoder.FACTOR
 """Of which sides of a canvas are multiples."""
@@ -85,7 +91,11 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
         grids = (_grid(plan.canvas), *sizes)
         branches = self._branches(texts, pictures, grids, options)
         packed = [latents.pack(each) for each in references]
-        prepared = [self._start(seed, options, grids[0], branches, packed, mask) for seed in seeds]
+        _, timesteps = self._schedule(options, grids[0])
+        clock = transformer.clock(self.checkpoint, timesteps)
+        prepared = [
+            self._start(seed, options, grids[0], branches, clock, packed, mask) for seed in seeds
+        ]
         return prepared, warnings
 
     def batch_key(self, prepared: QwenLatent) -> Hashable:
@@ -181,6 +191,7 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
         options: QwenEditOptions,
         grid: LatentGrid,
         branches: tuple[Branch, Branch | None],
+        clock: Clock,
         references: Sequence[torch.Tensor],
         mask: torch.Tensor | None,
     ) -> QwenLatent:
@@ -190,7 +201,7 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
         shape = (1, like.shape[2] // 4, *grid)
         drawn = torch.randn(shape, generator=generator, dtype=model.dtype)
         noise = start = latents.pack(drawn).to(like)
-        scheduler, timesteps = self._schedule(options, noise.shape[1])
+        scheduler, timesteps = self._schedule(options, grid)
         surroundings = None
         if mask is not None:
             surroundings = Surroundings(picture=like, noise=noise, mask=mask)
@@ -209,13 +220,14 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
             prompt=branches[0],
             negative=branches[1],
             scale=torch.full((1, 1, 1), options.true_cfg_scale).to(noise),
-            clock=transformer.clock(self.checkpoint, timesteps),
+            clock=clock,
             surroundings=surroundings,
         )
 
-    def _schedule(self, options: QwenEditOptions, tokens: int) -> tuple[Any, torch.Tensor]:
+    def _schedule(self, options: QwenEditOptions, grid: LatentGrid) -> tuple[Any, torch.Tensor]:
+        """A fresh noise scheduler for a picture of this size, and its timesteps."""
         config = self.checkpoint.component("scheduler").config
-        shift = flow.linear_shift(config, tokens)
+        shift = flow.linear_shift(config, grid[0] * grid[1] // 4)
         return flow.schedule(self.checkpoint, options.num_inference_steps, shift, options.strength)
 
 

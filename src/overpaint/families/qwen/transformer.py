@@ -166,7 +166,7 @@ def _angles(checkpoint: Checkpoint, text: int, grids: tuple[LatentGrid, ...]) ->
 
 
 def clock(checkpoint: Checkpoint, timesteps: torch.Tensor) -> Clock:
-    """The times of an edit.
+    """The times of an edit; what modulates the layers at them serves later edits too.
 
     Args:
         checkpoint: whose transformer.
@@ -182,7 +182,7 @@ def clock(checkpoint: Checkpoint, timesteps: torch.Tensor) -> Clock:
             folder = checkpoint.folder / "transformer"
             return modulation.compute(borrowed, folder, torch.cat([times, times[:1] * 0]))
 
-    numbers = checkpoint.memo.get(("qwen modulation", content(timesteps)), compute)
+    numbers = checkpoint.states.get(("modulation", content(timesteps)), compute)
     return Clock(times=times, numbers=numbers)
 
 
