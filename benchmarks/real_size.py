@@ -90,6 +90,8 @@ def layout(family: str) -> dict[str, torch.nn.Module]:
             return {name: parts[name][1]() for name in ("unet", "vae", "text_encoder")}
         if family == "sdxl":
             return _sdxl_layout()
+        if family == "qwen-edit":
+            return _qwen_layout()
         return _flux_layout(*FLUX_BLOCKS[family])
 
 
@@ -124,6 +126,34 @@ def _sdxl_layout() -> dict[str, torch.nn.Module]:
         "text_encoder": CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072)),
         "text_encoder_2": CLIPTextModelWithProjection(second),
         "vae": _autoencoder(sample_size=1024, scaling_factor=0.13025),
+    }
+
+
+def _qwen_layout() -> dict[str, torch.nn.Module]:
+    from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": 152064,
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+        },
+        vision_config={
+            "depth": 32,
+            "hidden_size": 1280,
+            "intermediate_size": 3420,
+            "num_heads": 16,
+            "out_hidden_size": 3584,
+        },
+    )
+    return {
+        "transformer": QwenImageTransformer2DModel(zero_cond_t=True),
+        "text_encoder": Qwen2_5_VLForConditionalGeneration(config),
+        "vae": AutoencoderKLQwenImage(),
     }
 
 

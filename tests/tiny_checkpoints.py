@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
     DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2Transformer2DModel,
     FluxTransformer2DModel,
+    QwenImageTransformer2DModel,
     UNet2DConditionModel,
 )
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
@@ -25,6 +28,8 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -62,6 +67,18 @@ FLUX2_LIBRARIES = {
     "transformer": "diffusers",
     "vae": "diffusers",
 }
+
+
+QWEN_LIBRARIES = {
+    "processor": "transformers",
+    "scheduler": "diffusers",
+    "text_encoder": "transformers",
+    "tokenizer": "transformers",
+    "transformer": "diffusers",
+    "vae": "diffusers",
+}
+QWEN_SIDE = 192
+"""Side of the squares that the tiny Qwen-Image-Edit takes for its own size."""
 
 
 def sd2(folder: Path, *, scheduler: Any = None, seed: int = 0) -> Path:
@@ -160,6 +177,145 @@ def klein_base(folder: Path, *, seed: int = 0) -> Path:
 def klein_kv(folder: Path, *, seed: int = 0) -> Path:
     """FLUX.2-klein-9b-kv in small."""
     return flux2(folder, "Flux2KleinKVPipeline", seed=seed)
+
+
+def qwen_edit(folder: Path, *, zero_cond_t: bool = True, seed: int = 0) -> Path:
+    """Qwen-Image-Edit-2511 in small; without `zero_cond_t` 2509."""
+    torch.manual_seed(seed)
+    tokenizer = qwen_edit_tokenizer()
+    parts = {
+        "processor": Qwen2VLProcessor(),
+        "scheduler": FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True,
+            base_shift=0.5,
+            max_shift=0.9,
+            base_image_seq_len=256,
+            max_image_seq_len=8192,
+            shift=1.0,
+            shift_terminal=0.02,
+            time_shift_type="exponential",
+        ),
+        "text_encoder": qwen_edit_text(tokenizer, width=32),
+        "tokenizer": tokenizer,
+        "transformer": qwen_edit_transformer(zero_cond_t=zero_cond_t),
+        "vae": qwen_edit_autoencoder(),
+    }
+    _save(folder, "QwenImageEditPlusPipeline", parts, QWEN_LIBRARIES)
+    index = folder / "model_index.json"
+    values = json.loads(index.read_text(encoding="utf-8")) | {"sample_size": QWEN_SIDE}
+    index.write_text(json.dumps(values), encoding="utf-8")
+    return folder
+
+
+def qwen_edit_transformer(*, zero_cond_t: bool) -> QwenImageTransformer2DModel:
+    transformer = QwenImageTransformer2DModel(
+        patch_size=2,
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        axes_dims_rope=(4, 6, 6),
+        zero_cond_t=zero_cond_t,
+    )
+    # So large that what the text says shows in the picture.
+    for weight in transformer.parameters():
+        if weight.dim() > 1:
+            weight.data *= 3
+    return transformer
+
+
+def qwen_edit_autoencoder() -> AutoencoderKLQwenImage:
+    return AutoencoderKLQwenImage(
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 2, 2, 2],
+        num_res_blocks=1,
+        latents_mean=[0.1, -0.2, 0.3, -0.4],
+        latents_std=[1.5, 0.7, 2.0, 1.1],
+    )
+
+
+class Qwen2VLProcessor:
+    """What the real one writes; without torchvision transformers cannot make it."""
+
+    config: ClassVar = {
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "max_pixels": 12845056,
+        "merge_size": 2,
+        "min_pixels": 3136,
+        "patch_size": 14,
+        "processor_class": "Qwen2VLProcessor",
+        "resample": 3,
+        "rescale_factor": 0.00392156862745098,
+        "size": {"longest_edge": 12845056, "shortest_edge": 3136},
+        "temporal_patch_size": 2,
+    }
+
+    def save_pretrained(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        qwen_edit_tokenizer().save_pretrained(folder)
+        file = folder / "preprocessor_config.json"
+        file.write_text(json.dumps(self.config, indent=2), encoding="utf-8")
+
+
+def qwen_edit_tokenizer() -> Qwen2Tokenizer:
+    """That of klein without its marks of thoughts and its template."""
+    return qwen_tokenizer(marks=(), template="{{ '' }}")
+
+
+def qwen_edit_text(tokenizer: Qwen2Tokenizer, *, width: int) -> Qwen2_5_VLForConditionalGeneration:
+    special = {
+        "image_token_id": "<|image_pad|>",
+        "video_token_id": "<|video_pad|>",
+        "vision_start_token_id": "<|vision_start|>",
+        "vision_end_token_id": "<|vision_end|>",
+    }
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in special.items()}
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": width,
+            "initializer_range": 0.3,  # so that places of tokens count
+            "intermediate_size": width,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "max_position_embeddings": 4096,
+            "bos_token_id": None,
+            "eos_token_id": None,
+            "rope_parameters": {
+                "rope_type": "default",
+                "mrope_section": [2, 3, 3],
+                "rope_theta": 1e6,
+            },
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 16,
+            "initializer_range": 0.3,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": width,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "window_size": 112,
+            "fullatt_block_indexes": [1],
+            "tokens_per_second": 2,
+            "in_channels": 3,
+        },
+        tie_word_embeddings=False,
+        **ids,
+    )
+    return Qwen2_5_VLForConditionalGeneration(config).eval()
 
 
 def flow_matching() -> FlowMatchEulerDiscreteScheduler:
@@ -359,7 +515,9 @@ QWEN3_TEMPLATE = (
 )
 
 
-def qwen_tokenizer() -> Qwen2Tokenizer:
+def qwen_tokenizer(
+    marks: Sequence[str] = ("<think>", "</think>"), template: str = QWEN3_TEMPLATE
+) -> Qwen2Tokenizer:
     """Byte-level tokenizer of Qwen without merges: one token a letter."""
     letters = [*bytes_to_unicode().values(), "<|endoftext|>"]
     tokenizer = Qwen2Tokenizer(
@@ -371,8 +529,8 @@ def qwen_tokenizer() -> Qwen2Tokenizer:
         model_max_length=131072,
     )
     tokenizer.add_special_tokens({"additional_special_tokens": list(QWEN_SPECIALS)})
-    tokenizer.add_tokens(["<think>", "</think>"])
-    tokenizer.chat_template = QWEN3_TEMPLATE
+    tokenizer.add_tokens(list(marks))
+    tokenizer.chat_template = template
     return tokenizer
 
 

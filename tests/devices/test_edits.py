@@ -91,6 +91,14 @@ EDITS = {
         {**SHORT, **FULL, "preset": "fast"},
         {**SHORT, "num_images": 2},
     ],
+    "qwen-edit": [
+        {},
+        {**MASK, "strength": 0.5},
+        {**FULL, "true_cfg_scale": 1.0},
+        {"references": [picture(96, SIDE, seed=6)], "negative_prompt": "blue"},
+        {"picture_positions": "sequence", "preset": "fast"},
+        {"num_images": 2},
+    ],
 }
 VARIANTS = {
     "klein_base": [
@@ -138,7 +146,7 @@ def test_both_cards_give_the_same_bytes(make_on):
 def test_a_buffer_left_behind_fails_as_on_cuda(make_on, monkeypatch):
     """The landed loader left CLIP's `position_ids` on the processor: this is what it did."""
 
-    def left_behind(model, folder, dtype, device):
+    def left_behind(model, folder, dtype, device, _):
         weights_alone = {
             name: tensor.to(device)
             for file in weights.files(folder)
@@ -166,7 +174,7 @@ def test_every_parameter_and_buffer_is_on_the_card(cards, checkpoint_folder, fam
             assert {str(each.device) for _, each in tensors} == {"card:1"}, name
 
 
-@pytest.mark.parametrize("family", ["sd2", "sdxl", "fill", "kontext"])
+@pytest.mark.parametrize("family", ["sd2", "sdxl", "fill", "kontext", "qwen-edit"])
 def test_with_an_adapter(make_on, checkpoint_folder, tmp_path, family):
     denoiser = "unet" if family in ("sd2", "sdxl") else "transformer"
     checkpoint = open_checkpoint(

@@ -291,7 +291,8 @@ class Checkpoint:
         lists = [re.compile(rf"{re.escape(listed)}\.(\d+)\.") for listed in part.blocks]
         sizes: Counter[tuple[int, int]] = Counter()
         for file in self.inventory.files(name):
-            for weight, entry in weights.entries(file).items():
+            for stored, entry in weights.entries(file).items():
+                weight = part.name_of(stored)
                 if any(pattern.search(weight) for pattern in leaving):
                     continue
                 for order, block in enumerate(lists):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 Role = Literal["denoiser", "text encoder", "autoencoder", "files", "unused"]
@@ -47,6 +48,10 @@ class Component:
         role: what it is to the engine.
         classes: 'library:Class' that the entry may name; no other class is ever made.
         files: further endings of names of its text files, beside .json, .txt and .model.
+        renames: patterns of weights' names in published files, and what they are in the class of
+            today, for classes whose library has changed them.
+        compiles: whether torch may compile it while it is used.
+        read: reads a component without weights from its folder; None = its class does it.
         float8: pattern of the weights that may be held in float8; None = none may.
         float32: whether it computes in float32, whatever precision the model has, from its
             configuration; None = it never does.
@@ -67,6 +72,9 @@ class Component:
     role: Role
     classes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    renames: tuple[tuple[re.Pattern[str], str], ...] = ()
+    compiles: bool = True
+    read: Callable[[Path], Any] | None = None
     float8: re.Pattern[str] | None = None
     float32: Callable[[Mapping[str, Any]], bool] | None = None
     openvino: bool = False
@@ -84,6 +92,12 @@ class Component:
     def has_weights(self) -> bool:
         """Whether it is a network."""
         return self.role in WITH_WEIGHTS
+
+    def name_of(self, weight: str) -> str:
+        """A weight's name in the class, from its name in a file."""
+        for pattern, replacement in self.renames:
+            weight = pattern.sub(replacement, weight)
+        return weight
 
 
 Components = Mapping[str, Component]

@@ -115,6 +115,8 @@ class Loader:
         part, where = self.inventory[name], self.inventory.folder / name
         if not where.is_dir():
             raise ModelLoadError(f"{where}: the folder is missing; pull the model again")
+        if part.read is not None:
+            return part.read(where)
         cls = self.inventory.class_of(name)
         try:
             if not part.has_weights:
@@ -199,7 +201,7 @@ class Loader:
             # Quantized layer by layer: the card never holds it in its first precision.
             placement = Placement(torch.device("cpu"), placement.dtype)
         evictions = [removal.evict for removal in leaving if removal is not None]
-        return read(cls, self.stored(name), placement, without=evictions)
+        return read(cls, self.stored(name), placement, without=evictions, name_of=part.name_of)
 
 
 def read(
@@ -208,16 +210,18 @@ def read(
     placement: Placement,
     *,
     without: Sequence[Callable[[Any], None]] = (),
+    name_of: Callable[[str], str] = str,
 ) -> Any:
     """A network from its files, every parameter and buffer on the device.
 
-    Its weights are mapped or streamed; for older names of them the library is asked.
+    Its weights are mapped or streamed; for older names that are not declared the library is asked.
 
     Args:
         cls: of diffusers or transformers.
         where: folder of the component.
         placement: device and precision.
         without: take layers out of it that are not wanted.
+        name_of: a weight's name in the class, from its name in a file.
 
     Raises:
         ModelLoadError: weights are missing.
@@ -230,7 +234,7 @@ def read(
             model = weights.empty(cls, where)
         for evict in without:
             evict(model)
-        if weights.load_into(model, where, dtype, device):
+        if weights.load_into(model, where, dtype, device, name_of):
             return model
     with LOADING.alone():
         model, report = cls.from_pretrained(

@@ -56,3 +56,16 @@ def noised(source: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> to
     """
     level = sigma.to(source.dtype)
     return level * noise + (1.0 - level) * source
+
+
+def linear_shift(config: Any, tokens: int) -> float:
+    """The exponent of the time shift, linear in the number of tokens (`calculate_shift`).
+
+    Args:
+        config: of the noise scheduler.
+        tokens: of noise.
+    """
+    base, longest = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    slope = (high - low) / (longest - base)
+    return float(tokens * slope + (low - slope * base))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -125,7 +125,13 @@ def stored_as(folder: Path, dtype: torch.dtype) -> bool:
     return all(_is_stored_as(file, dtype) for file in files(folder))
 
 
-def load_into(model: torch.nn.Module, folder: Path, dtype: torch.dtype, device: Any) -> bool:
+def load_into(
+    model: torch.nn.Module,
+    folder: Path,
+    dtype: torch.dtype,
+    device: Any,
+    name_of: Callable[[str], str] = str,
+) -> bool:
     """Fill an empty model from a folder's files: mapped, or with one piece in memory at a time.
 
     Args:
@@ -133,15 +139,18 @@ def load_into(model: torch.nn.Module, folder: Path, dtype: torch.dtype, device: 
         folder: of the component.
         dtype: precision of floating-point weights.
         device: where they go.
+        name_of: a weight's name in the model, from its name in a file.
 
     Returns:
-        Whether every weight was found under its own name. If not, the model is not usable and
+        Whether every weight was found under that name. If not, the model is not usable and
         the libraries' own loaders, which know older names, have to be asked.
     """
     expected = set(model.state_dict())
     for file in files(folder):
         read = _mapped if _is_stored_as(file, dtype) else _tensors
-        state = dict(read(file, expected, dtype, device))
+        names = {stored: name_of(stored) for stored in entries(file)}
+        wanted = {stored for stored, name in names.items() if name in expected}
+        state = {names[stored]: each for stored, each in read(file, wanted, dtype, device)}
         # Where another model is made at this moment, parameters that are set would become empty.
         with LOADING.shared():
             model.load_state_dict(state, strict=False, assign=True)
