@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from overpaint.apps.wire import intake
-from overpaint.apps.wiring.models import build, families
+from overpaint.apps.wiring.models import build, catalogue, families
 from overpaint.core.errors import ContentBlocked, InvalidRequest, OverpaintError
 from overpaint.core.imaging.images import Picture
 from overpaint.engine.batcher import Batcher
@@ -77,7 +77,7 @@ class Scorer:
 
     def __init__(self, model: str, settings: Settings) -> None:
         self._model = model
-        self._family = families.find(build.find_model(model, settings).family)
+        self._family = families.find(catalogue.find_model(model, settings).family)
         self.limits = settings.server
         if settings.safety.is_unset:
             _log.warning("no safety checker is configured: prompts and pictures are not checked")

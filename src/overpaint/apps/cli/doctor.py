@@ -193,11 +193,11 @@ def _provenance(settings: Settings) -> Finding:
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
-    from overpaint.apps.wiring.models import build
+    from overpaint.apps.wiring.models import catalogue
 
-    known = build.models(settings)
+    known = catalogue.models(settings)
     for spec in known.values():
-        state = build.state(spec, settings)
+        state = catalogue.state(spec, settings)
         verdicts: dict[str, Health] = {"ready": "ok", "damaged": "broken", "missing": "broken"}
         text: str = state
         if state == "not pulled":

@@ -38,13 +38,13 @@ def pull(
 ) -> None:
     """Download a model, or complete and check one that is here."""
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring.models import build, families, licences
+    from overpaint.apps.wiring.models import catalogue, families, licences
     from overpaint.apps.wiring.segmentation import SEGMENTERS
     from overpaint.checkpoints.files import hub
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
-        spec = SEGMENTERS.get(model) or build.find_model(model, settings)
+        spec = SEGMENTERS.get(model) or catalogue.find_model(model, settings)
         if spec.source != "hub":
             _nothing_to_pull(spec, as_json=as_json)
             return
@@ -86,11 +86,11 @@ def convert(
 ) -> None:
     """Keep a model's weights in the precision that it runs in too, so that it loads faster."""
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring.models import build
+    from overpaint.apps.wiring.models import build, catalogue
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
-        spec = build.find_model(model, settings)
+        spec = catalogue.find_model(model, settings)
         written = []
         for name, folder in build.convert(spec, settings, dtype=dtype):
             size = sum(file.stat().st_size for file in folder.iterdir())
@@ -112,11 +112,11 @@ def _nothing_to_pull(spec: ModelSpec, *, as_json: bool) -> None:
 
 
 def _list(settings: Settings, *, as_json: bool) -> None:
-    from overpaint.apps.wiring.models import build
+    from overpaint.apps.wiring.models import catalogue
     from overpaint.apps.wiring.segmentation import SEGMENTERS
 
-    rows = [(spec, build.state(spec, settings)) for spec in build.models(settings).values()]
-    finders = [(spec, build.state(spec, settings)) for spec in SEGMENTERS.values()]
+    rows = [(spec, catalogue.state(spec, settings)) for spec in catalogue.models(settings).values()]
+    finders = [(spec, catalogue.state(spec, settings)) for spec in SEGMENTERS.values()]
     if as_json:
         console.print_json(
             {
@@ -151,10 +151,10 @@ def _size(spec: ModelSpec) -> str:
 
 
 def _show(name: str, settings: Settings, *, as_json: bool) -> None:
-    from overpaint.apps.wiring.models import build, families
+    from overpaint.apps.wiring.models import catalogue, families
 
-    spec = build.find_model(name, settings)
-    state = build.state(spec, settings)
+    spec = catalogue.find_model(name, settings)
+    state = catalogue.state(spec, settings)
     schema = families.find(spec.family).options.model_json_schema()
     fits = _fits(spec, settings) if state == "ready" and spec.source != "none" else None
     if as_json:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from overpaint.apps.wiring.dataset_workers import Where, make_worker, model_names, worker_with
-from overpaint.apps.wiring.models import build
+from overpaint.apps.wiring.models import build, catalogue
 from overpaint.core import licences
 from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError
 from overpaint.core.files import atomic_write, remove_leftovers
@@ -231,7 +231,7 @@ def _check_revision(recipe: Recipe, records: dict[str, Any]) -> None:
 def _facts(recipe: Recipe, records: dict[str, Any], settings: Settings) -> Facts:
     used = []
     for name, record in records.items():
-        spec = build.find_model(name, settings)
+        spec = catalogue.find_model(name, settings)
         used.append(
             UsedModel(
                 name=name,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from overpaint.apps import settings as settings_
 from overpaint.apps.wiring import remote
-from overpaint.apps.wiring.models import build
+from overpaint.apps.wiring.models import build, catalogue
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.imaging import detections, masks
 from overpaint.core.imaging.images import Picture
@@ -212,11 +212,11 @@ def model_name(family: str, task: PaintingTask, named: str | None, settings: Set
     """
     if named is None:
         default: str = getattr(settings.defaults, task)
-        known = build.models(settings)
+        known = catalogue.models(settings)
         if default in known and known[default].family == family:
             return default
-        return family if f"{build.TWINS}{family}" not in known else f"{build.TWINS}{family}"
-    found = build.find_model(named, settings).family
+        return family if f"{catalogue.TWINS}{family}" not in known else f"{catalogue.TWINS}{family}"
+    found = catalogue.find_model(named, settings).family
     if found != family:
         raise InvalidRequest(
             f"'{named}' is of the family {found}, this block works with {family}", field="model"

@@ -129,10 +129,10 @@ def engine_for(job: Job, request: EditRequest, settings: Settings) -> Engine:
     model = job.parts.get("model") or getattr(settings.defaults, job.task)
     loras = [parse_lora(each) for each in job.loras]
     with console.waiting(f"Loading {model}", hidden=job.as_json):
-        from overpaint.apps.wiring.models import build, families
+        from overpaint.apps.wiring.models import build, catalogue, families
         from overpaint.engine.intake import check
 
-        family = families.find(build.find_model(model, settings).family)
+        family = families.find(catalogue.find_model(model, settings).family)
         check(family, request)
         return build.engine(
             model, device=job.device, dtype=job.dtype, loras=loras, settings=settings
