@@ -30,8 +30,45 @@ def test_models_are_listed(overpaint):
     ran = overpaint("models")
     assert ran.code == 0
     text = ran.out.decode()
-    for word in ("erase", "kontext", "ostris/Flex.2-preview", "Non-Commercial", "26.0 GB", "ready"):
+    for word in ("erase", "kontext", "ostris/Flex.2-preview", "Non-Commercial", "26 GB", "ready"):
         assert word in text
+
+
+def test_models_are_grouped_by_task_and_marked(overpaint, desk):
+    (desk / "overpaint.toml").write_text(
+        "cache = 'cache'\n[models.'[dev]']\nfamily = 'sd2'\nfolder = 'nowhere'\n"
+        "licence = 'FLUX.1 [dev]'\n",
+        encoding="utf-8",
+    )
+    lines = [line.split() for line in overpaint("models").out.decode().splitlines()]
+    first = [line[0] if line else "" for line in lines]
+    places = [first.index(each) for each in ("inpaint", "[dev]", "edit", "kontext", "segment")]
+    assert places == sorted(places)
+    # What is in brackets is no markup of the terminal's.
+    assert any("[dev]" in line[1:] for line in lines)
+    assert {line[1] for line in lines if line[0] == "*"} == {"tiny-flex2", "tiny-kontext", "erase"}
+
+
+class TestRecommendation:
+    def test_pull_without_a_name_recommends(self, overpaint, desk):
+        (desk / "overpaint.toml").write_text("cache = 'cache'", encoding="utf-8")
+        ran = overpaint("pull")
+        assert ran.code == 0
+        text = ran.out.decode()
+        assert text.startswith("inpaint: ")
+        assert "overpaint pull kontext" in text
+        assert "it needs no weights" in text
+
+    def test_for_one_task_and_for_programs(self, overpaint, desk):
+        (desk / "overpaint.toml").write_text("cache = 'cache'", encoding="utf-8")
+        (only,) = overpaint("pull", "--task", "edit", "--json").json["recommendations"]
+        assert (only["task"], only["state"]) == ("edit", "not pulled")
+        assert only["reason"]
+
+    def test_an_unknown_task(self, overpaint):
+        ran = overpaint("pull", "--task", "paint")
+        assert ran.code == 2
+        assert "'paint' is not one of inpaint, edit, erase" in ran.err
 
 
 def test_models_for_programs(overpaint, desk):

@@ -18,7 +18,7 @@ from overpaint.apps.server.metrics import Metrics
 from overpaint.apps.settings import Settings
 from overpaint.apps.wire import intake
 from overpaint.apps.wire.intake import MEGA, EncodedEdit, megapixels
-from overpaint.apps.wiring.models import build, catalogue, checkpoints, families, licences
+from overpaint.apps.wiring.models import build, catalogue, checkpoints, defaults, families, licences
 from overpaint.core.errors import (
     Cancelled,
     ModelNotFound,
@@ -85,11 +85,13 @@ class EditService:
     def __init__(self, settings: Settings, *, alone: bool = True) -> None:
         self.alone = alone
         self.limits = settings.server
-        self.settings = settings
+        asked = defaults.chosen_by_hand(settings)
+        self.settings = settings = defaults.resolved(settings)
         self.served = _served(settings)
         budget = self.limits.memory_gb
         self._engines = build.engines(
             next(iter(self.served)),
+            asked=asked,
             settings=settings,
             lazy=True,
             budget=None if budget is None else int(budget * 1e9),

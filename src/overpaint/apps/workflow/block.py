@@ -24,9 +24,10 @@ from inference.core.workflows.execution_engine.entities.types import (
 from inference.core.workflows.prototypes.block import WorkflowBlock, WorkflowBlockManifest
 from pydantic import ConfigDict, create_model
 
-from overpaint.apps.wiring.painting import Painted, Painting, PaintingTask, paint
+from overpaint.apps.wiring.painting import Painted, Painting, paint
 from overpaint.apps.workflow.fields import PLACE, ManifestField
 from overpaint.core.imaging.images import Picture
+from overpaint.core.models import EditTask
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Block(WorkflowBlock):  # type: ignore[misc]
 
     manifest: ClassVar[type[WorkflowBlockManifest]]
     family: ClassVar[str]
-    task: ClassVar[PaintingTask]
+    task: ClassVar[EditTask]
 
     @classmethod
     def get_manifest(cls) -> type[WorkflowBlockManifest]:
@@ -106,7 +107,7 @@ def block(
     *,
     about: str,
     family: str,
-    task: PaintingTask,
+    task: EditTask,
     licence: str,
     fields: Mapping[str, ManifestField],
     options: Mapping[str, ManifestField],

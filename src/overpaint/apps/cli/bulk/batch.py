@@ -28,6 +28,7 @@ from overpaint.core.errors import Cancelled, ContentBlocked, InvalidRequest, Uns
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
+    from overpaint.core.models import EditTask
     from overpaint.engine.engine import Engine
     from overpaint.jobs.batch import BatchOutcome
     from overpaint.jobs.book import Tally
@@ -199,12 +200,13 @@ def _manifest(asked: _BatchWords) -> Manifest:
 def _engines(asked: _BatchWords, manifest: Manifest, settings: Settings) -> list[Engine]:
     """Pictures without masks are edited as told; all else is inpainted."""
     has_masks = manifest.has_tables or asked.mask_dir is not None or asked.parts["mask"]
-    default = settings.defaults.inpaint if has_masks else settings.defaults.edit
-    with console.waiting(f"Loading {asked.model or default}", hidden=asked.as_json):
+    task: EditTask = "inpaint" if has_masks else "edit"
+    with console.waiting("Loading", hidden=asked.as_json):
         from overpaint.apps.wiring.models import build
 
         return build.engines(
-            asked.model or default,
+            asked.model,
+            task=task,
             device=asked.device,
             dtype=asked.dtype,
             loras=[parse_lora(each) for each in asked.lora or []],

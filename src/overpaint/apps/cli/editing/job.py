@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from overpaint.apps.cli import console
 from overpaint.apps.cli.editing import output
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from overpaint.apps.settings import Settings
     from overpaint.core.imaging.images import Picture
-    from overpaint.core.models import Lora
+    from overpaint.core.models import EditTask, Lora
     from overpaint.core.types import EditRequest, EditResult
+    from overpaint.diffusion.family import FamilySpec
     from overpaint.engine.engine import Engine
 
 
@@ -51,7 +52,7 @@ class Job:
         as_json: answer with JSON.
     """
 
-    task: Literal["inpaint", "edit", "erase"]
+    task: EditTask
     parts: Mapping[str, Any]
     selection: Selection = field(default_factory=Selection)
     out: str | None = None
@@ -67,7 +68,7 @@ class Job:
     @classmethod
     def of(
         cls,
-        task: Literal["inpaint", "edit", "erase"],
+        task: EditTask,
         parts: Mapping[str, Any],
         values: Mapping[str, Any],
     ) -> Job:
@@ -126,16 +127,39 @@ def engine_for(job: Job, request: EditRequest, settings: Settings) -> Engine:
     Raises:
         OverpaintError: as for `Engine.edit`, before anything is loaded where that can be.
     """
-    model = job.parts.get("model") or getattr(settings.defaults, job.task)
+    from overpaint.apps.wiring.models import defaults
+
+    named = job.parts.get("model")
+    model = named or defaults.choose(job.task, settings)
     loras = [parse_lora(each) for each in job.loras]
     with console.waiting(f"Loading {model}", hidden=job.as_json):
         from overpaint.apps.wiring.models import build, catalogue, families
         from overpaint.engine.intake import check
 
         family = families.find(catalogue.find_model(model, settings).family)
+        _require_task(job.task, model, family)
         check(family, request)
         return build.engine(
-            model, device=job.device, dtype=job.dtype, loras=loras, settings=settings
+            named, task=job.task, device=job.device, dtype=job.dtype, loras=loras, settings=settings
+        )
+
+
+def _require_task(task: EditTask, model: str, family: FamilySpec) -> None:
+    """Refuse a model whose family takes words where the command has none, and the other way round.
+
+    Raises:
+        UnsupportedOption: it does; the message names the command that fits.
+    """
+    if task == "erase" and family.need("prompt") == "required":
+        fitting = "inpaint" if family.need("mask") == "required" else "edit"
+        raise UnsupportedOption(
+            f"'{model}' needs words, and 'erase' takes none; leave --model out, or use `overpaint "
+            f"{fitting}`",
+            field="model",
+        )
+    if task != "erase" and family.need("prompt") == "refused":
+        raise UnsupportedOption(
+            f"'{model}' takes no words; use `overpaint erase`, or another model", field="model"
         )
 
 
@@ -250,7 +274,7 @@ def _tell(job: Job, result: EditResult, written: list[str], warnings: list[str])
         )
         return
     for warning in warnings:
-        console.say(f"Warning: {warning}", style="yellow")
+        console.say(f"Warning: {warning}", style="bold yellow")
     seconds = result.timings["total"]
     for path, seed in zip(written, result.seeds, strict=True):
         if path == output.STDIO:

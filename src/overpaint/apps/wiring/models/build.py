@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from overpaint.apps import settings as settings_
 from overpaint.apps.wiring import imports, safety
-from overpaint.apps.wiring.models import checkpoints, families
+from overpaint.apps.wiring.models import checkpoints, defaults, families
 from overpaint.apps.wiring.models.catalogue import find_model
 from overpaint.core.errors import OutOfMemory, UnsupportedOption
-from overpaint.core.models import Lora, ModelSpec
+from overpaint.core.models import EditTask, Lora, ModelSpec
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
@@ -30,6 +30,7 @@ def load_model(
     dtype: str = "auto",
     loras: Sequence[Lora] = (),
     reserved: int = 0,
+    notices: Sequence[str] = (),
 ) -> Model:
     """Load a model; its large parts follow on first use.
 
@@ -40,6 +41,7 @@ def load_model(
         dtype: as `placement.choose` takes it.
         loras: adapters beside the model's own.
         reserved: bytes that other models on the device were promised and have not taken yet.
+        notices: sentences that every edit passes on to its caller.
 
     Raises:
         LicenceNotAccepted: its licence must be accepted first.
@@ -70,6 +72,7 @@ def load_model(
         family.open(checkpoint),
         checkpoint,
         record={**name, **checkpoints.record(spec, checkpoint, settings, adapters)},
+        notices=tuple(notices),
     )
 
 
@@ -140,6 +143,8 @@ def is_convertible(spec: ModelSpec, settings: Settings) -> bool:
 def engine(
     model: str | None = None,
     *,
+    task: EditTask = "inpaint",
+    asked: Collection[str] | None = None,
     device: str | None = None,
     dtype: str | None = None,
     loras: Sequence[Lora] = (),
@@ -150,7 +155,10 @@ def engine(
     """An engine whose default model is loaded, so that what is wrong with it shows at once.
 
     Args:
-        model: name, or folder in diffusers layout; None = the settings' default for inpainting.
+        model: name, or folder in diffusers layout; None = the settings' default for the task.
+        task: what it is for, where no model is named.
+        asked: names of models that a person chose; results of other twins say what they are.
+            None = `model`, or those that the settings name.
         device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps', 'xpu'; None = as in the settings, the
             first of several.
         dtype: 'auto', 'float32', 'bfloat16', 'float16'; None = as in the settings.
@@ -163,19 +171,24 @@ def engine(
         OverpaintError: see `load_model`; InvalidSettings.
     """
     settings = settings or settings_.load()
-    default = model or settings.defaults.inpaint
+    default = model or defaults.choose(task, settings)
+    asked = _asked(model, settings) if asked is None else asked
     places = _places(default, device, dtype, settings)
     if device and len(places) > 1:
         raise UnsupportedOption(
             f"'{device}' is {len(places)} devices, and this runs on one; name that one",
             field="device",
         )
-    return _engines(places[:1], default, dtype, loras, settings, lazy=lazy, budget=budget)[0]
+    return _engines(
+        places[:1], default, dtype, loras, settings, asked=asked, lazy=lazy, budget=budget
+    )[0]
 
 
 def engines(
     model: str | None = None,
     *,
+    task: EditTask = "inpaint",
+    asked: Collection[str] | None = None,
     device: str | None = None,
     dtype: str | None = None,
     loras: Sequence[Lora] = (),
@@ -194,9 +207,10 @@ def engines(
         OverpaintError: as for `engine`.
     """
     settings = settings or settings_.load()
-    default = model or settings.defaults.inpaint
+    default = model or defaults.choose(task, settings)
+    asked = _asked(model, settings) if asked is None else asked
     places = _places(default, device, dtype, settings)
-    return _engines(places, default, dtype, loras, settings, lazy=lazy, budget=budget)
+    return _engines(places, default, dtype, loras, settings, asked=asked, lazy=lazy, budget=budget)
 
 
 def _engines(
@@ -206,6 +220,7 @@ def _engines(
     loras: Sequence[Lora],
     settings: Settings,
     *,
+    asked: Collection[str],
     lazy: bool,
     budget: int | None,
 ) -> list[Engine]:
@@ -216,13 +231,16 @@ def _engines(
 
     def load(on: str, name: str) -> Model:
         adapters = loras if name == default else ()
+        spec = find_model(name, settings)
+        toy = defaults.notice(spec, settings, asked)
         return load_model(
-            find_model(name, settings),
+            spec,
             settings,
             device=on,
             dtype=precision,
             loras=adapters,
             reserved=by_device[on].models.reserved,
+            notices=() if toy is None else (toy,),
         )
 
     by_device = {
@@ -236,6 +254,10 @@ def _engines(
         for each in engines:
             each.model()
     return engines
+
+
+def _asked(model: str | None, settings: Settings) -> tuple[str, ...]:
+    return defaults.chosen_by_hand(settings) if model is None else (model,)
 
 
 def _places(model: str, device: str | None, dtype: str | None, settings: Settings) -> list[str]:
