@@ -248,5 +248,5 @@ def _print(findings: list[Finding]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for each in findings:
         style = _STYLES[each.verdict]
-        table.add_row(each.what, f"[{style}]{each.verdict}[/]", escape(each.text))
+        table.add_row(escape(each.what), f"[{style}]{each.verdict}[/]", escape(each.text))
     Console(highlight=False).print(table)

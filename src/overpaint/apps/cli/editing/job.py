@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from overpaint.apps.cli import console
 from overpaint.apps.cli.editing import output
 from overpaint.apps.cli.editing.segment import Selection
 from overpaint.apps.cli.interrupt import Interrupt
+from overpaint.apps.cli.parts import files_of, read_parts
 from overpaint.core.errors import InvalidImage, InvalidMask, UnsupportedOption
 from overpaint.core.types import PARTS
 
@@ -45,6 +46,7 @@ class Job:
         selection: what to find in the picture for a mask.
         out: where the result goes.
         force: write over existing files.
+        format, quality: of the result's file; see `output.Encoding`.
         loras, options: as they were typed.
         flags: options of the family that have an option of their own.
         invert: repaint what the mask leaves black.
@@ -57,6 +59,8 @@ class Job:
     selection: Selection = field(default_factory=Selection)
     out: str | None = None
     force: bool = False
+    format: str | None = None
+    quality: int | None = None
     loras: Sequence[str] = ()
     options: Sequence[str] = ()
     flags: Mapping[str, Any] = field(default_factory=dict)
@@ -79,10 +83,10 @@ class Job:
             parts: of the edit.
             values: the other options of the command, by their names.
         """
-        own = {"out", "force", "invert", "device", "dtype", "as_json"}
+        own = {"out", "force", "format", "quality", "invert", "device", "dtype", "as_json"}
         return cls(
             task=task,
-            parts={name: value for name, value in parts.items() if value is not None},
+            parts={name: value for name, value in parts.items() if value not in (None, [])},
             selection=Selection(
                 points=values["point"] or (),
                 boxes=values["box"] or (),
@@ -103,7 +107,14 @@ def run(job: Job) -> None:
     with console.reporting_errors(as_json=job.as_json):
         settings = settings_.load()
         count = max(job.parts.get("num_images", 1), 1)
-        target = output.choose(job.parts["image"], job.out, count, force=job.force)
+        target = output.choose(
+            job.parts["image"],
+            job.out,
+            count,
+            force=job.force,
+            others=files_of({**job.parts, "image": None}),
+            encoding=output.Encoding(job.format, job.quality),
+        )
         if job.as_json and not target.paths:
             raise UnsupportedOption("JSON and the picture cannot share stdout", field="json")
         result = _edit(job, settings)
@@ -171,10 +182,11 @@ def request_of(job: Job, picture: Picture, settings: Settings) -> EditRequest:
     """
     from overpaint.engine import intake
 
-    parts = {name: value for name, value in job.parts.items() if name != "model"}
     for part in PARTS:
-        for path in _paths(parts.get(part.name)):
+        for path in _paths(job.parts.get(part.name)):
             _refuse_stdin(path, part.name)
+    job = replace(job, parts=read_parts(job.parts))
+    parts = {name: value for name, value in job.parts.items() if name != "model"}
     options = dict(parse_option(each) for each in job.options)
     return intake.request_of(
         {
