@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import overpaint as overpaint_package
+from overpaint import blocks
+from tests import tiny_checkpoints
 from tests.hub_server import COMMIT, Hub, serving
 
 
@@ -106,6 +108,46 @@ def test_pull_then_edit_offline(overpaint, overpaint_process, own_hub_model):
     )  # fmt: skip
     assert edited.code == 0, edited.out
     assert edited.json["recipe"]["model"]["revision"] == COMMIT
+
+
+@pytest.fixture
+def published_flex2(desk, tmp_path_factory):
+    """Flex.2-preview as it is published, in small: its index, shards and files beside."""
+    folder = tmp_path_factory.mktemp("published")
+    transformer = tiny_checkpoints.tiny_transformer(196)
+    tiny_checkpoints.flux(folder, "FluxPipeline", transformer)
+    shutil.rmtree(folder / "transformer")
+    transformer.save_pretrained(folder / "transformer", max_shard_size="60KB")
+    assert len(list((folder / "transformer").glob("*-of-*.safetensors"))) > 1
+    shutil.rmtree(folder / "vocabulary")
+    index = json.loads((folder / "model_index.json").read_text())
+    index |= {"feature_extractor": [None, None], "image_encoder": [None, None]}
+    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+    (folder / "pipeline.py").write_text("raise SystemExit", encoding="utf-8")
+    (folder / "Flex.2-preview.safetensors").write_bytes(b"a single file of all weights")
+    (desk / "overpaint.toml").write_text("cache = 'cache'\ndtype = 'float32'\n", encoding="utf-8")
+    offered = Hub(repository="ostris/Flex.2-preview")
+    offered.add(folder)
+    with serving(offered):
+        yield offered
+
+
+def test_pull_flex2_then_edit_without_naming_it(overpaint, overpaint_process, published_flex2):
+    online = {"HF_ENDPOINT": published_flex2.url, "HF_HUB_OFFLINE": "0"}
+    pulled = overpaint_process("pull", "flex2", "--json", env=online)
+    assert pulled.code == 0, pulled.out
+    assert not {"pipeline.py", "Flex.2-preview.safetensors"} & set(published_flex2.downloads())
+
+    words = ("inpaint", "photo.png", "a kite", "--mask", "mask.png", "-O", "num_inference_steps=1")
+    edited = overpaint(*words, "--json")
+    assert edited.code == 0, edited.out
+    model = edited.json["recipe"]["model"]
+    assert (model["name"], model["revision"]) == ("flex2", COMMIT)
+    assert not [each for each in edited.json["warnings"] if "toy" in each]
+    painted = blocks.flex2_inpainting(
+        "photo.png", "mask.png", "a kite", num_inference_steps=1, keep_input_size=True
+    )
+    assert painted.recipe["model"]["name"] == "flex2"
 
 
 def test_pull_says_what_it_does(overpaint_process, own_hub_model):

@@ -13,6 +13,7 @@ from overpaint.core.errors import OverpaintError, UnsupportedOption
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
+    from overpaint.checkpoints.files.hub import Pulled
     from overpaint.core.models import EditTask, ModelSpec
 
 Json = console.Json
@@ -41,6 +42,10 @@ def pull(
     task: Annotated[
         str | None, typer.Option(help="inpaint, edit or erase: recommend for this task only.")
     ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Branch, tag or commit. Default: the one that the catalogue pins."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Download a model, or complete and check one that is here; without a name, recommend one."""
@@ -48,6 +53,7 @@ def pull(
     from overpaint.apps.wiring.models import catalogue, families, licences
     from overpaint.apps.wiring.segmentation import SEGMENTERS
     from overpaint.checkpoints.files import hub
+    from overpaint.core.pins import PINS, Pin
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
@@ -66,24 +72,32 @@ def pull(
             pulled = hub.pull(
                 spec.location,
                 spec.revision,
+                pin=PINS.get(spec.location) if revision is None else Pin(revision),
                 components=None if family is None else family.components,
                 refusal=None if family is None else family.refusal,
                 cache=settings.cache,
                 on_progress=bar,
             )
-        if as_json:
-            console.print_json(
-                {
-                    "name": spec.name,
-                    "repository": pulled.repository,
-                    "commit": pulled.commit,
-                    "folder": pulled.folder,
-                    "bytes": pulled.size,
-                }
-            )
-        else:
-            console.say(f"{pulled.size / 1e9:.2f} GB at commit {pulled.commit[:12]}, checked")
-            sys.stdout.write(f"{pulled.folder}\n")
+        _tell_pulled(spec, pulled, as_json=as_json)
+
+
+def _tell_pulled(spec: ModelSpec, pulled: Pulled, *, as_json: bool) -> None:
+    if as_json:
+        console.print_json(
+            {
+                "name": spec.name,
+                "repository": pulled.repository,
+                "commit": pulled.commit,
+                "folder": pulled.folder,
+                "bytes": pulled.size,
+                "notes": list(pulled.notes),
+            }
+        )
+        return
+    for note in pulled.notes:
+        console.say(f"Note: {note}", style="yellow")
+    console.say(f"{pulled.size / 1e9:.2f} GB at commit {pulled.commit[:12]}, checked")
+    sys.stdout.write(f"{pulled.folder}\n")
 
 
 def convert(
