@@ -102,6 +102,14 @@ def test_a_folder_is_a_model(checkpoint_folder):
     assert (spec.family, spec.source) == ("kontext", "folder")
 
 
+def test_truncated_weights_are_refused_when_a_folder_is_loaded(checkpoint_folder, tmp_path):
+    folder = shutil.copytree(checkpoint_folder("sd2"), tmp_path / "torn")
+    [file] = (folder / "unet").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ModelLoadError, match="ends too early"):
+        overpaint.load(str(folder), dtype="float32")
+
+
 def test_a_folder_that_is_no_checkpoint(tmp_path):
     with pytest.raises(ModelNotFound, match="no such folder"):
         catalogue.find_model(str(tmp_path / "nowhere"), Settings())

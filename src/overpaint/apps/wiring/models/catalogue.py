@@ -40,6 +40,10 @@ def find_model(name: str, settings: Settings) -> ModelSpec:
     known = models(settings)
     if name in known:
         return known[name]
+    if Path(name).is_file():
+        from overpaint.checkpoints.files import foreign
+
+        raise ModelNotFound(f"{name} is {foreign.description(Path(name))}", field="model")
     if "/" in name or "\\" in name or Path(name).is_dir():
         return _folder_model(Path(name))
     if name.startswith(TWINS) and not any(each.startswith(TWINS) for each in known):
