@@ -31,6 +31,8 @@ WANTED = {
     "unet/diffusion_pytorch_model.safetensors": bytes(range(256)) * 1000,
     "tokenizer/vocab.json": b'{"a": 0}',
     "tokenizer/merges.txt": b"#version: 0.2\n",
+    "safety_checker/config.json": b'{"of": "the checker"}',
+    "safety_checker/model.safetensors": b"for the safety policy",
 }
 UNWANTED = {
     "README.md": b"# Model",
@@ -42,7 +44,7 @@ UNWANTED = {
     "unet/diffusion_pytorch_model.fp16.safetensors.index.json": b"{}",
     "unet/diffusion_pytorch_model.bin.index.json": b"{}",
     "unet/code.py": b"import os",
-    "safety_checker/model.safetensors": b"unused",
+    "safety_checker/pytorch_model.bin": b"pickle",
 }
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
@@ -143,7 +145,13 @@ def test_files_that_arrived_whole_survive_a_failed_pull(server, cache):
     server.missing.clear()
     server.requests.clear()
     pull("owner/model", cache=cache)
-    assert set(server.downloads()) == {"tokenizer/vocab.json"}
+    # What comes after the one that failed was not fetched before.
+    later = {
+        "tokenizer/vocab.json",
+        "safety_checker/config.json",
+        "safety_checker/model.safetensors",
+    }
+    assert set(server.downloads()) == later
 
 
 def test_a_file_that_does_not_match_the_hubs_hash_is_refused(server, cache):

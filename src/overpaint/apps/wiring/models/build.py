@@ -68,11 +68,13 @@ def load_model(
     plan = checkpoints.memory_plan(spec, checkpoint, reserved=reserved)
     checkpoint.follow(plan)
     checkpoint.read_ahead()
+    checkers, missing = safety.own_checkers(checkpoint.folder, family.components, settings)
     return Model(
         family.open(checkpoint),
         checkpoint,
         record={**name, **checkpoints.record(spec, checkpoint, settings, adapters)},
-        notices=tuple(notices),
+        notices=(*notices, *missing),
+        checkers=checkers,
     )
 
 
