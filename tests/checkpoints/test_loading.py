@@ -224,7 +224,8 @@ def test_weights_are_not_set_while_another_model_is_made(checkpoint_folder, dtyp
 @pytest.mark.parametrize(
     "name",
     [
-        "mid_block.attentions.0.proj_in.scale_weight",
+        "mid_block.attentions.0.proj_in.weight_scale",
+        "conv_out.comfy_quant",
         "conv_out.weight.absmax",
         "conv_out.weight.quant_state.bitsandbytes__nf4",
         "conv_out.SCB",
@@ -234,6 +235,53 @@ def test_weights_that_another_program_quantized_are_refused_at_once(folder, name
     [file] = (folder / "unet").glob("*.safetensors")
     save_file({**load_file(file), name: torch.ones(1)}, file)
     with pytest.raises(ModelLoadError, match="full precision"):
+        open_checkpoint(folder, CPU)
+
+
+def test_float8_weights_with_scales_beside_them_are_multiplied(folder):
+    """As ComfyUI and others publish float8: weight = stored * scale_weight."""
+    [file] = (folder / "unet").glob("*.safetensors")
+    plain = load_file(file)
+    stored, expected = {}, {}
+    for name, weight in plain.items():
+        stored[name] = expected[name] = weight
+        if name.endswith("to_q.weight"):
+            scale = weight.abs().max() / 448
+            stored[name] = (weight / scale).to(torch.float8_e4m3fn)
+            stored[name.removesuffix("weight") + "scale_weight"] = scale
+            expected[name] = stored[name].float() * scale
+    save_file(stored, file)
+    assert len(stored) > len(plain)
+    unet = open_checkpoint(folder, CPU).component("unet")
+    for name, weight in unet.state_dict().items():
+        assert torch.equal(weight, expected[name]), name
+    half = Placement(torch.device("cpu"), torch.bfloat16)
+    for name, weight in open_checkpoint(folder, half).component("unet").state_dict().items():
+        assert torch.equal(weight, expected[name].to(torch.bfloat16)), name
+
+
+def test_weights_with_scales_never_go_through_a_loader_that_does_not_know_them(folder):
+    [file] = (folder / "unet").glob("*.safetensors")
+    weights_ = load_file(file)
+    weights_.pop("conv_out.bias")  # a name that is missing: the library's own loader is asked
+    save_file({**weights_, "conv_in.scale_weight": torch.ones(())}, file)
+    with pytest.raises(ModelLoadError, match="float8 weights with scales beside them are not read"):
+        open_checkpoint(folder, CPU).component("unet")
+
+
+def test_a_component_that_another_library_quantized_is_refused_by_its_configuration(folder):
+    file = folder / "unet" / "config.json"
+    config = json.loads(file.read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    file.write_text(json.dumps(config))
+    with pytest.raises(ModelLoadError, match=r"quantized by bitsandbytes.* full precision"):
+        open_checkpoint(folder, CPU)
+
+
+def test_a_component_of_gguf_files_is_refused(folder):
+    [file] = (folder / "unet").glob("*.safetensors")
+    file.rename(file.with_name("model-Q4_K.gguf"))
+    with pytest.raises(ModelLoadError, match=r"model-Q4_K\.gguf, weights .* quantized as GGUF"):
         open_checkpoint(folder, CPU)
 
 

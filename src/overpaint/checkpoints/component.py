@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Role = Literal["denoiser", "text encoder", "autoencoder", "files", "unused"]
+Role = Literal["denoiser", "text encoder", "autoencoder", "files", "checker", "unused"]
 """'denoiser' computes the steps. 'text encoder' may leave memory for it. 'autoencoder' turns
 pictures into latents and back. 'files' has no weights: tokenizers, noise schedulers, processors.
+'checker' judges results for the safety policy, where a checkpoint has one; it computes no edit.
 'unused' may be in a published checkpoint and is never read."""
 
 WITH_WEIGHTS: tuple[Role, ...] = ("denoiser", "text encoder", "autoencoder")

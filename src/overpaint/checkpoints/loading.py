@@ -236,6 +236,11 @@ def read(
             evict(model)
         if weights.load_into(model, where, dtype, device, name_of):
             return model
+    if weights.is_scaled(where):
+        raise ModelLoadError(
+            f"{where}: float8 weights with scales beside them are not read in float16, nor under "
+            "older names; choose another dtype, or take the files in full precision"
+        )
     with LOADING.alone():
         model, report = cls.from_pretrained(
             where,

@@ -57,21 +57,27 @@ def files(folder: Path) -> list[Path]:
 
 
 QUANTIZED = re.compile(
-    r"(?:^|\.)(?:scale_weight|scale_input|weight_scale|input_scale|SCB|absmax|quant_map|qweight"
-    r"|wscales|quant_state\..*)$"
+    r"(?:^|\.)(?:weight_scale(?:_2)?|input_scale|SCB|absmax|quant_map|qweight|wscales|comfy_quant"
+    r"|quant_state\..*)$"
 )
 """Names of tensors beside weights that other programs have quantized."""
 
+SCALE = ".scale_weight"
+"""Beside a float8 weight, one number to multiply it by: how ComfyUI and others publish float8."""
+
+FLOAT8 = ("F8_E4M3", "F8_E5M2")
+
 
 def require(folder: Path) -> None:
-    """Refuse a component without safetensors that can be read as they are; reads headers alone.
+    """Refuse a component without safetensors that can be read; reads headers alone.
 
     Raises:
-        ModelLoadError: the folder is missing, empty, or holds pickles only; a file is damaged or
-            ends too early; its weights are quantized.
+        ModelLoadError: the folder is missing, empty, or holds pickles or GGUF files only; a file is
+            damaged or ends too early; its weights are quantized in a way that is not read.
     """
     if not folder.is_dir():
         raise ModelLoadError(f"{folder}: the folder is missing; pull the model again")
+    _require_unquantized(folder)
     if present := files(folder):
         for file in present:
             _require_whole(file)
@@ -82,7 +88,27 @@ def require(folder: Path) -> None:
             f"{folder}: holds only {', '.join(pickles)}; pickles can run code and are never "
             "read: convert the checkpoint to safetensors"
         )
+    if packed := sorted(file.name for file in folder.glob("*.gguf")):
+        raise ModelLoadError(
+            f"{folder}: holds only {packed[0]}, weights that are quantized as GGUF, which are not "
+            "read; take the files in full precision"
+        )
     raise ModelLoadError(f"{folder}: holds no .safetensors file")
+
+
+def _require_unquantized(folder: Path) -> None:
+    """Refuse a component whose configuration says that another library quantized it."""
+    config = folder / CONFIG
+    try:
+        quantization = json.loads(config.read_text(encoding="utf-8")).get("quantization_config")
+    except (OSError, ValueError, AttributeError):
+        return  # said where the configuration is needed
+    if quantization:
+        method = dict(quantization).get("quant_method", "another library")
+        raise ModelLoadError(
+            f"{folder}: its weights are quantized by {method}, which is not read; take the files "
+            "in full precision, and let `backend` or `dtype` make them smaller here"
+        )
 
 
 def _require_whole(file: Path) -> None:
@@ -277,20 +303,39 @@ def _tensors(
 
 
 class Reader:
-    """Reads tensors of a file; floating-point ones become `dtype`, where one is given."""
+    """Reads tensors of a file; floating-point ones become `dtype`, where one is given.
+
+    A float8 weight that has a scale beside it is multiplied by that, in float32.
+    """
 
     def __init__(self, file: Path, dtype: torch.dtype | None) -> None:
         self._file, self._dtype = file, dtype
         self._start = 8 + len(header(file))
+        self._scales = {
+            name: entry for name, entry in entries(file).items() if name.endswith(SCALE)
+        }
 
     def __call__(self, name: str, entry: dict[str, Any]) -> torch.Tensor:
+        scale = self._scales.get(name.removesuffix(".weight") + SCALE)
+        if scale is None or entry["dtype"] not in FLOAT8:
+            return self._read(name, entry, read_as(DTYPES[entry["dtype"]], self._dtype))
+        factor = self._read(name, scale, torch.float32)
+        scaled = self._read(name, entry, torch.float32).mul_(factor)
+        return scaled.to(self._dtype or torch.float32)
+
+    def _read(self, name: str, entry: dict[str, Any], dtype: torch.dtype) -> torch.Tensor:
         stored = DTYPES[entry["dtype"]]
-        tensor = torch.empty(entry["shape"], dtype=read_as(stored, self._dtype))
+        tensor = torch.empty(entry["shape"], dtype=dtype)
         with self._file.open("rb") as stream:
             stream.seek(self._start + entry["data_offsets"][0])
             if not _fill(tensor.view(-1), stream, stored):
                 raise ModelLoadError(f"{self._file}: ends within '{name}'; pull the model again")
         return tensor
+
+
+def is_scaled(folder: Path) -> bool:
+    """Whether a component has weights that mean nothing without the scales beside them."""
+    return any(name.endswith(SCALE) for file in files(folder) for name in entries(file))
 
 
 def read_as(stored: torch.dtype, dtype: torch.dtype | None) -> torch.dtype:

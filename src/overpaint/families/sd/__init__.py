@@ -48,7 +48,12 @@ SD2_FAMILY = FamilySpec(
             lora="diffusers.loaders:StableDiffusionLoraLoaderMixin",
         ),
         "vae": AUTOENCODER_KL,
-        "safety_checker": UNUSED,
+        "safety_checker": Component(
+            role="checker",
+            classes=(
+                "diffusers.pipelines.stable_diffusion.safety_checker:StableDiffusionSafetyChecker",
+            ),
+        ),
         "feature_extractor": UNUSED,
         "image_encoder": UNUSED,
     },
