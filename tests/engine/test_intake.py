@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import supervision
@@ -128,6 +130,62 @@ def test_what_is_no_mask_is_refused(value):
     with pytest.raises(InvalidRequest) as refused:
         intake.request_of({"image": picture(80, 60), "mask": value})
     assert refused.value.field.startswith("mask")
+
+
+PAINT = Image.new("RGB", (80, 60), "white")
+PAINT.paste("red", (30, 20, 50, 40))
+
+
+def test_how_a_mask_is_read_can_be_said():
+    edit = {"image": picture(80, 60), "mask": PAINT}
+    with pytest.raises(InvalidRequest, match="say with mask_is") as refused:
+        intake.request_of(edit)
+    assert refused.value.field == "mask"
+    for reads, inside, outside in (("paint", 255, None), ("white", 76, 255)):
+        request = intake.request_of({**edit, "mask_is": reads})
+        mask = np.asarray(request.mask)
+        assert (mask[MASK] == inside).all()
+        assert outside is None or (mask[~MASK] == outside).all()
+        assert request.mask_is is None  # it is read, and must not be read again
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ({"mask": PAINT, "mask_is": "black"}, "none of white, alpha, paint"),
+        ({"mask": PAINT, "mask_is": 7}, "none of white, alpha, paint"),
+        ({"mask_is": "white"}, "no mask to read"),
+        ({"mask": MASK, "mask_is": "white"}, "ndarray is no picture"),
+        ({"mask": RUNS, "mask_is": "alpha"}, "dict is no picture"),
+        ({"mask": json.dumps(RUNS).encode(), "mask_is": "alpha"}, "no picture"),
+    ],
+)
+def test_a_reading_that_says_nothing_is_refused(edit, message):
+    with pytest.raises(InvalidRequest, match=message) as refused:
+        intake.request_of({"image": picture(80, 60), **edit})
+    assert refused.value.field == "mask_is"
+
+
+def test_other_masks_are_white_on_black():
+    edit = {"image": picture(80, 60), "mask": PAINT, "copy_from": PAINT, "mask_is": "paint"}
+    with pytest.raises(InvalidRequest, match="make it white on black") as refused:
+        intake.request_of(edit)
+    assert refused.value.field == "copy_from"
+
+
+@pytest.mark.parametrize("form", ["path", "bytes"])
+def test_a_file_of_annotations_is_a_mask(tmp_path, form):
+    path = tmp_path / "mask.json"
+    path.write_text(json.dumps(RUNS))
+    mask = path if form == "path" else path.read_bytes()
+    request = intake.request_of({"image": picture(80, 60), "mask": mask})
+    assert ((np.asarray(request.mask) > 0) == MASK).all()
+
+
+def test_a_mask_of_another_size_is_fitted_only_where_that_is_asked_for():
+    edit = {"image": picture(80, 60), "mask": Image.fromarray(MASK).resize((40, 30))}
+    assert intake.request_of(edit, fit_mask=True).mask.size == (80, 60)
+    assert intake.request_of(edit).mask.size == (40, 30)
 
 
 def test_a_picture_that_is_its_own_mask_is_refused():

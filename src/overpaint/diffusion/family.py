@@ -61,6 +61,7 @@ class FamilySpec:
         pipelines: `_class_name` values of a `model_index.json` that it reads; for those that other
             models share, values in the configurations of components that tell its own apart.
         source_type: IPTC's term for what it makes of a picture.
+        in_srgb: it computes in sRGB, whatever the picture's space; else in the picture's own.
     """
 
     name: str
@@ -70,6 +71,7 @@ class FamilySpec:
     components: Mapping[str, Component] = field(default_factory=dict)
     pipelines: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     source_type: SourceType = "compositeWithTrainedAlgorithmicMedia"
+    in_srgb: bool = True
 
     def need(self, part: str) -> Need:
         """Whether it uses a part of a request."""
@@ -188,7 +190,7 @@ class Family(ABC, Generic[OptionsT, PreparedT]):
 
     @abstractmethod
     def decode(self, prepared: PreparedT) -> Image.Image:
-        """The picture as it stands: 'RGB', sRGB, of the plan's canvas."""
+        """The picture as it stands: 'RGB' of the plan's canvas, in sRGB or the picture's space."""
 
     def preview(self, prepared: PreparedT) -> Image.Image:
         """The picture as it stands, of any size; families decode fewer pixels than for `decode`."""

@@ -29,11 +29,12 @@ from overpaint.checkpoints.shortage import GIB
 from overpaint.core.compositing import composite
 from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded
 from overpaint.core.geometry import Plan
+from overpaint.core.imaging.changes import is_coloured
 from overpaint.core.imaging.images import Picture
 from overpaint.core.safety import Verdict
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
-from overpaint.diffusion.family import Family, Prepared
+from overpaint.diffusion.family import Prepared
 from overpaint.diffusion.options import FamilyOptions
 from overpaint.engine import clock, intake, streams
 from overpaint.engine.cache import RETRY_AFTER, ModelCache
@@ -410,13 +411,16 @@ class Engine:
     ) -> None:
         family = edits[0].model.family
         prepared = [image for edit in edits for image in edit.prepared]
-        slowest = max(prepared, key=lambda image: image.total)
+        edit, slowest = max(
+            ((edit, image) for edit in edits for image in edit.prepared),
+            key=lambda pair: pair[1].total,
+        )
         throttle = Throttle(self.clock)
 
         def report() -> None:
             throttle()
             if on_progress is not None:
-                preview = partial(self._shown, family, slowest)
+                preview = partial(self._shown, edit, slowest)
                 on_progress(Progress(step=slowest.step, total=slowest.total, preview=preview))
 
         started = time.perf_counter()
@@ -426,9 +430,11 @@ class Engine:
         for edit in edits:
             edit.timings["steps"] = time.perf_counter() - started
 
-    def _shown(self, family: Family[Any, Any], prepared: Prepared) -> Image.Image:
-        """The canvas of an image as it stands, for those who may see it."""
-        canvas = family.decode(prepared)
+    def _shown(self, edit: Edit, prepared: Prepared) -> Image.Image:
+        """The canvas of an image as it stands, in sRGB, for those who may see it."""
+        canvas = edit.model.family.decode(prepared)
+        if not edit.model.family.spec.in_srgb and not edit.request.image.is_grey:
+            canvas = edit.request.image.with_rgb(canvas).to_srgb()
         self.policy.check_outputs([Picture(canvas)])
         return canvas
 
@@ -439,7 +445,7 @@ class Engine:
         if edit.request.mask is None:
             # What changed is told from a finished picture only.
             whole = Image.new("L", edit.request.image.size, 255)
-            return composite(edit.request.image, edit.plan, edited, whole)
+            return self._over(edit, edited, whole)
         return self._placed(edit, prepared, edited)
 
     def _picture(self, edit: Edit, prepared: Prepared) -> Picture:
@@ -455,12 +461,19 @@ class Engine:
     def _placed(self, edit: Edit, prepared: Prepared, edited: Image.Image) -> Picture:
         """The edited canvas over the original, where the family says."""
         family, request, plan = edit.model.family, edit.request, edit.plan
-        alpha = None
+        alpha: Image.Image | None = None
         if edit.options.composite:
             alpha = family.blend_mask(request, edit.options, plan, prepared, edited)
         if alpha is None:
             alpha = Image.new("L", request.image.size, 255)
-        return composite(request.image, plan, edited, alpha)
+        return self._over(edit, edited, alpha)
+
+    def _over(self, edit: Edit, edited: Image.Image, alpha: Image.Image) -> Picture:
+        """The edited canvas over the original; grey stays grey where a mask limits the edit."""
+        image = edit.request.image
+        if edit.request.mask is None and is_coloured(edited):
+            image = image.in_colour()
+        return composite(image, edit.plan, edited, alpha, in_srgb=edit.model.family.spec.in_srgb)
 
 
 def _asked(request: EditRequest | CheckedRequest) -> EditRequest:

@@ -55,6 +55,7 @@ _TYPES: dict[Kind, dict[str, Any]] = {
     "pictures": {"type": "array", "items": _PICTURE},
     "text": {"type": "string"},
     "number": {"type": "integer"},
+    "choice": {"type": "string"},
     "options": {"type": "object"},
 }
 _ROW = {

@@ -33,6 +33,7 @@ _TYPES: Mapping[str, tuple[Any, str | None]] = {
     "text": (str | None, "TEXT"),
     "name": (str | None, "NAME"),
     "number": (int | None, "N"),
+    "choice": (str | None, None),
 }
 """Type and metavar of an option by the kind of its part."""
 
@@ -67,6 +68,7 @@ def options_of_parts(
 
 def _option(part: Part, flags: Sequence[str]) -> Any:
     kind, metavar = _TYPES[part.kind]
+    metavar = "|".join(part.choices) or metavar
     text = f"{part.help.rstrip('.')}; repeatable." if part.kind == "pictures" else part.help
     return Annotated[kind, typer.Option(*flags, metavar=metavar, help=text)]
 

@@ -80,7 +80,7 @@ class Erase(Family[EraseOptions, Erased]):
         # Compiled code takes a moment to load, and only this family needs it.
         from overpaint.families.erase.exemplar import Filling, grow_over_shadow
 
-        pixels = np.array(plan.to_canvas(request.image.to_srgb()))
+        pixels = np.array(plan.to_canvas(request.image.own_image().convert("RGB")))
         hole = np.array(conditions.canvas_mask(request, plan, options)) > 0
         copy_from = _marked(request.copy_from, plan)
         not_from = _marked(request.not_from, plan)

@@ -147,7 +147,8 @@ def request_of(job: Job, picture: Picture, settings: Settings) -> EditRequest:
     """
     from overpaint.engine import intake
 
-    parts = {name: value for name, value in job.parts.items() if name != "model"}
+    own = ("model", "mask_is")  # read here: the model and the mask
+    parts = {name: value for name, value in job.parts.items() if name not in own}
     for part in PARTS:
         for path in _paths(parts.get(part.name)):
             _refuse_stdin(path, part.name)
@@ -170,13 +171,19 @@ def _paths(value: Any) -> list[Path]:
 
 def _mask(job: Job, picture: Picture, settings: Settings) -> Image.Image | None:
     """From a file, or of what a segmenter finds in the picture."""
-    from overpaint.core.imaging import images, masks
+    from overpaint.core.imaging import masks
+    from overpaint.engine.intake import as_mask
 
     path = job.parts.get("mask")
     if path is not None and job.selection.is_given:
         raise InvalidMask("give a mask, or say what to find, not both", field="mask")
+    if path is None and "mask_is" in job.parts:
+        raise InvalidMask("there is no mask to read; add --mask", field="mask_is")
     if path is not None:
-        mask = images.decode_mask(path, size=picture.size)
+        image = Path(job.parts["image"]).name if "image" in job.parts else None
+        reads = job.parts.get("mask_is")
+        mask = as_mask(path, size=picture.size, reads=reads, picture=image)
+        masks.check_size(mask, picture.size)
     elif job.selection.is_given:
         mask = job.selection.mask(picture, settings)
     elif job.task != "edit":

@@ -80,7 +80,8 @@ class TurnBody(EditFields):
     )
 
 
-_SHOWN = tuple(part for part in PARTS if part.name not in ("image", "mask", "num_images"))
+_NOT_SHOWN = ("image", "mask", "mask_is", "num_images")
+_SHOWN = tuple(part for part in PARTS if part.name not in _NOT_SHOWN)
 """The parts that a turn tells as it keeps them; its mask has an address."""
 
 
