@@ -174,8 +174,8 @@ def picture_of(kind, size, transparent, seed, p3, linear_grey) -> Picture:
     values = rng.integers(0, np.iinfo(dtype).max, (size[1], size[0], channels), dtype)
     profile = {"grey in its own space": linear_grey, "16 bits in Display P3": p3}.get(kind)
     plain = Picture.from_array(values)
-    own = None if plain.samples is None else replace(plain.samples, icc_profile=profile)
-    return decode(encode(replace(plain, samples=own, icc_profile=profile)))
+    own = None if plain.raster is None else replace(plain.raster, icc_profile=profile)
+    return decode(encode(replace(plain, raster=own, icc_profile=profile)))
 
 
 @settings(max_examples=60, deadline=None)
@@ -197,7 +197,7 @@ def test_every_bit_outside_the_mask_is_the_files(
     edited = noise(plan.canvas, 3, seed + 1)
     written = decode(encode(composite(picture, plan, edited, alpha, in_srgb=in_srgb)))
 
-    before, after = (each.samples.with_alpha(each.alpha) for each in (picture, written))
+    before, after = (each.raster.with_alpha(each.alpha) for each in (picture, written))
     assert before.dtype == after.dtype
     outside = np.asarray(alpha) == 0
     assert np.array_equal(before[outside], after[outside])
@@ -224,5 +224,5 @@ def test_a_stretched_answer_keeps_depth_and_grey(p3, linear_grey):
         none = Image.new("L", (40, 30))
         answer = composite(picture, plan, noise((64, 48), 3, 1), none)
         assert answer.size == (64, 48)
-        assert answer.samples.values.dtype == picture.samples.values.dtype
+        assert answer.raster.values.dtype == picture.raster.values.dtype
         assert answer.is_grey == picture.is_grey

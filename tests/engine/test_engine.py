@@ -143,8 +143,8 @@ class TestUntouchedPixels:
         image = picture(3000, 2000)
         mask = box_mask(3000, 2000, (1000, 900, 1040, 950))
         edit = engine.begin(request_of(image, mask))
-        assert edit.plan.window.width < 1000
-        assert edit.plan.window.height < 1000
+        assert edit.regions[0].plan.window.width < 1000
+        assert edit.regions[0].plan.window.height < 1000
         denoise.denoise(edit.model.family, edit.prepared)
         result = engine.finish(edit)
         outside = np.asarray(mask) == 0

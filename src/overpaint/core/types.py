@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from overpaint.core.parts import about, parts_of
+from overpaint.core.parts import MaskReading, about, parts_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from overpaint.core.safety import Verdict
 
 MAX_SEED = 2**63 - 1
-
-MaskReading = Literal["white", "alpha", "paint"]
-"""white: bright = repaint. alpha: transparent = repaint. paint: what was painted = repaint."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -262,8 +262,9 @@ def _limited(edited: Picture, before: Picture, there: Image.Image) -> Picture:
     if edited.size != before.size:  # which the gate lets pass in no case
         return edited
     whole = Box.of_size(before.size)
-    mixed = before.blended(edited.own_image(), masks.feather(there, SOFT), whole, in_srgb=False)
-    return replace(edited, rgb=mixed.rgb, samples=mixed.samples)
+    base = before if edited.is_grey else before.in_colour()
+    mixed = base.blended(edited.own_image(), masks.feather(there, SOFT), whole, in_srgb=False)
+    return replace(edited, rgb=mixed.rgb, raster=mixed.raster)
 
 
 def endings(outcome: Outcome) -> dict[str, int]:

@@ -4,7 +4,7 @@ A `FamilySpec` says what a family is: what it accepts, its options, the componen
 checkpoints. It imports nothing heavy, so that requests are checked and help is written without
 torch. A `Family` is that with one loaded checkpoint, and does the work of an edit:
 
-    plan        which part of the picture is computed, on what canvas
+    plan        which part of the picture is computed, on what canvas; `window` for a part of a mask
     prepare     encode texts and pictures, draw the noise: one `Prepared` per seed
     advance     one step for each of several `Prepared`, in place
     decode      the picture as it stands; `preview` decodes less of it
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from overpaint.checkpoints.checkpoint import Checkpoint
     from overpaint.checkpoints.component import Component
-    from overpaint.core.geometry import Plan
+    from overpaint.core.geometry import Box, Plan
     from overpaint.core.types import EditRequest
     from overpaint.provenance.xmp import SourceType
 
@@ -161,6 +161,14 @@ class Family(ABC, Generic[OptionsT, PreparedT]):
     @abstractmethod
     def plan(self, request: EditRequest, options: OptionsT) -> Plan:
         """Choose the window and the canvas. Computes nothing."""
+
+    def window(self, request: EditRequest, options: OptionsT, box: Box) -> Plan | None:
+        """The plan of a part of the mask, given by its box, as `plan` makes it for the whole mask.
+
+        None = the edit has one window, wherever its mask is. That is the default; families that
+        give a plan have their edits split where parts of a mask lie far apart.
+        """
+        return None
 
     def held_bytes(self, request: EditRequest, plan: Plan, options: OptionsT) -> int:
         """What one image will keep on the device for its steps, known before it is prepared.

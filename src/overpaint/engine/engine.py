@@ -26,16 +26,15 @@ from PIL import Image
 
 from overpaint.checkpoints import shortage
 from overpaint.checkpoints.shortage import GIB
-from overpaint.core.compositing import composite
 from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded
-from overpaint.core.geometry import Plan
-from overpaint.core.imaging.changes import is_coloured
 from overpaint.core.imaging.images import Picture
 from overpaint.core.safety import Verdict
 from overpaint.core.types import EditRequest, EditResult, Progress
+from overpaint.diffusion import windows
 from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Prepared
 from overpaint.diffusion.options import FamilyOptions
+from overpaint.diffusion.windows import Region
 from overpaint.engine import clock, intake, streams
 from overpaint.engine.cache import RETRY_AFTER, ModelCache
 from overpaint.engine.clock import Throttle
@@ -78,12 +77,23 @@ class Decoded:
 
 @dataclass(eq=False, kw_only=True)
 class Edit:
-    """A request under way: what `begin` made and `finish` needs."""
+    """A request under way: what `begin` made and `finish` needs.
+
+    Attributes:
+        request: what is asked for.
+        model: that makes it.
+        options: of the model's family.
+        regions: the parts that are computed, each by itself.
+        prepared: of the first image one per region, then of the second one …
+        warnings: one sentence each.
+        verdicts: of the safety policy.
+        timings: seconds by stage.
+    """
 
     request: EditRequest
     model: Model
     options: FamilyOptions
-    plan: Plan
+    regions: tuple[Region, ...]
     prepared: list[Prepared]
     warnings: list[str]
     verdicts: tuple[Verdict, ...] = ()
@@ -92,7 +102,13 @@ class Edit:
     @property
     def seeds(self) -> tuple[int, ...]:
         """One per image."""
-        return tuple(image.seed for image in self.prepared)
+        return tuple(image.seed for image in self.prepared[:: len(self.regions)])
+
+    @property
+    def images(self) -> list[list[Prepared]]:
+        """The regions of each image."""
+        each = len(self.regions)
+        return [self.prepared[at : at + each] for at in range(0, len(self.prepared), each)]
 
     @property
     def held_bytes(self) -> int:
@@ -101,7 +117,7 @@ class Edit:
 
     def snapshot(self) -> Edit:
         """The edit with its first image only, as that stands now, for `Engine.preview`."""
-        return replace(self, prepared=[copy.copy(self.prepared[0])])
+        return replace(self, prepared=[copy.copy(each) for each in self.images[0]])
 
 
 class Engine:
@@ -249,7 +265,7 @@ class Engine:
         )
         screened = request if isinstance(request, Screened) else self.screen(submission)
         started = time.perf_counter()
-        plan, prepared, more = self._with_room(
+        regions, prepared, more = self._with_room(
             model, busy, partial(self._prepared, model, checked, held)
         )
         streams.hand_over(model, prepared)
@@ -258,7 +274,7 @@ class Engine:
             request=plain,
             model=model,
             options=checked.options,
-            plan=plan,
+            regions=regions,
             prepared=prepared,
             warnings=[*checked.warnings, *more, *model.warnings, *marks.losses(plain.image)],
             verdicts=screened.verdicts,
@@ -313,7 +329,7 @@ class Engine:
         """The first half of `finish`: all that the device is needed for."""
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
             # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
-            pictures = tuple(map(partial(self._picture, edit), edit.prepared))
+            pictures = tuple(map(partial(self._picture, edit), edit.images))
         return Decoded(pictures, edit.seeds)
 
     def deliver(self, edit: Edit, decoded: Decoded) -> EditResult:
@@ -346,15 +362,23 @@ class Engine:
 
     def _prepared(
         self, model: Model, checked: CheckedRequest, held: int
-    ) -> tuple[Plan, list[Prepared], list[str]]:
-        request, options, family = checked.request, checked.options, model.family
+    ) -> tuple[tuple[Region, ...], list[Prepared], list[str]]:
+        options, family = checked.options, model.family
         with streams.encoding(model):
-            plan = family.plan(request, options)
-            images = len(checked.seeds)
-            self._require_room(images * family.held_bytes(request, plan, options), held)
-            prepared, warnings = family.prepare(request, plan, options, checked.seeds)
+            regions = windows.of(family, checked.request, options)
+            keeps = sum(family.held_bytes(each.request, each.plan, options) for each in regions)
+            self._require_room(len(checked.seeds) * keeps, held)
+            parts = [
+                family.prepare(each.request, each.plan, options, checked.seeds) for each in regions
+            ]
+            prepared = [
+                image
+                for images in zip(*(each for each, _ in parts), strict=True)
+                for image in images
+            ]
             self._require_room(sum(image.held_bytes for image in prepared), held)
-        return plan, prepared, warnings
+        warnings = [warning for _, several in parts for warning in several]
+        return regions, prepared, [*windows.notes(regions), *dict.fromkeys(warnings)]
 
     def _require_room(self, needed: int, held: int) -> None:
         """Refuse an edit whose images keep more than there is beside the models' own need.
@@ -439,41 +463,27 @@ class Engine:
         return canvas
 
     def _unfinished(self, edit: Edit) -> Picture:
-        prepared = edit.prepared[0]
-        small = edit.model.family.preview(prepared)
-        edited = small.resize(edit.plan.canvas, Image.Resampling.BILINEAR)
-        if edit.request.mask is None:
-            # What changed is told from a finished picture only.
-            whole = Image.new("L", edit.request.image.size, 255)
-            return self._over(edit, edited, whole)
-        return self._placed(edit, prepared, edited)
-
-    def _picture(self, edit: Edit, prepared: Prepared) -> Picture:
-        family = edit.model.family
-        started = time.perf_counter()
-        edited = family.decode(prepared)
-        decoded = time.perf_counter()
-        picture = self._placed(edit, prepared, edited)
-        edit.timings["decode"] += decoded - started
-        edit.timings["composite"] += time.perf_counter() - decoded
+        picture = edit.request.image
+        for region, prepared in zip(edit.regions, edit.images[0], strict=True):
+            small = edit.model.family.preview(prepared)
+            edited = small.resize(region.plan.canvas, Image.Resampling.BILINEAR)
+            # Without a mask, what changed is told from a finished picture only.
+            everywhere = edit.request.mask is None
+            picture = region.over(
+                picture, edit.model.family, edit.options, prepared, edited, everywhere=everywhere
+            )
         return picture
 
-    def _placed(self, edit: Edit, prepared: Prepared, edited: Image.Image) -> Picture:
-        """The edited canvas over the original, where the family says."""
-        family, request, plan = edit.model.family, edit.request, edit.plan
-        alpha: Image.Image | None = None
-        if edit.options.composite:
-            alpha = family.blend_mask(request, edit.options, plan, prepared, edited)
-        if alpha is None:
-            alpha = Image.new("L", request.image.size, 255)
-        return self._over(edit, edited, alpha)
-
-    def _over(self, edit: Edit, edited: Image.Image, alpha: Image.Image) -> Picture:
-        """The edited canvas over the original; grey stays grey where a mask limits the edit."""
-        image = edit.request.image
-        if edit.request.mask is None and is_coloured(edited):
-            image = image.in_colour()
-        return composite(image, edit.plan, edited, alpha, in_srgb=edit.model.family.spec.in_srgb)
+    def _picture(self, edit: Edit, parts: Sequence[Prepared]) -> Picture:
+        picture = edit.request.image
+        for region, prepared in zip(edit.regions, parts, strict=True):
+            started = time.perf_counter()
+            edited = edit.model.family.decode(prepared)
+            decoded = time.perf_counter()
+            picture = region.over(picture, edit.model.family, edit.options, prepared, edited)
+            edit.timings["decode"] += decoded - started
+            edit.timings["composite"] += time.perf_counter() - decoded
+        return picture
 
 
 def _asked(request: EditRequest | CheckedRequest) -> EditRequest:

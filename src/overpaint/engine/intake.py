@@ -26,8 +26,8 @@ from overpaint.core.imaging import annotation_files, detections, images, masks
 from overpaint.core.imaging.codecs import reading
 from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.imaging.morphology import fit
-from overpaint.core.parts import Part
-from overpaint.core.types import FAMILY_PARTS, MAX_SEED, PARTS, EditRequest, MaskReading
+from overpaint.core.parts import MaskReading, Part
+from overpaint.core.types import FAMILY_PARTS, MAX_SEED, PARTS, EditRequest
 from overpaint.diffusion.family import FamilySpec
 from overpaint.diffusion.options import FamilyOptions
 

@@ -71,12 +71,12 @@ class TestColours:
         values = np.full((80, 96), np.iinfo(dtype).max // 5, dtype)
         values[:, ::3] += 7
         grey = Picture.from_array(values)
-        grey = replace(grey, samples=replace(grey.samples, icc_profile=linear_grey))
+        grey = replace(grey, raster=replace(grey.raster, icc_profile=linear_grey))
         edited = engine.edit(grey, mask=box_mask(96, 80), seed=1).pictures[0]
         outside = ~marked(box_mask(96, 80))
         assert edited.own_profile == linear_grey
-        assert (edited.samples.values[outside, 0] == values[outside]).all()
-        inside = edited.samples.values[~outside].astype(int)
+        assert (edited.raster.values[outside, 0] == values[outside]).all()
+        inside = edited.raster.values[~outside].astype(int)
         assert abs(inside - int(values.min())).max() <= (7 if dtype == np.uint8 else 257)
 
     def test_previews_are_in_srgb(self, engine, p3):

@@ -16,8 +16,8 @@ from overpaint.apps.wiring.models import build
 from overpaint.core.errors import InvalidRequest, ModelNotFound
 from overpaint.core.imaging import images, masks
 from overpaint.core.imaging.images import Picture
-from overpaint.core.parts import Part
-from overpaint.core.types import PARTS, EditRequest, MaskReading, Progress
+from overpaint.core.parts import MaskReading, Part
+from overpaint.core.types import PARTS, EditRequest, Progress
 from overpaint.core.version import __version__
 from overpaint.engine import intake
 from overpaint.provenance import marks, recipes

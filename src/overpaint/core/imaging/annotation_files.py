@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overpaint.core.errors import InvalidMask
+from overpaint.core.geometry import Size
 from overpaint.core.imaging import detections, masks
 from overpaint.core.imaging.detections import Detection
-
-Size = tuple[int, int]
 
 _CORNERS = 64
 """Of the polygon that stands for an ellipse."""

@@ -8,16 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from PIL import Image
 
 from overpaint.core.errors import InvalidImage, OutputError
 from overpaint.core.files import atomic_write
-from overpaint.core.imaging import colour, masks, pixels, samples
-from overpaint.core.imaging.codecs import reading
+from overpaint.core.imaging import colour, masks, pixels, raster
+from overpaint.core.imaging.codecs import reading, writing
 from overpaint.core.imaging.codecs.formats import FileFormat
 from overpaint.core.imaging.codecs.reading import ImageLimits, ImageSource
-from overpaint.core.imaging.codecs.writing import Format, encode, losses
-from overpaint.core.imaging.samples import Samples
+from overpaint.core.imaging.codecs.writing import Format
+from overpaint.core.imaging.raster import Raster
 
 if TYPE_CHECKING:
     import os
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from overpaint.core.geometry import Box
-    from overpaint.core.types import MaskReading
+    from overpaint.core.parts import MaskReading
 
 __all__ = [
     "Format",
@@ -70,7 +71,7 @@ class Picture:
         xmp: XMP packet; of a result it says how the picture came to be.
         signed: the file that it was decoded from, where that has content credentials (C2PA).
         seal: what is signed into every file that is made of it.
-        samples: its own values where they are grey or have 16 bits; `rgb` and `alpha` are made of
+        raster: its own values where they are grey or have 16 bits; `rgb` and `alpha` are made of
             them, and files are written with them. None = `rgb` and `alpha` are all.
         text: keywords and texts of a PNG file, or a JPEG file's comment.
         dpi: resolution, across and down.
@@ -84,7 +85,7 @@ class Picture:
     xmp: bytes | None = None
     signed: bytes | None = None
     seal: FileSeal | None = None
-    samples: Samples | None = None
+    raster: Raster | None = None
     text: tuple[tuple[str, str], ...] = ()
     dpi: tuple[float, float] | None = None
 
@@ -162,16 +163,16 @@ class Picture:
     @property
     def is_grey(self) -> bool:
         """Whether it has one channel, and keeps one."""
-        return self.samples is not None and self.samples.is_grey
+        return self.raster is not None and self.raster.is_grey
 
     @property
     def own_profile(self) -> bytes | None:
         """The profile of its own values, grey ones included."""
-        return self.icc_profile if self.samples is None else self.samples.icc_profile
+        return self.icc_profile if self.raster is None else self.raster.icc_profile
 
     def own_image(self) -> Image.Image:
         """Its own values at 8 bit: 'L' where they are grey, else 'RGB'. Do not change it."""
-        return self.rgb if self.samples is None else self.samples.image()
+        return self.rgb if self.raster is None else self.raster.image()
 
     def with_rgb(self, rgb: Image.Image) -> Picture:
         """The same picture with other pixels, 8 bit, in the space of `icc_profile`, unsigned.
@@ -181,14 +182,14 @@ class Picture:
         alpha = self.alpha
         if alpha is not None and alpha.size != rgb.size:
             alpha = alpha.resize(rgb.size, Image.Resampling.LANCZOS)
-        return replace(self, rgb=rgb, alpha=alpha, samples=None, signed=None, seal=None)
+        return replace(self, rgb=rgb, alpha=alpha, raster=None, signed=None, seal=None)
 
     def resized(self, size: tuple[int, int]) -> Picture:
         """Resampled to (width, height)."""
         other = self.with_rgb(self.rgb.resize(size, Image.Resampling.LANCZOS))
-        if self.samples is None:
+        if self.raster is None:
             return other
-        return other._with_samples(self.samples.resized(size))
+        return other._with_raster(self.raster.resized(size))
 
     def blended(
         self, patch: Image.Image, alpha: Image.Image, box: Box, *, in_srgb: bool = True
@@ -202,24 +203,24 @@ class Picture:
             in_srgb: the patch is in sRGB; else it is in the picture's own space, grey as three
                 equal channels (`own_image`).
         """
-        if self.samples is None:
+        if self.raster is None:
             patch = self.from_srgb(patch) if in_srgb else patch
             rgb = self.rgb.copy()
             rgb.paste(Image.composite(patch, rgb.crop(box.as_tuple()), alpha), box.as_tuple())
             return self.with_rgb(rgb)
         if in_srgb:
-            patch = self.samples.from_srgb(patch)
+            patch = self.raster.from_srgb(patch)
         elif self.is_grey:
             patch = patch.convert("L")
-        return self._with_samples(self.samples.blended(patch, alpha, box))
+        return self._with_raster(self.raster.blended(patch, alpha, box))
 
     def in_colour(self) -> Picture:
         """The same picture, able to take colours: a grey one as sRGB."""
         return self.with_rgb(self.rgb) if self.is_grey else self
 
-    def _with_samples(self, samples: Samples) -> Picture:
-        rgb, _ = samples.rgb()
-        return replace(self.with_rgb(rgb), samples=samples)
+    def _with_raster(self, raster: Raster) -> Picture:
+        rgb, _ = raster.rgb()
+        return replace(self.with_rgb(rgb), raster=raster)
 
     def to_pil(self) -> Image.Image:
         """A copy at 8 bit: 'RGB', 'RGBA', 'L' or 'LA', with what belongs to it in `info`.
@@ -247,8 +248,8 @@ class Picture:
         digest.update(self.rgb.tobytes())
         if self.alpha is not None:
             digest.update(self.alpha.tobytes())
-        if self.samples is not None and not self.samples.is_plain:
-            digest.update(self.samples.with_alpha(None).tobytes())
+        if self.raster is not None and not self.raster.is_plain:
+            digest.update(self.raster.with_alpha(None).tobytes())
         return digest.hexdigest()
 
     @cached_property
@@ -307,6 +308,57 @@ def decode_mask(
     return mask
 
 
+def encode(
+    picture: Picture,
+    format: Format = "PNG",  # noqa: A002 - PIL's word for it
+    *,
+    quality: int = 95,
+    lossless: bool = True,
+) -> bytes:
+    """Encode a picture with what belongs to it, and sign the file if it has a seal.
+
+    ICC profile, EXIF and XMP go into every format; resolution into PNG and JPEG; text into PNG, and
+    its comment into JPEG. PNG keeps 16 bits, JPEG and PNG keep grey.
+
+    Args:
+        picture: what to encode.
+        format: 'PNG', 'JPEG' or 'WEBP'.
+        quality: 1..100, of JPEG and lossy WebP.
+        lossless: whether WebP keeps every pixel; PNG always does, JPEG never.
+
+    Raises:
+        InvalidRequest: unknown format, quality out of range, or the picture does not fit the
+            format: transparency, long EXIF or XMP in JPEG, too many pixels on a side.
+        InvalidSettings: it cannot be signed.
+    """
+    in_rgb = format == "WEBP"  # which knows no grey
+    contents = writing.Contents(
+        image=picture.rgb if in_rgb else picture.own_image(),
+        alpha=picture.alpha,
+        deep=_deep(picture) if format == "PNG" else None,
+        icc_profile=picture.icc_profile if in_rgb else picture.own_profile,
+        exif=picture.exif,
+        xmp=picture.xmp,
+        text=picture.text,
+        dpi=picture.dpi,
+    )
+    encoded = writing.encode(contents, format, quality=quality, lossless=lossless)
+    return encoded if picture.seal is None else picture.seal.sign(encoded, format)
+
+
+def losses(picture: Picture, format: Format) -> list[str]:  # noqa: A002 - PIL's word for it
+    """What of a picture's values a format cannot hold, one sentence each."""
+    if format == "PNG" or _deep(picture) is None:
+        return []
+    return [f"the picture has 16 bits a channel, and {format} holds 8; choose PNG to keep them"]
+
+
+def _deep(picture: Picture) -> NDArray[np.uint16] | None:
+    if picture.raster is None or not picture.raster.is_deep:
+        return None
+    return picture.raster.with_alpha(picture.alpha)
+
+
 def save(
     picture: Picture,
     path: str | os.PathLike[str],
@@ -350,7 +402,7 @@ def format_of(path: str | os.PathLike[str], *, field: str = "output") -> Format:
 
 
 def _picture(raw: reading.Raw) -> Picture:
-    own = samples.of_planes(raw.planes, raw.icc_profile)
+    own = raster.of_planes(raw.planes, raw.icc_profile)
     rgb, profile = pixels.to_rgb(raw.planes.colours, raw.icc_profile)
     return Picture(
         rgb,
@@ -360,7 +412,7 @@ def _picture(raw: reading.Raw) -> Picture:
         raw.format,
         raw.xmp,
         raw.signed,
-        samples=own,
+        raster=own,
         text=raw.text,
         dpi=raw.dpi,
     )

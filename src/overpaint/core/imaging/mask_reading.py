@@ -18,7 +18,7 @@ from overpaint.core.errors import InvalidMask
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from overpaint.core.types import MaskReading
+    from overpaint.core.parts import MaskReading
 
 NOTE = "reading"
 """Key of a mask's `info` under which it says how it was read."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from overpaint.core.types import MaskReading
+    from overpaint.core.parts import MaskReading
 
 __all__ = [
     "bbox",

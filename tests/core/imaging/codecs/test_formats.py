@@ -118,8 +118,8 @@ class TestTiff:
             compression=compression,
         )
         picture = decode(file.getvalue())
-        assert picture.samples.is_deep
-        assert (picture.samples.with_alpha(None) == values).all()
+        assert picture.raster.is_deep
+        assert (picture.raster.with_alpha(None) == values).all()
 
     @pytest.mark.parametrize("orientation", range(1, 9))
     def test_8_and_16_bits_are_turned_alike(self, orientation):

@@ -32,7 +32,7 @@ def test_png_keeps_every_bit(width, height, channels, dtype, seed):
     again = decode(encode(picture))
     assert again.sha256 == picture.sha256
     assert again.is_grey == (channels < 3)
-    own = np.asarray(again.to_pil()) if dtype == np.uint8 else again.samples.with_alpha(None)
+    own = np.asarray(again.to_pil()) if dtype == np.uint8 else again.raster.with_alpha(None)
     assert (own.reshape(values.shape) == values).all()
 
 
@@ -59,9 +59,9 @@ def test_png_keeps_what_is_beside_the_pixels(dtype, channels, p3, linear_grey):
     source.save(file, "PNG", pnginfo=text, dpi=(300, 150), icc_profile=profile, exif=exif)
     picture = decode(file.getvalue())
     if dtype == np.uint16:
-        deep = Picture.from_array(noise(5, 4, channels, dtype=dtype)).samples
+        deep = Picture.from_array(noise(5, 4, channels, dtype=dtype)).raster
         object.__setattr__(deep, "icc_profile", profile)
-        object.__setattr__(picture, "samples", deep)
+        object.__setattr__(picture, "raster", deep)
     with Image.open(io.BytesIO(encode(picture))) as written:
         written.load()
         assert written.text["Title"] == "a kite"
@@ -95,7 +95,7 @@ def test_a_turned_picture_has_its_resolution_turned():
 def test_16_bits_become_8_with_a_word_about_it(name):
     deep = Picture.from_array(noise(8, 8, 3, dtype=np.uint16))
     again = decode(encode(deep, name))
-    assert again.samples is None
+    assert again.raster is None
     assert name in losses(deep, name)[0]
     assert not losses(deep, "PNG")
     assert not losses(again, name)

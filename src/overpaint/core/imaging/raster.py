@@ -19,7 +19,7 @@ _SCALE = 257
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class Raster:
     """The values of a file.
 
     Attributes:
@@ -61,7 +61,7 @@ class Samples:
             return colour.grey_from_srgb(image, self.icc_profile)
         return colour.from_srgb(image, self.icc_profile)
 
-    def blended(self, patch: Image.Image, alpha: Image.Image, box: Box) -> Samples:
+    def blended(self, patch: Image.Image, alpha: Image.Image, box: Box) -> Raster:
         """With a patch over a part of it.
 
         Args:
@@ -79,7 +79,7 @@ class Samples:
         inside[...] = mixed.astype(values.dtype)
         return replace(self, values=values)
 
-    def resized(self, size: tuple[int, int]) -> Samples:
+    def resized(self, size: tuple[int, int]) -> Raster:
         """Resampled to (width, height)."""
         values = np.stack([_resized(each, size) for each in np.moveaxis(self.values, 2, 0)], axis=2)
         alpha = None if self.alpha is None else _resized(self.alpha, size)
@@ -98,7 +98,7 @@ class Samples:
         return np.dstack([self.values, own])
 
 
-def of_planes(planes: pixels.Planes, icc_profile: bytes | None) -> Samples | None:
+def of_planes(planes: pixels.Planes, icc_profile: bytes | None) -> Raster | None:
     """The values of a file as it was decoded; None where 8-bit RGB says it all."""
     mode, deep = planes.colours.mode, planes.deep
     if mode not in ("L", "RGB") or (mode == "RGB" and deep is None):
@@ -106,10 +106,10 @@ def of_planes(planes: pixels.Planes, icc_profile: bytes | None) -> Samples | Non
     if mode == "L" and colour.profile_mode(icc_profile) == "RGB":
         return None  # three equal channels of that space
     if deep is None:
-        return Samples(np.asarray(planes.colours)[..., np.newaxis], None, icc_profile)
+        return Raster(np.asarray(planes.colours)[..., np.newaxis], None, icc_profile)
     channels = 1 if mode == "L" else 3
     alpha = deep[..., channels] if deep.shape[2] > channels else None
-    return Samples(deep[..., :channels], alpha, icc_profile)
+    return Raster(deep[..., :channels], alpha, icc_profile)
 
 
 def _resized(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
