@@ -4,7 +4,7 @@ A column is a part of an edit (`core.types.PARTS`), under its own name or the co
 
 | part | value |
 | --- | --- |
-| a picture or a mask | base64 of a PNG, JPEG or WebP file, also with line breaks, also a data URI |
+| a picture or a mask | base64 of a picture file, also with line breaks, also a data URI |
 | several pictures | a list of those; as text: its JSON, or the pictures with `;` between them |
 | a text, a choice, a number | as it is; tables may hold numbers as text |
 | `parameters` or `options` | object, or its JSON; the row's own, before those for all rows |

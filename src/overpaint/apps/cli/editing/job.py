@@ -107,7 +107,8 @@ def run(job: Job) -> None:
             raise UnsupportedOption("JSON and the picture cannot share stdout", field="json")
         result = _edit(job, settings)
         written = target.write(result.pictures)
-        _tell(job, result, written, [*result.warnings, *target.warnings])
+        losses = target.losses(result.pictures)
+        _tell(job, result, written, [*result.warnings, *target.warnings, *losses])
 
 
 def _edit(job: Job, settings: Settings) -> EditResult:

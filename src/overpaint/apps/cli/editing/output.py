@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from overpaint.apps.cli import interrupt
 from overpaint.core.errors import OutputError
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
     from overpaint.core.imaging.images import Picture
 
 STDIO = "-"
+
+ImageFile = Annotated[
+    str,
+    typer.Argument(metavar="IMAGE", help="PNG, JPEG, WebP, AVIF, HEIC or TIFF; - = stdin."),
+]
 FIELD = "output"
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -56,6 +63,16 @@ class Output:
         for path, encoded in zip(self.paths, ready, strict=True):
             files.atomic_write(path, encoded, field=FIELD)
         return [str(path) for path in self.paths]
+
+    def losses(self, pictures: Sequence[Picture]) -> list[str]:
+        """What of a picture's own values the chosen format cannot hold."""
+        from overpaint.core.imaging import images
+
+        return [
+            f"{FIELD}: {loss}"
+            for path in self.paths[:1]
+            for loss in images.losses(pictures[0], images.format_of(path, field=FIELD))
+        ]
 
     @property
     def warnings(self) -> list[str]:

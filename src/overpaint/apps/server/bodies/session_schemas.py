@@ -28,7 +28,7 @@ class NewSession(_Body):
         json_schema_extra={"examples": [{"name": "the kite", "image": PICTURE}]}
     )
 
-    image: str = Field(description="The original, base64 of a PNG, JPEG or WebP file.")
+    image: str = Field(description="The original, base64 of a picture file.")
     name: str = Field(default="untitled", max_length=MAX_NAME)
 
 

@@ -97,7 +97,7 @@ _DOCUMENT = {
                         "image": {
                             "type": "string",
                             "format": "binary",
-                            "description": "PNG, JPEG or WebP; several as `image[]`.",
+                            "description": "A picture file; several as `image[]`.",
                         },
                         "mask": {
                             "type": "string",
