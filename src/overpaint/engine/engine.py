@@ -14,11 +14,8 @@ The engine is synchronous. `step` may run in a second thread, and what checks (`
 
 from __future__ import annotations
 
-import copy
 import time
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -28,18 +25,16 @@ from overpaint.checkpoints import shortage
 from overpaint.checkpoints.shortage import GIB
 from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded
 from overpaint.core.imaging.images import Picture
-from overpaint.core.safety import Verdict
 from overpaint.core.types import EditRequest, EditResult, Progress
-from overpaint.diffusion import windows
 from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Prepared
-from overpaint.diffusion.options import FamilyOptions
-from overpaint.diffusion.windows import Region
-from overpaint.engine import clock, intake, streams
+from overpaint.engine import clock, intake, rendering, streams, windows
 from overpaint.engine.cache import RETRY_AFTER, ModelCache
 from overpaint.engine.clock import Throttle
+from overpaint.engine.edit import Decoded, Edit, Screened
 from overpaint.engine.intake import CheckedRequest, PictureLike, check, takes_parts
 from overpaint.engine.model import Model
+from overpaint.engine.windows import Region
 from overpaint.provenance import marks, recipes
 from overpaint.provenance.marks import Marking
 from overpaint.safety.policy import Policy
@@ -50,74 +45,6 @@ TOO_LARGE = (
 )
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False)
-class Screened:
-    """A request that the safety policy lets in; made by `Engine.screen` alone.
-
-    Attributes:
-        submission: the request.
-        verdicts: of the policy.
-        seconds: that it took.
-    """
-
-    submission: EditRequest | CheckedRequest
-    verdicts: tuple[Verdict, ...]
-    seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """Pictures of an edit that the safety policy has not seen yet: for `Engine.deliver` alone."""
-
-    pictures: tuple[Picture, ...]
-    seeds: tuple[int, ...]
-
-
-@dataclass(eq=False, kw_only=True)
-class Edit:
-    """A request under way: what `begin` made and `finish` needs.
-
-    Attributes:
-        request: what is asked for.
-        model: that makes it.
-        options: of the model's family.
-        regions: the parts that are computed, each by itself.
-        prepared: of the first image one per region, then of the second one …
-        warnings: one sentence each.
-        verdicts: of the safety policy.
-        timings: seconds by stage.
-    """
-
-    request: EditRequest
-    model: Model
-    options: FamilyOptions
-    regions: tuple[Region, ...]
-    prepared: list[Prepared]
-    warnings: list[str]
-    verdicts: tuple[Verdict, ...] = ()
-    timings: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """One per image."""
-        return tuple(image.seed for image in self.prepared[:: len(self.regions)])
-
-    @property
-    def images(self) -> list[list[Prepared]]:
-        """The regions of each image."""
-        each = len(self.regions)
-        return [self.prepared[at : at + each] for at in range(0, len(self.prepared), each)]
-
-    @property
-    def held_bytes(self) -> int:
-        """What its images keep on the device during their steps."""
-        return sum(image.held_bytes for image in self.prepared)
-
-    def snapshot(self) -> Edit:
-        """The edit with its first image only, as that stands now, for `Engine.preview`."""
-        return replace(self, prepared=[copy.copy(each) for each in self.images[0]])
 
 
 class Engine:
@@ -306,7 +233,7 @@ class Engine:
     def decode_preview(self, edit: Edit) -> Decoded:
         """The first half of `preview`: all that the device is needed for."""
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
-            return Decoded((self._unfinished(edit),), edit.seeds[:1])
+            return Decoded((rendering.unfinished(edit),), edit.seeds[:1])
 
     def deliver_preview(self, edit: Edit, decoded: Decoded) -> Picture:
         """The second half of `preview`: the safety policy, and the mark.
@@ -329,7 +256,7 @@ class Engine:
         """The first half of `finish`: all that the device is needed for."""
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
             # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
-            pictures = tuple(map(partial(self._picture, edit), edit.images))
+            pictures = tuple(map(partial(rendering.finished, edit), edit.images))
         return Decoded(pictures, edit.seeds)
 
     def deliver(self, edit: Edit, decoded: Decoded) -> EditResult:
@@ -461,29 +388,6 @@ class Engine:
             canvas = edit.request.image.with_rgb(canvas).to_srgb()
         self.policy.check_outputs([Picture(canvas)])
         return canvas
-
-    def _unfinished(self, edit: Edit) -> Picture:
-        picture = edit.request.image
-        for region, prepared in zip(edit.regions, edit.images[0], strict=True):
-            small = edit.model.family.preview(prepared)
-            edited = small.resize(region.plan.canvas, Image.Resampling.BILINEAR)
-            # Without a mask, what changed is told from a finished picture only.
-            everywhere = edit.request.mask is None
-            picture = region.over(
-                picture, edit.model.family, edit.options, prepared, edited, everywhere=everywhere
-            )
-        return picture
-
-    def _picture(self, edit: Edit, parts: Sequence[Prepared]) -> Picture:
-        picture = edit.request.image
-        for region, prepared in zip(edit.regions, parts, strict=True):
-            started = time.perf_counter()
-            edited = edit.model.family.decode(prepared)
-            decoded = time.perf_counter()
-            picture = region.over(picture, edit.model.family, edit.options, prepared, edited)
-            edit.timings["decode"] += decoded - started
-            edit.timings["composite"] += time.perf_counter() - decoded
-        return picture
 
 
 def _asked(request: EditRequest | CheckedRequest) -> EditRequest:

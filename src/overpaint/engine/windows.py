@@ -18,13 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from overpaint.core.compositing import composite
 from overpaint.core.geometry import Box, Plan
 from overpaint.core.imaging import masks
-from overpaint.core.imaging.changes import is_coloured
-from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
-from overpaint.diffusion.family import Family, Prepared
+from overpaint.diffusion.family import Family
 from overpaint.diffusion.options import FamilyOptions
 
 MOST = 8
@@ -48,37 +45,6 @@ class Region:
 
     request: EditRequest
     plan: Plan
-
-    def over(
-        self,
-        picture: Picture,
-        family: Family[Any, Any],
-        options: FamilyOptions,
-        prepared: Prepared,
-        edited: Image.Image,
-        *,
-        everywhere: bool = False,
-    ) -> Picture:
-        """The picture with an edited canvas over it, where the family says.
-
-        Grey stays grey where a mask limits the edit; without one it takes colours that are there.
-
-        Args:
-            picture: the original, perhaps with other regions edited.
-            family: that made the canvas.
-            options: of the edit.
-            prepared: of which the canvas was decoded.
-            edited: the canvas.
-            everywhere: do not ask the family.
-        """
-        alpha: Image.Image | None = None
-        if options.composite and not everywhere:
-            alpha = family.blend_mask(self.request, options, self.plan, prepared, edited)
-        if alpha is None:
-            alpha = Image.new("L", picture.size, 255)
-        if self.request.mask is None and picture.is_grey and is_coloured(edited):
-            picture = picture.in_colour()
-        return composite(picture, self.plan, edited, alpha, in_srgb=family.spec.in_srgb)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,8 @@ from PIL import Image
 
 from overpaint.core.geometry import Box
 from overpaint.core.types import EditRequest
-from overpaint.diffusion import windows
-from overpaint.engine import intake
-from overpaint.engine.batcher import Batcher
+from overpaint.engine import intake, windows
+from overpaint.engine.batching.batcher import Batcher
 from tests.conftest import picture
 
 FAMILIES = ["sd2", "flex2", "kontext", "erase"]
