@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import supervision
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 
 from overpaint.core.errors import InvalidRequest, UnsupportedOption
 from overpaint.core.types import FAMILY_PARTS, PARTS
@@ -188,12 +190,25 @@ def test_a_mask_of_another_size_is_fitted_only_where_that_is_asked_for():
     assert intake.request_of(edit).mask.size == (40, 30)
 
 
-def test_a_picture_that_is_its_own_mask_is_refused():
-    noise = np.random.default_rng(0).integers(0, 255, (60, 80), dtype=np.uint8)
-    photo = Image.fromarray(noise)
+def encoded(image, name) -> bytes:
+    file = io.BytesIO()
+    image.save(file, name)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("ground", ["a photo", "noise", "dull noise"])
+def test_a_picture_that_is_its_own_mask_is_refused(name, ground):
+    photo = picture(80, 60)
+    if ground != "a photo":
+        low, high = (0, 255) if ground == "noise" else (5, 240)
+        noise = np.random.default_rng(0).integers(low, high, (60, 80), dtype=np.uint8)
+        photo = Image.fromarray(noise)
+    photo = encoded(photo, name)
     request = intake.request_of({"image": photo, "mask": photo, "prompt": "a cat"})
-    with pytest.raises(InvalidRequest, match="the picture itself"):
-        intake.check(SD2_FAMILY, request)
+    for mask in (request.mask, ImageChops.invert(request.mask)):
+        with pytest.raises(InvalidRequest, match="the picture itself"):
+            intake.check(SD2_FAMILY, replace(request, mask=mask))
 
 
 def test_a_black_and_white_picture_may_be_its_own_mask():

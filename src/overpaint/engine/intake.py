@@ -41,6 +41,9 @@ MAX_IMAGES = 64
 MOST_SHADES = 16
 """Shades of grey of a picture that may be a mask as well."""
 
+READING_SHIFTS = 16
+"""By how many of 255 reading a picture as a mask may change its values."""
+
 _NO_LIMITS = ImageLimits()
 _BY_NAME = {part.name: part for part in PARTS}
 
@@ -161,7 +164,7 @@ def as_picture(
         return Picture.from_array(value, field=field)
     if isinstance(value, bytes | str | os.PathLike):
         return images.decode(value, field=field, limits=limits)
-    raise InvalidRequest(f"a {type(value).__name__} is no picture", field=field)
+    raise InvalidRequest(f"a value of type {type(value).__name__} is no picture", field=field)
 
 
 def as_mask(
@@ -200,7 +203,7 @@ def as_mask(
         value = annotation_files.parse(encoded, size, picture=picture, field=field)
     if reads is not None:
         raise InvalidRequest(
-            f"a {type(value).__name__} is no picture, so there is no question of how to read it; "
+            f"a value of type {type(value).__name__} is no picture, so there is no question of how to read it; "
             "leave it out",
             field="mask_is",
         )
@@ -220,7 +223,7 @@ def _of_values(value: Any, field: str, size: tuple[int, int] | None) -> Image.Im
     if size is not None and detections.are_detections(value):
         things = detections.parse(value, size, field=field)
         return detections.union(things, size, field=field)
-    raise InvalidRequest(f"a {type(value).__name__} is no mask", field=field)
+    raise InvalidRequest(f"a value of type {type(value).__name__} is no mask", field=field)
 
 
 def _are_rows(value: Sequence[Any]) -> bool:
@@ -375,12 +378,15 @@ def _check_need(family: FamilySpec, part: Part, value: Any) -> None:
 
 
 def _check_not_the_picture(mask: Image.Image, picture: Picture) -> None:
-    """Refuse a picture that is given as its own mask; one of black and white may be."""
+    """Refuse a picture that is given as its own mask, inverted or not; one of few shades may be."""
     few = (min(64, mask.width), min(64, mask.height))
-    shades = picture.rgb.resize(few, Image.Resampling.NEAREST).convert("L")
-    if shades.tobytes() != mask.resize(few, Image.Resampling.NEAREST).tobytes():
+    shades, marks = (
+        np.asarray(each.resize(few, Image.Resampling.NEAREST)).astype(np.int16)
+        for each in (picture.own_image().convert("L"), mask)
+    )
+    if min(np.abs(shades - marks).max(), np.abs(255 - shades - marks).max()) > READING_SHIFTS:
         return
-    if len(shades.getcolors() or []) > MOST_SHADES:
+    if len(np.unique(shades)) > MOST_SHADES:
         raise InvalidMask(
             "it is the picture itself; give a mask that is white where the picture is repainted",
             field="mask",
