@@ -112,7 +112,7 @@ def _reading(present: dict[str, Any]) -> MaskReading | None:
         return None
     if "mask" not in present:
         raise InvalidRequest("there is no mask to read; leave it out", field="mask_is")
-    reads: MaskReading = _plain(_BY_NAME["mask_is"], present.pop("mask_is"))
+    reads: MaskReading = present.pop("mask_is")
     return reads
 
 
@@ -192,6 +192,8 @@ def as_mask(
         InvalidMask: it cannot be read.
         InvalidRequest: it is no mask.
     """
+    if reads is not None:
+        _choice(_BY_NAME["mask_is"], reads)
     if isinstance(value, Picture):
         value = value.to_pil()
     if isinstance(value, Image.Image):
@@ -203,8 +205,8 @@ def as_mask(
         value = annotation_files.parse(encoded, size, picture=picture, field=field)
     if reads is not None:
         raise InvalidRequest(
-            f"a value of type {type(value).__name__} is no picture, so there is no question of how to read it; "
-            "leave it out",
+            f"a value of type {type(value).__name__} is no picture, so there is no question of how "
+            "to read it; leave it out",
             field="mask_is",
         )
     return _of_values(value, field, size)

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from overpaint.apps.cli.editing.job import parse_lora, parse_option
 from overpaint.core.errors import UnsupportedOption
+from overpaint.core.imaging import images
 from tests.apps.conftest import SIZE, pixels
 from tests.conftest import box_mask, picture
 
@@ -169,6 +170,17 @@ def test_a_mask_may_be_a_file_of_annotations(overpaint, desk):
     for mask, out in (("marks.json", "one.png"), ("box.png", "other.png")):
         assert overpaint("erase", "photo.png", "-m", mask, "--seed", 1, "-o", out).code == 0
     assert np.array_equal(pixels("one.png"), pixels("other.png"))
+
+
+def test_16_bits_are_kept_or_missed_aloud(overpaint, desk):
+    values = np.random.default_rng(0).integers(0, 65536, (*SIZE[::-1], 3), np.uint16)
+    Path("deep.png").write_bytes(images.encode(images.Picture.from_array(values)))
+    edit = ("erase", "deep.png", "-m", "mask.png", "--json")
+    kept = overpaint(*edit, "-o", "out.png")
+    assert not any("16 bits" in each for each in kept.json["warnings"])
+    outside = outside_of("mask.png")
+    assert (images.decode("out.png").raster.values[outside] == values[outside]).all()
+    assert any("16 bits" in each for each in overpaint(*edit, "-o", "x.webp").json["warnings"])
 
 
 def test_warnings_are_told(overpaint, desk):

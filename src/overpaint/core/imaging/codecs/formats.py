@@ -129,10 +129,9 @@ def _avif(file: io.BytesIO) -> ImageFile:
 
 
 def _heif(file: io.BytesIO) -> ImageFile:
-    from pi_heif import HeifImageFile
+    from pillow_heif import HeifImageFile
 
-    opened_file: ImageFile = HeifImageFile(file)
-    return opened_file
+    return HeifImageFile(file)  # type: ignore[no-untyped-call]
 
 
 _OPENERS: dict[FileFormat, Callable[[io.BytesIO], ImageFile]] = {
