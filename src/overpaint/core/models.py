@@ -100,4 +100,13 @@ BUILTIN: tuple[ModelSpec, ...] = (
         size_gb=34.0,
         about="an instruction, with or without a mask; many turns; 12B",
     ),
+    ModelSpec(
+        name="qwen-edit",
+        family="qwen-edit",
+        source="hub",
+        location="Qwen/Qwen-Image-Edit-2511",
+        licence="Apache-2.0",
+        size_gb=57.7,
+        about="an instruction about one to three pictures, with or without a mask; 20B",
+    ),
 )

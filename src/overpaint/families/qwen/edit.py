@@ -32,7 +32,7 @@ from overpaint.families.qwen import autoencoder, text, transformer
 from overpaint.families.qwen.options import PRESETS, QwenEditOptions
 from overpaint.families.qwen.transformer import (
     Branch,
-    Clock,
+    StepTimes,
     LatentGrid,
     QwenLatent,
     Surroundings,
@@ -92,9 +92,9 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
         branches = self._branches(texts, pictures, grids, options)
         packed = [latents.pack(each) for each in references]
         _, timesteps = self._schedule(options, grids[0])
-        clock = transformer.clock(self.checkpoint, timesteps)
+        times = transformer.step_times(self.checkpoint, timesteps)
         prepared = [
-            self._start(seed, options, grids[0], branches, clock, packed, mask) for seed in seeds
+            self._start(seed, options, grids[0], branches, times, packed, mask) for seed in seeds
         ]
         return prepared, warnings
 
@@ -191,7 +191,7 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
         options: QwenEditOptions,
         grid: LatentGrid,
         branches: tuple[Branch, Branch | None],
-        clock: Clock,
+        times: StepTimes,
         references: Sequence[torch.Tensor],
         mask: torch.Tensor | None,
     ) -> QwenLatent:
@@ -220,7 +220,7 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
             prompt=branches[0],
             negative=branches[1],
             scale=torch.full((1, 1, 1), options.true_cfg_scale).to(noise),
-            clock=clock,
+            times=times,
             surroundings=surroundings,
         )
 
