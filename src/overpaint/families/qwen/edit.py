@@ -32,9 +32,9 @@ from overpaint.families.qwen import autoencoder, text, transformer
 from overpaint.families.qwen.options import PRESETS, QwenEditOptions
 from overpaint.families.qwen.transformer import (
     Branch,
-    StepTimes,
     LatentGrid,
     QwenLatent,
+    StepTimes,
     Surroundings,
 )
 
