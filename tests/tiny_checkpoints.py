@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     DDIMScheduler,
+    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2Transformer2DModel,
     FluxTransformer2DModel,
     QwenImageTransformer2DModel,
     UNet2DConditionModel,
@@ -22,10 +26,13 @@ from tokenizers.processors import TemplateProcessing
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
+    CLIPTextModelWithProjection,
     CLIPTokenizer,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
@@ -39,12 +46,24 @@ SD2_LIBRARIES = {
     "unet": "diffusers",
     "vae": "diffusers",
 }
+SDXL_LIBRARIES = {
+    **SD2_LIBRARIES,
+    "text_encoder_2": "transformers",
+    "tokenizer_2": "transformers",
+}
 FLUX_LIBRARIES = {
     "scheduler": "diffusers",
     "text_encoder": "transformers",
     "text_encoder_2": "transformers",
     "tokenizer": "transformers",
     "tokenizer_2": "transformers",
+    "transformer": "diffusers",
+    "vae": "diffusers",
+}
+FLUX2_LIBRARIES = {
+    "scheduler": "diffusers",
+    "text_encoder": "transformers",
+    "tokenizer": "transformers",
     "transformer": "diffusers",
     "vae": "diffusers",
 }
@@ -60,12 +79,6 @@ QWEN_LIBRARIES = {
 }
 QWEN_SIDE = 192
 """Side of the squares that the tiny Qwen-Image-Edit takes for its own size."""
-
-QWEN_TOKENS = [
-    *("<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"),
-    *("<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>"),
-    *("<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
-]
 
 
 def sd2(folder: Path, *, scheduler: Any = None, seed: int = 0) -> Path:
@@ -94,16 +107,76 @@ def sd2(folder: Path, *, scheduler: Any = None, seed: int = 0) -> Path:
     return _save(folder, "StableDiffusionInpaintPipeline", parts, SD2_LIBRARIES)
 
 
+def sdxl(folder: Path, *, scheduler: Any = None, seed: int = 0) -> Path:
+    """SDXL inpainting in small: two text encoders, sizes beside the timestep."""
+    torch.manual_seed(seed)
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        in_channels=9,
+        out_channels=4,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2),
+        cross_attention_dim=16 + 32,
+        attention_head_dim=(1, 2),
+        use_linear_projection=True,
+        norm_num_groups=4,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 32,
+    )
+    second = clip_tokenizer(folder / "vocabulary_2")
+    second.pad_token = "!"
+    parts = {
+        "scheduler": scheduler or EulerDiscreteScheduler(**SD2_NOISE),
+        "text_encoder": clip_text(width=16),
+        "text_encoder_2": projected_clip_text(width=32),
+        "tokenizer": clip_tokenizer(folder / "vocabulary"),
+        "tokenizer_2": second,
+        "unet": unet,
+        "vae": autoencoder(channels=4, scaling=0.13025),
+    }
+    more = {
+        "image_encoder": [None, None],
+        "force_zeros_for_empty_prompt": True,
+        "requires_aesthetics_score": False,
+    }
+    return _save(folder, "StableDiffusionXLInpaintPipeline", parts, SDXL_LIBRARIES, **more)
+
+
 def flex2(folder: Path, *, seed: int = 0) -> Path:
     """Flex.2-preview in small: 196 input channels, guidance embedding."""
     torch.manual_seed(seed)
     return flux(folder, "Flex2Pipeline", tiny_transformer(196))
 
 
+def fill(folder: Path, *, seed: int = 0) -> Path:
+    """FLUX.1-Fill-dev in small: 384 input channels, of which 256 are the mask's pixels."""
+    torch.manual_seed(seed)
+    return flux(folder, "FluxFillPipeline", tiny_transformer(384))
+
+
 def kontext(folder: Path, *, seed: int = 0) -> Path:
     """FLUX.1-Kontext-dev in small."""
     torch.manual_seed(seed)
     return flux(folder, "FluxKontextPipeline", tiny_transformer(64))
+
+
+def klein(folder: Path, *, seed: int = 0) -> Path:
+    """FLUX.2-klein-4B in small: distilled."""
+    return flux2(folder, "Flux2KleinPipeline", seed=seed, is_distilled=True)
+
+
+def klein_base(folder: Path, *, seed: int = 0) -> Path:
+    """FLUX.2-klein-base-4B in small: its index does not say that it is distilled."""
+    return flux2(folder, "Flux2KleinPipeline", seed=seed)
+
+
+def klein_kv(folder: Path, *, seed: int = 0) -> Path:
+    """FLUX.2-klein-9b-kv in small."""
+    return flux2(folder, "Flux2KleinKVPipeline", seed=seed)
 
 
 def qwen_edit(folder: Path, *, zero_cond_t: bool = True, seed: int = 0) -> Path:
@@ -194,19 +267,8 @@ class Qwen2VLProcessor:
 
 
 def qwen_edit_tokenizer() -> Qwen2Tokenizer:
-    """Byte-level tokenizer without merges: one token a letter."""
-    words = [*bytes_to_unicode().values(), "<|endoftext|>"]
-    tokenizer = Qwen2Tokenizer(
-        vocab={word: index for index, word in enumerate(words)},
-        merges=[],
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        unk_token=None,
-        model_max_length=131072,
-    )
-    tokenizer.add_special_tokens({"additional_special_tokens": QWEN_TOKENS})
-    tokenizer.chat_template = "{{ '' }}"
-    return tokenizer
+    """That of klein without its marks of thoughts and its template."""
+    return qwen_tokenizer(marks=(), template="{{ '' }}")
 
 
 def qwen_edit_text(tokenizer: Qwen2Tokenizer, *, width: int) -> Qwen2_5_VLForConditionalGeneration:
@@ -298,10 +360,18 @@ def autoencoder(*, channels: int, scaling: float, shift: float | None = None) ->
 
 
 def clip_text(*, width: int) -> CLIPTextModel:
-    config = CLIPTextConfig(
+    return CLIPTextModel(clip_config(width, layers=2)).eval()
+
+
+def projected_clip_text(*, width: int) -> CLIPTextModelWithProjection:
+    return CLIPTextModelWithProjection(clip_config(width, layers=3)).eval()
+
+
+def clip_config(width: int, *, layers: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
         hidden_size=width,
         intermediate_size=2 * width,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         vocab_size=514,
         max_position_embeddings=77,
@@ -310,7 +380,6 @@ def clip_text(*, width: int) -> CLIPTextModel:
         pad_token_id=513,
         projection_dim=width,
     )
-    return CLIPTextModel(config).eval()
 
 
 def clip_tokenizer(folder: Path) -> CLIPTokenizer:
@@ -381,14 +450,101 @@ def flux(folder: Path, pipeline: str, transformer: FluxTransformer2DModel) -> Pa
     return _save(folder, pipeline, parts, FLUX_LIBRARIES)
 
 
-def _save(folder: Path, pipeline: str, parts: dict[str, Any], libraries: dict[str, str]) -> Path:
-    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": "0.42.1"}
+def flux2(folder: Path, pipeline: str, *, seed: int = 0, **settings: Any) -> Path:
+    """FLUX.2 [klein] in small, with what its index says beside its components."""
+    torch.manual_seed(seed)
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 8, 16, 16),
+        layers_per_block=1,
+        latent_channels=8,
+        norm_num_groups=4,
+        sample_size=128,
+    )
+    vae.bn.running_mean.normal_(0, 0.1)
+    vae.bn.running_var.uniform_(0.5, 2.0)
+    transformer = Flux2Transformer2DModel(
+        in_channels=32,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=48,
+        timestep_guidance_channels=32,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    )
+    parts = {
+        "scheduler": FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
+        "text_encoder": qwen3_text(width=16),
+        "tokenizer": qwen_tokenizer(),
+        "transformer": transformer,
+        "vae": vae,
+    }
+    return _save(folder, pipeline, parts, FLUX2_LIBRARIES, **settings)
+
+
+def qwen3_text(*, width: int) -> Qwen3ForCausalLM:
+    """More layers than the 27 that count, and a head of its own, as that of 8B."""
+    config = Qwen3Config(
+        vocab_size=272,
+        hidden_size=width,
+        intermediate_size=width,
+        num_hidden_layers=29,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        tie_word_embeddings=False,
+        max_position_embeddings=1024,
+        bos_token_id=None,
+        eos_token_id=258,
+    )
+    return Qwen3ForCausalLM(config).eval()
+
+
+QWEN_SPECIALS = (
+    *("<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"),
+    *("<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>"),
+    *("<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
+)
+QWEN3_TEMPLATE = (
+    r"{%- for message in messages %}{{- '<|im_start|>' + message.role + '\n' + message.content + "
+    r"'<|im_end|>' + '\n' }}{%- endfor %}{%- if add_generation_prompt %}"
+    r"{{- '<|im_start|>assistant\n' }}"
+    r"{%- if enable_thinking is defined and enable_thinking is false %}"
+    r"{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}"
+)
+
+
+def qwen_tokenizer(
+    marks: Sequence[str] = ("<think>", "</think>"), template: str = QWEN3_TEMPLATE
+) -> Qwen2Tokenizer:
+    """Byte-level tokenizer of Qwen without merges: one token a letter."""
+    letters = [*bytes_to_unicode().values(), "<|endoftext|>"]
+    tokenizer = Qwen2Tokenizer(
+        vocab={letter: index for index, letter in enumerate(letters)},
+        merges=[],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        unk_token=None,
+        model_max_length=131072,
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": list(QWEN_SPECIALS)})
+    tokenizer.add_tokens(list(marks))
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def _save(
+    folder: Path, pipeline: str, parts: dict[str, Any], libraries: dict[str, str], **more: Any
+) -> Path:
+    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": "0.42.1", **more}
     for name, part in parts.items():
         part.save_pretrained(folder / name)
         index[name] = [libraries[name], type(part).__name__]
     if pipeline.startswith("StableDiffusion"):
-        index["safety_checker"] = [None, None]
         index["feature_extractor"] = [None, None]
+    if pipeline.startswith("StableDiffusionInpaint"):
+        index["safety_checker"] = [None, None]
         index["requires_safety_checker"] = False
     (folder / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
     return folder

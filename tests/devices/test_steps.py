@@ -10,7 +10,8 @@ from overpaint.engine.intake import as_picture
 from tests.conftest import picture
 from tests.devices.test_edits import CASES, FEW, SIDE, named
 
-FLOW = [(family, case) for family, case in CASES if family in ("flex2", "kontext", "qwen-edit")]
+FLOW_FAMILIES = ("flex2", "fill", "kontext", "qwen-edit")
+FLOW = [(family, case) for family, case in CASES if family in FLOW_FAMILIES]
 
 
 def begin(engine, case):

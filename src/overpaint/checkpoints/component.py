@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Role = Literal["denoiser", "text encoder", "autoencoder", "files", "unused"]
+Role = Literal["denoiser", "text encoder", "autoencoder", "files", "checker", "unused"]
 """'denoiser' computes the steps. 'text encoder' may leave memory for it. 'autoencoder' turns
 pictures into latents and back. 'files' has no weights: tokenizers, noise schedulers, processors.
+'checker' judges results for the safety policy, where a checkpoint has one; it computes no edit.
 'unused' may be in a published checkpoint and is never read."""
 
 WITH_WEIGHTS: tuple[Role, ...] = ("denoiser", "text encoder", "autoencoder")
@@ -53,6 +54,8 @@ class Component:
         compiles: whether torch may compile it while it is used.
         read: reads a component without weights from its folder; None = its class does it.
         float8: pattern of the weights that may be held in float8; None = none may.
+        float32: whether it computes in float32, whatever precision the model has, from its
+            configuration; None = it never does.
         openvino: whether OpenVINO can compute it.
         compile_whole: whether it is compiled in one piece, and not block by block.
         ahead: weights that can leave; None = there are none.
@@ -74,6 +77,7 @@ class Component:
     compiles: bool = True
     read: Callable[[Path], Any] | None = None
     float8: re.Pattern[str] | None = None
+    float32: Callable[[Mapping[str, Any]], bool] | None = None
     openvino: bool = False
     compile_whole: bool = False
     ahead: Ahead | None = None
