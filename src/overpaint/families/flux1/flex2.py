@@ -20,7 +20,7 @@ from PIL import Image
 
 from overpaint.core.geometry import Plan
 from overpaint.core.types import EditRequest
-from overpaint.diffusion import conditions, latents
+from overpaint.diffusion import conditions, flow, latents
 from overpaint.diffusion.denoiser import Denoiser
 from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.families.flux1 import flux, sparse
@@ -132,7 +132,9 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
         noise = torch.randn(kept_latents.shape, generator=generator, dtype=transformer.dtype)
         height, width = kept_latents.shape[-2:]
         tokens = (height // 2) * (width // 2)
-        scheduler, timesteps = flux.schedule(self.checkpoint, options.num_inference_steps, tokens)
+        scheduler, timesteps = flow.schedule_by_size(
+            self.checkpoint, options.num_inference_steps, tokens
+        )
         shortcuts = options.shortcuts(PRESETS)
         layout = lay_out(self.checkpoint, prompt.embeds.shape[1], (height, width), ())
         chosen = sparse.choose(

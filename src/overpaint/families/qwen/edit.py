@@ -226,9 +226,9 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
 
     def _schedule(self, options: QwenEditOptions, grid: LatentGrid) -> tuple[Any, torch.Tensor]:
         """A fresh noise scheduler for a picture of this size, and its timesteps."""
-        config = self.checkpoint.component("scheduler").config
-        shift = flow.linear_shift(config, grid[0] * grid[1] // 4)
-        return flow.schedule(self.checkpoint, options.num_inference_steps, shift, options.strength)
+        tokens = grid[0] * grid[1] // 4
+        steps = options.num_inference_steps
+        return flow.schedule_by_size(self.checkpoint, steps, tokens, options.strength)
 
 
 def canvas(size: Size, side: int) -> Size:
