@@ -145,6 +145,15 @@ BUILTIN: tuple[ModelSpec, ...] = (
         memory_gb=5.5,
         about="mask + prompt; 2.6B; takes SDXL's LoRA adapters",
     ),
+    ModelSpec(
+        name="qwen-edit",
+        family="qwen-edit",
+        source="hub",
+        location="Qwen/Qwen-Image-Edit-2511",
+        licence="Apache-2.0",
+        size_gb=57.7,
+        about="an instruction about one to three pictures, with or without a mask; 20B",
+    ),
 )
 
 PREFERRED: Mapping[EditTask, tuple[str, ...]] = {

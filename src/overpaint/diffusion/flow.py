@@ -40,6 +40,18 @@ def schedule(
     return scheduler, scheduler.timesteps[left_out:]
 
 
+def schedule_by_size(
+    checkpoint: Checkpoint, steps: int, tokens: int, strength: float = 1.0
+) -> tuple[Any, torch.Tensor]:
+    """The same with a shift that is linear in the number of noise tokens.
+
+    Raises:
+        UnsupportedOption: no step is left.
+    """
+    config = checkpoint.component("scheduler").config
+    return schedule(checkpoint, steps, linear_shift(config, tokens), strength)
+
+
 def skipped(steps: int, strength: float) -> int:
     """How many of an edit's first steps `strength` leaves out, rounded down."""
     return int(max(steps - min(steps * strength, steps), 0))

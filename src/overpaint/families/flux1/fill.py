@@ -110,7 +110,9 @@ class Fill(Denoiser[FillOptions, FillLatent]):
         cells = cells.to(kept_latents)
         grid = (source.shape[-2], source.shape[-1])
         steps, tokens = options.num_inference_steps, cells.shape[1]
-        scheduler, timesteps = flux.schedule(self.checkpoint, steps, tokens, options.strength)
+        scheduler, timesteps = flow.schedule_by_size(
+            self.checkpoint, steps, tokens, options.strength
+        )
         shortcuts = options.shortcuts(PRESETS)
         layout = lay_out(self.checkpoint, prompts[0].embeds.shape[1], grid, ())
         chosen = sparse.choose(shortcuts, layout, grid, cells, latents.pack(source))

@@ -20,7 +20,7 @@ from PIL import Image
 
 from overpaint.core.geometry import Box, Plan
 from overpaint.core.types import EditRequest
-from overpaint.diffusion import conditions, latents
+from overpaint.diffusion import conditions, flow, latents
 from overpaint.diffusion.denoiser import Denoiser
 from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.families.flux1 import flux, sparse
@@ -131,7 +131,7 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
         noise = torch.randn(kept_latents.shape, generator=generator, dtype=transformer.dtype)
         grid = (kept_latents.shape[-2], kept_latents.shape[-1])
         steps, tokens = options.num_inference_steps, masked.shape[1]
-        scheduler, timesteps = flux.schedule(self.checkpoint, steps, tokens)
+        scheduler, timesteps = flow.schedule_by_size(self.checkpoint, steps, tokens)
         shortcuts = options.shortcuts(PRESETS)
         layout = lay_out(self.checkpoint, prompt.embeds.shape[1], grid, ())
         chosen = sparse.choose(shortcuts, layout, grid, masked, latents.pack(kept_latents))

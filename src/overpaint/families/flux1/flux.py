@@ -1,4 +1,4 @@
-"""What the FLUX.1 families share: prompts, schedule, guidance, the forward pass.
+"""What the FLUX.1 families share: prompts, guidance, the forward pass.
 
 Everything that the steps need lies on the transformer's device before the first one. A copy from
 the processor's memory would make each step wait until the device has done all earlier work.
@@ -20,7 +20,7 @@ from torch import nn
 from overpaint.checkpoints.checkpoint import Checkpoint
 from overpaint.checkpoints.memo import content
 from overpaint.core.errors import UnsupportedOption
-from overpaint.diffusion import conditions, flow, latents, prompts
+from overpaint.diffusion import conditions, latents, prompts
 from overpaint.diffusion.conditions import Native
 from overpaint.diffusion.denoiser import Latent
 from overpaint.diffusion.prompts import FluxPrompt
@@ -242,20 +242,6 @@ def encode_prompts(
         return positive, None, warnings
     against, more = encode_prompt(checkpoint, negative, length, field="negative_prompt")
     return positive, against, warnings + more
-
-
-def schedule(
-    checkpoint: Checkpoint, steps: int, tokens: int, strength: float = 1.0
-) -> tuple[Any, torch.Tensor]:
-    """A fresh noise scheduler, shifted for `tokens` tokens of noise, and its timesteps.
-
-    Raises:
-        UnsupportedOption: `strength` leaves none.
-    """
-    config = checkpoint.component("scheduler").config
-    is_shifted = config.get("use_dynamic_shifting", False)
-    shift = flow.linear_shift(config, tokens) if is_shifted else None
-    return flow.schedule(checkpoint, steps, shift, strength)
 
 
 def true_cfg_scale(negative: str | None, asked: float | None) -> float:

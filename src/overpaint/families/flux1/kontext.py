@@ -187,7 +187,9 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
         source = references[0]
         transformer = self.checkpoint.component("transformer")
         steps, tokens = options.num_inference_steps, source[0, 0].numel() // 4
-        scheduler, timesteps = flux.schedule(self.checkpoint, steps, tokens, options.strength)
+        scheduler, timesteps = flow.schedule_by_size(
+            self.checkpoint, steps, tokens, options.strength
+        )
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(source.shape, generator=generator, dtype=transformer.dtype).to(source)
         shortcuts = options.shortcuts(PRESETS)
