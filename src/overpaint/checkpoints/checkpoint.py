@@ -188,7 +188,7 @@ class Checkpoint:
                 self.component(name)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each component's weights in this placement's precision, from file headers."""
+        """Bytes of each component's weights in its precision here, from file headers."""
         return {name: self._size(name) for name in self.inventory.with_weights}
 
     @property
@@ -203,14 +203,13 @@ class Checkpoint:
 
     def need(self) -> MemoryNeed:
         """What it takes in this placement's precision, from file headers and configurations."""
-        width = self.placement.dtype.itemsize
         ahead = decoding = encoding = 0
         kernels = 1.0 if self.placement.device.type == "cpu" else KERNELS
         for name in self.inventory.with_weights:
-            part = self.inventory[name]
+            part, width = self.inventory[name], self._width(name)
             if part.ahead is not None and not self._loader.is_adapted(name):
                 files = self.inventory.files(name)
-                ahead += sum(weights.parameters(file, part.ahead.weights) for file in files)
+                ahead += width * sum(weights.parameters(file, part.ahead.weights) for file in files)
             if part.decoding is not None:
                 decoding += int(DECODED * kernels * part.decoding(self.config(name), width))
             if part.encoding is not None:
@@ -219,7 +218,7 @@ class Checkpoint:
         return MemoryNeed(
             self.sizes(),
             text=text,
-            ahead=width * ahead,
+            ahead=ahead,
             decode=decoding,
             encode=encoding,
             blocks=self._blocks(),
@@ -255,7 +254,7 @@ class Checkpoint:
         return self._loader.unconverted()
 
     def convert(self, name: str) -> Path:
-        """Write a component's weights in this placement's precision, to be loaded from there.
+        """Write a component's weights in its precision here, to be loaded from there.
 
         Returns:
             Their folder.
@@ -265,7 +264,8 @@ class Checkpoint:
             OutputError: nothing can be written there.
         """
         assert self._loader.cache is not None
-        return weight_cache.keep(self._loader.cache, self.folder / name, self.placement.dtype)
+        dtype = self._loader.placement_of(name).dtype
+        return weight_cache.keep(self._loader.cache, self.folder / name, dtype)
 
     def revision(self) -> str:
         """A short hash of the checkpoint's files."""
@@ -282,7 +282,7 @@ class Checkpoint:
         }
 
     def _block_sizes(self, name: str) -> list[int]:
-        part, width = self.inventory[name], self.placement.dtype.itemsize
+        part, width = self.inventory[name], self._width(name)
         ahead = None if self._loader.is_adapted(name) else part.ahead
         leaving = [each.weights for each in (part.surplus, ahead) if each is not None]
         small = (
@@ -291,7 +291,8 @@ class Checkpoint:
         lists = [re.compile(rf"{re.escape(listed)}\.(\d+)\.") for listed in part.blocks]
         sizes: Counter[tuple[int, int]] = Counter()
         for file in self.inventory.files(name):
-            for weight, entry in weights.entries(file).items():
+            for stored, entry in weights.entries(file).items():
+                weight = part.name_of(stored)
                 if any(pattern.search(weight) for pattern in leaving):
                     continue
                 for order, block in enumerate(lists):
@@ -346,8 +347,12 @@ class Checkpoint:
         self.inventory[name]
         return name
 
+    def _width(self, name: str) -> int:
+        """Bytes of each number of a component."""
+        return self._loader.placement_of(name).dtype.itemsize
+
     def _size(self, name: str) -> int:
-        width = self.placement.dtype.itemsize
+        width = self._width(name)
         files = self.inventory.files(name)
         part = self.inventory[name]
         size = width * sum(weights.parameters(file) for file in files)

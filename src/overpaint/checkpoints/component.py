@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-Role = Literal["denoiser", "text encoder", "autoencoder", "files", "unused"]
+Role = Literal["denoiser", "text encoder", "autoencoder", "files", "checker", "unused"]
 """'denoiser' computes the steps. 'text encoder' may leave memory for it. 'autoencoder' turns
 pictures into latents and back. 'files' has no weights: tokenizers, noise schedulers, processors.
+'checker' judges results for the safety policy, where a checkpoint has one; it computes no edit.
 'unused' may be in a published checkpoint and is never read."""
 
 WITH_WEIGHTS: tuple[Role, ...] = ("denoiser", "text encoder", "autoencoder")
@@ -47,7 +49,13 @@ class Component:
         role: what it is to the engine.
         classes: 'library:Class' that the entry may name; no other class is ever made.
         files: further endings of names of its text files, beside .json, .txt and .model.
+        renames: patterns of weights' names in published files, and what they are in the class of
+            today, for classes whose library has changed them.
+        compiles: whether torch may compile it while it is used.
+        read: reads a component without weights from its folder; None = its class does it.
         float8: pattern of the weights that may be held in float8; None = none may.
+        float32: whether it computes in float32, whatever precision the model has, from its
+            configuration; None = it never does.
         openvino: whether OpenVINO can compute it.
         compile_whole: whether it is compiled in one piece, and not block by block.
         ahead: weights that can leave; None = there are none.
@@ -65,7 +73,11 @@ class Component:
     role: Role
     classes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    renames: tuple[tuple[re.Pattern[str], str], ...] = ()
+    compiles: bool = True
+    read: Callable[[Path], Any] | None = None
     float8: re.Pattern[str] | None = None
+    float32: Callable[[Mapping[str, Any]], bool] | None = None
     openvino: bool = False
     compile_whole: bool = False
     ahead: Ahead | None = None
@@ -81,6 +93,12 @@ class Component:
     def has_weights(self) -> bool:
         """Whether it is a network."""
         return self.role in WITH_WEIGHTS
+
+    def name_of(self, weight: str) -> str:
+        """A weight's name in the class, from its name in a file."""
+        for pattern, replacement in self.renames:
+            weight = pattern.sub(replacement, weight)
+        return weight
 
 
 Components = Mapping[str, Component]

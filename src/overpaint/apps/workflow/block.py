@@ -25,7 +25,7 @@ from inference.core.workflows.execution_engine.entities.types import (
 from inference.core.workflows.prototypes.block import WorkflowBlock, WorkflowBlockManifest
 from pydantic import ConfigDict, create_model
 
-from overpaint.apps.wiring.painting import Painted, Painting, PaintingTask, paint
+from overpaint.apps.wiring.painting import Painted, Painting, paint
 from overpaint.apps.workflow.fields import (
     CHOICE,
     IMAGE,
@@ -38,7 +38,7 @@ from overpaint.apps.workflow.fields import (
     parts,
 )
 from overpaint.core.imaging.images import Picture
-from overpaint.core.models import BUILTIN
+from overpaint.core.models import BUILTIN, EditTask
 from overpaint.diffusion.family import FamilySpec
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Block(WorkflowBlock):  # type: ignore[misc]
 
     manifest: ClassVar[type[WorkflowBlockManifest]]
     family: ClassVar[str]
-    task: ClassVar[PaintingTask]
+    task: ClassVar[EditTask]
 
     @classmethod
     def get_manifest(cls) -> type[WorkflowBlockManifest]:
@@ -119,7 +119,7 @@ def block(
     *,
     about: str,
     spec: FamilySpec,
-    task: PaintingTask,
+    task: EditTask,
     options: Sequence[str],
     sides: Mapping[str, ManifestField] | None = None,
 ) -> type[Block]:
@@ -149,29 +149,17 @@ def block(
         "type": (Literal[f"overpaint/{name}@v1"], ...),
         **{key: each.definition() for key, each in fields.items()},
     }
-    licence = next(each.licence for each in BUILTIN if each.family == spec.name)
+    class_name = title.replace(" ", "")
     manifest = create_model(
-        f"{title.replace(' ', '')}BlockManifest",
+        f"{class_name}BlockManifest",
         __base__=BlockManifest,
         __module__=__name__,
         **definitions,
     )
-    about_it = ConfigDict(
-        json_schema_extra={
-            "name": title,
-            "version": "v1",
-            "short_description": about,
-            "long_description": f"{about} Runs on your own machine, or on an Overpaint server of "
-            "yours. Pixels outside the mask do not change when the answer has the input's size.",
-            "license": licence,
-            "block_type": "model",
-            "search_keywords": ["inpainting", "image editing", "overpaint", spec.name],
-        },
-    )
-    manifest.model_config = BlockManifest.model_config | about_it
+    manifest.model_config = BlockManifest.model_config | _description(title, about, spec)
     manifest.model_rebuild(force=True)
     return type(
-        f"{title.replace(' ', '')}Block",
+        f"{class_name}Block",
         (Block,),
         {
             "__module__": __name__,
@@ -179,6 +167,22 @@ def block(
             "manifest": manifest,
             "family": spec.name,
             "task": task,
+        },
+    )
+
+
+def _description(title: str, about: str, spec: FamilySpec) -> ConfigDict:
+    """What the editor of workflows shows of a block."""
+    return ConfigDict(
+        json_schema_extra={
+            "name": title,
+            "version": "v1",
+            "short_description": about,
+            "long_description": f"{about} Runs on your own machine, or on an Overpaint server of "
+            "yours. Pixels outside the mask do not change when the answer has the input's size.",
+            "license": next(each.licence for each in BUILTIN if each.family == spec.name),
+            "block_type": "model",
+            "search_keywords": ["inpainting", "image editing", "overpaint", spec.name],
         },
     )
 

@@ -11,7 +11,7 @@ import overpaint
 from overpaint.apps.server.service import EditService
 from overpaint.apps.settings import ModelSettings, ServerSettings, Settings
 from overpaint.apps.wiring import segmentation
-from overpaint.apps.wiring.models import build, checkpoints, licences
+from overpaint.apps.wiring.models import build, catalogue, checkpoints, licences
 from overpaint.core import licences as known
 from overpaint.core.errors import InvalidSettings, LicenceNotAccepted, ModelNotFound
 from overpaint.core.models import BUILTIN, ModelSpec
@@ -43,7 +43,7 @@ def user_folder(tmp_path, monkeypatch):
 
 
 def accept(settings, name="mine", who="Jo"):
-    spec = build.find_model(name, settings)
+    spec = catalogue.find_model(name, settings)
     return licences.accept(spec, known.find(spec), who, settings)
 
 
@@ -53,7 +53,7 @@ class TestRefusal:
         [
             lambda settings: build.engine("mine", settings=settings),
             lambda settings: build.engine("mine", settings=settings, lazy=True).model(),
-            lambda settings: checkpoints.locate(build.find_model("mine", settings), settings),
+            lambda settings: checkpoints.locate(catalogue.find_model("mine", settings), settings),
             EditService,
         ],
         ids=["load", "first use", "locate", "serve"],
