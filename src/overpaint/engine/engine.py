@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -190,6 +191,7 @@ class Engine:
         checked = (
             submission if isinstance(submission, CheckedRequest) else check(family.spec, submission)
         )
+        checked = replace(checked, options=family.settle(checked.options))
         screened = request if isinstance(request, Screened) else self.screen(submission)
         started = time.perf_counter()
         regions, prepared, more = self._with_room(
@@ -241,7 +243,7 @@ class Engine:
         Raises:
             ContentBlocked, SafetyUnavailable: nobody may see it.
         """
-        self.policy.check_outputs(decoded.pictures)
+        self._policy(edit.model).check_outputs(decoded.pictures)
         return self._marked(edit, decoded.pictures[0])
 
     def finish(self, edit: Edit) -> EditResult:
@@ -266,7 +268,10 @@ class Engine:
             ContentBlocked, SafetyUnavailable: of one of the pictures; none is handed over then.
         """
         started = time.perf_counter()
-        verdicts = (*edit.verdicts, *self.policy.check_outputs(decoded.pictures))
+        verdicts = (
+            *edit.verdicts,
+            *self._policy(edit.model).check_outputs(decoded.pictures),
+        )
         edit.timings["safety"] += time.perf_counter() - started
         edit.timings["total"] = sum(edit.timings.values())
         recipe = recipes.recipe(
@@ -360,7 +365,7 @@ class Engine:
         on_progress: Callable[[Progress], None] | None,
         cancelled: Callable[[], bool] | None,
     ) -> None:
-        family = edits[0].model.family
+        model = edits[0].model
         prepared = [image for edit in edits for image in edit.prepared]
         edit, slowest = max(
             ((edit, image) for edit in edits for image in edit.prepared),
@@ -376,17 +381,22 @@ class Engine:
 
         started = time.perf_counter()
         with shortage.mapped(TOO_LARGE):
-            denoise(family, prepared, on_step=report, cancelled=cancelled)
+            denoise(model.family, prepared, on_step=report, cancelled=cancelled)
             throttle.finish()
         for edit in edits:
             edit.timings["steps"] = time.perf_counter() - started
 
+    def _policy(self, model: Model) -> Policy:
+        """What pictures of a model have to pass."""
+        return self.policy.with_own_of(model.checkers)
+
     def _shown(self, edit: Edit, prepared: Prepared) -> Image.Image:
         """The canvas of an image as it stands, in sRGB, for those who may see it."""
-        canvas = edit.model.family.decode(prepared)
-        if not edit.model.family.spec.in_srgb and not edit.request.image.is_grey:
+        family = edit.model.family
+        canvas = family.decode(prepared)
+        if not family.spec.in_srgb and not edit.request.image.is_grey:
             canvas = edit.request.image.with_rgb(canvas).to_srgb()
-        self.policy.check_outputs([Picture(canvas)])
+        self._policy(edit.model).check_outputs([Picture(canvas)])
         return canvas
 
 
