@@ -392,8 +392,9 @@ class Engine:
 
     def _shown(self, edit: Edit, prepared: Prepared) -> Image.Image:
         """The canvas of an image as it stands, in sRGB, for those who may see it."""
-        canvas = edit.model.family.decode(prepared)
-        if not edit.model.family.spec.in_srgb and not edit.request.image.is_grey:
+        family = edit.model.family
+        canvas = family.decode(prepared)
+        if not family.spec.in_srgb and not edit.request.image.is_grey:
             canvas = edit.request.image.with_rgb(canvas).to_srgb()
         self._policy(edit.model).check_outputs([Picture(canvas)])
         return canvas

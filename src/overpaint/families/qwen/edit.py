@@ -69,8 +69,14 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
         asked = conditions.asked_size(options, STEP)
         if asked is None and (request.mask is None or options.window == "full"):
             return on_canvas(request.image.size, canvas(request.image.size, self._side))
-        smallest = min(SMALLEST, self._side)
-        return conditions.plan(request, options, step=STEP, native=Native(smallest, self._side))
+        return conditions.plan(request, options, step=STEP, native=self._native)
+
+    def window(self, request: EditRequest, options: QwenEditOptions, box: Box) -> Plan | None:
+        return conditions.window(request, options, box, step=STEP, native=self._native)
+
+    @property
+    def _native(self) -> Native:
+        return Native(min(SMALLEST, self._side), self._side)
 
     @torch.inference_mode()
     def prepare(

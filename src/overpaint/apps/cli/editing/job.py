@@ -186,7 +186,7 @@ def request_of(job: Job, picture: Picture, settings: Settings) -> EditRequest:
     for part in PARTS:
         for path in _paths(job.parts.get(part.name)):
             _refuse_stdin(path, part.name)
-    job = replace(job, parts=read_parts(job.parts, size=picture.size))
+    job = replace(job, parts=read_parts(job.parts, picture.size))
     own = ("model", "mask_is")  # read here: the model and the mask
     parts = {name: value for name, value in job.parts.items() if name not in own}
     options = dict(parse_option(each) for each in job.options)
