@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 
 from overpaint.core.errors import Cancelled, InvalidRequest, UnsupportedOption
 from overpaint.core.imaging.images import Picture
