@@ -20,7 +20,7 @@ from torch import nn
 from overpaint.checkpoints.checkpoint import Checkpoint
 from overpaint.checkpoints.memo import content
 from overpaint.core.errors import UnsupportedOption
-from overpaint.diffusion import conditions, prompts
+from overpaint.diffusion import conditions, latents, prompts
 from overpaint.diffusion.conditions import Native
 from overpaint.diffusion.denoiser import Latent
 from overpaint.diffusion.prompts import FluxPrompt
@@ -196,6 +196,12 @@ def _modulations(
 
     positive, negative = prompts
     return numbers(positive), None if negative is None else numbers(negative)
+
+
+def sizes(checkpoint: Checkpoint) -> tuple[int, Native]:
+    """What sides of a canvas are multiples of, and the sizes that a checkpoint was trained at."""
+    vae = checkpoint.component("vae")
+    return 2 * latents.scale_factor(vae), native(vae)
 
 
 def native(vae: Any) -> Native:

@@ -21,7 +21,7 @@ from PIL import Image
 from overpaint.checkpoints.memo import content
 from overpaint.core import geometry
 from overpaint.core.errors import UnsupportedOption
-from overpaint.core.geometry import Plan
+from overpaint.core.geometry import Box, Plan
 from overpaint.core.imaging import changes
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, flow, latents
@@ -69,6 +69,9 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
         if asked is None and (request.mask is None or options.window == "full"):
             return fit(request.image.size, bucket(request.image.size, native.side, step))
         return conditions.plan(request, options, step=step, native=native)
+
+    def window(self, request: EditRequest, options: KontextOptions, box: Box) -> Plan | None:
+        return conditions.window(request, options, box, step=self._step, native=self._native)
 
     @torch.inference_mode()
     def prepare(
