@@ -85,11 +85,12 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
         texts = (request.prompt, _negative_prompt(request, options))
         pictures = [request.image.to_srgb().crop(plan.window.as_tuple())]
         pictures += [reference.convert("RGB") for reference in request.references]
-        references = [self._encode(each) for each in pictures]
-        warnings = _too_many(pictures)
-        mask = None
-        if request.mask is not None:
-            references[0] = self._encode_canvas(request, plan)
+        references = [self._encode(each) for each in pictures[1:]]
+        mask, warnings = None, _too_many(pictures)
+        if request.mask is None:
+            references.insert(0, self._encode(pictures[0]))
+        else:
+            references.insert(0, self._encode_canvas(request, plan))
             canvas_mask = conditions.canvas_mask(request, plan, options)
             mask, lost = _latent_mask(canvas_mask, references[0])
             warnings += lost
