@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.imaging import masks
 from overpaint.diffusion.options import FamilyOptions
+from overpaint.diffusion.workload import Workload
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,6 +62,7 @@ class FamilySpec:
         pipelines: `_class_name` values of a `model_index.json` that it reads; for those that other
             models share, values in the configurations of components that tell its own apart.
         source_type: IPTC's term for what it makes of a picture.
+        workload: how its work grows with the sizes of an edit.
     """
 
     name: str
@@ -70,6 +72,7 @@ class FamilySpec:
     components: Mapping[str, Component] = field(default_factory=dict)
     pipelines: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     source_type: SourceType = "compositeWithTrainedAlgorithmicMedia"
+    workload: Workload = field(default_factory=Workload)
 
     def need(self, part: str) -> Need:
         """Whether it uses a part of a request."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
@@ -18,7 +18,7 @@ from overpaint.core.errors import InvalidImage
 from overpaint.core.imaging import exif, pixels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from PIL.ImageFile import ImageFile
 
@@ -48,11 +48,13 @@ class ImageLimits:
         max_bytes: size of the file.
         max_pixels: width times height, as its header says.
         animation: 'first' takes the first frame of an animation, 'refuse' refuses it.
+        reader: decodes the file's bytes instead of `read`, such as in a process that can be ended.
     """
 
     max_bytes: int = 64 * 2**20
     max_pixels: int = 100_000_000
     animation: Literal["first", "refuse"] = "first"
+    reader: Callable[[bytes, str, ImageLimits], Raw] | None = None
 
 
 class Raw(NamedTuple):
@@ -85,6 +87,8 @@ def read(data: ImageSource, field: str, limits: ImageLimits) -> Raw:
             where they are refused.
     """
     encoded = _bytes_of(data, field, limits.max_bytes)
+    if limits.reader is not None:
+        return limits.reader(encoded, field, replace(limits, reader=None))
     file_class, name = _sniff(encoded, field)
     try:
         file = file_class(io.BytesIO(encoded))

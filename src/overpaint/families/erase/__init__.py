@@ -1,6 +1,7 @@
 """The weightless eraser: the family `erase`."""
 
 from overpaint.diffusion.family import FamilySpec
+from overpaint.diffusion.workload import Workload
 from overpaint.families.erase.options import EraseOptions
 
 ERASE_FAMILY = FamilySpec(
@@ -11,6 +12,7 @@ ERASE_FAMILY = FamilySpec(
     # What a person asks for, done with texture of the same picture: no trained model, no element
     # from elsewhere, and more than the minor corrections of 'algorithmicallyEnhanced'.
     source_type="humanEdits",
+    workload=Workload(native=None),
 )
 
 FAMILIES = (ERASE_FAMILY,)

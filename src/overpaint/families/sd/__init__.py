@@ -3,6 +3,7 @@
 from overpaint.checkpoints.component import BLOCK_WEIGHTS, UNUSED, Component, files
 from overpaint.diffusion.autoencoder import AUTOENCODER_KL
 from overpaint.diffusion.family import FamilySpec
+from overpaint.diffusion.workload import Workload
 from overpaint.families.sd.options import SD2Options
 
 SCHEDULERS = files(
@@ -39,6 +40,7 @@ SD2_FAMILY = FamilySpec(
         "image_encoder": UNUSED,
     },
     pipelines={"StableDiffusionInpaintPipeline": {}},
+    workload=Workload(native=512),
 )
 
 FAMILIES = (SD2_FAMILY,)
