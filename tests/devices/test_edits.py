@@ -14,7 +14,7 @@ from overpaint.checkpoints.placement import TIERS, Placement
 from overpaint.core.imaging.images import Picture
 from overpaint.core.models import Lora
 from overpaint.core.types import EditRequest
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from overpaint.segmenters.segmenter import Hints, Point
 from overpaint.sessions import Editor
 from overpaint.sessions.store import Store

@@ -51,8 +51,8 @@ DTYPES = {
 
 def files(folder: Path) -> list[Path]:
     """The full-precision safetensors of a component (variants such as fp16 are left alone)."""
-    found = sorted(folder.glob("*.safetensors"))
-    return [file for file in found if file.name.count(".") == 1] or found
+    files = sorted(folder.glob("*.safetensors"))
+    return [file for file in files if file.name.count(".") == 1] or files
 
 
 QUANTIZED = re.compile(
@@ -104,10 +104,10 @@ def header(file: Path) -> bytes:
     """
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        found = stream.read(length) if 2 <= length <= MAX_HEADER else b""
-    if not found or len(found) < length:
+        content = stream.read(length) if 2 <= length <= MAX_HEADER else b""
+    if not content or len(content) < length:
         raise ModelLoadError(f"{file}: not a safetensors file; pull the model again")
-    return found
+    return content
 
 
 def parameters(file: Path, named: re.Pattern[str] | None = None) -> int:
@@ -179,10 +179,10 @@ def key(folder: Path, *context: object) -> str:
     digest = hashlib.sha256(" ".join(map(str, context)).encode())
     for file in [folder / CONFIG, *files(folder)]:
         try:
-            told = file.resolve().stat()
+            status = file.resolve().stat()
         except OSError as error:
             raise ModelLoadError(f"{file}: cannot be read; pull the model again") from error
-        digest.update(f"{file.resolve()} {told.st_size} {told.st_mtime_ns}".encode())
+        digest.update(f"{file.resolve()} {status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()[:32]
 
 
@@ -212,18 +212,18 @@ def entries(file: Path) -> dict[str, Any]:
         ModelLoadError: it is damaged.
     """
     try:
-        told = json.loads(header(file))
-        told.pop("__metadata__", None)
-        assert all({"shape", "data_offsets"} <= entry.keys() for entry in told.values())
-        assert all(entry["dtype"] in DTYPES for entry in told.values())
+        metadata = json.loads(header(file))
+        metadata.pop("__metadata__", None)
+        assert all({"shape", "data_offsets"} <= entry.keys() for entry in metadata.values())
+        assert all(entry["dtype"] in DTYPES for entry in metadata.values())
     except (ValueError, AttributeError, KeyError, AssertionError) as error:
         raise ModelLoadError(f"{file}: its header is damaged; pull the model again") from error
-    return dict(told)
+    return dict(metadata)
 
 
 def _is_stored_as(file: Path, dtype: torch.dtype) -> bool:
-    found = {DTYPES[entry["dtype"]] for entry in entries(file).values()}
-    return {kind for kind in found if kind.is_floating_point} <= {dtype}
+    dtypes = {DTYPES[entry["dtype"]] for entry in entries(file).values()}
+    return {kind for kind in dtypes if kind.is_floating_point} <= {dtype}
 
 
 def _mapped(
@@ -239,10 +239,12 @@ def _tensors(
     file: Path, wanted: set[str], dtype: torch.dtype | None = None, device: Any = "cpu"
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """The wanted tensors on the device, floating-point ones as `dtype`; read by several threads."""
-    found = {name: entry for name, entry in entries(file).items() if name in wanted}
+    selection = {name: entry for name, entry in entries(file).items() if name in wanted}
     reader = Reader(file, dtype)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for name, tensor in zip(found, pool.map(reader, found, found.values()), strict=True):
+        for name, tensor in zip(
+            selection, pool.map(reader, selection, selection.values()), strict=True
+        ):
             yield name, tensor.to(device)
 
 

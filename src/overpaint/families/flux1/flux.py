@@ -306,9 +306,9 @@ def _forward(
     *,
     negative: bool,
 ) -> torch.Tensor:
-    given = [(image.step, image.conditioning) for image in batch]
-    embeds = torch.cat([each.text(negative=negative).embeds for _, each in given])
-    guidance = [each.guidance for _, each in given if each.guidance is not None]
+    conditions = [(image.step, image.conditioning) for image in batch]
+    embeds = torch.cat([each.text(negative=negative).embeds for _, each in conditions])
+    guidance = [each.guidance for _, each in conditions if each.guidance is not None]
     sparse = batch[0].sparse
     cache = None if sparse is None else sparse.negative if negative else sparse.prompt
     with (
@@ -320,9 +320,9 @@ def _forward(
             transformer,
             _computed,
             inputs,
-            torch.cat([each.times[step : step + 1] for step, each in given]),
+            torch.cat([each.times[step : step + 1] for step, each in conditions]),
             torch.cat(guidance) if guidance else None,
-            torch.cat([each.pooled(step, negative=negative) for step, each in given]),
+            torch.cat([each.pooled(step, negative=negative) for step, each in conditions]),
             embeds[:, : len(layout.text)],
             layout.text,
             layout.picture,

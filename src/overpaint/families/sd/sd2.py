@@ -154,7 +154,7 @@ class SD2(Denoiser[SD2Options, SD2Latent]):
             noisy = noise * scheduler.init_noise_sigma
         else:
             noisy = scheduler.add_noise(start, noise, timesteps[:1])
-        kept = latents.normalize(vae, masked.sample(generator))
+        kept_latents = latents.normalize(vae, masked.sample(generator))
         coefficients = ddim.coefficients(scheduler, timesteps, options.eta)
         return SD2Latent(
             seed=seed,
@@ -166,7 +166,7 @@ class SD2(Denoiser[SD2Options, SD2Latent]):
             step_options=_step_options(scheduler, generator, options.eta),
             ddim=coefficients and coefficients.to(unet.device),
             shortcuts=options.shortcuts(PRESETS),
-            condition=torch.cat([mask.to(kept), kept], dim=1),
+            condition=torch.cat([mask.to(kept_latents), kept_latents], dim=1),
             prompt=prompt,
             negative=negative,
             scale=torch.full((1, 1, 1, 1), options.guidance_scale).to(noise),
