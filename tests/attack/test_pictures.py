@@ -115,7 +115,7 @@ class TestHostileFiles:
         with within(8):
             body = erased(1100)
             assert server.client.post("/v1/edits", json=body).status_code == 200
-        server.until(lambda: server.service.ledger.megapixels == 0)
+        server.until(lambda: server.service.accounts.megapixels == 0)
 
     def test_a_deadline_counts_from_the_arrival(self, start):
         server = start(decode_timeout_s=30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 
 import pytest
 
@@ -87,4 +88,45 @@ def test_what_refused_requests_held_is_given_back(server):
     for more in ({"options": {"nope": 1}}, {"prompt": ""}, {"image": "AAAA"}):
         assert server.client.post("/v1/edits", json={**edit(), **more}).status_code == 400
     server.until(lambda: server.service.batcher.idle)
-    server.until(lambda: server.service.ledger.megapixels == 0)
+    server.until(lambda: server.service.accounts.megapixels == 0)
+
+
+HUGE = {"options": {"width": 2560, "height": 2560, "num_inference_steps": 2}}
+
+
+class TestLongWork:
+    """A canvas as large as an operator may allow, on a processor."""
+
+    @pytest.fixture
+    def busy(self, start):
+        server = start(max_canvas_megapixels=25, max_megapixel_steps=1e6)
+        for model in ("sd2", "flex2"):
+            warm = {**edit(model=model), "prompt": "a cat"}
+            assert server.client.post("/v1/edits", json=warm).status_code == 200
+        return server
+
+    def test_ends_at_its_deadline(self, busy):
+        with within(3):
+            answer = busy.client.post("/v1/edits", json={**edit(timeout_s=1), **HUGE})
+        assert answer.status_code == 504
+        busy.until(lambda: busy.service.batcher.idle, 3)
+        with within(3):
+            assert busy.client.post("/v1/edits", json=edit()).status_code == 200
+
+    def test_ends_when_it_is_deleted(self, busy):
+        body = {**edit(**{"async": True}), **HUGE}
+        where = busy.client.post("/v1/edits", json=body).headers["location"]
+        time.sleep(0.5)
+        busy.client.delete(where)
+        with within(3):
+            assert busy.client.post("/v1/edits", json=edit()).status_code == 200
+
+    def test_steps_aside_for_another_model(self, busy):
+        body = {**edit(**{"async": True}), **HUGE}
+        where = busy.client.post("/v1/edits", json=body).headers["location"]
+        time.sleep(0.5)
+        with within(4):
+            answer = busy.client.post("/v1/edits", json=edit(model="flex2"))
+        assert answer.status_code == 200
+        assert busy.client.get(where).json()["status"] in ("queued", "running")
+        busy.client.delete(where)

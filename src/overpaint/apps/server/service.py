@@ -14,14 +14,14 @@ from typing import Any, Literal, TypeVar
 from starlette.requests import Request
 
 from overpaint.apps.server.bounds import arrival
+from overpaint.apps.server.bounds.accounts import Accounts, Hold
 from overpaint.apps.server.bounds.decoding import DecodingDesk
-from overpaint.apps.server.bounds.ledger import Hold, Ledger
 from overpaint.apps.server.errors import Stopping, forget_frames, status_of
 from overpaint.apps.server.jobs import EditJob, Jobs, new_id
 from overpaint.apps.server.metrics import Metrics
 from overpaint.apps.settings import Settings
 from overpaint.apps.wire import intake
-from overpaint.apps.wire.cost import of_edit
+from overpaint.apps.wire.cost import of_edit, of_file
 from overpaint.apps.wire.intake import MEGA, EncodedEdit
 from overpaint.apps.wiring.models import build, checkpoints, families, licences
 from overpaint.core.errors import (
@@ -30,6 +30,9 @@ from overpaint.core.errors import (
     Overloaded,
     OverpaintError,
 )
+from overpaint.core.imaging import images
+from overpaint.core.imaging.encoded import from_base64
+from overpaint.core.imaging.images import Picture
 from overpaint.core.models import ModelSpec
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.diffusion.family import FamilySpec
@@ -111,7 +114,7 @@ class EditService:
         self.stopping = False
         self.stopped_at: float | None = None
         self._batcher: Batcher | None = None
-        self.ledger = Ledger(self.limits, lambda: self.retry_after)
+        self.accounts = Accounts(self.limits, lambda: self.retry_after)
         self.decoding = DecodingDesk(self.limits)
         self._pool = ThreadPoolExecutor(PICTURE_THREADS, "pictures")
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -130,6 +133,7 @@ class EditService:
             self._engines,
             max_queued=self.limits.max_queued,
             max_images=max(self.limits.max_images_under_way, self.limits.max_images),
+            check_seconds=self.limits.check_timeout_s,
             observer=self.metrics,
         )
         self.metrics.watch(self._batcher)
@@ -190,7 +194,7 @@ class EditService:
         """
         self.check_running()
         full = self.batcher.queued >= self.limits.max_queued
-        if full or self.ledger.megapixels >= self.limits.max_queued_megapixels:
+        if full or self.accounts.megapixels >= self.limits.max_queued_megapixels:
             raise Overloaded("the queue is full; try again later", retry_after=self.retry_after)
 
     @property
@@ -216,10 +220,22 @@ class EditService:
         allowed = self.limits.timeout_s
         deadline = arrival.since() + min(seconds or allowed, allowed)
         cost = await self.work(of_edit, edit, served.family, self.limits)
-        held = self.ledger.hold(cost)
+        held = self.accounts.hold(cost)
         build = partial(intake.build, edit, served.spec.name, served.family)
         checked = await self.decoding.run(build, is_plain=cost.is_plain, deadline=deadline)
         return Accepted(checked, deadline, held, previews)
+
+    async def picture(self, text: str, field: str = "image") -> Picture:
+        """A picture of a JSON body that no edit is made of, decoded beside the event loop.
+
+        Raises:
+            InvalidImage, Overloaded, Cancelled.
+        """
+        encoded = await self.work(from_base64, text, field)
+        cost = await self.work(of_file, encoded, field, self.limits)
+        self.accounts.hold(cost)
+        decode = partial(images.decode, encoded, field=field)
+        return await self.decoding.run(lambda limits: decode(limits=limits), is_plain=cost.is_plain)
 
     def accept(
         self,
@@ -255,7 +271,7 @@ class EditService:
         )
         checked.held.is_edits = True
         answer = self.spawn(self._answer(ticket, encode, pool))
-        answer.add_done_callback(lambda _: self.ledger.release(checked.held))
+        answer.add_done_callback(lambda _: self.accounts.release(checked.held))
         model = str(checked.request.model)
         job = EditJob(id=new_id(), caller=caller, model=model, ticket=ticket, answer=answer)
         answer.add_done_callback(lambda _: job.end())

@@ -45,17 +45,14 @@ class Cost:
     is_plain: bool = True
 
 
-def of_files(server: ServerSettings, *files: bytes, field: str = "image") -> Cost:
-    """What decoding files takes, where no edit is made of them.
+def of_file(encoded: bytes, field: str, server: ServerSettings) -> Cost:
+    """What decoding a file takes, where no edit is made of it.
 
     Raises:
-        InvalidImage: one is larger than a picture may be.
+        InvalidImage: it is larger than a picture may be.
     """
-    sizes = [_size(each, field, server) for each in files]
-    return Cost(
-        megapixels=sum(width * height for width, height in sizes) / MEGA,
-        is_plain=all(map(headers.is_plain, files)),
-    )
+    width, height = _size(encoded, field, server)
+    return Cost(megapixels=width * height / MEGA, is_plain=headers.is_plain(encoded))
 
 
 def of_edit(edit: EncodedEdit, family: FamilySpec, server: ServerSettings) -> Cost:

@@ -24,7 +24,13 @@ from typing import Any, BinaryIO, TypeVar, cast
 from overpaint.apps.server.bounds import arrival, child
 from overpaint.apps.settings import ServerSettings
 from overpaint.apps.wire.intake import image_limits
-from overpaint.core.errors import Cancelled, DeadlineExceeded, InvalidImage, Overloaded
+from overpaint.core.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidImage,
+    Overloaded,
+    OverpaintError,
+)
 from overpaint.core.imaging import headers, reading
 from overpaint.core.imaging.images import ImageLimits
 from overpaint.core.imaging.reading import Raw
@@ -105,7 +111,7 @@ class DecoderProcess:
                 cast("BinaryIO", pipe).close()
 
 
-class Reader:
+class FileReader:
     """Decodes the files of one request, until it is told to stop.
 
     Args:
@@ -209,6 +215,48 @@ class Lane:
             self._waiting[caller] -= 1
 
 
+async def watched(
+    lane: Lane,
+    work: Callable[[], Value],
+    *,
+    stop: Callable[[], None],
+    seconds: float,
+    late: OverpaintError,
+    deadline: float | None = None,
+) -> Value:
+    """Do work in a lane while its caller waits for it.
+
+    Args:
+        lane: where.
+        work: in a thread.
+        stop: ends the work, from any thread.
+        seconds: that it may take once it has a place.
+        late: raised where it takes longer.
+        deadline: time of `time.monotonic` after which nobody wants it; None = never.
+
+    Raises:
+        Overloaded: too many wait.
+        DeadlineExceeded: the deadline passed.
+        Cancelled: the caller hung up.
+    """
+    done = asyncio.create_task(lane.run(work, stop, seconds))
+    hung_up = asyncio.create_task(arrival.until_hung_up())
+    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+    waited: set[asyncio.Task[Any]] = {done, hung_up}
+    try:
+        await asyncio.wait(waited, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if done.done():
+            return done.result()
+    except TimeoutError as error:
+        raise late from error
+    finally:
+        hung_up.cancel()
+        done.cancel()
+    if hung_up.done():
+        raise Cancelled("the caller hung up")
+    raise DeadlineExceeded("the pictures were not decoded before the deadline")
+
+
 class DecodingDesk:
     """Where all pictures of requests are decoded.
 
@@ -244,12 +292,12 @@ class DecodingDesk:
             InvalidImage: it took too long.
         """
         lane = self._plain if is_plain else self._others
-        return await self._watched(lane, work, self._limits.decode_timeout_s, deadline)
+        return await self._decoded(lane, work, self._limits.decode_timeout_s, deadline)
 
     async def run_archive(self, work: Callable[[ImageLimits], Value]) -> Value:
         """The same for many pictures at once, one archive at a time."""
         seconds = ARCHIVE_SECONDS * self._limits.decode_timeout_s
-        return await self._watched(self._archives, work, seconds, None)
+        return await self._decoded(self._archives, work, seconds, None)
 
     def close(self) -> None:
         """End the threads and processes."""
@@ -258,34 +306,27 @@ class DecodingDesk:
         while not self._free.empty():
             self._free.get().close()
 
-    async def _watched(
+    async def _decoded(
         self,
         lane: Lane,
         work: Callable[[ImageLimits], Value],
         seconds: float,
         deadline: float | None,
     ) -> Value:
-        reader = Reader(self._take, self._give_back)
+        reader = FileReader(self._take, self._give_back)
         limits = replace(image_limits(self._limits), reader=reader.read)
-        decoded = asyncio.create_task(lane.run(partial(work, limits), reader.stop, seconds))
-        hung_up = asyncio.create_task(arrival.until_hung_up())
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        waited: set[asyncio.Task[Any]] = {decoded, hung_up}
-        try:
-            await asyncio.wait(waited, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            if decoded.done():
-                return decoded.result()
-        except TimeoutError as error:
-            raise InvalidImage(
-                f"decoding took longer than {seconds:g} seconds; export it again, or smaller",
-                field="image",
-            ) from error
-        finally:
-            hung_up.cancel()
-            decoded.cancel()
-        if hung_up.done():
-            raise Cancelled("the caller hung up")
-        raise DeadlineExceeded("the pictures were not decoded before the deadline")
+        late = InvalidImage(
+            f"decoding took longer than {seconds:g} seconds; export it again, or smaller",
+            field="image",
+        )
+        return await watched(
+            lane,
+            partial(work, limits),
+            stop=reader.stop,
+            seconds=seconds,
+            late=late,
+            deadline=deadline,
+        )
 
     def _take(self) -> DecoderProcess:
         while not self._free.empty():

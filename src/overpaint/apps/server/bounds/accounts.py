@@ -29,7 +29,7 @@ class Hold:
     is_edits: bool = False
 
 
-class Ledger:
+class Accounts:
     """Counts what requests hold, and refuses what would be too much.
 
     Args:
