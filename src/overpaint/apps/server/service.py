@@ -16,6 +16,7 @@ from starlette.requests import Request
 from overpaint.apps.server.bounds import arrival
 from overpaint.apps.server.bounds.accounts import Accounts, Hold
 from overpaint.apps.server.bounds.decoding import DecodingDesk
+from overpaint.apps.server.bounds.memory import Trimmer
 from overpaint.apps.server.errors import Stopping, forget_frames, status_of
 from overpaint.apps.server.jobs import EditJob, Jobs, new_id
 from overpaint.apps.server.metrics import Metrics
@@ -116,6 +117,7 @@ class EditService:
         self._batcher: Batcher | None = None
         self.accounts = Accounts(self.limits, lambda: self.retry_after)
         self.decoding = DecodingDesk(self.limits)
+        self._trimmer = Trimmer()
         self._pool = ThreadPoolExecutor(PICTURE_THREADS, "pictures")
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -271,11 +273,17 @@ class EditService:
         )
         checked.held.is_edits = True
         answer = self.spawn(self._answer(ticket, encode, pool))
-        answer.add_done_callback(lambda _: self.accounts.release(checked.held))
+        answer.add_done_callback(lambda _: self._freed(checked.held))
         model = str(checked.request.model)
         job = EditJob(id=new_id(), caller=caller, model=model, ticket=ticket, answer=answer)
         answer.add_done_callback(lambda _: job.end())
         return job
+
+    def _freed(self, held: Hold) -> None:
+        """An edit has ended: what it held is free."""
+        self.accounts.release(held)
+        if self._trimmer.is_due(held.cost.megapixels) and not self.stopping:
+            self.spawn(self.work(self._trimmer.trim))
 
     async def wait(self, job: EditJob[Value], request: Request, *, keep: bool = False) -> Value:
         """The answer; a caller that hangs up cancels the edit, unless it is kept.
