@@ -1,8 +1,9 @@
 """Hostile load beside honest clients: `python -m tests.attack.load --seconds 600`.
 
-A server in a process of its own. Twenty honest clients make small edits, first alone and then beside
-everything that tests/attack sends. It must hold: their P95 is at most twice its quiet value, none of
-their edits is lost, memory stays bounded, and the server ends within `drain_s` after SIGTERM.
+A server runs in a process of its own. Twenty honest clients make small edits, first alone and then
+beside everything that tests/attack sends. What must hold: their P95 is at most twice its quiet
+value, none of their edits is lost, memory stays bounded, and the server ends within `drain_s` after
+SIGTERM.
 """
 
 from __future__ import annotations
@@ -200,9 +201,11 @@ def main() -> int:
         code = process.wait(DRAIN + 30)
         ending, attacked = time.monotonic() - stopped, p95(load.seconds)
         grown = (most - before) / 2**20
-    print(f"honest edits: {len(load.seconds)}, lost: {len(load.lost)} {load.lost[:3]}")
-    print(f"P95 quiet {quiet:.2f} s, attacked {attacked:.2f} s: {attacked / quiet:.2f} times")
-    print(f"memory grew by {grown:.0f} MiB at most; ended with {code} after {ending:.1f} s")
+    sys.stdout.write(
+        f"honest edits: {len(load.seconds)}, lost: {len(load.lost)} {load.lost[:3]}\n"
+        f"P95 quiet {quiet:.2f} s, attacked {attacked:.2f} s: {attacked / quiet:.2f} times\n"
+        f"memory grew by {grown:.0f} MiB at most; ended with {code} after {ending:.1f} s\n"
+    )
     holds = (
         not load.lost
         and attacked <= MOST_SLOWDOWN * quiet

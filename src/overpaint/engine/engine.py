@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -28,7 +29,7 @@ from overpaint.core.geometry import Plan
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
-from overpaint.diffusion.family import Family, Prepared
+from overpaint.diffusion.family import Prepared
 from overpaint.engine import clock, intake, rendering, streams
 from overpaint.engine.cache import RETRY_AFTER, ModelCache
 from overpaint.engine.clock import Throttle
@@ -194,6 +195,7 @@ class Engine:
         checked = (
             submission if isinstance(submission, CheckedRequest) else check(family.spec, submission)
         )
+        checked = replace(checked, options=family.settle(checked.options))
         screened = request if isinstance(request, Screened) else self.screen(submission)
         started = time.perf_counter()
         plan, prepared, more = self._with_room(
@@ -245,7 +247,7 @@ class Engine:
         Raises:
             ContentBlocked, SafetyUnavailable: nobody may see it.
         """
-        self.policy.check_outputs(decoded.pictures)
+        self._policy(edit.model).check_outputs(decoded.pictures)
         return self._marked(edit, decoded.pictures[0])
 
     def finish(self, edit: Edit) -> EditResult:
@@ -275,7 +277,10 @@ class Engine:
             ContentBlocked, SafetyUnavailable: of one of the pictures; none is handed over then.
         """
         started = time.perf_counter()
-        verdicts = (*edit.verdicts, *self.policy.check_outputs(decoded.pictures, stop=stop))
+        verdicts = (
+            *edit.verdicts,
+            *self._policy(edit.model).check_outputs(decoded.pictures, stop=stop),
+        )
         edit.timings["safety"] += time.perf_counter() - started
         edit.timings["total"] = sum(edit.timings.values())
         recipe = recipes.recipe(
@@ -361,7 +366,7 @@ class Engine:
         on_progress: Callable[[Progress], None] | None,
         cancelled: Callable[[], bool] | None,
     ) -> None:
-        family = edits[0].model.family
+        model = edits[0].model
         prepared = [image for edit in edits for image in edit.prepared]
         slowest = max(prepared, key=lambda image: image.total)
         throttle = Throttle(self.clock)
@@ -369,20 +374,24 @@ class Engine:
         def report() -> None:
             throttle()
             if on_progress is not None:
-                preview = partial(self._shown, family, slowest)
+                preview = partial(self._shown, model, slowest)
                 on_progress(Progress(step=slowest.step, total=slowest.total, preview=preview))
 
         started = time.perf_counter()
         with shortage.mapped(TOO_LARGE):
-            denoise(family, prepared, on_step=report, cancelled=cancelled)
+            denoise(model.family, prepared, on_step=report, cancelled=cancelled)
             throttle.finish()
         for edit in edits:
             edit.timings["steps"] = time.perf_counter() - started
 
-    def _shown(self, family: Family[Any, Any], prepared: Prepared) -> Image.Image:
+    def _policy(self, model: Model) -> Policy:
+        """What pictures of a model have to pass."""
+        return self.policy.with_own_of(model.checkers)
+
+    def _shown(self, model: Model, prepared: Prepared) -> Image.Image:
         """The canvas of an image as it stands, for those who may see it."""
-        canvas = family.decode(prepared)
-        self.policy.check_outputs([Picture(canvas)])
+        canvas = model.family.decode(prepared)
+        self._policy(model).check_outputs([Picture(canvas)])
         return canvas
 
 

@@ -111,7 +111,7 @@ def until(condition) -> None:
 
 
 class TestSamePicture:
-    @pytest.mark.parametrize("family", ["sd2", "flex2", "kontext"])
+    @pytest.mark.parametrize("family", ["sd2", "sdxl", "flex2", "fill", "kontext"])
     def test_under_load_as_if_alone(self, make_batcher, make_engine, family):
         requests = [
             request(1, 2),
@@ -378,7 +378,7 @@ class TestNews:
         assert batcher.submit(request(), on_update=failing).result(WAIT)
         assert "a listener of an edit failed" in caplog.text
 
-    @pytest.mark.parametrize("family", ["flex2", "kontext"])
+    @pytest.mark.parametrize("family", ["sdxl", "flex2", "fill", "kontext"])
     def test_previews_of_packed_latents(self, make_batcher, family):
         following = Following()
         batcher = make_batcher(family)

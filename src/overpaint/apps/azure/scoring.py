@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from overpaint.apps.wire import cost, intake
-from overpaint.apps.wiring.models import build, families
+from overpaint.apps.wiring.models import build, catalogue, defaults, families
 from overpaint.core.errors import ContentBlocked, InvalidRequest, OverpaintError
 from overpaint.core.imaging.images import Picture
 from overpaint.engine.batching.batcher import Batcher
@@ -68,16 +68,16 @@ class Scorer:
     """One model and its batcher, for rows.
 
     Args:
-        model: name, or folder in diffusers layout.
+        model: name, or folder in diffusers layout; None = the settings' default for inpainting.
         settings: all of them; the server's limits hold here too.
 
     Raises:
         OverpaintError: as `build.engines`.
     """
 
-    def __init__(self, model: str, settings: Settings) -> None:
-        self._model = model
-        self._family = families.find(build.find_model(model, settings).family)
+    def __init__(self, model: str | None, settings: Settings) -> None:
+        self.model = model or defaults.choose("inpaint", settings)
+        self._family = families.find(catalogue.find_model(self.model, settings).family)
         self.limits = settings.server
         if settings.safety.is_unset:
             _log.warning("no safety checker is configured: prompts and pictures are not checked")
@@ -122,7 +122,7 @@ class Scorer:
             edit = intake.of_row(row)
             cost.of_edit(edit, self._family, self.limits)
             may = intake.image_limits(self.limits)
-            checked = intake.build(edit, self._model, self._family, may)
+            checked = intake.build(edit, self.model, self._family, may)
             ticket = self._batcher.submit(checked, seconds=self.limits.timeout_s)
         except InvalidRequest as error:
             return ScoredRow(row=row, error=row.at(error))

@@ -53,8 +53,13 @@ def say(text: str, style: str = "") -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON object for programs, on the standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    """One JSON object for programs, on the standard output.
+
+    In ASCII where that is not UTF-8: JSON's own escapes then stand for what it does not have.
+    """
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    text = json.dumps(value, indent=2, ensure_ascii=not is_unicode, default=str)
+    sys.stdout.write(text + "\n")
 
 
 @contextmanager

@@ -67,10 +67,10 @@ def accept(
 
 
 def _spec(model: str, settings: Settings) -> ModelSpec:
-    from overpaint.apps.wiring.models import build
+    from overpaint.apps.wiring.models import catalogue
     from overpaint.apps.wiring.segmentation import SEGMENTERS
 
-    return SEGMENTERS.get(model) or build.find_model(model, settings)
+    return SEGMENTERS.get(model) or catalogue.find_model(model, settings)
 
 
 def _nothing_to_accept(spec: ModelSpec, *, as_json: bool) -> None:

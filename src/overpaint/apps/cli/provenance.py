@@ -14,7 +14,14 @@ from overpaint.apps.cli import console
 from overpaint.apps.cli.editing import output
 from overpaint.apps.cli.editing.edits import Force, Loras
 from overpaint.apps.cli.editing.job import parse_lora
-from overpaint.apps.cli.parts import flag_of, options_of_parts, taken, with_arguments
+from overpaint.apps.cli.parts import (
+    files_of,
+    flag_of,
+    options_of_parts,
+    read_parts,
+    taken,
+    with_arguments,
+)
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
@@ -116,7 +123,15 @@ def replay(values: dict[str, Any]) -> None:
     file, as_json, parts = values["file"], values["as_json"], taken(values)
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
-        target = output.choose(str(file), values["out"], 1, force=values["force"])
+        parts = read_parts(parts)
+        target = output.choose(
+            str(file),
+            values["out"],
+            1,
+            force=values["force"],
+            others=files_of(parts),
+            field="file",
+        )
         loras = [parse_lora(each) for each in values["lora"] or ()]
         picture = images.decode(file, field="file")
         with console.StepBar(hidden=as_json) as bar:

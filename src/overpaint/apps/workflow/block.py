@@ -25,7 +25,7 @@ from inference.core.workflows.execution_engine.entities.types import (
 from inference.core.workflows.prototypes.block import WorkflowBlock, WorkflowBlockManifest
 from pydantic import ConfigDict, create_model
 
-from overpaint.apps.wiring.painting import Painted, Painting, PaintingTask, paint
+from overpaint.apps.wiring.painting import Painted, Painting, paint
 from overpaint.apps.workflow.fields import (
     CHOICE,
     IMAGE,
@@ -38,7 +38,7 @@ from overpaint.apps.workflow.fields import (
     parts,
 )
 from overpaint.core.imaging.images import Picture
-from overpaint.core.models import BUILTIN
+from overpaint.core.models import BUILTIN, EditTask
 from overpaint.diffusion.family import FamilySpec
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Block(WorkflowBlock):  # type: ignore[misc]
 
     manifest: ClassVar[type[WorkflowBlockManifest]]
     family: ClassVar[str]
-    task: ClassVar[PaintingTask]
+    task: ClassVar[EditTask]
 
     @classmethod
     def get_manifest(cls) -> type[WorkflowBlockManifest]:
@@ -119,7 +119,7 @@ def block(
     *,
     about: str,
     spec: FamilySpec,
-    task: PaintingTask,
+    task: EditTask,
     options: Sequence[str],
     sides: Mapping[str, ManifestField] | None = None,
 ) -> type[Block]:

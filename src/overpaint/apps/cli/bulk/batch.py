@@ -23,11 +23,18 @@ from overpaint.apps.cli.editing.edits import (
 )
 from overpaint.apps.cli.editing.job import parse_lora, parse_option
 from overpaint.apps.cli.interrupt import Interrupt, settle
-from overpaint.apps.cli.parts import options_of_parts, with_arguments
-from overpaint.core.errors import Cancelled, ContentBlocked, InvalidRequest, UnsupportedOption
+from overpaint.apps.cli.parts import options_of_parts, read_parts, with_arguments
+from overpaint.core.errors import (
+    Cancelled,
+    ContentBlocked,
+    InvalidRequest,
+    OutputError,
+    UnsupportedOption,
+)
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
+    from overpaint.core.models import EditTask
     from overpaint.engine.engine import Engine
     from overpaint.jobs.batch import BatchOutcome
     from overpaint.jobs.book import Tally
@@ -46,7 +53,10 @@ OutFolder = Annotated[
 ]
 MaskFolder = Annotated[
     Path | None,
-    typer.Option("--mask-dir", help="Folder with a mask for each picture, of its name."),
+    typer.Option(
+        "--mask-dir",
+        help="Folder with a mask for each picture, of its name. Default: x_mask.png beside x.jpg.",
+    ),
 ]
 Seed = Annotated[
     int | None, typer.Option("--seed", help="Rows without a seed get one derived from this.")
@@ -188,7 +198,11 @@ def statuses(names: list[str]) -> tuple[Status, ...]:
 def _manifest(asked: _BatchWords) -> Manifest:
     from overpaint.jobs.manifest import Manifest, UnitDefaults
 
-    parts = {name: value for name, value in asked.parts.items() if value}
+    parts = {name: value for name, value in read_parts(asked.parts).items() if value}
+    if asked.source.is_dir() and asked.out.resolve() == asked.source.resolve():
+        raise OutputError(
+            f"{asked.out} is the input; name another folder for the results", field="out"
+        )
     parts["options"] = dict(parse_option(each) for each in asked.option or [])
     return Manifest(
         asked.source,
@@ -197,14 +211,15 @@ def _manifest(asked: _BatchWords) -> Manifest:
 
 
 def _engines(asked: _BatchWords, manifest: Manifest, settings: Settings) -> list[Engine]:
-    """Pictures without masks are edited by their prompts; all others is inpainted."""
-    has_masks = manifest.has_tables or asked.mask_dir is not None or asked.parts["mask"]
-    default = settings.defaults.inpaint if has_masks else settings.defaults.edit
-    with console.waiting(f"Loading {asked.model or default}", hidden=asked.as_json):
+    """Pictures without masks are edited by their prompts; all others are inpainted."""
+    has_masks = manifest.has_tables or manifest.has_masks or asked.parts["mask"]
+    task: EditTask = "inpaint" if has_masks else "edit"
+    with console.waiting("Loading", hidden=asked.as_json):
         from overpaint.apps.wiring.models import build
 
         return build.engines(
-            asked.model or default,
+            asked.model,
+            task=task,
             device=asked.device,
             dtype=asked.dtype,
             loras=[parse_lora(each) for each in asked.lora or []],
