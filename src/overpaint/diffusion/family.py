@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.imaging import masks
+from overpaint.core.workload import Workload
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.diffusion.workload import Workload
 
 if TYPE_CHECKING:
     from PIL import Image

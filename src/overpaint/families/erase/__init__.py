@@ -1,7 +1,7 @@
 """The weightless eraser: the family `erase`."""
 
+from overpaint.core.workload import Workload
 from overpaint.diffusion.family import FamilySpec
-from overpaint.diffusion.workload import Workload
 from overpaint.families.erase.options import EraseOptions
 
 ERASE_FAMILY = FamilySpec(
