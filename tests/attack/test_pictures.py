@@ -144,9 +144,9 @@ class TestHeaders:
         assert not headers.is_plain(blank_png(2000, 2000))
         assert not headers.is_plain(b"\xff\xd8\xff")
 
-    def test_they_are_read_in_no_time(self):
+    def test_they_are_read_quickly(self):
         pieces = jpeg()
         pieces = pieces[:2] + b"\xff\xfe\x00\x02" * 2_000_000 + pieces[2:]
-        with within(0.5):
+        with within(3):
             assert not headers.is_plain(pieces)
             assert not headers.is_plain(filled_jpeg(60_000_000))
