@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from overpaint.core.imaging import headers
+from overpaint.core.imaging.codecs import headers
 from tests.apps.server.conftest import b64, edit, from_b64, png
 from tests.attack.conftest import (
     blank_png,

@@ -22,7 +22,7 @@ from overpaint.apps.wire.intake import (
 )
 from overpaint.core.errors import InvalidImage, InvalidRequest, UnsupportedOption
 from overpaint.core.geometry import Size
-from overpaint.core.imaging import headers
+from overpaint.core.imaging.codecs import headers
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import PARTS
 from overpaint.diffusion.family import FamilySpec

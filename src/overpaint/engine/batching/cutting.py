@@ -60,8 +60,8 @@ def looking(look: Callable[[], None], tickets: Iterable[Ticket], device: str) ->
 def pixels(ticket: Ticket) -> int:
     """Of what is computed for an edit, about: of the size that is asked for, or the picture's."""
     if ticket.edit is not None:
-        columns, rows = ticket.edit.plan.canvas
-        return columns * rows
+        sizes = [region.plan.canvas for region in ticket.edit.regions]
+        return max(columns * rows for columns, rows in sizes)
     options = ticket.request.options
     width, height = options.get("width"), options.get("height")
     if isinstance(width, int) and isinstance(height, int):

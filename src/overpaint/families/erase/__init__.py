@@ -13,6 +13,7 @@ ERASE_FAMILY = FamilySpec(
     # from elsewhere, and more than the minor corrections of 'algorithmicallyEnhanced'.
     source_type="humanEdits",
     workload=Workload(native=None),
+    in_srgb=False,  # it copies pixels, whatever they mean
 )
 
 FAMILIES = (ERASE_FAMILY,)

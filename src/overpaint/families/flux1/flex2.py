@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import torch
 from PIL import Image
 
-from overpaint.core.geometry import Plan
+from overpaint.core.geometry import Box, Plan
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, latents
 from overpaint.diffusion.denoiser import Denoiser
@@ -55,13 +55,12 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
     denoiser: ClassVar[str] = "transformer"
 
     def plan(self, request: EditRequest, options: Flex2Options) -> Plan:
-        vae = self.checkpoint.component("vae")
-        return conditions.plan(
-            request,
-            options,
-            step=2 * latents.scale_factor(vae),
-            native=flux.native(vae),
-        )
+        step, native = flux.sizes(self.checkpoint)
+        return conditions.plan(request, options, step=step, native=native)
+
+    def window(self, request: EditRequest, options: Flex2Options, box: Box) -> Plan | None:
+        step, native = flux.sizes(self.checkpoint)
+        return conditions.window(request, options, box, step=step, native=native)
 
     @torch.inference_mode()
     def prepare(

@@ -10,21 +10,24 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, get_args
 
+import numpy as np
 from PIL import Image
 
 from overpaint.core.errors import InvalidImage
-from overpaint.core.imaging import reading
+from overpaint.core.imaging.codecs import reading
+from overpaint.core.imaging.codecs.formats import FileFormat
+from overpaint.core.imaging.codecs.reading import Raw
 from overpaint.core.imaging.images import ImageLimits
-from overpaint.core.imaging.reading import Format, Raw
+from overpaint.core.imaging.pixels import Planes
 
 MOST_LINE = 2**16
 MODES: dict[str, int] = {"L": 1, "RGB": 3, "CMYK": 4, "LAB": 3}
 """Bytes of a pixel by the modes that `Raw` has."""
 
 TOO_MUCH_MEMORY = "decoding it takes more memory than a picture may; give a smaller one"
-_FORMATS: dict[str, Format] = {"PNG": "PNG", "JPEG": "JPEG", "WEBP": "WEBP"}
+_FORMATS: dict[str, FileFormat] = {name: name for name in get_args(FileFormat)}
 
 
 def send(stream: BinaryIO, message: dict[str, Any], *blocks: bytes) -> None:
@@ -61,10 +64,21 @@ def receive(stream: BinaryIO, most: int) -> tuple[dict[str, Any], list[bytes]]:
 
 def packed(raw: Raw) -> tuple[dict[str, Any], list[bytes]]:
     """A decoded file as a message."""
-    alpha = b"" if raw.alpha is None else raw.alpha.tobytes()
-    rest = [raw.icc_profile or b"", raw.exif or b"", raw.xmp or b""]
-    message = {"mode": raw.colours.mode, "size": raw.colours.size, "format": raw.format}
-    return message, [raw.colours.tobytes(), alpha, *rest]
+    colours, alpha, deep = raw.planes
+    message = {
+        "mode": colours.mode,
+        "size": colours.size,
+        "channels": 0 if deep is None else deep.shape[2],
+        "format": raw.format,
+        "dpi": raw.dpi,
+    }
+    pixels = [
+        colours.tobytes(),
+        b"" if alpha is None else alpha.tobytes(),
+        b"" if deep is None else deep.tobytes(),
+    ]
+    text = json.dumps(raw.text).encode()
+    return message, [*pixels, raw.icc_profile or b"", raw.exif or b"", raw.xmp or b"", text]
 
 
 def unpacked(message: dict[str, Any], blocks: list[bytes], encoded: bytes, most: int) -> Raw:
@@ -74,21 +88,38 @@ def unpacked(message: dict[str, Any], blocks: list[bytes], encoded: bytes, most:
         EOFError: it is no picture.
     """
     try:
-        mode, (width, height) = message["mode"], message["size"]
-        colours, alpha, icc, exif, xmp = blocks
-        if not 0 < width * height <= most or len(colours) != width * height * MODES[mode]:
-            raise EOFError
+        colours, alpha, deep, icc, exif, xmp, text = blocks
         return Raw(
-            Image.frombytes(mode, (width, height), colours),
-            Image.frombytes("L", (width, height), alpha) if alpha else None,
+            _planes(message, colours, alpha, deep, most),
             icc or None,
             exif or None,
             _FORMATS[message["format"]],
             xmp or None,
+            tuple((str(keyword), str(words)) for keyword, words in json.loads(text)),
+            None
+            if message["dpi"] is None
+            else (float(message["dpi"][0]), float(message["dpi"][1])),
             encoded if reading.has_credentials(encoded) else None,
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, IndexError) as error:
         raise EOFError from error
+
+
+def _pair(values: Any) -> tuple[float, float] | None:
+    return None if values is None else (float(values[0]), float(values[1]))
+
+
+def _planes(
+    message: dict[str, Any], colours: bytes, alpha: bytes, deep: bytes, most: int
+) -> Planes:
+    mode, (width, height), channels = message["mode"], message["size"], message["channels"]
+    if not 0 < width * height <= most or len(colours) != width * height * MODES[mode]:
+        raise EOFError
+    return Planes(
+        Image.frombytes(mode, (width, height), colours),
+        Image.frombytes("L", (width, height), alpha) if alpha else None,
+        np.frombuffer(deep, np.uint16).reshape(height, width, channels) if deep else None,
+    )
 
 
 def main(memory: int) -> None:
@@ -104,8 +135,7 @@ def main(memory: int) -> None:
             task, (encoded,) = receive(tasks, sys.maxsize)
         except EOFError:
             return
-        animation: Literal["first", "refuse"] = task["animation"]
-        limits = ImageLimits(task["max_bytes"], task["max_pixels"], animation)
+        limits = ImageLimits(task["max_bytes"], task["max_pixels"])
         try:
             message, blocks = packed(reading.read(encoded, task["field"], limits))
         except InvalidImage as error:

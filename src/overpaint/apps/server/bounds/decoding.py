@@ -31,9 +31,9 @@ from overpaint.core.errors import (
     Overloaded,
     OverpaintError,
 )
-from overpaint.core.imaging import headers, reading
+from overpaint.core.imaging.codecs import headers, reading
+from overpaint.core.imaging.codecs.reading import Raw
 from overpaint.core.imaging.images import ImageLimits
-from overpaint.core.imaging.reading import Raw
 
 Value = TypeVar("Value")
 
@@ -82,11 +82,10 @@ class DecoderProcess:
             "field": field,
             "max_bytes": limits.max_bytes,
             "max_pixels": limits.max_pixels,
-            "animation": limits.animation,
         }
         try:
             child.send(cast("BinaryIO", self._process.stdin), task, encoded)
-            most = limits.max_pixels * 5 + 2 * len(encoded) + 2**26
+            most = limits.max_pixels * 13 + 2 * len(encoded) + 2**26
             message, blocks = child.receive(cast("BinaryIO", self._process.stdout), most)
             if "error" not in message:
                 return child.unpacked(message, blocks, encoded, limits.max_pixels)
