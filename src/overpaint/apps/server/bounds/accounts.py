@@ -68,7 +68,8 @@ class Accounts:
         if not held.is_held:
             return
         held.is_held = False
-        self.megapixels = max(0.0, self.megapixels - held.cost.megapixels)
+        # Rounded to a pixel: sums of floats do not come back to nothing by themselves.
+        self.megapixels = round(self.megapixels - held.cost.megapixels, 6)
         self._work[held.caller] -= held.cost.work
         if self._work[held.caller] < 1e-6:
             del self._work[held.caller]
