@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.imaging import masks
+from overpaint.core.workload import Workload
 from overpaint.diffusion.options import FamilyOptions
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class FamilySpec:
         pipelines: `_class_name` values of a `model_index.json` that it reads; for those that other
             models share, values in the configurations of components that tell its own apart.
         source_type: IPTC's term for what it makes of a picture.
+        workload: how its work grows with the sizes of an edit.
         in_srgb: it computes in sRGB, whatever the picture's space; else in the picture's own.
     """
 
@@ -72,6 +74,7 @@ class FamilySpec:
     components: Mapping[str, Component] = field(default_factory=dict)
     pipelines: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     source_type: SourceType = "compositeWithTrainedAlgorithmicMedia"
+    workload: Workload = field(default_factory=Workload)
     in_srgb: bool = True
 
     def need(self, part: str) -> Need:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from overpaint import __version__
 from overpaint.apps.server import errors, metrics
 from overpaint.apps.server.bodies.schemas import Ready
+from overpaint.apps.server.bounds.connections import SlowReaders, report_shortage
 from overpaint.apps.server.guard import Guard, Keys
 from overpaint.apps.server.logs import AccessLog
 from overpaint.apps.server.protocols import (
@@ -99,6 +100,7 @@ def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = 
         body_timeout=settings.server.body_timeout_s,
         loopback_only=loopback_only,
     )
+    app.add_middleware(SlowReaders, seconds=settings.server.write_timeout_s)
     app.add_middleware(AccessLog, count=service.metrics.requested)
     return app
 
@@ -106,6 +108,7 @@ def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service, desk, shelf = app.state.service, app.state.desk, app.state.shelf
+    asyncio.get_running_loop().set_exception_handler(report_shortage)
     await service.start()
     tidying = asyncio.create_task(shelf.tidy())
     yield
@@ -193,6 +196,8 @@ class _LastResort:
 
         try:
             await self._app(scope, receive, sending)
+        except ConnectionAbortedError:
+            raise  # the client does not read its answer
         except Exception as error:
             if scope["type"] != "http":
                 raise

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from overpaint.apps.server import errors
+from overpaint.apps.server.bounds.arrival import Arrival
 from overpaint.core.errors import Overloaded, OverpaintError
 
 OPEN = frozenset(
@@ -91,11 +92,15 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        arrival = Arrival(receive)
         try:
             headers = Headers(scope=scope)
             self._check_origin(headers)
-            if scope["path"] not in OPEN and not scope["path"].startswith(OPEN_FOLDER):
-                scope.setdefault("state", {})["caller"] = self._keys.caller(headers)
+            if scope["path"] in OPEN or scope["path"].startswith(OPEN_FOLDER):
+                _check_empty(headers)
+            else:
+                arrival.caller = self._keys.caller(headers)
+                scope.setdefault("state", {})["caller"] = arrival.caller
             body = await self._body(headers, receive)
         except OverpaintError as refused:
             await _refuse(refused, scope, receive, send)
@@ -103,8 +108,11 @@ class Guard:
         except ConnectionAbortedError:
             return
         held = len(body)
+        arrival.body = body
+        del body
         try:
-            await self._app(scope, _replayed(body, receive), send)
+            with arrival.answering():
+                await self._app(scope, arrival.receive, send)
         finally:
             self._held -= held
 
@@ -165,19 +173,14 @@ def _hostname(host: str) -> str:
         return ""
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """`receive` that gives the body first and then what the connection says."""
-    is_replayed = False
+def _check_empty(headers: Headers) -> None:
+    """Refuse a body at its header where nobody reads one, so that it takes no room from others.
 
-    async def replay() -> Message:
-        nonlocal is_replayed, body
-        if is_replayed:
-            return await receive()
-        is_replayed, message = True, {"type": "http.request", "body": body, "more_body": False}
-        body = b""
-        return message
-
-    return replay
+    Raises:
+        BodyTooLarge.
+    """
+    if headers.get("content-length", "0").strip("0") or "transfer-encoding" in headers:
+        raise errors.BodyTooLarge("this address takes no body; send the request without one")
 
 
 async def _refuse(refused: OverpaintError, scope: Scope, receive: Receive, send: Send) -> None:

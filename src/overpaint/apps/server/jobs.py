@@ -19,6 +19,8 @@ Answer = TypeVar("Answer")
 JobStatus = Literal["queued", "running", "done", "failed", "cancelled"]
 
 MAX_LISTENERS = 8
+WAITING_PIXELS = 4_000_000
+"""Of previews that one client has not taken up."""
 
 
 def new_id() -> str:
@@ -50,7 +52,7 @@ class EditJob(Generic[Answer]):
     fetched: bool = False
     _cancelled: bool = False
     _latest: Update | None = None
-    _listeners: list[asyncio.Queue[Update | None]] = field(default_factory=list)
+    _listeners: list[Listener] = field(default_factory=list)
 
     @property
     def status(self) -> JobStatus:
@@ -74,7 +76,7 @@ class EditJob(Generic[Answer]):
 
     def _publish(self, update: Update) -> None:
         for listener in self._listeners:
-            listener.put_nowait(update)
+            listener.put(update)
 
     def end(self) -> None:
         """Note the end; let go of those who listen, and of everything but the answer."""
@@ -89,20 +91,21 @@ class EditJob(Generic[Answer]):
             else:
                 self.answer = _failed(error, self.answer.get_loop())
         for listener in self._listeners:
-            listener.put_nowait(None)
+            listener.end()
 
     async def news(self, every: float) -> AsyncIterator[Update | None]:
         """Updates from now on until the end; None where nothing came for `every` seconds."""
         if len(self._listeners) >= MAX_LISTENERS:
             raise Overloaded("too many listen to this edit already", retry_after=5)
-        listener: asyncio.Queue[Update | None] = asyncio.Queue()
+        listener = Listener()
         if self._latest is not None:
-            listener.put_nowait(self._latest)
+            listener.put(self._latest)
         self._listeners.append(listener)
         try:
-            while not (self.answer.done() and listener.empty()):
+            while not (self.answer.done() and listener.is_empty):
                 try:
-                    update = await asyncio.wait_for(listener.get(), every)
+                    async with asyncio.timeout(every):
+                        update = await listener.next()
                 except TimeoutError:
                     yield None
                     continue
@@ -111,6 +114,49 @@ class EditJob(Generic[Answer]):
                 yield update
         finally:
             self._listeners.remove(listener)
+
+
+class Listener:
+    """News for one client; previews that it is too slow to take up are dropped."""
+
+    def __init__(self) -> None:
+        self._news: list[Update] = []
+        self._change = asyncio.Event()
+        self._ended = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing that the client has not been given."""
+        return not self._news
+
+    def put(self, update: Update) -> None:
+        """Add news; of previews that wait, the oldest go where they have too many pixels."""
+        self._news.append(update)
+        previews = [each for each in self._news if each.preview is not None]
+        while sum(map(_pixels, previews)) > WAITING_PIXELS and len(previews) > 1:
+            self._news.remove(previews.pop(0))
+        self._change.set()
+
+    def end(self) -> None:
+        """There will be no more."""
+        self._ended = True
+        self._change.set()
+
+    async def next(self) -> Update | None:
+        """Wait for the next news; None = there are no more."""
+        while not self._news:
+            if self._ended:
+                return None
+            self._change.clear()
+            await self._change.wait()
+        return self._news.pop(0)
+
+
+def _pixels(update: Update) -> int:
+    """Of an update's preview."""
+    assert update.preview is not None
+    width, height = update.preview.size
+    return width * height
 
 
 def size_of(answer: object) -> int:
@@ -149,9 +195,10 @@ class Jobs(Generic[Answer]):
         self._keys: dict[tuple[str, str], tuple[str, str]] = {}
 
     def add(self, job: EditJob[Answer]) -> None:
-        """Remember a job."""
+        """Remember a job; its answer counts from the moment that it is there."""
         self.forget_old()
         self._jobs[job.id] = job
+        job.answer.add_done_callback(lambda _: self.forget_old())
 
     def find(self, id_: str, caller: str) -> EditJob[Answer]:
         """The job of that id.
@@ -189,11 +236,14 @@ class Jobs(Generic[Answer]):
         self._keys = {key: known for key, known in self._keys.items() if known[1] != job.id}
 
     def forget_old(self) -> None:
-        """Forget what ended long ago, and the oldest where answers take too much memory."""
+        """Forget what ended long ago, and answers that take too much memory together.
+
+        Those that were fetched go first, and of them the oldest.
+        """
         ended = [job for job in self._jobs.values() if job.ended is not None]
         held = sum(job.size for job in ended)
         now = time.monotonic()
-        for job in ended:
+        for job in sorted(ended, key=lambda each: (not each.fetched, each.ended)):
             old = now - (job.ended or now) > self._keep_seconds
             if old or held > self._keep_bytes:
                 self.remove(job)

@@ -11,6 +11,7 @@ import uvicorn
 
 from overpaint.apps.server import logs
 from overpaint.apps.server.app import create_app
+from overpaint.apps.server.bounds.connections import connection_class
 from overpaint.apps.server.service import EditService
 from overpaint.apps.settings import Settings, is_loopback
 from overpaint.core.errors import InvalidSettings
@@ -50,7 +51,7 @@ def run(
         access_log=False,
         server_header=False,
         loop="asyncio",
-        http="h11",
+        http=connection_class(settings.server.max_connections, settings.server.body_timeout_s),
         ws="none",
         timeout_keep_alive=10,
         backlog=BACKLOG,

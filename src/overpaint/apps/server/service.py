@@ -8,16 +8,22 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from starlette.requests import Request
 
+from overpaint.apps.server.bounds import arrival
+from overpaint.apps.server.bounds.accounts import Accounts, Hold
+from overpaint.apps.server.bounds.decoding import DecodingDesk
+from overpaint.apps.server.bounds.memory import Trimmer
 from overpaint.apps.server.errors import Stopping, forget_frames, status_of
 from overpaint.apps.server.jobs import EditJob, Jobs, new_id
 from overpaint.apps.server.metrics import Metrics
 from overpaint.apps.settings import Settings
 from overpaint.apps.wire import intake
-from overpaint.apps.wire.intake import MEGA, EncodedEdit, megapixels
+from overpaint.apps.wire.cost import of_edit, of_file
+from overpaint.apps.wire.intake import MEGA, EncodedEdit
 from overpaint.apps.wiring.models import build, catalogue, checkpoints, defaults, families, licences
 from overpaint.core.errors import (
     Cancelled,
@@ -25,6 +31,9 @@ from overpaint.core.errors import (
     Overloaded,
     OverpaintError,
 )
+from overpaint.core.imaging import images
+from overpaint.core.imaging.encoded import from_base64
+from overpaint.core.imaging.images import Picture
 from overpaint.core.models import ModelSpec
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.diffusion.family import FamilySpec
@@ -55,12 +64,14 @@ class Accepted:
 
     Attributes:
         edit: held against its model's family.
-        seconds: until nobody wants the result any more.
+        deadline: time of `time.monotonic` after which nobody wants the result any more.
+        held: what it holds of the limits.
         previews: unfinished pictures to show on the way.
     """
 
     edit: CheckedRequest
-    seconds: float
+    deadline: float
+    held: Hold
     previews: int = 0
 
     @property
@@ -106,7 +117,9 @@ class EditService:
         self.stopping = False
         self.stopped_at: float | None = None
         self._batcher: Batcher | None = None
-        self._megapixels = 0.0
+        self.accounts = Accounts(self.limits, lambda: self.retry_after)
+        self.decoding = DecodingDesk(self.limits)
+        self._trimmer = Trimmer()
         self._pool = ThreadPoolExecutor(PICTURE_THREADS, "pictures")
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -124,6 +137,7 @@ class EditService:
             self._engines,
             max_queued=self.limits.max_queued,
             max_images=max(self.limits.max_images_under_way, self.limits.max_images),
+            check_seconds=self.limits.check_timeout_s,
             observer=self.metrics,
         )
         self.metrics.watch(self._batcher)
@@ -142,6 +156,7 @@ class EditService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self.batcher.close)
         self._pool.shutdown()
+        self.decoding.close()
 
     async def work(self, work: Callable[..., Value], *args: Any) -> Value:
         """Do something slow beside the event loop: decode, encode, parse."""
@@ -183,7 +198,7 @@ class EditService:
         """
         self.check_running()
         full = self.batcher.queued >= self.limits.max_queued
-        if full or self._megapixels >= self.limits.max_queued_megapixels:
+        if full or self.accounts.megapixels >= self.limits.max_queued_megapixels:
             raise Overloaded("the queue is full; try again later", retry_after=self.retry_after)
 
     @property
@@ -199,15 +214,32 @@ class EditService:
         seconds: float | None = None,
         previews: int = 0,
     ) -> Accepted:
-        """Decode and check an edit, beside the event loop.
+        """Decode and check an edit, beside the event loop. It takes its place in the limits first.
 
         Raises:
             InvalidRequest, Overloaded, Stopping.
+            DeadlineExceeded, Cancelled: while its pictures were decoded.
         """
         self.check_room()
-        checked = await self.work(intake.build, edit, served.spec.name, served.family, self.limits)
         allowed = self.limits.timeout_s
-        return Accepted(checked, min(seconds or allowed, allowed), previews)
+        deadline = arrival.since() + min(seconds or allowed, allowed)
+        cost = await self.work(of_edit, edit, served.family, self.limits)
+        held = self.accounts.hold(cost)
+        build = partial(intake.build, edit, served.spec.name, served.family)
+        checked = await self.decoding.run(build, is_plain=cost.is_plain, deadline=deadline)
+        return Accepted(checked, deadline, held, previews)
+
+    async def picture(self, text: str, field: str = "image") -> Picture:
+        """A picture of a JSON body that no edit is made of, decoded beside the event loop.
+
+        Raises:
+            InvalidImage, Overloaded, Cancelled.
+        """
+        encoded = await self.work(from_base64, text, field)
+        cost = await self.work(of_file, encoded, field, self.limits)
+        self.accounts.hold(cost)
+        decode = partial(images.decode, encoded, field=field)
+        return await self.decoding.run(lambda limits: decode(limits=limits), is_plain=cost.is_plain)
 
     def accept(
         self,
@@ -237,16 +269,23 @@ class EditService:
 
         ticket = self.batcher.submit(
             checked.edit,
-            seconds=checked.seconds,
+            seconds=max(0.0, checked.deadline - time.monotonic()),
             previews=checked.previews,
             on_update=on_update,
         )
-        self._megapixels += megapixels(checked.request)
+        checked.held.is_edits = True
         answer = self.spawn(self._answer(ticket, encode, pool))
+        answer.add_done_callback(lambda _: self._freed(checked.held))
         model = str(checked.request.model)
         job = EditJob(id=new_id(), caller=caller, model=model, ticket=ticket, answer=answer)
         answer.add_done_callback(lambda _: job.end())
         return job
+
+    def _freed(self, held: Hold) -> None:
+        """An edit has ended: what it held is free."""
+        self.accounts.release(held)
+        if self._trimmer.is_due(held.cost.megapixels) and not self.stopping:
+            self.spawn(self.work(self._trimmer.trim))
 
     async def wait(self, job: EditJob[Value], request: Request, *, keep: bool = False) -> Value:
         """The answer; a caller that hangs up cancels the edit, unless it is kept.
@@ -315,7 +354,6 @@ class EditService:
             _log.exception("an edit failed")
             raise
         finally:
-            self._megapixels -= megapixels(ticket.request)
             seconds = time.monotonic() - ticket.trace.submitted
             self.metrics.finished(str(ticket.request.model), outcome, ticket.images, seconds)
         return answer

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from overpaint.engine.engine import Engine
 
 
-SAFETY_THREADS = 4
+SAFETY_THREADS = 32
+"""Edits that the safety policy judges at the same time. Most wait for a service; one that is slow
+holds up its own edit and no other."""
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class Batcher:
         max_queued: edits that may wait to be encoded; more are refused.
         max_images: images under way on a device at most, which bounds memory.
         width: images in a pass at most; None = learnt from the passes' times.
+        check_seconds: that the safety policy may take for a request, and for a result; None = as
+            long as it takes.
         observer: told what happens.
     """
 
@@ -56,8 +60,10 @@ class Batcher:
         max_queued: int = 64,
         max_images: int = 32,
         width: int | None = None,
+        check_seconds: float | None = None,
         observer: Observer | None = None,
     ) -> None:
+        self._check_seconds = check_seconds
         self.engines = tuple(engines) if isinstance(engines, Sequence) else (engines,)
         self._board = Board(
             self.engines,
@@ -115,6 +121,7 @@ class Batcher:
             screening=self.engine.policy.checks,
             steps=checked.steps if checked else (steps if isinstance(steps, int) else 1),
             deadline=None if seconds is None else now + seconds,
+            check_seconds=self._check_seconds,
             previews=previews,
             on_update=on_update,
             trace=Trace(submitted=now, submitted_pass=self.passes),
@@ -122,6 +129,7 @@ class Batcher:
         with self._board.change:
             self._board.add(ticket)
             if ticket.screening:
+                ticket.begin_check()
                 self._pool.submit(self._screen, ticket)
         return ticket
 
@@ -196,7 +204,9 @@ class Batcher:
         if ticket.state == "done":
             return
         try:
-            outcome: Screened | Exception = self.engine.screen(ticket.checked or ticket.request)
+            outcome: Screened | Exception = self.engine.screen(
+                ticket.checked or ticket.request, stop=ticket.require_wanted
+            )
         except Exception as error:
             outcome = error
         self._board.screened(ticket, outcome)

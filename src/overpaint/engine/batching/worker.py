@@ -15,12 +15,14 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, wait
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from overpaint.checkpoints.placement import make_current
 from overpaint.core.errors import ContentBlocked, Overloaded, SafetyUnavailable
 from overpaint.core.types import EditResult
 from overpaint.engine.batching.board import Board
+from overpaint.engine.batching.cutting import looking
 from overpaint.engine.batching.device import Device, DeviceLoad, Preview
 from overpaint.engine.batching.policy import Pick
 from overpaint.engine.batching.ticket import Ticket, Update
@@ -79,7 +81,9 @@ class Worker:
         before = [pick.image.step for pick in batch]
         try:
             watch = self._engine.clock.start()
-            self._engine.step(batch[0].edit.model, [pick.image for pick in batch])
+            tickets = [pick.ticket for pick in batch]
+            with looking(partial(self._step_aside, tickets), tickets, self._engine.device):
+                self._engine.step(batch[0].edit.model, [pick.image for pick in batch])
             watch.stop()
         except Exception as error:
             untouched = before == [pick.image.step for pick in batch]
@@ -93,6 +97,11 @@ class Worker:
             update = _progress(edit)
             ticket.tell(update)
             self._board.advanced(self._device, ticket, edit, update)
+
+    def _step_aside(self, tickets: list[Ticket]) -> None:
+        """While a long pass of these edits is made: end it, or make a short one of others."""
+        if batch := self._board.passes_beside(self._device, tickets):
+            self._step(batch)
 
     def _settle(self, ahead: int) -> None:
         """Tell the board of passes that are done; wait for all but the last `ahead` of them."""
@@ -117,18 +126,28 @@ class Worker:
                     self._preview(work)
                 case DeviceLoad():
                     self._load(work)
-                case Ticket(state="finishing"):
-                    self._finish(work)
                 case Ticket():
-                    self._prepare(work)
+                    self._encode(work)
             del work
+
+    def _encode(self, ticket: Ticket) -> None:
+        if ticket.state == "finishing":
+            self._finish(ticket)
+        else:
+            self._prepare(ticket)
+
+    def _look_aside(self, ticket: Ticket) -> None:
+        """While a long edit is encoded: end it, or encode a short one of another model."""
+        if (other := self._board.work_beside(self._device, ticket)) is not None:
+            self._encode(other)
 
     def _prepare(self, ticket: Ticket) -> None:
         now = time.monotonic()
         try:
             busy = self._board.busy_models(self._device)
             held = self._board.held_bytes(self._device)
-            edit = self._engine.begin(ticket.submission, busy=busy, held=held)
+            with looking(partial(self._look_aside, ticket), [ticket], self._engine.device):
+                edit = self._engine.begin(ticket.submission, busy=busy, held=held)
             keys = [edit.model.family.batch_key(image) for image in edit.prepared]
         except Overloaded:
             self._board.postponed(self._device, ticket)
@@ -144,7 +163,8 @@ class Worker:
         if edit is None:
             return  # put back meanwhile
         try:
-            decoded = self._engine.decode(edit)
+            with looking(partial(self._look_aside, ticket), [ticket], self._engine.device):
+                decoded = self._engine.decode(edit)
         except Exception as error:
             self._board.failed(self._device, ticket, error)
             del edit  # An error that somebody keeps leads back to this frame.
@@ -152,12 +172,15 @@ class Worker:
         if self._board.decoded(self._device, ticket):
             # What a family keeps for the steps is not needed while others judge the pictures.
             edit.prepared.clear()
+            ticket.begin_check()
             self._pool.submit(self._deliver, ticket, edit, decoded)
 
     def _deliver(self, ticket: Ticket, edit: Edit, decoded: Decoded) -> None:
         wait(ticket.shown)
         try:
-            outcome: EditResult | Exception = self._engine.deliver(edit, decoded)
+            outcome: EditResult | Exception = self._engine.deliver(
+                edit, decoded, stop=ticket.require_wanted
+            )
         except Exception as error:
             outcome = error
         self._board.delivered(ticket, outcome)

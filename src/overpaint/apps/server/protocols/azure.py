@@ -130,7 +130,8 @@ async def _scored(request: Request, wrap: Callable[[list[dict[str, Any]]], Any])
     started = time.perf_counter()
     answers = await _score(request)
     milliseconds = f"{(time.perf_counter() - started) * 1e3:.3f}"
-    return JSONResponse(wrap(answers), headers={"x-ms-run-fn-exec-ms": milliseconds})
+    headers = {"x-ms-run-fn-exec-ms": milliseconds}
+    return await service_of(request).work(JSONResponse, wrap(answers), 200, headers)
 
 
 async def _score(request: Request) -> list[dict[str, Any]]:

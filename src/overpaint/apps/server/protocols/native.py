@@ -98,7 +98,8 @@ async def post_edit(request: Request) -> Response:
             202,
             {"location": f"/v1/edits/{job.id}", "preference-applied": "respond-async"},
         )
-    return _answer(job, await service.wait(job, request, keep=key is not None))
+    answer = await service.wait(job, request, keep=key is not None)
+    return await service.work(_answer, job, answer)
 
 
 @router.get("/edits/{id}", response_model=EditAnswer | EditState, responses=ERRORS)
@@ -108,7 +109,7 @@ async def get_edit(request: Request, id: str) -> Response:  # noqa: A002 - the p
     job = service.jobs.find(id, request.state.caller)
     if job.status == "done":
         job.fetched = True
-        return _answer(job, job.answer.result())
+        return await service.work(_answer, job, job.answer.result())
     job.fetched = job.answer.done()
     return JSONResponse(state_of(service, job).model_dump(exclude_none=True))
 
@@ -186,7 +187,8 @@ async def _events(service: EditService, job: EditJob[Any]) -> AsyncIterator[str]
         if update.preview is None:
             yield _event("step", news)
         else:
-            yield _event("preview", {**news, "image": await service.work(encoded, update.preview)})
+            image = await service.work(encoded, update.preview)
+            yield await service.work(_event, "preview", {**news, "image": image})
     try:
         answer = await job.answer
     except Exception as error:
@@ -194,7 +196,7 @@ async def _events(service: EditService, job: EditJob[Any]) -> AsyncIterator[str]
         yield _event("error", errors.body(error, "/v1"))
     else:
         job.fetched = True
-        yield _event("done", {"id": job.id, **answer})
+        yield await service.work(_event, "done", {"id": job.id, **answer})
 
 
 def _event(name: str, data: Any) -> str:

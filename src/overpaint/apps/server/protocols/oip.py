@@ -176,14 +176,13 @@ async def infer(request: Request, model: str, version: str = VERSION) -> Respons
     request.state.edit, request.state.model = job.id, served.spec.name
     outputs = await service.wait(job, request)
     wanted = _OUTPUTS if message.outputs is None else [output.name for output in message.outputs]
-    return JSONResponse(
-        {
-            "model_name": served.spec.name,
-            "model_version": VERSION,
-            "id": message.id or job.id,
-            "outputs": [output for output in outputs if output["name"] in wanted],
-        }
-    )
+    answer = {
+        "model_name": served.spec.name,
+        "model_version": VERSION,
+        "id": message.id or job.id,
+        "outputs": [output for output in outputs if output["name"] in wanted],
+    }
+    return await service.work(JSONResponse, answer)
 
 
 def _served(service: EditService, model: str, version: str) -> Served:

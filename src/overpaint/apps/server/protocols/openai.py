@@ -201,7 +201,7 @@ async def _edit(request: Request, deployment: str | None) -> Response:
     )
     request.state.edit, request.state.model = job.id, served.spec.name
     if not look.form.stream:
-        return JSONResponse(await service.wait(job, request))
+        return await service.work(JSONResponse, await service.wait(job, request))
     return StreamingResponse(_stream(service, job, look), media_type="text/event-stream")
 
 
@@ -316,7 +316,8 @@ async def _stream(
             elif update.preview is not None:
                 encoded = await service.work(look.encode, update.preview)
                 data = {"b64_json": encoded, "partial_image_index": index}
-                yield _event("partial_image", data, look.common(update.preview))
+                common = look.common(update.preview)
+                yield await service.work(_event, "partial_image", data, common)
                 index += 1
         answer = await job.answer
     except Exception as error:
@@ -328,7 +329,7 @@ async def _stream(
         service.cancel(job)
     common = {name: answer[name] for name in _COMPLETED}
     for image in answer["data"]:
-        yield _event("completed", image, common)
+        yield await service.work(_event, "completed", image, common)
     yield "data: [DONE]\n\n"
 
 
