@@ -82,6 +82,7 @@ def search(
     target_y: Index,
     target_x: Index,
     allowed: BoolMask,
+    price: Float,
     old_y: Index,
     old_x: Index,
     source_y: Index,
@@ -103,6 +104,7 @@ def search(
         place: (H, W), the number of the target patch at each corner, -1 where there is none.
         target_y, target_x: (n,), corners of the target patches, row by row.
         allowed: (H, W), the corners that a source patch may have.
+        price: (H, W), what a source at each corner costs for being unusual.
         old_y, old_x: (n,), the sources before this pass.
         source_y, source_x, cost: (n,), improved in place.
         offsets: (k, 2), steps (down, right) tried for each target (He & Sun 2012).
@@ -124,7 +126,7 @@ def search(
         y, x = target_y[i], target_x[i]
         best_y, best_x = source_y[i], source_x[i]
         best = _distance(rows, size, y, x, best_y, best_x, np.inf)
-        best += _toll(near, y, x, best_y, best_x)
+        best += _toll(near, y, x, best_y, best_x) + price[best_y, best_x]
         for attempt in range(fixed + rounds):
             if attempt < 2:
                 cy, cx = _propagated(
@@ -142,7 +144,7 @@ def search(
                 cx = best_x + (state >> 8) % (2 * radius + 1) - radius
             if not (0 <= cy < height and 0 <= cx < width) or not allowed[cy, cx]:
                 continue
-            toll = _toll(near, y, x, cy, cx)
+            toll = _toll(near, y, x, cy, cx) + price[cy, cx]
             if toll >= best or (cy == best_y and cx == best_x):
                 continue
             found = _distance(rows, size, y, x, cy, cx, best - toll) + toll
@@ -160,6 +162,7 @@ def compare_all(
     target_x: Index,
     allowed_y: Index,
     allowed_x: Index,
+    price: Float,
     near: float,
     start: int,
     stop: int,
@@ -185,7 +188,7 @@ def compare_all(
         best = np.float32(np.inf)
         for j in range(allowed_y.size):
             cy, cx = allowed_y[j], allowed_x[j]
-            toll = np.float32(_toll(near, y, x, cy, cx))
+            toll = np.float32(_toll(near, y, x, cy, cx)) + price[cy, cx]
             limit = (best - toll) / factor
             found = np.float32(0)
             for dy in range(size):
@@ -200,6 +203,29 @@ def compare_all(
                 best = found * factor + toll
                 source_y[i], source_x[i] = cy, cx
         cost[i] = best
+
+
+@_compiled
+def likeness(
+    patches: Float,
+    examples: Float,
+    weight: Float,
+    unit: float,
+    start: int,
+    stop: int,
+    density: Float,
+) -> None:
+    """Adds to `density` (n,) how like the examples (m, k) the patches (n, k) start..stop are.
+
+    An example at the squared distance `unit` counts 1 / e of its `weight` (m,).
+    """
+    for i in range(start, stop):
+        for j in range(examples.shape[0]):
+            apart = np.float32(0)
+            for k in range(patches.shape[1]):
+                difference = patches[i, k] - examples[j, k]
+                apart += difference * difference
+            density[i] += weight[j] * np.exp(-apart / np.float32(unit))
 
 
 @_compiled

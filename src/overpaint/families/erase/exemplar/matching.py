@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from . import kernels
+from .bands import THREADS
 from .offsets import repeating_steps
 from .pyramid import Layer, spread_in
 from .types import CHANNELS, BoolMask, Float, Index
 
-BANDS = 8  # of the picture, each on one thread at a time; fixed, so that a seed is a picture
 TRUST = 3.0  # a patch one pixel further inside the hole counts this much less
 NEARNESS = 3.0  # toll on a source per pixel of distance, per pixel of the patch
 SOFTNESS = 4.0  # bandwidth of the votes on the way: nearly plain means, which agree on structure
@@ -29,9 +26,6 @@ WORK = 700_000  # targets times rounds beyond which a layer gets fewer rounds
 EXHAUSTIVE = 6_000_000  # pairs of target and source up to which all are compared
 FIRST_GUESS = 0.1  # weight of guessed pixels against known ones in that comparison
 PEEL = 2.0  # pixels by which the filling of the coarsest layer proceeds inwards each time
-
-SearchStep = Callable[[int, int], None]
-
 
 @dataclass(eq=False)
 class Field:
@@ -146,11 +140,11 @@ class Matcher:
     def _compare_all(self, certainty: Float) -> None:
         layer, field = self.layer, self.field
         allowed_y, allowed_x = np.ascontiguousarray(self._sources.T)
-        self._in_bands(
+        THREADS.in_bands(
             field.cost.size,
             lambda start, stop: kernels.compare_all(
                 self._rows(), layer.size, certainty, field.target_y, field.target_x,
-                allowed_y, allowed_x, self._near, start, stop,
+                allowed_y, allowed_x, layer.price, self._near, start, stop,
                 field.source_y, field.source_x, field.cost,
             ),
         )  # fmt: skip
@@ -161,18 +155,18 @@ class Matcher:
         self._passes += 1
         reach = max(layer.hole.shape) if self._passes <= WIDE_PASSES else NEARBY
         seed = int(self._rng.integers(1 << 30))
-        self._in_bands(
+        THREADS.in_bands(
             field.cost.size,
             lambda start, stop: kernels.search(
                 self._rows(), layer.size, field.place, field.target_y, field.target_x,
-                layer.allowed, old_y, old_x, field.source_y, field.source_x, field.cost,
+                layer.allowed, layer.price, old_y, old_x, field.source_y, field.source_x, field.cost,
                 self._steps, self._near, reach, start, stop, self._passes % 2 == 0, seed,
             ),
         )  # fmt: skip
 
     def _vote(self, softness: float) -> None:
         layer, field, votes = self.layer, self.field, self.votes
-        self._in_bands(
+        THREADS.in_bands(
             votes.pixel_y.size,
             lambda start, stop: kernels.vote(
                 self._rows(), layer.size, field.place, field.source_y, field.source_x,
@@ -185,11 +179,6 @@ class Matcher:
 
     def _rows(self) -> Float:
         return self.layer.values.reshape(self._height, self._width * CHANNELS)
-
-    def _in_bands(self, count: int, work: SearchStep) -> None:
-        edges = np.linspace(0, count, BANDS + 1).astype(int)
-        with ThreadPoolExecutor(min(BANDS, os.cpu_count() or 1)) as pool:
-            list(pool.map(work, edges[:-1].tolist(), edges[1:].tolist()))
 
 
 def rounds(layer: Layer, *, coarsest: bool, finest: bool) -> int:

@@ -15,6 +15,7 @@ DEPTH = 9.0  # pixels from the rim to the middle of the hole on the coarsest lay
 NARROWEST = 24  # a layer is not halved below this side
 SIZES = (7, 5, 3, 1)  # sides of a patch, the first that leaves enough sources
 ENOUGH = 50
+NEAR_SOURCES = 3  # patches within the hole's own size of it, per pixel of the hole
 
 
 @dataclass(eq=False)
@@ -26,12 +27,14 @@ class Layer:
         hole: (H, W), what is to be filled.
         allowed: (H, W), corners at which a source patch may lie.
         size: side of a patch.
+        price: (H, W), what a source at each corner costs for being unusual.
     """
 
     values: Float
     hole: BoolMask
     allowed: BoolMask
     size: int
+    price: Float
 
 
 def build(pixels: Pixels, hole: BoolMask, source: BoolMask) -> list[Layer]:
@@ -40,15 +43,18 @@ def build(pixels: Pixels, hole: BoolMask, source: BoolMask) -> list[Layer]:
     Texture enters as a fourth channel, the local mean of the gradient's size (Newson et al.
     2014): on coarse layers, where texture has been averaged away, it still tells grass from sky,
     and it keeps averages of sharp patches from looking like good matches for smooth ones.
+
+    A layer on which too few patches lie near the hole is left out: patches that span half of the
+    surroundings match far things at the rim, and whole ones of those are then copied.
     """
     values = np.dstack([pixels.astype(np.float32), ROUGHNESS * _roughness(pixels, ~hole)])
     layers: list[Layer] = []
     while True:
         values = np.ascontiguousarray(values, np.float32)
         size, allowed = _sources(source)
-        if layers and (size < SIZES[0] or np.count_nonzero(allowed) < ENOUGH):
+        if layers and (size < SIZES[0] or not _sourced_nearby(hole, allowed, size)):
             return layers
-        layers.append(Layer(values, hole, allowed, size))
+        layers.append(Layer(values, hole, allowed, size, np.zeros(hole.shape, np.float32)))
         if depth_of(hole) <= DEPTH or min(hole.shape) < 2 * NARROWEST:
             return layers
         values = halve_values(values, ~hole)
@@ -60,6 +66,15 @@ def depth_of(hole: BoolMask) -> float:
     if hole.all():
         return float(max(hole.shape))
     return float(cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 5).max())
+
+
+def distance_of_patches(hole: BoolMask, size: int) -> Float:
+    """Distance (H, W) from the hole to the middle of the patch at each corner, 0 at the border."""
+    away = np.zeros(hole.shape, np.float32)
+    half, (height, width) = size // 2, hole.shape
+    distance = cv2.distanceTransform((~hole).astype(np.uint8), cv2.DIST_L2, 5)
+    away[: height - half, : width - half] = distance[half:, half:]
+    return away
 
 
 def halve_values(values: Float, known: BoolMask) -> Float:
@@ -99,6 +114,13 @@ def _sources(source: BoolMask) -> tuple[int, BoolMask]:
         if np.count_nonzero(allowed) >= ENOUGH or size == 1:
             break
     return size, allowed
+
+
+def _sourced_nearby(hole: BoolMask, allowed: BoolMask, size: int) -> bool:
+    """Whether enough source patches lie within the hole's own size of it."""
+    area = np.count_nonzero(hole)
+    near = allowed & (distance_of_patches(hole, size) <= np.sqrt(area))
+    return bool(np.count_nonzero(near) >= max(ENOUGH, NEAR_SOURCES * area))
 
 
 def _roughness(pixels: Pixels, known: BoolMask) -> Float:
