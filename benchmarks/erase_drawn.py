@@ -7,13 +7,12 @@ of a filling is so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from erase_cases import Mask, Pixels, read_photo
+from erase_cases import Mask, Pixels
 
 PATCH = 7  # side of the patches compared, in pixels of the shrunken picture
 SIDE = 48  # of a square of the hole's area, in the shrunken picture
@@ -106,13 +105,6 @@ DRAWINGS = (
     Drawing("ihc", "gland", ((236, 290), (396, 511))),
 )
 # fmt: on
-
-
-def drawn_cases() -> Iterator[tuple[Drawing, Pixels, Mask]]:
-    """Each drawing with its photo (H, W, 3) at its own size and the hole (H, W) in it."""
-    for drawing in DRAWINGS:
-        photo = read_photo(drawing.photo)
-        yield drawing, photo, drawing.hole(photo.shape)
 
 
 def strange_share(filled: Pixels, hole: Mask) -> float:

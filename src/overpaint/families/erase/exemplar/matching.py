@@ -23,9 +23,10 @@ WIDE_PASSES = 2  # that search the whole picture; later ones look around what th
 NEARBY = 8  # pixels
 FEWEST_ROUNDS = 1
 WORK = 700_000  # targets times rounds beyond which a layer gets fewer rounds
-EXHAUSTIVE = 6_000_000  # pairs of target and source up to which all are compared
+EXHAUSTIVE = 3_000_000  # pairs of target and source compared; of more, every n-th source
 FIRST_GUESS = 0.1  # weight of guessed pixels against known ones in that comparison
 PEEL = 2.0  # pixels by which the filling of the coarsest layer proceeds inwards each time
+
 
 @dataclass(eq=False)
 class Field:
@@ -99,9 +100,12 @@ class Matcher:
 
     def _doubt_of_targets(self) -> Float:
         """Low for targets whose middle is near the rim (Wexler et al. 2007)."""
+        return np.asarray(np.log(TRUST) * self._middles(self._inside()), np.float32)
+
+    def _middles(self, values: Float) -> Float:
+        """Of values (H, W), those (n,) in the targets' middles."""
         half = self.layer.size // 2
-        middle = self._inside()[self.field.target_y + half, self.field.target_x + half]
-        return np.asarray(np.log(TRUST) * middle, np.float32)
+        return values[self.field.target_y + half, self.field.target_x + half]
 
     def _inside(self) -> Float:
         """Each pixel's distance to the nearest pixel that is not of the hole."""
@@ -111,13 +115,14 @@ class Matcher:
 
     def _guess(self) -> None:
         """The coarsest layer: a smooth filling, then sources peel by peel from the rim inwards."""
-        layer, field = self.layer, self.field
+        layer = self.layer
         layer.values = np.ascontiguousarray(spread_in(layer.values, layer.hole))
-        if field.cost.size * len(self._sources) > EXHAUSTIVE:
-            return
         inside = self._inside()
+        middle = self._middles(inside)
         for reached in np.arange(0, inside.max(), PEEL):
-            self._compare_all(np.where(inside <= reached, 1, FIRST_GUESS).astype(np.float32))
+            certainty = np.where(inside <= reached, 1, FIRST_GUESS).astype(np.float32)
+            ahead = (middle > reached - layer.size) & (middle <= reached + layer.size)
+            self._compare_all(certainty, np.flatnonzero(ahead).astype(np.int32))
             self._vote(SOFTNESS)
 
     def _refine(self, coarser: Field) -> None:
@@ -137,13 +142,14 @@ class Matcher:
             self.layer.values = np.ascontiguousarray(spread_in(self.layer.values, self.layer.hole))
         self._vote(SOFTNESS)
 
-    def _compare_all(self, certainty: Float) -> None:
+    def _compare_all(self, certainty: Float, targets: Index) -> None:
         layer, field = self.layer, self.field
-        allowed_y, allowed_x = np.ascontiguousarray(self._sources.T)
+        every = -(-field.cost.size * len(self._sources) // EXHAUSTIVE)
+        allowed_y, allowed_x = np.ascontiguousarray(self._sources[::every].T)
         THREADS.in_bands(
-            field.cost.size,
+            targets.size,
             lambda start, stop: kernels.compare_all(
-                self._rows(), layer.size, certainty, field.target_y, field.target_x,
+                self._rows(), layer.size, certainty, targets, field.target_y, field.target_x,
                 allowed_y, allowed_x, layer.price, self._near, start, stop,
                 field.source_y, field.source_x, field.cost,
             ),
@@ -159,7 +165,8 @@ class Matcher:
             field.cost.size,
             lambda start, stop: kernels.search(
                 self._rows(), layer.size, field.place, field.target_y, field.target_x,
-                layer.allowed, layer.price, old_y, old_x, field.source_y, field.source_x, field.cost,
+                layer.allowed, layer.price, old_y, old_x, field.source_y, field.source_x,
+                field.cost,
                 self._steps, self._near, reach, start, stop, self._passes % 2 == 0, seed,
             ),
         )  # fmt: skip

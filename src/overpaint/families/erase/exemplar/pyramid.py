@@ -15,7 +15,8 @@ DEPTH = 9.0  # pixels from the rim to the middle of the hole on the coarsest lay
 NARROWEST = 24  # a layer is not halved below this side
 SIZES = (7, 5, 3, 1)  # sides of a patch, the first that leaves enough sources
 ENOUGH = 50
-NEAR_SOURCES = 3  # patches within the hole's own size of it, per pixel of the hole
+NEAR_SOURCES = 3.0  # patches within the hole's own size of it, per pixel of the hole, or
+NEAR_SHARE = 0.75  # this share of what the finest layer has, where the hole is large
 
 
 @dataclass(eq=False)
@@ -49,11 +50,14 @@ def build(pixels: Pixels, hole: BoolMask, source: BoolMask) -> list[Layer]:
     """
     values = np.dstack([pixels.astype(np.float32), ROUGHNESS * _roughness(pixels, ~hole)])
     layers: list[Layer] = []
+    wanted = 0.0
     while True:
         values = np.ascontiguousarray(values, np.float32)
         size, allowed = _sources(source)
-        if layers and (size < SIZES[0] or not _sourced_nearby(hole, allowed, size)):
+        nearby = _nearby(hole, allowed, size)
+        if layers and (size < SIZES[0] or nearby < wanted or np.count_nonzero(allowed) < ENOUGH):
             return layers
+        wanted = wanted or min(NEAR_SOURCES, NEAR_SHARE * nearby)
         layers.append(Layer(values, hole, allowed, size, np.zeros(hole.shape, np.float32)))
         if depth_of(hole) <= DEPTH or min(hole.shape) < 2 * NARROWEST:
             return layers
@@ -116,11 +120,11 @@ def _sources(source: BoolMask) -> tuple[int, BoolMask]:
     return size, allowed
 
 
-def _sourced_nearby(hole: BoolMask, allowed: BoolMask, size: int) -> bool:
-    """Whether enough source patches lie within the hole's own size of it."""
-    area = np.count_nonzero(hole)
+def _nearby(hole: BoolMask, allowed: BoolMask, size: int) -> float:
+    """Source patches within the hole's own size of it, per pixel of the hole."""
+    area = int(np.count_nonzero(hole))
     near = allowed & (distance_of_patches(hole, size) <= np.sqrt(area))
-    return bool(np.count_nonzero(near) >= max(ENOUGH, NEAR_SOURCES * area))
+    return float(np.count_nonzero(near)) / max(1, area)
 
 
 def _roughness(pixels: Pixels, known: BoolMask) -> Float:
