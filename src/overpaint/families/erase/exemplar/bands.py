@@ -10,7 +10,7 @@ import numpy as np
 
 BANDS = 8  # each on one thread at a time; fixed, so that a seed is a picture
 
-Work = Callable[[int, int], None]
+BandWork = Callable[[int, int], None]
 
 
 class Threads:
@@ -21,7 +21,7 @@ class Threads:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._renew)
 
-    def in_bands(self, count: int, work: Work) -> None:
+    def in_bands(self, count: int, work: BandWork) -> None:
         """Calls `work(start, stop)` for the bands of 0..count, and waits for all of them.
 
         `work` must release the interpreter's lock, and its bands must not depend on each other.
