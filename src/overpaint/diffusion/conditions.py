@@ -33,10 +33,12 @@ class Native:
     Attributes:
         smallest: least side of a window.
         side: of a whole picture; a model of one size has that alone.
+        max_pixels: largest area of a canvas; None = (1.5 side)², but not less than 768².
     """
 
     smallest: int
     side: int
+    max_pixels: int | None = None
 
 
 def asked_size(options: FamilyOptions, step: int) -> tuple[int, int] | None:
@@ -66,8 +68,26 @@ def plan(request: EditRequest, options: FamilyOptions, *, step: int, native: Nat
     if size is not None:
         return geometry.stretched(request.image.size, size)
     if request.mask is None or options.window == "full":
-        return geometry.full(request.image.size, step=step, native=native.side)
-    box = masks.bbox(grown_mask(request, options))
+        return geometry.full(
+            request.image.size, step=step, native=native.side, max_pixels=native.max_pixels
+        )
+    return _around(
+        request, options, masks.bbox(grown_mask(request, options)), step=step, native=native
+    )
+
+
+def window(
+    request: EditRequest, options: FamilyOptions, box: Box, *, step: int, native: Native
+) -> Plan | None:
+    """The plan of a part of the mask; None where the edit has one window."""
+    if request.mask is None or options.window != "auto" or options.height is not None:
+        return None
+    return _around(request, options, box, step=step, native=native)
+
+
+def _around(
+    request: EditRequest, options: FamilyOptions, box: Box, *, step: int, native: Native
+) -> Plan:
     return geometry.around(
         request.image.size,
         box,
@@ -75,6 +95,7 @@ def plan(request: EditRequest, options: FamilyOptions, *, step: int, native: Nat
         native=native.side,
         smallest=native.smallest,
         context=options.context,
+        max_pixels=native.max_pixels,
     )
 
 

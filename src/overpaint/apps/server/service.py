@@ -18,7 +18,7 @@ from overpaint.apps.server.metrics import Metrics
 from overpaint.apps.settings import Settings
 from overpaint.apps.wire import intake
 from overpaint.apps.wire.intake import MEGA, EncodedEdit, megapixels
-from overpaint.apps.wiring.models import build, checkpoints, families, licences
+from overpaint.apps.wiring.models import build, catalogue, checkpoints, defaults, families, licences
 from overpaint.core.errors import (
     Cancelled,
     ModelNotFound,
@@ -28,9 +28,9 @@ from overpaint.core.errors import (
 from overpaint.core.models import ModelSpec
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.diffusion.family import FamilySpec
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
+from overpaint.engine.batching.ticket import Ticket, Update
 from overpaint.engine.intake import CheckedRequest
-from overpaint.engine.ticket import Ticket, Update
 
 Value = TypeVar("Value")
 Readiness = Literal["loading", "ready", "failed", "stopping"]
@@ -85,11 +85,13 @@ class EditService:
     def __init__(self, settings: Settings, *, alone: bool = True) -> None:
         self.alone = alone
         self.limits = settings.server
-        self.settings = settings
+        asked = defaults.chosen_by_hand(settings)
+        self.settings = settings = defaults.resolved(settings)
         self.served = _served(settings)
         budget = self.limits.memory_gb
         self._engines = build.engines(
             next(iter(self.served)),
+            asked=asked,
             settings=settings,
             lazy=True,
             budget=None if budget is None else int(budget * 1e9),
@@ -373,8 +375,8 @@ def _served(settings: Settings) -> dict[str, Served]:
         dict.fromkeys(
             name
             for name in (defaults.inpaint, defaults.edit, defaults.erase)
-            if name in build.models(settings)
-            and build.state(build.find_model(name, settings), settings) == "ready"
+            if name in catalogue.models(settings)
+            and catalogue.state(catalogue.find_model(name, settings), settings) == "ready"
         )
     )
     if not names:
@@ -383,7 +385,7 @@ def _served(settings: Settings) -> dict[str, Served]:
             "or in server.models, or pull one",
             field="model",
         )
-    specs = [build.find_model(name, settings) for name in names]
+    specs = [catalogue.find_model(name, settings) for name in names]
     for spec in specs:
         if spec.source != "none":
             checkpoints.locate(spec, settings)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from overpaint.apps import settings as settings_
 from overpaint.apps.wiring import remote
-from overpaint.apps.wiring.models import build
+from overpaint.apps.wiring.models import build, catalogue, defaults
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.imaging import detections, masks
 from overpaint.core.imaging.images import Picture
+from overpaint.core.models import EditTask
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS, EditRequest
 
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
     from overpaint.core.types import EditResult
     from overpaint.engine.engine import Engine
 
-PaintingTask = Literal["inpaint", "edit", "erase"]
 WhenMissing = Literal["error", "keep"]
 
 LEFT_OUT = {
     "image": "a field of its own",
     "mask": "it is made of what was found",
+    "mask_is": "a picture in a workflow has no transparency",
     "num_images": "a step of a workflow has one result",
     "model": "a field of its own: it depends on the block's family",
     "options": "each is a field",
@@ -71,13 +72,13 @@ class Painting:
         height, width: of the answer; None = the picture's own.
         keep_input_size: leave `height` and `width` aside.
         options: further options of the family; None = the family's default.
-        model: name; None = the settings' default for the task where it is of the family, else the
-            family's bundled checkpoint.
+        model: name; None = the settings' default for the task where it is of the family, else one
+            of the family that is here, else its bundled twin.
         server: URL of an Overpaint server; None = as in the settings, else this process.
     """
 
     family: str
-    task: PaintingTask
+    task: EditTask
     image: Any
     segmentation_mask: Any = None
     parts: Mapping[str, Any] = field(default_factory=dict)
@@ -93,7 +94,7 @@ class Painting:
     server: str | None = None
 
     @classmethod
-    def of(cls, family: str, task: PaintingTask, values: Mapping[str, Any]) -> Painting:
+    def of(cls, family: str, task: EditTask, values: Mapping[str, Any]) -> Painting:
         """What a block wants, from its fields: what is neither a part nor ours is an option."""
         own = {each.name for each in fields(cls)}
         names = {block_name(part.name): part.name for part in BLOCK_PARTS}
@@ -160,10 +161,11 @@ def paint(paintings: Sequence[Painting]) -> list[Painted]:
         else:
             results = remote.Server(server, settings.remote).run(edits)
         for index, result in zip(placed, results, strict=True):
+            toy = () if server else _toy(paintings[index], placed[index], settings)
             answers[index] = Painted(
                 picture=result.pictures[0],
                 seed=result.seeds[0],
-                warnings=result.warnings,
+                warnings=(*toy, *result.warnings),
                 recipe=result.recipe,
             )
     return [answers[index] for index in range(len(paintings))]
@@ -203,7 +205,7 @@ def mask_of(painting: Painting, picture: Picture) -> Image.Image | str | None:
     return masks.invert(mask) if painting.invert else mask
 
 
-def model_name(family: str, task: PaintingTask, named: str | None, settings: Settings) -> str:
+def model_name(family: str, task: EditTask, named: str | None, settings: Settings) -> str:
     """The model that a block uses.
 
     Raises:
@@ -211,12 +213,8 @@ def model_name(family: str, task: PaintingTask, named: str | None, settings: Set
         ModelNotFound: there is none of that name.
     """
     if named is None:
-        default: str = getattr(settings.defaults, task)
-        known = build.models(settings)
-        if default in known and known[default].family == family:
-            return default
-        return family if f"{build.TWINS}{family}" not in known else f"{build.TWINS}{family}"
-    found = build.find_model(named, settings).family
+        return defaults.choose_of_family(family, task, settings)
+    found = catalogue.find_model(named, settings).family
     if found != family:
         raise InvalidRequest(
             f"'{named}' is of the family {found}, this block works with {family}", field="model"
@@ -251,7 +249,7 @@ def _request(painting: Painting, picture: Picture, settings: Settings) -> EditRe
 
 def _decoded(part: Part, value: Any, size: tuple[int, int]) -> Any:
     """A part as an `EditRequest` has it; errors name the field of the block."""
-    from overpaint.engine.intake import as_picture
+    from overpaint.engine.intake import as_picture, decoded
 
     name = block_name(part.name)
     if part.kind == "picture":
@@ -259,7 +257,9 @@ def _decoded(part: Part, value: Any, size: tuple[int, int]) -> Any:
     if part.kind == "pictures":
         several = value if isinstance(value, list | tuple) else [value]
         return tuple(as_picture(each, name).to_srgb() for each in several)
-    return _where(value, size, name) if part.kind == "mask" else value
+    if part.kind == "mask":
+        return _where(value, size, name)
+    return decoded(replace(part, name=name), value)
 
 
 def _where(given: Any, size: tuple[int, int], name: str) -> Image.Image:
@@ -298,6 +298,14 @@ def _nothing(found: int, confidence: float | None) -> str:
     )
 
 
+def _toy(painting: Painting, request: EditRequest, settings: Settings) -> tuple[str, ...]:
+    """What a twin is, where nobody asked for it by name."""
+    if painting.model is not None or request.model is None:
+        return ()
+    notice = defaults.notice_of_family(catalogue.find_model(request.model, settings), settings)
+    return () if notice is None else (notice,)
+
+
 def _named(error: InvalidRequest, index: int, count: int) -> InvalidRequest:
     """The same error, with the picture's place where there are several."""
     if count == 1:
@@ -315,6 +323,7 @@ def _run_here(requests: Sequence[EditRequest], settings: Settings) -> list[EditR
     global _engine, _engine_settings
     with _lock:
         if _engine is None or settings != _engine_settings:
-            _engine = build.engine(requests[0].model, settings=settings, lazy=True)
+            names = catalogue.models(settings)  # a twin says what it is by `_toy`
+            _engine = build.engine(requests[0].model, asked=names, settings=settings, lazy=True)
             _engine_settings = settings
         return _engine.run(requests)

@@ -1,4 +1,4 @@
-"""What Flex.2 and FLUX.1 Kontext share: prompts, schedule, guidance, the forward pass.
+"""What the FLUX.1 families share: prompts, guidance, the forward pass.
 
 Everything that the steps need lies on the transformer's device before the first one. A copy from
 the processor's memory would make each step wait until the device has done all earlier work.
@@ -9,26 +9,25 @@ Sources: diffusers `pipelines/flux/pipeline_flux.py` (shift, packing), FLUX.1
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from overpaint.checkpoints.checkpoint import Checkpoint
 from overpaint.checkpoints.memo import content
 from overpaint.core.errors import UnsupportedOption
-from overpaint.diffusion import conditions, prompts
+from overpaint.diffusion import conditions, latents, prompts
 from overpaint.diffusion.conditions import Native
 from overpaint.diffusion.denoiser import Latent
 from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.diffusion.recorded import recorded
 from overpaint.families.flux1 import modulation, sparse
 from overpaint.families.flux1.layout import Layout, RotaryEmbedding, TokenGrid
+from overpaint.families.flux1.options import DEFAULT_TRUE_CFG
 from overpaint.families.flux1.sparse import Sparse
 
 MAX_TOKENS = 512
@@ -199,6 +198,12 @@ def _modulations(
     return numbers(positive), None if negative is None else numbers(negative)
 
 
+def sizes(checkpoint: Checkpoint) -> tuple[int, Native]:
+    """What sides of a canvas are multiples of, and the sizes that a checkpoint was trained at."""
+    vae = checkpoint.component("vae")
+    return 2 * latents.scale_factor(vae), native(vae)
+
+
 def native(vae: Any) -> Native:
     """The sizes that a checkpoint was trained at: FLUX.1's, unless its autoencoder says another."""
     side = conditions.native_size(vae.config.sample_size, NATIVE.side)
@@ -239,23 +244,31 @@ def encode_prompts(
     return positive, against, warnings + more
 
 
-def schedule(checkpoint: Checkpoint, steps: int, tokens: int) -> tuple[Any, torch.Tensor]:
-    """A fresh flow-matching scheduler, shifted for `tokens` noise tokens, and its timesteps."""
-    scheduler = copy.deepcopy(checkpoint.component("scheduler"))
-    sigmas = np.linspace(1.0, 1 / steps, steps)
-    if scheduler.config.get("use_dynamic_shifting", False):
-        scheduler.set_timesteps(sigmas=sigmas, mu=_shift(scheduler.config, tokens))
-    else:
-        scheduler.set_timesteps(sigmas=sigmas)
-    return scheduler, scheduler.timesteps
+def true_cfg_scale(negative: str | None, asked: float | None) -> float:
+    """The scale of true classifier-free guidance beside the guidance embedding; 1 = there is none.
 
+    Args:
+        negative: the request's negative prompt.
+        asked: the option.
 
-def _shift(config: Any, tokens: int) -> float:
-    """The exponent of the time shift, linear in the number of tokens (`calculate_shift`)."""
-    base, longest = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-    slope = (high - low) / (longest - base)
-    return float(tokens * slope + (low - slope * base))
+    Raises:
+        UnsupportedOption: one of the two would have no effect without the other.
+    """
+    if negative is None:
+        if asked is not None and asked > 1:
+            raise UnsupportedOption(
+                f"{asked} needs a negative prompt to guide against; an empty one will do",
+                field="options.true_cfg_scale",
+            )
+        return 1.0
+    scale = DEFAULT_TRUE_CFG if asked is None else asked
+    if scale <= 1:
+        raise UnsupportedOption(
+            f"{scale} switches guidance off, so the negative prompt would have no effect; give "
+            "more than 1, or no negative prompt",
+            field="options.true_cfg_scale",
+        )
+    return scale
 
 
 def predict(transformer: Any, batch: Sequence[FluxLatent], inputs: torch.Tensor) -> torch.Tensor:
@@ -306,9 +319,9 @@ def _forward(
     *,
     negative: bool,
 ) -> torch.Tensor:
-    given = [(image.step, image.conditioning) for image in batch]
-    embeds = torch.cat([each.text(negative=negative).embeds for _, each in given])
-    guidance = [each.guidance for _, each in given if each.guidance is not None]
+    conditions = [(image.step, image.conditioning) for image in batch]
+    embeds = torch.cat([each.text(negative=negative).embeds for _, each in conditions])
+    guidance = [each.guidance for _, each in conditions if each.guidance is not None]
     sparse = batch[0].sparse
     cache = None if sparse is None else sparse.negative if negative else sparse.prompt
     with (
@@ -320,9 +333,9 @@ def _forward(
             transformer,
             _computed,
             inputs,
-            torch.cat([each.times[step : step + 1] for step, each in given]),
+            torch.cat([each.times[step : step + 1] for step, each in conditions]),
             torch.cat(guidance) if guidance else None,
-            torch.cat([each.pooled(step, negative=negative) for step, each in given]),
+            torch.cat([each.pooled(step, negative=negative) for step, each in conditions]),
             embeds[:, : len(layout.text)],
             layout.text,
             layout.picture,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +12,7 @@ from safetensors.torch import save_file
 
 from overpaint.apps.cli.editing.job import parse_lora, parse_option
 from overpaint.core.errors import UnsupportedOption
+from overpaint.core.imaging import images
 from tests.apps.conftest import SIZE, pixels
 from tests.conftest import box_mask, picture
 
@@ -43,6 +47,69 @@ def test_erase_copies_from_where_it_may(overpaint, desk):
     noisy, plain = (pixels(name)[25:35, 62:68].std(axis=(0, 1)).mean() for name in
                     ("noise.png", "plain.png"))  # fmt: skip
     assert noisy > plain + 10
+
+
+def test_several_masks_are_joined(overpaint, desk):
+    left, right = (4, 4, 30, 40), (50, 30, 90, 70)
+    for name, box in {"left": left, "right": right}.items():
+        box_mask(*SIZE, box).save(f"{name}.png")
+    both = Image.new("L", SIZE)
+    for box in (left, right):
+        both.paste(255, box)
+    both.save("both.png")
+    erase = ("erase", "photo.png", "--seed", 1)
+    assert overpaint(*erase, "-m", "left.png", "-m", "right.png", "-o", "a.png").code == 0
+    assert overpaint(*erase, "-m", "both.png", "-o", "b.png").code == 0
+    assert np.array_equal(pixels("a.png"), pixels("b.png"))
+    box_mask(9, 9).save("small.png")
+    ran = overpaint(*erase, "-m", "left.png", "-m", "small.png", "--json")
+    assert (ran.code, ran.json["error"]["code"]) == (2, "invalid_mask")
+    assert "small.png is 9x9" in ran.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("inpaint", "photo.png", "x", "-m", "mask.png"),
+        ("inpaint", "photo.png", "x", "-m", "mask.png", "--control", "other.png"),
+        ("edit", "photo.png", "x", "--reference", "other.png"),
+    ],
+)
+def test_no_input_is_written_over(overpaint, desk, words):
+    picture(*SIZE, 1).save("other.png")
+    last = words[-1] if words[-1] != "mask.png" else "mask.png"
+    before = (desk / last).read_bytes()
+    ran = overpaint(*words, "-o", last, "--json")
+    assert (ran.code, ran.json["error"]["field"]) == (2, "output")
+    assert (desk / last).read_bytes() == before
+
+
+def test_words_come_from_a_file(overpaint, desk, checkpoint_folder):
+    (desk / "words.txt").write_text("a red kite\n", encoding="utf-8")
+    inpaint = ("inpaint", "photo.png", "-m", "mask.png", "--model", checkpoint_folder("sd2"))
+    once = (*FAST, "--seed", 1, "--json", "-O", "num_inference_steps=1")
+    from_file = overpaint(*inpaint, "@words.txt", *once, "-o", "a.png")
+    assert from_file.code == 0, from_file.out
+    assert overpaint(*inpaint, "a red kite", *once, "-o", "b.png").code == 0
+    assert np.array_equal(pixels("a.png"), pixels("b.png"))
+    ran = overpaint(*inpaint, "@gone.txt", *once)
+    assert (ran.code, ran.json["error"]["field"]) == (2, "prompt")
+    assert "write @@" in ran.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("erase", "photo.png", "-m", "mask.png", "-M", "tiny-sd2"), "use `overpaint inpaint`"),
+        (("erase", "photo.png", "-m", "mask.png", "-M", "tiny-kontext"), "use `overpaint edit`"),
+        (("inpaint", "photo.png", "x", "-m", "mask.png", "-M", "erase"), "use `overpaint erase`"),
+        (("edit", "photo.png", "x", "-M", "erase"), "use `overpaint erase`"),
+    ],
+)
+def test_a_model_of_another_task_names_the_command_that_fits(overpaint, desk, words, said):
+    ran = overpaint(*words, "--json")
+    assert (ran.code, ran.json["error"]["field"]) == (2, "model")
+    assert said in ran.json["error"]["message"]
 
 
 @pytest.mark.parametrize("option", ["--from", "--not-from"])
@@ -136,6 +203,47 @@ def test_the_mask_can_be_inverted_and_grown(overpaint, desk):
     box_mask(*SIZE).point(lambda value: 255 - value).save("negative.png")
     overpaint("erase", "photo.png", "-m", "negative.png", "--invert", "-o", "c.png", *plain)
     assert np.array_equal(pixels("a.png"), pixels("c.png"))
+
+
+def test_how_a_mask_is_read_can_be_said(overpaint, desk):
+    paint = Image.new("RGB", SIZE, "white")
+    paint.paste("red", (16, 16, 40, 40))
+    paint.save("paint.png")
+    erase = ("erase", "photo.png", "--mask", "paint.png", "-o", "out.png", "--force")
+    assert "say with mask_is" in " ".join(overpaint(*erase).err.split())
+    assert overpaint(*erase, "--mask-is", "paint").code == 0
+    changed = (pixels("photo.png") != pixels("out.png")).any(axis=2)
+    assert changed[16:40, 16:40].any()
+    assert not changed[40:].any()
+    assert overpaint(*erase, "--mask-is", "black", "--json").json["error"]["field"] == "mask_is"
+    boxed = ("erase", "photo.png", "--box", "1,1,9,9", "--mask-is", "white", "--json")
+    assert overpaint(*boxed).json["error"]["field"] == "mask_is"
+
+
+def test_a_mask_may_be_a_file_of_annotations(overpaint, desk):
+    width, height = SIZE
+    sizes = {"width": width, "height": height}
+    names = enumerate(["other.png", "photo.png"])
+    data = {
+        "images": [{"id": number, "file_name": name, **sizes} for number, name in names],
+        "annotations": [{"image_id": 1, "segmentation": [[16, 16, 39, 16, 39, 39, 16, 39]]}],
+    }
+    Path("marks.json").write_text(json.dumps(data))
+    box_mask(width, height, (16, 16, 40, 40)).save("box.png")
+    for mask, out in (("marks.json", "one.png"), ("box.png", "other.png")):
+        assert overpaint("erase", "photo.png", "-m", mask, "--seed", 1, "-o", out).code == 0
+    assert np.array_equal(pixels("one.png"), pixels("other.png"))
+
+
+def test_16_bits_are_kept_or_missed_aloud(overpaint, desk):
+    values = np.random.default_rng(0).integers(0, 65536, (*SIZE[::-1], 3), np.uint16)
+    Path("deep.png").write_bytes(images.encode(images.Picture.from_array(values)))
+    edit = ("erase", "deep.png", "-m", "mask.png", "--json")
+    kept = overpaint(*edit, "-o", "out.png")
+    assert not any("16 bits" in each for each in kept.json["warnings"])
+    outside = outside_of("mask.png")
+    assert (images.decode("out.png").raster.values[outside] == values[outside]).all()
+    assert any("16 bits" in each for each in overpaint(*edit, "-o", "x.webp").json["warnings"])
 
 
 def test_warnings_are_told(overpaint, desk):

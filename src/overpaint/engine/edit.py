@@ -1,0 +1,84 @@
+"""One edit between the engine's calls: what each half of it hands to the next."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+
+from overpaint.core.imaging.images import Picture
+from overpaint.core.safety import Verdict
+from overpaint.core.types import EditRequest
+from overpaint.diffusion.family import Prepared
+from overpaint.diffusion.options import FamilyOptions
+from overpaint.engine.intake import CheckedRequest
+from overpaint.engine.model import Model
+from overpaint.engine.windows import Region
+
+
+@dataclass(frozen=True, eq=False)
+class Screened:
+    """A request that the safety policy lets in; made by `Engine.screen` alone.
+
+    Attributes:
+        submission: the request.
+        verdicts: of the policy.
+        seconds: that it took.
+    """
+
+    submission: EditRequest | CheckedRequest
+    verdicts: tuple[Verdict, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Pictures of an edit that the safety policy has not seen yet: for `Engine.deliver` alone."""
+
+    pictures: tuple[Picture, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(eq=False, kw_only=True)
+class Edit:
+    """A request under way: what `begin` made and `finish` needs.
+
+    Attributes:
+        request: what is asked for.
+        model: that makes it.
+        options: of the model's family.
+        regions: the parts that are computed, each by itself.
+        prepared: of the first image one per region, then of the second one …
+        warnings: one sentence each.
+        verdicts: of the safety policy.
+        timings: seconds by stage.
+    """
+
+    request: EditRequest
+    model: Model
+    options: FamilyOptions
+    regions: tuple[Region, ...]
+    prepared: list[Prepared]
+    warnings: list[str]
+    verdicts: tuple[Verdict, ...] = ()
+    timings: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """One per image."""
+        return tuple(image.seed for image in self.prepared[:: len(self.regions)])
+
+    @property
+    def images(self) -> list[list[Prepared]]:
+        """The regions of each image."""
+        each = len(self.regions)
+        return [self.prepared[at : at + each] for at in range(0, len(self.prepared), each)]
+
+    @property
+    def held_bytes(self) -> int:
+        """What its images keep on the device during their steps."""
+        return sum(image.held_bytes for image in self.prepared)
+
+    def snapshot(self) -> Edit:
+        """The edit with its first image only, as that stands now, for `Engine.preview`."""
+        return replace(self, prepared=[copy.copy(each) for each in self.images[0]])
