@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from overpaint.checkpoints import shortage
 from overpaint.core.errors import Cancelled, DeadlineExceeded
 from overpaint.core.imaging.images import Picture
+from overpaint.core.panics import plain
 from overpaint.core.types import EditRequest, EditResult
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class Ticket:
         """Hand over what went wrong; the error keeps nothing of the edit in memory."""
         self._leave()
         shortage.empty_frames(error)
-        self.future.set_exception(error)
+        self.future.set_exception(plain(error))
 
     def _leave(self) -> None:
         self.state = "done"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from overpaint.checkpoints.placement import make_current
 from overpaint.core.errors import ContentBlocked, Overloaded, SafetyUnavailable
+from overpaint.core.panics import as_errors, plain
 from overpaint.core.types import EditResult
 from overpaint.engine.board import Board
 from overpaint.engine.clock import AHEAD, Watch
@@ -56,10 +57,10 @@ class Worker:
         for thread in self._threads:
             thread.start()
 
-    def join(self) -> None:
-        """Wait until the threads have ended."""
+    def join(self, end: float | None = None) -> None:
+        """Wait until the threads have ended, or until that time of the monotonic clock."""
         for thread in self._threads:
-            thread.join()
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
     def _run(self, work: Callable[[], None]) -> None:
         try:
@@ -79,7 +80,8 @@ class Worker:
         before = [pick.image.step for pick in batch]
         try:
             watch = self._engine.clock.start()
-            self._engine.step(batch[0].edit.model, [pick.image for pick in batch])
+            with as_errors():
+                self._engine.step(batch[0].edit.model, [pick.image for pick in batch])
             watch.stop()
         except Exception as error:
             untouched = before == [pick.image.step for pick in batch]
@@ -128,7 +130,8 @@ class Worker:
         try:
             busy = self._board.busy_models(self._device)
             held = self._board.held_bytes(self._device)
-            edit = self._engine.begin(ticket.submission, busy=busy, held=held)
+            with as_errors():
+                edit = self._engine.begin(ticket.submission, busy=busy, held=held)
             keys = [edit.model.family.batch_key(image) for image in edit.prepared]
         except Overloaded:
             self._board.postponed(self._device, ticket)
@@ -144,7 +147,8 @@ class Worker:
         if edit is None:
             return  # put back meanwhile
         try:
-            decoded = self._engine.decode(edit)
+            with as_errors():
+                decoded = self._engine.decode(edit)
         except Exception as error:
             self._board.failed(self._device, ticket, error)
             del edit  # An error that somebody keeps leads back to this frame.
@@ -158,13 +162,14 @@ class Worker:
         wait(ticket.shown)
         try:
             outcome: EditResult | Exception = self._engine.deliver(edit, decoded)
-        except Exception as error:
-            outcome = error
+        except BaseException as error:
+            outcome = plain(error)
         self._board.delivered(ticket, outcome)
 
     def _preview(self, preview: Preview) -> None:
         try:
-            decoded = self._engine.decode_preview(preview.edit)
+            with as_errors():
+                decoded = self._engine.decode_preview(preview.edit)
         except Exception:
             _log.exception("a preview failed")
             return
@@ -177,7 +182,7 @@ class Worker:
         except (ContentBlocked, SafetyUnavailable):
             # An unfinished picture decides nothing: it is withheld, the finished one is judged.
             return
-        except Exception:
+        except BaseException:
             _log.exception("a preview failed")
             return
         preview.ticket.tell(replace(preview.update, preview=picture))
@@ -185,7 +190,8 @@ class Worker:
     def _load(self, load: DeviceLoad) -> None:
         try:
             busy = self._board.busy_models(self._device)
-            self._engine.load(load.model, busy=busy)
+            with as_errors():
+                self._engine.load(load.model, busy=busy)
         except Exception as error:
             load.future.set_exception(error)
         else:

@@ -209,7 +209,7 @@ def near(one, other) -> None:
 class TestStopping:
     def test_a_stopping_server_takes_nothing_more_and_is_not_ready(self, start):
         server = start()
-        server.service.stopping = True
+        server.service.ending.begin()
         answer = server.client.post("/v1/edits", json=edit())
         assert answer.status_code == 503
         assert answer.headers["retry-after"]

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from starlette.requests import Request
 
+from overpaint.apps.server.ending import Ending
 from overpaint.apps.server.errors import Stopping, forget_frames, status_of
 from overpaint.apps.server.jobs import EditJob, Jobs, new_id
 from overpaint.apps.server.metrics import Metrics
@@ -37,6 +38,8 @@ Readiness = Literal["loading", "ready", "failed", "stopping"]
 
 PICTURE_THREADS = 2
 RETRY_AFTER = 2.0
+PATIENCE = 5.0
+"""Seconds that threads with nothing more to do may take to end."""
 
 _log = logging.getLogger(__name__)
 
@@ -101,12 +104,12 @@ class EditService:
         )
         self.loading = True
         self.load_errors: dict[str, Exception] = {}
-        self.stopping = False
-        self.stopped_at: float | None = None
+        self.ending = Ending(self.limits.drain_s)
         self._batcher: Batcher | None = None
         self._megapixels = 0.0
         self._pool = ThreadPoolExecutor(PICTURE_THREADS, "pictures")
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._loading_task: asyncio.Task[None] | None = None
 
     @property
     def batcher(self) -> Batcher:
@@ -125,7 +128,7 @@ class EditService:
             observer=self.metrics,
         )
         self.metrics.watch(self._batcher)
-        self.spawn(self._load_models())
+        self._loading_task = asyncio.create_task(self._load_models())
 
     def warn_of_licences(self) -> None:
         """Say which models' licences may not allow that others are served."""
@@ -134,12 +137,29 @@ class EditService:
                 _log.warning(warning)
 
     async def stop(self) -> None:
-        """Let what was accepted finish, then end."""
-        self.stopping = True
-        await asyncio.to_thread(self.batcher.drain)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.to_thread(self.batcher.close)
-        self._pool.shutdown()
+        """Let what was accepted finish while there is time, then end."""
+        ending = self.ending
+        ending.begin()
+        if self._loading_task is not None:
+            self._loading_task.cancel()
+        time_for_edits = max(0.0, ending.seconds_left - ending.last_seconds)
+        if not await asyncio.to_thread(self.batcher.drain, time_for_edits):
+            self.cut_off()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=max(0.1, ending.seconds_left))
+        patience = min(PATIENCE, ending.seconds_left)
+        await asyncio.to_thread(self.batcher.close, patience)
+        self._pool.shutdown(wait=not ending.is_cut)
+
+    def cut_off(self) -> None:
+        """Refuse what is not done: there is no time left for it."""
+        self.ending.is_cut = True
+        self.batcher.close(0)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the server finishes what it accepted, and takes nothing more."""
+        return self.ending.has_begun
 
     async def work(self, work: Callable[..., Value], *args: Any) -> Value:
         """Do something slow beside the event loop: decode, encode, parse."""
@@ -284,12 +304,7 @@ class EditService:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way and nothing finished waits to be fetched."""
-        if self._tasks or not self.batcher.idle:
-            self.stopped_at = None
-            return False
-        now = time.monotonic()
-        self.stopped_at = self.stopped_at or now
-        return not self.jobs.waiting or now - self.stopped_at >= self.limits.drain_s
+        return not self._tasks and self.batcher.idle and not self.jobs.waiting
 
     async def _answer(
         self,
@@ -304,6 +319,13 @@ class EditService:
             answer = await loop.run_in_executor(pool or self._pool, encode, result)
             outcome = "done"
             self.load_errors.pop(str(ticket.request.model), None)  # it is loaded now
+        except Cancelled as error:
+            outcome = error.code
+            if self.ending.is_cut:
+                raise Stopping(
+                    "the server ended before the edit was done; send it again"
+                ) from error
+            raise
         except OverpaintError as error:
             outcome = error.code
             if status_of(error) >= 500:
