@@ -148,7 +148,7 @@ def _add_operations(app: FastAPI, service: EditService) -> None:
     def readyz(response: Response) -> Ready:
         """Models are loaded and edits are accepted."""
         response.status_code = 200 if service.ready else 503
-        failed = {name: errors.code_of(error) for name, error in service.load_errors.items()}
+        failed = {name: errors.code_of(error) for name, error in service.health.errors.items()}
         return Ready(
             status=service.readiness, failed=failed or None, devices=service.device_states()
         )

@@ -37,10 +37,12 @@ class Ending:
 
     Attributes:
         is_cut: edits were refused because the time was over.
+        status: of the process when it ends in time.
     """
 
     def __init__(self, seconds: float) -> None:
         self.is_cut = False
+        self.status = 0
         self._seconds = seconds
         self._begun = threading.Event()
         self._began = 0.0

@@ -68,7 +68,7 @@ def run(
     service.ending.enforce()
     _Server(config, service).run(sockets=[listening])
     # Not by returning: taking torch apart takes seconds, and threads may be at work in it.
-    ending.leave(0)
+    ending.leave(service.ending.status)
 
 
 class _Server(uvicorn.Server):
@@ -85,6 +85,10 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         done = await super().on_tick(counter)
+        if self._service.is_lost and not self._service.stopping:
+            _log.critical("no model or no device works any more; the server ends")
+            self._service.ending.status = ending.LOST_EXIT
+            self._service.ending.begin()
         if done or not self._service.stopping:
             return done
         if self._service.ending.is_nearly_over:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from overpaint.apps.server.ending import Ending
 from overpaint.apps.server.errors import Stopping, forget_frames, status_of
+from overpaint.apps.server.health import Health
 from overpaint.apps.server.jobs import EditJob, Jobs, new_id
 from overpaint.apps.server.metrics import Metrics
 from overpaint.apps.settings import Settings
@@ -103,7 +104,8 @@ class EditService:
             keep_bytes=int(self.limits.keep_results_mb * MEGA),
         )
         self.loading = True
-        self.load_errors: dict[str, Exception] = {}
+        families_ = {name: served.family for name, served in self.served.items()}
+        self.health = Health(families_, self.spawn)
         self.ending = Ending(self.limits.drain_s)
         self._batcher: Batcher | None = None
         self._megapixels = 0.0
@@ -192,6 +194,8 @@ class EditService:
         """
         if self.stopping:
             raise Stopping("the server is stopping; try another one, or this one later")
+        if self.is_lost:
+            raise Stopping("the server has no working device or model left; try another one")
 
     def check_room(self) -> None:
         """Refuse early, before pictures are decoded.
@@ -318,7 +322,7 @@ class EditService:
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(pool or self._pool, encode, result)
             outcome = "done"
-            self.load_errors.pop(str(ticket.request.model), None)  # it is loaded now
+            self.health.works(str(ticket.request.model))
         except Cancelled as error:
             outcome = error.code
             if self.ending.is_cut:
@@ -330,9 +334,11 @@ class EditService:
             outcome = error.code
             if status_of(error) >= 500:
                 _log.warning("an edit failed", exc_info=True)
+            self.health.failed(str(ticket.request.model), error, self.batcher)
             raise
-        except Exception:
+        except Exception as error:
             _log.exception("an edit failed")
+            self.health.failed(str(ticket.request.model), error, self.batcher)
             raise
         finally:
             self._megapixels -= megapixels(ticket.request)
@@ -348,7 +354,7 @@ class EditService:
                 # Whatever it is, the other models are loaded, and /readyz says that this is over.
                 _log.exception("cannot load a model", extra={"model": name, "error": str(error)})
                 forget_frames(error)
-                self.load_errors[name] = error
+                self.health.errors[name] = error
             else:
                 _log.info("loaded", extra={"model": name})
         self.loading = False
@@ -360,14 +366,21 @@ class EditService:
 
     @property
     def readiness(self) -> Readiness:
-        """Where the server stands; 'failed' = none of its models can be loaded."""
+        """Where the server stands; 'failed' = none of its models, or no device, can be used."""
         if self.stopping:
             return "stopping"
         if self.loading:
             return "loading"
-        hopeless = self.served.keys() <= self.load_errors.keys()
-        stranded = not any(device.serves for device in self.batcher.devices)
-        return "failed" if hopeless or stranded else "ready"
+        return "failed" if self.health.is_hopeless or self._is_stranded else "ready"
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether what worked works no more, so that only a new start can help."""
+        return self.health.gave_up or self._is_stranded
+
+    @property
+    def _is_stranded(self) -> bool:
+        return not any(device.serves for device in self.batcher.devices)
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:
         """A task that is waited for when the server stops."""

@@ -138,10 +138,11 @@ class Ready(BaseModel):
     """Whether the server takes edits."""
 
     status: Literal["ready", "loading", "failed", "stopping"] = Field(
-        description="`failed`: none of its models can be loaded."
+        description="`failed`: none of its models can be loaded, or no device works."
     )
     failed: dict[str, str] | None = Field(
-        default=None, description="Code of the error of each model that cannot be loaded."
+        default=None,
+        description="Code of the error of each model that cannot be loaded, or fails at every edit.",
     )
     devices: dict[str, str] | None = Field(
         default=None, description="Of several devices: `ok`, or `failed` and not used any more."

@@ -155,11 +155,15 @@ def metadata(request: Request, model: str, version: str = VERSION) -> dict[str, 
 
 @router.get("/models/{model}/ready", responses=_ERRORS)
 @router.get("/models/{model}/versions/{version}/ready", responses=_ERRORS)
-def model_ready(request: Request, model: str, version: str = VERSION) -> dict[str, Any]:
+def model_ready(
+    request: Request, response: Response, model: str, version: str = VERSION
+) -> dict[str, Any]:
     """Whether a model takes edits."""
     service = service_of(request)
-    served = _served(service, model, version)
-    return {"name": served.spec.name, "ready": service.ready}
+    name = _served(service, model, version).spec.name
+    is_ready = service.ready and name not in service.health.errors
+    response.status_code = 200 if is_ready else 503
+    return {"name": name, "ready": is_ready}
 
 
 @router.post("/models/{model}/infer", responses=_ERRORS, openapi_extra=_BODY)
