@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from overpaint.apps.server import ending
+from overpaint.apps.server.lifetime import ending
 from tests.apps.server.conftest import b64, edit
 from tests.attack.conftest import serve, until
 from tests.conftest import box_mask, picture

@@ -17,8 +17,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from overpaint import __version__
 from overpaint.apps.server import errors, metrics
 from overpaint.apps.server.bodies.schemas import Ready
+from overpaint.apps.server.door.hosts import Hosts
 from overpaint.apps.server.guard import Guard, Keys
-from overpaint.apps.server.logs import AccessLog
+from overpaint.apps.server.logs import AccessLog, report
 from overpaint.apps.server.protocols import (
     azure,
     models,
@@ -97,7 +98,9 @@ def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = 
         keys=keys,
         max_body=int(settings.server.max_body_mb * MEGA),
         body_timeout=settings.server.body_timeout_s,
-        loopback_only=loopback_only,
+        hosts=Hosts(
+            settings.server.allowed_hosts, settings.server.origins, loopback_only=loopback_only
+        ),
     )
     app.add_middleware(AccessLog, count=service.metrics.requested)
     return app
@@ -160,8 +163,8 @@ def _add_operations(app: FastAPI, service: EditService) -> None:
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
-    if errors.status_of(error) >= 500:
-        _log.warning("refused", extra={"error": str(error)}, exc_info=error)
+    if errors.status_of(error) >= 500 and not isinstance(error, errors.Refusal):
+        report(_log, "refused", error)
     # It may be a job's, kept for others to ask; the frames here hold this request.
     errors.forget_frames(error)
     return errors.response(error, request.url.path)
@@ -196,6 +199,6 @@ class _LastResort:
         except Exception as error:
             if scope["type"] != "http":
                 raise
-            _log.exception("unexpected")
+            report(_log, "unexpected", error)
             if not started:
                 await errors.response(error, scope["path"])(scope, receive, send)

@@ -10,8 +10,9 @@ from typing import NoReturn
 
 import uvicorn
 
-from overpaint.apps.server import ending, logs
+from overpaint.apps.server import logs
 from overpaint.apps.server.app import create_app
+from overpaint.apps.server.lifetime import ending
 from overpaint.apps.server.service import EditService
 from overpaint.apps.settings import Settings, is_loopback
 from overpaint.core.errors import InvalidSettings

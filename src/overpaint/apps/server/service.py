@@ -12,10 +12,11 @@ from typing import Any, Literal, TypeVar
 
 from starlette.requests import Request
 
-from overpaint.apps.server.ending import Ending
 from overpaint.apps.server.errors import Stopping, forget_frames, status_of
-from overpaint.apps.server.health import Health
 from overpaint.apps.server.jobs import EditJob, Jobs, new_id
+from overpaint.apps.server.lifetime.ending import Ending
+from overpaint.apps.server.lifetime.health import Health
+from overpaint.apps.server.logs import report
 from overpaint.apps.server.metrics import Metrics
 from overpaint.apps.settings import Settings
 from overpaint.apps.wire import intake
@@ -237,6 +238,7 @@ class EditService:
         caller: str,
         encode: Callable[[EditResult], Value],
         pool: ThreadPoolExecutor | None = None,
+        undo: Callable[[], None] | None = None,
     ) -> EditJob[Value]:
         """Hand an edit to the batcher.
 
@@ -244,7 +246,9 @@ class EditService:
             checked: from `check`.
             caller: name of the caller's key.
             encode: makes the answer of the result, beside the event loop.
-            pool: where `encode` runs; None = beside the other work on pictures.
+            pool: where `encode` and `undo` run; None = beside the other work on pictures.
+            undo: takes back what was done for the edit, if it fails; its caller learns of that
+                afterwards.
 
         Raises:
             Overloaded, Stopping.
@@ -264,7 +268,7 @@ class EditService:
             on_update=on_update,
         )
         self._megapixels += megapixels(checked.request)
-        answer = self.spawn(self._answer(ticket, encode, pool))
+        answer = self.spawn(self._answer(ticket, encode, pool or self._pool, undo))
         model = str(checked.request.model)
         job = EditJob(id=new_id(), caller=caller, model=model, ticket=ticket, answer=answer)
         answer.add_done_callback(lambda _: job.end())
@@ -314,13 +318,14 @@ class EditService:
         self,
         ticket: Ticket,
         encode: Callable[[EditResult], Value],
-        pool: ThreadPoolExecutor | None,
+        pool: ThreadPoolExecutor,
+        undo: Callable[[], None] | None,
     ) -> Value:
         outcome = "internal_error"
+        loop = asyncio.get_running_loop()
         try:
             result = await asyncio.wrap_future(ticket.future)
-            loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(pool or self._pool, encode, result)
+            answer = await loop.run_in_executor(pool, encode, result)
             outcome = "done"
             self.health.works(str(ticket.request.model))
         except Cancelled as error:
@@ -333,14 +338,16 @@ class EditService:
         except OverpaintError as error:
             outcome = error.code
             if status_of(error) >= 500:
-                _log.warning("an edit failed", exc_info=True)
+                report(_log, "an edit failed", error)
             self.health.failed(str(ticket.request.model), error, self.batcher)
             raise
         except Exception as error:
-            _log.exception("an edit failed")
+            report(_log, "an edit failed", error)
             self.health.failed(str(ticket.request.model), error, self.batcher)
             raise
         finally:
+            if undo is not None and outcome != "done":
+                await loop.run_in_executor(pool, undo)
             self._megapixels -= megapixels(ticket.request)
             seconds = time.monotonic() - ticket.trace.submitted
             self.metrics.finished(str(ticket.request.model), outcome, ticket.images, seconds)

@@ -138,7 +138,9 @@ class Server:
         kind = _kinds().get(str(details.get("code")), unknown)
         if kind is None:
             return RemoteError(message, status=status, retry_after=seconds)
-        return _made(kind, message, details, seconds)
+        error = _made(kind, message, details)
+        error.retry_after = seconds if seconds is not None else error.retry_after
+        return error
 
 
 def _kinds() -> dict[str, type[OverpaintError]]:
@@ -147,16 +149,14 @@ def _kinds() -> dict[str, type[OverpaintError]]:
     return {each.code: each for each in named if issubclass(each, OverpaintError)}
 
 
-def _made(
-    kind: type[OverpaintError], message: str, details: Mapping[str, Any], retry_after: float | None
-) -> OverpaintError:
+def _made(kind: type[OverpaintError], message: str, details: Mapping[str, Any]) -> OverpaintError:
     if issubclass(kind, InvalidRequest):
         return kind(message, field=str(details.get("field", "request")))
     if issubclass(kind, errors.ContentBlocked):
         stage, category = str(details.get("stage")), str(details.get("category"))
         return kind(message, stage=stage, category=category)
     if issubclass(kind, errors.Overloaded):
-        return kind(message, retry_after=_WAIT if retry_after is None else retry_after)
+        return kind(message, retry_after=_WAIT)
     return kind(message)
 
 

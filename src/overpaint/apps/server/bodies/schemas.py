@@ -142,7 +142,7 @@ class Ready(BaseModel):
     )
     failed: dict[str, str] | None = Field(
         default=None,
-        description="Code of the error of each model that cannot be loaded, or fails at every edit.",
+        description="Error code of each model that cannot be loaded, or fails at every edit.",
     )
     devices: dict[str, str] | None = Field(
         default=None, description="Of several devices: `ok`, or `failed` and not used any more."

@@ -16,7 +16,7 @@ from pydantic.config import JsonDict
 from starlette.responses import JSONResponse
 
 from overpaint import __version__
-from overpaint.apps.server import errors
+from overpaint.apps.server import errors, repeats
 from overpaint.apps.server.bodies import forms
 from overpaint.apps.server.bodies.answers import encode
 from overpaint.apps.server.bodies.fields import from_text
@@ -100,11 +100,12 @@ _ERROR = {
     },
 }
 _ERRORS: dict[int | str, dict[str, Any]] = dict.fromkeys(errors.DOCUMENTED, _ERROR)
-_BODY = {
+_BODY: dict[str, Any] = {
+    "parameters": [repeats.DOCUMENTED],
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InferRequest"}}},
-    }
+    },
 }
 
 
@@ -175,10 +176,14 @@ async def infer(request: Request, model: str, version: str = VERSION) -> Respons
     served = _served(service, model, version)
     require_type(request, "application/json")
     message, edit = await service.work(_read, await forms.body(request))
-    checked = await service.check(edit, served)
-    job = service.accept(checked, request.state.caller, _outputs)
+    async with repeats.claimed(request, "infer", served.spec.name, edit.values) as claim:
+        job = claim.job()
+        if job is None:
+            checked = await service.check(edit, served)
+            job = service.accept(checked, request.state.caller, _outputs)
+            claim.keep(job)
     request.state.edit, request.state.model = job.id, served.spec.name
-    outputs = await service.wait(job, request)
+    outputs = await service.wait(job, request, keep=claim.has_key)
     wanted = _OUTPUTS if message.outputs is None else [output.name for output in message.outputs]
     return JSONResponse(
         {

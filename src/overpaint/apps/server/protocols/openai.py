@@ -19,14 +19,15 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse, StreamingResponse
 
-from overpaint.apps.server import errors
+from overpaint.apps.server import errors, repeats
 from overpaint.apps.server.bodies import forms
 from overpaint.apps.server.bodies.answers import verdicts
 from overpaint.apps.server.bodies.fields import file_fields, with_parts
-from overpaint.apps.server.jobs import EditJob
+from overpaint.apps.server.jobs import EditJob, News
 from overpaint.apps.server.routes import require_type, service_of
 from overpaint.apps.server.service import Accepted, EditService, Served
 from overpaint.apps.wire.intake import MAX_PICTURES, EncodedEdit
+from overpaint.core import strict_json
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.imaging import images
 from overpaint.core.imaging.images import Format, Picture
@@ -84,7 +85,8 @@ class EditForm(BaseModel):
     safety_identifier: str | None = None
 
 
-_DOCUMENT = {
+_DOCUMENT: dict[str, Any] = {
+    "parameters": [repeats.DOCUMENTED],
     "requestBody": {
         "required": True,
         "content": {
@@ -109,7 +111,7 @@ _DOCUMENT = {
                 }
             }
         },
-    }
+    },
 }
 _ERROR = {
     "description": "OpenAI's error object",
@@ -187,6 +189,25 @@ async def _edit(request: Request, deployment: str | None) -> Response:
     served = service.resolve(deployment or look.form.model, masked="mask" in values)
     values |= _texts(look.form, served, service)
     edit = EncodedEdit(values=values, transparent_is_edited=True)
+    asked = look.form.model_dump(exclude={"stream", "partial_images"})
+    async with repeats.claimed(request, "images", served.spec.name, asked, values) as claim:
+        job = claim.job()
+        if job is None:
+            job = await _accepted(request, edit, served, look)
+            claim.keep(job)
+    request.state.edit, request.state.model = job.id, served.spec.name
+    if not look.form.stream:
+        return JSONResponse(await service.wait(job, request, keep=claim.has_key))
+    news = job.news(TICK)
+    await anext(news)  # refuses where too many listen
+    events = _stream(service, job, news, look, keep=claim.has_key)
+    return StreamingResponse(events, media_type="text/event-stream")
+
+
+async def _accepted(
+    request: Request, edit: EncodedEdit, served: Served, look: AnswerFormat
+) -> EditJob[dict[str, Any]]:
+    service = service_of(request)
     previews = look.form.partial_images if look.form.stream else 0
     try:
         checked = await service.check(edit, served, previews=previews)
@@ -194,13 +215,9 @@ async def _edit(request: Request, deployment: str | None) -> Response:
         raise _as_openai_names(error) from error
     _check_transparency(look.form, checked)
     pictures = 1 + len(checked.request.references)
-    job = service.accept(
+    return service.accept(
         checked, request.state.caller, lambda result: _answer(result, look, pictures)
     )
-    request.state.edit, request.state.model = job.id, served.spec.name
-    if not look.form.stream:
-        return JSONResponse(await service.wait(job, request))
-    return StreamingResponse(_stream(service, job, look), media_type="text/event-stream")
 
 
 def _fields(form: forms.Form) -> EditForm:
@@ -243,7 +260,7 @@ def _value(text: str) -> Any:
     """Lists and objects come as JSON; plain values are read by the option's own type."""
     if text[:1] in ("[", "{"):
         try:
-            return json.loads(text)
+            return strict_json.loads(text)
         except (ValueError, RecursionError):
             return text
     return text
@@ -304,17 +321,22 @@ def _usage(result: EditResult, prompt: str, pictures: int) -> dict[str, Any]:
 
 
 async def _stream(
-    service: EditService, job: EditJob[dict[str, Any]], look: AnswerFormat
+    service: EditService,
+    job: EditJob[dict[str, Any]],
+    updates: AsyncIterator[News | None],
+    look: AnswerFormat,
+    *,
+    keep: bool,
 ) -> AsyncIterator[str]:
     index = 0
     try:
-        async for update in job.news(TICK):
-            if update is None:
+        async for news in updates:
+            if news is None:
                 yield ": still working\n\n"
-            elif update.preview is not None:
-                encoded = await service.work(look.encode, update.preview)
+            elif (preview := news.update.preview) is not None:
+                encoded = await service.work(look.encode, preview)
                 data = {"b64_json": encoded, "partial_image_index": index}
-                yield _event("partial_image", data, look.common(update.preview))
+                yield _event("partial_image", data, look.common(preview))
                 index += 1
         answer = await job.answer
     except Exception as error:
@@ -323,7 +345,8 @@ async def _stream(
         return
     finally:
         # Also reached when the caller hangs up: the edit then frees its place.
-        service.cancel(job)
+        if not keep:
+            service.cancel(job)
     common = {name: answer[name] for name in _COMPLETED}
     for image in answer["data"]:
         yield _event("completed", image, common)
