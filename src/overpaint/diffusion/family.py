@@ -60,6 +60,8 @@ class FamilySpec:
             weights.
         pipelines: `_class_name` values of a `model_index.json` that it reads; for those that other
             models share, values in the configurations of components that tell its own apart.
+        cells: latents on a side that its denoiser takes together, so that widths and heights are
+            multiples of them; None = any size will do, or its plan says.
         source_type: IPTC's term for what it makes of a picture.
     """
 
@@ -69,6 +71,7 @@ class FamilySpec:
     accepts: Mapping[str, Need]
     components: Mapping[str, Component] = field(default_factory=dict)
     pipelines: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    cells: int | None = None
     source_type: SourceType = "compositeWithTrainedAlgorithmicMedia"
 
     def need(self, part: str) -> Need:

@@ -21,19 +21,15 @@ from overpaint.apps.server.metrics import Metrics
 from overpaint.apps.settings import Settings
 from overpaint.apps.wire import intake
 from overpaint.apps.wire.intake import MEGA, EncodedEdit, megapixels
-from overpaint.apps.wiring.models import build, checkpoints, families, licences
-from overpaint.core.errors import (
-    Cancelled,
-    ModelNotFound,
-    Overloaded,
-    OverpaintError,
-)
-from overpaint.core.models import ModelSpec
+from overpaint.apps.wiring.models import build, licences
+from overpaint.apps.wiring.models.served import Catalogue, Served
+from overpaint.core.errors import Cancelled, Overloaded, OverpaintError
 from overpaint.core.types import EditRequest, EditResult
-from overpaint.diffusion.family import FamilySpec
 from overpaint.engine.batcher import Batcher
 from overpaint.engine.intake import CheckedRequest
 from overpaint.engine.ticket import Ticket, Update
+
+__all__ = ["Accepted", "EditService", "Served"]
 
 Value = TypeVar("Value")
 Readiness = Literal["loading", "ready", "failed", "stopping"]
@@ -44,14 +40,6 @@ PATIENCE = 5.0
 """Seconds that threads with nothing more to do may take to end."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Served:
-    """A model that clients may name."""
-
-    spec: ModelSpec
-    family: FamilySpec
 
 
 @dataclass(frozen=True)
@@ -91,7 +79,10 @@ class EditService:
         self.alone = alone
         self.limits = settings.server
         self.settings = settings
-        self.served = _served(settings)
+        self._catalogue = Catalogue(settings)
+        self.served = self._catalogue.models
+        self.resolve = self._catalogue.resolve
+        self.aliases_of = self._catalogue.aliases_of
         budget = self.limits.memory_gb
         self._engines = build.engines(
             next(iter(self.served)),
@@ -168,25 +159,6 @@ class EditService:
         """Do something slow beside the event loop: decode, encode, parse."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
 
-    def resolve(self, name: str | None, *, masked: bool) -> Served:
-        """The model that a client means: by name, alias, or family; None = the task's default.
-
-        Raises:
-            ModelNotFound: it is not served.
-        """
-        defaults = self.settings.defaults
-        if name is None:
-            wanted = (defaults.inpaint if masked else defaults.edit, *self.served)
-            name = next(each for each in wanted if each in self.served)
-        name = self.limits.aliases.get(name, name)
-        if name in self.served:
-            return self.served[name]
-        for served in self.served.values():
-            if served.spec.family == name:
-                return served
-        known = ", ".join(sorted({*self.served, *self.limits.aliases}))
-        raise ModelNotFound(f"there is no such model here; there are {known}", field="model")
-
     def check_running(self) -> None:
         """Refuse where the server takes nothing more.
 
@@ -228,7 +200,9 @@ class EditService:
             InvalidRequest, Overloaded, Stopping.
         """
         self.check_room()
-        checked = await self.work(intake.build, edit, served.spec.name, served.family, self.limits)
+        checked = await self.work(
+            intake.build, edit, served.spec.name, served.family, self.limits, served.size_step
+        )
         allowed = self.limits.timeout_s
         return Accepted(checked, min(seconds or allowed, allowed), previews)
 
@@ -401,35 +375,6 @@ class EditService:
         if not task.cancelled():
             # Asked for here, so that an error nobody waits for is no warning at shutdown.
             task.exception()
-
-
-def _served(settings: Settings) -> dict[str, Served]:
-    """The models to serve, checked to be there.
-
-    Raises:
-        ModelNotFound, ModelLoadError: one that the settings name is not.
-        LicenceNotAccepted: of one of them.
-    """
-    defaults = settings.defaults
-    names = settings.server.models or tuple(
-        dict.fromkeys(
-            name
-            for name in (defaults.inpaint, defaults.edit, defaults.erase)
-            if name in build.models(settings)
-            and build.state(build.find_model(name, settings), settings) == "ready"
-        )
-    )
-    if not names:
-        raise ModelNotFound(
-            "there is nothing to serve: no default model is on this machine; name one with --model "
-            "or in server.models, or pull one",
-            field="model",
-        )
-    specs = [build.find_model(name, settings) for name in names]
-    for spec in specs:
-        if spec.source != "none":
-            checkpoints.locate(spec, settings)
-    return {spec.name: Served(spec, families.find(spec.family)) for spec in specs}
 
 
 async def _disconnected(request: Request) -> None:

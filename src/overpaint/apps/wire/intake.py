@@ -19,6 +19,7 @@ from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.imaging.morphology import fit, invert
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS, EditRequest
+from overpaint.diffusion.conditions import asked_size
 from overpaint.diffusion.family import FamilySpec
 from overpaint.diffusion.options import FamilyOptions
 from overpaint.engine.intake import CheckedRequest, as_picture, check, request_of
@@ -63,7 +64,11 @@ def image_limits(server: ServerSettings) -> ImageLimits:
 
 
 def build(
-    edit: EncodedEdit, model: str, family: FamilySpec, server: ServerSettings
+    edit: EncodedEdit,
+    model: str,
+    family: FamilySpec,
+    server: ServerSettings,
+    size_step: int = 1,
 ) -> CheckedRequest:
     """Decode and check.
 
@@ -72,6 +77,7 @@ def build(
         model: name of the model that makes it.
         family: the model's.
         server: the limits.
+        size_step: pixels that widths and heights are multiples of.
 
     Raises:
         InvalidRequest: with the field that is at fault.
@@ -86,6 +92,7 @@ def build(
         values["mask"] = _mask(edit, values["image"].size, limits)
     checked = check(family, request_of({**values, "model": model}, limits=limits))
     _check_options(checked.options, server)
+    asked_size(checked.options, size_step)
     return checked
 
 

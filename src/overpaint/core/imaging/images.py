@@ -263,7 +263,7 @@ def encode(
         raise InvalidRequest(
             f"Format {format!r} is unknown; use 'PNG', 'JPEG' or 'WEBP'.", field="format"
         )
-    _check_fits(picture, format)
+    check_fits(picture, format)
     if format == "PNG":
         metadata: dict[str, Any] = {"pnginfo": _png_text(picture.xmp)}
     else:
@@ -345,7 +345,12 @@ def _png_text(xmp: bytes | None) -> PngInfo | None:
     return text
 
 
-def _check_fits(picture: Picture, name: Format) -> None:
+def check_fits(picture: Picture, name: Format) -> None:
+    """Refuse what a format cannot hold.
+
+    Raises:
+        InvalidRequest: transparency, long EXIF or XMP in JPEG, too many pixels on a side.
+    """
     longest = _LONGEST_SIDE.get(name)
     if longest is not None and max(picture.size) > longest:
         raise InvalidRequest(

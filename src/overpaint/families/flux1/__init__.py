@@ -63,6 +63,7 @@ FLEX2_FAMILY = FamilySpec(
     components=COMPONENTS,
     # The published repository calls itself FluxPipeline, as FLUX.1's own do.
     pipelines={"Flex2Pipeline": {}, "FluxPipeline": {"transformer": {"in_channels": 196}}},
+    cells=2,
 )
 
 KONTEXT_FAMILY = FamilySpec(
@@ -77,6 +78,7 @@ KONTEXT_FAMILY = FamilySpec(
     },
     components=COMPONENTS,
     pipelines={"FluxKontextPipeline": {}, "FluxKontextInpaintPipeline": {}},
+    cells=2,
 )
 
 FAMILIES = (FLEX2_FAMILY, KONTEXT_FAMILY)

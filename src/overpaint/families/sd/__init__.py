@@ -39,6 +39,7 @@ SD2_FAMILY = FamilySpec(
         "image_encoder": UNUSED,
     },
     pipelines={"StableDiffusionInpaintPipeline": {}},
+    cells=1,
 )
 
 FAMILIES = (SD2_FAMILY,)

@@ -166,6 +166,9 @@ class ModelInfo(BaseModel):
     created: int = 0
     owned_by: str = "overpaint"
     family: str
+    aliases: list[str] = Field(
+        default_factory=list, description="Further names; `*` = every name that is not served."
+    )
     about: str
     licence: str
     licence_url: str | None = None

@@ -34,6 +34,7 @@ def _info(served: Served, service: EditService) -> ModelInfo:
     return ModelInfo(
         id=spec.name,
         family=spec.family,
+        aliases=service.aliases_of(served),
         about=spec.about,
         **licence_of(spec),
         loaded=error is None and spec.name in service.batcher.loaded,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse, StreamingResponse
 
@@ -68,7 +69,7 @@ class EditForm(BaseModel):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
-    prompt: str
+    prompt: str = ""
     model: str | None = Field(default=None, max_length=200)
     n: int = Field(default=1, ge=1, le=10)
     size: str = "auto"
@@ -93,7 +94,7 @@ _DOCUMENT: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     **EditForm.model_json_schema(),
-                    "required": ["image", "prompt"],
+                    "required": ["image"],
                     "properties": {
                         **EditForm.model_json_schema()["properties"],
                         "image": {
@@ -145,18 +146,31 @@ class AnswerFormat:
     def encode(self, picture: Picture) -> str:
         """base64 of the picture in the format that was asked for."""
         compression = self.form.output_compression
-        name = _FORMATS[self.form.output_format]
-        if name == "JPEG":
-            picture = replace(picture, alpha=None, exif=None)
         encoded = images.encode(
-            picture, name, quality=max(1, compression), lossless=compression == 100
+            self.shown(picture),
+            self.format,
+            quality=max(1, compression),
+            lossless=compression == 100,
         )
         return base64.b64encode(encoded).decode()
+
+    @property
+    def format(self) -> Format:
+        """The format of the files."""
+        return _FORMATS[self.form.output_format]
+
+    def shown(self, picture: Picture) -> Picture:
+        """The picture as it is handed over: over white where an opaque one is asked for."""
+        if picture.alpha is None or self.form.background != "opaque":
+            return picture
+        white = Image.new("RGB", picture.size, "white")
+        over = Image.composite(picture.rgb, white, picture.alpha)
+        return replace(picture, rgb=over, alpha=None)
 
     def common(self, picture: Picture) -> dict[str, Any]:
         """What answers and events both say."""
         return {
-            "background": "opaque" if picture.alpha is None else "transparent",
+            "background": "opaque" if self.shown(picture).alpha is None else "transparent",
             "output_format": self.form.output_format,
             "quality": self.quality,
             "size": f"{picture.size[0]}x{picture.size[1]}",
@@ -197,7 +211,10 @@ async def _edit(request: Request, deployment: str | None) -> Response:
             claim.keep(job)
     request.state.edit, request.state.model = job.id, served.spec.name
     if not look.form.stream:
-        return JSONResponse(await service.wait(job, request, keep=claim.has_key))
+        try:
+            return JSONResponse(await service.wait(job, request, keep=claim.has_key))
+        except InvalidRequest as error:
+            raise _as_openai_names(error) from error
     news = job.news(TICK)
     await anext(news)  # refuses where too many listen
     events = _stream(service, job, news, look, keep=claim.has_key)
@@ -213,10 +230,11 @@ async def _accepted(
         checked = await service.check(edit, served, previews=previews)
     except InvalidRequest as error:
         raise _as_openai_names(error) from error
-    _check_transparency(look.form, checked)
+    _check_format(look, checked)
     pictures = 1 + len(checked.request.references)
+    warnings = _losses(look.form, served)
     return service.accept(
-        checked, request.state.caller, lambda result: _answer(result, look, pictures)
+        checked, request.state.caller, lambda result: _answer(result, look, pictures, warnings)
     )
 
 
@@ -253,7 +271,8 @@ def _texts(form: EditForm, served: Served, service: EditService) -> dict[str, An
         steps = max(1, round(default * _EFFORT[form.quality]))
         options.setdefault("num_inference_steps", min(steps, service.limits.max_steps))
     extra = {part.name: getattr(form, part.name) for part in _EXTRA_TEXTS}
-    return {**extra, "prompt": form.prompt, "num_images": form.n, "options": options}
+    prompt = form.prompt if served.family.need("prompt") != "refused" else ""
+    return {**extra, "prompt": prompt, "num_images": form.n, "options": options}
 
 
 def _value(text: str) -> Any:
@@ -282,16 +301,24 @@ def _as_openai_names(error: InvalidRequest) -> InvalidRequest:
     return error
 
 
-def _check_transparency(form: EditForm, checked: Accepted) -> None:
-    alpha = checked.request.image.alpha
-    if form.output_format == "jpeg" and alpha is not None and alpha.getextrema()[0] != 255:
-        raise InvalidRequest(
-            "the picture has transparency, which JPEG cannot hold; use png or webp",
-            field="output_format",
-        )
+def _check_format(look: AnswerFormat, checked: Accepted) -> None:
+    """Refuse before anything is made what the format cannot hold."""
+    try:
+        images.check_fits(look.shown(checked.request.image), look.format)
+    except InvalidRequest as error:
+        raise InvalidRequest(error.message, field="output_format") from error
 
 
-def _answer(result: EditResult, look: AnswerFormat, pictures: int) -> dict[str, Any]:
+def _losses(form: EditForm, served: Served) -> list[str]:
+    """What OpenAI's clients send in any case, and the model has no use for."""
+    if form.prompt.strip() and served.family.need("prompt") == "refused":
+        return [f"{served.spec.name} takes no prompt: its words were not used."]
+    return []
+
+
+def _answer(
+    result: EditResult, look: AnswerFormat, pictures: int, warnings: list[str]
+) -> dict[str, Any]:
     return {
         "created": int(time.time()),
         "data": [{"b64_json": look.encode(picture)} for picture in result.pictures],
@@ -299,7 +326,7 @@ def _answer(result: EditResult, look: AnswerFormat, pictures: int) -> dict[str, 
         "usage": _usage(result, look.form.prompt, pictures),
         "safety_identifier": look.form.safety_identifier or look.form.user,
         "seeds": list(result.seeds),
-        "warnings": list(result.warnings),
+        "warnings": [*warnings, *result.warnings],
         "safety": verdicts(result),
     }
 
@@ -341,6 +368,8 @@ async def _stream(
         answer = await job.answer
     except Exception as error:
         errors.forget_frames(error)
+        if isinstance(error, InvalidRequest):
+            error = _as_openai_names(error)
         yield f"data: {json.dumps(errors.body(error, '/v1/images'))}\n\n"
         return
     finally:
