@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,9 @@ _AT_ONCE = 8
 """Requests under way together: the server mixes their steps."""
 
 _LARGEST_ANSWER = 512 * 2**20
+
+_URL = re.compile(r"https?://[^/?#@\\\s]+(/[^?#\\\s]*)?", re.ASCII)
+"""What one reader takes for a password or a path may be the host to another: no `@`, no `\\`."""
 
 
 _WAIT = 5.0
@@ -62,8 +66,11 @@ class Server:
     """
 
     def __init__(self, url: str, settings: RemoteSettings) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise InvalidRequest(f"'{url}' is not an http:// or https:// URL", field="server")
+        if not _URL.fullmatch(url):
+            raise InvalidRequest(
+                f"'{url}' is not an http:// or https:// URL of a host, without a name or password",
+                field="server",
+            )
         self._url = url.rstrip("/")
         self._timeout = settings.timeout_s
         self._headers = {"content-type": "application/json"}
