@@ -32,9 +32,9 @@ class PlainLoop:
         from diffusers import StableDiffusionInpaintPipeline
 
         from overpaint.apps import settings as settings_
-        from overpaint.apps.wiring.models import build
+        from overpaint.apps.wiring.models import catalogue
 
-        spec = build.find_model(model, settings_.load())
+        spec = catalogue.find_model(model, settings_.load())
         self._pipeline = StableDiffusionInpaintPipeline.from_pretrained(
             spec.location, torch_dtype=torch.float32, safety_checker=None
         )

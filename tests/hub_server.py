@@ -26,6 +26,8 @@ class Hub:
         truncate: path → bytes after which the connection drops, once.
         corrupt: paths that are served with a flipped byte.
         missing: paths that are listed, but not there when asked for.
+        name: of the repository by now, as the hub answers; empty = `repository`.
+        head: commit of the main branch; empty = `commit`.
         requests: (method, path, Range header) in order.
     """
 
@@ -37,6 +39,8 @@ class Hub:
     truncate: dict[str, int] = field(default_factory=dict)
     corrupt: set[str] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
+    name: str = ""
+    head: str = ""
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
 
     def add(self, folder: Path) -> None:
@@ -54,10 +58,10 @@ class Hub:
             if method == "GET" and path.startswith(marker)
         ]
 
-    def listing(self) -> dict[str, object]:
+    def listing(self, commit: str = "") -> dict[str, object]:
         return {
-            "id": self.repository,
-            "sha": self.commit,
+            "id": self.name or self.repository,
+            "sha": commit or self.commit,
             "siblings": [self._sibling(name) for name in self.files],
         }
 
@@ -75,7 +79,8 @@ def is_lfs(name: str) -> bool:
 
 
 def etag(data: bytes) -> str:
-    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
+    """The git hash of a file, as the hub has it."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 @contextmanager
@@ -116,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.has.requests.append((self.command, path, self.headers.get("Range")))
         repository = self.has.repository
         if path == f"/api/models/{repository}":
-            return self._send_json(self.has.listing())
+            return self._send_json(self.has.listing(self.has.head))
         if path.startswith(f"/api/models/{repository}/revision/"):
             if path.rsplit("/", 1)[-1] not in {"main", self.has.commit}:
                 return self._refuse(404, "RevisionNotFound")

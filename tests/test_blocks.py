@@ -278,8 +278,22 @@ def no_settings(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("no_settings")
 def test_a_default_of_another_family_is_not_used():
-    result = blocks.sd2_inpainting(picture(*SIZE), found("dog"), "a red circle", seed=1)
+    with pytest.warns(UserWarning, match=r"a toy made this picture.*`overpaint pull sd2`"):
+        result = blocks.sd2_inpainting(picture(*SIZE), found("dog"), "a red circle", seed=1)
     assert result.recipe["model"]["name"] == "tiny-sd2"
+    assert [each for each in result.warnings if "a toy made this picture" in each]
+
+
+@pytest.mark.usefixtures("no_settings")
+def test_a_toy_that_was_asked_for_is_no_surprise():
+    named = {**PAINT, "model": "tiny-flex2"}
+    assert blocks.flex2_inpainting(picture(*SIZE), found("dog"), **named).warnings == ()
+
+
+def test_a_block_takes_the_model_of_its_family_that_is_here():
+    result = blocks.sd2_inpainting(picture(*SIZE), found("dog"), **PAINT)
+    assert result.recipe["model"]["name"] == "my-sd2"
+    assert result.warnings == ()
 
 
 def test_several_threads_share_one_engine():
@@ -317,7 +331,8 @@ def test_the_twin_follows_the_prompt_and_touches_nothing_else():
         sample_inpaint_task(rng, "heldout", kind="draw", control=False, wide=False)
         for _ in range(10)
     ]
-    answers = [_painted(task, seed) for seed, task in enumerate(asked)]
+    with pytest.warns(UserWarning, match="a toy made this picture"):
+        answers = [_painted(task, seed) for seed, task in enumerate(asked)]
     colours = [
         judge_inpaint(answer, task).colour for answer, task in zip(answers, asked, strict=True)
     ]

@@ -10,6 +10,7 @@ result.images[0].save("edited.png")
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,8 @@ def load(
 
     Args:
         model: name (`overpaint models` lists them) or a folder in diffusers layout; None = the
-            default for inpainting.
+            default for inpainting: the best model that is here. Where none is, a bundled toy
+            answers, with a `UserWarning`.
         device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' or 'xpu'; None = as in the settings.
         dtype: 'auto', 'float32', 'bfloat16' or 'float16'; None = as in the settings.
         loras: low-rank adapters for the model.
@@ -110,7 +112,10 @@ def load(
     """
     from overpaint.apps.wiring.models import build
 
-    return build.engine(model, device=device, dtype=dtype, loras=loras)
+    engine = build.engine(model, device=device, dtype=dtype, loras=loras)
+    for sentence in engine.model().notices:
+        warnings.warn(sentence, UserWarning, stacklevel=2)
+    return engine
 
 
 def request(image: PictureLike, prompt: str = "", **values: Any) -> EditRequest:

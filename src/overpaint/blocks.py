@@ -21,6 +21,8 @@ A `segmentation_mask` may be
 - a mask: an array or a picture of the same size, white = repaint
 
 Where nothing was found the picture comes back as it was, with a `UserWarning`, and no model runs.
+Each function takes the model of its family that is here; where none is, a bundled toy answers, and
+a `UserWarning` says so and how to fetch a real one.
 Models are loaded once and stay loaded; the functions may be called from several threads.
 """
 
@@ -31,8 +33,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import overpaint
-from overpaint.apps.wiring.painting import Painted, Painting, PaintingTask, WhenMissing, paint
+from overpaint.apps.wiring.models.defaults import TOY
+from overpaint.apps.wiring.painting import Painted, Painting, WhenMissing, paint
 from overpaint.core.imaging.detections import Detection
+from overpaint.core.models import EditTask
 
 __all__ = [
     "Detection",
@@ -231,10 +235,13 @@ def erase(
     return _one("erase", "erase", locals())
 
 
-def _one(family: str, task: PaintingTask, values: Mapping[str, Any]) -> Painted:
-    """Repaint one picture with a function's arguments, warnings told as Python tells them."""
+def _one(family: str, task: EditTask, values: Mapping[str, Any]) -> Painted:
+    """Repaint one picture with a function's arguments.
+
+    Python's warnings say where no model ran, or a toy.
+    """
     painted = paint([Painting.of(family, task, values)])[0]
-    if painted.seed is None:
-        for sentence in painted.warnings:
+    for sentence in painted.warnings:
+        if painted.seed is None or sentence.startswith(TOY):
             warnings.warn(sentence, UserWarning, stacklevel=3)
     return painted

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from overpaint.apps.settings import ModelSettings
-from overpaint.apps.wiring.models.served import Catalogue
+from overpaint.apps.wiring.models.served import ServedModels
 from overpaint.core.errors import InvalidSettings, ModelLoadError
 from tests.apps.server.conftest import b64, edit, png, serving
 from tests.apps.server.protocols.test_openai import transparent_mask
@@ -139,7 +139,7 @@ class TestAliases:
     def test_of_what_is_not_served_end_the_start(self, make_settings, target):
         aliases = {"gpt-1": "sd2", "gpt-2": target}
         with pytest.raises(InvalidSettings, match="is not served") as caught:
-            Catalogue(make_settings(models=("sd2",), aliases=aliases))
+            ServedModels(make_settings(models=("sd2",), aliases=aliases))
         assert caught.value.field == "server.aliases.gpt-2"
 
     def test_are_listed_and_may_catch_all(self, start):

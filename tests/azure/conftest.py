@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring.models import build, checkpoints
+from overpaint.apps.wiring.models import build, catalogue, checkpoints
 from tests.conftest import box_mask, picture
 from tests.content_safety import content_safety
 
@@ -50,7 +50,7 @@ def environment(tmp_path_factory):
 def model_dir(environment, tmp_path_factory) -> Path:
     """A registered model as Azure ML mounts it: the checkpoint in a folder of its own."""
     folder = tmp_path_factory.mktemp("models") / "stable-diffusion-2-inpainting"
-    found = checkpoints.locate(build.find_model(MODEL, settings_.load()), settings_.load())
+    found = checkpoints.locate(catalogue.find_model(MODEL, settings_.load()), settings_.load())
     folder.symlink_to(found)
     return folder.parent
 

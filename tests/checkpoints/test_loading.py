@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,13 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
+from overpaint.checkpoints.checkpoint import Checkpoint
 from overpaint.checkpoints.exclusion import LOADING
 from overpaint.checkpoints.files import weights
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.errors import ModelLoadError
+from overpaint.diffusion.autoencoder import AUTOENCODER_KL
+from overpaint.families.sd import SD2_FAMILY
 from tests.conftest import open_checkpoint
 
 CPU = Placement(torch.device("cpu"), torch.float32)
@@ -56,6 +60,26 @@ def test_precision_is_the_placements(folder):
     checkpoint = open_checkpoint(folder, Placement(torch.device("cpu"), torch.bfloat16))
     assert checkpoint.component("unet").dtype == torch.bfloat16
     assert checkpoint.component("text_encoder").dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_a_component_that_needs_float32_has_it(folder, needed, tmp_path):
+    """Loaded, planned and converted; its configuration says whether it does."""
+    vae = folder / "vae" / "config.json"
+    vae.write_text(json.dumps(json.loads(vae.read_text()) | {"force_upcast": needed}))
+    half = Placement(torch.device("cpu"), torch.bfloat16)
+    upcast = replace(AUTOENCODER_KL, float32=lambda config: config["force_upcast"])
+    plain, checkpoint = (
+        Checkpoint(folder, {**SD2_FAMILY.components, "vae": each}, half, cache=tmp_path / "cache")
+        for each in (AUTOENCODER_KL, upcast)
+    )
+    factor = 2 if needed else 1
+    assert checkpoint.component("vae").dtype == (torch.float32 if needed else torch.bfloat16)
+    assert checkpoint.component("unet").dtype == torch.bfloat16
+    assert checkpoint.sizes() == plain.sizes() | {"vae": factor * plain.sizes()["vae"]}
+    assert checkpoint.need().decode == factor * plain.need().decode
+    assert checkpoint.need().encode == factor * plain.need().encode
+    assert ("vae" in checkpoint.unconverted()) is not needed
 
 
 def test_weights_read_in_pieces_are_the_librarys(folder, monkeypatch):
@@ -200,7 +224,8 @@ def test_weights_are_not_set_while_another_model_is_made(checkpoint_folder, dtyp
 @pytest.mark.parametrize(
     "name",
     [
-        "mid_block.attentions.0.proj_in.scale_weight",
+        "mid_block.attentions.0.proj_in.weight_scale",
+        "conv_out.comfy_quant",
         "conv_out.weight.absmax",
         "conv_out.weight.quant_state.bitsandbytes__nf4",
         "conv_out.SCB",
@@ -210,6 +235,53 @@ def test_weights_that_another_program_quantized_are_refused_at_once(folder, name
     [file] = (folder / "unet").glob("*.safetensors")
     save_file({**load_file(file), name: torch.ones(1)}, file)
     with pytest.raises(ModelLoadError, match="full precision"):
+        open_checkpoint(folder, CPU)
+
+
+def test_float8_weights_with_scales_beside_them_are_multiplied(folder):
+    """As ComfyUI and others publish float8: weight = stored * scale_weight."""
+    [file] = (folder / "unet").glob("*.safetensors")
+    plain = load_file(file)
+    stored, expected = {}, {}
+    for name, weight in plain.items():
+        stored[name] = expected[name] = weight
+        if name.endswith("to_q.weight"):
+            scale = weight.abs().max() / 448
+            stored[name] = (weight / scale).to(torch.float8_e4m3fn)
+            stored[name.removesuffix("weight") + "scale_weight"] = scale
+            expected[name] = stored[name].float() * scale
+    save_file(stored, file)
+    assert len(stored) > len(plain)
+    unet = open_checkpoint(folder, CPU).component("unet")
+    for name, weight in unet.state_dict().items():
+        assert torch.equal(weight, expected[name]), name
+    half = Placement(torch.device("cpu"), torch.bfloat16)
+    for name, weight in open_checkpoint(folder, half).component("unet").state_dict().items():
+        assert torch.equal(weight, expected[name].to(torch.bfloat16)), name
+
+
+def test_weights_with_scales_never_go_through_a_loader_that_does_not_know_them(folder):
+    [file] = (folder / "unet").glob("*.safetensors")
+    weights_ = load_file(file)
+    weights_.pop("conv_out.bias")  # a name that is missing: the library's own loader is asked
+    save_file({**weights_, "conv_in.scale_weight": torch.ones(())}, file)
+    with pytest.raises(ModelLoadError, match="float8 weights with scales beside them are not read"):
+        open_checkpoint(folder, CPU).component("unet")
+
+
+def test_a_component_that_another_library_quantized_is_refused_by_its_configuration(folder):
+    file = folder / "unet" / "config.json"
+    config = json.loads(file.read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    file.write_text(json.dumps(config))
+    with pytest.raises(ModelLoadError, match=r"quantized by bitsandbytes.* full precision"):
+        open_checkpoint(folder, CPU)
+
+
+def test_a_component_of_gguf_files_is_refused(folder):
+    [file] = (folder / "unet").glob("*.safetensors")
+    file.rename(file.with_name("model-Q4_K.gguf"))
+    with pytest.raises(ModelLoadError, match=r"model-Q4_K\.gguf, weights .* quantized as GGUF"):
         open_checkpoint(folder, CPU)
 
 

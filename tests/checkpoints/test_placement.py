@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from overpaint.checkpoints import placement
+from overpaint.checkpoints import machine, placement
 from overpaint.checkpoints.loading import Loader
 from overpaint.checkpoints.placement import MemoryNeed
 from overpaint.core.errors import OutOfMemory, UnsupportedOption
@@ -25,7 +25,7 @@ def test_precision_follows_the_processor(monkeypatch, tmp_path, flags, dtype):
     cpuinfo = tmp_path / "cpuinfo"
     if flags is not None:
         cpuinfo.write_text(flags)
-    monkeypatch.setattr(placement, "_CPU_FLAGS", cpuinfo)
+    monkeypatch.setattr(machine, "_CPU_FLAGS", cpuinfo)
     assert placement.choose("cpu").dtype == dtype
 
 

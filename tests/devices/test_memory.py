@@ -8,10 +8,10 @@ import pytest
 
 from benchmarks.performance.memory import Peaks
 from overpaint.apps.settings import Settings
-from overpaint.apps.wiring.models import build
+from overpaint.apps.wiring.models import build, catalogue
 from overpaint.checkpoints.placement import MemoryPlan
 from overpaint.core.errors import OutOfMemory, Overloaded
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from tests.devices.test_shortage import WAIT, held, request
 
 KEPT = 1000
@@ -131,7 +131,7 @@ def test_a_model_that_has_left_gives_back_what_it_was_promised(cards, make_on, c
 
 def test_a_plan_for_every_device(cards, checkpoint_folder):
     settings = Settings(dtype="float32")
-    spec = build.find_model(str(checkpoint_folder("kontext")), settings)
+    spec = catalogue.find_model(str(checkpoint_folder("kontext")), settings)
     with cards[1].limited(held(cards[1])):
         plans = build.memory_plans(spec, settings)
     assert list(plans) == ["card:0", "card:1", "cpu"]

@@ -17,14 +17,14 @@ from PIL import Image
 
 import overpaint
 from overpaint.apps.settings import Settings
-from overpaint.apps.wiring.models import build, families
+from overpaint.apps.wiring.models import build, catalogue, families
 from overpaint.checkpoints import loading, placement
 from overpaint.checkpoints.files import layout
 from overpaint.checkpoints.placement import TIERS, MemoryPlan, Placement
 from overpaint.core import errors
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from overpaint.engine.engine import Engine
 from tests import second_device
 from tests.conftest import box_mask, open_checkpoint, picture
@@ -87,7 +87,7 @@ def request(index: int) -> EditRequest:
 def test_it_is_known_by_its_entry_point(folder):
     assert "mosaic" in families.names()
     assert families.find("mosaic").implementation == "mosaic_painter.family:Mosaic"
-    assert build.find_model(str(folder), Settings()).family == "mosaic"
+    assert catalogue.find_model(str(folder), Settings()).family == "mosaic"
 
 
 def test_nothing_of_it_is_in_src():
@@ -144,7 +144,7 @@ def test_the_batcher_and_its_previews(engine_on, device):
 
 def test_its_memory_is_planned(folder, cards):
     settings = Settings(device="card", dtype="float32")
-    spec = build.find_model(str(folder), settings)
+    spec = catalogue.find_model(str(folder), settings)
     plan = build.memory_plan(spec, settings)
     decoding = placement.DECODED * 3 * 4 * 4
     assert plan.tier == "all resident"

@@ -106,6 +106,18 @@ def test_paths_start_at_the_table(tmp_path, photos):
     assert "is a URL; send the picture itself" in error_of(url)
 
 
+def test_masks_and_words_beside_pictures(photos):
+    MASK.save(photos / "a_mask.png")
+    (photos / "a.txt").write_text("a red kite\n", encoding="utf-8")
+    first, second, _ = units(photos, prompt="a boat")
+    assert (first.source, second.source) == ("a.jpg", "b.png")
+    request = first.load()
+    assert (request.prompt, request.mask.size) == ("a red kite", SIZE)
+    assert (second.load().prompt, second.load().mask) == ("a boat", None)
+    (photos / "a.txt").write_bytes(b"\xff\xfe\xff")
+    assert "it is no text in UTF-8" in error_of(units(photos)[0])
+
+
 def test_a_folder_of_pictures(photos, tmp_path):
     masks = photos / "masks"
     (masks / "sub").mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from transformers import CLIPConfig, ViTConfig, ViTForImageClassification
 
 from overpaint.apps.wiring.models import build
 from overpaint.core.errors import ContentBlocked, InvalidSettings, ModelLoadError
+from overpaint.core.imaging.images import Picture
 from overpaint.safety.local import FLAGGED, Classifier, StableDiffusionChecker
+from overpaint.safety.policy import Policy
 from tests.conftest import box_mask, picture
 
 RED, BLUE = (Image.new("RGB", (50, 30), colour) for colour in ((255, 0, 0), (0, 0, 255)))
@@ -100,6 +103,53 @@ class TestStableDiffusionChecker:
     def test_not_a_model(self, tmp_path):
         with pytest.raises(ModelLoadError):
             StableDiffusionChecker(tmp_path)
+
+
+class TestOwnChecker:
+    """The checker that a checkpoint brings, as its published pipeline uses it."""
+
+    @pytest.fixture
+    def edit(self, checker, checkpoint_folder, tmp_path, settings_file):
+        def edited(safety: str, threshold: float, *, there: bool = True, field: str = "mode"):
+            folder = shutil.copytree(checkpoint_folder("sd2"), tmp_path / "own")
+            index = json.loads((folder / "model_index.json").read_text())
+            index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+            (folder / "model_index.json").write_text(json.dumps(index))
+            (folder / "safety_checker").mkdir()
+            if there:
+                shutil.rmtree(folder / "safety_checker")
+                shutil.copytree(checker(threshold), folder / "safety_checker")
+            settings_file(safety)
+            engine = build.engine(str(folder), dtype="float32")
+            few = {"num_inference_steps": 1, "seed": 1}
+            return engine.edit(picture(64, 64), "x", mask=box_mask(64, 64), **few)
+
+        return edited
+
+    @pytest.mark.parametrize(("threshold", "flagged"), [(-2.0, True), (2.0, False)])
+    def test_without_a_policy_it_says_what_it_sees(self, edit, threshold, flagged):
+        result = edit("", threshold)
+        assert result.flagged == (flagged,)
+        assert result.warnings == ()
+
+    def test_off_is_off(self, edit):
+        assert edit('mode = "off"', -2.0).flagged == (None,)
+
+    def test_a_policy_that_blocks_counts_it(self, edit, classifier):
+        classifiers = f'classifiers = [{{ folder = "{classifier}", labels = {{ bad = "hate" }} }}]'
+        with pytest.raises(ContentBlocked) as blocked:
+            edit(f"{classifiers}\nthreshold = 6", -2.0)
+        assert (blocked.value.stage, blocked.value.category) == ("output_image", "sexual")
+
+    def test_one_that_is_not_here_is_missed(self, edit):
+        result = edit("", 2.0, there=False)
+        assert result.flagged == (None,)
+        assert "names a checker of its own, 'safety_checker'" in result.warnings[0]
+
+    def test_what_its_pictures_show_on_the_way_is_judged_too(self, edit, checker):
+        policy = Policy.off().with_own_of([StableDiffusionChecker(checker(-2.0))])
+        assert policy.mode == "annotate"
+        assert policy.check_outputs([Picture(RED)])[0].flagged == ("sexual",)
 
 
 class TestSettings:

@@ -16,6 +16,7 @@ import psutil
 import torch
 
 from overpaint.checkpoints.files import weights
+from overpaint.checkpoints.machine import cpu_has_fast_bfloat16
 from overpaint.checkpoints.shortage import GIB as GIB
 from overpaint.core.errors import OutOfMemory, UnsupportedOption
 
@@ -25,7 +26,6 @@ SMALL = 50_000_000
 """Parameters under which float32 is at least as fast as bfloat16."""
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_CPU_FLAGS = Path("/proc/cpuinfo")
 
 WORKING_SHARE = 0.1
 """Memory of a step's activations, beside the weights, as a share of the largest component."""
@@ -90,15 +90,6 @@ def weights_in(folder: Path) -> int:
         if component.is_dir()
         for file in weights.files(component)
     )
-
-
-def cpu_has_fast_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 natively (AVX512-BF16 or AMX)."""
-    try:
-        flags = _CPU_FLAGS.read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def free_memory(device: torch.device) -> int:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 Source = Literal["bundled", "folder", "hub", "none"]
+
+EditTask = Literal["inpaint", "edit", "erase"]
+"""What people come for: repaint what a mask covers, follow an instruction, remove a thing."""
+
+EDIT_TASKS: tuple[EditTask, ...] = get_args(EditTask)
+
+AUTO = "auto"
+"""In place of a default model's name: the first of `PREFERRED` that is here."""
 
 BackendName = Literal["torch", "torch-compiled", "torch-float8", "openvino", "openvino-int8"]
 """What computes networks; see `checkpoints/compute/backends.py`."""
@@ -48,6 +57,8 @@ class ModelSpec:
         licence: SPDX identifier or the licence's own name.
         commercial: whether the licence allows commercial use.
         size_gb: download in gigabytes, about.
+        memory_gb: gigabytes that its weights take at once in bfloat16, about, with text encoders
+            out of memory while others compute; 0 = not known, as much as the download.
         about: one line.
         loras: adapters to apply.
     """
@@ -60,8 +71,18 @@ class ModelSpec:
     licence: str = "unknown"
     commercial: bool = True
     size_gb: float = 0.0
+    memory_gb: float = 0.0
     about: str = ""
     loras: tuple[Lora, ...] = ()
+
+    @property
+    def size(self) -> str:
+        """Its download for people: '26 GB', '0.3 GB', '8 MB'; empty = not known."""
+        if not self.size_gb:
+            return ""
+        if self.size_gb < 0.1:
+            return f"{1000 * self.size_gb:.0f} MB"
+        return f"{self.size_gb:.0f} GB" if self.size_gb >= 10 else f"{self.size_gb:.1f} GB"
 
 
 BUILTIN: tuple[ModelSpec, ...] = (
@@ -79,6 +100,7 @@ BUILTIN: tuple[ModelSpec, ...] = (
         location="ostris/Flex.2-preview",
         licence="Apache-2.0",
         size_gb=26.0,
+        memory_gb=16.5,
         about="mask + prompt + optional line, pose or depth picture; 8B",
     ),
     ModelSpec(
@@ -88,6 +110,7 @@ BUILTIN: tuple[ModelSpec, ...] = (
         location="sd2-community/stable-diffusion-2-inpainting",
         licence="CreativeML Open RAIL++-M",
         size_gb=5.2,
+        memory_gb=2.6,
         about="mask + prompt; 0.9B; a community mirror, the upstream repository is gone",
     ),
     ModelSpec(
@@ -98,6 +121,34 @@ BUILTIN: tuple[ModelSpec, ...] = (
         licence="FLUX.1 [dev] Non-Commercial License",
         commercial=False,
         size_gb=34.0,
+        memory_gb=24.0,
         about="an instruction, with or without a mask; many turns; 12B",
     ),
+    ModelSpec(
+        name="fill",
+        family="fill",
+        source="hub",
+        location="black-forest-labs/FLUX.1-Fill-dev",
+        licence="FLUX.1 [dev] Non-Commercial License",
+        commercial=False,
+        size_gb=34.0,
+        about="mask + prompt; 12B",
+    ),
+    ModelSpec(
+        name="sdxl",
+        family="sdxl",
+        source="hub",
+        location="diffusers/stable-diffusion-xl-1.0-inpainting-0.1",
+        licence="CreativeML Open RAIL++-M (2023)",
+        size_gb=13.9,
+        about="mask + prompt; 2.6B; takes SDXL's LoRA adapters",
+    ),
 )
+
+PREFERRED: Mapping[EditTask, tuple[str, ...]] = {
+    "inpaint": ("flex2", "sdxl", "sd2", "fill"),
+    "edit": ("klein", "qwen-edit", "kontext"),
+    "erase": ("erase",),
+}
+"""Names of the models that `auto` looks for, by task: those whose licence allows commercial use
+first, and of those the better ones. A name that `BUILTIN` does not have is passed over."""

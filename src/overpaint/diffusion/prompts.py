@@ -73,7 +73,7 @@ def flux_prompt(checkpoint: Checkpoint, text: str, length: int) -> FluxPrompt:
 @torch.inference_mode()
 def clip_hidden_states(tokenizer: Any, encoder: Any, text: str) -> torch.Tensor:
     """(1, tokens, width) last hidden states, as Stable Diffusion 2 takes them."""
-    tokens = _padded(tokenizer, text, tokenizer.model_max_length)
+    tokens = padded(tokenizer, text, tokenizer.model_max_length)
     mask = (
         tokens.attention_mask.to(encoder.device)
         if getattr(encoder.config, "use_attention_mask", False)
@@ -86,7 +86,7 @@ def clip_hidden_states(tokenizer: Any, encoder: Any, text: str) -> torch.Tensor:
 @torch.inference_mode()
 def clip_pooled(tokenizer: Any, encoder: Any, text: str) -> torch.Tensor:
     """(1, width) pooled output, as FLUX models take it beside T5."""
-    tokens = _padded(tokenizer, text, tokenizer.model_max_length)
+    tokens = padded(tokenizer, text, tokenizer.model_max_length)
     output = encoder(tokens.input_ids.to(encoder.device), output_hidden_states=False)
     return output.pooler_output.to(encoder.dtype)  # type: ignore[no-any-return]
 
@@ -94,12 +94,13 @@ def clip_pooled(tokenizer: Any, encoder: Any, text: str) -> torch.Tensor:
 @torch.inference_mode()
 def t5_hidden_states(tokenizer: Any, encoder: Any, text: str, length: int) -> torch.Tensor:
     """(1, length, width) hidden states; padding is not masked, as FLUX was trained."""
-    tokens = _padded(tokenizer, text, length)
+    tokens = padded(tokenizer, text, length)
     hidden = encoder(tokens.input_ids.to(encoder.device), output_hidden_states=False)[0]
     return hidden.to(encoder.dtype)  # type: ignore[no-any-return]
 
 
-def _padded(tokenizer: Any, text: str, length: int) -> Any:
+def padded(tokenizer: Any, text: str, length: int) -> Any:
+    """Tokens of `text`, cut or padded to `length`, as the tokenizer pads: (1, length) tensors."""
     return tokenizer(
         [text], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     )

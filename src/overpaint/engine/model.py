@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from overpaint.checkpoints.checkpoint import Checkpoint
     from overpaint.checkpoints.placement import MemoryPlan
     from overpaint.diffusion.family import Family
+    from overpaint.safety.policy import ImageChecker
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,11 +21,15 @@ class Model:
         family: runs the edits.
         checkpoint: the weights; None for a family without any.
         record: name, family, revision, dtype and device, for recipes.
+        notices: sentences about the model itself that every edit passes on.
+        checkers: that its checkpoint brings, for the pictures that it makes.
     """
 
     family: Family[Any, Any]
     checkpoint: Checkpoint | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    checkers: tuple[ImageChecker, ...] = ()
 
     @property
     def plan(self) -> MemoryPlan | None:
@@ -44,7 +49,8 @@ class Model:
     @property
     def warnings(self) -> list[str]:
         """Sentences that every edit with this model passes on to its caller."""
-        return [] if self.checkpoint is None else self.checkpoint.warnings
+        loading = [] if self.checkpoint is None else self.checkpoint.warnings
+        return [*self.notices, *loading]
 
     def release_text_encoders(self) -> None:
         """Let the text encoders leave, where memory is short."""

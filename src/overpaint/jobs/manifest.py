@@ -4,7 +4,8 @@
 | --- | --- |
 | `NAME.csv`, or a folder with such files | a row of Azure ML's contract (`rows.py`) |
 | `NAME.jsonl` | a line: an object with the same names |
-| a folder of pictures | a picture, with the prompt for all and the mask of its name |
+| a folder of pictures | a picture `x.jpg`, with the mask of its name in the folder of masks, else \
+`x_mask.png` beside it, and the prompt in `x.txt` beside it, else the one for all |
 
 In tables and manifests a picture is base64, or a path that starts at the table's folder. An input
 that cannot be read is a unit that fails when its turn comes; the others go on.
@@ -32,6 +33,7 @@ from overpaint.jobs.tables import Record
 from overpaint.jobs.units import Unit, broken, derive_seed, identify, identity
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+MASK = "_mask"
 TABLES = (".csv",)
 MANIFESTS = (".jsonl", ".ndjson")
 
@@ -97,6 +99,13 @@ class Manifest:
             raise InvalidRequest(f"{defaults.mask_dir} is not a folder", field="mask_dir")
 
     @property
+    def has_masks(self) -> bool:
+        """Whether pictures of the folder have masks of their own."""
+        if self.defaults.mask_dir is not None:
+            return True
+        return not self.has_tables and any(map(_mask_beside, self._files(self.suffixes)))
+
+    @property
     def has_tables(self) -> bool:
         """Whether units are rows, not pictures."""
         return self.suffixes != PICTURES
@@ -159,9 +168,13 @@ class Manifest:
     def _of_picture(self, file: Path) -> Row | InvalidRequest:
         mask_dir = self.defaults.mask_dir
         try:
-            values = {"image": _read(file, "image")}
+            values: dict[str, Any] = {"image": _read(file, "image")}
             if mask_dir is not None:
                 values["mask"] = _read(_mask_of(file.relative_to(self.source), mask_dir), "mask")
+            elif (beside := _mask_beside(file)) is not None:
+                values["mask"] = _read(beside, "mask")
+            if (words := file.with_suffix(".txt")).is_file():
+                values["prompt"] = _words(words)
             # Through the same checks as a row of a table.
             return rows.parse(values, 0, self._parts.get("options"))
         except InvalidRequest as error:
@@ -182,8 +195,10 @@ class Manifest:
                 if not name.startswith(".") and Path(folder, name).resolve() not in no_input
             )
             for name in sorted(names):
-                if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
-                    yield Path(folder, name)
+                file = Path(folder, name)
+                is_input = not name.startswith(".") and file.suffix.lower() in suffixes
+                if is_input and not (suffixes == PICTURES and _is_mask(file)):
+                    yield file
 
 
 def _common(defaults: UnitDefaults) -> dict[str, Any]:
@@ -199,7 +214,8 @@ def _common(defaults: UnitDefaults) -> dict[str, Any]:
         if known[name].kind == "pictures":
             parts[name] = tuple(_read(Path(each), name) for each in value)
         else:
-            parts[name] = _read(Path(value), name) if known[name].is_visual else value
+            is_file = known[name].is_visual and not isinstance(value, bytes)
+            parts[name] = _read(Path(value), name) if is_file else value
     return parts
 
 
@@ -236,6 +252,33 @@ def _mask_of(name: Path, folder: Path) -> Path:
         if path.is_file():
             return path
     raise InvalidMask(f"there is no mask {name.with_suffix('.png')} in {folder}", field="mask")
+
+
+def _mask_beside(picture: Path) -> Path | None:
+    """`x_mask.png` of `x.jpg`."""
+    names = (picture.with_name(f"{picture.stem}{MASK}{suffix}") for suffix in PICTURES)
+    return next((path for path in names if path.is_file()), None)
+
+
+def _is_mask(file: Path) -> bool:
+    """Whether it is the mask of a picture beside it."""
+    if not file.stem.endswith(MASK):
+        return False
+    stem = file.stem.removesuffix(MASK)
+    return any(file.with_name(f"{stem}{suffix}").is_file() for suffix in PICTURES)
+
+
+def _words(file: Path) -> str:
+    """The prompt in a text file.
+
+    Raises:
+        InvalidRequest: it cannot be read.
+    """
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        raise InvalidRequest(f"{file} cannot be read: {reason}", field="prompt") from error
 
 
 def _read(path: Path, name: str) -> bytes:

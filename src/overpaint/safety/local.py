@@ -112,6 +112,34 @@ class StableDiffusionChecker:
         return {"sexual": FLAGGED if flags[0] else 0}
 
 
+class OwnChecker:
+    """The `StableDiffusionChecker` that a checkpoint brings, loaded when it first looks.
+
+    It computes on the processor: no plan of a card's memory counts it.
+
+    Args:
+        folder: as for `StableDiffusionChecker`.
+    """
+
+    name = "checkpoint's own safety checker"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._checker: StableDiffusionChecker | None = None
+        self._lock = threading.Lock()
+
+    def check(self, content: Image.Image) -> Mapping[Category, int]:
+        """As `StableDiffusionChecker.check`.
+
+        Raises:
+            ModelLoadError: the folder holds no such model.
+        """
+        with self._lock:
+            if self._checker is None:
+                self._checker = StableDiffusionChecker(self._folder)
+        return self._checker.check(content)
+
+
 class _Preprocessor:
     """From a picture to what a model sees: (1, 3, height, width)."""
 

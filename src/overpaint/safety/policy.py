@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeVar
 
 from PIL import Image
@@ -80,6 +80,13 @@ class Policy:
     def off(cls) -> Policy:
         """Nothing is checked."""
         return cls(mode="off")
+
+    def with_own_of(self, checkers: Sequence[ImageChecker]) -> Policy:
+        """The policy with a checkpoint's own checkers; where it checks nothing, they annotate."""
+        if not checkers:
+            return self
+        mode: Mode = "annotate" if self.mode == "off" else self.mode
+        return replace(self, mode=mode, image_checkers=(*self.image_checkers, *checkers))
 
     @property
     def checks_images(self) -> bool:

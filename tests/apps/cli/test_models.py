@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import overpaint as overpaint_package
+from overpaint import blocks
+from tests import tiny_checkpoints
 from tests.hub_server import COMMIT, Hub, serving
 
 
@@ -30,8 +32,45 @@ def test_models_are_listed(overpaint):
     ran = overpaint("models")
     assert ran.code == 0
     text = ran.out.decode()
-    for word in ("erase", "kontext", "ostris/Flex.2-preview", "Non-Commercial", "26.0 GB", "ready"):
+    for word in ("erase", "kontext", "ostris/Flex.2-preview", "Non-Commercial", "26 GB", "ready"):
         assert word in text
+
+
+def test_models_are_grouped_by_task_and_marked(overpaint, desk):
+    (desk / "overpaint.toml").write_text(
+        "cache = 'cache'\n[models.'[dev]']\nfamily = 'sd2'\nfolder = 'nowhere'\n"
+        "licence = 'FLUX.1 [dev]'\n",
+        encoding="utf-8",
+    )
+    lines = [line.split() for line in overpaint("models").out.decode().splitlines()]
+    first = [line[0] if line else "" for line in lines]
+    places = [first.index(each) for each in ("inpaint", "[dev]", "edit", "kontext", "segment")]
+    assert places == sorted(places)
+    # What is in brackets is no markup of the terminal's.
+    assert any("[dev]" in line[1:] for line in lines)
+    assert {line[1] for line in lines if line[0] == "*"} == {"tiny-flex2", "tiny-kontext", "erase"}
+
+
+class TestRecommendation:
+    def test_pull_without_a_name_recommends(self, overpaint, desk):
+        (desk / "overpaint.toml").write_text("cache = 'cache'", encoding="utf-8")
+        ran = overpaint("pull")
+        assert ran.code == 0
+        text = ran.out.decode()
+        assert text.startswith("inpaint: ")
+        assert "overpaint pull kontext" in text
+        assert "it needs no weights" in text
+
+    def test_for_one_task_and_for_programs(self, overpaint, desk):
+        (desk / "overpaint.toml").write_text("cache = 'cache'", encoding="utf-8")
+        (only,) = overpaint("pull", "--task", "edit", "--json").json["recommendations"]
+        assert (only["task"], only["state"]) == ("edit", "not pulled")
+        assert only["reason"]
+
+    def test_an_unknown_task(self, overpaint):
+        ran = overpaint("pull", "--task", "paint")
+        assert ran.code == 2
+        assert "'paint' is not one of inpaint, edit, erase" in ran.err
 
 
 def test_models_for_programs(overpaint, desk):
@@ -69,6 +108,46 @@ def test_pull_then_edit_offline(overpaint, overpaint_process, own_hub_model):
     )  # fmt: skip
     assert edited.code == 0, edited.out
     assert edited.json["recipe"]["model"]["revision"] == COMMIT
+
+
+@pytest.fixture
+def published_flex2(desk, tmp_path_factory):
+    """Flex.2-preview as it is published, in small: its index, shards and files beside."""
+    folder = tmp_path_factory.mktemp("published")
+    transformer = tiny_checkpoints.tiny_transformer(196)
+    tiny_checkpoints.flux(folder, "FluxPipeline", transformer)
+    shutil.rmtree(folder / "transformer")
+    transformer.save_pretrained(folder / "transformer", max_shard_size="60KB")
+    assert len(list((folder / "transformer").glob("*-of-*.safetensors"))) > 1
+    shutil.rmtree(folder / "vocabulary")
+    index = json.loads((folder / "model_index.json").read_text())
+    index |= {"feature_extractor": [None, None], "image_encoder": [None, None]}
+    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+    (folder / "pipeline.py").write_text("raise SystemExit", encoding="utf-8")
+    (folder / "Flex.2-preview.safetensors").write_bytes(b"a single file of all weights")
+    (desk / "overpaint.toml").write_text("cache = 'cache'\ndtype = 'float32'\n", encoding="utf-8")
+    offered = Hub(repository="ostris/Flex.2-preview")
+    offered.add(folder)
+    with serving(offered):
+        yield offered
+
+
+def test_pull_flex2_then_edit_without_naming_it(overpaint, overpaint_process, published_flex2):
+    online = {"HF_ENDPOINT": published_flex2.url, "HF_HUB_OFFLINE": "0"}
+    pulled = overpaint_process("pull", "flex2", "--json", env=online)
+    assert pulled.code == 0, pulled.out
+    assert not {"pipeline.py", "Flex.2-preview.safetensors"} & set(published_flex2.downloads())
+
+    words = ("inpaint", "photo.png", "a kite", "--mask", "mask.png", "-O", "num_inference_steps=1")
+    edited = overpaint(*words, "--json")
+    assert edited.code == 0, edited.out
+    model = edited.json["recipe"]["model"]
+    assert (model["name"], model["revision"]) == ("flex2", COMMIT)
+    assert not [each for each in edited.json["warnings"] if "toy" in each]
+    painted = blocks.flex2_inpainting(
+        "photo.png", "mask.png", "a kite", num_inference_steps=1, keep_input_size=True
+    )
+    assert painted.recipe["model"]["name"] == "flex2"
 
 
 def test_pull_says_what_it_does(overpaint_process, own_hub_model):

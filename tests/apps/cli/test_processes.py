@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -31,6 +32,27 @@ def test_stdin_to_stdout(overpaint_process, desk):
     assert ran.code == 0, ran.err
     with Image.open(io.BytesIO(ran.out)) as image:
         assert (image.format, image.size) == ("PNG", SIZE)
+
+
+def test_a_code_page_that_has_not_all_letters(overpaint_process, desk):
+    name = "\N{KITE}\N{HIRAGANA LETTER A}.png"
+    erase = ("erase", "photo.png", "--mask", "mask.png", "-o", name)
+    for encoding in ("cp1252", "ascii"):
+        ran = overpaint_process(*erase, "--json", env={"PYTHONIOENCODING": encoding})
+        assert (ran.code, ran.json["outputs"]) == (0, [name]), ran.err
+        assert overpaint_process(*erase, env={"PYTHONIOENCODING": encoding}).code == 0
+
+
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 0), ("2>&-", 0), ("<&-", 0), ("-o - >&-", 2)])
+def test_streams_that_are_closed(desk, closed, code):
+    words = " ".join(map(shlex.quote, command("erase", "photo.png", "--mask", "mask.png")))
+    ran = subprocess.run(
+        ["sh", "-c", f"{words} --force {closed}"], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == code, ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert (desk / "photo-edited.png").is_file() is (code == 0)
+    assert ("the standard output is closed" in ran.stderr) is (code == 2)
 
 
 def test_exit_code_2_for_the_input(overpaint_process):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import socket
 from functools import partial
 
@@ -12,7 +14,7 @@ import pytest
 from overpaint.checkpoints.files import hub
 from overpaint.checkpoints.files.layout import choose_files
 from overpaint.core.errors import LicenceNotAccepted, ModelLoadError, ModelNotFound
-from overpaint.families.flux1 import FLEX2_FAMILY
+from overpaint.core.pins import PINS, Pin
 from overpaint.families.sd import SD2_FAMILY
 from tests.hub_server import COMMIT, Hub, serving
 
@@ -29,6 +31,8 @@ WANTED = {
     "unet/diffusion_pytorch_model.safetensors": bytes(range(256)) * 1000,
     "tokenizer/vocab.json": b'{"a": 0}',
     "tokenizer/merges.txt": b"#version: 0.2\n",
+    "safety_checker/config.json": b'{"of": "the checker"}',
+    "safety_checker/model.safetensors": b"for the safety policy",
 }
 UNWANTED = {
     "README.md": b"# Model",
@@ -40,7 +44,7 @@ UNWANTED = {
     "unet/diffusion_pytorch_model.fp16.safetensors.index.json": b"{}",
     "unet/diffusion_pytorch_model.bin.index.json": b"{}",
     "unet/code.py": b"import os",
-    "safety_checker/model.safetensors": b"unused",
+    "safety_checker/pytorch_model.bin": b"pickle",
 }
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
@@ -51,7 +55,7 @@ pull = partial(hub.pull, components=SD2_FAMILY.components)
 @pytest.fixture
 def server(monkeypatch):
     with serving(Hub(files=WANTED | UNWANTED)) as offered:
-        _point_client_at(offered.url, monkeypatch)
+        point_client_at(offered.url, monkeypatch)
         yield offered
 
 
@@ -141,7 +145,13 @@ def test_files_that_arrived_whole_survive_a_failed_pull(server, cache):
     server.missing.clear()
     server.requests.clear()
     pull("owner/model", cache=cache)
-    assert set(server.downloads()) == {"tokenizer/vocab.json"}
+    # What comes after the one that failed was not fetched before.
+    later = {
+        "tokenizer/vocab.json",
+        "safety_checker/config.json",
+        "safety_checker/model.safetensors",
+    }
+    assert set(server.downloads()) == later
 
 
 def test_a_file_that_does_not_match_the_hubs_hash_is_refused(server, cache):
@@ -195,6 +205,59 @@ def test_an_unknown_repository(server, cache):
         hub.pull("owner/other", cache=cache)
 
 
+PIN = Pin(COMMIT, {WEIGHTS: hashlib.sha256(WANTED[WEIGHTS]).hexdigest()})
+
+
+class TestPins:
+    def test_a_pull_takes_the_pinned_commit_and_is_found_without_naming_it(self, server, cache):
+        server.head = "f" * 40
+        pulled = pull("owner/model", pin=PIN, cache=cache)
+        assert pulled.commit == COMMIT
+        assert hub.locate("owner/model", cache=cache).commit == COMMIT
+        (note,) = pulled.notes
+        assert "main branch is at ffffffffffff by now" in note
+
+    def test_nothing_is_said_where_nothing_moved(self, server, cache):
+        assert pull("owner/model", pin=PIN, cache=cache).notes == ()
+        assert pull("owner/model", cache=cache).notes == ()
+
+    def test_another_file_than_the_pins(self, server, cache):
+        other = Pin(COMMIT, {WEIGHTS: "0" * 64})
+        with pytest.raises(ModelLoadError, match="the catalogue says 0000000000000000"):
+            pull("owner/model", pin=other, cache=cache)
+        assert hub.locate("owner/model", cache=cache) is None
+
+    def test_a_commit_that_is_gone(self, server, cache):
+        with pytest.raises(ModelNotFound, match=r"has no commit a{40} any more; --revision main"):
+            pull("owner/model", pin=Pin("a" * 40), cache=cache)
+
+    def test_a_named_revision_wins(self, server, cache):
+        pulled = pull("owner/model", "main", pin=Pin("a" * 40), cache=cache)
+        assert pulled.commit == COMMIT
+
+    def test_a_repository_that_has_moved(self, server, cache):
+        server.name = "other/model"
+        (note,) = pull("owner/model", cache=cache).notes
+        assert "the hub answers with other/model" in note
+
+    def test_a_branch_that_has_moved(self, server, cache):
+        pull("owner/model", cache=cache)
+        server.commit = "f" * 40
+        (note,) = pull("owner/model", cache=cache).notes
+        assert note == f"owner/model: commit ffffffffffff takes the place of {COMMIT[:12]}"
+
+    @pytest.mark.parametrize(("repository", "pin"), PINS.items())
+    def test_pins_are_commits_and_hashes(self, repository, pin):
+        assert re.fullmatch("[0-9a-f]{40}", pin.commit)
+        assert all(re.fullmatch("[0-9a-f]{64}", each) for each in pin.sha256.values())
+
+
+def test_a_small_file_that_is_not_what_the_hub_says(server, cache):
+    server.corrupt.add("tokenizer/vocab.json")
+    with pytest.raises(ModelLoadError, match=r"vocab\.json: git hash is .* the hub says"):
+        pull("owner/model", cache=cache)
+
+
 def test_an_unknown_revision(server, cache):
     with pytest.raises(ModelNotFound, match="no revision 'v9'"):
         pull("owner/model", "v9", cache=cache)
@@ -210,7 +273,7 @@ def test_no_connection(cache, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    _point_client_at(f"http://127.0.0.1:{port}", monkeypatch)
+    point_client_at(f"http://127.0.0.1:{port}", monkeypatch)
     with pytest.raises(ModelLoadError, match="check the connection"):
         pull("owner/model", cache=cache)
 
@@ -249,60 +312,10 @@ def test_shards_and_their_list_are_taken():
     assert chosen == ["model_index.json", index, *shards]
 
 
-def _point_client_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def point_client_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     constants = huggingface_hub.constants
     monkeypatch.setattr(constants, "ENDPOINT", url)
     monkeypatch.setattr(
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
     )
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-
-
-FLEX2_INDEX = {
-    "_class_name": "FluxPipeline",
-    "_diffusers_version": "0.34.0",
-    "feature_extractor": [None, None],
-    "image_encoder": [None, None],
-    "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "text_encoder_2": ["transformers", "T5EncoderModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-    "tokenizer_2": ["transformers", "T5TokenizerFast"],
-    "transformer": ["diffusers", "FluxTransformer2DModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
-"""ostris/Flex.2-preview as AutoPipeline's users load it: it calls itself FluxPipeline."""
-
-
-def flex2_files(in_channels: int) -> dict[str, bytes]:
-    files = {"model_index.json": json.dumps(FLEX2_INDEX).encode()}
-    for name in ("text_encoder", "text_encoder_2", "transformer", "vae"):
-        files[f"{name}/config.json"] = b"{}"
-        files[f"{name}/model.safetensors"] = name.encode() * 100
-    files["transformer/config.json"] = json.dumps({"in_channels": in_channels}).encode()
-    files["scheduler/scheduler_config.json"] = files["tokenizer/vocab.json"] = b"{}"
-    files["tokenizer_2/tokenizer.json"] = b"{}"
-    return files
-
-
-@pytest.mark.parametrize(("in_channels", "is_flex2"), [(196, True), (64, False)])
-def test_a_class_that_models_share_is_told_apart_before_weights_are_fetched(
-    monkeypatch, cache, in_channels, is_flex2
-):
-    with serving(Hub(files=flex2_files(in_channels))) as offered:
-        _point_client_at(offered.url, monkeypatch)
-
-        def pulled():
-            return hub.pull(
-                "owner/model",
-                components=FLEX2_FAMILY.components,
-                refusal=FLEX2_FAMILY.refusal,
-                cache=cache,
-            )
-
-        if is_flex2:
-            assert set(pulled().files) == set(flex2_files(in_channels))
-            return
-        with pytest.raises(ModelLoadError, match=r"in_channels 64, where .*'flex2' has 196"):
-            pulled()
-        assert not [name for name in offered.downloads() if name.endswith(".safetensors")]

@@ -69,9 +69,9 @@ def init() -> None:
     logging.getLogger("overpaint").setLevel(logging.INFO)
     settings = settings_.load()
     folder = deployment().model
-    model = settings.defaults.inpaint if folder is None else str(model_folder(folder))
+    model = None if folder is None else str(model_folder(folder))
     _scorer = Scorer(model, settings)
-    _log.info("loaded %s", model)
+    _log.info("loaded %s", _scorer.model)
 
 
 def run(data: str | Sequence[str]) -> Any:

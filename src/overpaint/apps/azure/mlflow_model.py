@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from overpaint import __version__
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring.models import build, checkpoints, families
+from overpaint.apps.wiring.models import catalogue, checkpoints, families
 from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError, OverpaintError
 from overpaint.core.parts import Kind, Part
 from overpaint.jobs import rows
@@ -72,7 +72,7 @@ def save(model: str, out: Path, settings: Settings) -> None:
         ) from error
     if out.exists():
         raise OutputError(f"{out} is there already; name a new folder", field="output")
-    spec = build.find_model(model, settings)
+    spec = catalogue.find_model(model, settings)
     if spec.source == "none":
         raise ModelNotFound(f"'{spec.name}' has no weights to export", field="model")
     folder = checkpoints.locate(spec, settings)

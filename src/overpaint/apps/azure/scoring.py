@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from overpaint.apps.wire import intake
-from overpaint.apps.wiring.models import build, families
+from overpaint.apps.wiring.models import build, catalogue, defaults, families
 from overpaint.core.errors import ContentBlocked, InvalidRequest, OverpaintError
 from overpaint.core.imaging.images import Picture
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from overpaint.jobs import rows
 from overpaint.jobs.rows import Row
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
-    from overpaint.engine.ticket import Ticket
+    from overpaint.engine.batching.ticket import Ticket
 
 AHEAD = 8
 """Rows that are decoded and under way while one is waited for; bounds memory."""
@@ -68,16 +68,16 @@ class Scorer:
     """One model and its batcher, for rows.
 
     Args:
-        model: name, or folder in diffusers layout.
+        model: name, or folder in diffusers layout; None = the settings' default for inpainting.
         settings: all of them; the server's limits hold here too.
 
     Raises:
         OverpaintError: as `build.engines`.
     """
 
-    def __init__(self, model: str, settings: Settings) -> None:
-        self._model = model
-        self._family = families.find(build.find_model(model, settings).family)
+    def __init__(self, model: str | None, settings: Settings) -> None:
+        self.model = model or defaults.choose("inpaint", settings)
+        self._family = families.find(catalogue.find_model(self.model, settings).family)
         self.limits = settings.server
         if settings.safety.is_unset:
             _log.warning("no safety checker is configured: prompts and pictures are not checked")
@@ -119,7 +119,7 @@ class Scorer:
         if isinstance(row, InvalidRequest):
             return ScoredRow(row=None, error=row)
         try:
-            checked = intake.build(intake.of_row(row), self._model, self._family, self.limits)
+            checked = intake.build(intake.of_row(row), self.model, self._family, self.limits)
             ticket = self._batcher.submit(checked, seconds=self.limits.timeout_s)
         except InvalidRequest as error:
             return ScoredRow(row=row, error=row.at(error))

@@ -53,8 +53,13 @@ def say(text: str, style: str = "") -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON object for programs, on the standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    """One JSON object for programs, on the standard output.
+
+    In ASCII where that is not UTF-8: JSON's own escapes then stand for what it does not have.
+    """
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    text = json.dumps(value, indent=2, ensure_ascii=not is_unicode, default=str)
+    sys.stdout.write(text + "\n")
 
 
 @contextmanager
@@ -148,8 +153,8 @@ class StepBar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, told: Progress) -> None:
+    def __call__(self, progress: Progress) -> None:
         if self._task is None:
             self._bar.start()
-            self._task = self._bar.add_task("Editing", total=told.total)
-        self._bar.update(self._task, completed=told.step)
+            self._task = self._bar.add_task("Editing", total=progress.total)
+        self._bar.update(self._task, completed=progress.step)

@@ -123,7 +123,8 @@ def _library(package: str) -> Finding:
 def _device() -> Finding:
     import torch
 
-    from overpaint.checkpoints.placement import choose, cpu_has_fast_bfloat16
+    from overpaint.checkpoints.machine import cpu_has_fast_bfloat16
+    from overpaint.checkpoints.placement import choose
 
     placement = choose()
     if placement.device.type == "cuda":
@@ -181,27 +182,27 @@ def _provenance(settings: Settings) -> Finding:
     from overpaint.apps.wiring import safety
 
     marking = safety.marking(settings)
-    told = {
+    report = {
         "source type": marking.source_type,
         "recipe": marking.recipe,
         "content credentials": marking.signer is not None,
     }
-    carried = ", ".join(name for name, is_carried in told.items() if is_carried)
+    carried = ", ".join(name for name, is_carried in report.items() if is_carried)
     return Finding(
         "provenance", "ok" if carried else "note", f"results carry {carried or 'no mark'}"
     )
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
-    from overpaint.apps.wiring.models import build
+    from overpaint.apps.wiring.models import catalogue, defaults
 
-    known = build.models(settings)
+    known = catalogue.models(settings)
     for spec in known.values():
-        state = build.state(spec, settings)
+        state = catalogue.state(spec, settings)
         verdicts: dict[str, Health] = {"ready": "ok", "damaged": "broken", "missing": "broken"}
         text: str = state
         if state == "not pulled":
-            text = f"not pulled; `overpaint pull {spec.name}` fetches {spec.size_gb:.0f} GB"
+            text = f"not pulled; `overpaint pull {spec.name}` fetches {spec.size or 'it'}"
         if state == "damaged":
             text = f"damaged; `overpaint pull {spec.name}` repairs it"
         if state == "missing":
@@ -210,7 +211,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
             yield from _memory_of(spec, settings)
             continue
         yield Finding(f"model {spec.name}", verdicts.get(state, "ok"), text)
-    for task, name in settings.defaults:
+    for task, name in defaults.resolved(settings).defaults:
         if name not in known and not Path(name).is_dir():
             yield Finding(
                 f"default {task}",
@@ -247,5 +248,5 @@ def _print(findings: list[Finding]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for each in findings:
         style = _STYLES[each.verdict]
-        table.add_row(each.what, f"[{style}]{each.verdict}[/]", escape(each.text))
+        table.add_row(escape(each.what), f"[{style}]{each.verdict}[/]", escape(each.text))
     Console(highlight=False).print(table)

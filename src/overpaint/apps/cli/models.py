@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from overpaint.apps.cli import console
-from overpaint.core.errors import OverpaintError
+from overpaint.core.errors import OverpaintError, UnsupportedOption
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
-    from overpaint.core.models import ModelSpec
+    from overpaint.checkpoints.files.hub import Pulled
+    from overpaint.core.models import EditTask, ModelSpec
 
 Json = console.Json
 
@@ -33,18 +35,32 @@ def models(
 
 
 def pull(
-    model: Annotated[str, typer.Argument(help="Name of the model; see `overpaint models`.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Name of the model; left out: one is recommended for each task."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="inpaint, edit or erase: recommend for this task only.")
+    ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Branch, tag or commit. Default: the one that the catalogue pins."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Download a model, or complete and check one that is here."""
+    """Download a model, or complete and check one that is here; without a name, recommend one."""
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring.models import build, families, licences
+    from overpaint.apps.wiring.models import catalogue, families, licences
     from overpaint.apps.wiring.segmentation import SEGMENTERS
     from overpaint.checkpoints.files import hub
+    from overpaint.core.pins import PINS, Pin
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
-        spec = SEGMENTERS.get(model) or build.find_model(model, settings)
+        if model is None:
+            _recommend(_tasks(task), settings, as_json=as_json)
+            return
+        spec = SEGMENTERS.get(model) or catalogue.find_model(model, settings)
         if spec.source != "hub":
             _nothing_to_pull(spec, as_json=as_json)
             return
@@ -56,24 +72,32 @@ def pull(
             pulled = hub.pull(
                 spec.location,
                 spec.revision,
+                pin=PINS.get(spec.location) if revision is None else Pin(revision),
                 components=None if family is None else family.components,
                 refusal=None if family is None else family.refusal,
                 cache=settings.cache,
                 on_progress=bar,
             )
-        if as_json:
-            console.print_json(
-                {
-                    "name": spec.name,
-                    "repository": pulled.repository,
-                    "commit": pulled.commit,
-                    "folder": pulled.folder,
-                    "bytes": pulled.size,
-                }
-            )
-        else:
-            console.say(f"{pulled.size / 1e9:.2f} GB at commit {pulled.commit[:12]}, checked")
-            sys.stdout.write(f"{pulled.folder}\n")
+        _tell_pulled(spec, pulled, as_json=as_json)
+
+
+def _tell_pulled(spec: ModelSpec, pulled: Pulled, *, as_json: bool) -> None:
+    if as_json:
+        console.print_json(
+            {
+                "name": spec.name,
+                "repository": pulled.repository,
+                "commit": pulled.commit,
+                "folder": pulled.folder,
+                "bytes": pulled.size,
+                "notes": list(pulled.notes),
+            }
+        )
+        return
+    for note in pulled.notes:
+        console.say(f"Note: {note}", style="yellow")
+    console.say(f"{pulled.size / 1e9:.2f} GB at commit {pulled.commit[:12]}, checked")
+    sys.stdout.write(f"{pulled.folder}\n")
 
 
 def convert(
@@ -86,11 +110,11 @@ def convert(
 ) -> None:
     """Keep a model's weights in the precision that it runs in too, so that it loads faster."""
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring.models import build
+    from overpaint.apps.wiring.models import build, catalogue
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
-        spec = build.find_model(model, settings)
+        spec = catalogue.find_model(model, settings)
         written = []
         for name, folder in build.convert(spec, settings, dtype=dtype):
             size = sum(file.stat().st_size for file in folder.iterdir())
@@ -111,72 +135,138 @@ def _nothing_to_pull(spec: ModelSpec, *, as_json: bool) -> None:
         console.say(f"{spec.name}: nothing to pull, its source is: {_source(spec)}")
 
 
-def _list(settings: Settings, *, as_json: bool) -> None:
-    from overpaint.apps.wiring.models import build
-    from overpaint.apps.wiring.segmentation import SEGMENTERS
+def _tasks(named: str | None) -> tuple[EditTask, ...]:
+    """The task that was named, or all.
 
-    rows = [(spec, build.state(spec, settings)) for spec in build.models(settings).values()]
-    finders = [(spec, build.state(spec, settings)) for spec in SEGMENTERS.values()]
+    Raises:
+        UnsupportedOption: there is no such task.
+    """
+    from overpaint.core.models import EDIT_TASKS
+
+    if named is not None and named not in EDIT_TASKS:
+        raise UnsupportedOption(f"'{named}' is not one of {', '.join(EDIT_TASKS)}", field="task")
+    return tuple(task for task in EDIT_TASKS if named in (None, task))
+
+
+def _recommend(tasks: Sequence[EditTask], settings: Settings, *, as_json: bool) -> None:
+    """A model for each task on this machine, and why."""
+    from overpaint.apps.wiring.models import catalogue, defaults
+
+    found = [(task, defaults.recommend(task, settings)) for task in tasks]
+    states = {task: catalogue.state(each.spec, settings) for task, each in found}
     if as_json:
         console.print_json(
             {
-                "models": [_plain(spec, state) for spec, state in rows],
-                "segmenters": [_plain(spec, state) for spec, state in finders],
+                "recommendations": [
+                    {"task": task, "reason": each.reason, **_plain(each.spec, states[task])}
+                    for task, each in found
+                ]
             }
         )
         return
+    for task, each in found:
+        spec = each.spec
+        sys.stdout.write(f"{task}: {spec.name} ({spec.size or 'no download'}, {_licence(spec)})\n")
+        sys.stdout.write(f"  {each.reason}\n")
+        if states[task] == "ready":
+            sys.stdout.write("  it is here\n")
+        else:
+            sys.stdout.write(f"  overpaint pull {spec.name}\n")
+
+
+def _list(settings: Settings, *, as_json: bool) -> None:
+    from overpaint.apps.wiring.models import catalogue, defaults
+    from overpaint.apps.wiring.segmentation import SEGMENTERS
+    from overpaint.core.models import EDIT_TASKS
+
+    groups: dict[str, list[ModelSpec]] = {
+        task: defaults.ranked(task, settings) for task in EDIT_TASKS
+    }
+    grouped = [spec for specs in groups.values() for spec in specs]
+    others = [spec for spec in catalogue.models(settings).values() if spec not in grouped]
+    used = {defaults.choose(task, settings) for task in EDIT_TASKS}
+    if as_json:
+        rows = [
+            {"task": task, "is_default": spec.name in used, **_here(spec, settings)}
+            for task, specs in [*groups.items(), (None, others)]
+            for spec in specs
+        ]
+        finders = [_here(spec, settings) for spec in SEGMENTERS.values()]
+        console.print_json({"models": rows, "segmenters": finders})
+        return
+    further = {"of unknown families": others, "segment": list(SEGMENTERS.values())}
+    _print_groups({**groups, **further}, used, settings)
+
+
+def _print_groups(
+    groups: Mapping[str, Sequence[ModelSpec]], used: Collection[str], settings: Settings
+) -> None:
+    """A table of the models, task by task; * = it answers where none is named."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
+    from overpaint.apps.wiring.models import catalogue
+    from overpaint.checkpoints.machine import fit, this_machine
+
+    machine = this_machine()
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "family", "source", "licence", "size", "state"):
+    table.add_column("name", no_wrap=True)
+    for column in ("from", "licence", "size", "state", "here"):
         table.add_column(column, overflow="fold")
-    for spec, state in (*rows, *finders):
-        style = "green" if state == "ready" else "dim"
-        table.add_row(
-            spec.name,
-            spec.family,
-            _source(spec),
-            _licence(spec),
-            _size(spec),
-            f"[{style}]{state}[/]",
-        )
-    Console().print(table)
+    for task, specs in groups.items():
+        if specs:
+            table.add_row(f"[bold]{escape(task)}[/]")
+        for spec in specs:
+            state = catalogue.state(spec, settings)
+            style = "green" if state == "ready" else "dim"
+            mark = "*" if spec.name in used else " "
+            cells = (f"{mark} {spec.name}", _source(spec), _licence(spec), spec.size or "-")
+            fits = escape(fit(spec, machine).text)
+            table.add_row(*map(escape, cells), f"[{style}]{state}[/]", fits)
+    Console(highlight=False).print(table)
+    console.say(f"Here: {machine}. * = answers where no model is named.")
+    console.say("`overpaint pull` recommends what to fetch.")
 
 
-def _size(spec: ModelSpec) -> str:
-    if not spec.size_gb:
-        return "-"
-    return f"{spec.size_gb:.1f} GB" if spec.size_gb >= 0.1 else f"{1000 * spec.size_gb:.0f} MB"
+def _here(spec: ModelSpec, settings: Settings) -> dict[str, Any]:
+    """A model as plain data, with what this machine has and can hold of it."""
+    from overpaint.apps.wiring.models import catalogue
+    from overpaint.checkpoints.machine import fit, this_machine
+
+    verdict = fit(spec, this_machine())
+    plain = _plain(spec, catalogue.state(spec, settings))
+    return {**plain, "fits": verdict.fits, "fit": verdict.text}
 
 
 def _show(name: str, settings: Settings, *, as_json: bool) -> None:
-    from overpaint.apps.wiring.models import build, families
+    from overpaint.apps.wiring.models import catalogue, families
 
-    spec = build.find_model(name, settings)
-    state = build.state(spec, settings)
+    spec = catalogue.find_model(name, settings)
+    state = catalogue.state(spec, settings)
     schema = families.find(spec.family).options.model_json_schema()
     fits = _fits(spec, settings) if state == "ready" and spec.source != "none" else None
     if as_json:
         console.print_json({**_plain(spec, state), "memory": fits, "options": schema})
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     out = Console(highlight=False)
-    out.print(f"[bold]{spec.name}[/] ({spec.family}, {_source(spec)}, {state})")
-    out.print(f"{spec.about or 'a model of your own'}; licence: {_licence(spec)}")
+    out.print(f"[bold]{escape(spec.name)}[/] ({spec.family}, {escape(_source(spec))}, {state})")
+    out.print(escape(f"{spec.about or 'a model of your own'}; licence: {_licence(spec)}"))
     for device, fit in (fits or {}).items():
-        out.print(f"{device}: {fit}")
-    out.print(f"`overpaint licence show {spec.name}` tells what that demands\n")
+        out.print(escape(f"{device}: {fit}"))
+    out.print(f"`overpaint licence show {escape(spec.name)}` says what that demands\n")
     table = Table("option", "values", "default", "meaning", box=None, pad_edge=False)
     for option, described in schema["properties"].items():
         default = described.get("default")
         table.add_row(
             option,
-            _values(described),
-            "-" if default is None else str(default),
-            described.get("description", ""),
+            escape(_values(described)),
+            "-" if default is None else escape(str(default)),
+            escape(described.get("description", "")),
         )
     out.print(table)
     out.print("\nSet them with -O option=value.")

@@ -7,12 +7,15 @@ is to have: a new part of an edit is an option of every command that does not le
 from __future__ import annotations
 
 import inspect
+import io
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from overpaint.core.errors import InvalidMask, InvalidRequest
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS
 
@@ -29,12 +32,19 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
 _TYPES: Mapping[str, tuple[Any, str | None]] = {
     "picture": (Path | None, "FILE"),
     "pictures": (list[Path] | None, "FILE"),
-    "mask": (Path | None, "MASK"),
+    "mask": (list[Path] | None, "MASK"),
     "text": (str | None, "TEXT"),
     "name": (str | None, "NAME"),
     "number": (int | None, "N"),
 }
 """Type and metavar of an option by the kind of its part."""
+
+_REPEATED = {
+    "pictures": "; repeatable.",
+    "mask": "; several are joined.",
+    "text": "; @FILE reads it from a file.",
+}
+"""What the help of an option says beside its part's own, by the kind of the part."""
 
 
 def flags_of(name: str) -> tuple[str, ...]:
@@ -67,7 +77,7 @@ def options_of_parts(
 
 def _option(part: Part, flags: Sequence[str]) -> Any:
     kind, metavar = _TYPES[part.kind]
-    text = f"{part.help.rstrip('.')}; repeatable." if part.kind == "pictures" else part.help
+    text = part.help.rstrip(".") + _REPEATED.get(part.kind, ".")
     return Annotated[kind, typer.Option(*flags, metavar=metavar, help=text)]
 
 
@@ -118,3 +128,63 @@ def _default(annotation: Any) -> Any:
 def taken(values: dict[str, Any]) -> dict[str, Any]:
     """The parts among a command's values, taken out of them."""
     return {part.name: values.pop(part.name) for part in PARTS if part.name in values}
+
+
+def files_of(parts: Mapping[str, Any]) -> list[Path]:
+    """All files that the values of parts name."""
+    values = [parts[part.name] for part in PARTS if part.is_visual and parts.get(part.name)]
+    several = [each if isinstance(each, list) else [each] for each in values]
+    return [Path(each) for each in chain.from_iterable(several) if not isinstance(each, bytes)]
+
+
+def read_parts(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of parts with texts read from the files that they name, and masks joined.
+
+    Raises:
+        InvalidRequest: a text's file cannot be read.
+        InvalidMask: a mask cannot be read, or masks have different sizes.
+    """
+    kinds = {part.name: part.kind for part in PARTS}
+    values = dict(parts)
+    for name, value in parts.items():
+        if kinds.get(name) == "text" and isinstance(value, str):
+            values[name] = _text(value, name)
+        elif kinds.get(name) == "mask" and isinstance(value, list):
+            values[name] = _joined(value, name)
+    return values
+
+
+def _text(value: str, name: str) -> str:
+    """The words, or those of the file after '@'; '@@' is a plain '@'."""
+    if not value.startswith("@") or value.startswith("@@"):
+        return value.removeprefix("@") if value.startswith("@@") else value
+    try:
+        return Path(value[1:]).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        raise InvalidRequest(
+            f"{value[1:]} cannot be read: {reason}; for words that begin with @ write @@",
+            field=name,
+        ) from error
+
+
+def _joined(paths: Sequence[Path], name: str) -> Path | bytes | None:
+    """One mask of several files: white where any is."""
+    if len(paths) < 2:
+        return paths[0] if paths else None
+    from PIL import ImageChops
+
+    from overpaint.core.imaging import images
+
+    first, *others = (images.decode_mask(path, field=name) for path in paths)
+    for path, other in zip(paths[1:], others, strict=True):
+        if other.size != first.size:
+            raise InvalidMask(
+                f"{path} is {other.width}x{other.height} pixels and {paths[0]} "
+                f"{first.width}x{first.height}; masks of one picture have its size",
+                field=name,
+            )
+        first = ImageChops.lighter(first, other)
+    file = io.BytesIO()
+    first.save(file, "PNG")
+    return file.getvalue()

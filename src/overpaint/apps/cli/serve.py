@@ -30,7 +30,7 @@ def serve(
 ) -> None:
     """Serve edits over HTTP, and the page to make them on."""
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring.models import build
+    from overpaint.apps.wiring.models import catalogue
 
     with console.reporting_errors(as_json=False):
         settings = settings_.load()
@@ -44,7 +44,7 @@ def serve(
         settings = settings.model_copy(update=changes)
         settings.server.check_address(host)
         for name in settings.server.models:
-            build.find_model(name, settings)
+            catalogue.find_model(name, settings)
         with console.waiting("Starting", hidden=False):
             from overpaint.apps.server.run import run
             from overpaint.checkpoints.placement import choose, first_device

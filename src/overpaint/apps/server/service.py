@@ -14,20 +14,20 @@ from starlette.requests import Request
 
 from overpaint.apps.server.errors import Stopping, forget_frames, status_of
 from overpaint.apps.server.jobs import EditJob, Jobs, new_id
-from overpaint.apps.server.lifetime.ending import Ending
-from overpaint.apps.server.lifetime.health import Health
+from overpaint.apps.server.lifetime.ending import Shutdown
+from overpaint.apps.server.lifetime.health import ModelHealth
 from overpaint.apps.server.logs import report
 from overpaint.apps.server.metrics import Metrics
 from overpaint.apps.settings import Settings
 from overpaint.apps.wire import intake
 from overpaint.apps.wire.intake import MEGA, EncodedEdit, megapixels
-from overpaint.apps.wiring.models import build, licences
-from overpaint.apps.wiring.models.served import Catalogue, Served
+from overpaint.apps.wiring.models import build, defaults, licences
+from overpaint.apps.wiring.models.served import Served, ServedModels
 from overpaint.core.errors import Cancelled, Overloaded, OverpaintError
 from overpaint.core.types import EditRequest, EditResult
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
+from overpaint.engine.batching.ticket import Ticket, Update
 from overpaint.engine.intake import CheckedRequest
-from overpaint.engine.ticket import Ticket, Update
 
 __all__ = ["Accepted", "EditService", "Served"]
 
@@ -78,14 +78,14 @@ class EditService:
     def __init__(self, settings: Settings, *, alone: bool = True) -> None:
         self.alone = alone
         self.limits = settings.server
-        self.settings = settings
-        self._catalogue = Catalogue(settings)
-        self.served = self._catalogue.models
-        self.resolve = self._catalogue.resolve
-        self.aliases_of = self._catalogue.aliases_of
+        asked = defaults.chosen_by_hand(settings)
+        self.settings = settings = defaults.resolved(settings)
+        models = ServedModels(settings)
+        self.served, self.resolve, self.aliases_of = models.all, models.resolve, models.aliases_of
         budget = self.limits.memory_gb
         self._engines = build.engines(
             next(iter(self.served)),
+            asked=asked,
             settings=settings,
             lazy=True,
             budget=None if budget is None else int(budget * 1e9),
@@ -97,8 +97,8 @@ class EditService:
         )
         self.loading = True
         families_ = {name: served.family for name, served in self.served.items()}
-        self.health = Health(families_, self.spawn)
-        self.ending = Ending(self.limits.drain_s)
+        self.health = ModelHealth(families_, self.spawn)
+        self.ending = Shutdown(self.limits.drain_s)
         self._batcher: Batcher | None = None
         self._megapixels = 0.0
         self._pool = ThreadPoolExecutor(PICTURE_THREADS, "pictures")

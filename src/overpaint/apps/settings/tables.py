@@ -11,6 +11,7 @@ from overpaint.apps.settings.safety import ProvenanceSettings, SafetySettings
 from overpaint.apps.settings.server import RemoteSettings, ServerSettings
 from overpaint.apps.settings.sessions import JudgeSettings, SessionSettings
 from overpaint.core.models import (
+    AUTO,
     AttentionName,
     BackendName,
     CompileName,
@@ -63,11 +64,11 @@ class ModelSettings(Table):
 
 
 class Defaults(Table):
-    """The model of each task where none is named."""
+    """The model of each task where none is named; 'auto' = the best one that is here."""
 
-    inpaint: str = "tiny-flex2"
-    edit: str = "tiny-kontext"
-    erase: str = "erase"
+    inpaint: str = AUTO
+    edit: str = AUTO
+    erase: str = AUTO
 
 
 class Settings(Table):

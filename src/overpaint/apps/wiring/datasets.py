@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from overpaint.apps.wiring.dataset_workers import Where, make_worker, model_names, worker_with
-from overpaint.apps.wiring.models import build
+from overpaint.apps.wiring.models import build, catalogue, defaults
 from overpaint.core import licences
 from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError
 from overpaint.core.files import atomic_write, remove_leftovers
@@ -55,12 +55,18 @@ class Run:
     out: Path
 
     def __post_init__(self) -> None:
+        by_hand = defaults.chosen_by_hand(self.settings)
+        asked = by_hand if self.recipe.model is None else (self.recipe.model, *by_hand)
         self.recipe = with_defaults(self.recipe, self.settings)
         self.engines: list[Engine] = []
         records: dict[str, Any] = {}
         if names := model_names(self.recipe):
             self.engines = build.engines(
-                names[0], device=self.where.device, dtype=self.where.dtype, settings=self.settings
+                names[0],
+                asked=asked,
+                device=self.where.device,
+                dtype=self.where.dtype,
+                settings=self.settings,
             )
             records = {name: self.engines[0].model(name).record for name in names}
         check_policy(self.recipe, self.engines[0] if self.engines else None)
@@ -181,7 +187,7 @@ def with_defaults(recipe: Recipe, settings: Settings) -> Recipe:
     else:
         section = cast("Clean", recipe).edit
         edits = section is None or section.mask is None
-    name = settings.defaults.edit if edits else settings.defaults.inpaint
+    name = defaults.choose("edit" if edits else "inpaint", settings)
     return recipe.model_copy(update={"model": name})
 
 
@@ -231,7 +237,7 @@ def _check_revision(recipe: Recipe, records: dict[str, Any]) -> None:
 def _facts(recipe: Recipe, records: dict[str, Any], settings: Settings) -> Facts:
     used = []
     for name, record in records.items():
-        spec = build.find_model(name, settings)
+        spec = catalogue.find_model(name, settings)
         used.append(
             UsedModel(
                 name=name,

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from overpaint.apps import settings as settings_
 from overpaint.apps.wiring import remote
-from overpaint.apps.wiring.models import build
+from overpaint.apps.wiring.models import build, catalogue, defaults
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.imaging import detections, masks
 from overpaint.core.imaging.images import Picture
+from overpaint.core.models import EditTask
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS, EditRequest
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from overpaint.core.types import EditResult
     from overpaint.engine.engine import Engine
 
-PaintingTask = Literal["inpaint", "edit", "erase"]
 WhenMissing = Literal["error", "keep"]
 
 LEFT_OUT = {
@@ -71,13 +71,13 @@ class Painting:
         height, width: of the answer; None = the picture's own.
         keep_input_size: leave `height` and `width` aside.
         options: further options of the family; None = the family's default.
-        model: name; None = the settings' default for the task where it is of the family, else the
-            family's bundled checkpoint.
+        model: name; None = the settings' default for the task where it is of the family, else one
+            of the family that is here, else its bundled twin.
         server: URL of an Overpaint server; None = as in the settings, else this process.
     """
 
     family: str
-    task: PaintingTask
+    task: EditTask
     image: Any
     segmentation_mask: Any = None
     parts: Mapping[str, Any] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Painting:
     server: str | None = None
 
     @classmethod
-    def of(cls, family: str, task: PaintingTask, values: Mapping[str, Any]) -> Painting:
+    def of(cls, family: str, task: EditTask, values: Mapping[str, Any]) -> Painting:
         """What a block wants, from its fields: what is neither a part nor ours is an option."""
         own = {each.name for each in fields(cls)}
         names = {block_name(part.name): part.name for part in BLOCK_PARTS}
@@ -160,10 +160,11 @@ def paint(paintings: Sequence[Painting]) -> list[Painted]:
         else:
             results = remote.Server(server, settings.remote).run(edits)
         for index, result in zip(placed, results, strict=True):
+            toy = () if server else _toy(paintings[index], placed[index], settings)
             answers[index] = Painted(
                 picture=result.pictures[0],
                 seed=result.seeds[0],
-                warnings=result.warnings,
+                warnings=(*toy, *result.warnings),
                 recipe=result.recipe,
             )
     return [answers[index] for index in range(len(paintings))]
@@ -203,7 +204,7 @@ def mask_of(painting: Painting, picture: Picture) -> Image.Image | str | None:
     return masks.invert(mask) if painting.invert else mask
 
 
-def model_name(family: str, task: PaintingTask, named: str | None, settings: Settings) -> str:
+def model_name(family: str, task: EditTask, named: str | None, settings: Settings) -> str:
     """The model that a block uses.
 
     Raises:
@@ -211,12 +212,8 @@ def model_name(family: str, task: PaintingTask, named: str | None, settings: Set
         ModelNotFound: there is none of that name.
     """
     if named is None:
-        default: str = getattr(settings.defaults, task)
-        known = build.models(settings)
-        if default in known and known[default].family == family:
-            return default
-        return family if f"{build.TWINS}{family}" not in known else f"{build.TWINS}{family}"
-    found = build.find_model(named, settings).family
+        return defaults.choose_of_family(family, task, settings)
+    found = catalogue.find_model(named, settings).family
     if found != family:
         raise InvalidRequest(
             f"'{named}' is of the family {found}, this block works with {family}", field="model"
@@ -298,6 +295,14 @@ def _nothing(found: int, confidence: float | None) -> str:
     )
 
 
+def _toy(painting: Painting, request: EditRequest, settings: Settings) -> tuple[str, ...]:
+    """What a twin is, where nobody asked for it by name."""
+    if painting.model is not None or request.model is None:
+        return ()
+    notice = defaults.notice_of_family(catalogue.find_model(request.model, settings), settings)
+    return () if notice is None else (notice,)
+
+
 def _named(error: InvalidRequest, index: int, count: int) -> InvalidRequest:
     """The same error, with the picture's place where there are several."""
     if count == 1:
@@ -315,6 +320,7 @@ def _run_here(requests: Sequence[EditRequest], settings: Settings) -> list[EditR
     global _engine, _engine_settings
     with _lock:
         if _engine is None or settings != _engine_settings:
-            _engine = build.engine(requests[0].model, settings=settings, lazy=True)
+            names = catalogue.models(settings)  # a twin says what it is by `_toy`
+            _engine = build.engine(requests[0].model, asked=names, settings=settings, lazy=True)
             _engine_settings = settings
         return _engine.run(requests)

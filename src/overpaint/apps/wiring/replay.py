@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import ImageChops
 from pydantic import BaseModel, Field, ValidationError
 
-from overpaint.apps.wiring.models import build
+from overpaint.apps.wiring.models import build, catalogue
 from overpaint.core.errors import InvalidRequest, ModelNotFound
 from overpaint.core.imaging import images, masks
 from overpaint.core.imaging.images import Picture
@@ -220,7 +220,7 @@ def _candidates(part: Part, path: Path) -> Iterator[tuple[Any, str | None]]:
 def _known_model(recipe: _Recipe, settings: Settings) -> str:
     """The recipe's model by its name alone: a file from elsewhere names no folders here."""
     name = recipe.model.name
-    if name not in build.models(settings):
+    if name not in catalogue.models(settings):
         raise ModelNotFound(
             f"the picture was made with '{name}', which is not among the models here "
             "(`overpaint models`); add it to the settings",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from overpaint.apps.settings import AzureSettings, SafetySettings, Settings
+from overpaint.checkpoints.component import Components
+from overpaint.checkpoints.files import layout
 from overpaint.provenance import sealing
 from overpaint.provenance.marks import Marking
 from overpaint.safety import azure, blocklist
@@ -58,6 +62,36 @@ def _image_checkers(table: SafetySettings, device_name: str) -> list[ImageChecke
     if table.stable_diffusion_checker is not None:
         checkers.append(local.StableDiffusionChecker(table.stable_diffusion_checker, device))
     return checkers
+
+
+def own_checkers(
+    folder: Path, components: Components, settings: Settings
+) -> tuple[tuple[ImageChecker, ...], tuple[str, ...]]:
+    """The safety checkers of a checkpoint, which its published pipeline would use.
+
+    Args:
+        folder: of the checkpoint.
+        components: what the family knows of it.
+        settings: of the policy; with `mode = "off"` none is used.
+
+    Returns:
+        Checkers, whose weights follow on first use; and a sentence for each that is not here.
+    """
+    if settings.safety.mode == "off":
+        return (), ()
+    checkers: list[ImageChecker] = []
+    missing: list[str] = []
+    for name in layout.checkers(layout.read_index(folder), components):
+        if list((folder / name).glob("*.safetensors")):
+            from overpaint.safety.local import OwnChecker
+
+            checkers.append(OwnChecker(folder / name))
+        else:
+            missing.append(
+                f"safety: the checkpoint names a checker of its own, '{name}', whose safetensors "
+                "are not here, so it did not look at the result"
+            )
+    return tuple(checkers), tuple(missing)
 
 
 def marking(settings: Settings) -> Marking:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring.models import build, checkpoints
+from overpaint.apps.wiring.models import build, catalogue, checkpoints
 from overpaint.core.errors import ModelLoadError, ModelNotFound
 from overpaint.core.models import ModelSpec
 
@@ -115,7 +115,9 @@ def segment(
 def default_model(hints: Hints, settings: Settings) -> str:
     """The model for such hints where none is named."""
     if hints.words is not None:
-        return "sam3" if build.state(SEGMENTERS["sam3"], settings) == "ready" else "grounding-dino"
+        return (
+            "sam3" if catalogue.state(SEGMENTERS["sam3"], settings) == "ready" else "grounding-dino"
+        )
     return "grabcut" if hints.points or hints.boxes else "sam2"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from overpaint.apps.wiring.models import build, families
+from overpaint.apps.wiring.models import build, catalogue, families
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
@@ -68,7 +68,7 @@ def warm(model: str, settings: Settings) -> Report:
     from overpaint.checkpoints import compiling
 
     started = time.perf_counter()
-    spec = build.find_model(model, settings)
+    spec = catalogue.find_model(model, settings)
     engine = build.engine(model, settings=settings)
     checkpoint = engine.model().checkpoint
     compiles = checkpoint is not None and (

@@ -13,7 +13,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -22,6 +22,7 @@ from overpaint.checkpoints.component import Components
 from overpaint.checkpoints.files.layout import CONFIG, INDEX, choose_files, choose_single, pipeline
 from overpaint.core.errors import LicenceNotAccepted, ModelLoadError, ModelNotFound, OutputError
 from overpaint.core.files import atomic_write
+from overpaint.core.pins import Pin
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
@@ -45,12 +46,14 @@ class Pulled:
         repository: `owner/name`.
         commit: 40 hexadecimal digits.
         files: by path inside the folder.
+        notes: sentences about what is otherwise than before, or than the catalogue says.
     """
 
     folder: Path
     repository: str
     commit: str
     files: Mapping[str, PulledFile]
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def size(self) -> int:
@@ -76,6 +79,7 @@ def pull(
     repository: str,
     revision: str | None = None,
     *,
+    pin: Pin | None = None,
     components: Components | None = None,
     refusal: WhyNot | None = None,
     cache: Path | None = None,
@@ -87,7 +91,8 @@ def pull(
 
     Args:
         repository: `owner/name`.
-        revision: branch, tag or commit; None = the repository's main branch.
+        revision: branch, tag or commit; None = the pin's, else the repository's main branch.
+        pin: what it is pulled at where no revision is named; `locate` needs none to find it.
         components: what the family loads; None = a single model in transformers layout.
         refusal: says why a checkpoint is none of the family's, from its pipeline class and the
             configurations of its components; None = it is one. Asked before weights are fetched.
@@ -99,37 +104,82 @@ def pull(
         LicenceNotAccepted: the repository is gated.
         ModelLoadError: the hub cannot be reached, the download broke off, the repository has no
             safetensors in diffusers or transformers layout, or a file does not match the hub's
-            hash.
+            hash or the pin's.
     """
     from huggingface_hub import HfApi
 
     cache = cache or default_cache()
-    with _mapped_errors(repository, revision):
-        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+    pin = pin if revision is None else None
+    with _mapped_errors(repository, revision, pin):
+        asked = revision if pin is None else pin.commit
+        info = HfApi().model_info(repository, revision=asked, files_metadata=True)
         if info.sha is None:
             raise ModelLoadError(f"{repository}: the hub names no commit; try again later")
+        notes = _moved(
+            repository, info.id, info.sha, pin, _record_file(cache, repository, revision)
+        )
         offered = {file.rfilename: file for file in info.siblings or ()}
         fetch = _Fetch(repository, info.sha, cache)
-        if components is not None and INDEX in offered:
-            index = json.loads(fetch(offered[INDEX]).read_text(encoding="utf-8"))
-            _require(repository, refusal, index, fetch, offered)
-            names = choose_files(repository, index, list(offered), components)
-        elif components is None and CONFIG in offered:
-            names = choose_single(repository, list(offered))
-        else:
-            needed = f"no {CONFIG}; only single models in transformers layout"
-            if components is not None:
-                needed = f"no {INDEX}; only checkpoints in diffusers layout"
-            raise ModelLoadError(f"{repository}: holds {needed} can be used")
+        names = _choose(repository, offered, components, refusal, fetch)
         wanted = [offered[name] for name in names]
         fetch.announce(wanted, on_progress)
         paths = {file.rfilename: fetch(file) for file in wanted}
+    known = {} if pin is None else pin.sha256
     files = {
-        file.rfilename: _checked(repository, file, paths[file.rfilename], fetch) for file in wanted
+        file.rfilename: _checked(
+            repository, file, paths[file.rfilename], fetch, known.get(file.rfilename)
+        )
+        for file in wanted
     }
-    pulled = Pulled(paths[names[0]].parent, repository, info.sha, files)
+    pulled = Pulled(paths[names[0]].parent, repository, info.sha, files, notes)
     _write_record(pulled, _record_file(cache, repository, revision))
     return pulled
+
+
+def _choose(
+    repository: str,
+    offered: Mapping[str, RepoSibling],
+    components: Components | None,
+    refusal: WhyNot | None,
+    fetch: Callable[[Any], Path],
+) -> list[str]:
+    """The files to download, once the small ones say that the model is the right one.
+
+    Raises:
+        ModelLoadError: it is not, or has no files that can be used.
+    """
+    if components is not None and INDEX in offered:
+        index = json.loads(fetch(offered[INDEX]).read_text(encoding="utf-8"))
+        _require(repository, refusal, index, fetch, offered)
+        return choose_files(repository, index, list(offered), components)
+    if components is None and CONFIG in offered:
+        return choose_single(repository, list(offered))
+    needed = f"no {CONFIG}; only single models in transformers layout"
+    if components is not None:
+        needed = f"no {INDEX}; only checkpoints in diffusers layout"
+    raise ModelLoadError(f"{repository}: holds {needed} can be used")
+
+
+def _moved(
+    repository: str, name: str, commit: str, pin: Pin | None, record: Path
+) -> tuple[str, ...]:
+    """What is otherwise than it was: the repository's name, its commit, or its main branch."""
+    from huggingface_hub import HfApi
+
+    notes = []
+    if name != repository:
+        notes.append(f"{repository} has moved: the hub answers with {name}; see whose it is now")
+    if record.is_file():
+        with suppress(ModelLoadError):
+            before = _read_record(record, record.parents[1]).commit
+            if before != commit:
+                notes.append(f"{repository}: commit {commit[:12]} takes the place of {before[:12]}")
+    if pin is not None and (head := HfApi().model_info(repository).sha) not in (None, commit):
+        notes.append(
+            f"{repository}: its main branch is at {str(head)[:12]} by now; pulled is the pinned "
+            f"{commit[:12]}, and --revision main takes the newer one"
+        )
+    return tuple(notes)
 
 
 def _require(
@@ -231,7 +281,7 @@ class _Fetch:
 
 
 @contextmanager
-def _mapped_errors(repository: str, revision: str | None) -> Iterator[None]:
+def _mapped_errors(repository: str, revision: str | None, pin: Pin | None = None) -> Iterator[None]:
     """The hub client's errors as ours."""
     from huggingface_hub import errors
 
@@ -249,9 +299,10 @@ def _mapped_errors(repository: str, revision: str | None) -> Iterator[None]:
             field="model",
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise ModelNotFound(
-            f"{repository} has no revision '{revision}'; correct it", field="model"
-        ) from error
+        cure = f"no revision '{revision}'; correct it"
+        if pin is not None:
+            cure = f"no commit {pin.commit} any more; --revision main takes what it has now"
+        raise ModelNotFound(f"{repository} has {cure}", field="model") from error
     except errors.HfHubHTTPError as error:
         if error.response is not None and error.response.status_code in (401, 403):
             raise _gated(repository) from error
@@ -279,21 +330,43 @@ def _unreachable(repository: str, error: Exception) -> ModelLoadError:
     )
 
 
-def _checked(repository: str, file: RepoSibling, path: Path, fetch: _Fetch) -> PulledFile:
-    """Hash a file and compare with the hub's word; a damaged one is fetched once more."""
+def _checked(
+    repository: str, file: RepoSibling, path: Path, fetch: _Fetch, pinned: str | None = None
+) -> PulledFile:
+    """Hash a file and compare with the hub's word and the pin's; a damaged one is fetched again.
+
+    Raises:
+        ModelLoadError: it is damaged, or not the file that the pin is of.
+    """
+    where = f"{repository}/{file.rfilename}"
     measured = _measured(path)
-    stated = file.lfs.sha256 if file.lfs else None
-    if stated in (None, measured.sha256):
-        return measured
-    with _mapped_errors(repository, None):
-        path = fetch(file, again=True)
-    measured = _measured(path)
-    if measured.sha256 != stated:
+    if _differs(file, path, measured) is not None:
+        with _mapped_errors(repository, None):
+            path = fetch(file, again=True)
+        measured = _measured(path)
+    if (difference := _differs(file, path, measured)) is not None:
+        raise ModelLoadError(f"{where}: {difference}; the download is damaged: try again")
+    if pinned not in (None, measured.sha256):
         raise ModelLoadError(
-            f"{repository}/{file.rfilename}: sha256 is {measured.sha256[:16]}…, the hub says "
-            f"{str(stated)[:16]}…; the download is damaged: try again"
+            f"{where}: sha256 is {measured.sha256[:16]}…, the catalogue says {pinned[:16]}…; this "
+            "is not the file that is known by this commit: do not use it"
         )
     return measured
+
+
+def _differs(file: RepoSibling, path: Path, measured: PulledFile) -> str | None:
+    """How a file differs from what the hub says of it: a large one's sha256, a small one's git
+    hash."""
+    if file.lfs is not None:
+        if file.lfs.sha256 == measured.sha256:
+            return None
+        return f"sha256 is {measured.sha256[:16]}…, the hub says {file.lfs.sha256[:16]}…"
+    if file.blob_id is None:
+        return None
+    content = path.read_bytes()
+    header = f"blob {len(content)}\0".encode()
+    blob = hashlib.sha1(header + content, usedforsecurity=False).hexdigest()
+    return None if blob == file.blob_id else f"git hash is {blob}, the hub says {file.blob_id}"
 
 
 def _measured(path: Path) -> PulledFile:

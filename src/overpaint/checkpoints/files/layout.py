@@ -100,7 +100,18 @@ def components(where: object, index: Mapping[str, Any], known: Components) -> li
                 f"{where}: {INDEX} lists '{name}' ({index[name][-1]}), which this family does not "
                 f"know; it knows {', '.join(sorted(known))}"
             )
-    return [name for name in listed if known[name].role != "unused"]
+    return [name for name in listed if known[name].role not in ("unused", "checker")]
+
+
+def checkers(index: Mapping[str, Any], known: Components) -> list[str]:
+    """Names of the safety checkers that a `model_index.json` lists, of classes that are known."""
+    return [
+        name
+        for name, part in known.items()
+        if part.role == "checker"
+        and _is_component(index.get(name))
+        and index[name][-1] in {each.rpartition(":")[2] for each in part.classes}
+    ]
 
 
 def _is_component(value: object) -> bool:
@@ -187,6 +198,11 @@ def choose_files(
             weights = []
         texts = [name for name in files if _is_text(name, known[component].files)]
         chosen += sorted(texts) + sorted(weights)
+    for checker in checkers(index, known):
+        files = [name for name in offered if Path(name).parts[:-1] == (checker,)]
+        weights = [name for name in files if _is_plain_safetensors(name)]
+        if weights:  # a checkpoint without it works, and its results say that nobody looked
+            chosen += sorted(filter(_is_text, files)) + sorted(weights)
     return chosen
 
 

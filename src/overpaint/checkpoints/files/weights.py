@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import torch
 from accelerate import init_empty_weights
 from safetensors import safe_open
+from torch.overrides import TorchFunctionMode
 
 from overpaint.checkpoints.exclusion import LOADING
 from overpaint.checkpoints.files.layout import CONFIG
@@ -51,26 +52,32 @@ DTYPES = {
 
 def files(folder: Path) -> list[Path]:
     """The full-precision safetensors of a component (variants such as fp16 are left alone)."""
-    found = sorted(folder.glob("*.safetensors"))
-    return [file for file in found if file.name.count(".") == 1] or found
+    files = sorted(folder.glob("*.safetensors"))
+    return [file for file in files if file.name.count(".") == 1] or files
 
 
 QUANTIZED = re.compile(
-    r"(?:^|\.)(?:scale_weight|scale_input|weight_scale|input_scale|SCB|absmax|quant_map|qweight"
-    r"|wscales|quant_state\..*)$"
+    r"(?:^|\.)(?:weight_scale(?:_2)?|input_scale|SCB|absmax|quant_map|qweight|wscales|comfy_quant"
+    r"|quant_state\..*)$"
 )
 """Names of tensors beside weights that other programs have quantized."""
 
+SCALE = ".scale_weight"
+"""Beside a float8 weight, one number to multiply it by: how ComfyUI and others publish float8."""
+
+FLOAT8 = ("F8_E4M3", "F8_E5M2")
+
 
 def require(folder: Path) -> None:
-    """Refuse a component without safetensors that can be read as they are; reads headers alone.
+    """Refuse a component without safetensors that can be read; reads headers alone.
 
     Raises:
-        ModelLoadError: the folder is missing, empty, or holds pickles only; a file is damaged or
-            ends too early; its weights are quantized.
+        ModelLoadError: the folder is missing, empty, or holds pickles or GGUF files only; a file is
+            damaged or ends too early; its weights are quantized in a way that is not read.
     """
     if not folder.is_dir():
         raise ModelLoadError(f"{folder}: the folder is missing; pull the model again")
+    _require_unquantized(folder)
     if present := files(folder):
         for file in present:
             _require_whole(file)
@@ -81,7 +88,27 @@ def require(folder: Path) -> None:
             f"{folder}: holds only {', '.join(pickles)}; pickles can run code and are never "
             "read: convert the checkpoint to safetensors"
         )
+    if packed := sorted(file.name for file in folder.glob("*.gguf")):
+        raise ModelLoadError(
+            f"{folder}: holds only {packed[0]}, weights that are quantized as GGUF, which are not "
+            "read; take the files in full precision"
+        )
     raise ModelLoadError(f"{folder}: holds no .safetensors file")
+
+
+def _require_unquantized(folder: Path) -> None:
+    """Refuse a component whose configuration says that another library quantized it."""
+    config = folder / CONFIG
+    try:
+        quantization = json.loads(config.read_text(encoding="utf-8")).get("quantization_config")
+    except (OSError, ValueError, AttributeError):
+        return  # said where the configuration is needed
+    if quantization:
+        method = dict(quantization).get("quant_method", "another library")
+        raise ModelLoadError(
+            f"{folder}: its weights are quantized by {method}, which is not read; take the files "
+            "in full precision, and let `backend` or `dtype` make them smaller here"
+        )
 
 
 def _require_whole(file: Path) -> None:
@@ -104,10 +131,10 @@ def header(file: Path) -> bytes:
     """
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        found = stream.read(length) if 2 <= length <= MAX_HEADER else b""
-    if not found or len(found) < length:
+        content = stream.read(length) if 2 <= length <= MAX_HEADER else b""
+    if not content or len(content) < length:
         raise ModelLoadError(f"{file}: not a safetensors file; pull the model again")
-    return found
+    return content
 
 
 def parameters(file: Path, named: re.Pattern[str] | None = None) -> int:
@@ -124,7 +151,13 @@ def stored_as(folder: Path, dtype: torch.dtype) -> bool:
     return all(_is_stored_as(file, dtype) for file in files(folder))
 
 
-def load_into(model: torch.nn.Module, folder: Path, dtype: torch.dtype, device: Any) -> bool:
+def load_into(
+    model: torch.nn.Module,
+    folder: Path,
+    dtype: torch.dtype,
+    device: Any,
+    name_of: Callable[[str], str] = str,
+) -> bool:
     """Fill an empty model from a folder's files: mapped, or with one piece in memory at a time.
 
     Args:
@@ -132,15 +165,18 @@ def load_into(model: torch.nn.Module, folder: Path, dtype: torch.dtype, device: 
         folder: of the component.
         dtype: precision of floating-point weights.
         device: where they go.
+        name_of: a weight's name in the model, from its name in a file.
 
     Returns:
-        Whether every weight was found under its own name. If not, the model is not usable and
+        Whether every weight was found under that name. If not, the model is not usable and
         the libraries' own loaders, which know older names, have to be asked.
     """
     expected = set(model.state_dict())
     for file in files(folder):
         read = _mapped if _is_stored_as(file, dtype) else _tensors
-        state = dict(read(file, expected, dtype, device))
+        names = {stored: name_of(stored) for stored in entries(file)}
+        wanted = {stored for stored, name in names.items() if name in expected}
+        state = {names[stored]: each for stored, each in read(file, wanted, dtype, device)}
         # Where another model is made at this moment, parameters that are set would become empty.
         with LOADING.shared():
             model.load_state_dict(state, strict=False, assign=True)
@@ -179,16 +215,16 @@ def key(folder: Path, *context: object) -> str:
     digest = hashlib.sha256(" ".join(map(str, context)).encode())
     for file in [folder / CONFIG, *files(folder)]:
         try:
-            told = file.resolve().stat()
+            status = file.resolve().stat()
         except OSError as error:
             raise ModelLoadError(f"{file}: cannot be read; pull the model again") from error
-        digest.update(f"{file.resolve()} {told.st_size} {told.st_mtime_ns}".encode())
+        digest.update(f"{file.resolve()} {status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()[:32]
 
 
 def empty(cls: Any, folder: Path) -> torch.nn.Module:
     """A model of a diffusers or transformers class without memory for its weights."""
-    with init_empty_weights(include_buffers=False):
+    with init_empty_weights(include_buffers=False), Uninitialized():
         if hasattr(cls, "load_config"):
             model = cls.from_config(cls.load_config(folder, local_files_only=True))
         else:
@@ -198,6 +234,24 @@ def empty(cls: Any, folder: Path) -> torch.nn.Module:
             model.__class__ = cls
     assert isinstance(model, torch.nn.Module)
     return model
+
+
+class Uninitialized(TorchFunctionMode):
+    """Random starts are left out where there is no memory for them: for those, torch imports a
+    computer algebra system."""
+
+    MODULES = ("torch.nn.init", "transformers.initialization")
+    """Where random starts are; transformers puts its own in the place of torch's."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) in self.MODULES:
+            tensor = kwargs["tensor"] if "tensor" in kwargs else args[0]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **kwargs)
 
 
 def _uninitialized(cls: Any) -> Any:
@@ -212,18 +266,18 @@ def entries(file: Path) -> dict[str, Any]:
         ModelLoadError: it is damaged.
     """
     try:
-        told = json.loads(header(file))
-        told.pop("__metadata__", None)
-        assert all({"shape", "data_offsets"} <= entry.keys() for entry in told.values())
-        assert all(entry["dtype"] in DTYPES for entry in told.values())
+        metadata = json.loads(header(file))
+        metadata.pop("__metadata__", None)
+        assert all({"shape", "data_offsets"} <= entry.keys() for entry in metadata.values())
+        assert all(entry["dtype"] in DTYPES for entry in metadata.values())
     except (ValueError, AttributeError, KeyError, AssertionError) as error:
         raise ModelLoadError(f"{file}: its header is damaged; pull the model again") from error
-    return dict(told)
+    return dict(metadata)
 
 
 def _is_stored_as(file: Path, dtype: torch.dtype) -> bool:
-    found = {DTYPES[entry["dtype"]] for entry in entries(file).values()}
-    return {kind for kind in found if kind.is_floating_point} <= {dtype}
+    dtypes = {DTYPES[entry["dtype"]] for entry in entries(file).values()}
+    return {kind for kind in dtypes if kind.is_floating_point} <= {dtype}
 
 
 def _mapped(
@@ -239,28 +293,49 @@ def _tensors(
     file: Path, wanted: set[str], dtype: torch.dtype | None = None, device: Any = "cpu"
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """The wanted tensors on the device, floating-point ones as `dtype`; read by several threads."""
-    found = {name: entry for name, entry in entries(file).items() if name in wanted}
+    selection = {name: entry for name, entry in entries(file).items() if name in wanted}
     reader = Reader(file, dtype)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for name, tensor in zip(found, pool.map(reader, found, found.values()), strict=True):
+        for name, tensor in zip(
+            selection, pool.map(reader, selection, selection.values()), strict=True
+        ):
             yield name, tensor.to(device)
 
 
 class Reader:
-    """Reads tensors of a file; floating-point ones become `dtype`, where one is given."""
+    """Reads tensors of a file; floating-point ones become `dtype`, where one is given.
+
+    A float8 weight that has a scale beside it is multiplied by that, in float32.
+    """
 
     def __init__(self, file: Path, dtype: torch.dtype | None) -> None:
         self._file, self._dtype = file, dtype
         self._start = 8 + len(header(file))
+        self._scales = {
+            name: entry for name, entry in entries(file).items() if name.endswith(SCALE)
+        }
 
     def __call__(self, name: str, entry: dict[str, Any]) -> torch.Tensor:
+        scale = self._scales.get(name.removesuffix(".weight") + SCALE)
+        if scale is None or entry["dtype"] not in FLOAT8:
+            return self._read(name, entry, read_as(DTYPES[entry["dtype"]], self._dtype))
+        factor = self._read(name, scale, torch.float32)
+        scaled = self._read(name, entry, torch.float32).mul_(factor)
+        return scaled.to(self._dtype or torch.float32)
+
+    def _read(self, name: str, entry: dict[str, Any], dtype: torch.dtype) -> torch.Tensor:
         stored = DTYPES[entry["dtype"]]
-        tensor = torch.empty(entry["shape"], dtype=read_as(stored, self._dtype))
+        tensor = torch.empty(entry["shape"], dtype=dtype)
         with self._file.open("rb") as stream:
             stream.seek(self._start + entry["data_offsets"][0])
             if not _fill(tensor.view(-1), stream, stored):
                 raise ModelLoadError(f"{self._file}: ends within '{name}'; pull the model again")
         return tensor
+
+
+def is_scaled(folder: Path) -> bool:
+    """Whether a component has weights that mean nothing without the scales beside them."""
+    return any(name.endswith(SCALE) for file in files(folder) for name in entries(file))
 
 
 def read_as(stored: torch.dtype, dtype: torch.dtype | None) -> torch.dtype:

@@ -57,6 +57,20 @@ def test_one_mask_and_one_source_of_texture_for_all_rows(overpaint, photos, desk
     assert refused.json["errors"] == {"invalid_request": 3}
 
 
+def test_masks_and_words_beside_the_pictures(overpaint, photos, desk):
+    for name in "ab":
+        (desk / "masks" / f"{name}.png").rename(photos / f"{name}_mask.png")
+    ran = overpaint("batch", "photos", "-o", "out", "--model", "erase", "--json")
+    assert {name: ran.json[name] for name in ("done", "failed")} == {"done": 2, "failed": 1}
+    assert [row["source"] for row in table(desk)] == ["a.png", "b.png", "c.png"]
+
+
+def test_the_results_do_not_go_among_the_pictures(overpaint, photos):
+    ran = overpaint("batch", "photos", "-o", "photos", "--model", "erase", "--json")
+    assert (ran.code, ran.json["error"]["field"]) == (2, "out")
+    assert sorted(file.name for file in photos.iterdir()) == ["a.png", "b.png", "c.png"]
+
+
 def test_the_summary_for_programs(overpaint, photos, desk):
     (desk / "masks" / "b.png").unlink()
     ran = overpaint(*ERASE, "--json")

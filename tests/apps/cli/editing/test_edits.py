@@ -45,6 +45,69 @@ def test_erase_copies_from_where_it_may(overpaint, desk):
     assert noisy > plain + 10
 
 
+def test_several_masks_are_joined(overpaint, desk):
+    left, right = (4, 4, 30, 40), (50, 30, 90, 70)
+    for name, box in {"left": left, "right": right}.items():
+        box_mask(*SIZE, box).save(f"{name}.png")
+    both = Image.new("L", SIZE)
+    for box in (left, right):
+        both.paste(255, box)
+    both.save("both.png")
+    erase = ("erase", "photo.png", "--seed", 1)
+    assert overpaint(*erase, "-m", "left.png", "-m", "right.png", "-o", "a.png").code == 0
+    assert overpaint(*erase, "-m", "both.png", "-o", "b.png").code == 0
+    assert np.array_equal(pixels("a.png"), pixels("b.png"))
+    box_mask(9, 9).save("small.png")
+    ran = overpaint(*erase, "-m", "left.png", "-m", "small.png", "--json")
+    assert (ran.code, ran.json["error"]["code"]) == (2, "invalid_mask")
+    assert "small.png is 9x9" in ran.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("inpaint", "photo.png", "x", "-m", "mask.png"),
+        ("inpaint", "photo.png", "x", "-m", "mask.png", "--control", "other.png"),
+        ("edit", "photo.png", "x", "--reference", "other.png"),
+    ],
+)
+def test_no_input_is_written_over(overpaint, desk, words):
+    picture(*SIZE, 1).save("other.png")
+    last = words[-1] if words[-1] != "mask.png" else "mask.png"
+    before = (desk / last).read_bytes()
+    ran = overpaint(*words, "-o", last, "--json")
+    assert (ran.code, ran.json["error"]["field"]) == (2, "output")
+    assert (desk / last).read_bytes() == before
+
+
+def test_words_come_from_a_file(overpaint, desk, checkpoint_folder):
+    (desk / "words.txt").write_text("a red kite\n", encoding="utf-8")
+    inpaint = ("inpaint", "photo.png", "-m", "mask.png", "--model", checkpoint_folder("sd2"))
+    once = (*FAST, "--seed", 1, "--json", "-O", "num_inference_steps=1")
+    from_file = overpaint(*inpaint, "@words.txt", *once, "-o", "a.png")
+    assert from_file.code == 0, from_file.out
+    assert overpaint(*inpaint, "a red kite", *once, "-o", "b.png").code == 0
+    assert np.array_equal(pixels("a.png"), pixels("b.png"))
+    ran = overpaint(*inpaint, "@gone.txt", *once)
+    assert (ran.code, ran.json["error"]["field"]) == (2, "prompt")
+    assert "write @@" in ran.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("erase", "photo.png", "-m", "mask.png", "-M", "tiny-sd2"), "use `overpaint inpaint`"),
+        (("erase", "photo.png", "-m", "mask.png", "-M", "tiny-kontext"), "use `overpaint edit`"),
+        (("inpaint", "photo.png", "x", "-m", "mask.png", "-M", "erase"), "use `overpaint erase`"),
+        (("edit", "photo.png", "x", "-M", "erase"), "use `overpaint erase`"),
+    ],
+)
+def test_a_model_of_another_task_names_the_command_that_fits(overpaint, desk, words, said):
+    ran = overpaint(*words, "--json")
+    assert (ran.code, ran.json["error"]["field"]) == (2, "model")
+    assert said in ran.json["error"]["message"]
+
+
 @pytest.mark.parametrize("option", ["--from", "--not-from"])
 def test_masks_of_what_to_copy_are_refused_by_their_own_name(overpaint, desk, option):
     box_mask(9, 9).save("small.png")

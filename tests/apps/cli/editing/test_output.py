@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from overpaint.apps.cli.editing import output
-from overpaint.core.errors import OutputError
+from overpaint.apps.cli.editing.output import Encoding
+from overpaint.core.errors import InvalidImage, OutputError
+from overpaint.core.imaging.images import Picture
+from tests.apps.conftest import SIZE
+from tests.conftest import picture
 
 pytestmark = pytest.mark.usefixtures("desk")
 
@@ -38,6 +42,61 @@ def test_a_named_file_may_exist_but_not_be_the_input():
     with pytest.raises(OutputError, match="is the input itself"):
         names("photo.png", "photo.png")
     assert names("photo.png", "photo.png", force=True) == ["photo.png"]
+
+
+def test_no_input_is_written_over():
+    with pytest.raises(OutputError, match=r"mask\.png is one of the edit's inputs"):
+        output.choose("photo.png", "mask.png", 1, force=False, others=[Path("mask.png")])
+    Path("link.png").symlink_to("mask.png")
+    with pytest.raises(OutputError, match="one of the edit's inputs"):
+        output.choose("photo.png", "link.png", 1, force=False, others=[Path("mask.png")])
+    forced = output.choose("photo.png", "mask.png", 1, force=True, others=[Path("mask.png")])
+    assert forced.paths == (Path("mask.png"),)
+
+
+def test_a_typo_in_the_inputs_folder_is_the_inputs():
+    with pytest.raises(InvalidImage, match="there is no folder phtos") as caught:
+        output.choose("phtos/photo.png", None, 1, force=False)
+    assert caught.value.field == "image"
+
+
+class TestEncoding:
+    def chosen(self, out, **encoding):
+        return output.choose("photo.png", out, 1, force=False, encoding=Encoding(**encoding))
+
+    def test_the_format_gives_the_suffix(self):
+        assert self.chosen(None, format="webp").paths == (Path("photo-edited.webp"),)
+        assert self.chosen(None, format="jpeg").paths == (Path("photo-edited.jpg"),)
+        assert self.chosen("x.JPG", format="jpg").paths == (Path("x.JPG"),)
+
+    @pytest.mark.parametrize(
+        ("out", "encoding", "field"),
+        [
+            ("x.png", {"format": "webp"}, "format"),
+            ("x.png", {"format": "gif"}, "format"),
+            ("x.png", {"quality": 80}, "quality"),
+            (None, {"quality": 80}, "quality"),
+            ("x.jpg", {"quality": 0}, "quality"),
+        ],
+    )
+    def test_what_does_not_go_together(self, out, encoding, field):
+        with pytest.raises(OutputError) as caught:
+            self.chosen(out, **encoding)
+        assert caught.value.field == field
+
+    @pytest.mark.parametrize(
+        ("out", "quality", "lossy"),
+        [("x.jpg", None, "JPEG"), ("x.webp", None, None), ("x.webp", 80, "WEBP")],
+    )
+    def test_quality_is_used_and_a_loss_is_said(self, out, quality, lossy):
+        photo = Picture(picture(*SIZE))
+        small, large = (self.chosen(out, quality=each) for each in (quality, 100))
+        small.write([photo])
+        size = Path(out).stat().st_size
+        assert [lossy in each for each in small.warnings] == ([True] if lossy else [])
+        Path(out).unlink()
+        large.write([photo])
+        assert (Path(out).stat().st_size > size) is (lossy is not None)
 
 
 def test_a_picture_from_stdin_goes_to_stdout():

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import overpaint
 from overpaint.apps.settings import ModelSettings, Settings
-from overpaint.apps.wiring.models import build, families
+from overpaint.apps.wiring.models import build, catalogue, families
 from overpaint.checkpoints import placement
 from overpaint.core.errors import (
     ModelLoadError,
@@ -34,7 +34,7 @@ def own(folder: Path, family: str = "sd2", **more) -> Settings:
 
 
 def test_families_are_found_by_name():
-    assert set(families.names()) >= {"erase", "flex2", "kontext", "sd2"}
+    assert set(families.names()) >= {"erase", "fill", "flex2", "kontext", "sd2", "sdxl"}
     assert "conditions" not in families.names()
     assert families.find("erase") is ERASE_FAMILY
 
@@ -69,44 +69,52 @@ def test_another_package_may_register_a_family(monkeypatch):
 
 def test_ones_own_models_win(tmp_path):
     settings = Settings(models={"sd2": ModelSettings(family="sd2", folder=tmp_path)})
-    assert build.models(settings)["sd2"].source == "folder"
-    assert build.models(Settings())["sd2"].source == "hub"
+    assert catalogue.models(settings)["sd2"].source == "folder"
+    assert catalogue.models(Settings())["sd2"].source == "hub"
 
 
 def test_twins_are_found_in_the_package(tmp_path, monkeypatch, checkpoint_folder):
     (tmp_path / "twins").mkdir()
     shutil.copytree(checkpoint_folder("sd2"), tmp_path / "twins" / "tiny-sd2")
     (tmp_path / "twins" / "__pycache__").mkdir()
-    monkeypatch.setattr(build, "files", lambda _: tmp_path)
-    spec = build.models(Settings())["tiny-sd2"]
+    monkeypatch.setattr(catalogue, "files", lambda _: tmp_path)
+    spec = catalogue.models(Settings())["tiny-sd2"]
     assert (spec.family, spec.source) == ("sd2", "bundled")
     assert spec.size_gb > 0
-    assert build.state(spec, Settings()) == "ready"
+    assert catalogue.state(spec, Settings()) == "ready"
 
 
 def test_an_unknown_model_tells_near_names():
     with pytest.raises(ModelNotFound, match=r"'flex' \(did you mean flex2\?\)"):
-        build.find_model("flex", Settings())
+        catalogue.find_model("flex", Settings())
     with pytest.raises(ModelNotFound, match=r"did you mean tiny-sd2"):
-        build.find_model("tiny-sd3", Settings())
+        catalogue.find_model("tiny-sd3", Settings())
 
 
 def test_a_twin_that_is_not_bundled_tells_the_way_out(monkeypatch, tmp_path):
-    monkeypatch.setattr(build, "files", lambda _: tmp_path)
+    monkeypatch.setattr(catalogue, "files", lambda _: tmp_path)
     with pytest.raises(ModelNotFound, match=r"not bundled .* --model"):
-        build.find_model("tiny-flex2", Settings())
+        catalogue.find_model("tiny-flex2", Settings())
 
 
 def test_a_folder_is_a_model(checkpoint_folder):
-    spec = build.find_model(str(checkpoint_folder("kontext")), Settings())
+    spec = catalogue.find_model(str(checkpoint_folder("kontext")), Settings())
     assert (spec.family, spec.source) == ("kontext", "folder")
+
+
+def test_truncated_weights_are_refused_when_a_folder_is_loaded(checkpoint_folder, tmp_path):
+    folder = shutil.copytree(checkpoint_folder("sd2"), tmp_path / "torn")
+    [file] = (folder / "unet").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ModelLoadError, match="ends too early"):
+        overpaint.load(str(folder), dtype="float32")
 
 
 def test_a_folder_that_is_no_checkpoint(tmp_path):
     with pytest.raises(ModelNotFound, match="no such folder"):
-        build.find_model(str(tmp_path / "nowhere"), Settings())
+        catalogue.find_model(str(tmp_path / "nowhere"), Settings())
     with pytest.raises(ModelNotFound, match=r"no model_index\.json in it"):
-        build.find_model(str(tmp_path), Settings())
+        catalogue.find_model(str(tmp_path), Settings())
 
 
 @pytest.mark.parametrize(
@@ -120,7 +128,7 @@ def test_a_folder_that_is_no_checkpoint(tmp_path):
 def test_a_folder_that_no_family_reads(tmp_path, index, said):
     (tmp_path / "model_index.json").write_text(index, encoding="utf-8")
     with pytest.raises(ModelLoadError, match=said):
-        build.find_model(str(tmp_path), Settings())
+        catalogue.find_model(str(tmp_path), Settings())
 
 
 def test_a_folder_that_is_not_what_its_family_says(checkpoint_folder):
@@ -133,7 +141,7 @@ def test_a_model_that_was_not_pulled(tmp_path):
     settings = Settings(cache=tmp_path)
     with pytest.raises(ModelNotFound, match="run `overpaint pull sd2`"):
         build.engine("sd2", device="cpu", settings=settings)
-    assert build.state(build.models(settings)["sd2"], settings) == "not pulled"
+    assert catalogue.state(catalogue.models(settings)["sd2"], settings) == "not pulled"
 
 
 def test_the_model_says_what_it_is(checkpoint_folder):
@@ -220,8 +228,8 @@ def test_flex2_as_it_is_published_is_a_folder_model(checkpoint_folder, tmp_path)
     config = json.loads((folder / "transformer" / "config.json").read_text())
     if config["in_channels"] != 196:
         with pytest.raises(ModelLoadError, match="which no family reads"):
-            build.find_model(str(folder), Settings())
+            catalogue.find_model(str(folder), Settings())
         (folder / "transformer" / "config.json").write_text(
             json.dumps(config | {"in_channels": 196})
         )
-    assert build.find_model(str(folder), Settings()).family == "flex2"
+    assert catalogue.find_model(str(folder), Settings()).family == "flex2"

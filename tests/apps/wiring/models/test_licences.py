@@ -11,7 +11,7 @@ import overpaint
 from overpaint.apps.server.service import EditService
 from overpaint.apps.settings import ModelSettings, ServerSettings, Settings
 from overpaint.apps.wiring import segmentation
-from overpaint.apps.wiring.models import build, checkpoints, licences
+from overpaint.apps.wiring.models import build, catalogue, checkpoints, licences
 from overpaint.core import licences as known
 from overpaint.core.errors import InvalidSettings, LicenceNotAccepted, ModelNotFound
 from overpaint.core.models import BUILTIN, ModelSpec
@@ -43,7 +43,7 @@ def user_folder(tmp_path, monkeypatch):
 
 
 def accept(settings, name="mine", who="Jo"):
-    spec = build.find_model(name, settings)
+    spec = catalogue.find_model(name, settings)
     return licences.accept(spec, known.find(spec), who, settings)
 
 
@@ -53,7 +53,7 @@ class TestRefusal:
         [
             lambda settings: build.engine("mine", settings=settings),
             lambda settings: build.engine("mine", settings=settings, lazy=True).model(),
-            lambda settings: checkpoints.locate(build.find_model("mine", settings), settings),
+            lambda settings: checkpoints.locate(catalogue.find_model("mine", settings), settings),
             EditService,
         ],
         ids=["load", "first use", "locate", "serve"],
@@ -149,7 +149,7 @@ def test_serving_others_with_a_non_commercial_model_warns(mine, caplog):
 def test_every_model_here_has_a_licence_that_is_known():
     for spec in (*BUILTIN, *segmentation.SEGMENTERS.values()):
         assert known.find(spec) is not None, spec.name
-        assert known.is_commercial(spec) is (spec.name != "kontext")
+        assert known.is_commercial(spec) is (spec.name not in {"fill", "kontext"})
 
 
 class TestCommands:

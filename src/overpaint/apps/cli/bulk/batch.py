@@ -23,11 +23,18 @@ from overpaint.apps.cli.editing.edits import (
 )
 from overpaint.apps.cli.editing.job import parse_lora, parse_option
 from overpaint.apps.cli.interrupt import Interrupt, settle
-from overpaint.apps.cli.parts import options_of_parts, with_arguments
-from overpaint.core.errors import Cancelled, ContentBlocked, InvalidRequest, UnsupportedOption
+from overpaint.apps.cli.parts import options_of_parts, read_parts, with_arguments
+from overpaint.core.errors import (
+    Cancelled,
+    ContentBlocked,
+    InvalidRequest,
+    OutputError,
+    UnsupportedOption,
+)
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
+    from overpaint.core.models import EditTask
     from overpaint.engine.engine import Engine
     from overpaint.jobs.batch import BatchOutcome
     from overpaint.jobs.book import Tally
@@ -46,7 +53,10 @@ OutFolder = Annotated[
 ]
 MaskFolder = Annotated[
     Path | None,
-    typer.Option("--mask-dir", help="Folder with a mask for each picture, of its name."),
+    typer.Option(
+        "--mask-dir",
+        help="Folder with a mask for each picture, of its name. Default: x_mask.png beside x.jpg.",
+    ),
 ]
 Seed = Annotated[
     int | None, typer.Option("--seed", help="Rows without a seed get one derived from this.")
@@ -188,7 +198,11 @@ def statuses(names: list[str]) -> tuple[Status, ...]:
 def _manifest(asked: _BatchWords) -> Manifest:
     from overpaint.jobs.manifest import Manifest, UnitDefaults
 
-    parts = {name: value for name, value in asked.parts.items() if value}
+    parts = {name: value for name, value in read_parts(asked.parts).items() if value}
+    if asked.source.is_dir() and asked.out.resolve() == asked.source.resolve():
+        raise OutputError(
+            f"{asked.out} is the input; name another folder for the results", field="out"
+        )
     parts["options"] = dict(parse_option(each) for each in asked.option or [])
     return Manifest(
         asked.source,
@@ -197,14 +211,15 @@ def _manifest(asked: _BatchWords) -> Manifest:
 
 
 def _engines(asked: _BatchWords, manifest: Manifest, settings: Settings) -> list[Engine]:
-    """Pictures without masks are edited as told; all else is inpainted."""
-    has_masks = manifest.has_tables or asked.mask_dir is not None or asked.parts["mask"]
-    default = settings.defaults.inpaint if has_masks else settings.defaults.edit
-    with console.waiting(f"Loading {asked.model or default}", hidden=asked.as_json):
+    """Pictures without masks are edited by their prompts; all others are inpainted."""
+    has_masks = manifest.has_tables or manifest.has_masks or asked.parts["mask"]
+    task: EditTask = "inpaint" if has_masks else "edit"
+    with console.waiting("Loading", hidden=asked.as_json):
         from overpaint.apps.wiring.models import build
 
         return build.engines(
-            asked.model or default,
+            asked.model,
+            task=task,
             device=asked.device,
             dtype=asked.dtype,
             loras=[parse_lora(each) for each in asked.lora or []],
@@ -233,8 +248,8 @@ def _tell(asked: _BatchWords, done: BatchOutcome, seconds: float) -> None:
         return
     for table in done.tables:
         sys.stdout.write(f"{table}\n")
-    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    console.say(f"{tally.ended} rows: {told}; {tally.computed} in this run, {seconds:.1f} s")
+    totals = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    console.say(f"{tally.ended} rows: {totals}; {tally.computed} in this run, {seconds:.1f} s")
     if counts["failed"]:
         console.say(
             f"The table has the reasons; --retry failed tries {_them(counts['failed'])} again.",
@@ -279,12 +294,12 @@ class RowBar:
             progress.TextColumn("[progress.description]{task.description}"),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
-            progress.TextColumn(word + "{task.fields[told]}"),
+            progress.TextColumn(word + "{task.fields[detail]}"),
             console=terminal,
             transient=True,
             disable=hidden or not terminal.is_terminal,
         )
-        self._task = self._bar.add_task("Editing", total=total, told="")
+        self._task = self._bar.add_task("Editing", total=total, detail="")
 
     def __enter__(self) -> RowBar:
         self._bar.start()
@@ -299,12 +314,12 @@ class RowBar:
 
     def __call__(self, tally: Tally) -> None:
         self.ended = tally.ended
-        told = "".join(
+        line = "".join(
             f", {tally.statuses[status]} {status}"
             for status in ("failed", "blocked")
             if tally.statuses.get(status)
         )
         left = tally.seconds_left(self.total)
         if left is not None:
-            told += f", {timedelta(seconds=round(left))} left"
-        self._bar.update(self._task, total=self.total, completed=tally.ended, told=told)
+            line += f", {timedelta(seconds=round(left))} left"
+        self._bar.update(self._task, total=self.total, completed=tally.ended, detail=line)

@@ -14,7 +14,10 @@ from overpaint.apps.cli.parts import options_of_parts, ordered, taken, with_argu
 
 Image = Annotated[str, typer.Argument(metavar="IMAGE", help="PNG, JPEG or WebP; - = stdin.")]
 PromptWords = Annotated[
-    str, typer.Argument(metavar="PROMPT", help="What the masked area should show.")
+    str,
+    typer.Argument(
+        metavar="PROMPT", help="What the masked area should show; @FILE reads it from a file."
+    ),
 ]
 Instruction = Annotated[
     str,
@@ -34,6 +37,14 @@ OutFile = Annotated[
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Write over existing files.")]
+FormatName = Annotated[
+    str | None,
+    typer.Option("--format", help="png, jpeg or webp. Default: as the result's name ends."),
+]
+Quality = Annotated[
+    int | None,
+    typer.Option("--quality", help="1 to 100, of JPEG and WebP; without it WebP keeps all pixels."),
+]
 ModelName = Annotated[
     str | None,
     typer.Option("--model", "-M", help="Name (see `overpaint models`) or folder of a model."),
@@ -99,7 +110,8 @@ RUNNING: Mapping[str, Any] = {"device": DeviceName, "dtype": Dtype, "as_json": J
 """Options of where an edit runs and how it is told."""
 
 ORDER = (
-    *("mask", "select", "point", "box", "segmenter", "…", "shadow", "out", "force", "model"),
+    *("mask", "select", "point", "box", "segmenter", "…", "shadow", "out", "force"),
+    *("format", "quality", "model"),
     *("negative_prompt", "seed", "num_images", "lora", "option", "invert", "grow", "feather"),
     *("preset", "device", "dtype", "as_json"),
 )
@@ -138,7 +150,12 @@ def shared(leave_out: Mapping[str, str], **further: Any) -> dict[str, Any]:
     return ordered(all_of_them, ORDER)
 
 
-FILES: Mapping[str, Any] = {"out": OutFile, "force": Force}
+FILES: Mapping[str, Any] = {
+    "out": OutFile,
+    "force": Force,
+    "format": FormatName,
+    "quality": Quality,
+}
 WEIGHTS: Mapping[str, Any] = {"lora": Loras, "preset": PresetName}
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from overpaint.apps.cli import console
 from overpaint.apps.cli.editing import output
 from overpaint.apps.cli.editing.segment import Selection
 from overpaint.apps.cli.interrupt import Interrupt
+from overpaint.apps.cli.parts import files_of, read_parts
 from overpaint.core.errors import InvalidImage, InvalidMask, UnsupportedOption
 from overpaint.core.types import PARTS
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
     from overpaint.apps.settings import Settings
     from overpaint.core.imaging.images import Picture
-    from overpaint.core.models import Lora
+    from overpaint.core.models import EditTask, Lora
     from overpaint.core.types import EditRequest, EditResult
+    from overpaint.diffusion.family import FamilySpec
     from overpaint.engine.engine import Engine
 
 
@@ -44,6 +46,7 @@ class Job:
         selection: what to find in the picture for a mask.
         out: where the result goes.
         force: write over existing files.
+        format, quality: of the result's file; see `output.Encoding`.
         loras, options: as they were typed.
         flags: options of the family that have an option of their own.
         invert: repaint what the mask leaves black.
@@ -51,11 +54,13 @@ class Job:
         as_json: answer with JSON.
     """
 
-    task: Literal["inpaint", "edit", "erase"]
+    task: EditTask
     parts: Mapping[str, Any]
     selection: Selection = field(default_factory=Selection)
     out: str | None = None
     force: bool = False
+    format: str | None = None
+    quality: int | None = None
     loras: Sequence[str] = ()
     options: Sequence[str] = ()
     flags: Mapping[str, Any] = field(default_factory=dict)
@@ -67,7 +72,7 @@ class Job:
     @classmethod
     def of(
         cls,
-        task: Literal["inpaint", "edit", "erase"],
+        task: EditTask,
         parts: Mapping[str, Any],
         values: Mapping[str, Any],
     ) -> Job:
@@ -78,10 +83,10 @@ class Job:
             parts: of the edit.
             values: the other options of the command, by their names.
         """
-        own = {"out", "force", "invert", "device", "dtype", "as_json"}
+        own = {"out", "force", "format", "quality", "invert", "device", "dtype", "as_json"}
         return cls(
             task=task,
-            parts={name: value for name, value in parts.items() if value is not None},
+            parts={name: value for name, value in parts.items() if value not in (None, [])},
             selection=Selection(
                 points=values["point"] or (),
                 boxes=values["box"] or (),
@@ -102,7 +107,14 @@ def run(job: Job) -> None:
     with console.reporting_errors(as_json=job.as_json):
         settings = settings_.load()
         count = max(job.parts.get("num_images", 1), 1)
-        target = output.choose(job.parts["image"], job.out, count, force=job.force)
+        target = output.choose(
+            job.parts["image"],
+            job.out,
+            count,
+            force=job.force,
+            others=files_of({**job.parts, "image": None}),
+            encoding=output.Encoding(job.format, job.quality),
+        )
         if job.as_json and not target.paths:
             raise UnsupportedOption("JSON and the picture cannot share stdout", field="json")
         result = _edit(job, settings)
@@ -126,16 +138,39 @@ def engine_for(job: Job, request: EditRequest, settings: Settings) -> Engine:
     Raises:
         OverpaintError: as for `Engine.edit`, before anything is loaded where that can be.
     """
-    model = job.parts.get("model") or getattr(settings.defaults, job.task)
+    from overpaint.apps.wiring.models import defaults
+
+    named = job.parts.get("model")
+    model = named or defaults.choose(job.task, settings)
     loras = [parse_lora(each) for each in job.loras]
     with console.waiting(f"Loading {model}", hidden=job.as_json):
-        from overpaint.apps.wiring.models import build, families
+        from overpaint.apps.wiring.models import build, catalogue, families
         from overpaint.engine.intake import check
 
-        family = families.find(build.find_model(model, settings).family)
+        family = families.find(catalogue.find_model(model, settings).family)
+        _require_task(job.task, model, family)
         check(family, request)
         return build.engine(
-            model, device=job.device, dtype=job.dtype, loras=loras, settings=settings
+            named, task=job.task, device=job.device, dtype=job.dtype, loras=loras, settings=settings
+        )
+
+
+def _require_task(task: EditTask, model: str, family: FamilySpec) -> None:
+    """Refuse a model whose family takes words where the command has none, and the other way round.
+
+    Raises:
+        UnsupportedOption: it does; the message names the command that fits.
+    """
+    if task == "erase" and family.need("prompt") == "required":
+        fitting = "inpaint" if family.need("mask") == "required" else "edit"
+        raise UnsupportedOption(
+            f"'{model}' needs words, and 'erase' takes none; leave --model out, or use `overpaint "
+            f"{fitting}`",
+            field="model",
+        )
+    if task != "erase" and family.need("prompt") == "refused":
+        raise UnsupportedOption(
+            f"'{model}' takes no words; use `overpaint erase`, or another model", field="model"
         )
 
 
@@ -147,10 +182,11 @@ def request_of(job: Job, picture: Picture, settings: Settings) -> EditRequest:
     """
     from overpaint.engine import intake
 
-    parts = {name: value for name, value in job.parts.items() if name != "model"}
     for part in PARTS:
-        for path in _paths(parts.get(part.name)):
+        for path in _paths(job.parts.get(part.name)):
             _refuse_stdin(path, part.name)
+    job = replace(job, parts=read_parts(job.parts))
+    parts = {name: value for name, value in job.parts.items() if name != "model"}
     options = dict(parse_option(each) for each in job.options)
     return intake.request_of(
         {
@@ -250,7 +286,7 @@ def _tell(job: Job, result: EditResult, written: list[str], warnings: list[str])
         )
         return
     for warning in warnings:
-        console.say(f"Warning: {warning}", style="yellow")
+        console.say(f"Warning: {warning}", style="bold yellow")
     seconds = result.timings["total"]
     for path, seed in zip(written, result.seeds, strict=True):
         if path == output.STDIO:

@@ -29,7 +29,7 @@ _LOG_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 
-class Ending:
+class Shutdown:
     """The time that an ending server has.
 
     Args:

@@ -21,7 +21,7 @@ from overpaint.core.errors import BrokenResult, OutOfMemory, OverpaintError
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.family import FamilySpec
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from overpaint.engine.intake import check
 
 SUSPICIOUS = 3
@@ -33,7 +33,7 @@ PROBE_SIDE = 64
 _log = logging.getLogger(__name__)
 
 
-class Health:
+class ModelHealth:
     """Of the models of one server.
 
     Args:

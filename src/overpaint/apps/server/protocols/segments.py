@@ -16,7 +16,7 @@ from overpaint.apps.settings import Settings
 from overpaint.apps.wire.examples import PICTURE
 from overpaint.apps.wire.intake import image_limits
 from overpaint.apps.wiring import segmentation
-from overpaint.apps.wiring.models import build
+from overpaint.apps.wiring.models import catalogue
 from overpaint.core.errors import InvalidMask, InvalidRequest, ModelNotFound, Overloaded
 from overpaint.core.imaging import detections, images
 from overpaint.core.imaging.encoded import from_base64
@@ -151,9 +151,9 @@ def _known(name: str, settings: Settings) -> str:
     parts = name.split(segmentation.JOINT)
     known = segmentation.SEGMENTERS
     for part in parts:
-        if part not in known or build.state(known[part], settings) != "ready":
+        if part not in known or catalogue.state(known[part], settings) != "ready":
             ready = ", ".join(
-                each for each in known if build.state(known[each], settings) == "ready"
+                each for each in known if catalogue.state(known[each], settings) == "ready"
             )
             raise ModelNotFound(
                 f"there is no segmentation model '{part}' on this server; there is {ready}",

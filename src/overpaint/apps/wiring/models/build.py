@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from overpaint.apps import settings as settings_
 from overpaint.apps.wiring import imports, safety
-from overpaint.apps.wiring.models import checkpoints, families
-from overpaint.checkpoints.files import hub, layout
-from overpaint.checkpoints.files.layout import INDEX
-from overpaint.core.errors import ModelLoadError, ModelNotFound, OutOfMemory, UnsupportedOption
-from overpaint.core.models import BUILTIN, Lora, ModelSpec
+from overpaint.apps.wiring.models import checkpoints, defaults, families
+from overpaint.apps.wiring.models.catalogue import find_model
+from overpaint.core.errors import OutOfMemory, UnsupportedOption
+from overpaint.core.models import EditTask, Lora, ModelSpec
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
@@ -24,54 +20,6 @@ if TYPE_CHECKING:
     from overpaint.checkpoints.placement import MemoryPlan
     from overpaint.engine.engine import Engine
     from overpaint.engine.model import Model
-
-TWINS = "tiny-"
-"""Bundled checkpoints are named after their family: `tiny-sd2` in `overpaint/twins/tiny-sd2`."""
-
-ModelState = Literal["ready", "not pulled", "missing", "damaged"]
-
-
-def models(settings: Settings) -> dict[str, ModelSpec]:
-    """All models by name: bundled twins, well-known ones, and the user's own, which win."""
-    return {spec.name: spec for spec in (*_twins(), *BUILTIN, *settings.own_models())}
-
-
-def find_model(name: str, settings: Settings) -> ModelSpec:
-    """The model of that name; a path to a folder is a model too.
-
-    Raises:
-        ModelNotFound: no model of that name.
-        ModelLoadError: the folder is not a checkpoint of a known family.
-    """
-    known = models(settings)
-    if name in known:
-        return known[name]
-    if "/" in name or "\\" in name or Path(name).is_dir():
-        return _folder_model(Path(name))
-    if name.startswith(TWINS) and not any(each.startswith(TWINS) for each in known):
-        raise ModelNotFound(
-            f"'{name}' is not bundled with this installation; name another model with --model "
-            f"(known are {', '.join(known)}), or set a default in {settings_.FILE_NAME}",
-            field="model",
-        )
-    raise ModelNotFound(
-        f"there is no model '{name}'{_near(name, known)}; known are {', '.join(known)}, or give "
-        "the path of a folder in diffusers layout",
-        field="model",
-    )
-
-
-def state(spec: ModelSpec, settings: Settings) -> ModelState:
-    """Whether the model's files are on this machine."""
-    if spec.source == "none":
-        return "ready"
-    if spec.source == "hub":
-        try:
-            pulled = hub.locate(spec.location, spec.revision, cache=settings.cache)
-        except ModelLoadError:
-            return "damaged"
-        return "ready" if pulled else "not pulled"
-    return "ready" if (Path(spec.location) / INDEX).is_file() else "missing"
 
 
 def load_model(
@@ -82,6 +30,7 @@ def load_model(
     dtype: str = "auto",
     loras: Sequence[Lora] = (),
     reserved: int = 0,
+    notices: Sequence[str] = (),
 ) -> Model:
     """Load a model; its large parts follow on first use.
 
@@ -92,6 +41,7 @@ def load_model(
         dtype: as `placement.choose` takes it.
         loras: adapters beside the model's own.
         reserved: bytes that other models on the device were promised and have not taken yet.
+        notices: sentences that every edit passes on to its caller.
 
     Raises:
         LicenceNotAccepted: its licence must be accepted first.
@@ -118,10 +68,13 @@ def load_model(
     plan = checkpoints.memory_plan(spec, checkpoint, reserved=reserved)
     checkpoint.follow(plan)
     checkpoint.read_ahead()
+    checkers, missing = safety.own_checkers(checkpoint.folder, family.components, settings)
     return Model(
         family.open(checkpoint),
         checkpoint,
         record={**name, **checkpoints.record(spec, checkpoint, settings, adapters)},
+        notices=(*notices, *missing),
+        checkers=checkers,
     )
 
 
@@ -192,6 +145,8 @@ def is_convertible(spec: ModelSpec, settings: Settings) -> bool:
 def engine(
     model: str | None = None,
     *,
+    task: EditTask = "inpaint",
+    asked: Collection[str] | None = None,
     device: str | None = None,
     dtype: str | None = None,
     loras: Sequence[Lora] = (),
@@ -202,7 +157,10 @@ def engine(
     """An engine whose default model is loaded, so that what is wrong with it shows at once.
 
     Args:
-        model: name, or folder in diffusers layout; None = the settings' default for inpainting.
+        model: name, or folder in diffusers layout; None = the settings' default for the task.
+        task: what it is for, where no model is named.
+        asked: names of models that a person chose; results of other twins say what they are.
+            None = `model`, or those that the settings name.
         device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps', 'xpu'; None = as in the settings, the
             first of several.
         dtype: 'auto', 'float32', 'bfloat16', 'float16'; None = as in the settings.
@@ -215,19 +173,24 @@ def engine(
         OverpaintError: see `load_model`; InvalidSettings.
     """
     settings = settings or settings_.load()
-    default = model or settings.defaults.inpaint
+    default = model or defaults.choose(task, settings)
+    asked = _asked(model, settings) if asked is None else asked
     places = _places(default, device, dtype, settings)
     if device and len(places) > 1:
         raise UnsupportedOption(
             f"'{device}' is {len(places)} devices, and this runs on one; name that one",
             field="device",
         )
-    return _engines(places[:1], default, dtype, loras, settings, lazy=lazy, budget=budget)[0]
+    return _engines(
+        places[:1], default, dtype, loras, settings, asked=asked, lazy=lazy, budget=budget
+    )[0]
 
 
 def engines(
     model: str | None = None,
     *,
+    task: EditTask = "inpaint",
+    asked: Collection[str] | None = None,
     device: str | None = None,
     dtype: str | None = None,
     loras: Sequence[Lora] = (),
@@ -246,9 +209,10 @@ def engines(
         OverpaintError: as for `engine`.
     """
     settings = settings or settings_.load()
-    default = model or settings.defaults.inpaint
+    default = model or defaults.choose(task, settings)
+    asked = _asked(model, settings) if asked is None else asked
     places = _places(default, device, dtype, settings)
-    return _engines(places, default, dtype, loras, settings, lazy=lazy, budget=budget)
+    return _engines(places, default, dtype, loras, settings, asked=asked, lazy=lazy, budget=budget)
 
 
 def _engines(
@@ -258,6 +222,7 @@ def _engines(
     loras: Sequence[Lora],
     settings: Settings,
     *,
+    asked: Collection[str],
     lazy: bool,
     budget: int | None,
 ) -> list[Engine]:
@@ -268,13 +233,16 @@ def _engines(
 
     def load(on: str, name: str) -> Model:
         adapters = loras if name == default else ()
+        spec = find_model(name, settings)
+        toy = defaults.notice(spec, settings, asked)
         return load_model(
-            find_model(name, settings),
+            spec,
             settings,
             device=on,
             dtype=precision,
             loras=adapters,
             reserved=by_device[on].models.reserved,
+            notices=() if toy is None else (toy,),
         )
 
     by_device = {
@@ -288,6 +256,10 @@ def _engines(
         for each in engines:
             each.model()
     return engines
+
+
+def _asked(model: str | None, settings: Settings) -> tuple[str, ...]:
+    return defaults.chosen_by_hand(settings) if model is None else (model,)
 
 
 def _places(model: str, device: str | None, dtype: str | None, settings: Settings) -> list[str]:
@@ -323,60 +295,6 @@ def _opened(
     )
 
 
-def _twins() -> Iterator[ModelSpec]:
-    folder = files("overpaint") / "twins"
-    if not folder.is_dir():
-        return
-    for twin in sorted(folder.iterdir(), key=lambda each: each.name):
-        if twin.name.startswith(TWINS) and (twin / INDEX).is_file():
-            yield ModelSpec(
-                name=twin.name,
-                family=twin.name.removeprefix(TWINS),
-                source="bundled",
-                location=str(twin),
-                licence="Apache-2.0",
-                size_gb=_size(Path(str(twin))) / 1e9,
-                about="a tiny checkpoint that knows simple shapes and colours only",
-            )
-
-
-def _folder_model(folder: Path) -> ModelSpec:
-    pipeline = _pipeline_class(folder)
-    for family in families.importable():
-        if family.refusal(pipeline, lambda component: layout.config(folder / component)) is None:
-            return ModelSpec(
-                name=folder.resolve().name,
-                family=family.name,
-                source="folder",
-                location=str(folder),
-                size_gb=_size(folder) / 1e9,
-            )
-    readable = sorted({name for each in families.importable() for name in each.pipelines})
-    raise ModelLoadError(
-        f"{folder}: this is a {pipeline or 'checkpoint without a pipeline class'}, which no "
-        f"family reads; known are {', '.join(readable)}"
-    )
-
-
-def _pipeline_class(folder: Path) -> str:
-    file = folder / INDEX
-    if not file.is_file():
-        there = "no such folder" if not folder.is_dir() else f"no {INDEX} in it"
-        raise ModelNotFound(
-            f"{folder}: {there}; a model is a folder in diffusers layout", field="model"
-        )
-    try:
-        named = json.loads(file.read_text(encoding="utf-8"))["_class_name"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelLoadError(f"{file}: names no pipeline class ({error!r})") from error
-    return str(named[-1] if isinstance(named, list) else named)
-
-
-def _size(folder: Path) -> int:
-    """Bytes of all files in a folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
 def quiet_libraries() -> None:
     """No progress bars and advice of the model libraries; their errors still show."""
     from diffusers.utils import logging as diffusers_logging
@@ -385,8 +303,3 @@ def quiet_libraries() -> None:
     for logging in (diffusers_logging, transformers_logging):
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=3)
-    return f" (did you mean {' or '.join(near)}?)" if near else ""

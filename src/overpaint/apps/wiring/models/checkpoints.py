@@ -33,7 +33,7 @@ def locate(spec: ModelSpec, settings: Settings) -> Path:
         return Path(spec.location)
     pulled = hub.locate(spec.location, spec.revision, cache=settings.cache)
     if pulled is None:
-        size = f" (about {spec.size_gb:.0f} GB)" if spec.size_gb else ""
+        size = f" (about {spec.size})" if spec.size else ""
         raise ModelNotFound(
             f"'{spec.name}' is not on this machine; run `overpaint pull {spec.name}`{size}",
             field="model",

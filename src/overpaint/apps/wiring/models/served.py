@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from overpaint.apps.settings import Settings
-from overpaint.apps.wiring.models import build, checkpoints, families
+from overpaint.apps.wiring.models import catalogue, checkpoints, families
 from overpaint.checkpoints.files import layout
 from overpaint.core.errors import InvalidSettings, ModelNotFound
 from overpaint.core.models import ModelSpec
@@ -28,14 +28,14 @@ class Served:
     size_step: int = 1
 
 
-class Catalogue:
+class ServedModels:
     """The models to serve.
 
     Args:
         settings: name them and their aliases.
 
     Attributes:
-        models: by name, in the order in which they are loaded.
+        all: by name, in the order in which they are loaded.
 
     Raises:
         ModelNotFound, ModelLoadError: a model to serve is not there.
@@ -43,7 +43,7 @@ class Catalogue:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.models = _served(settings)
+        self.all = _served(settings)
         self._defaults = settings.defaults
         self._aliases = settings.server.aliases
         self._check_aliases()
@@ -56,18 +56,18 @@ class Catalogue:
         """
         defaults = self._defaults
         if name is None:
-            wanted = (defaults.inpaint if masked else defaults.edit, *self.models)
-            name = next(each for each in wanted if each in self.models)
+            wanted = (defaults.inpaint if masked else defaults.edit, *self.all)
+            name = next(each for each in wanted if each in self.all)
         name = self._aliases.get(name, name)
         catch_all = self._aliases.get(CATCH_ALL, name)
         if served := self._named(name) or self._named(catch_all):
             return served
-        known = ", ".join(sorted({*self.models, *self._aliases}))
+        known = ", ".join(sorted({*self.all, *self._aliases}))
         raise ModelNotFound(f"there is no such model here; there are {known}", field="model")
 
     def _named(self, name: str) -> Served | None:
         """The model of that name, or the first one of that family."""
-        for served in self.models.values():
+        for served in self.all.values():
             if name in (served.spec.name, served.spec.family):
                 return served
         return None
@@ -81,7 +81,7 @@ class Catalogue:
         for alias, target in self._aliases.items():
             if self._named(target) is None:
                 raise InvalidSettings(
-                    f"'{target}' is not served; there are {', '.join(self.models)}",
+                    f"'{target}' is not served; there are {', '.join(self.all)}",
                     field=f"server.aliases.{alias}",
                 )
 
@@ -98,8 +98,8 @@ def _served(settings: Settings) -> dict[str, Served]:
         dict.fromkeys(
             name
             for name in (defaults.inpaint, defaults.edit, defaults.erase)
-            if name in build.models(settings)
-            and build.state(build.find_model(name, settings), settings) == "ready"
+            if name in catalogue.models(settings)
+            and catalogue.state(catalogue.find_model(name, settings), settings) == "ready"
         )
     )
     if not names:
@@ -108,7 +108,7 @@ def _served(settings: Settings) -> dict[str, Served]:
             "or in server.models, or pull one",
             field="model",
         )
-    specs = [build.find_model(name, settings) for name in names]
+    specs = [catalogue.find_model(name, settings) for name in names]
     return {spec.name: _one(spec, settings) for spec in specs}
 
 

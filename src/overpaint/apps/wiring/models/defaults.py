@@ -1,0 +1,184 @@
+"""Which model answers where none is named, and which one to fetch.
+
+'auto' is the first of `core.models.PREFERRED` that is here. Where none is, a bundled twin answers:
+a toy for tests, which says so in each of its results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from overpaint.apps.wiring.models import catalogue, families
+from overpaint.apps.wiring.models.catalogue import TWINS
+from overpaint.checkpoints.machine import Machine, fit, this_machine
+from overpaint.core import licences
+from overpaint.core.errors import ModelLoadError
+from overpaint.core.models import AUTO, EDIT_TASKS, PREFERRED, EditTask, ModelSpec
+
+if TYPE_CHECKING:
+    from overpaint.apps.settings import Settings
+
+TOY = "model: a toy made this picture"
+"""How the sentence begins that every result of a twin carries."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A model to fetch for a task.
+
+    Attributes:
+        spec: which.
+        reason: why this one, in one sentence.
+    """
+
+    spec: ModelSpec
+    reason: str
+
+
+def choose(task: EditTask, settings: Settings) -> str:
+    """Name of the model that does a task where none is named: the settings', or the best here."""
+    named: str = getattr(settings.defaults, task)
+    if named != AUTO:
+        return named
+    known = catalogue.models(settings)
+    preferred = [known[name] for name in PREFERRED[task] if name in known]
+    for spec in preferred:
+        if catalogue.state(spec, settings) == "ready":
+            return spec.name
+    twins = (f"{TWINS}{spec.family}" for spec in preferred)
+    return next((name for name in twins if name in known), preferred[0].name)
+
+
+def resolved(settings: Settings) -> Settings:
+    """The settings with the names of models in place of 'auto'."""
+    names: dict[str, str] = {task: choose(task, settings) for task in EDIT_TASKS}
+    return settings.model_copy(update={"defaults": settings.defaults.model_copy(update=names)})
+
+
+def chosen_by_hand(settings: Settings) -> tuple[str, ...]:
+    """Names of models that the settings themselves name."""
+    named = (getattr(settings.defaults, task) for task in EDIT_TASKS)
+    return (*settings.server.models, *(name for name in named if name != AUTO))
+
+
+def choose_of_family(family: str, task: EditTask, settings: Settings) -> str:
+    """Name of the model of a family that does a task: the settings' where it is of that family,
+    else one that is here, the known before one's own, else the twin."""
+    known = catalogue.models(settings)
+    default = choose(task, settings)
+    if default in known and known[default].family == family and not _is_twin(known[default]):
+        return default
+    for spec in _of_family(family, settings):
+        if catalogue.state(spec, settings) == "ready":
+            return spec.name
+    twin = f"{TWINS}{family}"
+    return twin if twin in known else next((s.name for s in _of_family(family, settings)), family)
+
+
+def recommend(task: EditTask, settings: Settings, machine: Machine | None = None) -> Recommendation:
+    """The model to fetch for a task on this machine, or the one that is here.
+
+    The first of `PREFERRED` that is quick here; else the first that fits; else the smallest.
+    """
+    machine = machine or this_machine()
+    known = catalogue.models(settings)
+    preferred = [known[name] for name in PREFERRED[task] if name in known]
+    fits = {spec.name: fit(spec, machine) for spec in preferred}
+    quick = [spec for spec in preferred if fits[spec.name].is_quick]
+    fitting = [spec for spec in preferred if fits[spec.name].fits]
+    chosen = (quick or fitting or sorted(preferred, key=lambda spec: spec.size_gb))[0]
+    return Recommendation(chosen, _reason(chosen, preferred, machine))
+
+
+def notice(spec: ModelSpec, settings: Settings, asked: Collection[str] = ()) -> str | None:
+    """The sentence that results of a twin carry which nobody asked for by name.
+
+    Args:
+        spec: the model that answers.
+        settings: say which models are here.
+        asked: names that a person chose.
+    """
+    if not _is_twin(spec) or spec.name in asked:
+        return None
+    for task in EDIT_TASKS:
+        if choose(task, settings) == spec.name:
+            return toy(spec, recommend(task, settings).spec)
+    return notice_of_family(spec, settings)
+
+
+def notice_of_family(spec: ModelSpec, settings: Settings) -> str | None:
+    """The same, where no other family will do."""
+    if not _is_twin(spec):
+        return None
+    return toy(spec, next(_of_family(spec.family, settings), None))
+
+
+def toy(twin: ModelSpec, real: ModelSpec | None) -> str:
+    """What a twin is, and the command that fetches a real model."""
+    cure = "name a real model with --model or in overpaint.toml"
+    if real is not None and real.source == "hub":
+        cure = (
+            f"`overpaint pull {real.name}` ({real.size or 'size unknown'}, {real.licence}) fetches "
+            "a real model"
+        )
+    return f"{TOY}: '{twin.name}' knows simple shapes and colours only; {cure}"
+
+
+def task_of(spec: ModelSpec) -> EditTask | None:
+    """What a model is for, by what its family accepts; None = its family cannot be imported."""
+    try:
+        family = families.find(spec.family)
+    except ModelLoadError:
+        return None
+    if family.need("prompt") == "refused":
+        return "erase"
+    return "inpaint" if family.need("mask") == "required" else "edit"
+
+
+def ranked(task: EditTask, settings: Settings) -> list[ModelSpec]:
+    """All models for a task: the preferred ones in their order, one's own, the twins last."""
+    order = {name: rank for rank, name in enumerate(PREFERRED[task])}
+    specs = [spec for spec in catalogue.models(settings).values() if task_of(spec) == task]
+    return sorted(specs, key=lambda spec: (_is_twin(spec), order.get(spec.name, len(order))))
+
+
+def _reason(chosen: ModelSpec, known: list[ModelSpec], machine: Machine) -> str:
+    """Why that one of the known, which are in their order."""
+    if chosen.source == "none":
+        return "it needs no weights"
+    verdict = fit(chosen, machine)
+    reasons = [f"it {_verb(verdict.text)} on {machine}"]
+    if not verdict.fits:
+        reasons = [f"no model for this task fits {machine}; this one {_verb(verdict.text)}"]
+    for spec in known[: known.index(chosen)]:
+        reasons.append(f"{spec.name}, which is preferred, {_verb(fit(spec, machine).text)}")
+    barred = [spec.name for spec in known if not licences.is_commercial(spec)]
+    if chosen.name in barred:
+        reasons.append("its licence forbids commercial use")
+    elif barred:
+        others = " and ".join(barred)
+        reasons.append(f"its licence allows commercial use, that of {others} does not")
+    return "; ".join(reasons)
+
+
+def _verb(verdict: str) -> str:
+    return verdict if verdict.startswith("fits") else f"is {verdict}"
+
+
+def _is_twin(spec: ModelSpec) -> bool:
+    return spec.source == "bundled"
+
+
+def _of_family(family: str, settings: Settings) -> Iterator[ModelSpec]:
+    """Real models of a family: the preferred ones first, one's own last."""
+    order = {name: rank for rank, name in enumerate(chain.from_iterable(PREFERRED.values()))}
+    own = set(settings.models)
+    specs = [
+        spec
+        for spec in catalogue.models(settings).values()
+        if spec.family == family and not _is_twin(spec)
+    ]
+    yield from sorted(specs, key=lambda spec: (spec.name in own, order.get(spec.name, len(order))))

@@ -1,0 +1,58 @@
+"""What a single file of weights is, said from its header, for those who name one as a model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from overpaint.checkpoints.files import weights
+from overpaint.checkpoints.files.weights import FLOAT8
+
+GGUF = b"GGUF"
+PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
+
+_LORA = ("lora_", ".lora", "lora.")
+_IMPORT = (
+    "one file holds neither tokenizer nor configuration: name a folder in diffusers layout instead "
+    "(`overpaint models` lists what can be pulled; diffusers' "
+    "`from_single_file(FILE, config=FOLDER).save_pretrained(OUT)` makes one)"
+)
+
+
+def description(file: Path) -> str:
+    """What a file is and what can be done with it, in one sentence.
+
+    Raises:
+        ModelLoadError: it ends in .safetensors and its header is damaged.
+    """
+    with file.open("rb") as stream:
+        start = stream.read(len(GGUF))
+    if start == GGUF:
+        return f"weights that are quantized as GGUF, which are not read; {_IMPORT}"
+    if file.suffix.lower() in PICKLES:
+        return "a pickle, which can run code and is never read; take safetensors"
+    if file.suffix.lower() != ".safetensors":
+        return "a file, and a model is a folder in diffusers layout"
+    described = weights.entries(file)
+    if any(part in name for name in described for part in _LORA):
+        return "an adapter (LoRA); give it with --lora, beside a model"
+    precision = _precision({str(entry["dtype"]) for entry in described.values()}, described)
+    return f"{_contents(described)}{precision}; {_IMPORT}"
+
+
+def _contents(names: Collection[str]) -> str:
+    """What the names of weights tell of the model."""
+    if any(name.startswith("first_stage_model.") for name in names):
+        kind = "XL " if any(name.startswith("conditioner.") for name in names) else ""
+        return f"a whole checkpoint of Stable Diffusion {kind}in one file"
+    if any("double_blocks." in name for name in names):
+        return "the transformer of a FLUX model alone, under its makers' names"
+    if any("transformer_blocks." in name or "down_blocks." in name for name in names):
+        return "the weights of one component in diffusers' names, without its configuration"
+    return "weights in names that are not known here"
+
+
+def _precision(dtypes: Collection[str], names: Collection[str]) -> str:
+    if any(weights.QUANTIZED.search(name) for name in names):
+        return ", quantized by another program"
+    return ", in float8" if set(dtypes) & set(FLOAT8) else ""
