@@ -7,12 +7,12 @@ import threading
 import numpy as np
 import pytest
 import torch
-from overpaint.engine.batching.batcher import Batcher
 
 from overpaint.core.errors import Cancelled, InvalidRequest, UnsupportedOption
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import denoise, recorded
+from overpaint.engine.batching.batcher import Batcher
 from tests.conftest import box_mask, picture
 from tests.diffusion.test_recorded import Repeat
 

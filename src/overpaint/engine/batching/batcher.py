@@ -19,11 +19,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from overpaint.core.errors import InvalidRequest
-from overpaint.core.panics import plain
 from overpaint.core.types import EditRequest
 from overpaint.engine.batching.board import Board
 from overpaint.engine.batching.device import Device
 from overpaint.engine.batching.observer import Observer
+from overpaint.engine.batching.panics import plain
 from overpaint.engine.batching.policy import DEFAULT_STEPS
 from overpaint.engine.batching.ticket import Ticket, Trace, Update
 from overpaint.engine.batching.worker import Worker

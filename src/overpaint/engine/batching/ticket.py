@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 from overpaint.checkpoints import shortage
 from overpaint.core.errors import Cancelled, DeadlineExceeded
 from overpaint.core.imaging.images import Picture
-from overpaint.core.panics import plain
 from overpaint.core.types import EditRequest, EditResult
+from overpaint.engine.batching.panics import plain
 
 if TYPE_CHECKING:
     from overpaint.engine.edit import Edit, Screened

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from overpaint.checkpoints.placement import make_current
 from overpaint.core.errors import ContentBlocked, Overloaded, SafetyUnavailable
-from overpaint.core.panics import as_errors, plain
 from overpaint.core.types import EditResult
 from overpaint.engine.batching.board import Board
 from overpaint.engine.batching.device import Device, DeviceLoad, Preview
+from overpaint.engine.batching.panics import as_errors, plain
 from overpaint.engine.batching.policy import Pick
 from overpaint.engine.batching.ticket import Ticket, Update
 from overpaint.engine.clock import AHEAD, Watch

@@ -57,6 +57,7 @@ FILL_FAMILY = FamilySpec(
     accepts={"prompt": "required", "mask": "required", "negative_prompt": "optional"},
     components=COMPONENTS,
     pipelines={"FluxFillPipeline": {}},
+    cells=2,
 )
 
 FLEX2_FAMILY = FamilySpec(
