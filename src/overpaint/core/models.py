@@ -132,6 +132,7 @@ BUILTIN: tuple[ModelSpec, ...] = (
         licence="FLUX.1 [dev] Non-Commercial License",
         commercial=False,
         size_gb=34.0,
+        memory_gb=24.0,
         about="mask + prompt; 12B",
     ),
     ModelSpec(
@@ -141,6 +142,7 @@ BUILTIN: tuple[ModelSpec, ...] = (
         location="diffusers/stable-diffusion-xl-1.0-inpainting-0.1",
         licence="CreativeML Open RAIL++-M (2023)",
         size_gb=13.9,
+        memory_gb=5.5,
         about="mask + prompt; 2.6B; takes SDXL's LoRA adapters",
     ),
 )

@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from overpaint.core.geometry import Plan
+from overpaint.core.geometry import Box, Plan
 from overpaint.core.types import EditRequest
-from overpaint.diffusion import conditions, latents
+from overpaint.diffusion import conditions, flow, latents
 from overpaint.diffusion.denoiser import Denoiser
 from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.families.flux1 import flux, sparse
@@ -48,10 +48,12 @@ class Fill(Denoiser[FillOptions, FillLatent]):
     denoiser: ClassVar[str] = "transformer"
 
     def plan(self, request: EditRequest, options: FillOptions) -> Plan:
-        vae = self.checkpoint.component("vae")
-        return conditions.plan(
-            request, options, step=2 * latents.scale_factor(vae), native=flux.native(vae)
-        )
+        step, native = flux.sizes(self.checkpoint)
+        return conditions.plan(request, options, step=step, native=native)
+
+    def window(self, request: EditRequest, options: FillOptions, box: Box) -> Plan | None:
+        step, native = flux.sizes(self.checkpoint)
+        return conditions.window(request, options, box, step=step, native=native)
 
     @torch.inference_mode()
     def prepare(
@@ -117,7 +119,7 @@ class Fill(Denoiser[FillOptions, FillLatent]):
             seed=seed,
             total=len(timesteps),
             latents=latents.pack(
-                flux.noised(source, noise, scheduler.sigmas[scheduler.begin_index])
+                flow.noised(source, noise, scheduler.sigmas[scheduler.begin_index])
             ),
             timesteps=timesteps,
             scheduler=scheduler,

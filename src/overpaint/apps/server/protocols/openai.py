@@ -100,7 +100,7 @@ _DOCUMENT: dict[str, Any] = {
                         "image": {
                             "type": "string",
                             "format": "binary",
-                            "description": "PNG, JPEG or WebP; several as `image[]`.",
+                            "description": "A picture file; several as `image[]`.",
                         },
                         "mask": {
                             "type": "string",
@@ -165,7 +165,7 @@ class AnswerFormat:
             return picture
         white = Image.new("RGB", picture.size, "white")
         over = Image.composite(picture.rgb, white, picture.alpha)
-        return replace(picture, rgb=over, alpha=None)
+        return replace(picture.with_rgb(over), alpha=None, seal=picture.seal)
 
     def common(self, picture: Picture) -> dict[str, Any]:
         """What answers and events both say."""
@@ -202,7 +202,9 @@ async def _edit(request: Request, deployment: str | None) -> Response:
     values = _files(form)
     served = service.resolve(deployment or look.form.model, masked="mask" in values)
     values |= _texts(look.form, served, service)
-    edit = EncodedEdit(values=values, transparent_is_edited=True)
+    if "mask" in values and values.get("mask_is") is None:
+        values["mask_is"] = "alpha"  # as OpenAI reads masks
+    edit = EncodedEdit(values=values)
     asked = look.form.model_dump(exclude={"stream", "partial_images"})
     async with repeats.claimed(request, "images", served.spec.name, asked, values) as claim:
         job = claim.job()
