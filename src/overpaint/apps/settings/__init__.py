@@ -12,7 +12,7 @@ import difflib
 import os
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     environ = os.environ if environ is None else environ
     file = find_file(environ)
     values, where = (_read(file), str(file)) if file else ({}, "environment")
-    if _set_azure(values, environ) and not file:
+    azure = _set_azure(values, environ)
+    if azure and not file:
         where = "CONTENT_SAFETY_*"
     settings = _parse(values, where, file.parent if file else Path())
+    _require_use(azure, settings.safety)
     for variable, value in _variables(environ).items():
         key = _VARIABLES[variable]
         parsed = _parse({key: value}, variable, Path())
@@ -102,14 +104,14 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     return settings
 
 
-def _set_azure(values: dict[str, Any], environ: Mapping[str, str]) -> bool:
-    """Put Azure's variables into the file's values; whether there were any.
+def _set_azure(values: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """Put Azure's variables into the file's values; the names of those that are set.
 
     The key and the identity mean nothing without an endpoint, from wherever that comes.
     """
     safety = values.setdefault("safety", {})
     if not isinstance(safety, dict):
-        return False
+        return []
     azure = dict(safety.get("azure") or {})
     for variable, place in AZURE_VARIABLES.items():
         if value := environ.get(variable):
@@ -117,7 +119,25 @@ def _set_azure(values: dict[str, Any], environ: Mapping[str, str]) -> bool:
             target[place[-1]] = value
     if "endpoint" in azure:
         safety["azure"] = azure
-    return any(environ.get(variable) for variable in AZURE_VARIABLES)
+    return [variable for variable in AZURE_VARIABLES if environ.get(variable)]
+
+
+def _require_use(variables: Iterable[str], safety: SafetySettings) -> None:
+    """Refuse variables of a checker that is not there: somebody believes that it checks.
+
+    Raises:
+        InvalidSettings: a variable has no effect, and nothing says that nothing is to be checked.
+    """
+    if safety.mode == "off":
+        return
+    for variable in variables:
+        is_used = safety.azure or (AZURE_VARIABLES[variable][0] != "azure" and safety.has_checkers)
+        if not is_used:
+            raise InvalidSettings(
+                "it is set, but no endpoint is, so nothing would be checked; set "
+                "CONTENT_SAFETY_ENDPOINT or safety.azure.endpoint, or unset it",
+                field=variable,
+            )
 
 
 def find_file(environ: Mapping[str, str]) -> Path | None:
