@@ -33,7 +33,7 @@ from benchmarks import real_size, report
 from benchmarks.performance import step
 from overpaint.core.imaging import images
 from overpaint.core.types import EditRequest
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from overpaint.jobs import rows
 
 Record = dict[str, str]

@@ -12,7 +12,7 @@ from typing import Any
 import diffusers
 import torch
 
-FLUX_BLOCKS = {"flex2": (8, 38, 196), "kontext": (19, 38, 64)}
+FLUX_BLOCKS = {"flex2": (8, 38, 196), "kontext": (19, 38, 64), "fill": (19, 38, 384)}
 """Blocks with two streams and with one, and features of a picture token, of the real models."""
 
 
@@ -88,7 +88,73 @@ def layout(family: str) -> dict[str, torch.nn.Module]:
         if family == "sd2":
             parts = _sd2_parts(Path())
             return {name: parts[name][1]() for name in ("unet", "vae", "text_encoder")}
+        if family == "sdxl":
+            return _sdxl_layout()
+        if family == "qwen-edit":
+            return _qwen_layout()
         return _flux_layout(*FLUX_BLOCKS[family])
+
+
+def _sdxl_layout() -> dict[str, torch.nn.Module]:
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    second = CLIPTextConfig(
+        hidden_size=1280,
+        intermediate_size=5120,
+        num_hidden_layers=32,
+        num_attention_heads=20,
+        hidden_act="gelu",
+        projection_dim=1280,
+    )
+    return {
+        "unet": UNet2DConditionModel(
+            sample_size=128,
+            in_channels=9,
+            out_channels=4,
+            block_out_channels=(320, 640, 1280),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2, 10),
+            cross_attention_dim=2048,
+            attention_head_dim=(5, 10, 20),
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=2816,
+        ),
+        "text_encoder": CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072)),
+        "text_encoder_2": CLIPTextModelWithProjection(second),
+        "vae": _autoencoder(sample_size=1024, scaling_factor=0.13025),
+    }
+
+
+def _qwen_layout() -> dict[str, torch.nn.Module]:
+    from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": 152064,
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+        },
+        vision_config={
+            "depth": 32,
+            "hidden_size": 1280,
+            "intermediate_size": 3420,
+            "num_heads": 16,
+            "out_hidden_size": 3584,
+        },
+    )
+    return {
+        "transformer": QwenImageTransformer2DModel(zero_cond_t=True),
+        "text_encoder": Qwen2_5_VLForConditionalGeneration(config),
+        "vae": AutoencoderKLQwenImage(),
+    }
 
 
 def _flux_layout(double: int, single: int, channels: int) -> dict[str, torch.nn.Module]:

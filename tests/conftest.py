@@ -31,7 +31,7 @@ def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
     def folder(family: str) -> Path:
         where = root / family
         if not where.exists():
-            getattr(checkpoints, family)(where)
+            getattr(checkpoints, family.replace("-", "_"))(where)
         return where
 
     return folder

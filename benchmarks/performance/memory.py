@@ -23,13 +23,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks import real_size, report
+from overpaint.apps.wiring.models import families
 from overpaint.checkpoints.checkpoint import Checkpoint
-from overpaint.checkpoints.component import BLOCK_WEIGHTS
+from overpaint.checkpoints.component import BLOCK_WEIGHTS, Component, Components
 from overpaint.checkpoints.placement import DECODED, GIB, KERNELS, MemoryNeed, preflight
 from overpaint.core.errors import OutOfMemory
-from overpaint.diffusion.autoencoder import AUTOENCODER_KL
 from overpaint.families.flux1.modulation import MODULATED
 
+FAMILIES = ("sd2", "sdxl", "flex2", "fill", "kontext")
 CARDS = (8, 12, 16, 24, 80)
 DRIVER = int(0.6 * GIB)
 WIDTH = 2
@@ -38,8 +39,8 @@ WIDTH = 2
 def main() -> None:
     """Write the table."""
     lines = []
-    for family, float8 in itertools.product(("sd2", "flex2", "kontext"), (False, True)):
-        need = _need(real_size.layout(family), float8=float8)
+    for family, float8 in itertools.product(FAMILIES, (False, True)):
+        need = _need(real_size.layout(family), families.find(family).components, float8=float8)
         line = {"family": f"{family}, float8" if float8 else family}
         line["weights GB"] = f"{need.weights / 1e9:.1f}"
         line["modulation GB"] = f"{need.ahead / 1e9:.1f}" if need.ahead else "-"
@@ -141,7 +142,7 @@ class Peaks:
             self.bytes[name] = max(peak, self.bytes.get(name, 0))
 
 
-def _need(parts: dict[str, torch.nn.Module], *, float8: bool) -> MemoryNeed:
+def _need(parts: dict[str, torch.nn.Module], components: Components, *, float8: bool) -> MemoryNeed:
     modulation = sum(
         weight.numel()
         for part in parts.values()
@@ -149,24 +150,48 @@ def _need(parts: dict[str, torch.nn.Module], *, float8: bool) -> MemoryNeed:
         if isinstance(module, MODULATED)
         for weight in module.linear.parameters()
     )
-    sizes = {name: WIDTH * _count(part) for name, part in parts.items()}
+    widths = {name: _width(components[name], part.config) for name, part in parts.items()}
+    sizes = {name: widths[name] * _count(part) for name, part in parts.items()}
     if float8:
         for name in sizes.keys() & {"unet", "transformer"}:
             sizes[name] -= (WIDTH - 1) * _count(parts[name], BLOCK_WEIGHTS)
-    config, decoding, encoding = (
-        parts["vae"].config,
-        AUTOENCODER_KL.decoding,
-        AUTOENCODER_KL.encoding,
-    )
-    assert decoding is not None
-    assert encoding is not None
+    vae, config, width = components["vae"], parts["vae"].config, widths["vae"]
+    assert vae.decoding is not None
+    assert vae.encoding is not None
     return MemoryNeed(
         sizes,
         text=frozenset(name for name in sizes if name.startswith("text_encoder")),
         ahead=WIDTH * modulation,
-        decode=int(DECODED * KERNELS * decoding(config, WIDTH)),
-        encode=int(DECODED * KERNELS * encoding(config, WIDTH)),
+        decode=int(DECODED * KERNELS * vae.decoding(config, width)),
+        encode=int(DECODED * KERNELS * vae.encoding(config, width)),
+        blocks={
+            name: _blocks(part, components[name], float8=float8)
+            for name, part in parts.items()
+            if components[name].blocks
+        },
     )
+
+
+def _blocks(part: torch.nn.Module, component: Component, *, float8: bool) -> list[int]:
+    """Bytes of each of its blocks, without weights that are computed ahead."""
+
+    def size(name: str, weight: torch.Tensor) -> int:
+        if component.ahead is not None and component.ahead.weights.search(name):
+            return 0
+        small = float8 and component.float8 is not None and component.float8.search(name)
+        return weight.numel() * (1 if small else WIDTH)
+
+    return [
+        sum(size(f"{listed}.{index}.{name}", weight) for name, weight in block.named_parameters())
+        for listed in component.blocks
+        for index, block in enumerate(part.get_submodule(listed).children())
+    ]
+
+
+def _width(component: Component, config: Any) -> int:
+    """Bytes of each number of a component."""
+    needs_float32 = component.float32 is not None and component.float32(config)
+    return 4 if needs_float32 else WIDTH
 
 
 def _count(part: torch.nn.Module, named: re.Pattern[str] = re.compile("")) -> int:

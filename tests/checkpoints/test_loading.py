@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,13 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
+from overpaint.checkpoints.checkpoint import Checkpoint
 from overpaint.checkpoints.exclusion import LOADING
 from overpaint.checkpoints.files import weights
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.errors import ModelLoadError
+from overpaint.diffusion.autoencoder import AUTOENCODER_KL
+from overpaint.families.sd import SD2_FAMILY
 from tests.conftest import open_checkpoint
 
 CPU = Placement(torch.device("cpu"), torch.float32)
@@ -56,6 +60,26 @@ def test_precision_is_the_placements(folder):
     checkpoint = open_checkpoint(folder, Placement(torch.device("cpu"), torch.bfloat16))
     assert checkpoint.component("unet").dtype == torch.bfloat16
     assert checkpoint.component("text_encoder").dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_a_component_that_needs_float32_has_it(folder, needed, tmp_path):
+    """Loaded, planned and converted; its configuration says whether it does."""
+    vae = folder / "vae" / "config.json"
+    vae.write_text(json.dumps(json.loads(vae.read_text()) | {"force_upcast": needed}))
+    half = Placement(torch.device("cpu"), torch.bfloat16)
+    upcast = replace(AUTOENCODER_KL, float32=lambda config: config["force_upcast"])
+    plain, checkpoint = (
+        Checkpoint(folder, {**SD2_FAMILY.components, "vae": each}, half, cache=tmp_path / "cache")
+        for each in (AUTOENCODER_KL, upcast)
+    )
+    factor = 2 if needed else 1
+    assert checkpoint.component("vae").dtype == (torch.float32 if needed else torch.bfloat16)
+    assert checkpoint.component("unet").dtype == torch.bfloat16
+    assert checkpoint.sizes() == plain.sizes() | {"vae": factor * plain.sizes()["vae"]}
+    assert checkpoint.need().decode == factor * plain.need().decode
+    assert checkpoint.need().encode == factor * plain.need().encode
+    assert ("vae" in checkpoint.unconverted()) is not needed
 
 
 def test_weights_read_in_pieces_are_the_librarys(folder, monkeypatch):

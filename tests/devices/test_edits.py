@@ -14,7 +14,7 @@ from overpaint.checkpoints.placement import TIERS, Placement
 from overpaint.core.imaging.images import Picture
 from overpaint.core.models import Lora
 from overpaint.core.types import EditRequest
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from overpaint.segmenters.segmenter import Hints, Point
 from overpaint.sessions import Editor
 from overpaint.sessions.store import Store
@@ -25,6 +25,7 @@ SIDE = 128
 FEW = {"num_inference_steps": 4}
 MASK = {"mask": box_mask(SIDE, SIDE)}
 FULL = {**MASK, "window": "full"}
+SHORT = {"max_sequence_length": 48}
 PICTURE = {"control": picture(SIDE, SIDE, seed=5)}
 
 EDITS = {
@@ -36,6 +37,24 @@ EDITS = {
         {**MASK, "preset": "fast"},
         {**MASK, "num_images": 2},
         {**MASK, "height": 64, "width": 96},
+    ],
+    "sdxl": [
+        MASK,
+        FULL,
+        {**MASK, "negative_prompt": "blue", "strength": 0.6},
+        {**MASK, "guidance_scale": 1.0},
+        {**MASK, "strength": 1.0},
+        {**MASK, "preset": "fast"},
+        {**MASK, "num_images": 2},
+    ],
+    "fill": [
+        MASK,
+        FULL,
+        {**MASK, "negative_prompt": "blue", "strength": 0.5},
+        {**FULL, "refresh_every": 2, "negative_prompt": "blue"},
+        {**FULL, "preset": "balanced"},
+        {**FULL, "preset": "fast"},
+        {**MASK, "num_images": 2},
     ],
     "flex2": [
         MASK,
@@ -63,8 +82,37 @@ EDITS = {
         {"references": [picture(96, SIDE, seed=6)], "refresh_every": 2},
         {"num_images": 2},
     ],
+    "klein": [
+        SHORT,
+        {**SHORT, **MASK},
+        {**SHORT, **MASK, "strength": 0.5, "wide_mask": True},
+        {**SHORT, "references": [picture(96, SIDE, seed=6), picture(SIDE, 64, seed=7)]},
+        {**SHORT, "preset": "balanced"},
+        {**SHORT, **FULL, "preset": "fast"},
+        {**SHORT, "num_images": 2},
+    ],
+    "qwen-edit": [
+        {},
+        {**MASK, "strength": 0.5},
+        {**FULL, "true_cfg_scale": 1.0},
+        {"references": [picture(96, SIDE, seed=6)], "negative_prompt": "blue"},
+        {"picture_positions": "sequence", "preset": "fast"},
+        {"num_images": 2},
+    ],
 }
-CASES = [(family, case) for family, cases in EDITS.items() for case in cases]
+VARIANTS = {
+    "klein_base": [
+        {**SHORT, "negative_prompt": "blue"},
+        {**SHORT, **FULL, "refresh_every": 2, "freeze_text": True},
+    ],
+    "klein_kv": [
+        {**SHORT, "references": [picture(96, SIDE, seed=6)], "num_images": 2},
+        {**SHORT, **FULL, "refresh_every": 2},
+    ],
+}
+"""Checkpoints of families that are in `EDITS`, of which only the arithmetic differs."""
+
+CASES = [(name, case) for name, cases in (EDITS | VARIANTS).items() for case in cases]
 
 
 def named(value) -> str | None:
@@ -98,7 +146,7 @@ def test_both_cards_give_the_same_bytes(make_on):
 def test_a_buffer_left_behind_fails_as_on_cuda(make_on, monkeypatch):
     """The landed loader left CLIP's `position_ids` on the processor: this is what it did."""
 
-    def left_behind(model, folder, dtype, device):
+    def left_behind(model, folder, dtype, device, _):
         weights_alone = {
             name: tensor.to(device)
             for file in weights.files(folder)
@@ -126,9 +174,9 @@ def test_every_parameter_and_buffer_is_on_the_card(cards, checkpoint_folder, fam
             assert {str(each.device) for _, each in tensors} == {"card:1"}, name
 
 
-@pytest.mark.parametrize("family", ["sd2", "kontext"])
+@pytest.mark.parametrize("family", ["sd2", "sdxl", "fill", "kontext", "qwen-edit"])
 def test_with_an_adapter(make_on, checkpoint_folder, tmp_path, family):
-    denoiser = "unet" if family == "sd2" else "transformer"
+    denoiser = "unet" if family in ("sd2", "sdxl") else "transformer"
     checkpoint = open_checkpoint(
         checkpoint_folder(family), Placement(torch.device("cpu"), torch.float32)
     )

@@ -11,7 +11,7 @@ from overpaint.apps.settings import Settings
 from overpaint.apps.wiring.models import build, catalogue
 from overpaint.checkpoints.placement import MemoryPlan
 from overpaint.core.errors import OutOfMemory, Overloaded
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from tests.devices.test_shortage import WAIT, held, request
 
 KEPT = 1000

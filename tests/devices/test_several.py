@@ -16,7 +16,7 @@ from overpaint.checkpoints import placement
 from overpaint.core.errors import Overloaded, UnsupportedOption
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from overpaint.engine.clock import HostClock
 from tests import second_device
 from tests.apps.conftest import desk, overpaint, pixels  # noqa: F401 - fixtures

@@ -11,7 +11,7 @@ from overpaint.checkpoints import shortage
 from overpaint.core.errors import ModelLoadError, OutOfMemory
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from overpaint.engine.engine import Engine
 from overpaint.engine.model import Model
 from tests.conftest import box_mask, picture

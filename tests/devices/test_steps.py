@@ -10,7 +10,8 @@ from overpaint.engine.intake import as_picture
 from tests.conftest import picture
 from tests.devices.test_edits import CASES, FEW, SIDE, named
 
-FLUX = [(family, case) for family, case in CASES if family in ("flex2", "kontext")]
+FLOW_FAMILIES = ("flex2", "fill", "kontext", "qwen-edit")
+FLOW = [(family, case) for family, case in CASES if family in FLOW_FAMILIES]
 
 
 def begin(engine, case):
@@ -30,7 +31,7 @@ def begin(engine, case):
     )
 
 
-@pytest.mark.parametrize(("family", "case"), FLUX, ids=named)
+@pytest.mark.parametrize(("family", "case"), FLOW, ids=named)
 def test_nothing_moves_between_processor_and_card(cards, make_on, family, case):
     edit = begin(make_on(family, "card"), case)
     card = cards[0]

@@ -37,7 +37,7 @@ def plan(make_engine, checkpoint_folder, tmp_path):
     return made
 
 
-@pytest.mark.parametrize("family", ["flex2", "kontext"])
+@pytest.mark.parametrize("family", ["flex2", "fill", "kontext"])
 @pytest.mark.parametrize("says", [1024, 32], ids=["published", "unstated"])
 class TestFlux:
     def test_a_window_may_be_smaller_than_the_models_own_size(self, plan, family, says):
@@ -56,7 +56,7 @@ class TestFlux:
         assert small.is_exact
 
 
-@pytest.mark.parametrize("family", ["flex2", "kontext"])
+@pytest.mark.parametrize("family", ["flex2", "fill", "kontext"])
 @pytest.mark.parametrize("side", [128, 512])
 def test_a_flux_of_another_size_knows_that_size_alone(plan, family, side):
     window = plan(family, "vae", {"sample_size": side})
@@ -67,10 +67,12 @@ def test_a_kontext_picture_without_a_mask_takes_one_of_its_own_sizes(plan):
     assert plan("kontext", "vae", {"sample_size": 1024}, box=None).canvas == LARGE
 
 
-@pytest.mark.parametrize("sample_size", [16, 64])
-def test_stable_diffusion_knows_its_unets_size(plan, sample_size):
+@pytest.mark.parametrize(
+    ("family", "sample_size"), [("sd2", 16), ("sd2", 64), ("sdxl", 64), ("sdxl", 128)]
+)
+def test_stable_diffusion_knows_its_unets_size(plan, family, sample_size):
     side = 8 * sample_size
-    window = plan("sd2", "unet", {"sample_size": sample_size})
+    window = plan(family, "unet", {"sample_size": sample_size})
     assert window.canvas == window.window.size == (side, side)
 
 

@@ -8,7 +8,8 @@ import torch
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.engine import clock, streams
-from overpaint.engine.batcher import Batcher, Observer
+from overpaint.engine.batching.batcher import Batcher
+from overpaint.engine.batching.observer import Observer
 from overpaint.engine.clock import AHEAD
 from tests import second_device
 from tests.conftest import box_mask, picture

@@ -17,7 +17,7 @@ from overpaint.diffusion import denoise, latents
 from overpaint.engine.engine import Engine
 from tests.conftest import box_mask, picture
 
-FAMILIES = ["sd2", "flex2", "kontext"]
+FAMILIES = ["sd2", "sdxl", "flex2", "fill", "kontext"]
 FEW = {"num_inference_steps": 2}
 
 
@@ -43,6 +43,11 @@ def unit_picture(edit) -> torch.Tensor:
     if tokens.ndim == 3:
         tokens = latents.unpack(tokens, *prepared.grid)
     return vae.decode(latents.denormalize(vae, tokens)).sample * 0.5 + 0.5
+
+
+def asked_steps(engine, computed: int) -> int:
+    """Steps to ask for where so many are to be computed: SDXL's strength leaves one out."""
+    return computed + (engine.default_model == "sdxl")
 
 
 def _never(*_args, **_options):
@@ -128,9 +133,10 @@ class TestUntouchedPixels:
     def test_same_size_and_same_bytes_outside_the_mask(self, engine, width, height, mode, data):
         image = picture(width, height).convert(mode)
         left, top = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+        steps = asked_steps(engine, 1)
         box = (left, top, data.draw(st.integers(left + 1, width)), height)
         mask = box_mask(width, height, box)
-        result = engine.edit(image, "cat", mask=mask, seed=0, num_inference_steps=1)
+        result = engine.edit(image, "cat", mask=mask, seed=0, num_inference_steps=steps)
         before, after = Picture.from_pil(image), result.pictures[0]
         assert after.size == (width, height)
         outside = np.asarray(mask) == 0
@@ -142,7 +148,7 @@ class TestUntouchedPixels:
     def test_a_small_mask_in_a_large_picture_computes_only_a_window(self, engine):
         image = picture(3000, 2000)
         mask = box_mask(3000, 2000, (1000, 900, 1040, 950))
-        edit = engine.begin(request_of(image, mask))
+        edit = engine.begin(request_of(image, mask, asked_steps(engine, 1)))
         assert edit.plan.window.width < 1000
         assert edit.plan.window.height < 1000
         denoise.denoise(edit.model.family, edit.prepared)
@@ -163,9 +169,12 @@ class TestUntouchedPixels:
         assert not np.array_equal(array(image)[:8], array(result.images[0])[:8])
 
 
-def request_of(image, mask) -> EditRequest:
+def request_of(image, mask, steps) -> EditRequest:
     return EditRequest(
-        image=Picture.from_pil(image), prompt="cat", mask=mask, options={"num_inference_steps": 1}
+        image=Picture.from_pil(image),
+        prompt="cat",
+        mask=mask,
+        options={"num_inference_steps": steps},
     )
 
 
@@ -222,6 +231,15 @@ class TestRefusals:
             ("kontext", {"mask": None, "strength": 0.5}, "options.strength"),
             ("kontext", {"true_cfg_scale": 3.0}, "options.true_cfg_scale"),
             ("kontext", {"true_cfg_scale": 1, "negative_prompt": "x"}, "options.true_cfg_scale"),
+            ("fill", {"mask": None}, "mask"),
+            ("fill", {"control": picture(64, 64)}, "control"),
+            ("fill", {"true_cfg_scale": 3.0}, "options.true_cfg_scale"),
+            ("fill", {"true_cfg_scale": 1, "negative_prompt": "x"}, "options.true_cfg_scale"),
+            ("fill", {"strength": 0.0}, "options.strength"),
+            ("sdxl", {"mask": None}, "mask"),
+            ("sdxl", {"references": [picture(64, 64)]}, "references"),
+            ("sdxl", {"negative_prompt": "x", "guidance_scale": 1.0}, "options.guidance_scale"),
+            ("sdxl", {"num_inference_steps": 1}, "options.strength"),
             ("erase", {"prompt": "a cat"}, "prompt"),
             ("erase", {"prompt": "", "negative_prompt": "x"}, "negative_prompt"),
         ],
@@ -256,7 +274,7 @@ class TestProgressAndCancel:
             "cat",
             mask=box_mask(64, 64),
             on_progress=told,
-            num_inference_steps=3,
+            num_inference_steps=asked_steps(engine, 3),
             window="full",
         )
         assert [step for step, _, _ in seen] == [1, 2, 3]

@@ -12,11 +12,18 @@ from overpaint.core.errors import InvalidRequest, UnsupportedOption
 from overpaint.core.types import FAMILY_PARTS, PARTS
 from overpaint.engine import intake
 from overpaint.families.erase import ERASE_FAMILY
-from overpaint.families.flux1 import FLEX2_FAMILY, KONTEXT_FAMILY
-from overpaint.families.sd import SD2_FAMILY
+from overpaint.families.flux1 import FILL_FAMILY, FLEX2_FAMILY, KONTEXT_FAMILY
+from overpaint.families.sd import SD2_FAMILY, SDXL_FAMILY
 from tests.conftest import box_mask, picture
 
-FAMILIES = [ERASE_FAMILY, FLEX2_FAMILY, KONTEXT_FAMILY, SD2_FAMILY]
+FAMILIES = [
+    ERASE_FAMILY,
+    FILL_FAMILY,
+    FLEX2_FAMILY,
+    KONTEXT_FAMILY,
+    SD2_FAMILY,
+    SDXL_FAMILY,
+]
 VALUES = {"picture": picture(), "pictures": [picture()], "mask": box_mask(), "text": "a kite"}
 
 

@@ -24,7 +24,7 @@ from overpaint.checkpoints.placement import TIERS, MemoryPlan, Placement
 from overpaint.core import errors
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from overpaint.engine.engine import Engine
 from tests import second_device
 from tests.conftest import box_mask, open_checkpoint, picture

@@ -9,7 +9,7 @@ import pytest
 
 from overpaint.core.imaging.images import Picture, save
 from overpaint.core.types import EditRequest, EditResult
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from overpaint.jobs.ledger import Ledger
 from overpaint.jobs.units import Unit, identify
 from tests.conftest import box_mask, picture

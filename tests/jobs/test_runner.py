@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from overpaint.core.errors import Cancelled, ContentBlocked, InvalidMask, OutputError
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.runner import Runner
 from tests.jobs.conftest import keep_in, request, unit

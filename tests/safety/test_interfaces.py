@@ -16,7 +16,7 @@ from overpaint.apps.wiring.models import build
 from overpaint.core.errors import ContentBlocked
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from overpaint.safety.policy import Policy
 from tests.apps.server.conftest import edit as native_body
 from tests.apps.server.conftest import png, serving

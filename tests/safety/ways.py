@@ -25,7 +25,7 @@ from overpaint.apps.wiring import sessions
 from overpaint.core.errors import ContentBlocked
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from overpaint.jobs import rows, tables
 from overpaint.sessions import Editor
 from tests.apps.server.conftest import b64, from_b64, png

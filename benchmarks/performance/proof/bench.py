@@ -21,7 +21,8 @@ from overpaint.apps.wiring.models import build
 from overpaint.checkpoints import compiling
 from overpaint.core.models import BackendName
 from overpaint.core.types import EditRequest, EditResult
-from overpaint.engine.engine import Edit, Engine
+from overpaint.engine.edit import Edit
+from overpaint.engine.engine import Engine
 from overpaint.engine.intake import as_picture
 
 PLAIN = {"compile": "off", "record": "off"}

@@ -59,7 +59,9 @@ def in_memory() -> Iterator[None]:
         weights.load_into, readahead.start = reading, ahead
 
 
-def fill(model: torch.nn.Module, _: Path, dtype: torch.dtype, device: Any) -> bool:
+def fill(
+    model: torch.nn.Module, _: Path, dtype: torch.dtype, device: Any, name_of: Any = None
+) -> bool:
     """What `weights.load_into` does, with numbers that depend on names and shapes alone."""
     state = {
         name: _tensor(name, tuple(tensor.shape), dtype, str(device))

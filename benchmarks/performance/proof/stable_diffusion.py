@@ -21,7 +21,7 @@ from benchmarks.performance import peers
 from benchmarks.performance.proof import models
 from benchmarks.performance.proof.bench import AS_IT_COMES, RECORDED, Bench, apart
 from benchmarks.performance.proof.journal import Row
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from overpaint.engine.engine import Engine
 
 SHARE = 0.2

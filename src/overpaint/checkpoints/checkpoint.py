@@ -22,6 +22,9 @@ from overpaint.checkpoints.memo import Memo
 from overpaint.checkpoints.placement import DECODED, KERNELS, MemoryNeed, MemoryPlan, Placement
 from overpaint.core.models import Lora
 
+STATES = 8 * 2**30
+"""Bytes that a checkpoint's `states` may hold at most."""
+
 
 class Checkpoint:
     """A model folder in diffusers layout; its components are loaded when first asked for.
@@ -44,6 +47,8 @@ class Checkpoint:
     Attributes:
         inventory: what the folder holds.
         memo: what its encoders have encoded so far.
+        states: what its denoiser keeps from one edit to the next, where a family has that: on the
+            device, and the first to leave where memory is short.
         evict_ahead: whether denoisers are loaded without the weights that are computed ahead of
             the steps; to be set before the first use.
         take_turns: whether text encoders and denoiser leave memory for each other.
@@ -66,6 +71,7 @@ class Checkpoint:
         self.placement = placement
         self.inventory = Inventory(folder, components)
         self.memo = Memo()
+        self.states = Memo(STATES)
         self.evict_ahead = self.take_turns = self.tiled = False
         self.plan: MemoryPlan | None = None
         self.resident: Mapping[str, int] = {}
@@ -164,6 +170,7 @@ class Checkpoint:
             Whether anything left.
         """
         self.take_turns = True
+        shrunk = self.states.clear()
         with self._returned:
             idle = [
                 name
@@ -172,7 +179,7 @@ class Checkpoint:
             ]
             for name in idle:
                 del self._loaded[name]
-        return bool(idle)
+        return bool(idle) or shrunk
 
     def load(self) -> None:
         """Load every component now, not on its first use; text encoders that leave, later."""
@@ -181,7 +188,7 @@ class Checkpoint:
                 self.component(name)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each component's weights in this placement's precision, from file headers."""
+        """Bytes of each component's weights in its precision here, from file headers."""
         return {name: self._size(name) for name in self.inventory.with_weights}
 
     @property
@@ -196,14 +203,13 @@ class Checkpoint:
 
     def need(self) -> MemoryNeed:
         """What it takes in this placement's precision, from file headers and configurations."""
-        width = self.placement.dtype.itemsize
         ahead = decoding = encoding = 0
         kernels = 1.0 if self.placement.device.type == "cpu" else KERNELS
         for name in self.inventory.with_weights:
-            part = self.inventory[name]
+            part, width = self.inventory[name], self._width(name)
             if part.ahead is not None and not self._loader.is_adapted(name):
                 files = self.inventory.files(name)
-                ahead += sum(weights.parameters(file, part.ahead.weights) for file in files)
+                ahead += width * sum(weights.parameters(file, part.ahead.weights) for file in files)
             if part.decoding is not None:
                 decoding += int(DECODED * kernels * part.decoding(self.config(name), width))
             if part.encoding is not None:
@@ -212,7 +218,7 @@ class Checkpoint:
         return MemoryNeed(
             self.sizes(),
             text=text,
-            ahead=width * ahead,
+            ahead=ahead,
             decode=decoding,
             encode=encoding,
             blocks=self._blocks(),
@@ -221,6 +227,8 @@ class Checkpoint:
     def follow(self, plan: MemoryPlan) -> None:
         """Load, and let go, as a memory plan says; before anything is loaded."""
         self.plan = plan
+        # The other half is for the images under way.
+        self.states = Memo(min(STATES, plan.spare // 2))
         self.take_turns = plan.evict_text_encoders
         self.evict_ahead = plan.evict_ahead
         self.tiled = plan.tiled
@@ -246,7 +254,7 @@ class Checkpoint:
         return self._loader.unconverted()
 
     def convert(self, name: str) -> Path:
-        """Write a component's weights in this placement's precision, to be loaded from there.
+        """Write a component's weights in its precision here, to be loaded from there.
 
         Returns:
             Their folder.
@@ -256,7 +264,8 @@ class Checkpoint:
             OutputError: nothing can be written there.
         """
         assert self._loader.cache is not None
-        return weight_cache.keep(self._loader.cache, self.folder / name, self.placement.dtype)
+        dtype = self._loader.placement_of(name).dtype
+        return weight_cache.keep(self._loader.cache, self.folder / name, dtype)
 
     def revision(self) -> str:
         """A short hash of the checkpoint's files."""
@@ -273,16 +282,18 @@ class Checkpoint:
         }
 
     def _block_sizes(self, name: str) -> list[int]:
-        part, width = self.inventory[name], self.placement.dtype.itemsize
-        leaving = part.ahead.weights if part.ahead and not self._loader.is_adapted(name) else None
+        part, width = self.inventory[name], self._width(name)
+        ahead = None if self._loader.is_adapted(name) else part.ahead
+        leaving = [each.weights for each in (part.surplus, ahead) if each is not None]
         small = (
             part.float8 if self.backend.quantizes and self._loader.is_accelerated(name) else None
         )
         lists = [re.compile(rf"{re.escape(listed)}\.(\d+)\.") for listed in part.blocks]
         sizes: Counter[tuple[int, int]] = Counter()
         for file in self.inventory.files(name):
-            for weight, entry in weights.entries(file).items():
-                if leaving and leaving.search(weight):
+            for stored, entry in weights.entries(file).items():
+                weight = part.name_of(stored)
+                if any(pattern.search(weight) for pattern in leaving):
                     continue
                 for order, block in enumerate(lists):
                     if match := block.match(weight):
@@ -336,11 +347,18 @@ class Checkpoint:
         self.inventory[name]
         return name
 
+    def _width(self, name: str) -> int:
+        """Bytes of each number of a component."""
+        return self._loader.placement_of(name).dtype.itemsize
+
     def _size(self, name: str) -> int:
-        width = self.placement.dtype.itemsize
+        width = self._width(name)
         files = self.inventory.files(name)
+        part = self.inventory[name]
         size = width * sum(weights.parameters(file) for file in files)
-        pattern = self.inventory[name].float8
+        if part.surplus is not None:
+            size -= width * sum(weights.parameters(file, part.surplus.weights) for file in files)
+        pattern = part.float8
         if self.backend.quantizes and pattern and self._loader.is_accelerated(name):
             size -= (width - 1) * sum(weights.parameters(file, pattern) for file in files)
         return size

@@ -6,7 +6,8 @@ are made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,7 +37,7 @@ class Loader:
 
     Attributes:
         inventory: of the checkpoint.
-        placement: device and precision of the weights.
+        placement: device and precision of the weights; `placement_of` says it of each component.
         loras: adapters for the denoiser.
         backend: what computes its networks.
         cache: folder of weights in other precisions (`checkpoints/files/weight_cache.py`).
@@ -64,23 +65,32 @@ class Loader:
         """Whether a component of the backend's own takes its place."""
         return self.backend.converts and self.is_accelerated(name)
 
+    def placement_of(self, name: str) -> Placement:
+        """Device and precision of a component: the checkpoint's, unless it needs float32."""
+        needs_float32 = self.inventory[name].float32
+        if needs_float32 is None or not needs_float32(layout.config(self.inventory.folder / name)):
+            return self.placement
+        return replace(self.placement, dtype=torch.float32)
+
     def stored(self, name: str) -> Path:
         """The folder that a component's weights are read from."""
         where = self.inventory.folder / name
         if self.cache is None:
             return where
-        return weight_cache.find(self.cache, where, self.placement.dtype) or where
+        return weight_cache.find(self.cache, where, self.placement_of(name).dtype) or where
 
     def unconverted(self) -> list[str]:
         """Names of components whose weights change their precision whenever they are loaded."""
-        dtype = self.placement.dtype
-        return [
-            name
-            for name in self.inventory.with_weights
-            if not self.is_converted(name)
-            and not weights.stored_as(self.stored(name), dtype)
-            and not _keeps_float32(self.inventory.class_of(name), dtype)
-        ]
+
+        def is_unconverted(name: str) -> bool:
+            dtype = self.placement_of(name).dtype
+            return not (
+                self.is_converted(name)
+                or weights.stored_as(self.stored(name), dtype)
+                or _keeps_float32(self.inventory.class_of(name), dtype)
+            )
+
+        return [name for name in self.inventory.with_weights if is_unconverted(name)]
 
     def load(self, name: str, *, evict: bool, tiled: bool, resident: int | None = None) -> Any:
         """A component, whole on its device.
@@ -105,12 +115,14 @@ class Loader:
         part, where = self.inventory[name], self.inventory.folder / name
         if not where.is_dir():
             raise ModelLoadError(f"{where}: the folder is missing; pull the model again")
+        if part.read is not None:
+            return part.read(where)
         cls = self.inventory.class_of(name)
         try:
             if not part.has_weights:
                 return cls.from_pretrained(where, local_files_only=True)
             if self.is_converted(name):
-                return self._load_converted(cls, where)
+                return self._load_converted(cls, where, self.placement_of(name))
             model = self._load_network(name, cls, evict=evict, on_host=resident is not None)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             if shortage.is_shortage(error):
@@ -168,40 +180,48 @@ class Loader:
                 )
         return adapters
 
-    def _load_converted(self, cls: Any, where: Path) -> Any:
+    def _load_converted(self, cls: Any, where: Path, placement: Placement) -> Any:
         from overpaint.checkpoints.compute import openvino
 
         assert self.backend.cache is not None
-        plain = Placement(self.placement.device, torch.float32)
+        plain = replace(placement, dtype=torch.float32)
         return openvino.replace(
             cls,
             where,
-            self.placement,
+            placement,
             self.backend.cache,
             partial(read, cls, where, plain),
             samples=self.backend.samples,
         )
 
     def _load_network(self, name: str, cls: Any, *, evict: bool, on_host: bool) -> Any:
-        placement, ahead = self.placement, self.inventory[name].ahead
+        placement, part = self.placement_of(name), self.inventory[name]
+        leaving = [part.surplus, part.ahead if evict else None]
         if on_host or (self.backend.quantizes and self.is_accelerated(name)):
             # Quantized layer by layer: the card never holds it in its first precision.
             placement = Placement(torch.device("cpu"), placement.dtype)
-        return read(
-            cls, self.stored(name), placement, without=ahead.evict if ahead and evict else None
-        )
+        evictions = [removal.evict for removal in leaving if removal is not None]
+        return read(cls, self.stored(name), placement, without=evictions, name_of=part.name_of)
 
 
-def read(cls: Any, where: Path, placement: Placement, *, without: Any = None) -> Any:
+def read(
+    cls: Any,
+    where: Path,
+    placement: Placement,
+    *,
+    without: Sequence[Callable[[Any], None]] = (),
+    name_of: Callable[[str], str] = str,
+) -> Any:
     """A network from its files, every parameter and buffer on the device.
 
-    Its weights are mapped or streamed; for older names of them the library is asked.
+    Its weights are mapped or streamed; for older names that are not declared the library is asked.
 
     Args:
         cls: of diffusers or transformers.
         where: folder of the component.
         placement: device and precision.
-        without: takes layers out of it that are not wanted.
+        without: take layers out of it that are not wanted.
+        name_of: a weight's name in the class, from its name in a file.
 
     Raises:
         ModelLoadError: weights are missing.
@@ -212,9 +232,9 @@ def read(cls: Any, where: Path, placement: Placement, *, without: Any = None) ->
     if not _keeps_float32(cls, dtype):
         with LOADING.alone():
             model = weights.empty(cls, where)
-        if without is not None:
-            without(model)
-        if weights.load_into(model, where, dtype, device):
+        for evict in without:
+            evict(model)
+        if weights.load_into(model, where, dtype, device, name_of):
             return model
     if weights.is_scaled(where):
         raise ModelLoadError(
@@ -234,8 +254,8 @@ def read(cls: Any, where: Path, placement: Placement, *, without: Any = None) ->
             f"{where}: {len(missing)} weights are missing ('{missing[0]}') and would be random "
             "numbers; the files are incomplete: pull the model again"
         )
-    if without is not None:
-        without(model)
+    for evict in without:
+        evict(model)
     return model.to(device)
 
 

@@ -180,7 +180,9 @@ def _converted(
     converter = getattr(importlib.import_module(module), name).lora_state_dict
     parameters = inspect.signature(converter).parameters
     options = {"return_alphas": True} if "return_alphas" in parameters else {"unet_config": config}
-    converted, alphas = converter(_kohya(weights), **options)
+    converted = converter(_kohya(weights), **options)
+    # Without alphas where the converter has worked them into the weights.
+    converted, alphas = converted if isinstance(converted, tuple) else (converted, None)
     return _text_weights(converted, alphas or {}), alphas
 
 

@@ -53,6 +53,13 @@ class Memo:
             self.size -= size_of(self._values.popitem(last=False)[1])
         return value
 
+    def clear(self) -> bool:
+        """Forget every value; whether there was any."""
+        held = bool(self._values)
+        self._values.clear()
+        self.size = 0
+        return held
+
 
 def content(tensor: torch.Tensor) -> bytes:
     """A key for a tensor on the CPU: values, shape, type, and strides.

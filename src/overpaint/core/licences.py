@@ -6,7 +6,7 @@ lets nobody download a model under without accepting it is `gated` here too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from overpaint.core.models import BUILTIN, ModelSpec
 
@@ -81,6 +81,19 @@ OPEN_RAIL = Licence(
     attribution="Copyright (c) 2022 Stability AI and contributors",
 )
 
+OPEN_RAIL_2023 = replace(
+    OPEN_RAIL,
+    name="CreativeML Open RAIL++-M (2023)",
+    version="2023-07-26",
+    url=(
+        "https://github.com/Stability-AI/generative-models/blob/0ad7de9/model_licenses/"
+        "LICENSE-SDXL1.0"
+    ),
+    text_sha256="744afca95783155040321a97b52e56e19e38aaf28eb1340e46673ff76f8f719c",
+    attribution="Copyright (c) 2023 Stability AI",
+)
+"""SDXL's own text, with the same restrictions."""
+
 SAM = Licence(
     name="SAM License",
     version="2025-11-19",
@@ -103,7 +116,9 @@ APACHE = Licence(
     restrictions=("Whoever gets the model gets the licence, and its NOTICE if there is one (4).",),
 )
 
-LICENCES: dict[str, Licence] = {each.name: each for each in (FLUX_DEV, OPEN_RAIL, SAM, APACHE)}
+LICENCES: dict[str, Licence] = {
+    each.name: each for each in (FLUX_DEV, OPEN_RAIL, OPEN_RAIL_2023, SAM, APACHE)
+}
 """By name."""
 
 UNKNOWN = "unknown"

@@ -124,6 +124,27 @@ BUILTIN: tuple[ModelSpec, ...] = (
         memory_gb=24.0,
         about="an instruction, with or without a mask; many turns; 12B",
     ),
+    ModelSpec(
+        name="fill",
+        family="fill",
+        source="hub",
+        location="black-forest-labs/FLUX.1-Fill-dev",
+        licence="FLUX.1 [dev] Non-Commercial License",
+        commercial=False,
+        size_gb=34.0,
+        memory_gb=24.0,
+        about="mask + prompt; 12B",
+    ),
+    ModelSpec(
+        name="sdxl",
+        family="sdxl",
+        source="hub",
+        location="diffusers/stable-diffusion-xl-1.0-inpainting-0.1",
+        licence="CreativeML Open RAIL++-M (2023)",
+        size_gb=13.9,
+        memory_gb=5.3,
+        about="mask + prompt; 2.6B; takes SDXL's LoRA adapters",
+    ),
 )
 
 PREFERRED: Mapping[EditTask, tuple[str, ...]] = {

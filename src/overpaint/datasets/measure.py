@@ -96,17 +96,17 @@ def issues(rgb: Image.Image) -> list[str]:
     """CleanVision's issues that one picture can have by itself."""
     import pandas as pd
 
-    found, values = [], dict[str, Any]()
+    findings, values = [], dict[str, Any]()
     for kind, (measure, options, threshold) in _properties().items():
         if not set(measure.score_columns) <= set(values):
             values |= measure.calculate(rgb)
         row = pd.DataFrame([values])
         scores = measure.get_scores(row, kind, **options)
         if bool(measure.mark_issue(scores, kind, threshold).iloc[0, 0]):
-            found.append(kind)
+            findings.append(kind)
     if _is_grey(rgb):
-        found.append("grayscale")
-    return found
+        findings.append("grayscale")
+    return findings
 
 
 def changed_share(before: Image.Image, after: Image.Image) -> float:

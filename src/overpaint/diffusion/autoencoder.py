@@ -28,34 +28,33 @@ def _tile(vae: Any, side: int) -> None:
 
 
 def blend_rows(above: torch.Tensor, tile: torch.Tensor, extent: int) -> torch.Tensor:
-    """Fade from the last rows of one tile (B, C, h, w) to the first of the next one, in place.
+    """Fade from the last rows of one tile (…, h, w) to the first of the next one, in place.
 
     Bit for bit `AutoencoderKL.blend_v`, which does it row by row, in six kernels each.
     """
-    extent = min(above.shape[2], tile.shape[2], extent)
-    _fade(above[:, :, above.shape[2] - extent :], tile[:, :, :extent], dim=2)
-    return tile
+    return _fade(above, tile, extent, dim=-2)
 
 
 def blend_columns(left: torch.Tensor, tile: torch.Tensor, extent: int) -> torch.Tensor:
     """The same from left to right: `AutoencoderKL.blend_h`."""
-    extent = min(left.shape[3], tile.shape[3], extent)
-    _fade(left[..., left.shape[3] - extent :], tile[..., :extent], dim=3)
-    return tile
+    return _fade(left, tile, extent, dim=-1)
 
 
-def _fade(before: torch.Tensor, after: torch.Tensor, *, dim: int) -> None:
-    """Write the mixture over `after`; each product is rounded to its precision, as diffusers'."""
+def _fade(before: torch.Tensor, tile: torch.Tensor, extent: int, *, dim: int) -> torch.Tensor:
+    """Write the mixture over the tile; each product is rounded to its precision, as diffusers'."""
     import torch
 
-    extent = after.shape[dim]
-    shape = [-1 if each == dim else 1 for each in range(after.dim())]
+    extent = min(before.shape[dim], tile.shape[dim], extent)
+    fading = before.narrow(dim, before.shape[dim] - extent, extent)
+    rising = tile.narrow(dim, 0, extent)
     # The shares in double precision first, as Python computes them.
-    share = (torch.arange(extent, dtype=torch.float64) / max(1, extent)).reshape(shape)
-    fading, rising = (each.to(after.device, torch.float32) for each in (1 - share, share))
-    earlier = (before.float() * fading).to(after.dtype)
-    later = (after.float() * rising).to(after.dtype)
-    after.copy_(earlier + later)
+    share = torch.arange(extent, dtype=torch.float64) / max(1, extent)
+    share = share.reshape([extent if each == dim else 1 for each in range(-tile.dim(), 0)])
+    shares = [each.to(tile.device, torch.float32) for each in (1 - share, share)]
+    earlier = (fading.float() * shares[0]).to(tile.dtype)
+    later = (rising.float() * shares[1]).to(tile.dtype)
+    rising.copy_(earlier + later)
+    return tile
 
 
 def _decoding(config: Mapping[str, Any], width: int) -> int:

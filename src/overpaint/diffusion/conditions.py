@@ -33,10 +33,12 @@ class Native:
     Attributes:
         smallest: least side of a window.
         side: of a whole picture; a model of one size has that alone.
+        max_pixels: largest area of a canvas; None = (1.5 side)², but not less than 768².
     """
 
     smallest: int
     side: int
+    max_pixels: int | None = None
 
 
 def asked_size(options: FamilyOptions, step: int) -> tuple[int, int] | None:
@@ -66,7 +68,9 @@ def plan(request: EditRequest, options: FamilyOptions, *, step: int, native: Nat
     if size is not None:
         return geometry.stretched(request.image.size, size)
     if request.mask is None or options.window == "full":
-        return geometry.full(request.image.size, step=step, native=native.side)
+        return geometry.full(
+            request.image.size, step=step, native=native.side, max_pixels=native.max_pixels
+        )
     box = masks.bbox(grown_mask(request, options))
     return geometry.around(
         request.image.size,
@@ -75,6 +79,7 @@ def plan(request: EditRequest, options: FamilyOptions, *, step: int, native: Nat
         native=native.side,
         smallest=native.smallest,
         context=options.context,
+        max_pixels=native.max_pixels,
     )
 
 

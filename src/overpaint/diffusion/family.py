@@ -4,6 +4,7 @@ A `FamilySpec` says what a family is: what it accepts, its options, the componen
 checkpoints. It imports nothing heavy, so that requests are checked and help is written without
 torch. A `Family` is that with one loaded checkpoint, and does the work of an edit:
 
+    settle      options that the caller left open, as the checkpoint wants them
     plan        which part of the picture is computed, on what canvas
     prepare     encode texts and pictures, draw the noise: one `Prepared` per seed
     advance     one step for each of several `Prepared`, in place
@@ -155,6 +156,16 @@ class Family(ABC, Generic[OptionsT, PreparedT]):
         """Its weights."""
         assert self._checkpoint is not None
         return self._checkpoint
+
+    def settle(self, options: OptionsT) -> OptionsT:
+        """Options that the caller left open, as this checkpoint wants them; recipes have these.
+
+        For families of which checkpoints differ in what suits them. By default nothing is open.
+
+        Raises:
+            UnsupportedOption: one that was given does not suit this checkpoint.
+        """
+        return options
 
     @abstractmethod
     def plan(self, request: EditRequest, options: OptionsT) -> Plan:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from overpaint.checkpoints.checkpoint import Checkpoint
+from overpaint.core.errors import UnsupportedOption
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ def flux_prompt(checkpoint: Checkpoint, text: str, length: int) -> FluxPrompt:
 @torch.inference_mode()
 def clip_hidden_states(tokenizer: Any, encoder: Any, text: str) -> torch.Tensor:
     """(1, tokens, width) last hidden states, as Stable Diffusion 2 takes them."""
-    tokens = _padded(tokenizer, text, tokenizer.model_max_length)
+    tokens = padded(tokenizer, text, tokenizer.model_max_length)
     mask = (
         tokens.attention_mask.to(encoder.device)
         if getattr(encoder.config, "use_attention_mask", False)
@@ -86,7 +87,7 @@ def clip_hidden_states(tokenizer: Any, encoder: Any, text: str) -> torch.Tensor:
 @torch.inference_mode()
 def clip_pooled(tokenizer: Any, encoder: Any, text: str) -> torch.Tensor:
     """(1, width) pooled output, as FLUX models take it beside T5."""
-    tokens = _padded(tokenizer, text, tokenizer.model_max_length)
+    tokens = padded(tokenizer, text, tokenizer.model_max_length)
     output = encoder(tokens.input_ids.to(encoder.device), output_hidden_states=False)
     return output.pooler_output.to(encoder.dtype)  # type: ignore[no-any-return]
 
@@ -94,12 +95,31 @@ def clip_pooled(tokenizer: Any, encoder: Any, text: str) -> torch.Tensor:
 @torch.inference_mode()
 def t5_hidden_states(tokenizer: Any, encoder: Any, text: str, length: int) -> torch.Tensor:
     """(1, length, width) hidden states; padding is not masked, as FLUX was trained."""
-    tokens = _padded(tokenizer, text, length)
+    tokens = padded(tokenizer, text, length)
     hidden = encoder(tokens.input_ids.to(encoder.device), output_hidden_states=False)[0]
     return hidden.to(encoder.dtype)  # type: ignore[no-any-return]
 
 
-def _padded(tokenizer: Any, text: str, length: int) -> Any:
+def padded(tokenizer: Any, text: str, length: int) -> Any:
+    """Tokens of `text`, cut or padded to `length`, as the tokenizer pads: (1, length) tensors."""
     return tokenizer(
         [text], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     )
+
+
+def require_guidance(scale: float, field: str) -> None:
+    """Refuse to go without guidance where there is a negative prompt, which would have no effect.
+
+    Args:
+        scale: of classifier-free guidance; above 1 it is on.
+        field: of the option that sets it.
+
+    Raises:
+        UnsupportedOption: it is off.
+    """
+    if scale <= 1:
+        raise UnsupportedOption(
+            f"{scale} switches guidance off, so the negative prompt would have no effect; give "
+            "more than 1, or no negative prompt",
+            field=field,
+        )

@@ -14,11 +14,9 @@ The engine is synchronous. `step` may run in a second thread, and what checks (`
 
 from __future__ import annotations
 
-import copy
 import time
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -26,18 +24,16 @@ from PIL import Image
 
 from overpaint.checkpoints import shortage
 from overpaint.checkpoints.shortage import GIB
-from overpaint.core.compositing import composite
 from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded
 from overpaint.core.geometry import Plan
 from overpaint.core.imaging.images import Picture
-from overpaint.core.safety import Verdict
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Prepared
-from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine import clock, intake, streams
+from overpaint.engine import clock, intake, rendering, streams
 from overpaint.engine.cache import RETRY_AFTER, ModelCache
 from overpaint.engine.clock import Throttle
+from overpaint.engine.edit import Decoded, Edit, Screened
 from overpaint.engine.intake import CheckedRequest, PictureLike, check, takes_parts
 from overpaint.engine.model import Model
 from overpaint.provenance import marks, recipes
@@ -50,57 +46,6 @@ TOO_LARGE = (
 )
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False)
-class Screened:
-    """A request that the safety policy lets in; made by `Engine.screen` alone.
-
-    Attributes:
-        submission: the request.
-        verdicts: of the policy.
-        seconds: that it took.
-    """
-
-    submission: EditRequest | CheckedRequest
-    verdicts: tuple[Verdict, ...]
-    seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """Pictures of an edit that the safety policy has not seen yet: for `Engine.deliver` alone."""
-
-    pictures: tuple[Picture, ...]
-    seeds: tuple[int, ...]
-
-
-@dataclass(eq=False, kw_only=True)
-class Edit:
-    """A request under way: what `begin` made and `finish` needs."""
-
-    request: EditRequest
-    model: Model
-    options: FamilyOptions
-    plan: Plan
-    prepared: list[Prepared]
-    warnings: list[str]
-    verdicts: tuple[Verdict, ...] = ()
-    timings: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """One per image."""
-        return tuple(image.seed for image in self.prepared)
-
-    @property
-    def held_bytes(self) -> int:
-        """What its images keep on the device during their steps."""
-        return sum(image.held_bytes for image in self.prepared)
-
-    def snapshot(self) -> Edit:
-        """The edit with its first image only, as that stands now, for `Engine.preview`."""
-        return replace(self, prepared=[copy.copy(self.prepared[0])])
 
 
 class Engine:
@@ -246,6 +191,7 @@ class Engine:
         checked = (
             submission if isinstance(submission, CheckedRequest) else check(family.spec, submission)
         )
+        checked = replace(checked, options=family.settle(checked.options))
         screened = request if isinstance(request, Screened) else self.screen(submission)
         started = time.perf_counter()
         plan, prepared, more = self._with_room(
@@ -289,7 +235,7 @@ class Engine:
     def decode_preview(self, edit: Edit) -> Decoded:
         """The first half of `preview`: all that the device is needed for."""
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
-            return Decoded((self._unfinished(edit),), edit.seeds[:1])
+            return Decoded((rendering.unfinished(edit),), edit.seeds[:1])
 
     def deliver_preview(self, edit: Edit, decoded: Decoded) -> Picture:
         """The second half of `preview`: the safety policy, and the mark.
@@ -312,7 +258,7 @@ class Engine:
         """The first half of `finish`: all that the device is needed for."""
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
             # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
-            pictures = tuple(map(partial(self._picture, edit), edit.prepared))
+            pictures = tuple(map(partial(rendering.finished, edit), edit.prepared))
         return Decoded(pictures, edit.seeds)
 
     def deliver(self, edit: Edit, decoded: Decoded) -> EditResult:
@@ -438,36 +384,6 @@ class Engine:
         canvas = model.family.decode(prepared)
         self._policy(model).check_outputs([Picture(canvas)])
         return canvas
-
-    def _unfinished(self, edit: Edit) -> Picture:
-        prepared = edit.prepared[0]
-        small = edit.model.family.preview(prepared)
-        edited = small.resize(edit.plan.canvas, Image.Resampling.BILINEAR)
-        if edit.request.mask is None:
-            # What changed is told from a finished picture only.
-            whole = Image.new("L", edit.request.image.size, 255)
-            return composite(edit.request.image, edit.plan, edited, whole)
-        return self._placed(edit, prepared, edited)
-
-    def _picture(self, edit: Edit, prepared: Prepared) -> Picture:
-        family = edit.model.family
-        started = time.perf_counter()
-        edited = family.decode(prepared)
-        decoded = time.perf_counter()
-        picture = self._placed(edit, prepared, edited)
-        edit.timings["decode"] += decoded - started
-        edit.timings["composite"] += time.perf_counter() - decoded
-        return picture
-
-    def _placed(self, edit: Edit, prepared: Prepared, edited: Image.Image) -> Picture:
-        """The edited canvas over the original, where the family says."""
-        family, request, plan = edit.model.family, edit.request, edit.plan
-        alpha = None
-        if edit.options.composite:
-            alpha = family.blend_mask(request, edit.options, plan, prepared, edited)
-        if alpha is None:
-            alpha = Image.new("L", request.image.size, 255)
-        return composite(request.image, plan, edited, alpha)
 
 
 def _asked(request: EditRequest | CheckedRequest) -> EditRequest:

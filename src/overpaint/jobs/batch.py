@@ -20,7 +20,7 @@ from overpaint.core.errors import OutputError
 from overpaint.core.files import remove_leftovers
 from overpaint.core.imaging import images
 from overpaint.core.imaging.images import Picture
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from overpaint.jobs import grid, predictions
 from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.ledger import Ledger, LedgerEntry, Status

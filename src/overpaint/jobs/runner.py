@@ -21,8 +21,8 @@ from overpaint.jobs.units import Unit
 
 if TYPE_CHECKING:
     from overpaint.core.types import EditResult
-    from overpaint.engine.batcher import Batcher
-    from overpaint.engine.ticket import Ticket
+    from overpaint.engine.batching.batcher import Batcher
+    from overpaint.engine.batching.ticket import Ticket
 
 UNDER_WAY = 4
 """Units between loading and writing: one is encoded, another stepped, a third written."""

@@ -104,10 +104,11 @@ class Sam2(Segmenter):
             candidates += _convincing(logits.flatten(0, 1), scores.flatten())
         candidates.sort(key=lambda each: -(each[0].confidence or 0))
         logits_of = {id(small): logits for small, logits in candidates}
-        kept = without_repeats([small for small, _ in candidates])
+        distinct = without_repeats([small for small, _ in candidates])
         # Only now at the picture's size, one by one: a thousand masks of a photo fit no memory.
         return [
-            _detection(_mask(logits_of[id(small)], size), small.confidence or 0) for small in kept
+            _detection(_mask(logits_of[id(small)], size), small.confidence or 0)
+            for small in distinct
         ]
 
     def _decode(

@@ -47,14 +47,14 @@ class ZeroShotDetector(Detector):
         """What the words name, as boxes, best first."""
         scores, centres, scale = self._ask(picture.convert("RGB"), words)
         rows = (scores > self.threshold).nonzero().flatten().tolist()
-        found = []
+        detections = []
         for row in sorted(rows, key=lambda each: -float(scores[each])):
             x, y, width, height = centres[row].tolist()
             corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
             box = _clipped(corners, scale, picture.size)
             if box is not None:
-                found.append(Detection(box=box, label=words, confidence=float(scores[row])))
-        return without_repeats(found)
+                detections.append(Detection(box=box, label=words, confidence=float(scores[row])))
+        return without_repeats(detections)
 
     @abstractmethod
     def _preparation(self, folder: Path) -> Preparation:
@@ -176,13 +176,15 @@ class Sam3(Segmenter):
         self, logits: torch.Tensor, scores: torch.Tensor, size: tuple[int, int], words: str
     ) -> list[Detection]:
         rows = [row for row in scores.argsort(descending=True) if scores[row] > self.threshold]
-        found = []
+        detections = []
         for row in rows:
             mask: Any = (at_size(logits[row][None], size)[0] > 0).cpu().numpy()
             if mask.any():
                 score = float(scores[row])
-                found.append(Detection(box=box_of(mask), mask=mask, label=words, confidence=score))
-        return found
+                detections.append(
+                    Detection(box=box_of(mask), mask=mask, label=words, confidence=score)
+                )
+        return detections
 
 
 def _clipped(

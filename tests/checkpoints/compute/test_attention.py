@@ -69,12 +69,14 @@ def test_torch_tries_them_in_that_order_and_then_as_before():
     assert order_now() == before
 
 
-@pytest.mark.parametrize(("family", "size"), [("sd2", 8), ("flex2", 16), ("kontext", 16)])
+@pytest.mark.parametrize(
+    ("family", "size"), [("sd2", 8), ("sdxl", 8), ("flex2", 16), ("kontext", 16)]
+)
 def test_the_size_of_a_head_is_the_models(checkpoint_folder, family, size):
     checkpoint = open_checkpoint(
         checkpoint_folder(family), Placement(torch.device("cpu"), torch.float32)
     )
-    name = "unet" if family == "sd2" else "transformer"
+    name = "unet" if family in ("sd2", "sdxl") else "transformer"
     assert attention.head_size(checkpoint.component(name)) == size
 
 

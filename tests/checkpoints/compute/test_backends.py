@@ -63,10 +63,10 @@ def test_float8_comes_near(checkpoint_folder):
     assert recipe["backend"] == "torch-float8"
 
 
-@pytest.mark.parametrize("family", ["flex2", "kontext", "sd2"])
+@pytest.mark.parametrize("family", ["flex2", "kontext", "sd2", "sdxl"])
 def test_what_is_float8_is_counted_as_it_is_held(checkpoint_folder, family):
     checkpoint = open_checkpoint(checkpoint_folder(family), HALF, backend=Backend("torch-float8"))
-    name = "unet" if family == "sd2" else "transformer"
+    name = "unet" if family in ("sd2", "sdxl") else "transformer"
     denoiser = checkpoint.component(name)
     assert any(isinstance(each, float8.Float8Linear) for each in denoiser.modules())
     held = sum(

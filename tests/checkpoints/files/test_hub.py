@@ -55,7 +55,7 @@ pull = partial(hub.pull, components=SD2_FAMILY.components)
 @pytest.fixture
 def server(monkeypatch):
     with serving(Hub(files=WANTED | UNWANTED)) as offered:
-        _point_client_at(offered.url, monkeypatch)
+        point_client_at(offered.url, monkeypatch)
         yield offered
 
 
@@ -273,7 +273,7 @@ def test_no_connection(cache, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    _point_client_at(f"http://127.0.0.1:{port}", monkeypatch)
+    point_client_at(f"http://127.0.0.1:{port}", monkeypatch)
     with pytest.raises(ModelLoadError, match="check the connection"):
         pull("owner/model", cache=cache)
 
@@ -312,7 +312,7 @@ def test_shards_and_their_list_are_taken():
     assert chosen == ["model_index.json", index, *shards]
 
 
-def _point_client_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def point_client_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     constants = huggingface_hub.constants
     monkeypatch.setattr(constants, "ENDPOINT", url)
     monkeypatch.setattr(

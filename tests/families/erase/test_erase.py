@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from overpaint.core.errors import Cancelled, DeadlineExceeded, InvalidMask, InvalidRequest
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from tests.conftest import box_mask, picture
 from training.world.render import coverage, footprint, render
 from training.world.scene import Background, Light, Scene, Thing

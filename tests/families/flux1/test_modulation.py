@@ -11,10 +11,10 @@ from overpaint.checkpoints.placement import Placement
 from overpaint.core.errors import ModelLoadError
 from overpaint.engine.engine import Engine
 from overpaint.engine.model import Model
-from overpaint.families.flux1 import FLEX2_FAMILY, KONTEXT_FAMILY, modulation
+from overpaint.families.flux1 import FILL_FAMILY, FLEX2_FAMILY, KONTEXT_FAMILY, modulation
 from tests.conftest import box_mask, open_checkpoint, picture
 
-FAMILIES = {"flex2": FLEX2_FAMILY, "kontext": KONTEXT_FAMILY}
+FAMILIES = {"fill": FILL_FAMILY, "flex2": FLEX2_FAMILY, "kontext": KONTEXT_FAMILY}
 
 
 def load(folder, family, *, evict, dtype=torch.float32) -> Model:

@@ -17,7 +17,7 @@ from overpaint.engine.engine import Engine
 from overpaint.engine.intake import as_picture
 from overpaint.engine.model import Model
 from overpaint.families.flux1 import sparse
-from overpaint.families.flux1.kontext import noised
+from overpaint.families.flux1.flux import noised
 from overpaint.families.flux1.sparse import active_tokens, bucket, kept_bytes
 from tests.conftest import box_mask, open_checkpoint, picture
 
@@ -65,7 +65,7 @@ def passed(engine, layer: str, mask, **options) -> list[int]:
     return counts
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "fill"])
 @pytest.mark.parametrize("negative", [None, "blue"])
 def test_a_whole_step_is_the_dense_one_bit_for_bit(make_engine, family, negative):
     engine = make_engine(family)
@@ -75,11 +75,11 @@ def test_a_whole_step_is_the_dense_one_bit_for_bit(make_engine, family, negative
     assert torch.equal(dense, whole)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "fill"])
 def test_only_active_tokens_are_computed_between_whole_steps(make_engine, family):
     mask = box_mask(box=CORNER)
     noise = (128 // 16) ** 2
-    whole = noise if family == "flex2" else 2 * noise
+    whole = 2 * noise if family == "kontext" else noise
     # Two by two tokens under the mask, and their border.
     assert tokens(make_engine(family), mask, refresh_every=2) == [whole, 9, whole, 9]
     assert tokens(make_engine(family), mask, refresh_every=1) == [whole] * 4
@@ -96,8 +96,9 @@ def test_where_everything_is_edited_sparse_is_dense(make_engine):
     assert torch.allclose(dense, sparse, atol=1e-5)
 
 
-def test_what_is_not_computed_ends_as_the_picture(make_engine):
-    edit = begin(make_engine("flex2"), box_mask(box=CORNER), refresh_every=9)
+@pytest.mark.parametrize("family", ["flex2", "fill"])
+def test_what_is_not_computed_ends_as_the_picture(make_engine, family):
+    edit = begin(make_engine(family), box_mask(box=CORNER), refresh_every=9)
     while not edit.prepared[0].done:
         edit.model.family.advance(edit.prepared)
     image = edit.prepared[0]

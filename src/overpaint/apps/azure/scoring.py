@@ -14,13 +14,13 @@ from overpaint.apps.wire import intake
 from overpaint.apps.wiring.models import build, catalogue, defaults, families
 from overpaint.core.errors import ContentBlocked, InvalidRequest, OverpaintError
 from overpaint.core.imaging.images import Picture
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
 from overpaint.jobs import rows
 from overpaint.jobs.rows import Row
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
-    from overpaint.engine.ticket import Ticket
+    from overpaint.engine.batching.ticket import Ticket
 
 AHEAD = 8
 """Rows that are decoded and under way while one is waited for; bounds memory."""

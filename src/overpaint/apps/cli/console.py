@@ -153,8 +153,8 @@ class StepBar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, told: Progress) -> None:
+    def __call__(self, progress: Progress) -> None:
         if self._task is None:
             self._bar.start()
-            self._task = self._bar.add_task("Editing", total=told.total)
-        self._bar.update(self._task, completed=told.step)
+            self._task = self._bar.add_task("Editing", total=progress.total)
+        self._bar.update(self._task, completed=progress.step)

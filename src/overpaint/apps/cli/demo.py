@@ -21,10 +21,10 @@ def demo(
     with console.reporting_errors(as_json=False):
         from overpaint.apps.wiring import demo as demo_
 
-        def told(shown: demo_.Shown) -> None:
+        def report(shown: demo_.Shown) -> None:
             interrupt.raise_if_pressed()
             console.say(f"{shown.title} ({shown.seconds:.1f} s) {shown.words}".rstrip())
 
         output.check_folder(out.parent)
-        demo_.run(out, told)
+        demo_.run(out, report)
         sys.stdout.write(f"{out}\n")

@@ -182,12 +182,12 @@ def _provenance(settings: Settings) -> Finding:
     from overpaint.apps.wiring import safety
 
     marking = safety.marking(settings)
-    told = {
+    report = {
         "source type": marking.source_type,
         "recipe": marking.recipe,
         "content credentials": marking.signer is not None,
     }
-    carried = ", ".join(name for name, is_carried in told.items() if is_carried)
+    carried = ", ".join(name for name, is_carried in report.items() if is_carried)
     return Finding(
         "provenance", "ok" if carried else "note", f"results carry {carried or 'no mark'}"
     )

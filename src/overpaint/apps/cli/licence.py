@@ -29,11 +29,11 @@ def show(model: LicensedModel, as_json: Json = False) -> None:
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
-        told = licences.told(_spec(model, settings), settings)
+        facts = licences.describe(_spec(model, settings), settings)
         if as_json:
-            console.print_json(told)
+            console.print_json(facts)
         else:
-            _print(told)
+            _print(facts)
 
 
 @app.command()
@@ -80,25 +80,25 @@ def _nothing_to_accept(spec: ModelSpec, *, as_json: bool) -> None:
         console.say(f"{spec.name}: nothing to accept, its licence is: {spec.licence}")
 
 
-def _print(told: dict[str, Any]) -> None:
-    lines = [f"{told['model']}: {told['licence']} {told.get('version', '')}".rstrip()]
-    lines += [f"commercial use: {_COMMERCIAL[told['commercial']]}"]
-    if "url" not in told:
+def _print(facts: dict[str, Any]) -> None:
+    lines = [f"{facts['model']}: {facts['licence']} {facts.get('version', '')}".rstrip()]
+    lines += [f"commercial use: {_COMMERCIAL[facts['commercial']]}"]
+    if "url" not in facts:
         lines += ["nothing more is known of it; ask whoever made the model"]
     else:
-        lines += [f"- {each}" for each in told["restrictions"]]
-        lines += [f"This is a guide; what binds is {told['url']}"]
-        lines += [f"(sha256 {told['text_sha256']})"]
-        if told["attribution"]:
-            lines += [f"Notice to pass on with the model: {told['attribution']}"]
-        lines += [_acceptance(told)]
+        lines += [f"- {each}" for each in facts["restrictions"]]
+        lines += [f"This is a guide; what binds is {facts['url']}"]
+        lines += [f"(sha256 {facts['text_sha256']})"]
+        if facts["attribution"]:
+            lines += [f"Notice to pass on with the model: {facts['attribution']}"]
+        lines += [_acceptance(facts)]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _acceptance(told: dict[str, Any]) -> str:
-    by = told["accepted"]
+def _acceptance(facts: dict[str, Any]) -> str:
+    by = facts["accepted"]
     if by is not None:
         return f"accepted by {by['who']} at {by['when']}"
-    if told["must_be_accepted"]:
-        return f"not accepted; `overpaint licence accept {told['model']}` accepts it"
+    if facts["must_be_accepted"]:
+        return f"not accepted; `overpaint licence accept {facts['model']}` accepts it"
     return "need not be accepted"

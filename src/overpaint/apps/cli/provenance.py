@@ -55,10 +55,10 @@ def init(
     from overpaint.provenance import certificates
 
     with console.reporting_errors(as_json=as_json):
-        made = certificates.make(
+        certificate = certificates.make(
             folder or settings_.user_folder() / "provenance", name, force=force
         )
-        paths = {field: str(path.absolute()) for field, path in made._asdict().items()}
+        paths = {field: str(path.absolute()) for field, path in certificate._asdict().items()}
         if as_json:
             console.print_json({"provenance": paths, "trusted_by_others": False})
         else:
@@ -76,14 +76,14 @@ def verify(file: File, as_json: Json = False) -> None:
     from overpaint.core.imaging import images
 
     with console.reporting_errors(as_json=as_json):
-        told = _told(images.decode(file, field="file"), settings_.load())
+        facts = _facts(images.decode(file, field="file"), settings_.load())
         if as_json:
-            console.print_json(told)
+            console.print_json(facts)
         else:
-            _print(told)
-        if _says_nothing(told):
+            _print(facts)
+        if _says_nothing(facts):
             raise typer.Exit(console.INPUT_AT_FAULT)
-        if told["credentials"] is not None and told["credentials"]["state"] == "invalid":
+        if facts["credentials"] is not None and facts["credentials"]["state"] == "invalid":
             raise typer.Exit(console.OUR_FAULT)
 
 
@@ -133,10 +133,10 @@ def replay(values: dict[str, Any]) -> None:
             field="file",
         )
         loras = [parse_lora(each) for each in values["lora"] or ()]
-        made = images.decode(file, field="file")
+        picture = images.decode(file, field="file")
         with console.StepBar(hidden=as_json) as bar:
             again = replay_.replay(
-                made, parts, settings, name_of=flag_of, loras=loras, on_progress=bar
+                picture, parts, settings, name_of=flag_of, loras=loras, on_progress=bar
             )
         written = target.write([again.picture])
         if as_json:
@@ -165,7 +165,7 @@ def _sameness(again: Replayed) -> str:
     return "not the same picture"
 
 
-def _told(picture: Picture, settings: Settings) -> dict[str, Any]:
+def _facts(picture: Picture, settings: Settings) -> dict[str, Any]:
     from overpaint.provenance import marks, xmp
 
     mark, recipe = xmp.read(picture.xmp), marks.recipe_in(picture)
@@ -192,8 +192,8 @@ def _credentials(picture: Picture, settings: Settings) -> dict[str, Any] | None:
         raise InvalidSettings(
             f"{trust} cannot be read: {error.strerror}", field="provenance.trust"
         ) from error
-    found = credentials.read(picture.signed, picture.format, anchors)
-    return None if found is None else vars(found)
+    credential = credentials.read(picture.signed, picture.format, anchors)
+    return None if credential is None else vars(credential)
 
 
 def _unchanged(picture: Picture, recipe: dict[str, Any]) -> bool | None:
@@ -203,8 +203,8 @@ def _unchanged(picture: Picture, recipe: dict[str, Any]) -> bool | None:
     return False if picture.format == "PNG" else None
 
 
-def _says_nothing(told: dict[str, Any]) -> bool:
-    return all(told[name] is None for name in ("digital_source_type", "recipe", "credentials"))
+def _says_nothing(facts: dict[str, Any]) -> bool:
+    return all(facts[name] is None for name in ("digital_source_type", "recipe", "credentials"))
 
 
 _STATES = {
@@ -214,16 +214,16 @@ _STATES = {
 }
 
 
-def _print(told: dict[str, Any]) -> None:
-    if _says_nothing(told):
+def _print(facts: dict[str, Any]) -> None:
+    if _says_nothing(facts):
         console.say("it says nothing about how it was made")
         return
     lines = [
-        f"digital source type: {told['digital_source_type']}",
-        f"tool: {told['tool']}",
-        f"recipe: {'none' if told['recipe'] is None else 'embedded'}",
-        f"pixels: {_PIXELS[told['unchanged']]}",
-        *_credential_lines(told["credentials"]),
+        f"digital source type: {facts['digital_source_type']}",
+        f"tool: {facts['tool']}",
+        f"recipe: {'none' if facts['recipe'] is None else 'embedded'}",
+        f"pixels: {_PIXELS[facts['unchanged']]}",
+        *_credential_lines(facts["credentials"]),
     ]
     # What strangers wrote must not speak to the terminal.
     shown = ("".join(each if each.isprintable() else "?" for each in line) for line in lines)
@@ -233,22 +233,22 @@ def _print(told: dict[str, Any]) -> None:
 _PIXELS = {True: "as made", False: "changed since", None: "unknown"}
 
 
-def _credential_lines(found: dict[str, Any] | None) -> Iterator[str]:
-    if found is None:
+def _credential_lines(credential: dict[str, Any] | None) -> Iterator[str]:
+    if credential is None:
         yield "content credentials: none"
         return
-    yield f"content credentials: {_STATES[found['state']]}"
-    if found["problems"]:
-        yield f"  problems: {', '.join(found['problems'])}"
-    yield from _manifest_lines(found["manifest"], "  ")
+    yield f"content credentials: {_STATES[credential['state']]}"
+    if credential["problems"]:
+        yield f"  problems: {', '.join(credential['problems'])}"
+    yield from _manifest_lines(credential["manifest"], "  ")
 
 
 def _manifest_lines(manifest: dict[str, Any], indent: str) -> Iterator[str]:
     yield f"{indent}signed by: {manifest['signer']}, made with {', '.join(manifest['generator'])}"
     for action in manifest["actions"]:
         parameters = ", ".join(f"{key}={value}" for key, value in action["parameters"].items())
-        told = filter(None, (action["action"], action["digital_source_type"], parameters))
-        yield f"{indent}- {'; '.join(map(str, told))}"
+        details = filter(None, (action["action"], action["digital_source_type"], parameters))
+        yield f"{indent}- {'; '.join(map(str, details))}"
     for ingredient in manifest["ingredients"]:
         problems = f" ({', '.join(ingredient['problems'])})" if ingredient["problems"] else ""
         own = ingredient["manifest"]

@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, TypeVar
 from overpaint.apps.server import errors
 from overpaint.apps.server.errors import Conflict, NotFound
 from overpaint.core.errors import Overloaded
-from overpaint.engine.ticket import Ticket, Update
+from overpaint.engine.batching.ticket import Ticket, Update
 
 Answer = TypeVar("Answer")
 JobStatus = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -56,7 +56,7 @@ class EditJob(Generic[Answer]):
     def status(self) -> JobStatus:
         """'queued', 'running', 'done', 'failed' or 'cancelled'."""
         if self.ticket is not None and not self.answer.done():
-            return "queued" if self.ticket.state in ("queued", "preparing") else "running"
+            return "queued" if self.ticket.state in ("waiting", "preparing") else "running"
         if self.answer.cancelled() or self._cancelled:
             return "cancelled"
         return "failed" if self.answer.exception() else "done"

@@ -17,10 +17,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from overpaint.checkpoints.placement import devices_for, taken_memory
-from overpaint.engine.batcher import Observer
+from overpaint.engine.batching.observer import Observer
 
 if TYPE_CHECKING:
-    from overpaint.engine.batcher import Batcher
+    from overpaint.engine.batching.batcher import Batcher
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -135,7 +135,9 @@ def _of_devices(batcher: Batcher) -> Iterable[Metric]:
     images = GaugeMetricFamily("overpaint_device_images", "Images in work", labels=labels)
     passes = CounterMetricFamily("overpaint_device_passes", "Denoising passes", labels=labels)
     weights = GaugeMetricFamily("overpaint_device_model_bytes", "Weights", labels=labels)
-    taken = GaugeMetricFamily("overpaint_device_bytes", "Memory taken on a card", labels=labels)
+    bytes_gauge = GaugeMetricFamily(
+        "overpaint_device_bytes", "Memory taken on a card", labels=labels
+    )
     for device in batcher.devices:
         name = [device.engine.device]
         up.add_metric(name, float(device.serves))
@@ -144,5 +146,5 @@ def _of_devices(batcher: Batcher) -> Iterable[Metric]:
         weights.add_metric(name, device.engine.models.size)
         size = taken_memory(devices_for(device.engine.device)[0]) if device.serves else None
         if size is not None:
-            taken.add_metric(name, size)
-    yield from (up, images, passes, weights, taken)
+            bytes_gauge.add_metric(name, size)
+    yield from (up, images, passes, weights, bytes_gauge)

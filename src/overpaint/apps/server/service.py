@@ -28,9 +28,9 @@ from overpaint.core.errors import (
 from overpaint.core.models import ModelSpec
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.diffusion.family import FamilySpec
-from overpaint.engine.batcher import Batcher
+from overpaint.engine.batching.batcher import Batcher
+from overpaint.engine.batching.ticket import Ticket, Update
 from overpaint.engine.intake import CheckedRequest
-from overpaint.engine.ticket import Ticket, Update
 
 Value = TypeVar("Value")
 Readiness = Literal["loading", "ready", "failed", "stopping"]

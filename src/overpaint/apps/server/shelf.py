@@ -124,15 +124,15 @@ def revision_of(request: Request, body: Change | TurnBody | None) -> int | None:
         InvalidRequest: the header is no revision, or says another one than the body.
     """
     header = request.headers.get("if-match")
-    given = None if body is None else body.revision
+    revision = None if body is None else body.revision
     if header is None or header.strip() == "*":
-        return given
-    found = _REVISION.fullmatch(header.strip())
-    if found is None or given not in (None, int(found[1])):
+        return revision
+    match = _REVISION.fullmatch(header.strip())
+    if match is None or revision not in (None, int(match[1])):
         raise InvalidRequest(
             'give the session\'s revision, as "7", and once only', field="If-Match"
         )
-    return int(found[1])
+    return int(match[1])
 
 
 async def found(request: Request, id_: str) -> Session:

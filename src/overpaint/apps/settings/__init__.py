@@ -95,8 +95,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         parsed = _parse({key: value}, variable, Path())
         settings = settings.model_copy(update={key: getattr(parsed, key)})
     if keys := environ.get(KEYS_VARIABLE):
-        given = named_keys(keys.split(","), KEYS_VARIABLE)
-        named = {name: SecretStr(key) for name, key in given.items()}
+        keys_by_name = named_keys(keys.split(","), KEYS_VARIABLE)
+        named = {name: SecretStr(key) for name, key in keys_by_name.items()}
         server = settings.server.model_copy(update={"keys": settings.server.keys | named})
         settings = settings.model_copy(update={"server": server})
     return settings
@@ -153,13 +153,13 @@ def user_folder(environ: Mapping[str, str] | None = None) -> Path:
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
     known = [CONFIG_VARIABLE, KEYS_VARIABLE, *_VARIABLES]
-    found = {name: value for name, value in environ.items() if name.startswith("OVERPAINT_")}
-    for name in found:
+    variables = {name: value for name, value in environ.items() if name.startswith("OVERPAINT_")}
+    for name in variables:
         if name not in known:
             raise InvalidSettings(
                 f"no such variable{_near(name, known)}; known are {', '.join(known)}", field=name
             )
-    return {name: value for name, value in found.items() if name in _VARIABLES and value}
+    return {name: value for name, value in variables.items() if name in _VARIABLES and value}
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from overpaint.core.imaging.images import Picture
     from overpaint.core.types import EditRequest, EditResult
     from overpaint.datasets.gate import Likeness
-    from overpaint.engine.batcher import Batcher
+    from overpaint.engine.batching.batcher import Batcher
     from overpaint.engine.engine import Engine
 
 
@@ -68,7 +68,7 @@ def worker_with(
     recipe: Recipe, settings: Settings, engines: Sequence[Engine], width: int, out: Path
 ) -> Iterator[TaskWorker[Any]]:
     """A worker of this process, and the batcher that its edits meet in."""
-    from overpaint.engine.batcher import Batcher
+    from overpaint.engine.batching.batcher import Batcher
 
     batcher = Batcher(engines, width=width) if engines else None
     try:
@@ -80,7 +80,7 @@ def worker_with(
 
 def make_worker(recipe: Recipe, settings: Settings, where: Where, out: Path) -> TaskWorker[Any]:
     """A worker with an engine of its own, for an actor of Ray."""
-    from overpaint.engine.batcher import Batcher
+    from overpaint.engine.batching.batcher import Batcher
 
     names = model_names(recipe)
     batcher = None

@@ -1,15 +1,19 @@
 """The model libraries without what an edit does not use, for programs that make one and end.
 
-diffusers imports peft and torch's compiler, and transformers parts of SciPy, each for something
-that hardly any edit asks for; together they take longer than everything else. In a process of our
-own, other modules stand in their places until one of their names is used. Processes of others
-import the libraries as these are: what is put off here might be theirs.
+diffusers imports peft and torch's compiler, and transformers parts of SciPy and tensors that are
+spread over machines, each for something that hardly any edit asks for; together they take longer
+than everything else. In a process of our own, other modules stand in their places until one of
+their names is used, and the libraries are imported as beside a torch that was built for one machine
+alone. Processes of others import the libraries as these are: what is put off here might be theirs.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +28,10 @@ LATE = (
     "scipy.stats",
 )
 """Modules that adapters need, some noise schedulers and training."""
+
+LATE_PACKAGES = ("transformers.models",)
+"""Packages that read all of their files to know their own names; their modules are imported by
+those modules' names."""
 
 COMPILER = "torch._dynamo"
 """Libraries mark functions for it while they are imported."""
@@ -57,6 +65,16 @@ class LateName:
 class LateModule(ModuleType):
     """A module all of whose names are late."""
 
+    @classmethod
+    def package(cls, name: str) -> LateModule:
+        """A package whose names are late and whose modules are not."""
+        parent, _, folder = name.rpartition(".")
+        spec = importlib.util.find_spec(parent)
+        assert spec is not None
+        module = cls(name)
+        module.__path__ = [f"{each}/{folder}" for each in spec.submodule_search_locations or ()]
+        return module
+
     def __getattr__(self, name: str) -> LateName:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -83,6 +101,7 @@ def put_off(settings: Settings) -> None:
     if not process.is_ours():
         return
     places: dict[str, ModuleType] = {name: LateModule(name) for name in LATE}
+    places |= {name: LateModule.package(name) for name in LATE_PACKAGES}
     if settings.backend == "torch":
         importlib.import_module("torch")
         places |= {name: LateModule(name) for name in LATE_OF_COMPILER}
@@ -90,11 +109,25 @@ def put_off(settings: Settings) -> None:
     for name, module in places.items():
         sys.modules.setdefault(name, module)
     try:
-        for each in ("diffusers.loaders.peft", "transformers.modeling_utils"):
-            importlib.import_module(each)
+        with _on_one_machine():
+            for each in ("diffusers.loaders.peft", "transformers.modeling_utils"):
+                importlib.import_module(each)
     except Exception:
         # Another version of a library wants more than is here: it gets what there is.
         restore()
+
+
+@contextmanager
+def _on_one_machine() -> Iterator[None]:
+    """Torch says that it cannot compute on several machines: what needs that is not imported."""
+    import torch
+
+    is_available = torch.distributed.is_available
+    torch.distributed.is_available = lambda: False
+    try:
+        yield
+    finally:
+        torch.distributed.is_available = is_available
 
 
 def restore(package: str | None = None) -> None:

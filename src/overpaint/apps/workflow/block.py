@@ -6,7 +6,8 @@ Pictures are BGR arrays in workflows and RGB everywhere else: they are turned he
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -25,9 +26,20 @@ from inference.core.workflows.prototypes.block import WorkflowBlock, WorkflowBlo
 from pydantic import ConfigDict, create_model
 
 from overpaint.apps.wiring.painting import Painted, Painting, paint
-from overpaint.apps.workflow.fields import PLACE, ManifestField
+from overpaint.apps.workflow.fields import (
+    CHOICE,
+    IMAGE,
+    KEEP_SIZE,
+    PLACE,
+    REQUIRED,
+    SEGMENTATION,
+    ManifestField,
+    family_options,
+    parts,
+)
 from overpaint.core.imaging.images import Picture
-from overpaint.core.models import EditTask
+from overpaint.core.models import BUILTIN, EditTask
+from overpaint.diffusion.family import FamilySpec
 
 logger = logging.getLogger(__name__)
 
@@ -106,17 +118,38 @@ def block(
     title: str,
     *,
     about: str,
-    family: str,
+    spec: FamilySpec,
     task: EditTask,
-    licence: str,
-    fields: Mapping[str, ManifestField],
-    options: Mapping[str, ManifestField],
+    options: Sequence[str],
+    sides: Mapping[str, ManifestField] | None = None,
 ) -> type[Block]:
-    """A block with the manifest of these fields; `options` are those of the family's own."""
+    """A block for the edits of one family.
+
+    Args:
+        name: of its type in a definition.
+        title: for people.
+        about: one sentence.
+        spec: the family: which parts of an edit it takes.
+        task: of the settings' default models.
+        options: those of the family's own that become fields.
+        sides: `height` and `width`, where an answer may have another size than its picture.
+    """
+    fields = {
+        "image": IMAGE,
+        "segmentation_mask": replace(SEGMENTATION, default=REQUIRED)
+        if spec.accepts["mask"] == "required"
+        else SEGMENTATION,
+        **parts(spec),
+        **CHOICE,
+        **({**sides, "keep_input_size": KEEP_SIZE} if sides else {}),
+        **family_options(spec.options, *options),
+        **PLACE,
+    }
     definitions: dict[str, Any] = {
         "type": (Literal[f"overpaint/{name}@v1"], ...),
-        **{key: each.definition() for key, each in {**fields, **options, **PLACE}.items()},
+        **{key: each.definition() for key, each in fields.items()},
     }
+    licence = next(each.licence for each in BUILTIN if each.family == spec.name)
     manifest = create_model(
         f"{title.replace(' ', '')}BlockManifest",
         __base__=BlockManifest,
@@ -132,7 +165,7 @@ def block(
             "yours. Pixels outside the mask do not change when the answer has the input's size.",
             "license": licence,
             "block_type": "model",
-            "search_keywords": ["inpainting", "image editing", "overpaint", family],
+            "search_keywords": ["inpainting", "image editing", "overpaint", spec.name],
         },
     )
     manifest.model_config = BlockManifest.model_config | about_it
@@ -144,7 +177,7 @@ def block(
             "__module__": __name__,
             "__doc__": about,
             "manifest": manifest,
-            "family": family,
+            "family": spec.name,
             "task": task,
         },
     )

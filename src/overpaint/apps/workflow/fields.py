@@ -1,7 +1,7 @@
 """The fields of the blocks' manifests: each a selector of some kinds, or a literal.
 
-Options of a family are taken from the family, so that names, limits, defaults and descriptions
-are said once.
+Parts of an edit come from the table of parts, and options of a family from the family, so that
+names, limits, defaults and descriptions are written once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from inference.core.workflows.execution_engine.entities import types as kinds
 from inference.core.workflows.execution_engine.entities.types import (
     BOOLEAN_KIND,
     FLOAT_KIND,
@@ -25,12 +26,18 @@ from inference.core.workflows.execution_engine.entities.types import (
 )
 from pydantic import Field
 
+from overpaint.apps.wiring.painting import BLOCK_PARTS, block_name
+from overpaint.core.parts import Kind, Part
+from overpaint.core.types import FAMILY_PARTS
+from overpaint.diffusion.family import FamilySpec
 from overpaint.diffusion.options import FamilyOptions
 
 DETECTIONS = [
     INSTANCE_SEGMENTATION_PREDICTION_KIND,
     OBJECT_DETECTION_PREDICTION_KIND,
     KEYPOINT_DETECTION_PREDICTION_KIND,
+    # Newer than the oldest version of the engine that is supported: one mask for each class.
+    *filter(None, [getattr(kinds, "SEMANTIC_SEGMENTATION_PREDICTION_KIND", None)]),
 ]
 NUMBERS = [FLOAT_KIND, FLOAT_ZERO_TO_ONE_KIND, INTEGER_KIND]
 REQUIRED: Any = ...
@@ -71,58 +78,20 @@ IMAGE = ManifestField(
     "The picture to repaint.",
     ["$inputs.image", "$steps.crop.crops"],
 )
-PROMPT = ManifestField(
-    [STRING_KIND],
-    str,
-    REQUIRED,
-    "What to show in the marked area.",
-    ["A beautiful garden with flowers", "$inputs.prompt"],
-)
 SEGMENTATION = ManifestField(
     [*DETECTIONS, IMAGE_KIND],
     dict[str, Any] | list[dict[str, Any]],
-    REQUIRED,
-    "What was found in the picture: predictions of a segmentation model (of a detector: boxes), or "
-    "a mask picture, white = repaint. Where nothing was found the picture stays as it is.",
+    None,
+    "Predictions of a segmentation model (of a detector: boxes), or a mask picture, white = "
+    "repaint. Where a model detected nothing the picture stays as it is.",
     ["$steps.model.predictions", "$inputs.predictions"],
 )
-INSTRUCTION = ManifestField(
-    [STRING_KIND],
-    str,
-    REQUIRED,
-    "What to change, as you would tell a person.",
-    ["Make the car red", "$inputs.instruction"],
-)
-AREA = ManifestField(
-    SEGMENTATION.kinds,
-    SEGMENTATION.literal,
-    None,
-    "What was found in the picture; limits where the edit may happen. Left out: anywhere.",
-    SEGMENTATION.examples,
-)
-SOURCES: dict[str, ManifestField] = {
-    "copy_from": ManifestField(
-        SEGMENTATION.kinds,
-        SEGMENTATION.literal,
-        None,
-        "Texture is copied only from here: predictions, or a mask picture. Left out: from all that "
-        "is not erased.",
-        ["$steps.ground.predictions", "$inputs.copy_from"],
-    ),
-    "not_from": ManifestField(
-        SEGMENTATION.kinds,
-        SEGMENTATION.literal,
-        None,
-        "Texture is never copied from here, for things that must not appear twice.",
-        ["$steps.model.predictions", "$inputs.not_from"],
-    ),
-}
 CHOICE: dict[str, ManifestField] = {
     "classes": ManifestField(
         [LIST_OF_VALUES_KIND],
         list[str | int],
         None,
-        "Names or numbers of the classes to repaint; left out: everything found.",
+        "Names or numbers of the classes to repaint; left out: all detections.",
         [["dog", "cat"], "$inputs.classes"],
     ),
     "confidence": ManifestField(
@@ -136,7 +105,7 @@ CHOICE: dict[str, ManifestField] = {
         [STRING_KIND],
         Literal["error", "keep"],
         "error",
-        "Where something was found, but none of the classes: stop with an error, or keep the "
+        "Where a model detected other classes only: stop with an error, or keep the "
         "picture as it is.",
         ["keep", "$inputs.when_missing"],
     ),
@@ -144,40 +113,10 @@ CHOICE: dict[str, ManifestField] = {
         [BOOLEAN_KIND],
         bool,
         False,
-        "Repaint everything but what was found.",
+        "Repaint everything but the detections.",
         [True, "$inputs.invert"],
     ),
 }
-WORDS: dict[str, ManifestField] = {
-    "negative_prompt": ManifestField(
-        [STRING_KIND],
-        str,
-        None,
-        "What must not appear.",
-        ["people, cars, buildings", "$inputs.negative_prompt"],
-    ),
-    "seed": ManifestField(
-        [INTEGER_KIND],
-        Annotated[int, Field(ge=0, lt=2**63)],
-        None,
-        "Same seed, same picture; left out: drawn, and told in the output `seed`.",
-        [7, "$inputs.seed"],
-    ),
-}
-CONTROL = ManifestField(
-    [IMAGE_KIND],
-    None,
-    None,
-    "Line, pose or depth picture that steers the result.",
-    ["$steps.canny.image", "$inputs.control_image"],
-)
-REFERENCES = ManifestField(
-    [IMAGE_KIND],
-    None,
-    None,
-    "A further picture that the instruction refers to.",
-    ["$inputs.reference"],
-)
 KEEP_SIZE = ManifestField(
     [BOOLEAN_KIND],
     bool,
@@ -205,6 +144,35 @@ PLACE: dict[str, ManifestField] = {
 }
 
 
+_OF_PARTS: dict[Kind, tuple[Sequence[Any], Any]] = {
+    "picture": ([IMAGE_KIND], None),
+    "pictures": ([IMAGE_KIND], None),
+    "mask": (SEGMENTATION.kinds, SEGMENTATION.literal),
+    "text": ([STRING_KIND], str),
+    "number": ([INTEGER_KIND], int),
+}
+"""Kinds of a selector, and the type of a literal, for each kind of part."""
+
+
+def parts(spec: FamilySpec) -> dict[str, ManifestField]:
+    """Fields for the parts of an edit that a family takes, as the table of parts has them."""
+    needs = {part: spec.accepts.get(part.name, "refused") for part in FAMILY_PARTS}
+    return {
+        block_name(part.name): _of_part(part, required=needs.get(part) == "required")
+        for part in BLOCK_PARTS
+        if needs.get(part) != "refused"
+    }
+
+
+def _of_part(part: Part, *, required: bool) -> ManifestField:
+    kinds, literal = _OF_PARTS[part.kind]
+    if part.kind == "number":
+        literal = Annotated[literal, Field(ge=part.minimum, le=part.maximum)]
+    default = REQUIRED if required else None
+    examples = [f"$inputs.{block_name(part.name)}"]
+    return ManifestField(kinds, literal, default, part.help, examples)
+
+
 def sides(default: int | None, step: int) -> dict[str, ManifestField]:
     return {
         side: ManifestField(
@@ -219,20 +187,25 @@ def sides(default: int | None, step: int) -> dict[str, ManifestField]:
     }
 
 
+_SHARES = {"control_strength": Annotated[float, Field(ge=0, le=1)]}
+"""Options that published definitions have as a share of 1, and families with wider limits."""
+
 _KINDS: dict[Any, list[Any]] = {int: [INTEGER_KIND], bool: [BOOLEAN_KIND]}
 
 
-def options(family_options: type[FamilyOptions], *names: str) -> dict[str, ManifestField]:
+def family_options(options: type[FamilyOptions], *names: str) -> dict[str, ManifestField]:
     """Fields as the family's own options have them."""
     fields = {}
     for name in names:
-        option = family_options.model_fields[name]
+        option = options.model_fields[name]
         literal: Any = option.annotation
         if option.metadata:
             literal = Annotated[literal, *option.metadata]
-        kinds = _KINDS.get(option.annotation, NUMBERS)
-        examples = [option.default, f"$inputs.{name}"]
         fields[name] = ManifestField(
-            kinds, literal, option.default, option.description or name, examples
+            _KINDS.get(option.annotation, NUMBERS),
+            _SHARES.get(name, literal),
+            option.default,
+            option.description or name,
+            [option.default, f"$inputs.{name}"],
         )
     return fields

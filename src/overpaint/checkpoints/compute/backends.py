@@ -64,6 +64,7 @@ class Backend:
         """
         roles = ("denoiser", "autoencoder") if self.name == "torch" else ("autoencoder",)
         asked = self.compile == "auto" and not self.converts and part.role in roles
+        asked = asked and part.compiles
         return asked and compiling.is_ready(device)
 
     def computes(self, part: Component, device: torch.device, *, adapted: bool) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import torch
 from accelerate import init_empty_weights
 from safetensors import safe_open
+from torch.overrides import TorchFunctionMode
 
 from overpaint.checkpoints.exclusion import LOADING
 from overpaint.checkpoints.files.layout import CONFIG
@@ -51,8 +52,8 @@ DTYPES = {
 
 def files(folder: Path) -> list[Path]:
     """The full-precision safetensors of a component (variants such as fp16 are left alone)."""
-    found = sorted(folder.glob("*.safetensors"))
-    return [file for file in found if file.name.count(".") == 1] or found
+    files = sorted(folder.glob("*.safetensors"))
+    return [file for file in files if file.name.count(".") == 1] or files
 
 
 QUANTIZED = re.compile(
@@ -130,10 +131,10 @@ def header(file: Path) -> bytes:
     """
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        found = stream.read(length) if 2 <= length <= MAX_HEADER else b""
-    if not found or len(found) < length:
+        content = stream.read(length) if 2 <= length <= MAX_HEADER else b""
+    if not content or len(content) < length:
         raise ModelLoadError(f"{file}: not a safetensors file; pull the model again")
-    return found
+    return content
 
 
 def parameters(file: Path, named: re.Pattern[str] | None = None) -> int:
@@ -150,7 +151,13 @@ def stored_as(folder: Path, dtype: torch.dtype) -> bool:
     return all(_is_stored_as(file, dtype) for file in files(folder))
 
 
-def load_into(model: torch.nn.Module, folder: Path, dtype: torch.dtype, device: Any) -> bool:
+def load_into(
+    model: torch.nn.Module,
+    folder: Path,
+    dtype: torch.dtype,
+    device: Any,
+    name_of: Callable[[str], str] = str,
+) -> bool:
     """Fill an empty model from a folder's files: mapped, or with one piece in memory at a time.
 
     Args:
@@ -158,15 +165,18 @@ def load_into(model: torch.nn.Module, folder: Path, dtype: torch.dtype, device: 
         folder: of the component.
         dtype: precision of floating-point weights.
         device: where they go.
+        name_of: a weight's name in the model, from its name in a file.
 
     Returns:
-        Whether every weight was found under its own name. If not, the model is not usable and
+        Whether every weight was found under that name. If not, the model is not usable and
         the libraries' own loaders, which know older names, have to be asked.
     """
     expected = set(model.state_dict())
     for file in files(folder):
         read = _mapped if _is_stored_as(file, dtype) else _tensors
-        state = dict(read(file, expected, dtype, device))
+        names = {stored: name_of(stored) for stored in entries(file)}
+        wanted = {stored for stored, name in names.items() if name in expected}
+        state = {names[stored]: each for stored, each in read(file, wanted, dtype, device)}
         # Where another model is made at this moment, parameters that are set would become empty.
         with LOADING.shared():
             model.load_state_dict(state, strict=False, assign=True)
@@ -205,16 +215,16 @@ def key(folder: Path, *context: object) -> str:
     digest = hashlib.sha256(" ".join(map(str, context)).encode())
     for file in [folder / CONFIG, *files(folder)]:
         try:
-            told = file.resolve().stat()
+            status = file.resolve().stat()
         except OSError as error:
             raise ModelLoadError(f"{file}: cannot be read; pull the model again") from error
-        digest.update(f"{file.resolve()} {told.st_size} {told.st_mtime_ns}".encode())
+        digest.update(f"{file.resolve()} {status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()[:32]
 
 
 def empty(cls: Any, folder: Path) -> torch.nn.Module:
     """A model of a diffusers or transformers class without memory for its weights."""
-    with init_empty_weights(include_buffers=False):
+    with init_empty_weights(include_buffers=False), Uninitialized():
         if hasattr(cls, "load_config"):
             model = cls.from_config(cls.load_config(folder, local_files_only=True))
         else:
@@ -224,6 +234,24 @@ def empty(cls: Any, folder: Path) -> torch.nn.Module:
             model.__class__ = cls
     assert isinstance(model, torch.nn.Module)
     return model
+
+
+class Uninitialized(TorchFunctionMode):
+    """Random starts are left out where there is no memory for them: for those, torch imports a
+    computer algebra system."""
+
+    MODULES = ("torch.nn.init", "transformers.initialization")
+    """Where random starts are; transformers puts its own in the place of torch's."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) in self.MODULES:
+            tensor = kwargs["tensor"] if "tensor" in kwargs else args[0]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **kwargs)
 
 
 def _uninitialized(cls: Any) -> Any:
@@ -238,18 +266,18 @@ def entries(file: Path) -> dict[str, Any]:
         ModelLoadError: it is damaged.
     """
     try:
-        told = json.loads(header(file))
-        told.pop("__metadata__", None)
-        assert all({"shape", "data_offsets"} <= entry.keys() for entry in told.values())
-        assert all(entry["dtype"] in DTYPES for entry in told.values())
+        metadata = json.loads(header(file))
+        metadata.pop("__metadata__", None)
+        assert all({"shape", "data_offsets"} <= entry.keys() for entry in metadata.values())
+        assert all(entry["dtype"] in DTYPES for entry in metadata.values())
     except (ValueError, AttributeError, KeyError, AssertionError) as error:
         raise ModelLoadError(f"{file}: its header is damaged; pull the model again") from error
-    return dict(told)
+    return dict(metadata)
 
 
 def _is_stored_as(file: Path, dtype: torch.dtype) -> bool:
-    found = {DTYPES[entry["dtype"]] for entry in entries(file).values()}
-    return {kind for kind in found if kind.is_floating_point} <= {dtype}
+    dtypes = {DTYPES[entry["dtype"]] for entry in entries(file).values()}
+    return {kind for kind in dtypes if kind.is_floating_point} <= {dtype}
 
 
 def _mapped(
@@ -265,10 +293,12 @@ def _tensors(
     file: Path, wanted: set[str], dtype: torch.dtype | None = None, device: Any = "cpu"
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """The wanted tensors on the device, floating-point ones as `dtype`; read by several threads."""
-    found = {name: entry for name, entry in entries(file).items() if name in wanted}
+    selection = {name: entry for name, entry in entries(file).items() if name in wanted}
     reader = Reader(file, dtype)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for name, tensor in zip(found, pool.map(reader, found, found.values()), strict=True):
+        for name, tensor in zip(
+            selection, pool.map(reader, selection, selection.values()), strict=True
+        ):
             yield name, tensor.to(device)
 
 

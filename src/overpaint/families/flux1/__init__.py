@@ -1,4 +1,4 @@
-"""FLUX.1: the families `flex2` and `kontext`."""
+"""FLUX.1: the families `fill`, `flex2` and `kontext`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from overpaint.checkpoints.component import BLOCK_WEIGHTS, UNUSED, Ahead, Component, files
 from overpaint.diffusion.autoencoder import AUTOENCODER_KL
 from overpaint.diffusion.family import FamilySpec
-from overpaint.families.flux1.options import Flex2Options, KontextOptions
+from overpaint.families.flux1.options import FillOptions, Flex2Options, KontextOptions
 
 
 def _evict(transformer: Any) -> None:
@@ -50,6 +50,15 @@ COMPONENTS = {
     "image_encoder": UNUSED,
 }
 
+FILL_FAMILY = FamilySpec(
+    name="fill",
+    implementation="overpaint.families.flux1.fill:Fill",
+    options=FillOptions,
+    accepts={"prompt": "required", "mask": "required", "negative_prompt": "optional"},
+    components=COMPONENTS,
+    pipelines={"FluxFillPipeline": {}},
+)
+
 FLEX2_FAMILY = FamilySpec(
     name="flex2",
     implementation="overpaint.families.flux1.flex2:Flex2",
@@ -79,4 +88,4 @@ KONTEXT_FAMILY = FamilySpec(
     pipelines={"FluxKontextPipeline": {}, "FluxKontextInpaintPipeline": {}},
 )
 
-FAMILIES = (FLEX2_FAMILY, KONTEXT_FAMILY)
+FAMILIES = (FILL_FAMILY, FLEX2_FAMILY, KONTEXT_FAMILY)

@@ -22,7 +22,7 @@ from overpaint.core.geometry import Plan
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, latents
 from overpaint.diffusion.denoiser import Denoiser
-from overpaint.diffusion.prompts import FluxPrompt
+from overpaint.diffusion.prompts import FluxPrompt, require_guidance
 from overpaint.families.flux1 import flux, sparse
 from overpaint.families.flux1.flux import FluxLatent
 from overpaint.families.flux1.layout import lay_out
@@ -67,6 +67,8 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
     def prepare(
         self, request: EditRequest, plan: Plan, options: Flex2Options, seeds: Sequence[int]
     ) -> tuple[list[Flex2Latent], list[str]]:
+        if request.negative_prompt:
+            require_guidance(options.guidance_scale, "options.guidance_scale")
         length = flux.text_length(self.checkpoint, options.max_sequence_length)
         prompt, negative, warnings = flux.encode_prompts(
             self.checkpoint, request.prompt, request.negative_prompt, length
@@ -126,18 +128,20 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
         transformer = self.checkpoint.component("transformer")
         generator = torch.Generator().manual_seed(seed)
         steering = self._steering(control, generator, options.control_strength)
-        kept = latents.normalize(vae, picture.sample(generator))
-        mask = mask.to(kept)
+        kept_latents = latents.normalize(vae, picture.sample(generator))
+        mask = mask.to(kept_latents)
         masked = latents.pack(mask)
-        noise = torch.randn(kept.shape, generator=generator, dtype=transformer.dtype)
-        height, width = kept.shape[-2:]
+        noise = torch.randn(kept_latents.shape, generator=generator, dtype=transformer.dtype)
+        height, width = kept_latents.shape[-2:]
         tokens = (height // 2) * (width // 2)
         scheduler, timesteps = flux.schedule(self.checkpoint, options.num_inference_steps, tokens)
         shortcuts = options.shortcuts(PRESETS)
         layout = lay_out(self.checkpoint, prompt.embeds.shape[1], (height, width), ())
-        chosen = sparse.choose(shortcuts, layout, (height, width), masked, latents.pack(kept))
-        inpaint = torch.cat([latents.pack(kept * (1 - mask)), masked], dim=2)
-        steered = latents.pack(torch.zeros_like(kept) if steering is None else steering)
+        chosen = sparse.choose(
+            shortcuts, layout, (height, width), masked, latents.pack(kept_latents)
+        )
+        inpaint = torch.cat([latents.pack(kept_latents * (1 - mask)), masked], dim=2)
+        steered = latents.pack(torch.zeros_like(kept_latents) if steering is None else steering)
         return Flex2Latent(
             seed=seed,
             total=len(timesteps),

@@ -1,4 +1,4 @@
-"""What Flex.2 and FLUX.1 Kontext share: prompts, schedule, guidance, the forward pass.
+"""What the FLUX.1 families share: prompts, schedule, guidance, the forward pass.
 
 Everything that the steps need lies on the transformer's device before the first one. A copy from
 the processor's memory would make each step wait until the device has done all earlier work.
@@ -29,6 +29,7 @@ from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.diffusion.recorded import recorded
 from overpaint.families.flux1 import modulation, sparse
 from overpaint.families.flux1.layout import Layout, RotaryEmbedding, TokenGrid
+from overpaint.families.flux1.options import DEFAULT_TRUE_CFG
 from overpaint.families.flux1.sparse import Sparse
 
 MAX_TOKENS = 512
@@ -239,15 +240,31 @@ def encode_prompts(
     return positive, against, warnings + more
 
 
-def schedule(checkpoint: Checkpoint, steps: int, tokens: int) -> tuple[Any, torch.Tensor]:
-    """A fresh flow-matching scheduler, shifted for `tokens` noise tokens, and its timesteps."""
+def schedule(
+    checkpoint: Checkpoint, steps: int, tokens: int, strength: float = 1.0
+) -> tuple[Any, torch.Tensor]:
+    """A fresh flow-matching scheduler, shifted for `tokens` noise tokens, and its timesteps.
+
+    Those that `strength` leaves, as the pipelines' `get_timesteps`.
+
+    Raises:
+        UnsupportedOption: it leaves none.
+    """
     scheduler = copy.deepcopy(checkpoint.component("scheduler"))
     sigmas = np.linspace(1.0, 1 / steps, steps)
     if scheduler.config.get("use_dynamic_shifting", False):
         scheduler.set_timesteps(sigmas=sigmas, mu=_shift(scheduler.config, tokens))
     else:
         scheduler.set_timesteps(sigmas=sigmas)
-    return scheduler, scheduler.timesteps
+    done = int(max(steps - min(steps * strength, steps), 0))
+    if done >= steps:
+        raise UnsupportedOption(
+            f"{strength} of {steps} steps leaves none to compute; raise strength or "
+            "num_inference_steps",
+            field="options.strength",
+        )
+    scheduler.set_begin_index(done)
+    return scheduler, scheduler.timesteps[done:]
 
 
 def _shift(config: Any, tokens: int) -> float:
@@ -256,6 +273,42 @@ def _shift(config: Any, tokens: int) -> float:
     low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
     slope = (high - low) / (longest - base)
     return float(tokens * slope + (low - slope * base))
+
+
+def noised(source: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """The picture at a noise level, as diffusers' `FlowMatchEulerDiscreteScheduler.scale_noise`.
+
+    That one copies its schedule to the device in each call, which makes the step wait. A number
+    that stays with the processor does not.
+
+    Args:
+        source, noise: (1, ...) latents of one shape.
+        sigma: 0-d, on the CPU.
+    """
+    level = sigma.to(source.dtype)
+    return level * noise + (1.0 - level) * source
+
+
+def true_cfg_scale(negative: str | None, asked: float | None) -> float:
+    """The scale of true classifier-free guidance beside the guidance embedding; 1 = there is none.
+
+    Args:
+        negative: the request's negative prompt.
+        asked: the option.
+
+    Raises:
+        UnsupportedOption: one of the two would have no effect without the other.
+    """
+    if negative is None:
+        if asked is not None and asked > 1:
+            raise UnsupportedOption(
+                f"{asked} needs a negative prompt to guide against; an empty one will do",
+                field="options.true_cfg_scale",
+            )
+        return 1.0
+    scale = DEFAULT_TRUE_CFG if asked is None else asked
+    prompts.require_guidance(scale, "options.true_cfg_scale")
+    return scale
 
 
 def predict(transformer: Any, batch: Sequence[FluxLatent], inputs: torch.Tensor) -> torch.Tensor:
@@ -306,9 +359,9 @@ def _forward(
     *,
     negative: bool,
 ) -> torch.Tensor:
-    given = [(image.step, image.conditioning) for image in batch]
-    embeds = torch.cat([each.text(negative=negative).embeds for _, each in given])
-    guidance = [each.guidance for _, each in given if each.guidance is not None]
+    conditions = [(image.step, image.conditioning) for image in batch]
+    embeds = torch.cat([each.text(negative=negative).embeds for _, each in conditions])
+    guidance = [each.guidance for _, each in conditions if each.guidance is not None]
     sparse = batch[0].sparse
     cache = None if sparse is None else sparse.negative if negative else sparse.prompt
     with (
@@ -320,9 +373,9 @@ def _forward(
             transformer,
             _computed,
             inputs,
-            torch.cat([each.times[step : step + 1] for step, each in given]),
+            torch.cat([each.times[step : step + 1] for step, each in conditions]),
             torch.cat(guidance) if guidance else None,
-            torch.cat([each.pooled(step, negative=negative) for step, each in given]),
+            torch.cat([each.pooled(step, negative=negative) for step, each in conditions]),
             embeds[:, : len(layout.text)],
             layout.text,
             layout.picture,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from PIL import Image
@@ -31,7 +31,7 @@ from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.families.flux1 import flux, sparse
 from overpaint.families.flux1.flux import FluxLatent
 from overpaint.families.flux1.layout import lay_out
-from overpaint.families.flux1.options import DEFAULT_TRUE_CFG, PRESETS, KontextOptions
+from overpaint.families.flux1.options import PRESETS, KontextOptions
 
 BUCKETS = (
     (672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184),
@@ -74,7 +74,12 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
     def prepare(
         self, request: EditRequest, plan: Plan, options: KontextOptions, seeds: Sequence[int]
     ) -> tuple[list[KontextLatent], list[str]]:
-        cfg_scale = _cfg_scale(request, options)
+        if request.mask is None and options.strength < 1:
+            raise UnsupportedOption(
+                "strength needs a mask: an instruction without one always starts from noise",
+                field="options.strength",
+            )
+        cfg_scale = flux.true_cfg_scale(request.negative_prompt, options.true_cfg_scale)
         length = flux.text_length(self.checkpoint, options.max_sequence_length)
         prompt, negative, warnings = flux.encode_prompts(
             self.checkpoint, request.prompt, request.negative_prompt, length
@@ -105,7 +110,7 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
         outside = prepared.source
         if not prepared.done:
             sigma = prepared.scheduler.sigmas[prepared.scheduler.step_index]
-            outside = noised(outside, prepared.noise, sigma)
+            outside = flux.noised(outside, prepared.noise, sigma)
         prepared.latents = (1 - prepared.mask) * outside + prepared.mask * prepared.latents
 
     def decode(self, prepared: KontextLatent) -> Image.Image:
@@ -178,7 +183,8 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
     ) -> KontextLatent:
         source = references[0]
         transformer = self.checkpoint.component("transformer")
-        scheduler, timesteps = self._schedule(options, source[0, 0].numel() // 4)
+        steps, tokens = options.num_inference_steps, source[0, 0].numel() // 4
+        scheduler, timesteps = flux.schedule(self.checkpoint, steps, tokens, options.strength)
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(source.shape, generator=generator, dtype=transformer.dtype).to(source)
         shortcuts = options.shortcuts(PRESETS)
@@ -187,7 +193,7 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
         chosen = sparse.choose(shortcuts, layout, grid, mask, latents.pack(source))
         start = noise
         if mask is not None:
-            start = noised(source, noise, scheduler.sigmas[scheduler.begin_index])
+            start = flux.noised(source, noise, scheduler.sigmas[scheduler.begin_index])
         return KontextLatent(
             seed=seed,
             total=len(timesteps),
@@ -213,20 +219,6 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
             mask=mask,
             noise=latents.pack(noise),
         )
-
-    def _schedule(self, options: KontextOptions, tokens: int) -> tuple[Any, torch.Tensor]:
-        """A fresh scheduler and the timesteps left by `strength` (`get_timesteps`)."""
-        steps = options.num_inference_steps
-        scheduler, timesteps = flux.schedule(self.checkpoint, steps, tokens)
-        done = int(max(steps - min(steps * options.strength, steps), 0))
-        if done >= steps:
-            raise UnsupportedOption(
-                f"{options.strength} of {steps} steps leaves none to compute; raise strength or "
-                "num_inference_steps",
-                field="options.strength",
-            )
-        scheduler.set_begin_index(done)
-        return scheduler, timesteps[done:]
 
 
 def bucket(size: tuple[int, int], native: int, step: int) -> tuple[int, int]:
@@ -256,42 +248,3 @@ def fit(size: tuple[int, int], canvas: tuple[int, int]) -> Plan:
         content=content,
         output=size,
     )
-
-
-def noised(source: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """The picture at a noise level, as diffusers' `FlowMatchEulerDiscreteScheduler.scale_noise`.
-
-    That one copies its schedule to the device in each call, which makes the step wait. A number
-    that stays with the processor does not.
-
-    Args:
-        source, noise: (1, ...) latents of one shape.
-        sigma: 0-d, on the CPU.
-    """
-    level = sigma.to(source.dtype)
-    return level * noise + (1.0 - level) * source
-
-
-def _cfg_scale(request: EditRequest, options: KontextOptions) -> float:
-    """The scale of true guidance; refuses combinations in which something would be dropped."""
-    if request.mask is None and options.strength < 1:
-        raise UnsupportedOption(
-            "strength needs a mask: an instruction without one always starts from noise",
-            field="options.strength",
-        )
-    if request.negative_prompt is None:
-        if options.true_cfg_scale is not None and options.true_cfg_scale > 1:
-            raise UnsupportedOption(
-                f"{options.true_cfg_scale} needs a negative prompt to guide against; an empty "
-                "one will do",
-                field="options.true_cfg_scale",
-            )
-        return 1.0
-    scale = DEFAULT_TRUE_CFG if options.true_cfg_scale is None else options.true_cfg_scale
-    if scale <= 1:
-        raise UnsupportedOption(
-            f"{scale} switches guidance off, so the negative prompt would have no effect; give "
-            "more than 1, or no negative prompt",
-            field="options.true_cfg_scale",
-        )
-    return scale

@@ -69,12 +69,12 @@ class RotaryEmbedding(nn.Module):
         self.embedding = embedding
 
     def table(self, positions: torch.Tensor) -> torch.Tensor:
-        """(tokens, 3) positions → (tokens, 2D) float32, cosines and sines."""
+        """(tokens, axes) positions → (tokens, 2D) float32, cosines and sines."""
         return torch.cat(self.embedding(positions), dim=1)
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(tokens, 3) positions or (tokens, 2D) of a table → (tokens, D) cosines, and sines."""
-        if ids.shape[1] == AXES:
+        """(tokens, axes) positions or (tokens, 2D) of a table → (tokens, D) cosines, and sines."""
+        if ids.shape[1] == len(self.embedding.axes_dim):
             cosines, sines = self.embedding(ids)
         else:
             cosines, sines = ids.chunk(2, dim=1)

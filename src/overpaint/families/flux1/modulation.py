@@ -102,8 +102,8 @@ def compute(
     parts = []
     for name, _ in _layers(transformer):
         names = [f"{name}.linear.weight", f"{name}.linear.bias"]
-        found = dict(weights.tensors(folder, names))
-        weight, bias = (found[each].to(device, dtype) for each in names)
+        loaded_weights = dict(weights.tensors(folder, names))
+        weight, bias = (loaded_weights[each].to(device, dtype) for each in names)
         parts.append(functional.linear(activated, weight, bias))
     return torch.cat(parts, dim=1)
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from overpaint.diffusion.options import DiffusionOptions, Fraction, Steps
 from overpaint.diffusion.shortcuts import EXACT, Preset, Shortcuts
 
 DEFAULT_TRUE_CFG = 2.5
+
+TrueCfg = Annotated[
+    float | None,
+    Field(
+        ge=0.0,
+        le=30.0,
+        description="Scale of true classifier-free guidance against the negative prompt; "
+        f"{DEFAULT_TRUE_CFG} where a negative prompt is given and this is not.",
+    ),
+]
 
 PRESETS: dict[Preset, Shortcuts] = {
     "exact": EXACT,
@@ -17,7 +29,7 @@ PRESETS: dict[Preset, Shortcuts] = {
 
 
 class FluxOptions(DiffusionOptions):
-    """Options of both FLUX families."""
+    """Options of all FLUX.1 families."""
 
     refresh_every: int | None = Field(
         default=None,
@@ -68,13 +80,7 @@ class KontextOptions(FluxOptions):
     guidance_scale: float = Field(
         default=2.5, ge=0.0, le=30.0, description="Value of the guidance embedding."
     )
-    true_cfg_scale: float | None = Field(
-        default=None,
-        ge=0.0,
-        le=30.0,
-        description="Scale of true classifier-free guidance against the negative prompt; "
-        f"{DEFAULT_TRUE_CFG} where a negative prompt is given and this is not.",
-    )
+    true_cfg_scale: TrueCfg = None
     strength: Fraction = Field(
         default=1.0,
         description="With a mask only. 1: the masked area starts from noise; less: from the "
@@ -84,4 +90,18 @@ class KontextOptions(FluxOptions):
         default=True,
         description="Without a mask: put the original's pixels back wherever the edit changed "
         "nothing. Switches itself off for an edit that changes most of the picture.",
+    )
+
+
+class FillOptions(FluxOptions):
+    """Options of FLUX.1 Fill; names and defaults are the pipeline's."""
+
+    num_inference_steps: Steps = Field(default=50, description="Denoising steps.")
+    guidance_scale: float = Field(
+        default=30.0, ge=0.0, le=100.0, description="Value of the guidance embedding."
+    )
+    true_cfg_scale: TrueCfg = None
+    strength: Fraction = Field(
+        default=1.0,
+        description="1: the masked area starts from noise; less: from the picture.",
     )

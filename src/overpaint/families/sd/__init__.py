@@ -1,9 +1,13 @@
-"""Stable Diffusion: the family `sd2`."""
+"""Stable Diffusion: the families `sd2` and `sdxl`."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from overpaint.checkpoints.component import BLOCK_WEIGHTS, UNUSED, Component, files
 from overpaint.diffusion.autoencoder import AUTOENCODER_KL
 from overpaint.diffusion.family import FamilySpec
-from overpaint.families.sd.options import SD2Options
+from overpaint.families.sd.options import SD2Options, SDXLOptions
 
 SCHEDULERS = files(
     "diffusers:DDIMScheduler",
@@ -15,6 +19,18 @@ SCHEDULERS = files(
     "diffusers:UniPCMultistepScheduler",
 )
 
+TOKENIZER = files("transformers:CLIPTokenizer", "transformers:CLIPTokenizerFast")
+
+TEXT_ENCODER = Component(role="text encoder", classes=("transformers:CLIPTextModel",))
+
+UNET = Component(role="denoiser", classes=("diffusers:UNet2DConditionModel",), float8=BLOCK_WEIGHTS)
+
+
+def _is_upcast(config: Mapping[str, Any]) -> bool:
+    """Whether an autoencoder's numbers do not fit half precision; diffusers' default is that."""
+    return bool(config.get("force_upcast", True))
+
+
 SD2_FAMILY = FamilySpec(
     name="sd2",
     implementation="overpaint.families.sd.sd2:SD2",
@@ -22,12 +38,10 @@ SD2_FAMILY = FamilySpec(
     accepts={"prompt": "required", "mask": "required", "negative_prompt": "optional"},
     components={
         "scheduler": SCHEDULERS,
-        "tokenizer": files("transformers:CLIPTokenizer", "transformers:CLIPTokenizerFast"),
-        "text_encoder": Component(role="text encoder", classes=("transformers:CLIPTextModel",)),
-        "unet": Component(
-            role="denoiser",
-            classes=("diffusers:UNet2DConditionModel",),
-            float8=BLOCK_WEIGHTS,
+        "tokenizer": TOKENIZER,
+        "text_encoder": TEXT_ENCODER,
+        "unet": replace(
+            UNET,
             openvino=True,
             # Its repeated blocks are the smaller part of it.
             compile_whole=True,
@@ -46,4 +60,31 @@ SD2_FAMILY = FamilySpec(
     pipelines={"StableDiffusionInpaintPipeline": {}},
 )
 
-FAMILIES = (SD2_FAMILY,)
+SDXL_FAMILY = FamilySpec(
+    name="sdxl",
+    implementation="overpaint.families.sd.sdxl:SDXL",
+    options=SDXLOptions,
+    accepts={"prompt": "required", "mask": "required", "negative_prompt": "optional"},
+    components={
+        "scheduler": SCHEDULERS,
+        "tokenizer": TOKENIZER,
+        "tokenizer_2": TOKENIZER,
+        "text_encoder": TEXT_ENCODER,
+        "text_encoder_2": Component(
+            role="text encoder", classes=("transformers:CLIPTextModelWithProjection",)
+        ),
+        "unet": replace(UNET, lora="diffusers.loaders:StableDiffusionXLLoraLoaderMixin"),
+        # OpenVINO's would compute in the model's own precision.
+        "vae": replace(AUTOENCODER_KL, float32=_is_upcast, openvino=False),
+        "feature_extractor": UNUSED,
+        "image_encoder": UNUSED,
+    },
+    # Checkpoints of that class may have UNets that know no mask, or take their guidance as input.
+    pipelines={
+        "StableDiffusionXLInpaintPipeline": {
+            "unet": {"in_channels": 9, "time_cond_proj_dim": None},
+        }
+    },
+)
+
+FAMILIES = (SD2_FAMILY, SDXL_FAMILY)

@@ -14,8 +14,8 @@ PRESETS: dict[Preset, Shortcuts] = {
 }
 
 
-class SD2Options(DiffusionOptions):
-    """Options of stable-diffusion-2-inpainting; names and defaults are the pipeline's."""
+class InpaintingOptions(DiffusionOptions):
+    """Options of all Stable Diffusion families."""
 
     num_inference_steps: Steps = Field(default=50, description="Denoising steps.")
     guidance_scale: float = Field(
@@ -30,3 +30,17 @@ class SD2Options(DiffusionOptions):
         "int(steps x strength) steps.",
     )
     eta: Fraction = Field(default=0.0, description="DDIM's eta; other schedulers ignore it.")
+
+
+class SD2Options(InpaintingOptions):
+    """Options of stable-diffusion-2-inpainting; names and defaults are the pipeline's."""
+
+
+class SDXLOptions(InpaintingOptions):
+    """Options of SDXL inpainting; names and defaults are the pipeline's."""
+
+    strength: Fraction = Field(
+        default=0.9999,
+        description="1: the masked area starts from noise alone, which makes it grainy; less: "
+        "from the picture, with int(steps x strength) steps. The default leaves out one step.",
+    )

@@ -34,7 +34,7 @@ def own(folder: Path, family: str = "sd2", **more) -> Settings:
 
 
 def test_families_are_found_by_name():
-    assert set(families.names()) >= {"erase", "flex2", "kontext", "sd2"}
+    assert set(families.names()) >= {"erase", "fill", "flex2", "kontext", "sd2", "sdxl"}
     assert "conditions" not in families.names()
     assert families.find("erase") is ERASE_FAMILY
 

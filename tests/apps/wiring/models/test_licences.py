@@ -149,7 +149,7 @@ def test_serving_others_with_a_non_commercial_model_warns(mine, caplog):
 def test_every_model_here_has_a_licence_that_is_known():
     for spec in (*BUILTIN, *segmentation.SEGMENTERS.values()):
         assert known.find(spec) is not None, spec.name
-        assert known.is_commercial(spec) is (spec.name != "kontext")
+        assert known.is_commercial(spec) is (spec.name not in {"fill", "kontext"})
 
 
 class TestCommands:

@@ -211,7 +211,7 @@ def _manifest(asked: _BatchWords) -> Manifest:
 
 
 def _engines(asked: _BatchWords, manifest: Manifest, settings: Settings) -> list[Engine]:
-    """Pictures without masks are edited as told; all else is inpainted."""
+    """Pictures without masks are edited by their prompts; all others are inpainted."""
     has_masks = manifest.has_tables or manifest.has_masks or asked.parts["mask"]
     task: EditTask = "inpaint" if has_masks else "edit"
     with console.waiting("Loading", hidden=asked.as_json):
@@ -248,8 +248,8 @@ def _tell(asked: _BatchWords, done: BatchOutcome, seconds: float) -> None:
         return
     for table in done.tables:
         sys.stdout.write(f"{table}\n")
-    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    console.say(f"{tally.ended} rows: {told}; {tally.computed} in this run, {seconds:.1f} s")
+    totals = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    console.say(f"{tally.ended} rows: {totals}; {tally.computed} in this run, {seconds:.1f} s")
     if counts["failed"]:
         console.say(
             f"The table has the reasons; --retry failed tries {_them(counts['failed'])} again.",
@@ -294,12 +294,12 @@ class RowBar:
             progress.TextColumn("[progress.description]{task.description}"),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
-            progress.TextColumn(word + "{task.fields[told]}"),
+            progress.TextColumn(word + "{task.fields[detail]}"),
             console=terminal,
             transient=True,
             disable=hidden or not terminal.is_terminal,
         )
-        self._task = self._bar.add_task("Editing", total=total, told="")
+        self._task = self._bar.add_task("Editing", total=total, detail="")
 
     def __enter__(self) -> RowBar:
         self._bar.start()
@@ -314,12 +314,12 @@ class RowBar:
 
     def __call__(self, tally: Tally) -> None:
         self.ended = tally.ended
-        told = "".join(
+        line = "".join(
             f", {tally.statuses[status]} {status}"
             for status in ("failed", "blocked")
             if tally.statuses.get(status)
         )
         left = tally.seconds_left(self.total)
         if left is not None:
-            told += f", {timedelta(seconds=round(left))} left"
-        self._bar.update(self._task, total=self.total, completed=tally.ended, told=told)
+            line += f", {timedelta(seconds=round(left))} left"
+        self._bar.update(self._task, total=self.total, completed=tally.ended, detail=line)

@@ -173,7 +173,7 @@ def _execute(run: Run, asked: _RecipeWords, interrupt: Interrupt) -> tuple[Outco
     retry = statuses(asked.retry)
     with RowBar(None, hidden=asked.as_json, word="pictures") as bar:
 
-        def told(tally: Tally, total: int | None) -> None:
+        def report(tally: Tally, total: int | None) -> None:
             bar.total = total
             bar(tally)
 
@@ -181,7 +181,7 @@ def _execute(run: Run, asked: _RecipeWords, interrupt: Interrupt) -> tuple[Outco
             return run.execute(
                 retry=retry,
                 limit=asked.limit,
-                on_progress=told,
+                on_progress=report,
                 cancelled=interrupt.cancelled,
             )
         except (Cancelled, KeyboardInterrupt):
@@ -195,7 +195,7 @@ def _tell(
 ) -> None:
     from overpaint.datasets.clean import endings
 
-    told: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "output": str(run.out),
         "report": str(report),
         "kept": len(outcome.members),
@@ -209,15 +209,15 @@ def _tell(
         "seconds": round(seconds, 1),
     }
     if asked.as_json:
-        console.print_json(told)
+        console.print_json(summary)
         return
     sys.stdout.write(f"{report}\n")
     for note in run.facts.notes():
         console.say(f"Note: {note}", style="yellow")
-    left = "".join(f", {count} {status}" for status, count in sorted(told["left_out"].items()))
-    ends = "".join(f", {count} {ending}" for ending, count in told["endings"].items())
+    left = "".join(f", {count} {status}" for status, count in sorted(summary["left_out"].items()))
+    ends = "".join(f", {count} {ending}" for ending, count in summary["endings"].items())
     console.say(
-        f"{told['kept']} pictures kept{ends}{left}; {tally.computed} worked on in this run, "
+        f"{summary['kept']} pictures kept{ends}{left}; {tally.computed} worked on in this run, "
         f"{seconds:.1f} s"
     )
     if outcome.missing:

@@ -96,8 +96,8 @@ class Selection:
         Raises:
             InvalidMask: nothing is.
         """
-        found = self.find(picture, settings)
-        return mask_of(found, picture, self)
+        detections = self.find(picture, settings)
+        return mask_of(detections, picture, self)
 
 
 def segment(
@@ -142,13 +142,13 @@ def segment(
             raise UnsupportedOption("JSON and the mask cannot share stdout", field="json")
         picture = _read(image)
         with console.waiting("Looking", hidden=as_json):
-            found = selection.find(picture, settings)
-        mask = _finished(mask_of(found, picture, selection), grow=grow, invert=invert)
+            detections = selection.find(picture, settings)
+        mask = _finished(mask_of(detections, picture, selection), grow=grow, invert=invert)
         written = _write(mask, target)
-        _tell(found, written, as_json=as_json)
+        _tell(detections, written, as_json=as_json)
 
 
-def mask_of(found: Sequence[Detection], picture: Picture, selection: Selection) -> Image.Image:
+def mask_of(results: Sequence[Detection], picture: Picture, selection: Selection) -> Image.Image:
     """The union of what was found.
 
     Raises:
@@ -156,7 +156,7 @@ def mask_of(found: Sequence[Detection], picture: Picture, selection: Selection) 
     """
     from overpaint.core.imaging import detections
 
-    some = [each for each in found if each.mask is None or each.mask.any()]
+    some = [each for each in results if each.mask is None or each.mask.any()]
     if not some:
         what = f"'{selection.words}'" if selection.words else "a thing there"
         raise InvalidMask(f"{what} was not found; give other hints or another model", field="mask")
@@ -200,14 +200,14 @@ def _write(mask: Image.Image, target: output.Output) -> list[str]:
     return target.write([Picture.from_pil(mask)])
 
 
-def _tell(found: Sequence[Detection], written: list[str], *, as_json: bool) -> None:
+def _tell(detections: Sequence[Detection], written: list[str], *, as_json: bool) -> None:
     if as_json:
         console.print_json(
             {
                 "output": written[0],
                 "detections": [
                     {"box": each.box, "label": each.label, "confidence": each.confidence}
-                    for each in found
+                    for each in detections
                 ],
             }
         )
@@ -215,7 +215,7 @@ def _tell(found: Sequence[Detection], written: list[str], *, as_json: bool) -> N
     for path in written:
         if path != output.STDIO:
             sys.stdout.write(f"{path}\n")
-    for each in found:
+    for each in detections:
         box = ",".join(f"{value:.0f}" for value in each.box)
         sure = "" if each.confidence is None else f", confidence {each.confidence:.2f}"
         console.say(f"{each.label or 'found'} at {box}{sure}", style="dim")

@@ -131,24 +131,28 @@ def edit(values: dict[str, Any]) -> None:
 def undo(session: Which, as_json: Json = False) -> None:
     """Go back one turn."""
     with _opened(as_json) as (_, store):
-        found = store.find(session)
-        session_view.tell(_moved(store, found, found.undo, "undo"), as_json=as_json)
+        opened_session = store.find(session)
+        session_view.tell(
+            _moved(store, opened_session, opened_session.undo, "undo"), as_json=as_json
+        )
 
 
 @app.command("redo")
 def redo(session: Which, as_json: Json = False) -> None:
     """Take back the last undo."""
     with _opened(as_json) as (_, store):
-        found = store.find(session)
-        session_view.tell(_moved(store, found, found.redo, "redo"), as_json=as_json)
+        opened_session = store.find(session)
+        session_view.tell(
+            _moved(store, opened_session, opened_session.redo, "redo"), as_json=as_json
+        )
 
 
 @app.command("branch")
 def branch(session: Which, turn: TurnId, as_json: Json = False) -> None:
     """Go on from any turn; what came after it stays."""
     with _opened(as_json) as (_, store):
-        found = store.find(session)
-        session_view.tell(_moved(store, found, turn, "branch"), as_json=as_json)
+        opened_session = store.find(session)
+        session_view.tell(_moved(store, opened_session, turn, "branch"), as_json=as_json)
 
 
 @app.command("log")
@@ -169,11 +173,11 @@ def show(
 ) -> None:
     """Show one turn with its measures, or write its picture."""
     with _opened(as_json) as (_, store):
-        found = store.find(session)
-        wanted = found.turn(turn)
+        opened_session = store.find(session)
+        wanted = opened_session.turn(turn)
         if out is not None:
             _write(store, wanted, out)
-        session_view.tell_turn(found, wanted, as_json=as_json)
+        session_view.tell_turn(opened_session, wanted, as_json=as_json)
 
 
 @app.command("compare")
@@ -190,8 +194,8 @@ def compare(
         from overpaint.apps.wiring import sessions
         from overpaint.sessions import editing
 
-        found = store.find(session)
-        pair = found.turn(first), found.turn(second)
+        opened_session = store.find(session)
+        pair = opened_session.turn(first), opened_session.turn(second)
         measured = editing.compare(store.pictures, *pair, sessions.examiner(settings)).as_json()
         session_view.tell_measures(measured, as_json=as_json)
 
@@ -211,13 +215,13 @@ def rename(
 def delete(session: Which, as_json: Json = False) -> None:
     """Forget a session and its pictures."""
     with _opened(as_json) as (_, store):
-        found = store.find(session)
-        store.delete(found.id)
+        opened_session = store.find(session)
+        store.delete(opened_session.id)
         store.collect()
         if as_json:
-            console.print_json({"deleted": found.id})
+            console.print_json({"deleted": opened_session.id})
         else:
-            console.say(f"{found.name} is gone")
+            console.say(f"{opened_session.name} is gone")
 
 
 @app.command("export")
@@ -233,9 +237,9 @@ def export(
         from overpaint.core.files import atomic_open
         from overpaint.sessions import archive
 
-        found = store.find(session)
+        opened_session = store.find(session)
         with atomic_open(out, field=output.FIELD) as file:
-            archive.export(store, found, file)
+            archive.export(store, opened_session, file)
         if as_json:
             console.print_json({"output": out})
         else:

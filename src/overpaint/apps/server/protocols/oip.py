@@ -133,7 +133,7 @@ def ready(request: Request, response: Response) -> dict[str, bool]:
 def metadata(request: Request, model: str, version: str = VERSION) -> dict[str, Any]:
     """A model's tensors."""
     served = _served(service_of(request), model, version)
-    taken = [
+    usable_parts = [
         part
         for part in _INPUTS.values()
         if not part.family or served.family.need(part.name) != "refused"
@@ -144,7 +144,7 @@ def metadata(request: Request, model: str, version: str = VERSION) -> dict[str, 
         "platform": "overpaint",
         "inputs": [
             {"name": part.name, "datatype": _datatype(part), "shape": [-1 if _many(part) else 1]}
-            for part in taken
+            for part in usable_parts
         ],
         "outputs": [
             {"name": "image", "datatype": "BYTES", "shape": [-1]},

@@ -69,8 +69,8 @@ async def get_sessions(
 
     def find() -> SessionList:
         store, _ = shelf_of(request).open()
-        found = store.summaries(request.state.caller, limit=limit, offset=offset)
-        return SessionList(data=[SessionSummary.of(each) for each in found])
+        summaries = store.summaries(request.state.caller, limit=limit, offset=offset)
+        return SessionList(data=[SessionSummary.of(each) for each in summaries])
 
     return await service_of(request).work(find)
 

@@ -52,7 +52,7 @@ def samples(
         mask.paste(255, (side // 4, side // 4, 3 * side // 4, 3 * side // 4))
         for seed, prompt in enumerate(PROMPTS):
             engine.edit(picture, prompt, mask=mask, seed=seed, num_inference_steps=STEPS)
-        found: list[Any] = unet.taken
-        return found
+        inputs: list[Any] = unet.taken
+        return inputs
 
     return take

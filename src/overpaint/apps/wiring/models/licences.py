@@ -119,7 +119,7 @@ def beyond_this_machine(spec: ModelSpec) -> str | None:
     )
 
 
-def told(spec: ModelSpec, settings: Settings) -> dict[str, Any]:
+def describe(spec: ModelSpec, settings: Settings) -> dict[str, Any]:
     """What is known of a model's licence, as plain data."""
     licence = licences.find(spec)
     if licence is None:

@@ -20,17 +20,18 @@ from typing import TYPE_CHECKING
 
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.types import EditRequest
-from overpaint.engine.board import Board, Observer
-from overpaint.engine.device import Device
+from overpaint.engine.batching.board import Board
+from overpaint.engine.batching.device import Device
+from overpaint.engine.batching.observer import Observer
+from overpaint.engine.batching.policy import DEFAULT_STEPS
+from overpaint.engine.batching.ticket import Ticket, Trace, Update
+from overpaint.engine.batching.worker import Worker
 from overpaint.engine.intake import CheckedRequest
-from overpaint.engine.policy import DEFAULT_STEPS
-from overpaint.engine.ticket import Ticket, Trace, Update
-from overpaint.engine.worker import Worker
 
 if TYPE_CHECKING:
-    from overpaint.engine.engine import Engine, Screened
+    from overpaint.engine.edit import Screened
+    from overpaint.engine.engine import Engine
 
-__all__ = ["Batcher", "Observer"]
 
 SAFETY_THREADS = 4
 

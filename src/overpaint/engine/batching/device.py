@@ -7,11 +7,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from overpaint.engine.policy import DEFAULT_STEPS, PassPolicy, in_order
-from overpaint.engine.ticket import Ticket, Update
+from overpaint.engine.batching.policy import DEFAULT_STEPS, PassPolicy, in_order
+from overpaint.engine.batching.ticket import Ticket, Update
 
 if TYPE_CHECKING:
-    from overpaint.engine.engine import Edit, Engine
+    from overpaint.engine.edit import Edit
+    from overpaint.engine.engine import Engine
     from overpaint.engine.model import Model
 
 EXPRESS = 8
@@ -157,6 +158,11 @@ class Device:
         """An edit was done here: what failed before is not the device's fault."""
         self.faults = 0
         self.suspects.clear()
+
+    def fail_loads(self, error: BaseException) -> None:
+        """No model is loaded here any more."""
+        while self.loads:
+            self.loads.popleft().future.set_exception(error)
 
     def remove(self, ticket: Ticket) -> None:
         """The edit is under way here no more, if it was."""

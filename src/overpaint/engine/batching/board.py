@@ -4,8 +4,7 @@
        ↑      └────── on one device ──────────┘
        └─ put back: no room for its model, or the device failed
 
-An edit leaves the queue once the safety policy has judged it. The device that is likely to run it
-first takes it: the one with the least work before it, where loading a model counts as work.
+An edit leaves the queue once the safety policy has judged it; `assignment` says where to.
 
 A device is at fault, and not the edit, if the edit is done on another device after it failed here.
 A device with `MOST_FAULTS` such edits, and none that it did between them, is not used any more.
@@ -26,12 +25,15 @@ import torch
 
 from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded, OverpaintError
 from overpaint.core.types import EditResult
-from overpaint.engine.device import Device, DeviceLoad, Preview
-from overpaint.engine.policy import PassPolicy, Pick, in_order
-from overpaint.engine.ticket import Ticket, Update
+from overpaint.engine.batching.assignment import next_ticket, seconds_per_place
+from overpaint.engine.batching.device import Device, DeviceLoad, Preview
+from overpaint.engine.batching.observer import Observer
+from overpaint.engine.batching.policy import PassPolicy, Pick, in_order
+from overpaint.engine.batching.ticket import Ticket, Update
 
 if TYPE_CHECKING:
-    from overpaint.engine.engine import Edit, Engine, Screened
+    from overpaint.engine.edit import Edit, Screened
+    from overpaint.engine.engine import Engine
     from overpaint.engine.model import Model
 
 LONGEST_RETRY = 120.0
@@ -46,19 +48,6 @@ Work = Preview | DeviceLoad | Ticket
 """What an encoder does next; a ticket is prepared or, if it is 'finishing', decoded."""
 
 _log = logging.getLogger(__name__)
-
-
-class Observer:
-    """Told what happens, for metrics; by default nobody listens. Must return at once."""
-
-    def admitted(self, waited: float) -> None:
-        """An edit left the queue after `waited` seconds."""
-
-    def first_step(self, waited: float) -> None:
-        """An edit made its first step, `waited` seconds after it was submitted."""
-
-    def stepped(self, images: int, seconds: float) -> None:
-        """A pass was made."""
 
 
 class Board:
@@ -122,12 +111,7 @@ class Board:
     @property
     def retry_after(self) -> float:
         """Seconds until a place in the queue is free, about."""
-        running = [ticket for device in self.devices for ticket in device.running]
-        left = sum(ticket.remaining for ticket in [*self.waiting, *running])
-        paces = [device.seconds_per_step or 0.0 for device in self.devices if device.serves]
-        pace = sum(paces) / max(1, len(paces)) ** 2
-        seconds = left * pace / max(1, len(self.waiting))
-        return min(LONGEST_RETRY, max(1.0, seconds))
+        return min(LONGEST_RETRY, max(1.0, seconds_per_place(self.devices, self.waiting)))
 
     def position(self, ticket: Ticket) -> int | None:
         """How many edits are before this one in the queue; None once it left the queue."""
@@ -213,8 +197,7 @@ class Board:
                 ticket.cancelled = True
             self._drop_lost(self.waiting)
             for device in self.devices:
-                while device.loads:
-                    device.loads.popleft().future.set_exception(_closed())
+                device.fail_loads(_closed())
             self.change.notify_all()
 
     def drop_all(self) -> None:
@@ -258,30 +241,19 @@ class Board:
 
     def _admitted(self, device: Device) -> Ticket | None:
         """The first in the queue that this device should take, moved on to be prepared."""
-        free = [each for each in self.devices if each.is_free or each is device]
-        screened = [ticket for ticket in self.waiting if not ticket.screening]
         delivering = sum(ticket.images for ticket in self.delivering)
-        reserved = max(0, delivering - self.max_images)
-        for ticket in in_order(screened, self.passes):
-            willing = [each for each in free if each.accepts(ticket)]
-            able = [each for each in willing if each.has_room(ticket, self.passes, reserved)]
-            if willing and not able:
-                return None  # nothing behind it may take the room that it waits for
-            soonest = min(able, key=lambda each: self._seconds_before(each, ticket), default=None)
-            if soonest is device:
-                self.waiting.remove(ticket)
-                ticket.state, device.preparing = "preparing", ticket
-                self._observer.admitted(time.monotonic() - ticket.trace.submitted)
-                return ticket
-            if soonest is not None:
-                free.remove(soonest)
-        return None
-
-    def _seconds_before(self, device: Device, ticket: Ticket) -> float:
-        """Of work before an edit on a device; where no time is known a step counts as one."""
-        paces = [each.seconds_per_step for each in self.devices if each.seconds_per_step]
-        pace = device.seconds_per_step or min(paces, default=1.0)
-        return pace * device.steps_before(ticket)
+        ticket = next_ticket(
+            device,
+            self.devices,
+            in_order([each for each in self.waiting if not each.screening], self.passes),
+            passes=self.passes,
+            reserved=max(0, delivering - self.max_images),
+        )
+        if ticket is not None:
+            self.waiting.remove(ticket)
+            ticket.state, device.preparing = "preparing", ticket
+            self._observer.admitted(time.monotonic() - ticket.trace.submitted)
+        return ticket
 
     # What became of it
 
@@ -306,7 +278,7 @@ class Board:
             if device.preparing is not ticket:
                 return
             device.preparing = None
-            ticket.state, ticket.blocked_at[device.number] = "queued", device.left
+            ticket.state, ticket.blocked_at[device.number] = "waiting", device.left
             self.waiting.append(ticket)
             self.change.notify_all()
 
@@ -408,8 +380,7 @@ class Board:
             device.error = error
             _log.error("device %s is not used any more", device.engine.device, exc_info=error)
             device.previews.clear()
-            while device.loads:
-                device.loads.popleft().future.set_exception(error)
+            device.fail_loads(error)
             for ticket in suspects:
                 self._failed_on(device, ticket, error)
             for ticket in device.under_way:

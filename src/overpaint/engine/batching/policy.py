@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from overpaint.diffusion.denoise import MAX_BATCH
 from overpaint.diffusion.family import Prepared
-from overpaint.engine.ticket import Ticket
+from overpaint.engine.batching.ticket import Ticket
 
 if TYPE_CHECKING:
-    from overpaint.engine.engine import Edit
+    from overpaint.engine.edit import Edit
 
 AGEING = 0.1
 """Steps by which the score of an edit falls with each pass that it waits."""

@@ -16,10 +16,10 @@ from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult
 
 if TYPE_CHECKING:
-    from overpaint.engine.engine import Edit, Screened
+    from overpaint.engine.edit import Edit, Screened
     from overpaint.engine.intake import CheckedRequest
 
-TicketState = Literal["queued", "preparing", "running", "finishing", "done"]
+TicketState = Literal["waiting", "preparing", "running", "finishing", "done"]
 
 _log = logging.getLogger(__name__)
 _sequence = itertools.count()
@@ -98,7 +98,7 @@ class Ticket:
     deadline: float | None = None
     previews: int = 0
     on_update: Callable[[Update], None] | None = None
-    state: TicketState = "queued"
+    state: TicketState = "waiting"
     future: Future[EditResult] = field(default_factory=Future)
     cancelled: bool = False
     edit: Edit | None = None
@@ -159,7 +159,7 @@ class Ticket:
 
     def restart(self) -> None:
         """Back to the queue: nothing is made of it yet."""
-        self.state = "queued"
+        self.state = "waiting"
         self.edit, self.keys = None, []
         self.preview_steps.clear()
         self.trace = Trace(self.trace.submitted, self.trace.submitted_pass)

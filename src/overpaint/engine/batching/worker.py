@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 from overpaint.checkpoints.placement import make_current
 from overpaint.core.errors import ContentBlocked, Overloaded, SafetyUnavailable
 from overpaint.core.types import EditResult
-from overpaint.engine.board import Board
+from overpaint.engine.batching.board import Board
+from overpaint.engine.batching.device import Device, DeviceLoad, Preview
+from overpaint.engine.batching.policy import Pick
+from overpaint.engine.batching.ticket import Ticket, Update
 from overpaint.engine.clock import AHEAD, Watch
-from overpaint.engine.device import Device, DeviceLoad, Preview
-from overpaint.engine.policy import Pick
-from overpaint.engine.ticket import Ticket, Update
 
 if TYPE_CHECKING:
-    from overpaint.engine.engine import Decoded, Edit
+    from overpaint.engine.edit import Decoded, Edit
 
 _log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ import torch
 from overpaint.core import errors
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult
-from overpaint.engine.board import Board, Observer
-from overpaint.engine.device import EXPRESS
+from overpaint.engine.batching.board import Board, Observer
+from overpaint.engine.batching.device import EXPRESS
+from overpaint.engine.batching.ticket import Ticket, Trace
 from overpaint.engine.engine import Engine
-from overpaint.engine.ticket import Ticket, Trace
 from tests.conftest import box_mask, picture
 
 STEPS = 3
@@ -148,7 +148,7 @@ class TestFaults:
         ticket = submit(board)
         assert admit(board, 0) is ticket
         break_pass(board, 0)
-        assert (ticket.state, ticket.edit) == ("queued", None)
+        assert (ticket.state, ticket.edit) == ("waiting", None)
         assert admit(board, 0) is None
         assert admit(board, 1) is ticket
 

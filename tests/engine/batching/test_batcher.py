@@ -12,12 +12,13 @@ from overpaint.core import errors
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.denoise import MAX_BATCH
-from overpaint.engine import policy
-from overpaint.engine.batcher import Batcher, Observer
+from overpaint.engine.batching import policy
+from overpaint.engine.batching.batcher import Batcher
+from overpaint.engine.batching.observer import Observer
+from overpaint.engine.batching.policy import AGEING, Pace, PassPolicy, in_order
+from overpaint.engine.batching.ticket import Ticket, Trace
 from overpaint.engine.cache import ModelCache
 from overpaint.engine.engine import Engine
-from overpaint.engine.policy import AGEING, Pace, PassPolicy, in_order
-from overpaint.engine.ticket import Ticket, Trace
 from overpaint.safety import policy as safety
 from tests.conftest import box_mask, picture
 
@@ -110,7 +111,7 @@ def until(condition) -> None:
 
 
 class TestSamePicture:
-    @pytest.mark.parametrize("family", ["sd2", "flex2", "kontext"])
+    @pytest.mark.parametrize("family", ["sd2", "sdxl", "flex2", "fill", "kontext"])
     def test_under_load_as_if_alone(self, make_batcher, make_engine, family):
         requests = [
             request(1, 2),
@@ -196,7 +197,7 @@ class TestFairness:
         short = batcher.submit(request(8, 2))
         until(lambda: short.state == "running")
         assert batcher.images == 3
-        assert [each.state for each in long].count("queued") == 1
+        assert [each.state for each in long].count("waiting") == 1
 
 
 def waiting(*, steps, since) -> Ticket:
@@ -377,7 +378,7 @@ class TestNews:
         assert batcher.submit(request(), on_update=failing).result(WAIT)
         assert "a listener of an edit failed" in caplog.text
 
-    @pytest.mark.parametrize("family", ["flex2", "kontext"])
+    @pytest.mark.parametrize("family", ["sdxl", "flex2", "fill", "kontext"])
     def test_previews_of_packed_latents(self, make_batcher, family):
         following = Following()
         batcher = make_batcher(family)
@@ -491,7 +492,7 @@ class TestSafety:
         held = batcher.submit(request(1, size=96))
         assert slow.entered.wait(WAIT)
         assert batcher.submit(request(2)).result(WAIT)
-        assert held.state == "queued"
+        assert held.state == "waiting"
         slow.leave.set()
         assert [each.stage for each in held.result(WAIT).safety] == ["input_image", "output_image"]
 

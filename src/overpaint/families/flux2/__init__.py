@@ -1,0 +1,90 @@
+"""FLUX.2 [klein]: the families `klein` and `klein-kv`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from overpaint.checkpoints.component import BLOCK_WEIGHTS, Component, Removal, files
+from overpaint.diffusion.autoencoder import AUTOENCODER_KL
+from overpaint.diffusion.family import FamilySpec
+from overpaint.families.flux2.options import KleinKVOptions, KleinOptions
+
+
+def _cut(encoder: Any) -> None:
+    from overpaint.families.flux2 import text
+
+    text.cut(encoder)
+
+
+def _prepare(transformer: Any) -> None:
+    from overpaint.families.flux2 import passes
+
+    passes.prepare(transformer)
+
+
+def _decoding(config: Mapping[str, Any], width: int) -> int:
+    """As of `AutoencoderKL`; checkpoints may have a decoder of other widths than the encoder."""
+    decoder = config.get("decoder_block_out_channels") or config["block_out_channels"]
+    assert AUTOENCODER_KL.decoding is not None
+    return AUTOENCODER_KL.decoding({**config, "block_out_channels": decoder}, width)
+
+
+_AFTER = re.compile(r"^model\.layers\.(?:2[7-9]|[3-9]\d|\d{3,})\.|^model\.norm\.|^lm_head\.")
+"""Qwen3's weights after its 27th layer."""
+
+COMPONENTS = {
+    "scheduler": files("diffusers:FlowMatchEulerDiscreteScheduler"),
+    "tokenizer": files("transformers:Qwen2TokenizerFast", "transformers:Qwen2Tokenizer"),
+    "text_encoder": Component(
+        role="text encoder",
+        classes=("transformers:Qwen3ForCausalLM",),
+        blocks=("model.layers",),
+        # The prompt is what comes out of the 27th layer and two earlier ones.
+        surplus=Removal(
+            weights=_AFTER,
+            evict=_cut,
+        ),
+    ),
+    "transformer": Component(
+        role="denoiser",
+        classes=("diffusers:Flux2Transformer2DModel",),
+        float8=BLOCK_WEIGHTS,
+        blocks=("transformer_blocks", "single_transformer_blocks"),
+        prepare=_prepare,
+        lora="diffusers.loaders:Flux2LoraLoaderMixin",
+    ),
+    "vae": replace(
+        AUTOENCODER_KL,
+        classes=("diffusers:AutoencoderKLFlux2",),
+        decoding=_decoding,
+        openvino=False,
+    ),
+}
+
+KLEIN_FAMILY = FamilySpec(
+    name="klein",
+    implementation="overpaint.families.flux2.klein:Klein",
+    options=KleinOptions,
+    accepts={
+        "prompt": "required",
+        "mask": "optional",
+        "negative_prompt": "optional",
+        "references": "optional",
+    },
+    components=COMPONENTS,
+    pipelines={"Flux2KleinPipeline": {}, "Flux2KleinInpaintPipeline": {}},
+)
+
+KLEIN_KV_FAMILY = FamilySpec(
+    name="klein-kv",
+    implementation="overpaint.families.flux2.kv:KleinKV",
+    options=KleinKVOptions,
+    accepts={"prompt": "required", "mask": "optional", "references": "optional"},
+    components=COMPONENTS,
+    pipelines={"Flux2KleinKVPipeline": {}},
+)
+
+FAMILIES = (KLEIN_FAMILY, KLEIN_KV_FAMILY)

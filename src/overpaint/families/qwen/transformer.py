@@ -1,0 +1,277 @@
+"""The forward pass of Qwen-Image's transformer, of device tensors alone.
+
+`QwenImageTransformer2DModel.forward` makes the tokens' angles and the list of which ones are
+references in every pass, from Python's numbers. Here they are made once per edit, and times come as
+an embedding or, with the modulation evicted, as the numbers of all layers.
+
+Sources: diffusers `models/transformers/transformer_qwenimage.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from overpaint.checkpoints.checkpoint import Checkpoint
+from overpaint.checkpoints.memo import content
+from overpaint.diffusion.denoiser import Latent
+from overpaint.diffusion.flow import noised
+from overpaint.diffusion.recorded import recorded
+from overpaint.families.qwen import modulation
+
+TABLE = 4096
+"""Numbers that the rotary embedding knows; a text's begin where the largest picture's end."""
+
+LatentGrid = tuple[int, int]
+"""Height and width of a picture, in latents."""
+
+
+@dataclass(frozen=True, eq=False)
+class TokenAngles:
+    """Where the tokens of a pass are, on the transformer's device.
+
+    Attributes:
+        key: equal where all tokens are at the same places.
+        text, pictures: (T, D/2) and (N, D/2) complex rotary embeddings.
+        is_reference: (1, N) int32, 1 for tokens of references.
+    """
+
+    key: Hashable
+    text: torch.Tensor
+    pictures: torch.Tensor
+    is_reference: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """What one of the passes of a step is given beside the pictures.
+
+    Attributes:
+        states: (1, T, joint dim) of the text, in the transformer's precision on its device.
+        angles: of all tokens.
+    """
+
+    states: torch.Tensor
+    angles: TokenAngles
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Clock:
+    """The times of an edit's steps, on the transformer's device.
+
+    Attributes:
+        times: (steps,) timesteps in thousandths, in the transformer's precision.
+        numbers: (steps + 1, M) what modulates the layers in each step and, last, at time 0; None =
+            the transformer makes it itself.
+    """
+
+    times: torch.Tensor
+    numbers: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Surroundings:
+    """The picture outside a mask, which is put back after each step.
+
+    Attributes:
+        picture: (1, N, 4C) packed latents.
+        noise: (1, N, 4C) that the edit started from.
+        mask: (1, N, 4C) binary, 1 = repaint.
+    """
+
+    picture: torch.Tensor
+    noise: torch.Tensor
+    mask: torch.Tensor
+
+    def around(self, latents: torch.Tensor, sigma: torch.Tensor | None) -> torch.Tensor:
+        """Latents inside the mask, the picture outside it.
+
+        Args:
+            latents: (1, N, 4C).
+            sigma: 0-d, on the CPU: noise level of the coming step; None = there is none.
+        """
+        outside = self.picture if sigma is None else noised(self.picture, self.noise, sigma)
+        return (1 - self.mask) * outside + self.mask * latents
+
+
+@dataclass(kw_only=True)
+class QwenLatent(Latent):
+    """One image on its way; `latents` are packed tokens (1, N, 4C).
+
+    Attributes:
+        grid: latents' height and width, in latents.
+        reference: (1, M, 4C) packed latents of all pictures in the prompt.
+        prompt, negative: the passes of a step; `negative` None = no guidance.
+        scale: (1, 1, 1) of guidance.
+        clock: of its steps.
+        surroundings: what lies outside the mask; None without one.
+    """
+
+    grid: LatentGrid
+    reference: torch.Tensor
+    prompt: Branch
+    negative: Branch | None
+    scale: torch.Tensor
+    clock: Clock
+    surroundings: Surroundings | None = None
+
+    @property
+    def guided(self) -> bool:
+        """Whether this step has a negative pass."""
+        return self.negative is not None and super().guided
+
+    def branch(self, *, negative: bool) -> Branch:
+        """One of the passes of a step."""
+        chosen = self.negative if negative else self.prompt
+        assert chosen is not None
+        return chosen
+
+
+def text_limit(grids: Sequence[LatentGrid]) -> int:
+    """States of a text that the rotary embedding can number, beside pictures of these sizes."""
+    return TABLE - max(side // 4 for grid in grids for side in grid)
+
+
+def branch(checkpoint: Checkpoint, states: torch.Tensor, grids: tuple[LatentGrid, ...]) -> Branch:
+    """A text's pass, on the transformer's device.
+
+    Args:
+        checkpoint: whose transformer.
+        states: (1, T, joint dim) of the text.
+        grids: sizes of the picture that is made, and of its references.
+    """
+    model = checkpoint.component("transformer")
+    angles = _angles(checkpoint, states.shape[1], grids)
+    return Branch(states.to(model.device, model.dtype), angles)
+
+
+def _angles(checkpoint: Checkpoint, text: int, grids: tuple[LatentGrid, ...]) -> TokenAngles:
+    """The places of all tokens of a pass, remembered; `text` counts the text's states."""
+    key = ("qwen angles", text, grids)
+
+    @torch.inference_mode()
+    def compute() -> TokenAngles:
+        shapes = [(1, height // 2, width // 2) for height, width in grids]
+        with checkpoint.borrowed("transformer") as transformer:
+            device = transformer.device
+            pictures, words = transformer.pos_embed([shapes], max_txt_seq_len=text, device=device)
+            made = shapes[0][1] * shapes[0][2]
+            is_reference = (torch.arange(len(pictures), device=device) >= made).int()
+        return TokenAngles(key, words, pictures, is_reference[None])
+
+    return checkpoint.memo.get(key, compute)
+
+
+def clock(checkpoint: Checkpoint, timesteps: torch.Tensor) -> Clock:
+    """The times of an edit; what modulates the layers at them serves later edits too.
+
+    Args:
+        checkpoint: whose transformer.
+        timesteps: (steps,) as the noise scheduler gives them, 0..1000.
+    """
+    transformer = checkpoint.component("transformer")
+    times = timesteps.to(transformer.device, transformer.dtype) / 1000
+    if not modulation.evicted(transformer):
+        return Clock(times=times)
+
+    def compute() -> torch.Tensor:
+        with checkpoint.borrowed("transformer") as borrowed:
+            folder = checkpoint.folder / "transformer"
+            return modulation.compute(borrowed, folder, torch.cat([times, times[:1] * 0]))
+
+    numbers = checkpoint.states.get(("modulation", content(timesteps)), compute)
+    return Clock(times=times, numbers=numbers)
+
+
+def predict(transformer: Any, batch: Sequence[QwenLatent]) -> torch.Tensor:
+    """(B, N, 4C) velocity of each image's noise tokens, guided where asked.
+
+    Guidance keeps each token's norm: that of the prediction with the prompt.
+    """
+    first = batch[0]
+    positive = _branch(transformer, batch, negative=False)
+    if not first.guided:
+        return positive
+    negative = _branch(transformer, batch, negative=True)
+    scales = torch.cat([image.scale for image in batch])
+    combined = negative + scales * (positive - negative)
+    norm, widened = (torch.norm(each, dim=-1, keepdim=True) for each in (positive, combined))
+    guided: torch.Tensor = combined * (norm / widened)
+    return guided
+
+
+def _branch(transformer: Any, batch: Sequence[QwenLatent], *, negative: bool) -> torch.Tensor:
+    branches = [image.branch(negative=negative) for image in batch]
+    angles = branches[0].angles
+    tokens = [torch.cat([image.latents, image.reference], dim=1) for image in batch]
+    is_reference = None
+    if transformer.zero_cond_t:
+        is_reference = torch.cat([angles.is_reference for _ in batch])
+    velocity = recorded(
+        transformer,
+        _computed,
+        torch.cat(tokens),
+        torch.cat([each.states for each in branches]),
+        *_times(batch, still=is_reference is not None),
+        angles.text,
+        angles.pictures,
+        is_reference,
+    )
+    return velocity[:, : batch[0].latents.shape[1]]
+
+
+def _times(batch: Sequence[QwenLatent], *, still: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Each image's time, and what modulates the layers where the transformer does not make it.
+
+    Args:
+        batch: images, each at its own step.
+        still: whether references are taken at time 0, in a second half of the rows.
+    """
+    steps = [(image.step, image.clock) for image in batch]
+    times = torch.cat([clock.times[step : step + 1] for step, clock in steps])
+    rows = [clock.numbers[step : step + 1] for step, clock in steps if clock.numbers is not None]
+    if still:
+        times = torch.cat([times, times * 0])
+        rows += [clock.numbers[-1:] for _, clock in steps if clock.numbers is not None]
+    return times, torch.cat(rows) if rows else None
+
+
+def _computed(
+    transformer: Any,
+    tokens: torch.Tensor,
+    states: torch.Tensor,
+    times: torch.Tensor,
+    numbers: torch.Tensor | None,
+    text_angles: torch.Tensor,
+    picture_angles: torch.Tensor,
+    is_reference: torch.Tensor | None,
+) -> torch.Tensor:
+    """One pass, so that it can be recorded: (B, N + M, 4C) velocity of every picture token."""
+    pictures = transformer.img_in(tokens)
+    text = transformer.txt_in(transformer.txt_norm(states))
+    embedded = numbers
+    if embedded is None:
+        embedded = transformer.time_text_embed(times, pictures)
+    for block in transformer.transformer_blocks:
+        text, pictures = block(
+            hidden_states=pictures,
+            encoder_hidden_states=text,
+            encoder_hidden_states_mask=None,
+            temb=embedded,
+            image_rotary_emb=(picture_angles, text_angles),
+            joint_attention_kwargs=None,
+            modulate_index=is_reference,
+        )
+    velocity: torch.Tensor = transformer.proj_out(
+        transformer.norm_out(pictures, embedded[: len(tokens)])
+    )
+    return velocity
+
+
+def batch_key(image: QwenLatent) -> tuple[Hashable, ...]:
+    """Images whose tokens are at the same places in each pass fit one forward pass."""
+    negative = None if image.negative is None else image.negative.angles.key
+    return image.prompt.angles.key, negative, image.clock.numbers is None
