@@ -118,7 +118,8 @@ class TestToys:
             result = self.edit(build.engine(settings=settings, device="cpu"))
         (said,) = [each for each in result.warnings if each.startswith(defaults.TOY)]
         assert "'tiny-flex2' knows simple shapes and colours only" in said
-        assert "`overpaint pull sd2` (5.2 GB, CreativeML Open RAIL++-M)" in said
+        real = defaults.recommend("inpaint", settings, LAPTOP).spec
+        assert f"`overpaint pull {real.name}` ({real.size}, {real.licence})" in said
 
     def test_one_that_was_named_says_nothing(self, settings):
         assert self.edit(build.engine("tiny-sd2", settings=settings)).warnings == ()
@@ -143,7 +144,7 @@ class TestToys:
 @pytest.mark.parametrize(
     ("task", "machine", "name"),
     [
-        ("inpaint", LAPTOP, "sd2"),
+        ("inpaint", LAPTOP, "sdxl"),
         ("inpaint", CARD, "flex2"),
         ("inpaint", SMALL_CARD, "sd2"),
         ("erase", LAPTOP, "erase"),
