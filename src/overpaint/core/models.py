@@ -149,7 +149,10 @@ BUILTIN: tuple[ModelSpec, ...] = (
 
 PREFERRED: Mapping[EditTask, tuple[str, ...]] = {
     "inpaint": ("flex2", "sdxl", "sd2", "fill"),
-    "edit": ("klein", "qwen-edit", "kontext"),
+    "edit": (
+        *("klein", "qwen-edit", "klein-base"),
+        *("klein-9b-kv", "klein-9b", "kontext", "klein-base-9b"),
+    ),
     "erase": ("erase",),
 }
 """Names of the models that `auto` looks for, by task: those whose licence allows commercial use

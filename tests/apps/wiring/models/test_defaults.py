@@ -121,6 +121,15 @@ class TestToys:
         real = defaults.recommend("inpaint", settings, LAPTOP).spec
         assert f"`overpaint pull {real.name}` ({real.size}, {real.licence})" in said
 
+    def test_what_a_server_says_when_it_starts(self, settings):
+        said = defaults.notices(settings)
+        assert ["tiny-flex2" in said[0], "tiny-kontext" in said[1], len(said)] == [True, True, 2]
+        put_there("flex2", settings)
+        (edit,) = defaults.notices(settings)
+        assert "tiny-kontext" in edit
+        chosen = Defaults(inpaint="tiny-flex2", edit="tiny-kontext")
+        assert defaults.notices(settings.model_copy(update={"defaults": chosen})) == []
+
     def test_one_that_was_named_says_nothing(self, settings):
         assert self.edit(build.engine("tiny-sd2", settings=settings)).warnings == ()
         chosen = settings.model_copy(update={"defaults": Defaults(inpaint="tiny-sd2")})
