@@ -42,6 +42,8 @@ def sample(part: Part, size: tuple[int, int] = SIZE) -> Any:
         return picture(*size, seed=len(part.name))
     if part.kind == "pictures":
         return (picture(*size, seed=5), picture(*size, seed=6))
+    if part.kind == "choice":
+        return part.choices[0]
     return {"text": f"words of {part.name}", "number": 7, "options": {}}[part.kind]
 
 

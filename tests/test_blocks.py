@@ -255,7 +255,11 @@ def test_a_class_that_is_not_there():
         (UnsupportedOption, "options.height", {"keep_input_size": False, "height": 100}),
         (UnsupportedOption, "options.guidance_scale", {"guidance_scale": -1.0}),
         (InvalidRequest, "prompt", {"prompt": ""}),
+        (InvalidRequest, "prompt", {"prompt": None}),
+        (InvalidRequest, "prompt", {"prompt": 7}),
         (InvalidRequest, "seed", {"seed": -1}),
+        (InvalidRequest, "seed", {"seed": "seven"}),
+        (InvalidRequest, "seed", {"seed": 7.5}),
         (InvalidRequest, "server", {"server": "ftp://machine"}),
     ],
 )
@@ -264,6 +268,10 @@ def test_bad_input_is_named(error, field, more):
     with pytest.raises(error) as caught:
         blocks.flex2_inpainting(**given)
     assert caught.value.field == field
+
+
+def test_a_seed_may_be_text_as_workflows_pass_it():
+    assert blocks.erase(picture(*SIZE), found("dog"), seed="7").seed == 7
 
 
 @pytest.fixture

@@ -25,12 +25,11 @@ from torch.utils._pytree import tree_leaves
 from benchmarks import real_size, report
 from overpaint.apps.wiring.models import families
 from overpaint.checkpoints.checkpoint import Checkpoint
-from overpaint.checkpoints.component import BLOCK_WEIGHTS, Component, Components
+from overpaint.checkpoints.component import Component, Components
 from overpaint.checkpoints.placement import DECODED, GIB, KERNELS, MemoryNeed, preflight
 from overpaint.core.errors import OutOfMemory
-from overpaint.families.flux1.modulation import MODULATED
 
-FAMILIES = ("sd2", "sdxl", "flex2", "fill", "kontext")
+FAMILIES = ("sd2", "sdxl", "flex2", "fill", "kontext", "qwen-edit")
 CARDS = (8, 12, 16, 24, 80)
 DRIVER = int(0.6 * GIB)
 WIDTH = 2
@@ -40,7 +39,7 @@ def main() -> None:
     """Write the table."""
     lines = []
     for family, float8 in itertools.product(FAMILIES, (False, True)):
-        need = _need(real_size.layout(family), families.find(family).components, float8=float8)
+        need = need_of(real_size.layout(family), families.find(family).components, float8=float8)
         line = {"family": f"{family}, float8" if float8 else family}
         line["weights GB"] = f"{need.weights / 1e9:.1f}"
         line["modulation GB"] = f"{need.ahead / 1e9:.1f}" if need.ahead else "-"
@@ -142,26 +141,34 @@ class Peaks:
             self.bytes[name] = max(peak, self.bytes.get(name, 0))
 
 
-def _need(parts: dict[str, torch.nn.Module], components: Components, *, float8: bool) -> MemoryNeed:
-    modulation = sum(
-        weight.numel()
-        for part in parts.values()
-        for module in part.modules()
-        if isinstance(module, MODULATED)
-        for weight in module.linear.parameters()
-    )
+def need_of(
+    parts: dict[str, torch.nn.Module], components: Components, *, float8: bool
+) -> MemoryNeed:
+    """What `Checkpoint.need` says of a real model's files in bfloat16.
+
+    Args:
+        parts: its networks, without memory for a weight.
+        components: of its family.
+        float8: whether the denoiser's blocks are held in float8.
+    """
     widths = {name: _width(components[name], part.config) for name, part in parts.items()}
     sizes = {name: widths[name] * _count(part) for name, part in parts.items()}
-    if float8:
-        for name in sizes.keys() & {"unet", "transformer"}:
-            sizes[name] -= (WIDTH - 1) * _count(parts[name], BLOCK_WEIGHTS)
+    ahead = 0
+    for name, part in parts.items():
+        component = components[name]
+        if component.surplus is not None:
+            sizes[name] -= widths[name] * _count(part, component.surplus.weights)
+        if component.ahead is not None:
+            ahead += WIDTH * _count(part, component.ahead.weights)
+        if float8 and component.float8 is not None:
+            sizes[name] -= (WIDTH - 1) * _count(part, component.float8)
     vae, config, width = components["vae"], parts["vae"].config, widths["vae"]
     assert vae.decoding is not None
     assert vae.encoding is not None
     return MemoryNeed(
         sizes,
-        text=frozenset(name for name in sizes if name.startswith("text_encoder")),
-        ahead=WIDTH * modulation,
+        text=frozenset(name for name in sizes if components[name].role == "text encoder"),
+        ahead=ahead,
         decode=int(DECODED * KERNELS * vae.decoding(config, width)),
         encode=int(DECODED * KERNELS * vae.encoding(config, width)),
         blocks={

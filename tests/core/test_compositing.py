@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -159,3 +161,68 @@ def test_sizes_that_do_not_belong_together():
     for other in (plan, stretched((64, 48), (16, 16))):
         with pytest.raises(ValueError, match=r"picture has the size \(48, 64\)"):
             composite(Picture(noise((48, 64), 3, 1)), other, edited, alpha)
+
+
+KINDS = ["grey", "grey in its own space", "16 bits", "16-bit grey", "16 bits in Display P3"]
+
+
+def picture_of(kind, size, transparent, seed, p3, linear_grey) -> Picture:
+    """A file of that kind, decoded."""
+    dtype = np.uint16 if "16" in kind else np.uint8
+    channels = (1 if "grey" in kind else 3) + transparent
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, np.iinfo(dtype).max, (size[1], size[0], channels), dtype)
+    profile = {"grey in its own space": linear_grey, "16 bits in Display P3": p3}.get(kind)
+    plain = Picture.from_array(values)
+    own = None if plain.raster is None else replace(plain.raster, icc_profile=profile)
+    return decode(encode(replace(plain, raster=own, icc_profile=profile)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    transparent=st.booleans(),
+    in_srgb=st.booleans(),
+    feather=st.integers(0, 12),
+    seed=st.integers(0, 2**16),
+)
+def test_every_bit_outside_the_mask_is_the_files(
+    p3, linear_grey, kind, size, transparent, in_srgb, feather, seed
+):
+    picture = picture_of(kind, size, transparent, seed, p3, linear_grey)
+    mask = some_mask(size, seed)
+    plan = around(size, masks.bbox(mask), step=16, native=64, min_context_px=8)
+    alpha = masks.feather(mask, feather)
+    edited = noise(plan.canvas, 3, seed + 1)
+    written = decode(encode(composite(picture, plan, edited, alpha, in_srgb=in_srgb)))
+
+    before, after = (each.raster.with_alpha(each.alpha) for each in (picture, written))
+    assert before.dtype == after.dtype
+    outside = np.asarray(alpha) == 0
+    assert np.array_equal(before[outside], after[outside])
+    assert written.own_profile == picture.own_profile
+    if picture.alpha is not None:
+        assert np.array_equal(before[..., -1], after[..., -1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_made_is_the_same_colour_there(p3, linear_grey, kind):
+    picture = picture_of(kind, (64, 64), False, 1, p3, linear_grey)
+    whole = Image.new("L", (64, 64), 255)
+    plan = full((64, 64), step=16, native=64)
+    colour = (120, 120, 120) if picture.is_grey else (40, 160, 90)
+    edited = composite(picture, plan, Image.new("RGB", (64, 64), colour), whole)
+    shown = np.asarray(edited.to_srgb()).astype(int)
+    assert np.abs(shown - colour).max() <= 1
+
+
+def test_a_stretched_answer_keeps_depth_and_grey(p3, linear_grey):
+    for kind in KINDS:
+        picture = picture_of(kind, (40, 30), True, 1, p3, linear_grey)
+        plan = stretched((40, 30), (64, 48))
+        none = Image.new("L", (40, 30))
+        answer = composite(picture, plan, noise((64, 48), 3, 1), none)
+        assert answer.size == (64, 48)
+        assert answer.raster.values.dtype == picture.raster.values.dtype
+        assert answer.is_grey == picture.is_grey

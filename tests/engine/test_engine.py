@@ -149,8 +149,8 @@ class TestUntouchedPixels:
         image = picture(3000, 2000)
         mask = box_mask(3000, 2000, (1000, 900, 1040, 950))
         edit = engine.begin(request_of(image, mask, asked_steps(engine, 1)))
-        assert edit.plan.window.width < 1000
-        assert edit.plan.window.height < 1000
+        assert edit.regions[0].plan.window.width < 1000
+        assert edit.regions[0].plan.window.height < 1000
         denoise.denoise(edit.model.family, edit.prepared)
         result = engine.finish(edit)
         outside = np.asarray(mask) == 0
@@ -199,6 +199,34 @@ class TestKontextWithoutMask:
         result = engine.edit(image, "make it red", seed=1, keep_unchanged=False, **FEW)
         raw = engine.edit(image, "make it red", seed=1, composite=False, **FEW)
         assert result.images[0].tobytes() == raw.images[0].tobytes()
+
+
+class TestGrey:
+    """A grey picture stays grey, unless the whole of it may take colours."""
+
+    def test_in_a_mask(self, engine):
+        grey = picture(64, 64).convert("L")
+        edited = engine.edit(grey, "a red cat", mask=box_mask(64, 64), seed=1, **FEW).pictures[0]
+        assert edited.is_grey
+        outside = array(box_mask(64, 64)) == 0
+        assert np.array_equal(edited.raster.values[outside, 0], np.asarray(grey)[outside])
+
+    def test_an_instruction_may_colour_it(self, make_engine):
+        grey = picture(64, 64).convert("L")
+        edited = make_engine("kontext").edit(grey, "colour it", seed=1, **FEW).pictures[0]
+        assert not edited.is_grey
+        assert (np.ptp(array(edited.rgb), axis=2) > 20).any()
+
+
+class TestDepth:
+    def test_16_bits_stay_outside_the_mask(self, engine):
+        values = np.random.default_rng(0).integers(0, 65536, (64, 64, 3), np.uint16)
+        mask = box_mask(64, 64)
+        edited = engine.edit(values, "a red cat", mask=mask, seed=1, **FEW).pictures[0]
+        outside = array(mask) == 0
+        again = images.decode(images.encode(edited)).raster.values
+        assert np.array_equal(again[outside], values[outside])
+        assert not np.array_equal(again[~outside], values[~outside])
 
 
 class TestRefusals:

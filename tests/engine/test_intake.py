@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import supervision
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 
 from overpaint.core.errors import InvalidRequest, UnsupportedOption
 from overpaint.core.types import FAMILY_PARTS, PARTS
@@ -137,12 +141,81 @@ def test_what_is_no_mask_is_refused(value):
     assert refused.value.field.startswith("mask")
 
 
-def test_a_picture_that_is_its_own_mask_is_refused():
-    noise = np.random.default_rng(0).integers(0, 255, (60, 80), dtype=np.uint8)
-    photo = Image.fromarray(noise)
+PAINT = Image.new("RGB", (80, 60), "white")
+PAINT.paste("red", (30, 20, 50, 40))
+
+
+def test_how_a_mask_is_read_can_be_said():
+    edit = {"image": picture(80, 60), "mask": PAINT}
+    with pytest.raises(InvalidRequest, match="say with mask_is") as refused:
+        intake.request_of(edit)
+    assert refused.value.field == "mask"
+    for reads, inside, outside in (("paint", 255, None), ("white", 76, 255)):
+        request = intake.request_of({**edit, "mask_is": reads})
+        mask = np.asarray(request.mask)
+        assert (mask[MASK] == inside).all()
+        assert outside is None or (mask[~MASK] == outside).all()
+        assert request.mask_is is None  # it is read, and must not be read again
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ({"mask": PAINT, "mask_is": "black"}, "none of white, alpha, paint"),
+        ({"mask": PAINT, "mask_is": 7}, "none of white, alpha, paint"),
+        ({"mask_is": "white"}, "no mask to read"),
+        ({"mask": MASK, "mask_is": "white"}, "ndarray is no picture"),
+        ({"mask": RUNS, "mask_is": "alpha"}, "dict is no picture"),
+        ({"mask": json.dumps(RUNS).encode(), "mask_is": "alpha"}, "no picture"),
+    ],
+)
+def test_a_reading_that_says_nothing_is_refused(edit, message):
+    with pytest.raises(InvalidRequest, match=message) as refused:
+        intake.request_of({"image": picture(80, 60), **edit})
+    assert refused.value.field == "mask_is"
+
+
+def test_other_masks_are_white_on_black():
+    edit = {"image": picture(80, 60), "mask": PAINT, "copy_from": PAINT, "mask_is": "paint"}
+    with pytest.raises(InvalidRequest, match="make it white on black") as refused:
+        intake.request_of(edit)
+    assert refused.value.field == "copy_from"
+
+
+@pytest.mark.parametrize("form", ["path", "bytes"])
+def test_a_file_of_annotations_is_a_mask(tmp_path, form):
+    path = tmp_path / "mask.json"
+    path.write_text(json.dumps(RUNS))
+    mask = path if form == "path" else path.read_bytes()
+    request = intake.request_of({"image": picture(80, 60), "mask": mask})
+    assert ((np.asarray(request.mask) > 0) == MASK).all()
+
+
+def test_a_mask_of_another_size_is_fitted_only_where_that_is_asked_for():
+    edit = {"image": picture(80, 60), "mask": Image.fromarray(MASK).resize((40, 30))}
+    assert intake.request_of(edit, fit_mask=True).mask.size == (80, 60)
+    assert intake.request_of(edit).mask.size == (40, 30)
+
+
+def encoded(image, name) -> bytes:
+    file = io.BytesIO()
+    image.save(file, name)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("ground", ["a photo", "noise", "dull noise"])
+def test_a_picture_that_is_its_own_mask_is_refused(name, ground):
+    photo = picture(80, 60)
+    if ground != "a photo":
+        low, high = (0, 255) if ground == "noise" else (5, 240)
+        noise = np.random.default_rng(0).integers(low, high, (60, 80), dtype=np.uint8)
+        photo = Image.fromarray(noise)
+    photo = encoded(photo, name)
     request = intake.request_of({"image": photo, "mask": photo, "prompt": "a cat"})
-    with pytest.raises(InvalidRequest, match="the picture itself"):
-        intake.check(SD2_FAMILY, request)
+    for mask in (request.mask, ImageChops.invert(request.mask)):
+        with pytest.raises(InvalidRequest, match="the picture itself"):
+            intake.check(SD2_FAMILY, replace(request, mask=mask))
 
 
 def test_a_black_and_white_picture_may_be_its_own_mask():

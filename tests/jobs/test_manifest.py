@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -130,6 +131,17 @@ def test_a_folder_of_pictures(photos, tmp_path):
     assert f"there is no mask b.png in {masks}" in error_of(made[1])
     assert made[2].load().mask is not None
     assert [unit.load().mask for unit in units(photos, mask_dir=None, skip=masks)] == [None] * 3
+
+
+def test_what_phones_and_scanners_write_is_counted(photos):
+    heic = Path(__file__).parents[1] / "core" / "imaging" / "codecs" / "heic" / "plain.heic"
+    (photos / "IMG_1.HEIC").write_bytes(heic.read_bytes())
+    picture(*SIZE).save(photos / "scan.tif")
+    picture(*SIZE).save(photos / "web.avif")
+    made = {unit.source: unit for unit in units(photos)}
+    assert {"IMG_1.HEIC", "scan.tif", "web.avif", "a.jpg"} <= set(made)
+    assert made["IMG_1.HEIC"].load().image.size == (64, 48)
+    assert made["scan.tif"].load().image.size == SIZE
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.types import PARTS
@@ -18,7 +19,7 @@ from tests.conftest import picture
 from tests.every_part import FAMILIES_AND_PARTS, SIZE, as_files, needed, png, sample
 
 IMAGE = base64.b64encode(png(picture(*SIZE))).decode()
-COLUMNS = [part for part in rows.ROW_PARTS if part.name != "options"]
+COLUMNS = [part for part in rows.ROW_PARTS if part.kind not in ("options", "choice")]
 
 
 def as_text(part):
@@ -50,6 +51,21 @@ def assert_as_the_family_says(spec, part, request) -> None:
     with pytest.raises(InvalidRequest) as caught:
         intake.check(spec, request)
     assert caught.value.field == part.name
+
+
+def test_a_row_says_how_its_mask_is_read(tmp_path):
+    paint = Image.new("RGB", SIZE, "white")
+    paint.paste("red", (20, 10, 40, 30))
+    paint.save(tmp_path / "mask.png")
+    picture(*SIZE).save(tmp_path / "image.png")
+    plain = {"image": "image.png", "mask": "mask.png"}
+    lines = [json.dumps(plain), json.dumps({**plain, "mask_is": "paint"})]
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    ambiguous, said = Manifest(tmp_path / "m.jsonl", UnitDefaults()).units({})
+    with pytest.raises(InvalidRequest, match="mask_is"):
+        ambiguous.load()
+    assert said.load().mask.getpixel((30, 20)) == 255
+    assert said.id != ambiguous.id
 
 
 def test_a_part_is_a_column_or_left_out_with_a_reason():

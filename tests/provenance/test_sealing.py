@@ -14,8 +14,8 @@ from PIL import Image
 
 from overpaint.core.errors import InvalidImage, InvalidRequest, InvalidSettings, OutputError
 from overpaint.core.imaging import images
+from overpaint.core.imaging.codecs.reading import has_credentials
 from overpaint.core.imaging.images import Picture
-from overpaint.core.imaging.reading import has_credentials
 from overpaint.provenance import certificates, credentials, sealing
 from overpaint.provenance.sealing import Seal
 from tests.conftest import picture

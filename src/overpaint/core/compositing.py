@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from overpaint.core.imaging.images import Picture
 
 
-def composite(picture: Picture, plan: Plan, edited: Image.Image, alpha: Image.Image) -> Picture:
+def composite(
+    picture: Picture,
+    plan: Plan,
+    edited: Image.Image,
+    alpha: Image.Image,
+    *,
+    in_srgb: bool = True,
+) -> Picture:
     """Blend what the model made into the picture, inside the plan's window only.
 
     The blending happens in the picture's own colour space, on its own pixels: where `alpha` is 0
@@ -23,8 +30,9 @@ def composite(picture: Picture, plan: Plan, edited: Image.Image, alpha: Image.Im
         picture: the original.
         plan: how its window went to the canvas. Where the plan's output has another size
             (stretched plans), picture and `alpha` are resized to it first.
-        edited: 'RGB' in sRGB, of `plan.canvas`.
+        edited: 'RGB' of `plan.canvas`.
         alpha: 'L' of the picture's size, 255 = the edit, 0 = the original.
+        in_srgb: `edited` is in sRGB; else in the picture's own space.
 
     Returns:
         A picture of `plan.output`.
@@ -38,10 +46,8 @@ def composite(picture: Picture, plan: Plan, edited: Image.Image, alpha: Image.Im
             f"the plan {plan.size}."
         )
     if plan.output != plan.size:
-        picture = picture.with_rgb(picture.rgb.resize(plan.output, Image.Resampling.LANCZOS))
+        picture = picture.resized(plan.output)
         alpha = alpha.resize(plan.output, Image.Resampling.LANCZOS)
         plan = stretched(plan.output, plan.canvas)
-    patch = picture.from_srgb(plan.from_canvas(edited))
-    window = plan.window.as_tuple()
-    blended = Image.composite(patch, picture.rgb.crop(window), alpha.crop(window))
-    return picture.with_rgb(plan.paste(picture.rgb, blended))
+    patch, window = plan.from_canvas(edited), plan.window
+    return picture.blended(patch, alpha.crop(window.as_tuple()), window, in_srgb=in_srgb)

@@ -142,8 +142,18 @@ BUILTIN: tuple[ModelSpec, ...] = (
         location="diffusers/stable-diffusion-xl-1.0-inpainting-0.1",
         licence="CreativeML Open RAIL++-M (2023)",
         size_gb=13.9,
-        memory_gb=5.3,
+        memory_gb=5.5,
         about="mask + prompt; 2.6B; takes SDXL's LoRA adapters",
+    ),
+    ModelSpec(
+        name="qwen-edit",
+        family="qwen-edit",
+        source="hub",
+        location="Qwen/Qwen-Image-Edit-2511",
+        licence="Apache-2.0",
+        size_gb=57.7,
+        memory_gb=27.5,
+        about="an instruction about one to three pictures, with or without a mask; 20B",
     ),
 )
 

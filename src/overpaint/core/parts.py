@@ -10,9 +10,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["picture", "pictures", "mask", "text", "number", "name", "options"]
+Kind = Literal["picture", "pictures", "mask", "text", "number", "name", "choice", "options"]
 """What a part is. Pictures come as files, bytes, arrays or PIL images; 'mask' is one of one channel
-and of the picture's size."""
+and of the picture's size; 'choice' is one of a few words."""
+
+MaskReading = Literal["white", "alpha", "paint"]
+"""How a mask is read. white: bright = repaint. alpha: transparent = repaint. paint: what was
+painted = repaint."""
 
 _KEY = "part"
 
@@ -28,6 +32,7 @@ class Part:
         required: whether every edit has one.
         family: whether a family says if it uses it; others belong to every edit.
         minimum, maximum: of a number; None = no bound.
+        choices: the words of a choice.
         default: of the field of `EditRequest`; None where it is required.
     """
 
@@ -38,6 +43,7 @@ class Part:
     family: bool = False
     minimum: int | None = None
     maximum: int | None = None
+    choices: tuple[str, ...] = ()
     default: Any = dataclasses.field(default=None, compare=False)
 
     @property
@@ -58,6 +64,7 @@ def about(
     family: bool = False,
     minimum: int | None = None,
     maximum: int | None = None,
+    choices: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Metadata of a field of `EditRequest` that is a part.
 
@@ -66,8 +73,9 @@ def about(
         text: one line of help.
         family: whether a family says if it uses it.
         minimum, maximum: of a number.
+        choices: the words of a choice.
     """
-    bounds = {"minimum": minimum, "maximum": maximum}
+    bounds = {"minimum": minimum, "maximum": maximum, "choices": choices}
     return {_KEY: {"kind": kind, "help": text, "family": family, **bounds}}
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from overpaint.core.parts import about, parts_of
+from overpaint.core.parts import MaskReading, about, parts_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,6 +27,9 @@ class EditRequest:
         prompt: what the masked area should show, or the instruction to follow; empty for families
             that take no words.
         mask: 'L', same size as `image`, 255 = repaint, 0 = keep; values between blend.
+        mask_is: how a picture of the mask is read, until it is `mask`: 'white' (white is
+            repainted), 'alpha' (transparent is) or 'paint' (what is painted is). None = as what it
+            evidently is, and where `mask` is there already.
         negative_prompt: what to avoid. None = none; families run true
             classifier-free guidance with it or refuse it, they never drop it.
         control: 'RGB' line, pose or depth picture; resized with the picture it belongs to.
@@ -47,6 +50,14 @@ class EditRequest:
     mask: Image.Image | None = field(
         default=None,
         metadata=about("mask", "White where the picture is repainted.", family=True),
+    )
+    mask_is: MaskReading | None = field(
+        default=None,
+        metadata=about(
+            "choice",
+            "How the mask is read: white, alpha (transparent is repainted) or paint.",
+            choices=get_args(MaskReading),
+        ),
     )
     negative_prompt: str | None = field(
         default=None, metadata=about("text", "What to avoid.", family=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
+from overpaint.core.geometry import Box
 from overpaint.core.imaging import detections, images, masks
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
@@ -260,8 +261,10 @@ def _limited(edited: Picture, before: Picture, there: Image.Image) -> Picture:
     """The edited picture with what lies outside of a mask put back; within it the edge is soft."""
     if edited.size != before.size:  # which the gate lets pass in no case
         return edited
-    mixed = Image.composite(edited.rgb, before.rgb, masks.feather(there, SOFT))
-    return replace(edited, rgb=mixed)
+    whole = Box.of_size(before.size)
+    base = before if edited.is_grey else before.in_colour()
+    mixed = base.blended(edited.own_image(), masks.feather(there, SOFT), whole, in_srgb=False)
+    return replace(edited, rgb=mixed.rgb, raster=mixed.raster)
 
 
 def endings(outcome: Outcome) -> dict[str, int]:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from overpaint.core.errors import InvalidRequest
+from overpaint.core.imaging.codecs.formats import SUFFIXES
 from overpaint.datasets.places import Annotated, InFile, InParquet, InTar, Item, Nowhere
 from overpaint.datasets.recipes.sections import Blank, SourceSection
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 LONGEST_LINE = 1_000_000
 MOST_FIELDS = 64
 LONGEST_FIELD = 4000

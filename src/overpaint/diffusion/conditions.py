@@ -71,7 +71,23 @@ def plan(request: EditRequest, options: FamilyOptions, *, step: int, native: Nat
         return geometry.full(
             request.image.size, step=step, native=native.side, max_pixels=native.max_pixels
         )
-    box = masks.bbox(grown_mask(request, options))
+    return _around(
+        request, options, masks.bbox(grown_mask(request, options)), step=step, native=native
+    )
+
+
+def window(
+    request: EditRequest, options: FamilyOptions, box: Box, *, step: int, native: Native
+) -> Plan | None:
+    """The plan of a part of the mask; None where the edit has one window."""
+    if request.mask is None or options.window != "auto" or options.height is not None:
+        return None
+    return _around(request, options, box, step=step, native=native)
+
+
+def _around(
+    request: EditRequest, options: FamilyOptions, box: Box, *, step: int, native: Native
+) -> Plan:
     return geometry.around(
         request.image.size,
         box,

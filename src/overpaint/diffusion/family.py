@@ -5,7 +5,7 @@ checkpoints. It imports nothing heavy, so that requests are checked and help is 
 torch. A `Family` is that with one loaded checkpoint, and does the work of an edit:
 
     settle      options that the caller left open, as the checkpoint wants them
-    plan        which part of the picture is computed, on what canvas
+    plan        which part of the picture is computed, on what canvas; `window` for a part of a mask
     prepare     encode texts and pictures, draw the noise: one `Prepared` per seed
     advance     one step for each of several `Prepared`, in place
     decode      the picture as it stands; `preview` decodes less of it
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from overpaint.checkpoints.checkpoint import Checkpoint
     from overpaint.checkpoints.component import Component
-    from overpaint.core.geometry import Plan
+    from overpaint.core.geometry import Box, Plan
     from overpaint.core.types import EditRequest
     from overpaint.provenance.xmp import SourceType
 
@@ -62,6 +62,7 @@ class FamilySpec:
         pipelines: `_class_name` values of a `model_index.json` that it reads; for those that other
             models share, values in the configurations of components that tell its own apart.
         source_type: IPTC's term for what it makes of a picture.
+        in_srgb: it computes in sRGB, whatever the picture's space; else in the picture's own.
     """
 
     name: str
@@ -71,6 +72,7 @@ class FamilySpec:
     components: Mapping[str, Component] = field(default_factory=dict)
     pipelines: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     source_type: SourceType = "compositeWithTrainedAlgorithmicMedia"
+    in_srgb: bool = True
 
     def need(self, part: str) -> Need:
         """Whether it uses a part of a request."""
@@ -171,6 +173,14 @@ class Family(ABC, Generic[OptionsT, PreparedT]):
     def plan(self, request: EditRequest, options: OptionsT) -> Plan:
         """Choose the window and the canvas. Computes nothing."""
 
+    def window(self, request: EditRequest, options: OptionsT, box: Box) -> Plan | None:
+        """The plan of a part of the mask, given by its box, as `plan` makes it for the whole mask.
+
+        None = the edit has one window, wherever its mask is. That is the default; families that
+        give a plan have their edits split where parts of a mask lie far apart.
+        """
+        return None
+
     def held_bytes(self, request: EditRequest, plan: Plan, options: OptionsT) -> int:
         """What one image will keep on the device for its steps, known before it is prepared.
 
@@ -199,7 +209,7 @@ class Family(ABC, Generic[OptionsT, PreparedT]):
 
     @abstractmethod
     def decode(self, prepared: PreparedT) -> Image.Image:
-        """The picture as it stands: 'RGB', sRGB, of the plan's canvas."""
+        """The picture as it stands: 'RGB' of the plan's canvas, in sRGB or the picture's space."""
 
     def preview(self, prepared: PreparedT) -> Image.Image:
         """The picture as it stands, of any size; families decode fewer pixels than for `decode`."""

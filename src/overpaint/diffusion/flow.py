@@ -13,14 +13,15 @@ from overpaint.core.errors import UnsupportedOption
 
 
 def schedule(
-    checkpoint: Checkpoint, steps: int, shift: float, strength: float
+    checkpoint: Checkpoint, steps: int, shift: float | None, strength: float
 ) -> tuple[Any, torch.Tensor]:
     """A fresh noise scheduler of equal steps, shifted, and the timesteps that `strength` leaves.
 
     Args:
         checkpoint: whose scheduler.
         steps: before `strength` takes some away.
-        shift: the exponent of the time shift (the pipelines' `mu`).
+        shift: the exponent of the time shift (the pipelines' `mu`); None = the scheduler has one of
+            its own.
         strength: share of the steps that is computed, as in the pipelines' `get_timesteps`.
 
     Raises:
@@ -37,6 +38,18 @@ def schedule(
         )
     scheduler.set_begin_index(left_out)
     return scheduler, scheduler.timesteps[left_out:]
+
+
+def schedule_by_size(
+    checkpoint: Checkpoint, steps: int, tokens: int, strength: float = 1.0
+) -> tuple[Any, torch.Tensor]:
+    """The same with a shift that is linear in the number of noise tokens.
+
+    Raises:
+        UnsupportedOption: no step is left.
+    """
+    config = checkpoint.component("scheduler").config
+    return schedule(checkpoint, steps, linear_shift(config, tokens), strength)
 
 
 def skipped(steps: int, strength: float) -> int:

@@ -45,9 +45,10 @@ class FamilyOptions(BaseModel):
         description="Pixels inside the mask's edge over which the edit is blended into the "
         "original. Pixels outside the mask never change.",
     )
-    window: Literal["auto", "full"] = Field(
+    window: Literal["auto", "one", "full"] = Field(
         default="auto",
-        description="auto: compute only a window around the mask; full: the whole picture.",
+        description="auto: compute only a window around the mask, and one for each of its parts "
+        "where they lie far apart; one: never more than one; full: the whole picture.",
     )
     context: float = Field(
         default=0.5,

@@ -6,7 +6,6 @@ import copy
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
-from overpaint.core.geometry import Plan
 from overpaint.core.imaging.images import Picture
 from overpaint.core.safety import Verdict
 from overpaint.core.types import EditRequest
@@ -14,6 +13,7 @@ from overpaint.diffusion.family import Prepared
 from overpaint.diffusion.options import FamilyOptions
 from overpaint.engine.intake import CheckedRequest
 from overpaint.engine.model import Model
+from overpaint.engine.windows import Region
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +41,23 @@ class Decoded:
 
 @dataclass(eq=False, kw_only=True)
 class Edit:
-    """A request under way: what `begin` made and `finish` needs."""
+    """A request under way: what `begin` made and `finish` needs.
+
+    Attributes:
+        request: what is asked for.
+        model: that makes it.
+        options: of the model's family.
+        regions: the parts that are computed, each by itself.
+        prepared: of the first image one per region, then of the second one …
+        warnings: one sentence each.
+        verdicts: of the safety policy.
+        timings: seconds by stage.
+    """
 
     request: EditRequest
     model: Model
     options: FamilyOptions
-    plan: Plan
+    regions: tuple[Region, ...]
     prepared: list[Prepared]
     warnings: list[str]
     verdicts: tuple[Verdict, ...] = ()
@@ -55,7 +66,13 @@ class Edit:
     @property
     def seeds(self) -> tuple[int, ...]:
         """One per image."""
-        return tuple(image.seed for image in self.prepared)
+        return tuple(image.seed for image in self.prepared[:: len(self.regions)])
+
+    @property
+    def images(self) -> list[list[Prepared]]:
+        """The regions of each image."""
+        each = len(self.regions)
+        return [self.prepared[at : at + each] for at in range(0, len(self.prepared), each)]
 
     @property
     def held_bytes(self) -> int:
@@ -64,4 +81,4 @@ class Edit:
 
     def snapshot(self) -> Edit:
         """The edit with its first image only, as that stands now, for `Engine.preview`."""
-        return replace(self, prepared=[copy.copy(self.prepared[0])])
+        return replace(self, prepared=[copy.copy(each) for each in self.images[0]])

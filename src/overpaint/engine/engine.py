@@ -25,17 +25,17 @@ from PIL import Image
 from overpaint.checkpoints import shortage
 from overpaint.checkpoints.shortage import GIB
 from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded
-from overpaint.core.geometry import Plan
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Prepared
-from overpaint.engine import clock, intake, rendering, streams
+from overpaint.engine import clock, intake, rendering, streams, windows
 from overpaint.engine.cache import RETRY_AFTER, ModelCache
 from overpaint.engine.clock import Throttle
 from overpaint.engine.edit import Decoded, Edit, Screened
 from overpaint.engine.intake import CheckedRequest, PictureLike, check, takes_parts
 from overpaint.engine.model import Model
+from overpaint.engine.windows import Region
 from overpaint.provenance import marks, recipes
 from overpaint.provenance.marks import Marking
 from overpaint.safety.policy import Policy
@@ -194,7 +194,7 @@ class Engine:
         checked = replace(checked, options=family.settle(checked.options))
         screened = request if isinstance(request, Screened) else self.screen(submission)
         started = time.perf_counter()
-        plan, prepared, more = self._with_room(
+        regions, prepared, more = self._with_room(
             model, busy, partial(self._prepared, model, checked, held)
         )
         streams.hand_over(model, prepared)
@@ -203,7 +203,7 @@ class Engine:
             request=plain,
             model=model,
             options=checked.options,
-            plan=plan,
+            regions=regions,
             prepared=prepared,
             warnings=[*checked.warnings, *more, *model.warnings, *marks.losses(plain.image)],
             verdicts=screened.verdicts,
@@ -258,7 +258,7 @@ class Engine:
         """The first half of `finish`: all that the device is needed for."""
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
             # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
-            pictures = tuple(map(partial(rendering.finished, edit), edit.prepared))
+            pictures = tuple(map(partial(rendering.finished, edit), edit.images))
         return Decoded(pictures, edit.seeds)
 
     def deliver(self, edit: Edit, decoded: Decoded) -> EditResult:
@@ -294,15 +294,23 @@ class Engine:
 
     def _prepared(
         self, model: Model, checked: CheckedRequest, held: int
-    ) -> tuple[Plan, list[Prepared], list[str]]:
-        request, options, family = checked.request, checked.options, model.family
+    ) -> tuple[tuple[Region, ...], list[Prepared], list[str]]:
+        options, family = checked.options, model.family
         with streams.encoding(model):
-            plan = family.plan(request, options)
-            images = len(checked.seeds)
-            self._require_room(images * family.held_bytes(request, plan, options), held)
-            prepared, warnings = family.prepare(request, plan, options, checked.seeds)
+            regions = windows.of(family, checked.request, options)
+            keeps = sum(family.held_bytes(each.request, each.plan, options) for each in regions)
+            self._require_room(len(checked.seeds) * keeps, held)
+            parts = [
+                family.prepare(each.request, each.plan, options, checked.seeds) for each in regions
+            ]
+            prepared = [
+                image
+                for images in zip(*(each for each, _ in parts), strict=True)
+                for image in images
+            ]
             self._require_room(sum(image.held_bytes for image in prepared), held)
-        return plan, prepared, warnings
+        warnings = [warning for _, several in parts for warning in several]
+        return regions, prepared, [*windows.notes(regions), *dict.fromkeys(warnings)]
 
     def _require_room(self, needed: int, held: int) -> None:
         """Refuse an edit whose images keep more than there is beside the models' own need.
@@ -359,13 +367,16 @@ class Engine:
     ) -> None:
         model = edits[0].model
         prepared = [image for edit in edits for image in edit.prepared]
-        slowest = max(prepared, key=lambda image: image.total)
+        edit, slowest = max(
+            ((edit, image) for edit in edits for image in edit.prepared),
+            key=lambda pair: pair[1].total,
+        )
         throttle = Throttle(self.clock)
 
         def report() -> None:
             throttle()
             if on_progress is not None:
-                preview = partial(self._shown, model, slowest)
+                preview = partial(self._shown, edit, slowest)
                 on_progress(Progress(step=slowest.step, total=slowest.total, preview=preview))
 
         started = time.perf_counter()
@@ -379,10 +390,12 @@ class Engine:
         """What pictures of a model have to pass."""
         return self.policy.with_own_of(model.checkers)
 
-    def _shown(self, model: Model, prepared: Prepared) -> Image.Image:
-        """The canvas of an image as it stands, for those who may see it."""
-        canvas = model.family.decode(prepared)
-        self._policy(model).check_outputs([Picture(canvas)])
+    def _shown(self, edit: Edit, prepared: Prepared) -> Image.Image:
+        """The canvas of an image as it stands, in sRGB, for those who may see it."""
+        canvas = edit.model.family.decode(prepared)
+        if not edit.model.family.spec.in_srgb and not edit.request.image.is_grey:
+            canvas = edit.request.image.with_rgb(canvas).to_srgb()
+        self._policy(edit.model).check_outputs([Picture(canvas)])
         return canvas
 
 

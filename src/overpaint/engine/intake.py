@@ -22,9 +22,11 @@ from PIL import Image
 from pydantic import ValidationError
 
 from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
-from overpaint.core.imaging import detections, images, masks
+from overpaint.core.imaging import annotation_files, detections, images, masks
+from overpaint.core.imaging.codecs import reading
 from overpaint.core.imaging.images import ImageLimits, Picture
-from overpaint.core.parts import Part
+from overpaint.core.imaging.morphology import fit
+from overpaint.core.parts import MaskReading, Part
 from overpaint.core.types import FAMILY_PARTS, MAX_SEED, PARTS, EditRequest
 from overpaint.diffusion.family import FamilySpec
 from overpaint.diffusion.options import FamilyOptions
@@ -38,6 +40,9 @@ MaskLike = Any
 MAX_IMAGES = 64
 MOST_SHADES = 16
 """Shades of grey of a picture that may be a mask as well."""
+
+READING_SHIFTS = 16
+"""By how many of 255 reading a picture as a mask may change its values."""
 
 _NO_LIMITS = ImageLimits()
 _BY_NAME = {part.name: part for part in PARTS}
@@ -68,12 +73,15 @@ class CheckedRequest:
         return max(1, round(steps * getattr(self.options, "strength", 1.0))) if steps else 0
 
 
-def request_of(values: Mapping[str, Any], *, limits: ImageLimits = _NO_LIMITS) -> EditRequest:
+def request_of(
+    values: Mapping[str, Any], *, limits: ImageLimits = _NO_LIMITS, fit_mask: bool = False
+) -> EditRequest:
     """An edit of parts by name; those that are missing or None are left out.
 
     Args:
         values: pictures and masks as files, bytes, arrays, PIL images or `Picture`; words; numbers.
         limits: what each picture may cost before it is decoded.
+        fit_mask: stretch a mask of another size to the picture's, instead of refusing it later.
 
     Raises:
         InvalidRequest: a value cannot be used; its `field` names the part.
@@ -88,11 +96,24 @@ def request_of(values: Mapping[str, Any], *, limits: ImageLimits = _NO_LIMITS) -
         if part.required and part.name not in present:
             raise InvalidRequest("it is missing", field=part.name)
     image = decoded(_BY_NAME["image"], present.pop("image"), limits=limits)
+    reads = _reading(present)
     parts = {
-        name: decoded(_BY_NAME[name], value, image.size, limits=limits)
+        name: decoded(_BY_NAME[name], value, image.size, limits=limits, reads=reads)
         for name, value in present.items()
     }
+    if fit_mask and "mask" in parts:
+        parts["mask"] = fit(parts["mask"], image.size)
     return EditRequest(image=image, **parts)
+
+
+def _reading(present: dict[str, Any]) -> MaskReading | None:
+    """How the mask is read, taken out of the parts: once it is read, nobody asks again."""
+    if "mask_is" not in present:
+        return None
+    if "mask" not in present:
+        raise InvalidRequest("there is no mask to read; leave it out", field="mask_is")
+    reads: MaskReading = present.pop("mask_is")
+    return reads
 
 
 def split(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,7 +164,7 @@ def as_picture(
         return Picture.from_array(value, field=field)
     if isinstance(value, bytes | str | os.PathLike):
         return images.decode(value, field=field, limits=limits)
-    raise InvalidRequest(f"a {type(value).__name__} is no picture", field=field)
+    raise InvalidRequest(f"a value of type {type(value).__name__} is no picture", field=field)
 
 
 def as_mask(
@@ -152,39 +173,63 @@ def as_mask(
     *,
     size: tuple[int, int] | None = None,
     limits: ImageLimits = _NO_LIMITS,
+    reads: MaskReading | None = None,
+    picture: str | None = None,
 ) -> Image.Image:
     """Whatever people have, as an 'L' mask, 255 = repaint.
 
     Args:
         value: a picture of it; a torch tensor or rows of numbers; what a segmentation model found
             (`supervision.Detections`, COCO run lengths, what SAM's generators return, Roboflow's
-            predictions).
+            predictions); a file of annotations (`imaging.annotation_files`).
         field: name of the field in errors.
         size: (width, height) of the picture that it is for; detections need it.
         limits: what a file may cost before it is decoded.
+        reads: how a picture of it is read; None = as what it evidently is.
+        picture: name of the file of the picture that it is for, to choose by in annotations.
 
     Raises:
         InvalidMask: it cannot be read.
         InvalidRequest: it is no mask.
     """
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
-    if isinstance(value, list | tuple) and value and not isinstance(value[0], Mapping):
-        value = _rows(value, field)
-    if isinstance(value, np.ndarray):
-        return masks.from_array(value, field=field)
+    if reads is not None:
+        _choice(_BY_NAME["mask_is"], reads)
     if isinstance(value, Picture):
         value = value.to_pil()
     if isinstance(value, Image.Image):
-        return masks.from_pil(value, field=field)
+        return masks.from_pil(value, reads, field=field)
     if isinstance(value, bytes | str | os.PathLike):
-        return images.decode_mask(value, field=field, limits=limits)
+        encoded = reading.bytes_of(value, field, limits.max_bytes)
+        if size is None or not annotation_files.are_in(encoded):
+            return images.decode_mask(encoded, field=field, limits=limits, reads=reads)
+        value = annotation_files.parse(encoded, size, picture=picture, field=field)
+    if reads is not None:
+        raise InvalidRequest(
+            f"a value of type {type(value).__name__} is no picture, so there is no question of how "
+            "to read it; leave it out",
+            field="mask_is",
+        )
+    return _of_values(value, field, size)
+
+
+def _of_values(value: Any, field: str, size: tuple[int, int] | None) -> Image.Image:
+    """A mask of numbers, or of what a segmentation model found."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, list | tuple) and _are_rows(value):
+        value = _rows(value, field)
+    if isinstance(value, np.ndarray):
+        return masks.from_array(value, field=field)
     if size is not None and isinstance(value, Mapping) and "counts" in value:
         return masks.from_coco_rle(value, size, field=field)
     if size is not None and detections.are_detections(value):
         things = detections.parse(value, size, field=field)
         return detections.union(things, size, field=field)
-    raise InvalidRequest(f"a {type(value).__name__} is no mask", field=field)
+    raise InvalidRequest(f"a value of type {type(value).__name__} is no mask", field=field)
+
+
+def _are_rows(value: Sequence[Any]) -> bool:
+    return bool(value) and not isinstance(value[0], Mapping | detections.Detection)
 
 
 def _rows(value: Sequence[Any], field: str) -> NDArray[Any]:
@@ -236,6 +281,7 @@ def decoded(
     size: tuple[int, int] | None = None,
     *,
     limits: ImageLimits = _NO_LIMITS,
+    reads: MaskReading | None = None,
 ) -> Any:
     """A part's value as `EditRequest` has it.
 
@@ -244,12 +290,14 @@ def decoded(
         value: in any form.
         size: (width, height) of the picture that is edited; detections need it.
         limits: what a file may cost before it is decoded.
+        reads: how a picture of `mask` is read; None = as what it evidently is.
 
     Raises:
         InvalidRequest: it cannot be used; its `field` names the part.
     """
     if part.kind == "mask":
-        return as_mask(value, part.name, size=size, limits=limits)
+        own = reads if part.name == "mask" else None
+        return as_mask(value, part.name, size=size, limits=limits, reads=own)
     if part.kind == "pictures":
         if isinstance(value, str | bytes) or not isinstance(value, Sequence):
             value = (value,)
@@ -262,12 +310,20 @@ def decoded(
 
 def _plain(part: Part, value: Any) -> Any:
     value = _as_mapping(value)
+    if part.kind == "choice":
+        return _choice(part, value)
     expected = {"text": str, "name": str, "number": int, "options": Mapping}[part.kind]
     if part.kind == "number" and isinstance(value, float | str) and _is_whole(value):
         value = int(float(value)) if isinstance(value, float) else int(value)
     if not isinstance(value, expected) or isinstance(value, bool):
         wanted = {"number": "a whole number", "options": "a mapping"}.get(part.kind, "text")
         raise InvalidRequest(f"{value!r} is not {wanted}", field=part.name)
+    return value
+
+
+def _choice(part: Part, value: Any) -> Any:
+    if value not in part.choices:
+        raise InvalidRequest(f"{value!r} is none of {', '.join(part.choices)}", field=part.name)
     return value
 
 
@@ -324,12 +380,15 @@ def _check_need(family: FamilySpec, part: Part, value: Any) -> None:
 
 
 def _check_not_the_picture(mask: Image.Image, picture: Picture) -> None:
-    """Refuse a picture that is given as its own mask; one of black and white may be."""
+    """Refuse a picture that is given as its own mask, inverted or not; one of few shades may be."""
     few = (min(64, mask.width), min(64, mask.height))
-    shades = picture.rgb.resize(few, Image.Resampling.NEAREST).convert("L")
-    if shades.tobytes() != mask.resize(few, Image.Resampling.NEAREST).tobytes():
+    shades, marks = (
+        np.asarray(each.resize(few, Image.Resampling.NEAREST)).astype(np.int16)
+        for each in (picture.own_image().convert("L"), mask)
+    )
+    if min(np.abs(shades - marks).max(), np.abs(255 - shades - marks).max()) > READING_SHIFTS:
         return
-    if len(shades.getcolors() or []) > MOST_SHADES:
+    if len(np.unique(shades)) > MOST_SHADES:
         raise InvalidMask(
             "it is the picture itself; give a mask that is white where the picture is repainted",
             field="mask",

@@ -24,7 +24,8 @@ from typing import Any, BinaryIO
 
 from overpaint.core.errors import InvalidImage, InvalidMask, InvalidRequest
 from overpaint.core.imaging import masks
-from overpaint.core.imaging.reading import ImageLimits
+from overpaint.core.imaging.codecs.formats import SUFFIXES as PICTURES
+from overpaint.core.imaging.codecs.reading import ImageLimits
 from overpaint.core.types import PARTS, EditRequest
 from overpaint.engine import intake
 from overpaint.jobs import rows, tables
@@ -32,7 +33,6 @@ from overpaint.jobs.rows import Row
 from overpaint.jobs.tables import Record
 from overpaint.jobs.units import Unit, broken, derive_seed, identify, identity
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 MASK = "_mask"
 TABLES = (".csv",)
 MANIFESTS = (".jsonl", ".ndjson")

@@ -4,9 +4,9 @@ A column is a part of an edit (`core.types.PARTS`), under its own name or the co
 
 | part | value |
 | --- | --- |
-| a picture or a mask | base64 of a PNG, JPEG or WebP file, also with line breaks, also a data URI |
+| a picture or a mask | base64 of a picture file, also with line breaks, also a data URI |
 | several pictures | a list of those; as text: its JSON, or the pictures with `;` between them |
-| a text, a number | as it is; tables may hold numbers as text |
+| a text, a choice, a number | as it is; tables may hold numbers as text |
 | `parameters` or `options` | object, or its JSON; the row's own, before those for all rows |
 
 `null` means that the value is missing. Texts and numbers may stand among the parameters, for all
@@ -47,7 +47,7 @@ LEFT_OUT = {
 ROW_PARTS = tuple(part for part in PARTS if part.name not in LEFT_OUT)
 """Parts that are columns."""
 
-COMMON = tuple(part for part in ROW_PARTS if part.kind in ("text", "number"))
+COMMON = tuple(part for part in ROW_PARTS if part.kind in ("text", "number", "choice"))
 """Parts that may stand among the parameters, for all rows."""
 
 MAX_SEED = 2**63 - 1

@@ -12,17 +12,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from overpaint.core.errors import InvalidImage, InvalidSettings
-from overpaint.core.imaging.reading import has_credentials
+from overpaint.core.imaging.codecs.reading import has_credentials
 
 if TYPE_CHECKING:
-    from overpaint.core.imaging.reading import Format
+    from overpaint.core.imaging.codecs.formats import FileFormat
 
 DEEPEST_CHAIN = 64
 
 State = Literal["trusted", "valid", "invalid"]
 """'valid' = intact, but signed by somebody who is not known here."""
 
-MIME: dict[Format, str] = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+MIME: dict[FileFormat, str] = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "WEBP": "image/webp",
+    "AVIF": "image/avif",
+    "HEIF": "image/heic",
+    "TIFF": "image/tiff",
+}
 
 OFFLINE: Mapping[str, Any] = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 """Settings of the library."""
@@ -46,14 +53,14 @@ class Credentials:
 
 def read(
     encoded: bytes,
-    format: Format,  # noqa: A002 - PIL's word for it
+    format: FileFormat,  # noqa: A002 - PIL's word for it
     anchors: bytes | None = None,
 ) -> Credentials | None:
     """A file's credentials; None = it has none.
 
     Args:
         encoded: the file.
-        format: 'PNG', 'JPEG' or 'WEBP'.
+        format: of the file.
         anchors: certificates in PEM of those whose signatures are trusted.
 
     Raises:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from overpaint.core.imaging import images
-from overpaint.core.imaging.images import Format, Picture
+from overpaint.core.imaging.codecs.formats import FileFormat
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import PARTS
 from overpaint.core.version import __version__
 from overpaint.provenance import xmp
@@ -133,7 +134,7 @@ def _seal(
     )
 
 
-def _parent(source: Picture) -> tuple[bytes, Format] | None:
+def _parent(source: Picture) -> tuple[bytes, FileFormat] | None:
     """The input's file where that has credentials, or gets them as a result made here."""
     if source.signed is not None and source.format is not None:
         return source.signed, source.format

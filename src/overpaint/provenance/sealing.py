@@ -20,7 +20,8 @@ from overpaint.core.errors import InvalidSettings
 from overpaint.provenance.credentials import MIME, OFFLINE, library, trusting
 
 if TYPE_CHECKING:
-    from overpaint.core.imaging.reading import Format
+    from overpaint.core.imaging.codecs.formats import FileFormat
+    from overpaint.core.imaging.codecs.writing import Format
 
 CERTIFICATE = "provenance.certificate"
 KEY = "provenance.key"
@@ -71,7 +72,7 @@ class Seal:
     tool: tuple[str, str]
     source_type: str
     parameters: Mapping[str, Any]
-    parent: tuple[bytes, Format] | None = None
+    parent: tuple[bytes, FileFormat] | None = None
 
     def sign(self, encoded: bytes, format: Format) -> bytes:  # noqa: A002 - PIL's word for it
         """The file with its manifest.

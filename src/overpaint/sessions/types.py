@@ -21,6 +21,7 @@ ROOT = "0"
 OWN = {
     "image": "it is the picture of the turn before, or the original",
     "prompt": "a turn has the words that were added; with the earlier ones they are in its recipe",
+    "mask_is": "a turn keeps the mask as it was read",
     "seed": "each candidate has its own",
     "num_images": "it is the number of candidates",
     "model": "a turn names the model that was used, asked for or not",

@@ -102,6 +102,28 @@ def by_openai(server, model: str, values: Values):
     return server.client.post("/v1/images/edits", data=form, files=files)
 
 
+@pytest.mark.parametrize("door", [by_json, by_form, by_oip], ids=lambda door: door.__name__)
+def test_how_a_mask_is_read_can_be_said(server, requests, door):
+    paint = Image.new("RGB", (64, 64), "white")
+    paint.paste("red", (16, 16, 40, 40))
+    edit = {"image": picture(64, 64), "mask": paint}
+    assert door(server, "erase", edit).status_code == 400
+    assert door(server, "erase", {**edit, "mask_is": "paint"}).status_code == 200
+    assert requests[-1].mask.getpixel((20, 20)) == 255
+    assert door(server, "erase", {**edit, "mask_is": "black"}).status_code in (400, 422)
+
+
+def test_openais_masks_are_transparent_unless_it_is_said_otherwise(server, requests):
+    form = {"model": "erase", "prompt": ""}
+    files = [("image", ("i.png", png(picture(64, 64)))), ("mask", ("m.png", png(box_mask(64, 64))))]
+    refused = server.client.post("/v1/images/edits", data=form, files=files)
+    assert refused.status_code == 400
+    assert "no transparency" in refused.json()["error"]["message"]
+    white = {**form, "mask_is": "white"}
+    assert server.client.post("/v1/images/edits", data=white, files=files).status_code == 200
+    assert same(box_mask(64, 64), requests[-1].mask)
+
+
 def field_of(answer) -> str:
     """The field that an answer names, whatever its protocol."""
     error = answer.json()["error"]
@@ -160,6 +182,7 @@ def test_a_model_says_what_it_takes(server, model):
     tensors = server.client.get(f"/v2/models/{model}").json()["inputs"]
     assert {each["name"] for each in tensors} == {
         "image",
+        "mask_is",
         *(part.name for part in (*taken, *BESIDE)),
     }
 

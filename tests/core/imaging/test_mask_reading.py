@@ -39,11 +39,6 @@ def erased_photo() -> Image.Image:
     return photo
 
 
-def sixteen_bit() -> Image.Image:
-    """A 16-bit file that holds 8-bit values."""
-    return Image.fromarray((MARKED * 255).astype(np.uint16))
-
-
 def encoded(image: Image.Image, kind="PNG", **options) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
@@ -57,14 +52,17 @@ PLAIN = {
     "an erased photo": erased_photo(),
     "an erased black picture": drawn("RGBA", (0, 0, 0, 255), (0, 0, 0, 0)),
     "a bilevel file": drawn("1", 0, 1),
+    "16 bits of 0 and 255": Image.fromarray((MARKED * 255).astype(np.uint16)),
+    "16 bits of 0 and 65535": Image.fromarray((MARKED * 65535).astype(np.uint16)),
 }
 NOTED = {
     "0 and 1": drawn("L", 0, 1),
-    "16 bits of 0 and 255": sixteen_bit(),
     "white paint on an empty layer": drawn("RGBA", (0, 0, 0, 0), (255, 255, 255, 255)),
     "red paint on an empty layer": drawn("RGBA", (0, 0, 0, 0), (255, 0, 0, 255)),
     "black paint on an empty layer": drawn("RGBA", (255, 255, 255, 0), (0, 0, 0, 255)),
     "red paint on black": drawn("RGB", "black", "red"),
+    "dark red paint on black": drawn("RGB", "black", (100, 0, 0)),
+    "16 bits of 0 and 1": Image.fromarray(MARKED.astype(np.uint16)),
     "black that is 1": drawn("L", 1, 255),
     "a white picture with a hole": drawn("RGBA", (255, 255, 255, 255), (255, 255, 255, 0)),
 }
@@ -104,7 +102,10 @@ def test_what_could_be_either_is_refused_with_the_way_out(name):
 @pytest.mark.parametrize(
     ("image", "reads", "marks"),
     [
-        (AMBIGUOUS["colour on white"], "paint", None),
+        (AMBIGUOUS["colour on white"], "paint", MARKED),
+        (drawn("RGB", "white", "black"), "paint", MARKED),
+        (drawn("L", 255, 0), "paint", MARKED),
+        (drawn("RGB", "black", (90, 0, 0)), "paint", MARKED),
         (AMBIGUOUS["colour on white"], "white", ~MARKED),
         (AMBIGUOUS["black and white, and a hole"], "white", MARKED),
         (erased_photo(), "paint", ~MARKED),
@@ -113,8 +114,7 @@ def test_what_could_be_either_is_refused_with_the_way_out(name):
 )
 def test_a_reading_that_was_asked_for_wins(image, reads, marks):
     mask = np.asarray(masks.from_pil(image, reads))
-    if marks is not None:
-        assert ((mask > 128) == marks).all()
+    assert ((mask > 128) == marks).all()
 
 
 def test_transparency_that_is_asked_for_must_be_there():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,6 +55,37 @@ MASKS = {
     "one pixel": several((30, 30, 31, 31)),
     "border to border": several((0, 38, 96, 40)),
 }
+
+
+class TestColours:
+    """The eraser copies values, so that it works in any space."""
+
+    def test_display_p3_stays_itself(self, engine, p3):
+        flat = Picture(Image.new("RGB", (96, 80), (0, 200, 60)), icc_profile=p3)
+        edited = engine.edit(flat, mask=box_mask(96, 80), seed=1).pictures[0]
+        assert edited.icc_profile == p3
+        assert edited.rgb.getcolors() == [(96 * 80, (0, 200, 60))]
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    def test_grey_stays_grey(self, engine, dtype, linear_grey):
+        values = np.full((80, 96), np.iinfo(dtype).max // 5, dtype)
+        values[:, ::3] += 7
+        grey = Picture.from_array(values)
+        grey = replace(grey, raster=replace(grey.raster, icc_profile=linear_grey))
+        edited = engine.edit(grey, mask=box_mask(96, 80), seed=1).pictures[0]
+        outside = ~marked(box_mask(96, 80))
+        assert edited.own_profile == linear_grey
+        assert (edited.raster.values[outside, 0] == values[outside]).all()
+        inside = edited.raster.values[~outside].astype(int)
+        assert abs(inside - int(values.min())).max() <= (7 if dtype == np.uint8 else 257)
+
+    def test_previews_are_in_srgb(self, engine, p3):
+        flat = Picture(Image.new("RGB", (96, 80), (0, 200, 60)), icc_profile=p3)
+        seen = []
+        engine.edit(
+            flat, mask=box_mask(96, 80), seed=1, on_progress=lambda p: seen.append(p.preview())
+        )
+        assert seen[-1].getpixel((1, 1)) == flat.to_srgb().getpixel((1, 1))
 
 
 class TestMasksAndPictures:

@@ -6,14 +6,11 @@ import pytest
 import torch
 
 from benchmarks import real_size
-from overpaint.checkpoints.placement import DECODED, GIB, KERNELS, MemoryNeed, Placement, preflight
+from benchmarks.performance import memory
+from overpaint.checkpoints.placement import GIB, MemoryNeed, Placement, preflight
 from overpaint.families.qwen import COMPONENTS
 from tests import second_device
 from tests.conftest import open_checkpoint
-
-WIDTH = 2
-DRIVER = 0.6
-"""GiB of a card that its driver takes."""
 
 
 @pytest.fixture(scope="module")
@@ -22,46 +19,17 @@ def real() -> dict[str, torch.nn.Module]:
     return real_size.layout("qwen-edit")
 
 
-def count(network: torch.nn.Module, pattern=None) -> int:
-    return sum(
-        weight.numel()
-        for name, weight in network.named_parameters()
-        if pattern is None or pattern.search(name)
-    )
+def count(network: torch.nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
 
 
 @pytest.fixture(scope="module")
 def need(real) -> MemoryNeed:
-    """What `Checkpoint.need` says of the real files in bfloat16."""
-    encoder, denoiser, vae = (COMPONENTS[name] for name in ("text_encoder", "transformer", "vae"))
-    sizes = {name: WIDTH * count(network) for name, network in real.items()}
-    sizes["text_encoder"] -= WIDTH * count(real["text_encoder"], encoder.surplus.weights)
-    blocks = {}
-    for name in ("text_encoder", "transformer"):
-        listed = real[name].get_submodule(COMPONENTS[name].blocks[0])
-        leaving = COMPONENTS[name].ahead
-        blocks[name] = [
-            WIDTH
-            * sum(
-                weight.numel()
-                for weight_name, weight in block.named_parameters()
-                if leaving is None or not leaving.weights.search(weight_name)
-            )
-            for block in listed.children()
-        ]
-    config = real["vae"].config
-    return MemoryNeed(
-        sizes,
-        text=frozenset({"text_encoder"}),
-        ahead=WIDTH * count(real["transformer"], denoiser.ahead.weights),
-        decode=int(DECODED * KERNELS * vae.decoding(config, WIDTH)),
-        encode=int(DECODED * KERNELS * vae.encoding(config, WIDTH)),
-        blocks=blocks,
-    )
+    return memory.need_of(real, COMPONENTS, float8=False)
 
 
 def test_of_58_gigabytes_27_have_to_stay(real, need):
-    whole = WIDTH * sum(map(count, real.values()))
+    whole = 2 * sum(map(count, real.values()))
     text = need.sizes["text_encoder"]
     assert whole / 1e9 == pytest.approx(57.7, abs=0.1)
     assert need.weights / 1e9 == pytest.approx(56.6, abs=0.1)
@@ -82,7 +50,19 @@ def test_of_58_gigabytes_27_have_to_stay(real, need):
     ],
 )
 def test_which_plan_fits_which_card(need, card, tier):
-    assert preflight("qwen-edit", need, int((card - DRIVER) * GIB)).tier == tier
+    assert preflight("qwen-edit", need, card * GIB - memory.DRIVER).tier == tier
+
+
+def test_float8_is_for_the_linear_layers_of_blocks(real, need):
+    pattern = COMPONENTS["transformer"].float8
+    weights = dict(real["transformer"].named_parameters())
+    small = {name for name in weights if pattern.search(name)}
+    assert len(small) == 60 * (8 + 4)
+    assert not [name for name in small if "norm" in name or "mod" in name]
+    half = memory.need_of(real, COMPONENTS, float8=True)
+    assert (half.weights - half.sizes["text_encoder"] - half.ahead) / 1e9 == pytest.approx(
+        14, abs=0.2
+    )
 
 
 def test_blocks_of_both_large_networks_can_visit_a_card(checkpoint_folder):

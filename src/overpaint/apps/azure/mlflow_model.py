@@ -42,6 +42,7 @@ _COLUMNS: dict[Kind, str] = {
     "mask": "binary",
     "pictures": "string",  # the pictures as base64 with `;` between them, or their JSON
     "text": "string",
+    "choice": "string",
     "options": "string",
 }
 """MLflow's name of each kind's column."""

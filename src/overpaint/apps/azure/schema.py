@@ -48,13 +48,14 @@ EXAMPLE = {
     "data": [{"prompt": "a red kite in the sky", "image": PICTURE, "mask_image": MASK}],
     "parameters": {"num_inference_steps": 4, "guidance_scale": 7.5, "seed": 7},
 }
-_PICTURE = {"type": "string", "description": "base64 of a PNG, JPEG or WebP file"}
+_PICTURE = {"type": "string", "description": "base64 of a picture file"}
 _TYPES: dict[Kind, dict[str, Any]] = {
     "picture": _PICTURE,
     "mask": _PICTURE,
     "pictures": {"type": "array", "items": _PICTURE},
     "text": {"type": "string"},
     "number": {"type": "integer"},
+    "choice": {"type": "string"},
     "options": {"type": "object"},
 }
 _ROW = {

@@ -13,15 +13,13 @@ from typing import Any
 from PIL import Image
 
 from overpaint.apps.settings import ServerSettings
-from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
-from overpaint.core.imaging import images
+from overpaint.core.errors import InvalidRequest, UnsupportedOption
 from overpaint.core.imaging.images import ImageLimits, Picture
-from overpaint.core.imaging.morphology import fit, invert
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS, EditRequest
 from overpaint.diffusion.family import FamilySpec
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine.intake import CheckedRequest, as_picture, check, request_of
+from overpaint.engine.intake import CheckedRequest, check, request_of
 from overpaint.jobs.rows import Row
 
 MEGA = 1_000_000
@@ -36,12 +34,10 @@ class EncodedEdit:
     Attributes:
         values: the parts by name; pictures are encoded files, or decoded where they did not come
             over the wire. None = not given.
-        transparent_is_edited: the mask is in its transparency, alpha 0 = repaint.
         fit_mask: stretch a mask of another size to the picture's, instead of refusing it.
     """
 
     values: Mapping[str, Any]
-    transparent_is_edited: bool = False
     fit_mask: bool = False
 
     @property
@@ -81,28 +77,10 @@ def build(
         if part.name in values:
             _check_limits(part, values[part.name], server)
     limits = image_limits(server)
-    if edit.is_masked and "image" in values:
-        values["image"] = as_picture(values["image"], limits=limits)
-        values["mask"] = _mask(edit, values["image"].size, limits)
-    checked = check(family, request_of({**values, "model": model}, limits=limits))
+    request = request_of({**values, "model": model}, limits=limits, fit_mask=edit.fit_mask)
+    checked = check(family, request)
     _check_options(checked.options, server)
     return checked
-
-
-def _mask(edit: EncodedEdit, size: tuple[int, int], limits: ImageLimits) -> Any:
-    """The mask as it is meant here; white = repaint."""
-    encoded = edit.values["mask"]
-    if edit.fit_mask:
-        return fit(images.decode_mask(encoded, limits=limits), size)
-    if not edit.transparent_is_edited:
-        return encoded
-    alpha = images.decode(encoded, field="mask", limits=limits).alpha
-    if alpha is None:
-        raise InvalidMask(
-            "the mask has no transparency; here transparent pixels (alpha 0) are what is edited",
-            field="mask",
-        )
-    return invert(alpha)
 
 
 def _check_limits(part: Part, value: Any, server: ServerSettings) -> None:

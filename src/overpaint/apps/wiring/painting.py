@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from overpaint.apps import settings as settings_
@@ -34,6 +34,7 @@ WhenMissing = Literal["error", "keep"]
 LEFT_OUT = {
     "image": "a field of its own",
     "mask": "it is made of what was found",
+    "mask_is": "a picture in a workflow has no transparency",
     "num_images": "a step of a workflow has one result",
     "model": "a field of its own: it depends on the block's family",
     "options": "each is a field",
@@ -248,7 +249,7 @@ def _request(painting: Painting, picture: Picture, settings: Settings) -> EditRe
 
 def _decoded(part: Part, value: Any, size: tuple[int, int]) -> Any:
     """A part as an `EditRequest` has it; errors name the field of the block."""
-    from overpaint.engine.intake import as_picture
+    from overpaint.engine.intake import as_picture, decoded
 
     name = block_name(part.name)
     if part.kind == "picture":
@@ -256,7 +257,9 @@ def _decoded(part: Part, value: Any, size: tuple[int, int]) -> Any:
     if part.kind == "pictures":
         several = value if isinstance(value, list | tuple) else [value]
         return tuple(as_picture(each, name).to_srgb() for each in several)
-    return _where(value, size, name) if part.kind == "mask" else value
+    if part.kind == "mask":
+        return _where(value, size, name)
+    return decoded(replace(part, name=name), value)
 
 
 def _where(given: Any, size: tuple[int, int], name: str) -> Image.Image:

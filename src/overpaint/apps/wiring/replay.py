@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from PIL import ImageChops
+from PIL import Image, ImageChops
 from pydantic import BaseModel, Field, ValidationError
 
 from overpaint.apps.wiring.models import build, catalogue
 from overpaint.core.errors import InvalidRequest, ModelNotFound
 from overpaint.core.imaging import images, masks
 from overpaint.core.imaging.images import Picture
-from overpaint.core.parts import Part
+from overpaint.core.parts import MaskReading, Part
 from overpaint.core.types import PARTS, EditRequest, Progress
 from overpaint.core.version import __version__
 from overpaint.engine import intake
@@ -102,7 +103,7 @@ def replay(
         OverpaintError: as for any edit.
     """
     recipe = _recipe(original)
-    request = _request(recipe, parts, name_of)
+    request = _request(recipe, parts, _Finder(name_of, original.size, parts.get("image")))
     engine = build.engine(
         _known_model(recipe, settings),
         dtype=recipe.model.dtype,
@@ -140,15 +141,12 @@ def _recipe(original: Picture) -> _Recipe:
         ) from error
 
 
-def _request(
-    recipe: _Recipe, parts: Mapping[str, Any], name_of: Callable[[str], str]
-) -> EditRequest:
+def _request(recipe: _Recipe, parts: Mapping[str, Any], finder: _Finder) -> EditRequest:
     """The edit as it was asked for.
 
     Raises:
         InvalidRequest: of all that is missing, or is not what the recipe names.
     """
-    finder = _Finder(name_of)
     values: dict[str, Any] = {"seed": recipe.seeds[0], "options": recipe.options}
     for part in PARTS:
         value = parts.get(part.name)
@@ -162,11 +160,21 @@ def _request(
 
 
 class _Finder:
-    """Finds what a recipe names among what is there, and notes what is not."""
+    """Finds what a recipe names among what is there, and notes what is not.
 
-    def __init__(self, name_of: Callable[[str], str]) -> None:
+    Args:
+        name_of: what a part is called where an error is read.
+        size: (width, height) of the picture.
+        image: the picture's file, if it was named.
+    """
+
+    def __init__(
+        self, name_of: Callable[[str], str], size: tuple[int, int], image: Path | None
+    ) -> None:
         self.problems: list[str] = []
         self._name_of = name_of
+        self._size = size
+        self._image = image
 
     def visual(self, part: Part, value: Any, digest: Any) -> Any:
         """Pictures or a mask that match what the recipe has of them."""
@@ -178,13 +186,35 @@ class _Finder:
         ]
 
     def _one(self, part: Part, path: Path | None, digest: Any) -> Any:
-        candidates = [] if path is None else list(_candidates(part, path))
+        candidates = [] if path is None else list(self._candidates(part, path))
         for value, own_digest in candidates:
             if own_digest == digest:
                 return value
         if candidates or digest is not None:
             self._note(part, bool(candidates), digest)
         return None
+
+    def _candidates(self, part: Part, path: Path) -> Iterator[tuple[Any, str | None]]:
+        """What a file may be in the edit, each with its digest."""
+        if part.kind == "mask":
+            for mask in self._readings(part, path):
+                # The recipe has the mask as it was used, after --invert.
+                for each in (mask, masks.invert(mask)):
+                    yield each, recipes.digest(each)
+            return
+        picture = images.decode(path, field=part.name)
+        if part.required:
+            yield picture, picture.sha256
+        else:
+            yield picture, recipes.digest(picture.to_srgb())
+
+    def _readings(self, part: Part, path: Path) -> Iterator[Image.Image]:
+        """The masks that a file may be read as; as what it evidently is, if nothing else."""
+        for reads in get_args(MaskReading):
+            with suppress(InvalidRequest):
+                yield intake.as_mask(path, part.name, size=self._size, reads=reads)
+        image = None if self._image is None else self._image.name
+        yield intake.as_mask(path, part.name, size=self._size, picture=image)
 
     def words(self, part: Part, value: str | None, recorded: Mapping[str, str | None]) -> Any:
         if part.name not in recorded and value is None:
@@ -200,21 +230,6 @@ class _Finder:
             self.problems.append(f"{flag} is another one than the edit had (sha256 {digest[:12]}…)")
         else:
             self.problems.append(f"{flag} is missing (sha256 {digest[:12]}…)")
-
-
-def _candidates(part: Part, path: Path) -> Iterator[tuple[Any, str | None]]:
-    """What a file may be in the edit, each with its digest."""
-    if part.kind == "mask":
-        mask = images.decode_mask(path, field=part.name)
-        # The recipe has the mask as it was used, after --invert.
-        for each in (mask, masks.invert(mask)):
-            yield each, recipes.digest(each)
-        return
-    picture = images.decode(path, field=part.name)
-    if part.required:
-        yield picture, picture.sha256
-    else:
-        yield picture, recipes.digest(picture.to_srgb())
 
 
 def _known_model(recipe: _Recipe, settings: Settings) -> str:

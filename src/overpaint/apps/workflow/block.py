@@ -149,29 +149,17 @@ def block(
         "type": (Literal[f"overpaint/{name}@v1"], ...),
         **{key: each.definition() for key, each in fields.items()},
     }
-    licence = next(each.licence for each in BUILTIN if each.family == spec.name)
+    class_name = title.replace(" ", "")
     manifest = create_model(
-        f"{title.replace(' ', '')}BlockManifest",
+        f"{class_name}BlockManifest",
         __base__=BlockManifest,
         __module__=__name__,
         **definitions,
     )
-    about_it = ConfigDict(
-        json_schema_extra={
-            "name": title,
-            "version": "v1",
-            "short_description": about,
-            "long_description": f"{about} Runs on your own machine, or on an Overpaint server of "
-            "yours. Pixels outside the mask do not change when the answer has the input's size.",
-            "license": licence,
-            "block_type": "model",
-            "search_keywords": ["inpainting", "image editing", "overpaint", spec.name],
-        },
-    )
-    manifest.model_config = BlockManifest.model_config | about_it
+    manifest.model_config = BlockManifest.model_config | _description(title, about, spec)
     manifest.model_rebuild(force=True)
     return type(
-        f"{title.replace(' ', '')}Block",
+        f"{class_name}Block",
         (Block,),
         {
             "__module__": __name__,
@@ -179,6 +167,22 @@ def block(
             "manifest": manifest,
             "family": spec.name,
             "task": task,
+        },
+    )
+
+
+def _description(title: str, about: str, spec: FamilySpec) -> ConfigDict:
+    """What the editor of workflows shows of a block."""
+    return ConfigDict(
+        json_schema_extra={
+            "name": title,
+            "version": "v1",
+            "short_description": about,
+            "long_description": f"{about} Runs on your own machine, or on an Overpaint server of "
+            "yours. Pixels outside the mask do not change when the answer has the input's size.",
+            "license": next(each.licence for each in BUILTIN if each.family == spec.name),
+            "block_type": "model",
+            "search_keywords": ["inpainting", "image editing", "overpaint", spec.name],
         },
     )
 

@@ -13,6 +13,9 @@ STRONG = 12.0
 WEAK = 4.0
 """Difference from which a pixel changed if it touches one that surely did (soft shadows)."""
 
+COLOURED_SHARE = 0.01
+"""Share of clearly coloured pixels from which a picture is one in colour."""
+
 GLOBAL_SHARE = 0.6
 """Share of changed pixels from which the whole picture counts as changed."""
 
@@ -60,6 +63,12 @@ def lab(picture: Image.Image) -> NDArray[np.float32]:
     """(H, W, 3) L*a*b* (CIE 1976) of an sRGB picture."""
     pixels = np.asarray(picture.convert("RGB"), dtype=np.float32) / np.float32(255)
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2Lab), dtype=np.float32)
+
+
+def is_coloured(picture: Image.Image) -> bool:
+    """Whether an sRGB picture is more than grey with a tint: a part of it has clear colours."""
+    chroma = np.linalg.norm(lab(picture)[..., 1:], axis=2)
+    return bool((chroma >= STRONG).mean() > COLOURED_SHARE)
 
 
 def _radius(picture: Image.Image) -> int:

@@ -49,6 +49,12 @@ def from_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     return _apply(ways.back, image) if ways and ways.back else image
 
 
+def grey_from_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """An sRGB image as 'L' in the grey space of the profile; None or a broken one: sRGB's grey."""
+    way = _way_to_grey(profile)
+    return image.convert("L") if way is None else _apply(way, image)
+
+
 def lab_to_srgb(image: Image.Image) -> Image.Image:
     """A 'LAB' image (CIE L*a*b*, D50) in sRGB."""
     from PIL import ImageCms
@@ -66,16 +72,36 @@ def _ways(profile: bytes | None, mode: str) -> _Ways | None:
         return None
     own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    # Relative colorimetric: white stays white, and what both spaces hold comes back unchanged.
-    intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
-    flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
     try:
-        there = ImageCms.buildTransform(own, srgb, mode, "RGB", intent, flags)
-        if mode != "RGB":
-            return _Ways(there, None)
-        return _Ways(there, ImageCms.buildTransform(srgb, own, "RGB", "RGB", intent, flags))
+        there = _way(own, srgb, mode, "RGB")
+        return _Ways(there, None if mode != "RGB" else _way(srgb, own, "RGB", "RGB"))
     except (ValueError, ImageCms.PyCMSError):
         return None
+
+
+@lru_cache(maxsize=8)
+def _way_to_grey(profile: bytes | None) -> ImageCms.ImageCmsTransform | None:
+    """From sRGB; None where the profile describes no grey, or only the way from it."""
+    from PIL import ImageCms
+
+    if profile is None or profile_mode(profile) != "L":
+        return None
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    try:
+        return _way(srgb, ImageCms.ImageCmsProfile(io.BytesIO(profile)), "RGB", "L")
+    except (ValueError, ImageCms.PyCMSError):
+        return None
+
+
+def _way(
+    start: ImageCms.ImageCmsProfile, end: ImageCms.ImageCmsProfile, mode: str, end_mode: str
+) -> ImageCms.ImageCmsTransform:
+    """Relative colorimetric: white stays white, and what both spaces hold comes back unchanged."""
+    from PIL import ImageCms
+
+    intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+    flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
+    return ImageCms.buildTransform(start, end, mode, end_mode, intent, flags)
 
 
 def _apply(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:

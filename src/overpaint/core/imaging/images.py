@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from overpaint.core.errors import InvalidImage, InvalidRequest, OutputError
+from overpaint.core.errors import InvalidImage, OutputError
 from overpaint.core.files import atomic_write
-from overpaint.core.imaging import colour, masks, pixels, reading
-from overpaint.core.imaging.mask_reading import MaskReading
-from overpaint.core.imaging.reading import Format, ImageLimits, ImageSource
+from overpaint.core.imaging import colour, masks, pixels, raster
+from overpaint.core.imaging.codecs import reading, writing
+from overpaint.core.imaging.codecs.formats import FileFormat
+from overpaint.core.imaging.codecs.reading import ImageLimits, ImageSource
+from overpaint.core.imaging.codecs.writing import Format
+from overpaint.core.imaging.raster import Raster
 
 if TYPE_CHECKING:
     import os
 
     from numpy.typing import NDArray
+
+    from overpaint.core.geometry import Box
+    from overpaint.core.parts import MaskReading
 
 __all__ = [
     "Format",
@@ -32,6 +37,7 @@ __all__ = [
     "decode",
     "decode_mask",
     "encode",
+    "losses",
     "save",
 ]
 
@@ -42,9 +48,6 @@ _FORMATS_BY_SUFFIX: dict[str, Format] = {
     ".jpeg": "JPEG",
     ".webp": "WEBP",
 }
-_LONGEST_SIDE = {"JPEG": 65535, "WEBP": 16383}
-_LARGEST_JPEG_EXIF = 65533
-_LARGEST_JPEG_XMP = 65504
 
 
 class FileSeal(Protocol):
@@ -62,22 +65,29 @@ class Picture:
         rgb: 'RGB', 8 bit, upright (EXIF orientation applied), values in the space of
             `icc_profile`.
         alpha: 'L' of the same size, 255 = opaque; None = no transparency.
-        icc_profile: RGB profile of the values; None = sRGB. A broken one is kept and means sRGB.
+        icc_profile: RGB profile of `rgb`; None = sRGB. A broken one is kept and means sRGB.
         exif: EXIF block, orientation reset, without thumbnail.
-        format: 'PNG', 'JPEG' or 'WEBP' where the picture came from a file.
+        format: of the file that it came from; None = it came from none.
         xmp: XMP packet; of a result it says how the picture came to be.
         signed: the file that it was decoded from, where that has content credentials (C2PA).
         seal: what is signed into every file that is made of it.
+        raster: its own values where they are grey or have 16 bits; `rgb` and `alpha` are made of
+            them, and files are written with them. None = `rgb` and `alpha` are all.
+        text: keywords and texts of a PNG file, or a JPEG file's comment.
+        dpi: resolution, across and down.
     """
 
     rgb: Image.Image
     alpha: Image.Image | None = None
     icc_profile: bytes | None = None
     exif: bytes | None = None
-    format: Format | None = None
+    format: FileFormat | None = None
     xmp: bytes | None = None
     signed: bytes | None = None
     seal: FileSeal | None = None
+    raster: Raster | None = None
+    text: tuple[tuple[str, str], ...] = ()
+    dpi: tuple[float, float] | None = None
 
     @classmethod
     def open(cls, source: ImageSource, *, field: str = "image") -> Picture:
@@ -113,7 +123,9 @@ class Picture:
                 field=field,
             )
         try:
-            return _picture(reading.raw_of(pixels.split(image), image.info, None))
+            planes = pixels.split(image)
+            text = getattr(image, "text", None)
+            return _picture(reading.raw_of(planes, image.info, None, text=text))
         except (ValueError, OSError) as error:
             raise InvalidImage(f"The picture cannot be read: {error}.", field=field) from error
 
@@ -122,7 +134,7 @@ class Picture:
         """A picture from an array H x W or H x W x 1..4 (grey, grey + alpha, RGB, RGB + alpha).
 
         Args:
-            array: uint8, uint16 (scaled to 8 bit), bool, or floats in 0..1; sRGB.
+            array: uint8, uint16, bool, or floats in 0..1 (scaled to 8 bit); sRGB.
             field: name of the field in errors.
 
         Raises:
@@ -148,26 +160,84 @@ class Picture:
         """An sRGB image of any size in this picture's colour space."""
         return colour.from_srgb(image, self.icc_profile)
 
+    @property
+    def is_grey(self) -> bool:
+        """Whether it has one channel, and keeps one."""
+        return self.raster is not None and self.raster.is_grey
+
+    @property
+    def own_profile(self) -> bytes | None:
+        """The profile of its own values, grey ones included."""
+        return self.icc_profile if self.raster is None else self.raster.icc_profile
+
+    def own_image(self) -> Image.Image:
+        """Its own values at 8 bit: 'L' where they are grey, else 'RGB'. Do not change it."""
+        return self.rgb if self.raster is None else self.raster.image()
+
     def with_rgb(self, rgb: Image.Image) -> Picture:
-        """The same picture with other pixels, so without signature.
+        """The same picture with other pixels, 8 bit, in the space of `icc_profile`, unsigned.
 
         Transparency is resized where the size differs.
         """
         alpha = self.alpha
         if alpha is not None and alpha.size != rgb.size:
             alpha = alpha.resize(rgb.size, Image.Resampling.LANCZOS)
-        return replace(self, rgb=rgb, alpha=alpha, signed=None, seal=None)
+        return replace(self, rgb=rgb, alpha=alpha, raster=None, signed=None, seal=None)
+
+    def resized(self, size: tuple[int, int]) -> Picture:
+        """Resampled to (width, height)."""
+        other = self.with_rgb(self.rgb.resize(size, Image.Resampling.LANCZOS))
+        if self.raster is None:
+            return other
+        return other._with_raster(self.raster.resized(size))
+
+    def blended(
+        self, patch: Image.Image, alpha: Image.Image, box: Box, *, in_srgb: bool = True
+    ) -> Picture:
+        """With a patch over a part of it; where `alpha` is 0 every bit stays.
+
+        Args:
+            patch: 'RGB' of the box's size.
+            alpha: 'L' of that size, 255 = the patch.
+            box: where.
+            in_srgb: the patch is in sRGB; else it is in the picture's own space, grey as three
+                equal channels (`own_image`).
+        """
+        if self.raster is None:
+            patch = self.from_srgb(patch) if in_srgb else patch
+            rgb = self.rgb.copy()
+            rgb.paste(Image.composite(patch, rgb.crop(box.as_tuple()), alpha), box.as_tuple())
+            return self.with_rgb(rgb)
+        if in_srgb:
+            patch = self.raster.from_srgb(patch)
+        elif self.is_grey:
+            patch = patch.convert("L")
+        return self._with_raster(self.raster.blended(patch, alpha, box))
+
+    def in_colour(self) -> Picture:
+        """The same picture, able to take colours: a grey one as sRGB."""
+        return self.with_rgb(self.rgb) if self.is_grey else self
+
+    def _with_raster(self, raster: Raster) -> Picture:
+        rgb, _ = raster.rgb()
+        return replace(self.with_rgb(rgb), raster=raster)
 
     def to_pil(self) -> Image.Image:
-        """A copy as 'RGB' or 'RGBA', 'icc_profile', 'exif' and 'xmp' in `info` if there are any.
+        """A copy at 8 bit: 'RGB', 'RGBA', 'L' or 'LA', with what belongs to it in `info`.
 
-        PIL writes 'xmp' only where it is told: `image.save(file, xmp=image.info["xmp"])` for JPEG
-        and WebP. `overpaint.EditResult.save` and `save` here always write it.
+        That is 'icc_profile', 'exif', 'xmp' and 'dpi' where there are any. PIL writes 'xmp' only
+        where it is told: `image.save(file, xmp=image.info["xmp"])` for JPEG and WebP, and it
+        writes no 16 bits. `overpaint.EditResult.save` and `save` here write all.
         """
-        image = self.rgb.copy()
+        image = self.own_image().copy()
         if self.alpha is not None:
             image.putalpha(self.alpha)
-        metadata = {"icc_profile": self.icc_profile, "exif": self.exif, "xmp": self.xmp}
+        metadata = {
+            "icc_profile": self.own_profile,
+            "exif": self.exif,
+            "xmp": self.xmp,
+            "dpi": self.dpi,
+        }
         image.info = {key: value for key, value in metadata.items() if value is not None}
         return image
 
@@ -178,6 +248,8 @@ class Picture:
         digest.update(self.rgb.tobytes())
         if self.alpha is not None:
             digest.update(self.alpha.tobytes())
+        if self.raster is not None and not self.raster.is_plain:
+            digest.update(self.raster.with_alpha(None).tobytes())
         return digest.hexdigest()
 
     @cached_property
@@ -188,11 +260,11 @@ class Picture:
 def decode(
     data: ImageSource, *, field: str = "image", limits: ImageLimits = _DEFAULT_LIMITS
 ) -> Picture:
-    """Decode a PNG, JPEG or WebP file; nothing else is tried.
+    """Decode a PNG, JPEG, WebP, AVIF, HEIC or TIFF file; nothing else is tried.
 
-    The limits are checked against the header, before any pixel is decoded. Grey, palette, CMYK and
-    16-bit pictures become 8-bit RGB; grey and CMYK ones are brought to sRGB through their own
-    profile.
+    The limits are checked against the header, before any pixel is decoded. Grey and 16-bit values
+    are kept beside an 8-bit RGB view of them; palettes become RGB, and CMYK is brought to sRGB
+    through its own profile.
 
     Args:
         data: the file's bytes, its path, or an open binary file.
@@ -200,8 +272,7 @@ def decode(
         limits: what the picture may cost.
 
     Raises:
-        InvalidImage: no such file, another format, too large, truncated, corrupt, or an animation
-            where they are refused.
+        InvalidImage: no such file, another format, too large, truncated, corrupt, or an animation.
     """
     return _picture(reading.read(data, field, limits))
 
@@ -244,7 +315,10 @@ def encode(
     quality: int = 95,
     lossless: bool = True,
 ) -> bytes:
-    """Encode a picture with its ICC profile, EXIF and XMP, and sign the file if it has a seal.
+    """Encode a picture with what belongs to it, and sign the file if it has a seal.
+
+    ICC profile, EXIF and XMP go into every format; resolution into PNG and JPEG; text into PNG, and
+    its comment into JPEG. PNG keeps 16 bits, JPEG and PNG keep grey.
 
     Args:
         picture: what to encode.
@@ -257,36 +331,32 @@ def encode(
             format: transparency, long EXIF or XMP in JPEG, too many pixels on a side.
         InvalidSettings: it cannot be signed.
     """
-    if not 1 <= quality <= 100:
-        raise InvalidRequest(f"Quality {quality} is not in 1..100.", field="quality")
-    if format not in _FORMATS_BY_SUFFIX.values():
-        raise InvalidRequest(
-            f"Format {format!r} is unknown; use 'PNG', 'JPEG' or 'WEBP'.", field="format"
-        )
-    _check_fits(picture, format)
-    if format == "PNG":
-        metadata: dict[str, Any] = {"pnginfo": _png_text(picture.xmp)}
-    else:
-        metadata = {"xmp": picture.xmp or b""}
-    options: dict[str, Any] = {
-        # level 1 takes less than half the time of the default, for a seventh more bytes
-        "PNG": {"compress_level": 1},
-        "JPEG": {"quality": quality, "subsampling": 0},
-        # exact: colours below full transparency are pixels too
-        "WEBP": {"quality": quality, "lossless": lossless, "exact": True},
-    }[format]
-    image = picture.rgb if format == "JPEG" else picture.to_pil()
-    file = io.BytesIO()
-    image.save(
-        file,
-        format,
-        icc_profile=picture.icc_profile or b"",
-        exif=picture.exif or b"",
-        **metadata,
-        **options,
+    in_rgb = format == "WEBP"  # which knows no grey
+    contents = writing.Contents(
+        image=picture.rgb if in_rgb else picture.own_image(),
+        alpha=picture.alpha,
+        deep=_deep(picture) if format == "PNG" else None,
+        icc_profile=picture.icc_profile if in_rgb else picture.own_profile,
+        exif=picture.exif,
+        xmp=picture.xmp,
+        text=picture.text,
+        dpi=picture.dpi,
     )
-    encoded = file.getvalue()
+    encoded = writing.encode(contents, format, quality=quality, lossless=lossless)
     return encoded if picture.seal is None else picture.seal.sign(encoded, format)
+
+
+def losses(picture: Picture, format: Format) -> list[str]:  # noqa: A002 - PIL's word for it
+    """What of a picture's values a format cannot hold, one sentence each."""
+    if format == "PNG" or _deep(picture) is None:
+        return []
+    return [f"the picture has 16 bits a channel, and {format} holds 8; choose PNG to keep them"]
+
+
+def _deep(picture: Picture) -> NDArray[np.uint16] | None:
+    if picture.raster is None or not picture.raster.is_deep:
+        return None
+    return picture.raster.with_alpha(picture.alpha)
 
 
 def save(
@@ -332,43 +402,17 @@ def format_of(path: str | os.PathLike[str], *, field: str = "output") -> Format:
 
 
 def _picture(raw: reading.Raw) -> Picture:
-    rgb, profile = pixels.to_rgb(raw.colours, raw.icc_profile)
-    return Picture(rgb, raw.alpha, profile, raw.exif, raw.format, raw.xmp, raw.signed)
-
-
-def _png_text(xmp: bytes | None) -> PngInfo | None:
-    """XMP as PNG holds it (XMP specification part 3, 1.1.5)."""
-    if not xmp:
-        return None
-    text = PngInfo()
-    text.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
-    return text
-
-
-def _check_fits(picture: Picture, name: Format) -> None:
-    longest = _LONGEST_SIDE.get(name)
-    if longest is not None and max(picture.size) > longest:
-        raise InvalidRequest(
-            f"A picture of {picture.size[0]}x{picture.size[1]} pixels does not fit {name}, which "
-            f"takes {longest} on a side; use PNG.",
-            field="format",
-        )
-    if name != "JPEG":
-        return
-    if picture.alpha is not None and picture.alpha.getextrema()[0] != 255:
-        raise InvalidRequest(
-            "The picture has transparency, which JPEG cannot hold; use PNG or WebP.",
-            field="format",
-        )
-    if picture.exif is not None and len(picture.exif) > _LARGEST_JPEG_EXIF:
-        raise InvalidRequest(
-            f"The picture's EXIF has {len(picture.exif):,} bytes, JPEG holds "
-            f"{_LARGEST_JPEG_EXIF:,}; use PNG or WebP.",
-            field="format",
-        )
-    if picture.xmp is not None and len(picture.xmp) > _LARGEST_JPEG_XMP:
-        raise InvalidRequest(
-            f"The picture's XMP has {len(picture.xmp):,} bytes, JPEG holds "
-            f"{_LARGEST_JPEG_XMP:,}; use PNG or WebP.",
-            field="format",
-        )
+    own = raster.of_planes(raw.planes, raw.icc_profile)
+    rgb, profile = pixels.to_rgb(raw.planes.colours, raw.icc_profile)
+    return Picture(
+        rgb,
+        raw.planes.alpha,
+        profile,
+        raw.exif,
+        raw.format,
+        raw.xmp,
+        raw.signed,
+        raster=own,
+        text=raw.text,
+        dpi=raw.dpi,
+    )

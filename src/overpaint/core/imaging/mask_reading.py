@@ -8,7 +8,7 @@ either is refused.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -18,8 +18,7 @@ from overpaint.core.errors import InvalidMask
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MaskReading = Literal["white", "alpha", "paint"]
-"""white: bright = repaint. alpha: transparent = repaint. paint: what was painted = repaint."""
+    from overpaint.core.parts import MaskReading
 
 NOTE = "reading"
 """Key of a mask's `info` under which it says how it was read."""
@@ -75,7 +74,11 @@ def read(
     """
     if reading == "alpha":
         if alpha is None:
-            raise InvalidMask("it has no transparency to read; read it as white", field=field)
+            raise InvalidMask(
+                "it has no transparency, and what is transparent would be repainted; with "
+                "mask_is=white its white is",
+                field=field,
+            )
         return ReadMask(_inverted(alpha))
     grey = colours.convert("L")
     if is_lossy:
@@ -87,7 +90,7 @@ def read(
             return ReadMask(alpha)
         return _of_transparency(colours, alpha, field)
     if reading == "paint":
-        return ReadMask(_strongest_channel(colours))
+        return ReadMask(_unlike_ground(colours))
     if colours.mode != "L" and (paint := _of_paint(colours, field)) is not None:
         return paint
     return _levels(grey)
@@ -100,8 +103,8 @@ def _of_transparency(colours: Image.Image, alpha: Image.Image, field: str) -> Re
     white, black = (shades >= 255 - FAINT).mean(), (shades <= FAINT).mean()
     if min(white, black) > _SOME and white + black > _MOST:
         raise InvalidMask(
-            "its transparency and its black and white mark different areas; say which one counts: "
-            "alpha (transparent is repainted) or white",
+            "its transparency and its black and white mark different areas; "
+            + _way_out(field, "alpha (transparent is repainted) or white"),
             field=field,
         )
     paint = np.asarray(colours.convert("RGB"))[opaque]
@@ -122,14 +125,20 @@ def _of_paint(colours: Image.Image, field: str) -> ReadMask | None:
         return None
     if (ground < NOISE).mean() > _MOST:
         note = "it was read as paint on black: what is painted is repainted, in any colour"
-        return ReadMask(_strongest_channel(colours), note)
+        return ReadMask(_unlike_ground(colours), note)
     if (ground > 255 - NOISE).mean() > _MOST:
         raise InvalidMask(
-            "it is colour on white: say whether what is painted is repainted (paint) or what is "
-            "white (white)",
+            "it is colour on white; "
+            + _way_out(field, "paint (what is painted is repainted) or white (what is white)"),
             field=field,
         )
     return None
+
+
+def _way_out(field: str, readings: str) -> str:
+    if field != "mask":
+        return "make it white on black"
+    return f"say with mask_is how it is read: {readings}"
 
 
 def _without_noise(value: int) -> int:
@@ -172,7 +181,7 @@ def _extrema(image: Image.Image) -> tuple[int, int]:
     return int(values.min()), int(values.max())
 
 
-def _border(values: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _border(values: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
 
 
@@ -180,5 +189,11 @@ def _inverted(alpha: Image.Image) -> Image.Image:
     return alpha.point(lambda value: 255 - value)
 
 
-def _strongest_channel(colours: Image.Image) -> Image.Image:
-    return Image.fromarray(np.asarray(colours.convert("RGB")).max(axis=2))
+def _unlike_ground(colours: Image.Image) -> Image.Image:
+    """How far each pixel is from the ground, which most of the border shows; 255 = the farthest."""
+    channels = np.asarray(colours.convert("RGB")).astype(np.int32)
+    ground = np.median(_border(channels), axis=0).astype(np.int32)
+    difference = np.abs(channels - ground).max(axis=2)
+    difference[difference < NOISE] = 0
+    farthest = max(1, int(difference.max()))
+    return Image.fromarray((difference * 255 // farthest).astype(np.uint8))

@@ -14,14 +14,16 @@ from PIL import Image, ImageChops, ImageStat
 
 from overpaint.core.errors import InvalidMask
 from overpaint.core.geometry import Box
-from overpaint.core.imaging import mask_reading, pixels, reading
-from overpaint.core.imaging.mask_reading import MaskReading
+from overpaint.core.imaging import mask_reading, pixels
+from overpaint.core.imaging.codecs import reading
 from overpaint.core.imaging.morphology import feather, fill_holes, grow, invert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from overpaint.core.parts import MaskReading
 
 __all__ = [
     "bbox",
@@ -44,6 +46,7 @@ __all__ = [
 ]
 
 _NEARLY_ALL = 0.9
+_LOSSY = ("JPEG", "HEIF", "AVIF")
 _FARTHEST = 1e6  # of a coordinate, in pixels; what lies beyond is a mistake
 
 
@@ -78,13 +81,21 @@ def of_raw(
     raw: reading.Raw, reads: MaskReading | None = None, *, field: str = "mask"
 ) -> Image.Image:
     """As `from_pil`, from what `reading` makes of a file; `info` says if it was not plain."""
-    colours = raw.colours if raw.colours.mode == "L" else raw.colours.convert("RGB")
-    is_lossy = raw.format == "JPEG"
-    mask, note = mask_reading.read(colours, raw.alpha, reads, is_lossy=is_lossy, field=field)
+    colours = _small_values(raw.planes) or raw.planes.colours
+    colours = colours if colours.mode == "L" else colours.convert("RGB")
+    is_lossy = raw.format in _LOSSY
+    mask, note = mask_reading.read(colours, raw.planes.alpha, reads, is_lossy=is_lossy, field=field)
     mask = mask.copy()
     if note is not None:
         mask.info[mask_reading.NOTE] = note
     return mask
+
+
+def _small_values(planes: pixels.Planes) -> Image.Image | None:
+    """The values of a grey 16-bit image that holds nothing above 255: they are 8-bit ones."""
+    if planes.deep is None or planes.colours.mode != "L" or planes.deep[..., 0].max() > 255:
+        return None
+    return Image.fromarray(np.ascontiguousarray(planes.deep[..., 0]).astype(np.uint8))
 
 
 def from_alpha(image: Image.Image, *, field: str = "mask") -> Image.Image:
@@ -96,7 +107,7 @@ def from_alpha(image: Image.Image, *, field: str = "mask") -> Image.Image:
     Raises:
         InvalidMask: the image has no transparency.
     """
-    _, alpha = pixels.split(image)
+    alpha = pixels.split(image).alpha
     if alpha is None:
         raise InvalidMask(
             f"An image of mode {image.mode!r} has no transparency to make a mask from; use its "
@@ -110,7 +121,8 @@ def from_array(array: NDArray[Any], *, field: str = "mask") -> Image.Image:
     """A mask from an array H x W (or H x W x 1).
 
     Args:
-        array: bool, integers (0 and 1 alone, or 0..255), uint16 (0..65535), or floats in 0..1.
+        array: bool, integers (0 and 1 alone, or 0..255), uint16 (0..65535 where a value is above
+            255), or floats in 0..1.
         field: name of the field in errors.
 
     Raises:
@@ -122,7 +134,7 @@ def from_array(array: NDArray[Any], *, field: str = "mask") -> Image.Image:
         raise InvalidMask(
             f"An array of shape {array.shape} is no mask; give H x W values.", field=field
         )
-    if array.dtype.kind in "iu" and array.dtype != np.uint16:
+    if array.dtype.kind in "iu" and (array.dtype != np.uint16 or array.max() <= 255):
         if array.min() < 0 or array.max() > 255:
             raise InvalidMask(
                 f"The values reach from {array.min()} to {array.max()}; give 0..255.", field=field

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngImageFile
 
 from overpaint.core.imaging import colour
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from PIL.ImageFile import ImageFile
-
-# How Pillow's PNG decoder unpacks 16-bit colour: only the high byte of each value. Unpacked under
-# the second name, the same bytes give the low ones. Grey with alpha comes as its four bytes.
-_LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
-_GREY_ALPHA_16 = "LA;16B"
 _ROUNDING = 1e-3  # how far floats may leave 0..1 before it is no longer a rounding error
 
-Planes = tuple[Image.Image, Image.Image | None]
+
+class Planes(NamedTuple):
+    """The pixels of an image.
+
+    Attributes:
+        colours: 'L', 'RGB', 'CMYK' or 'LAB', 8 bit.
+        alpha: 'L', or None.
+        deep: (H, W, 1..4) grey or RGB, with alpha if there is any; None = they have 8 bits.
+    """
+
+    colours: Image.Image
+    alpha: Image.Image | None = None
+    deep: NDArray[np.uint16] | None = None
 
 
 def split(image: Image.Image) -> Planes:
@@ -38,40 +41,20 @@ def split(image: Image.Image) -> Planes:
     if image.mode.startswith("I"):
         return _split_16_bit(image)
     if image.mode == "F":
-        return Image.fromarray(to_uint8(np.asarray(image).clip(0.0, 1.0))), None
+        return Planes(Image.fromarray(to_uint8(np.asarray(image).clip(0.0, 1.0))))
     if image.mode in ("RGBa", "La"):
         image = image.convert(image.mode.upper())
-    elif image.mode == "P" or image.has_transparency_data:
+    elif image.mode == "L" and image.has_transparency_data:
+        image = image.convert("LA")
+    elif image.mode == "P" or (image.mode != "LA" and image.has_transparency_data):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     if image.mode in ("RGBA", "LA"):
         *colour_bands, alpha = image.split()
         bands = image.mode[:-1]
-        return (Image.merge(bands, colour_bands), alpha)
+        return Planes(Image.merge(bands, colour_bands), alpha)
     if image.mode in ("L", "RGB", "CMYK", "LAB"):
-        return image, None
-    return image.convert("L" if image.mode == "1" else "RGB"), None
-
-
-def split_png(file: ImageFile, data: bytes) -> Planes:
-    """As `split`, for a PNG that is not yet loaded; 16-bit colour is scaled too.
-
-    Pillow by itself keeps only the high byte of such values.
-
-    Args:
-        file: the PNG as opened.
-        data: the same file's bytes.
-    """
-    rawmode = file.tile[0].args
-    file.load()
-    if rawmode == _GREY_ALPHA_16:
-        pairs = np.asarray(_unpack_png(data, "RGBA")).astype(np.uint16)
-        values = pairs[..., 0::2] * 256 + pairs[..., 1::2]
-    elif rawmode in _LOW_BYTES:
-        low = np.asarray(_unpack_png(data, _LOW_BYTES[rawmode]))
-        values = np.asarray(file).astype(np.uint16) * 256 + low
-    else:
-        return split(file)
-    return planes_of(values, transparent=file.info.get("transparency"))
+        return Planes(image)
+    return Planes(image.convert("L" if image.mode == "1" else "RGB"))
 
 
 def planes_of(array: NDArray[Any], *, transparent: Any = None) -> Planes:
@@ -94,10 +77,17 @@ def planes_of(array: NDArray[Any], *, transparent: Any = None) -> Planes:
     if channels in (2, 4):
         alpha = Image.fromarray(np.ascontiguousarray(values[..., -1]))
     elif transparent is not None:
-        seen = (array != np.asarray(transparent)).any(axis=2)
-        alpha = Image.fromarray(seen.astype(np.uint8) * 255)
+        alpha = Image.fromarray(to_uint8(_opacity(array, transparent)))
     colours = values[..., :3] if channels >= 3 else values[..., 0]
-    return Image.fromarray(np.ascontiguousarray(colours)), alpha
+    deep = None
+    if array.dtype == np.uint16:
+        deep = array if transparent is None else np.dstack([array, _opacity(array, transparent)])
+    return Planes(Image.fromarray(np.ascontiguousarray(colours)), alpha, deep)
+
+
+def _opacity(array: NDArray[Any], transparent: Any) -> NDArray[np.uint16]:
+    seen = (array != np.asarray(transparent)).any(axis=2)
+    return np.where(seen, np.uint16(65535), np.uint16(0))
 
 
 def to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
@@ -142,10 +132,3 @@ def _split_16_bit(image: Image.Image) -> Planes:
     if values.dtype != np.uint16:
         values = values.clip(0, 65535).astype(np.uint16)
     return planes_of(values, transparent=image.info.get("transparency"))
-
-
-def _unpack_png(data: bytes, rawmode: str) -> Image.Image:
-    image = PngImageFile(io.BytesIO(data))
-    image.tile = [tile._replace(args=rawmode) for tile in image.tile]
-    image.load()
-    return image

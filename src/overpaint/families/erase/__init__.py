@@ -11,6 +11,7 @@ ERASE_FAMILY = FamilySpec(
     # What a person asks for, done with texture of the same picture: no trained model, no element
     # from elsewhere, and more than the minor corrections of 'algorithmicallyEnhanced'.
     source_type="humanEdits",
+    in_srgb=False,  # it copies pixels, whatever they mean
 )
 
 FAMILIES = (ERASE_FAMILY,)

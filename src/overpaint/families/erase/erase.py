@@ -65,8 +65,7 @@ class Erase(Family[EraseOptions, Erased]):
         if options.window == "full":
             return whole
         mask = conditions.grown_mask(request, options)
-        context = max(options.context, SHADOW_CONTEXT) if options.shadow else options.context
-        plan = _around(request, masks.bbox(mask), context, MIN_CONTEXT)
+        plan = _around(request, masks.bbox(mask), _context(options), MIN_CONTEXT)
         if request.copy_from is not None:
             both = plan.window.union(masks.bbox(request.copy_from))
             plan = _around(request, both, 0, 0)
@@ -74,13 +73,20 @@ class Erase(Family[EraseOptions, Erased]):
             return whole
         return plan
 
+    def window(self, request: EditRequest, options: EraseOptions, box: Box) -> Plan | None:
+        if request.copy_from is not None or request.not_from is not None:
+            return None  # what may be copied can lie anywhere
+        if options.window != "auto" or options.height is not None:
+            return None
+        return _around(request, box, _context(options), MIN_CONTEXT)
+
     def prepare(
         self, request: EditRequest, plan: Plan, options: EraseOptions, seeds: Sequence[int]
     ) -> tuple[list[Erased], list[str]]:
         # Compiled code takes a moment to load, and only this family needs it.
         from overpaint.families.erase.exemplar import Filling, grow_over_shadow
 
-        pixels = np.array(plan.to_canvas(request.image.to_srgb()))
+        pixels = np.array(plan.to_canvas(request.image.own_image().convert("RGB")))
         hole = np.array(conditions.canvas_mask(request, plan, options)) > 0
         copy_from = _marked(request.copy_from, plan)
         not_from = _marked(request.not_from, plan)
@@ -117,6 +123,10 @@ class Erase(Family[EraseOptions, Erased]):
             shadow = plan.from_canvas(Image.fromarray(prepared.shadow.astype(np.uint8) * 255))
             mask = ImageChops.lighter(mask, plan.paste(Image.new("L", plan.size), shadow))
         return masks.feather(mask, options.feather)
+
+
+def _context(options: EraseOptions) -> float:
+    return max(options.context, SHADOW_CONTEXT) if options.shadow else options.context
 
 
 def _around(request: EditRequest, box: Box, context: float, least: int) -> Plan:

@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from overpaint.core.geometry import Plan
+from overpaint.core.geometry import Box, Plan
 from overpaint.core.types import EditRequest
-from overpaint.diffusion import conditions, latents
+from overpaint.diffusion import conditions, flow, latents
 from overpaint.diffusion.denoiser import Denoiser
 from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.families.flux1 import flux, sparse
@@ -48,10 +48,12 @@ class Fill(Denoiser[FillOptions, FillLatent]):
     denoiser: ClassVar[str] = "transformer"
 
     def plan(self, request: EditRequest, options: FillOptions) -> Plan:
-        vae = self.checkpoint.component("vae")
-        return conditions.plan(
-            request, options, step=2 * latents.scale_factor(vae), native=flux.native(vae)
-        )
+        step, native = flux.sizes(self.checkpoint)
+        return conditions.plan(request, options, step=step, native=native)
+
+    def window(self, request: EditRequest, options: FillOptions, box: Box) -> Plan | None:
+        step, native = flux.sizes(self.checkpoint)
+        return conditions.window(request, options, box, step=step, native=native)
 
     @torch.inference_mode()
     def prepare(
@@ -108,7 +110,9 @@ class Fill(Denoiser[FillOptions, FillLatent]):
         cells = cells.to(kept_latents)
         grid = (source.shape[-2], source.shape[-1])
         steps, tokens = options.num_inference_steps, cells.shape[1]
-        scheduler, timesteps = flux.schedule(self.checkpoint, steps, tokens, options.strength)
+        scheduler, timesteps = flow.schedule_by_size(
+            self.checkpoint, steps, tokens, options.strength
+        )
         shortcuts = options.shortcuts(PRESETS)
         layout = lay_out(self.checkpoint, prompts[0].embeds.shape[1], grid, ())
         chosen = sparse.choose(shortcuts, layout, grid, cells, latents.pack(source))
@@ -117,7 +121,7 @@ class Fill(Denoiser[FillOptions, FillLatent]):
             seed=seed,
             total=len(timesteps),
             latents=latents.pack(
-                flux.noised(source, noise, scheduler.sigmas[scheduler.begin_index])
+                flow.noised(source, noise, scheduler.sigmas[scheduler.begin_index])
             ),
             timesteps=timesteps,
             scheduler=scheduler,

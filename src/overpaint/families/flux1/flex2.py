@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 import torch
 from PIL import Image
 
-from overpaint.core.geometry import Plan
+from overpaint.core.geometry import Box, Plan
 from overpaint.core.types import EditRequest
-from overpaint.diffusion import conditions, latents
+from overpaint.diffusion import conditions, flow, latents
 from overpaint.diffusion.denoiser import Denoiser
 from overpaint.diffusion.prompts import FluxPrompt, require_guidance
 from overpaint.families.flux1 import flux, sparse
@@ -55,13 +55,12 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
     denoiser: ClassVar[str] = "transformer"
 
     def plan(self, request: EditRequest, options: Flex2Options) -> Plan:
-        vae = self.checkpoint.component("vae")
-        return conditions.plan(
-            request,
-            options,
-            step=2 * latents.scale_factor(vae),
-            native=flux.native(vae),
-        )
+        step, native = flux.sizes(self.checkpoint)
+        return conditions.plan(request, options, step=step, native=native)
+
+    def window(self, request: EditRequest, options: Flex2Options, box: Box) -> Plan | None:
+        step, native = flux.sizes(self.checkpoint)
+        return conditions.window(request, options, box, step=step, native=native)
 
     @torch.inference_mode()
     def prepare(
@@ -132,14 +131,12 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
         mask = mask.to(kept_latents)
         masked = latents.pack(mask)
         noise = torch.randn(kept_latents.shape, generator=generator, dtype=transformer.dtype)
-        height, width = kept_latents.shape[-2:]
-        tokens = (height // 2) * (width // 2)
-        scheduler, timesteps = flux.schedule(self.checkpoint, options.num_inference_steps, tokens)
+        grid = (kept_latents.shape[-2], kept_latents.shape[-1])
+        steps, tokens = options.num_inference_steps, masked.shape[1]
+        scheduler, timesteps = flow.schedule_by_size(self.checkpoint, steps, tokens)
         shortcuts = options.shortcuts(PRESETS)
-        layout = lay_out(self.checkpoint, prompt.embeds.shape[1], (height, width), ())
-        chosen = sparse.choose(
-            shortcuts, layout, (height, width), masked, latents.pack(kept_latents)
-        )
+        layout = lay_out(self.checkpoint, prompt.embeds.shape[1], grid, ())
+        chosen = sparse.choose(shortcuts, layout, grid, masked, latents.pack(kept_latents))
         inpaint = torch.cat([latents.pack(kept_latents * (1 - mask)), masked], dim=2)
         steered = latents.pack(torch.zeros_like(kept_latents) if steering is None else steering)
         return Flex2Latent(
@@ -150,7 +147,7 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
             scheduler=scheduler,
             generator=generator,
             step_options={},
-            grid=(height, width),
+            grid=grid,
             layout=layout,
             conditioning=flux.condition(
                 self.checkpoint,

@@ -1,4 +1,4 @@
-"""What the FLUX.1 families share: prompts, schedule, guidance, the forward pass.
+"""What the FLUX.1 families share: prompts, guidance, the forward pass.
 
 Everything that the steps need lies on the transformer's device before the first one. A copy from
 the processor's memory would make each step wait until the device has done all earlier work.
@@ -9,20 +9,18 @@ Sources: diffusers `pipelines/flux/pipeline_flux.py` (shift, packing), FLUX.1
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from overpaint.checkpoints.checkpoint import Checkpoint
 from overpaint.checkpoints.memo import content
 from overpaint.core.errors import UnsupportedOption
-from overpaint.diffusion import conditions, prompts
+from overpaint.diffusion import conditions, latents, prompts
 from overpaint.diffusion.conditions import Native
 from overpaint.diffusion.denoiser import Latent
 from overpaint.diffusion.prompts import FluxPrompt
@@ -200,6 +198,12 @@ def _modulations(
     return numbers(positive), None if negative is None else numbers(negative)
 
 
+def sizes(checkpoint: Checkpoint) -> tuple[int, Native]:
+    """What sides of a canvas are multiples of, and the sizes that a checkpoint was trained at."""
+    vae = checkpoint.component("vae")
+    return 2 * latents.scale_factor(vae), native(vae)
+
+
 def native(vae: Any) -> Native:
     """The sizes that a checkpoint was trained at: FLUX.1's, unless its autoencoder says another."""
     side = conditions.native_size(vae.config.sample_size, NATIVE.side)
@@ -238,55 +242,6 @@ def encode_prompts(
         return positive, None, warnings
     against, more = encode_prompt(checkpoint, negative, length, field="negative_prompt")
     return positive, against, warnings + more
-
-
-def schedule(
-    checkpoint: Checkpoint, steps: int, tokens: int, strength: float = 1.0
-) -> tuple[Any, torch.Tensor]:
-    """A fresh flow-matching scheduler, shifted for `tokens` noise tokens, and its timesteps.
-
-    Those that `strength` leaves, as the pipelines' `get_timesteps`.
-
-    Raises:
-        UnsupportedOption: it leaves none.
-    """
-    scheduler = copy.deepcopy(checkpoint.component("scheduler"))
-    sigmas = np.linspace(1.0, 1 / steps, steps)
-    if scheduler.config.get("use_dynamic_shifting", False):
-        scheduler.set_timesteps(sigmas=sigmas, mu=_shift(scheduler.config, tokens))
-    else:
-        scheduler.set_timesteps(sigmas=sigmas)
-    done = int(max(steps - min(steps * strength, steps), 0))
-    if done >= steps:
-        raise UnsupportedOption(
-            f"{strength} of {steps} steps leaves none to compute; raise strength or "
-            "num_inference_steps",
-            field="options.strength",
-        )
-    scheduler.set_begin_index(done)
-    return scheduler, scheduler.timesteps[done:]
-
-
-def _shift(config: Any, tokens: int) -> float:
-    """The exponent of the time shift, linear in the number of tokens (`calculate_shift`)."""
-    base, longest = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-    slope = (high - low) / (longest - base)
-    return float(tokens * slope + (low - slope * base))
-
-
-def noised(source: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """The picture at a noise level, as diffusers' `FlowMatchEulerDiscreteScheduler.scale_noise`.
-
-    That one copies its schedule to the device in each call, which makes the step wait. A number
-    that stays with the processor does not.
-
-    Args:
-        source, noise: (1, ...) latents of one shape.
-        sigma: 0-d, on the CPU.
-    """
-    level = sigma.to(source.dtype)
-    return level * noise + (1.0 - level) * source
 
 
 def true_cfg_scale(negative: str | None, asked: float | None) -> float:

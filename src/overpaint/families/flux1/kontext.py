@@ -21,10 +21,10 @@ from PIL import Image
 from overpaint.checkpoints.memo import content
 from overpaint.core import geometry
 from overpaint.core.errors import UnsupportedOption
-from overpaint.core.geometry import Plan
+from overpaint.core.geometry import Box, Plan
 from overpaint.core.imaging import changes
 from overpaint.core.types import EditRequest
-from overpaint.diffusion import conditions, latents
+from overpaint.diffusion import conditions, flow, latents
 from overpaint.diffusion.conditions import Native
 from overpaint.diffusion.denoiser import Denoiser
 from overpaint.diffusion.prompts import FluxPrompt
@@ -70,6 +70,9 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
             return fit(request.image.size, bucket(request.image.size, native.side, step))
         return conditions.plan(request, options, step=step, native=native)
 
+    def window(self, request: EditRequest, options: KontextOptions, box: Box) -> Plan | None:
+        return conditions.window(request, options, box, step=self._step, native=self._native)
+
     @torch.inference_mode()
     def prepare(
         self, request: EditRequest, plan: Plan, options: KontextOptions, seeds: Sequence[int]
@@ -110,7 +113,7 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
         outside = prepared.source
         if not prepared.done:
             sigma = prepared.scheduler.sigmas[prepared.scheduler.step_index]
-            outside = flux.noised(outside, prepared.noise, sigma)
+            outside = flow.noised(outside, prepared.noise, sigma)
         prepared.latents = (1 - prepared.mask) * outside + prepared.mask * prepared.latents
 
     def decode(self, prepared: KontextLatent) -> Image.Image:
@@ -184,7 +187,9 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
         source = references[0]
         transformer = self.checkpoint.component("transformer")
         steps, tokens = options.num_inference_steps, source[0, 0].numel() // 4
-        scheduler, timesteps = flux.schedule(self.checkpoint, steps, tokens, options.strength)
+        scheduler, timesteps = flow.schedule_by_size(
+            self.checkpoint, steps, tokens, options.strength
+        )
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(source.shape, generator=generator, dtype=transformer.dtype).to(source)
         shortcuts = options.shortcuts(PRESETS)
@@ -193,7 +198,7 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
         chosen = sparse.choose(shortcuts, layout, grid, mask, latents.pack(source))
         start = noise
         if mask is not None:
-            start = flux.noised(source, noise, scheduler.sigmas[scheduler.begin_index])
+            start = flow.noised(source, noise, scheduler.sigmas[scheduler.begin_index])
         return KontextLatent(
             seed=seed,
             total=len(timesteps),

@@ -32,9 +32,9 @@ from overpaint.families.qwen import autoencoder, text, transformer
 from overpaint.families.qwen.options import PRESETS, QwenEditOptions
 from overpaint.families.qwen.transformer import (
     Branch,
-    Clock,
     LatentGrid,
     QwenLatent,
+    StepTimes,
     Surroundings,
 )
 
@@ -92,9 +92,9 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
         branches = self._branches(texts, pictures, grids, options)
         packed = [latents.pack(each) for each in references]
         _, timesteps = self._schedule(options, grids[0])
-        clock = transformer.clock(self.checkpoint, timesteps)
+        times = transformer.step_times(self.checkpoint, timesteps)
         prepared = [
-            self._start(seed, options, grids[0], branches, clock, packed, mask) for seed in seeds
+            self._start(seed, options, grids[0], branches, times, packed, mask) for seed in seeds
         ]
         return prepared, warnings
 
@@ -191,7 +191,7 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
         options: QwenEditOptions,
         grid: LatentGrid,
         branches: tuple[Branch, Branch | None],
-        clock: Clock,
+        times: StepTimes,
         references: Sequence[torch.Tensor],
         mask: torch.Tensor | None,
     ) -> QwenLatent:
@@ -220,15 +220,15 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
             prompt=branches[0],
             negative=branches[1],
             scale=torch.full((1, 1, 1), options.true_cfg_scale).to(noise),
-            clock=clock,
+            times=times,
             surroundings=surroundings,
         )
 
     def _schedule(self, options: QwenEditOptions, grid: LatentGrid) -> tuple[Any, torch.Tensor]:
         """A fresh noise scheduler for a picture of this size, and its timesteps."""
-        config = self.checkpoint.component("scheduler").config
-        shift = flow.linear_shift(config, grid[0] * grid[1] // 4)
-        return flow.schedule(self.checkpoint, options.num_inference_steps, shift, options.strength)
+        tokens = grid[0] * grid[1] // 4
+        steps = options.num_inference_steps
+        return flow.schedule_by_size(self.checkpoint, steps, tokens, options.strength)
 
 
 def canvas(size: Size, side: int) -> Size:

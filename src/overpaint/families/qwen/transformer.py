@@ -59,7 +59,7 @@ class Branch:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Clock:
+class StepTimes:
     """The times of an edit's steps, on the transformer's device.
 
     Attributes:
@@ -106,7 +106,7 @@ class QwenLatent(Latent):
         reference: (1, M, 4C) packed latents of all pictures in the prompt.
         prompt, negative: the passes of a step; `negative` None = no guidance.
         scale: (1, 1, 1) of guidance.
-        clock: of its steps.
+        times: of its steps.
         surroundings: what lies outside the mask; None without one.
     """
 
@@ -115,7 +115,7 @@ class QwenLatent(Latent):
     prompt: Branch
     negative: Branch | None
     scale: torch.Tensor
-    clock: Clock
+    times: StepTimes
     surroundings: Surroundings | None = None
 
     @property
@@ -165,7 +165,7 @@ def _angles(checkpoint: Checkpoint, text: int, grids: tuple[LatentGrid, ...]) ->
     return checkpoint.memo.get(key, compute)
 
 
-def clock(checkpoint: Checkpoint, timesteps: torch.Tensor) -> Clock:
+def step_times(checkpoint: Checkpoint, timesteps: torch.Tensor) -> StepTimes:
     """The times of an edit; what modulates the layers at them serves later edits too.
 
     Args:
@@ -175,7 +175,7 @@ def clock(checkpoint: Checkpoint, timesteps: torch.Tensor) -> Clock:
     transformer = checkpoint.component("transformer")
     times = timesteps.to(transformer.device, transformer.dtype) / 1000
     if not modulation.evicted(transformer):
-        return Clock(times=times)
+        return StepTimes(times=times)
 
     def compute() -> torch.Tensor:
         with checkpoint.borrowed("transformer") as borrowed:
@@ -183,7 +183,7 @@ def clock(checkpoint: Checkpoint, timesteps: torch.Tensor) -> Clock:
             return modulation.compute(borrowed, folder, torch.cat([times, times[:1] * 0]))
 
     numbers = checkpoint.states.get(("modulation", content(timesteps)), compute)
-    return Clock(times=times, numbers=numbers)
+    return StepTimes(times=times, numbers=numbers)
 
 
 def predict(transformer: Any, batch: Sequence[QwenLatent]) -> torch.Tensor:
@@ -230,12 +230,12 @@ def _times(batch: Sequence[QwenLatent], *, still: bool) -> tuple[torch.Tensor, t
         batch: images, each at its own step.
         still: whether references are taken at time 0, in a second half of the rows.
     """
-    steps = [(image.step, image.clock) for image in batch]
-    times = torch.cat([clock.times[step : step + 1] for step, clock in steps])
-    rows = [clock.numbers[step : step + 1] for step, clock in steps if clock.numbers is not None]
+    steps = [(image.step, image.times) for image in batch]
+    times = torch.cat([each.times[step : step + 1] for step, each in steps])
+    rows = [each.numbers[step : step + 1] for step, each in steps if each.numbers is not None]
     if still:
         times = torch.cat([times, times * 0])
-        rows += [clock.numbers[-1:] for _, clock in steps if clock.numbers is not None]
+        rows += [each.numbers[-1:] for _, each in steps if each.numbers is not None]
     return times, torch.cat(rows) if rows else None
 
 
@@ -274,4 +274,4 @@ def _computed(
 def batch_key(image: QwenLatent) -> tuple[Hashable, ...]:
     """Images whose tokens are at the same places in each pass fit one forward pass."""
     negative = None if image.negative is None else image.negative.angles.key
-    return image.prompt.angles.key, negative, image.clock.numbers is None
+    return image.prompt.angles.key, negative, image.times.numbers is None

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from overpaint.core.errors import UnsupportedOption
-from overpaint.core.geometry import Plan
+from overpaint.core.geometry import Box, Plan
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, ddim, latents, prompts
 from overpaint.diffusion.denoise import MAX_BATCH
@@ -90,12 +90,19 @@ class UNetInpainting(Denoiser[InpaintingOptions, UNetLatent]):
         return self.encode_prompt(text or "", plan)
 
     def plan(self, request: EditRequest, options: InpaintingOptions) -> Plan:
+        step, native = self._sizes()
+        return conditions.plan(request, options, step=step, native=native)
+
+    def window(self, request: EditRequest, options: InpaintingOptions, box: Box) -> Plan | None:
+        step, native = self._sizes()
+        return conditions.window(request, options, box, step=step, native=native)
+
+    def _sizes(self) -> tuple[int, conditions.Native]:
         scale = latents.scale_factor(self.checkpoint.component("vae"))
         # From the file: where memory is short, a UNet loaded now would leave for the text encoder.
         unet = self.checkpoint.config("unet")
         side = unet.get("sample_size", self.sample_size) * scale
-        native = conditions.Native(smallest=side, side=side)
-        return conditions.plan(request, options, step=scale, native=native)
+        return scale, conditions.Native(smallest=side, side=side)
 
     @torch.inference_mode()
     def prepare(

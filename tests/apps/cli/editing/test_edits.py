@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +12,7 @@ from safetensors.torch import save_file
 
 from overpaint.apps.cli.editing.job import parse_lora, parse_option
 from overpaint.core.errors import UnsupportedOption
+from overpaint.core.imaging import images
 from tests.apps.conftest import SIZE, pixels
 from tests.conftest import box_mask, picture
 
@@ -199,6 +203,47 @@ def test_the_mask_can_be_inverted_and_grown(overpaint, desk):
     box_mask(*SIZE).point(lambda value: 255 - value).save("negative.png")
     overpaint("erase", "photo.png", "-m", "negative.png", "--invert", "-o", "c.png", *plain)
     assert np.array_equal(pixels("a.png"), pixels("c.png"))
+
+
+def test_how_a_mask_is_read_can_be_said(overpaint, desk):
+    paint = Image.new("RGB", SIZE, "white")
+    paint.paste("red", (16, 16, 40, 40))
+    paint.save("paint.png")
+    erase = ("erase", "photo.png", "--mask", "paint.png", "-o", "out.png", "--force")
+    assert "say with mask_is" in " ".join(overpaint(*erase).err.split())
+    assert overpaint(*erase, "--mask-is", "paint").code == 0
+    changed = (pixels("photo.png") != pixels("out.png")).any(axis=2)
+    assert changed[16:40, 16:40].any()
+    assert not changed[40:].any()
+    assert overpaint(*erase, "--mask-is", "black", "--json").json["error"]["field"] == "mask_is"
+    boxed = ("erase", "photo.png", "--box", "1,1,9,9", "--mask-is", "white", "--json")
+    assert overpaint(*boxed).json["error"]["field"] == "mask_is"
+
+
+def test_a_mask_may_be_a_file_of_annotations(overpaint, desk):
+    width, height = SIZE
+    sizes = {"width": width, "height": height}
+    names = enumerate(["other.png", "photo.png"])
+    data = {
+        "images": [{"id": number, "file_name": name, **sizes} for number, name in names],
+        "annotations": [{"image_id": 1, "segmentation": [[16, 16, 39, 16, 39, 39, 16, 39]]}],
+    }
+    Path("marks.json").write_text(json.dumps(data))
+    box_mask(width, height, (16, 16, 40, 40)).save("box.png")
+    for mask, out in (("marks.json", "one.png"), ("box.png", "other.png")):
+        assert overpaint("erase", "photo.png", "-m", mask, "--seed", 1, "-o", out).code == 0
+    assert np.array_equal(pixels("one.png"), pixels("other.png"))
+
+
+def test_16_bits_are_kept_or_missed_aloud(overpaint, desk):
+    values = np.random.default_rng(0).integers(0, 65536, (*SIZE[::-1], 3), np.uint16)
+    Path("deep.png").write_bytes(images.encode(images.Picture.from_array(values)))
+    edit = ("erase", "deep.png", "-m", "mask.png", "--json")
+    kept = overpaint(*edit, "-o", "out.png")
+    assert not any("16 bits" in each for each in kept.json["warnings"])
+    outside = outside_of("mask.png")
+    assert (images.decode("out.png").raster.values[outside] == values[outside]).all()
+    assert any("16 bits" in each for each in overpaint(*edit, "-o", "x.webp").json["warnings"])
 
 
 def test_warnings_are_told(overpaint, desk):

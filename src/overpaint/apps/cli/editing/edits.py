@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from overpaint.apps.cli import console
+from overpaint.apps.cli.editing import output
 from overpaint.apps.cli.editing.job import Job, run
 from overpaint.apps.cli.editing.segment import Boxes, Points, SegmenterName
 from overpaint.apps.cli.parts import options_of_parts, ordered, taken, with_arguments
 
-Image = Annotated[str, typer.Argument(metavar="IMAGE", help="PNG, JPEG or WebP; - = stdin.")]
+Image = output.ImageFile
 PromptWords = Annotated[
     str,
     typer.Argument(

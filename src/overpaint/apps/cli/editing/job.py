@@ -119,7 +119,8 @@ def run(job: Job) -> None:
             raise UnsupportedOption("JSON and the picture cannot share stdout", field="json")
         result = _edit(job, settings)
         written = target.write(result.pictures)
-        _tell(job, result, written, [*result.warnings, *target.warnings])
+        losses = target.losses(result.pictures)
+        _tell(job, result, written, [*result.warnings, *target.warnings, *losses])
 
 
 def _edit(job: Job, settings: Settings) -> EditResult:
@@ -185,8 +186,9 @@ def request_of(job: Job, picture: Picture, settings: Settings) -> EditRequest:
     for part in PARTS:
         for path in _paths(job.parts.get(part.name)):
             _refuse_stdin(path, part.name)
-    job = replace(job, parts=read_parts(job.parts))
-    parts = {name: value for name, value in job.parts.items() if name != "model"}
+    job = replace(job, parts=read_parts(job.parts, size=picture.size))
+    own = ("model", "mask_is")  # read here: the model and the mask
+    parts = {name: value for name, value in job.parts.items() if name not in own}
     options = dict(parse_option(each) for each in job.options)
     return intake.request_of(
         {
@@ -206,13 +208,19 @@ def _paths(value: Any) -> list[Path]:
 
 def _mask(job: Job, picture: Picture, settings: Settings) -> Image.Image | None:
     """From a file, or of what a segmenter finds in the picture."""
-    from overpaint.core.imaging import images, masks
+    from overpaint.core.imaging import masks
+    from overpaint.engine.intake import as_mask
 
     path = job.parts.get("mask")
     if path is not None and job.selection.is_given:
         raise InvalidMask("give a mask, or say what to find, not both", field="mask")
+    if path is None and "mask_is" in job.parts:
+        raise InvalidMask("there is no mask to read; add --mask", field="mask_is")
     if path is not None:
-        mask = images.decode_mask(path, size=picture.size)
+        image = Path(job.parts["image"]).name if "image" in job.parts else None
+        reads = job.parts.get("mask_is")
+        mask = as_mask(path, size=picture.size, reads=reads, picture=image)
+        masks.check_size(mask, picture.size)
     elif job.selection.is_given:
         mask = job.selection.mask(picture, settings)
     elif job.task != "edit":

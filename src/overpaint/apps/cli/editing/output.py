@@ -9,7 +9,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from overpaint.apps.cli import interrupt
 from overpaint.core.errors import InvalidImage, OutputError
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from overpaint.core.imaging.images import Picture
 
 STDIO = "-"
+
+ImageFile = Annotated[
+    str,
+    typer.Argument(metavar="IMAGE", help="PNG, JPEG, WebP, AVIF, HEIC or TIFF; - = stdin."),
+]
 FIELD = "output"
 
 _SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -119,6 +126,16 @@ class Output:
         for path, encoded in zip(self.paths, ready, strict=True):
             files.atomic_write(path, encoded, field=FIELD)
         return [str(path) for path in self.paths]
+
+    def losses(self, pictures: Sequence[Picture]) -> list[str]:
+        """What of a picture's own values the chosen format cannot hold."""
+        from overpaint.core.imaging import images
+
+        return [
+            f"{FIELD}: {loss}"
+            for path in self.paths[:1]
+            for loss in images.losses(pictures[0], images.format_of(path, field=FIELD))
+        ]
 
     @property
     def warnings(self) -> list[str]:

@@ -101,7 +101,7 @@ class Selection:
 
 
 def segment(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="PNG, JPEG or WebP; - = stdin.")],
+    image: output.ImageFile,
     out: Annotated[
         str,
         typer.Option("--out", "-o", metavar="MASK", help="Where the mask goes; - = stdout."),

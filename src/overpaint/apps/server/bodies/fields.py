@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, JsonValue, create_model
 
@@ -28,8 +28,8 @@ _TYPES: dict[Kind, Any] = {
 AS_SENT: dict[Kind, str] = {
     "picture": "A file in base64.",
     "pictures": "Files in base64.",
-    "mask": "A file in base64, of the picture's size. Where its transparency varies, transparent "
-    "means white.",
+    "mask": "A file in base64, of the picture's size. `mask_is` says how it is "
+    "read; left out, it is read as what it evidently is.",
     "name": "One that `GET /v1/models` lists. Default: the one for an edit with or without a mask.",
     "options": "`GET /v1/models` has their JSON Schema.",
 }
@@ -68,7 +68,7 @@ def with_parts(
 
 def annotation(part: Part) -> Any:
     """A part's type in JSON."""
-    kind = _TYPES[part.kind]
+    kind = Literal[part.choices] if part.kind == "choice" else _TYPES[part.kind]
     return kind if part.required or part.default is not None else kind | None
 
 

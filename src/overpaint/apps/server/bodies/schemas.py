@@ -57,7 +57,7 @@ class EditFields(PartFields):
 
 @with_parts(REQUIRED)
 class EditBody(EditFields):
-    """An edit. Pictures are base64 of PNG, JPEG or WebP files."""
+    """An edit. Pictures are base64 of their files."""
 
     model_config = ConfigDict(
         json_schema_extra={

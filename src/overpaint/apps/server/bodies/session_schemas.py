@@ -28,7 +28,7 @@ class NewSession(_Body):
         json_schema_extra={"examples": [{"name": "the kite", "image": PICTURE}]}
     )
 
-    image: str = Field(description="The original, base64 of a PNG, JPEG or WebP file.")
+    image: str = Field(description="The original, base64 of a picture file.")
     name: str = Field(default="untitled", max_length=MAX_NAME)
 
 
@@ -80,7 +80,8 @@ class TurnBody(EditFields):
     )
 
 
-_SHOWN = tuple(part for part in PARTS if part.name not in ("image", "mask", "num_images"))
+_NOT_SHOWN = ("image", "mask", "mask_is", "num_images")
+_SHOWN = tuple(part for part in PARTS if part.name not in _NOT_SHOWN)
 """The parts that a turn tells as it keeps them; its mask has an address."""
 
 

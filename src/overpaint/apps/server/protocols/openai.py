@@ -97,7 +97,7 @@ _DOCUMENT = {
                         "image": {
                             "type": "string",
                             "format": "binary",
-                            "description": "PNG, JPEG or WebP; several as `image[]`.",
+                            "description": "A picture file; several as `image[]`.",
                         },
                         "mask": {
                             "type": "string",
@@ -186,7 +186,9 @@ async def _edit(request: Request, deployment: str | None) -> Response:
     values = _files(form)
     served = service.resolve(deployment or look.form.model, masked="mask" in values)
     values |= _texts(look.form, served, service)
-    edit = EncodedEdit(values=values, transparent_is_edited=True)
+    if "mask" in values and values.get("mask_is") is None:
+        values["mask_is"] = "alpha"  # as OpenAI reads masks
+    edit = EncodedEdit(values=values)
     previews = look.form.partial_images if look.form.stream else 0
     try:
         checked = await service.check(edit, served, previews=previews)

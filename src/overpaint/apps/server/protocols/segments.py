@@ -54,7 +54,7 @@ class SegmentBody(BaseModel):
         json_schema_extra={"examples": [{"image": PICTURE, "box": [4, 4, 12, 12]}]},
     )
 
-    image: str = Field(description="The picture, base64 of a PNG, JPEG or WebP file.")
+    image: str = Field(description="The picture, base64 of a picture file.")
     points: list[PointBody] = Field(default_factory=list, max_length=MAX_POINTS)
     box: list[Coordinate] | None = Field(
         default=None, min_length=4, max_length=4, description="Left, top, right, bottom, in pixels."

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from overpaint.core.imaging.exif import PREFIX, upright
+from overpaint.core.imaging.codecs.exif import PREFIX, upright
 
 
 def block(

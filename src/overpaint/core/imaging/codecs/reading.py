@@ -1,29 +1,30 @@
-"""Image files within limits: PNG, JPEG and WebP to upright 8-bit planes and metadata."""
+"""Image files within limits, to upright planes and what else is in them."""
 
 from __future__ import annotations
 
-import io
+import math
 import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
+import numpy as np
 from PIL import Image
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from overpaint.core.errors import InvalidImage
-from overpaint.core.imaging import exif, pixels
+from overpaint.core.imaging import pixels
+from overpaint.core.imaging.codecs import exif, formats
+from overpaint.core.imaging.codecs.formats import FileFormat
+from overpaint.core.imaging.codecs.writing import COMMENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from numpy.typing import NDArray
     from PIL.ImageFile import ImageFile
 
 ImageSource = bytes | os.PathLike[str] | str | BinaryIO
-Format = Literal["PNG", "JPEG", "WEBP"]
 
 _CREDENTIALS = b"c2pa\x00\x11\x00\x10\x80\x00\x00\xaa\x00\x38\x9b\x71"
 """Type of the box that all manifests of a file are in (C2PA 2.2, 11.1.4.2)."""
@@ -47,33 +48,33 @@ class ImageLimits:
     Attributes:
         max_bytes: size of the file.
         max_pixels: width times height, as its header says.
-        animation: 'first' takes the first frame of an animation, 'refuse' refuses it.
     """
 
     max_bytes: int = 64 * 2**20
     max_pixels: int = 100_000_000
-    animation: Literal["first", "refuse"] = "first"
 
 
 class Raw(NamedTuple):
-    """A decoded file: upright, 8 bit, colours still in the file's own kind and space.
+    """A decoded file: upright, colours still in the file's own kind and space.
 
     Attributes:
-        colours: 'L', 'RGB', 'CMYK' or 'LAB'.
-        alpha: 'L', or None.
+        planes: the pixels.
         icc_profile: as in the file, whatever it is.
         exif: orientation reset, without thumbnail; None where it is missing or cannot be parsed.
         format: of the file; None where there was no file.
         xmp: packet as in the file.
+        text: keywords and their text, as in PNG.
+        dpi: resolution, across and down.
         signed: the file itself, where it has content credentials.
     """
 
-    colours: Image.Image
-    alpha: Image.Image | None
+    planes: pixels.Planes
     icc_profile: bytes | None
     exif: bytes | None
-    format: Format | None
+    format: FileFormat | None
     xmp: bytes | None = None
+    text: tuple[tuple[str, str], ...] = ()
+    dpi: tuple[float, float] | None = None
     signed: bytes | None = None
 
 
@@ -81,17 +82,24 @@ def read(data: ImageSource, field: str, limits: ImageLimits) -> Raw:
     """Decode a file; the limits are checked against its header, before any pixel is decoded.
 
     Raises:
-        InvalidImage: no such file, another format, too large, truncated, corrupt, or an animation
-            where they are refused.
+        InvalidImage: no such file, another format, too large, truncated, corrupt, or an animation.
     """
-    encoded = _bytes_of(data, field, limits.max_bytes)
-    file_class, name = _sniff(encoded, field)
+    encoded = bytes_of(data, field, limits.max_bytes)
+    name = formats.sniffed(encoded)
+    if name is None:
+        raise InvalidImage(
+            "The file is not a PNG, JPEG, WebP, AVIF, HEIC or TIFF picture (it starts with "
+            f"{encoded[:8]!r}); convert it to one of them.",
+            field=field,
+        )
     try:
-        file = file_class(io.BytesIO(encoded))
-        _check_header(file, field, limits)
-        planes = pixels.split_png(file, encoded) if name == "PNG" else pixels.split(file)
-        signed = encoded if has_credentials(encoded) else None
-        return raw_of(planes, file.info, name)._replace(signed=signed)
+        file = formats.opened(name, encoded)
+        _check_header(file, name, field, limits)
+        planes = formats.planes_of(file, name, encoded)
+        _check_size(planes.colours.size, field, limits)  # some decoders know it only now
+        info = {**file.info, "exif": formats.exif_of(file, name) or _exif_in(file.info)}
+        raw = raw_of(planes, info, name, text=getattr(file, "text", None))
+        return raw._replace(signed=encoded if has_credentials(encoded) else None)
     except (InvalidImage, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -108,26 +116,37 @@ def has_credentials(encoded: bytes) -> bool:
     return _CREDENTIALS in encoded
 
 
-def raw_of(planes: pixels.Planes, info: Mapping[Any, Any], name: Format | None) -> Raw:
+def raw_of(
+    planes: pixels.Planes,
+    info: Mapping[Any, Any],
+    name: FileFormat | None,
+    *,
+    text: Mapping[str, str] | None = None,
+) -> Raw:
     """Copies of planes turned upright, with the metadata that PIL found beside them."""
     block, orientation = exif.upright(_exif_in(info))
-    colours, alpha = planes
+    colours, alpha, deep = planes
     return Raw(
-        _turned(colours, orientation),
-        _turned(alpha, orientation) if alpha is not None else None,
+        pixels.Planes(
+            _turned(colours, orientation),
+            _turned(alpha, orientation) if alpha is not None else None,
+            deep if deep is None or orientation == 1 else _turned_values(deep, orientation),
+        ),
         info.get("icc_profile") or None,
         block,
         name,
         _xmp_in(info),
+        _text_in(text, info),
+        _dpi_in(info, is_across=orientation < 5),
     )
 
 
-class _Jpeg(JpegImageFile):
-    def _read_dpi_from_exif(self) -> None:
-        """Nobody here asks for the resolution, and reading it warns about damaged EXIF."""
+def bytes_of(data: ImageSource, field: str, max_bytes: int) -> bytes:
+    """The bytes of a file.
 
-
-def _bytes_of(data: ImageSource, field: str, max_bytes: int) -> bytes:
+    Raises:
+        InvalidImage: no such file, or it has more.
+    """
     if isinstance(data, (str, os.PathLike)):
         return _file_bytes(Path(data), field, max_bytes)
     encoded = data if isinstance(data, bytes) else data.read(max_bytes + 1)
@@ -158,32 +177,23 @@ def _too_many_bytes(size: int, field: str, max_bytes: int) -> InvalidImage:
     )
 
 
-def _sniff(encoded: bytes, field: str) -> tuple[type[ImageFile], Format]:
-    if encoded.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PngImageFile, "PNG"
-    if encoded.startswith(b"\xff\xd8\xff"):
-        return _Jpeg, "JPEG"
-    if encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP":
-        return WebPImageFile, "WEBP"
-    raise InvalidImage(
-        f"The file is not a PNG, JPEG or WebP picture (it starts with {encoded[:8]!r}); convert it "
-        "to one of them.",
-        field=field,
-    )
-
-
-def _check_header(file: ImageFile, field: str, limits: ImageLimits) -> None:
-    width, height = file.size
-    if width * height > limits.max_pixels:
+def _check_header(file: ImageFile, name: FileFormat, field: str, limits: ImageLimits) -> None:
+    _check_size(file.size, field, limits)
+    frames = formats.frames_of(file, name)
+    if frames > 1:
+        what = "a file of several pages" if name == "TIFF" else f"an animation of {frames} frames"
         raise InvalidImage(
-            f"The picture has {width}x{height} pixels, more than the limit of "
-            f"{limits.max_pixels:,}; give a smaller one or raise the limit.",
+            f"The picture is {what}; save the one that you mean as a picture of its own.",
             field=field,
         )
-    frames = getattr(file, "n_frames", 1)
-    if frames > 1 and limits.animation == "refuse":
+
+
+def _check_size(size: tuple[int, int], field: str, limits: ImageLimits) -> None:
+    if size[0] * size[1] > limits.max_pixels:
         raise InvalidImage(
-            f"The picture is an animation of {frames} frames; give a still picture.", field=field
+            f"The picture has {size[0]}x{size[1]} pixels, more than the limit of "
+            f"{limits.max_pixels:,}; give a smaller one or raise the limit.",
+            field=field,
         )
 
 
@@ -207,3 +217,33 @@ def _turned(plane: Image.Image, orientation: int) -> Image.Image:
     turned = plane.copy() if orientation == 1 else plane.transpose(_TRANSPOSE[orientation])
     turned.info.clear()
     return turned
+
+
+def _turned_values(values: NDArray[np.uint16], orientation: int) -> NDArray[np.uint16]:
+    """As `_turned`: mirrored, then turned."""
+    mirrored = values.swapaxes(0, 1) if orientation >= 5 else values
+    across = {2: -1, 3: -1, 6: -1, 7: -1}.get(orientation, 1)
+    down = {3: -1, 4: -1, 7: -1, 8: -1}.get(orientation, 1)
+    return np.ascontiguousarray(mirrored[::down, ::across])
+
+
+_KEPT_ELSEWHERE = ("XML:com.adobe.xmp", "Raw profile type")
+"""Beginnings of PNG's keywords for what is no text: XMP, and ImageMagick's other blocks."""
+
+
+def _text_in(text: Mapping[str, str] | None, info: Mapping[Any, Any]) -> tuple[Any, ...]:
+    """PNG's text, or JPEG's comment as such."""
+    comment = info.get("comment")
+    if not text and isinstance(comment, bytes) and comment:
+        return ((COMMENT, comment.decode("utf-8", "replace")),)
+    return tuple(
+        (key, value) for key, value in (text or {}).items() if not key.startswith(_KEPT_ELSEWHERE)
+    )
+
+
+def _dpi_in(info: Mapping[Any, Any], *, is_across: bool) -> tuple[float, float] | None:
+    with suppress(KeyError, TypeError, ValueError, ZeroDivisionError):
+        across, down = (float(each) for each in info["dpi"])
+        if all(math.isfinite(each) and 0 < each < 1e6 for each in (across, down)):
+            return (across, down) if is_across else (down, across)
+    return None
