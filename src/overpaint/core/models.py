@@ -205,13 +205,17 @@ BUILTIN: tuple[ModelSpec, ...] = (
         location="Qwen/Qwen-Image-Edit-2511",
         licence="Apache-2.0",
         size_gb=57.7,
+        memory_gb=27.5,
         about="an instruction about one to three pictures, with or without a mask; 20B",
     ),
 )
 
 PREFERRED: Mapping[EditTask, tuple[str, ...]] = {
     "inpaint": ("flex2", "sdxl", "sd2", "fill"),
-    "edit": ("klein", "qwen-edit", "kontext"),
+    "edit": (
+        *("klein", "qwen-edit", "klein-base"),
+        *("klein-9b-kv", "klein-9b", "kontext", "klein-base-9b"),
+    ),
     "erase": ("erase",),
 }
 """Names of the models that `auto` looks for, by task: those whose licence allows commercial use

@@ -69,8 +69,7 @@ class CheckedRequest:
     @property
     def steps(self) -> int:
         """Denoising steps of each image, about."""
-        steps = getattr(self.options, "num_inference_steps", 0)
-        return max(1, round(steps * getattr(self.options, "strength", 1.0))) if steps else 0
+        return denoising_steps(self.options)
 
 
 def request_of(
@@ -273,6 +272,12 @@ def parse_options(family: FamilySpec, values: Mapping[str, Any]) -> FamilyOption
         return family.options(**values)
     except ValidationError as error:
         raise _option_error(family, error) from error
+
+
+def denoising_steps(options: FamilyOptions) -> int:
+    """Denoising steps of an image, about; 0 for families that make none."""
+    steps = getattr(options, "num_inference_steps", 0)
+    return max(1, round(steps * getattr(options, "strength", 1.0))) if steps else 0
 
 
 def decoded(

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from overpaint.checkpoints.memo import content
 from overpaint.core.errors import InvalidRequest, UnsupportedOption
-from overpaint.core.geometry import Plan
+from overpaint.core.geometry import Box, Plan
 from overpaint.core.imaging import changes
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, flow, latents
@@ -137,6 +137,9 @@ class KleinEditor(Denoiser[OptionsT, KleinLatent]):
 
     def plan(self, request: EditRequest, options: OptionsT) -> Plan:
         return conditions.plan(request, options, step=self._step, native=self._native)
+
+    def window(self, request: EditRequest, options: OptionsT, box: Box) -> Plan | None:
+        return conditions.window(request, options, box, step=self._step, native=self._native)
 
     @torch.inference_mode()
     def prepare(

@@ -69,8 +69,14 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
         asked = conditions.asked_size(options, STEP)
         if asked is None and (request.mask is None or options.window == "full"):
             return on_canvas(request.image.size, canvas(request.image.size, self._side))
-        smallest = min(SMALLEST, self._side)
-        return conditions.plan(request, options, step=STEP, native=Native(smallest, self._side))
+        return conditions.plan(request, options, step=STEP, native=self._native)
+
+    def window(self, request: EditRequest, options: QwenEditOptions, box: Box) -> Plan | None:
+        return conditions.window(request, options, box, step=STEP, native=self._native)
+
+    @property
+    def _native(self) -> Native:
+        return Native(min(SMALLEST, self._side), self._side)
 
     @torch.inference_mode()
     def prepare(
@@ -79,11 +85,12 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
         texts = (request.prompt, _negative_prompt(request, options))
         pictures = [request.image.to_srgb().crop(plan.window.as_tuple())]
         pictures += [reference.convert("RGB") for reference in request.references]
-        references = [self._encode(each) for each in pictures]
-        warnings = _too_many(pictures)
-        mask = None
-        if request.mask is not None:
-            references[0] = self._encode_canvas(request, plan)
+        references = [self._encode(each) for each in pictures[1:]]
+        mask, warnings = None, _too_many(pictures)
+        if request.mask is None:
+            references.insert(0, self._encode(pictures[0]))
+        else:
+            references.insert(0, self._encode_canvas(request, plan))
             canvas_mask = conditions.canvas_mask(request, plan, options)
             mask, lost = _latent_mask(canvas_mask, references[0])
             warnings += lost
