@@ -37,7 +37,7 @@ from training.world.render import render
 SIZE = 128
 HEADER = ("prompt", "image", "mask_image", "parameters")
 START = "import sys; from overpaint.apps.cli import main; sys.exit(main())"
-NOT_COMPARED = ("ledger.jsonl", "timings.csv")
+NOT_COMPARED = ("ledger.jsonl", "timings.csv", "inputs.sqlite", "inputs.sqlite-journal")
 """Files that tell of the runs themselves: in which order things ended, and how long they took."""
 
 TIMEOUT = 3600.0
@@ -216,11 +216,10 @@ def spoilt(row: list[str], kind: int) -> list[str]:
     """The row with one of several faults."""
     prompt, image, mask, _ = row
     cut = base64.b64encode(base64.b64decode(image)[: len(image) // 4]).decode()
-    small = base64_png(Image.new("L", (16, 16), 255))
     return [
         [prompt, "not base64!", mask, ""],
         [prompt, cut, mask, ""],
-        [prompt, image, small, ""],
+        [prompt, image, mask, '{"seed": -1}'],
         [prompt, image, "", ""],
         ["", image, mask, ""],
         [prompt, image, mask, '{"num_inference_steps": -1}'],
