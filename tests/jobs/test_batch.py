@@ -88,6 +88,42 @@ def test_only_the_first_rows(made):
     assert len(table(made.out)) == 5, "a look at the first rows does not shorten the table"
 
 
+def test_many_files_are_spread_over_folders(made):
+    made.subfolders = made.grids = True
+    made.run([unit(0), unit(1)])
+    for row in table(made.out):
+        assert row["picture"].split("/")[1] == row["id"][:2]
+        assert (made.out / row["picture"]).is_file()
+        assert (made.out / row["picture"].replace("pictures", "grids", 1)).is_file()
+    assert made.run([unit(0), unit(1)]).stale == []
+
+
+def test_the_inputs_own_columns_come_through(made):
+    columns = {"label": "a boat", "id": 7, "boxes": [1, 2]}
+    rows = [replace(unit(0), extra={"image": "a.png", "columns": columns}), unit(1)]
+    made.run(rows)
+    names = ("image", "label", "input_id", "boxes")
+    assert [[row[name] for name in names] for row in table(made.out)] == [
+        ["a.png", "a boat", "7", "[1, 2]"],
+        ["", "", "", ""],
+    ]
+    columns["label"] = "a ship"
+    assert made.run(rows).tally.computed == 0
+    assert [row["label"] for row in table(made.out)] == ["a ship", ""], "what the input says today"
+    written = pq.read_table(made.out / "predictions.parquet").to_pylist()
+    assert (written[0]["label"], written[1]["label"]) == ("a ship", None)
+
+
+def test_what_no_row_names_is_counted_and_pruned(made):
+    made.run([unit(0), unit(1)])
+    (made.out / "pictures" / "mine.png").touch()
+    assert len(made.run([unit(0)]).stale) == 1
+    made.prune = True
+    made.run([unit(0)])
+    assert sorted(path.name for path in (made.out / "pictures").iterdir())[0] == "mine.png"
+    assert len(list((made.out / "pictures").iterdir())) == 2, "and files of others stay"
+
+
 def test_sheets_show_input_mask_and_output(made):
     made.run([unit(0)])
     made.grids = True

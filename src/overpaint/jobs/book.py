@@ -20,6 +20,10 @@ MAX_REASONS = 200
 """Kinds of reasons that are counted; further ones are not."""
 
 
+_OWN = re.compile(r"\S*/\S+|\S+\.\w{2,5}\b|[0-9]+")
+"""What differs between two tasks that fail for one reason: files and numbers."""
+
+
 class WorkItem(Protocol):
     """Something to be worked on. It can be sent to another process."""
 
@@ -40,7 +44,7 @@ class Tally:
         computed: tasks that this run brought to an end.
         statuses: how many tasks ended in each way, in this run and in earlier ones.
         codes: how many of them ended with each error.
-        reasons: how many of them ended for each reason, by its words with all numbers left out.
+        reasons: how many of them ended for each reason, by its words without files and numbers.
         examples: a reason in full, by the same words.
         has_work: whether there was a task that had to be worked on.
         started: when the first one was begun; of the monotonic clock.
@@ -75,7 +79,7 @@ class Tally:
         self.statuses[status] = self.statuses.get(status, 0) + 1
         if code:
             self.codes[code] = self.codes.get(code, 0) + 1
-        words = re.sub(r"[0-9]+", "#", reason)
+        words = _OWN.sub("…", reason)
         if words and (words in self.reasons or len(self.reasons) < MAX_REASONS):
             self.reasons[words] += 1
             self.examples.setdefault(words, reason)

@@ -126,10 +126,6 @@ class Ledger:
         self._file.seek(place.offset)
         return _parse(self._file.readline())
 
-    def ids(self) -> Iterator[str]:
-        """The units that came to an end."""
-        return iter(self._places)
-
     def absorb(self, path: Path) -> None:
         """Take in another ledger's entries: of a share of the work, or of the whole.
 
