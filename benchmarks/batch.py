@@ -6,6 +6,12 @@ Rows are tasks of the twins' world in a CSV file of Azure ML's contract; 3 % of 
 several ways. One run is left alone. Another is killed (`kill -9`) and started again. Pictures and
 predictions of both are compared byte by byte. Peak memory is that of whole processes, with a
 tenth of the rows and with all.
+
+    python -m benchmarks.batch --speed --rows 60 --rounds 3
+
+`batch` beside a plain loop over diffusers' own pipeline, in turns, each in a process of its own on
+the same rows and the same checkpoint in float32. Loading is not counted: both are timed from the
+first picture on the disk to the last.
 """
 
 from __future__ import annotations
@@ -30,7 +36,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks import report
+from benchmarks import batch_speed, report
 from training.world.inpaint import sample_inpaint_task
 from training.world.render import render
 
@@ -61,7 +67,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--model", default="tiny-sd2")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    parser.add_argument("--speed", action="store_true", help="beside a plain loop, instead")
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    if arguments.speed:
+        batch_speed.main(arguments.model, arguments.rows, arguments.steps, arguments.rounds)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         rows = measure(Path(scratch), arguments)
     command = (

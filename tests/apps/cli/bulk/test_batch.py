@@ -6,6 +6,7 @@ import csv
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -254,3 +255,20 @@ def test_ctrl_c_and_the_same_command_again(photos, desk, tmp_path, checkpoint_fo
     again = overpaint(*arguments, "--json")
     assert again.code == 0, again.err
     assert (again.json["done"], again.json["computed"]) == (3, 3 - made)
+
+
+def test_a_second_ctrl_c_ends_a_batch_in_mid_step(photos, desk, tmp_path, checkpoint_folder):
+    """The threads that nobody waits for any more do not abort the process."""
+    stepping = tmp_path / "stepping"
+    with started(
+        sys.executable, "-c", SLOW_STEPS.replace("MARKER", str(stepping)),
+        "batch", "photos", "-o", "out", "--mask-dir", "masks", "--prompt", "a kite",
+        "--model", str(checkpoint_folder("sd2")), "--dtype", "float32",
+    ) as process:  # fmt: skip
+        _wait(process, stepping.exists)
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert err.decode().splitlines()[-1] == "Cancelled."
