@@ -32,7 +32,7 @@ from PIL import Image
 from diffusers import StableDiffusionInpaintPipeline
 model, folder, out, steps = sys.argv[1:]
 pipeline = StableDiffusionInpaintPipeline.from_pretrained(
-    model, safety_checker=None, feature_extractor=None)
+    model, safety_checker=None, feature_extractor=None, torch_dtype=torch.float32)
 pipeline.set_progress_bar_config(disable=True)
 for number, row in enumerate(csv.DictReader(Path(folder, "rows.csv").open())):
     image, mask = (Image.open(Path(folder, row[name])) for name in ("image", "mask"))
