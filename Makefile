@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two test workers with one torch thread each; more helps only where there are more cores.
 WORKERS ?= 2
 
-.PHONY: setup demo test test-ray test-roboflow test-azure nightly check bench serve
+.PHONY: setup demo attack test test-ray test-roboflow test-azure nightly check bench serve
 
 setup: $(VENV)/.installed
 
@@ -31,6 +31,12 @@ test: check
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --fail-under=90 --format=total \
 	  --include='src/overpaint/core/*,src/overpaint/diffusion/*,src/overpaint/families/*'
+
+# Hostile load beside honest clients, for ten minutes; `make attack SECONDS=60` for less.
+SECONDS ?= 600
+attack: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/attack
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack.load --seconds $(SECONDS)
 
 # Workflow blocks in Roboflow's execution engine, which pins what Overpaint does not: it gets an
 # environment of its own. `make test-roboflow INFERENCE=0.59.1` takes another version.

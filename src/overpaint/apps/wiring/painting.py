@@ -125,7 +125,7 @@ class Painted:
 
     @property
     def image(self) -> Image.Image:
-        """The picture as a PIL image, 'RGB' or 'RGBA'."""
+        """The picture as a PIL image; see `Picture.to_pil`."""
         return self.picture.to_pil()
 
 

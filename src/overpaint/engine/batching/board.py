@@ -26,6 +26,7 @@ import torch
 from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded, OverpaintError
 from overpaint.core.types import EditResult
 from overpaint.engine.batching.assignment import next_ticket, seconds_per_place
+from overpaint.engine.batching.cutting import shorter
 from overpaint.engine.batching.device import Device, DeviceLoad, Preview
 from overpaint.engine.batching.observer import Observer
 from overpaint.engine.batching.policy import PassPolicy, Pick, in_order
@@ -160,7 +161,7 @@ class Board:
             if isinstance(outcome, Exception):
                 self._end(ticket, outcome)
             else:
-                ticket.screened, ticket.screening = outcome, False
+                ticket.screened, ticket.screening, ticket.check_by = outcome, False, None
             self.change.notify_all()
 
     def cancel(self, ticket: Ticket) -> None:
@@ -211,7 +212,7 @@ class Board:
         """Wait for images with steps left, and choose among them; empty = the stepper ends."""
         with self.change:
             while not self.closed and device.serves:
-                self._drop_lost([*device.running, *self.waiting, *self.delivering])
+                self._drop_lost(self._all())
                 if batch := device.policy.choose(device.running, self.passes):
                     return batch
                 self.change.wait(TICK)
@@ -222,7 +223,7 @@ class Board:
         with self.change:
             device.encodes = False
             while not self.closed and device.serves:
-                self._drop_lost([*device.finishing, *self.waiting, *self.delivering])
+                self._drop_lost(self._all())
                 if (work := self._work_for(device)) is not None:
                     device.encodes = True
                     self.change.notify_all()
@@ -237,21 +238,56 @@ class Board:
             return device.finishing[0]
         if device.loads:
             return device.loads.popleft()
-        return self._admitted(device)
+        return self._admitted(device, self.waiting)
 
-    def _admitted(self, device: Device) -> Ticket | None:
-        """The first in the queue that this device should take, moved on to be prepared."""
+    def passes_beside(self, device: Device, work: Sequence[Ticket]) -> list[Pick]:
+        """Images for a short pass of another model, while a long pass of these edits goes on.
+
+        Raises:
+            Cancelled: nobody waits for any of them any more.
+        """
+        with self.change:
+            self._require_wanted(work)
+            running = shorter(device.running, work[0], device.engine.default_model)
+            return device.policy.choose(running, self.passes)
+
+    def work_beside(self, device: Device, work: Ticket) -> Ticket | None:
+        """A short edit of another model to prepare or decode, while a long one is.
+
+        Raises:
+            Cancelled: nobody waits for the long one any more.
+        """
+        with self.change:
+            self._require_wanted([work])
+            default = device.engine.default_model
+            if finished := shorter(device.finishing, work, default):
+                return finished[0]
+            loaded = device.engine.models.names
+            waiting = shorter(self.waiting, work, default)
+            # To load a model takes long itself.
+            return self._admitted(
+                device, [each for each in waiting if (each.request.model or default) in loaded]
+            )
+
+    def _require_wanted(self, work: Sequence[Ticket]) -> None:
+        self._drop_lost(self._all())
+        if all(ticket.state == "done" for ticket in work):
+            raise Cancelled("nobody waits for it any more")
+
+    def _admitted(self, device: Device, waiting: Sequence[Ticket]) -> Ticket | None:
+        """The first of those that this device should take, moved on to be prepared."""
         delivering = sum(ticket.images for ticket in self.delivering)
         ticket = next_ticket(
             device,
             self.devices,
-            in_order([each for each in self.waiting if not each.screening], self.passes),
+            in_order([each for each in waiting if not each.screening], self.passes),
             passes=self.passes,
             reserved=max(0, delivering - self.max_images),
         )
         if ticket is not None:
             self.waiting.remove(ticket)
-            ticket.state, device.preparing = "preparing", ticket
+            ticket.state = "preparing"
+            device.preparing.append(ticket)
             self._observer.admitted(time.monotonic() - ticket.trace.submitted)
         return ticket
 
@@ -260,9 +296,9 @@ class Board:
     def prepared(self, device: Device, ticket: Ticket, edit: Edit, keys: list[Hashable]) -> None:
         """An edit can make its first step."""
         with self.change:
-            if device.preparing is not ticket:
+            if ticket not in device.preparing:
                 return  # put back meanwhile
-            device.preparing = None
+            device.preparing.remove(ticket)
             ticket.edit, ticket.keys, ticket.state = edit, keys, "running"
             ticket.trace.prepared, ticket.trace.prepared_pass = time.monotonic(), self.passes
             ticket.plan_previews()
@@ -275,9 +311,9 @@ class Board:
     def postponed(self, device: Device, ticket: Ticket) -> None:
         """There is no room for an edit's model beside the busy ones."""
         with self.change:
-            if device.preparing is not ticket:
+            if ticket not in device.preparing:
                 return
-            device.preparing = None
+            device.preparing.remove(ticket)
             ticket.state, ticket.blocked_at[device.number] = "waiting", device.left
             self.waiting.append(ticket)
             self.change.notify_all()

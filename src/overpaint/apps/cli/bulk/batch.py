@@ -200,6 +200,7 @@ def _run(asked: _BatchWords) -> BatchOutcome:
         manifest = _manifest(asked, fingerprints)
         engines = _engines(asked, manifest, settings)
         _check_options(asked, engines[0])
+        console.warn(engines[0].model().notices)
         with console.waiting("Counting", hidden=asked.as_json):
             total = manifest.count()
         with RowBar(min(total, asked.limit or total), hidden=asked.as_json) as bar:
