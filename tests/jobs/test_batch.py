@@ -13,8 +13,8 @@ from PIL import Image
 
 from overpaint.core.errors import OutputError
 from overpaint.jobs import batch as batch_
-from overpaint.jobs import predictions
 from overpaint.jobs.batch import Batch
+from overpaint.jobs.output import predictions
 from tests.conftest import box_mask, picture
 from tests.jobs.conftest import request, unit
 

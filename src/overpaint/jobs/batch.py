@@ -23,10 +23,10 @@ from overpaint.core.files import remove_leftovers
 from overpaint.core.imaging import images
 from overpaint.core.imaging.images import Picture
 from overpaint.engine.batching.batcher import Batcher
-from overpaint.jobs import grid, predictions, status
 from overpaint.jobs.book import Book, Tally
-from overpaint.jobs.encoding import PictureEncoding
 from overpaint.jobs.ledger import Ledger, LedgerEntry, Status
+from overpaint.jobs.output import grid, predictions, status
+from overpaint.jobs.output.encoding import PictureEncoding
 from overpaint.jobs.runner import UNDER_WAY, Runner
 from overpaint.jobs.shard import Shard
 from overpaint.jobs.units import Unit

@@ -28,8 +28,8 @@ from overpaint.core.imaging.codecs.formats import SUFFIXES as PICTURES
 from overpaint.core.types import PARTS, EditRequest
 from overpaint.engine import intake
 from overpaint.jobs import inputs, rows, tables
-from overpaint.jobs.encoding import PictureEncoding
 from overpaint.jobs.inputs import Fingerprints, InputFile
+from overpaint.jobs.output.encoding import PictureEncoding
 from overpaint.jobs.rows import Row
 from overpaint.jobs.shard import Shard
 from overpaint.jobs.tables import Record

@@ -21,6 +21,7 @@ from overpaint.apps.cli.editing.edits import (
     Loras,
     ModelName,
     Options,
+    Quality,
 )
 from overpaint.apps.cli.editing.job import parse_lora, parse_option
 from overpaint.apps.cli.interrupt import Interrupt, settle
@@ -67,7 +68,7 @@ BatchWidth = Annotated[
     int | None,
     typer.Option("--width", min=1, max=8, help="Pictures in a pass; more is faster on a GPU."),
 ]
-Share = Annotated[
+ShardName = Annotated[
     str | None,
     typer.Option("--shard", metavar="I/N", help="This machine's share of the rows, such as 2/3."),
 ]
@@ -78,9 +79,6 @@ PictureFormat = Annotated[
         metavar="png|jpeg|webp|input",
         help="Of the results; input = that of each row's picture. Default: png.",
     ),
-]
-Quality = Annotated[
-    int | None, typer.Option("--quality", help="1 to 100, of JPEG (default 95) and lossy WebP.")
 ]
 Prune = Annotated[bool, typer.Option("--prune", help="Remove pictures that no row names any more.")]
 Verify = Annotated[bool, typer.Option("--verify", help="Read every input again, changed or not.")]
@@ -124,7 +122,7 @@ OPTIONS: Mapping[str, Any] = {
     "grid": GridSheet,
     "format": PictureFormat,
     "quality": Quality,
-    "shard": Share,
+    "shard": ShardName,
     "prune": Prune,
     "verify": Verify,
     "status": StatusOf,
@@ -193,9 +191,8 @@ def _run(asked: _BatchWords) -> BatchOutcome:
     from overpaint.jobs.shard import Shard
 
     settings = settings_.load()
-    retry = statuses(asked.retry or [])
     shard = None if asked.shard is None else Shard.parse(asked.shard)
-    _check_prune(asked)
+    retry = _checked_retry(asked)
     with Interrupt() as interrupt, _remembered(asked) as fingerprints:
         manifest = _manifest(asked, fingerprints)
         engines = _engines(asked, manifest, settings)
@@ -223,8 +220,7 @@ def _run(asked: _BatchWords) -> BatchOutcome:
                 cancelled=interrupt.cancelled,
             )
             try:
-                key = model_key(engines[0].model().record)
-                done = batch.run(manifest.units(key, shard))
+                done = batch.run(manifest.units(model_key(engines[0].model().record), shard))
             except (Cancelled, KeyboardInterrupt):
                 bar.stop()
                 console.say(f"{bar.ended} of {bar.total} rows are done; the same command goes on.")
@@ -244,7 +240,8 @@ def _remembered(asked: _BatchWords) -> Iterator[Fingerprints]:
         fingerprints.close()
 
 
-def _check_prune(asked: _BatchWords) -> None:
+def _checked_retry(asked: _BatchWords) -> tuple[Status, ...]:
+    """Statuses to try again; --prune is checked as well, before anything is loaded."""
     if asked.prune and (asked.limit or asked.shard):
         other = "--limit" if asked.limit else "--shard"
         raise UnsupportedOption(
@@ -252,6 +249,7 @@ def _check_prune(asked: _BatchWords) -> None:
             "without it",
             field="prune",
         )
+    return statuses(asked.retry or [])
 
 
 def _check_options(asked: _BatchWords, engine: Engine) -> None:
@@ -288,8 +286,8 @@ def statuses(names: list[str]) -> tuple[Status, ...]:
 
 
 def _manifest(asked: _BatchWords, fingerprints: Fingerprints) -> Manifest:
-    from overpaint.jobs.encoding import PictureEncoding
     from overpaint.jobs.manifest import Manifest, UnitDefaults
+    from overpaint.jobs.output.encoding import PictureEncoding
 
     parts = {name: value for name, value in read_parts(asked.parts).items() if value}
     if asked.source.is_dir() and asked.out.resolve() == asked.source.resolve():

@@ -44,7 +44,7 @@ def tell_outcome(
 
 
 def _tell_advice(done: BatchOutcome, *, pruned: bool) -> None:
-    from overpaint.jobs.predictions import has_parquet
+    from overpaint.jobs.output.predictions import has_parquet
 
     if failed := done.tally.statuses.get("failed", 0):
         them = "it" if failed == 1 else "them"
@@ -67,7 +67,7 @@ def tell_status(folder: Path, *, as_json: bool) -> None:
     Raises:
         OutputError: there is none.
     """
-    from overpaint.jobs import status
+    from overpaint.jobs.output import status
 
     found = status.read(folder)
     left = found.seconds_left
