@@ -17,7 +17,7 @@ from overpaint.core.types import EditRequest
 from overpaint.datasets.clean import Cleaner, Cleaning, endings
 from overpaint.datasets.outcome import Outcome
 from overpaint.datasets.recipes.recipe import Clean
-from overpaint.datasets.sources import items
+from overpaint.datasets.sources.readers import items
 from overpaint.datasets.tasks import complete, recipe_key
 from overpaint.jobs import pool
 from overpaint.jobs.book import Book, Tally

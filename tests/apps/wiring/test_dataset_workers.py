@@ -10,7 +10,7 @@ from overpaint.apps.settings import Settings
 from overpaint.apps.wiring.dataset_workers import Where, make_worker, model_names
 from overpaint.datasets.clean import Cleaning
 from overpaint.datasets.recipes import recipe
-from overpaint.datasets.sources import items
+from overpaint.datasets.sources.readers import items
 from tests.datasets.conftest import noisy
 
 

@@ -15,7 +15,7 @@ from overpaint.apps.wiring.models import build, catalogue, defaults
 from overpaint.core import licences
 from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError
 from overpaint.core.files import atomic_write, remove_leftovers
-from overpaint.datasets import plan, sources
+from overpaint.datasets import plan
 from overpaint.datasets.clean import Cleaning
 from overpaint.datasets.collect import Collection as Collecting
 from overpaint.datasets.outcome import Outcome
@@ -26,6 +26,7 @@ from overpaint.datasets.output.report import Reporter
 from overpaint.datasets.places import Item
 from overpaint.datasets.recipes import prompts
 from overpaint.datasets.recipes.recipe import Clean, Collect, Recipe
+from overpaint.datasets.sources import readers
 from overpaint.datasets.tasks import MADE, Task, complete, recipe_key
 from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.ledger import Ledger, Status
@@ -76,7 +77,7 @@ class Run:
 
     def items(self) -> Iterator[Item]:
         """All pictures of the recipe's sources."""
-        return sources.items(self.recipe.sources)
+        return readers.items(self.recipe.sources)
 
     def plan(self, limit: int | None) -> Collecting | Cleaning:
         """What is to be made."""
