@@ -115,7 +115,9 @@ def _annotations(objects: Any) -> tuple[dict[str, Any], ...]:
         aside = {key: value for key, value in objects.items() if isinstance(value, list)}
         if len({len(value) for value in aside.values()}) != 1:
             return ()
-        objects = [dict(zip(aside, each, strict=True)) for each in zip(*aside.values(), strict=True)]
+        objects = [
+            dict(zip(aside, each, strict=True)) for each in zip(*aside.values(), strict=True)
+        ]
     if not isinstance(objects, list) or not objects:
         return ()
     if not all(isinstance(each, dict) and isinstance(each.get("bbox"), list) for each in objects):
