@@ -31,7 +31,7 @@ from overpaint.datasets.recipes.prompts import fill
 from overpaint.datasets.recipes.recipe import Recipe
 from overpaint.datasets.recipes.sections import COMMON, MaskSection
 from overpaint.datasets.tasks import Task
-from overpaint.datasets.vision import VisionModel
+from overpaint.datasets.vision.client import VisionModel
 from overpaint.engine.intake import decoded
 from overpaint.jobs.ledger import LedgerEntry, Status
 

@@ -34,7 +34,7 @@ def test_rules_name_their_models(tmp_path: Path) -> None:
     asked = {
         "sources": [{"folder": "in"}],
         "model": "kontext",
-        "look": {"labels": ["a"], "by": "detector"},
+        "look": {"labels": ["a", "b", "c", "d"], "by": "detector"},
         "rules": [
             {"when": "a", "do": "erase"},
             {"when": "b", "do": "reject"},

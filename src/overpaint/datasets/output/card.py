@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 
 from overpaint.datasets.outcome import Outcome
-from overpaint.datasets.recipes.recipe import Recipe
+from overpaint.datasets.recipes.recipe import Clean, Recipe
+from overpaint.datasets.scope import scope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,14 @@ class Facts:
                 "to each."
             )
         return notes
+
+    def assumptions(self) -> list[str]:
+        """What the run takes for granted where the recipe leaves it open."""
+        recipe = self.recipe
+        if not isinstance(recipe, Clean) or recipe.gate.changed is not None:
+            return []
+        edits = recipe.edit is not None or any(rule.do != "reject" for rule in recipe.rules)
+        return [scope(recipe).note()] if edits else []
 
 
 def card(facts: Facts, outcome: Outcome) -> str:

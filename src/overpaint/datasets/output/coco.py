@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from overpaint.datasets.output.formats import Layout, Sample, run_lengths, suffix
+from overpaint.datasets.output.formats import DataSetLayout, Sample, run_lengths, suffix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ _ABOUT = ("width", "height", "prompt", "source_name", "licence", "seed")
 """Columns of ours that the entry of a picture has."""
 
 
-def coco(folder: Path, samples: Iterable[Sample], layout: Layout) -> None:
+def coco(folder: Path, samples: Iterable[Sample], layout: DataSetLayout) -> None:
     """Pictures and annotations.json.
 
     Where the sources have annotations, these are in it, with their ids, and `edited.json` has the

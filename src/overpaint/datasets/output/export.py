@@ -16,7 +16,7 @@ from overpaint.datasets.outcome import Member, Outcome
 from overpaint.datasets.output import carried as carry
 from overpaint.datasets.output import formats
 from overpaint.datasets.output.coco import coco
-from overpaint.datasets.output.formats import Layout, Sample
+from overpaint.datasets.output.formats import DataSetLayout, Sample
 from overpaint.datasets.places import Annotated
 from overpaint.datasets.recipes.sections import OutputSection
 
@@ -39,7 +39,7 @@ OWN = frozenset(
 
 _UNDONE = ".data-unfinished"
 
-WRITERS: dict[str, Callable[[Path, Iterable[Sample], Layout], None]] = {
+WRITERS: dict[str, Callable[[Path, Iterable[Sample], DataSetLayout], None]] = {
     "imagefolder": formats.imagefolder,
     "webdataset": formats.webdataset,
     "coco": coco,
@@ -91,7 +91,7 @@ class Exporter:
         for number, (row, columns) in enumerate(zip(outcome.members, carried, strict=True)):
             yield self._sample(f"{number:06d}", row, columns)
 
-    def _columns(self, outcome: Outcome) -> tuple[list[dict[str, Any]], Layout]:
+    def _columns(self, outcome: Outcome) -> tuple[list[dict[str, Any]], DataSetLayout]:
         """What the sources said of each picture, and what is known of the whole."""
         rows = [carried_columns(row) for row in outcome.members]
         types = carry.uniform(rows)
@@ -107,7 +107,7 @@ class Exporter:
             "mask": self.output.sources and masks,
             "source_mask": any(has_mask(row) for row in outcome.members),
         }
-        layout = Layout(
+        layout = DataSetLayout(
             shard=self.output.shard,
             roles=tuple(role for role, is_there in there.items() if is_there),
             carried=types,

@@ -26,7 +26,7 @@ ROLES = ("image", "source", "mask", "source_mask")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class DataSetLayout:
     """What is known of a data set before its pictures are read.
 
     Attributes:
@@ -92,7 +92,7 @@ class Sample:
         return np.zeros(image.size[::-1], bool)
 
 
-def imagefolder(folder: Path, samples: Iterable[Sample], _layout: Layout) -> None:
+def imagefolder(folder: Path, samples: Iterable[Sample], _layout: DataSetLayout) -> None:
     """Pictures and metadata.jsonl, as `datasets.load_dataset('imagefolder', …)` reads them.
 
     Columns: image, source, mask (where there are any) and the metadata.
@@ -111,7 +111,7 @@ def imagefolder(folder: Path, samples: Iterable[Sample], _layout: Layout) -> Non
     _json_lines(split / "metadata.jsonl", _aligned(lines))
 
 
-def triples(folder: Path, samples: Iterable[Sample], _layout: Layout) -> None:
+def triples(folder: Path, samples: Iterable[Sample], _layout: DataSetLayout) -> None:
     """Source, instruction and target, with MagicBrush's names, for training editors.
 
     Only edited pictures, and only where the source goes along.
@@ -135,7 +135,7 @@ def triples(folder: Path, samples: Iterable[Sample], _layout: Layout) -> None:
     _json_lines(split / "metadata.jsonl", _aligned(lines))
 
 
-def webdataset(folder: Path, samples: Iterable[Sample], layout: Layout) -> None:
+def webdataset(folder: Path, samples: Iterable[Sample], layout: DataSetLayout) -> None:
     """Tar files of KEY.png, KEY.source.png, KEY.mask.png and KEY.json; KEY.txt has the caption,
     KEY.cls the number of the class, and further members of the source's samples follow.
     """
@@ -149,7 +149,7 @@ def webdataset(folder: Path, samples: Iterable[Sample], layout: Layout) -> None:
                     _add(tar, f"{sample.key}.{suffix_}", data)
 
 
-def parquet(folder: Path, samples: Iterable[Sample], layout: Layout) -> None:
+def parquet(folder: Path, samples: Iterable[Sample], layout: DataSetLayout) -> None:
     """Parquet files with pictures as Hugging Face's Image feature has them, in a folder alone."""
     import pyarrow as pa
     import pyarrow.parquet as pq
