@@ -87,6 +87,7 @@ def recipe_key(recipe: Recipe, models: Mapping[str, Any]) -> str:
         shows=[filters.shows, filters.shows_by] if filters.shows else None,
         vision=[vision.model, boxes, vision.longest_side] if vision else None,
         models=dict(models),
+        **({"rewrite": recipe.rewrite} if recipe.rewrite else {}),
         **{"references": [], **_pictures(recipe)},  # always there in ids of earlier versions
     )
 

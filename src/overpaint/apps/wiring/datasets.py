@@ -25,6 +25,7 @@ from overpaint.datasets.output.export import Exporter
 from overpaint.datasets.output.report import Reporter
 from overpaint.datasets.places import Item
 from overpaint.datasets.recipes import prompts
+from overpaint.datasets.recipes.languages import ENGLISH_ONLY
 from overpaint.datasets.recipes.recipe import Clean, Collect, Recipe
 from overpaint.datasets.sources import readers
 from overpaint.datasets.tasks import MADE, Task, complete, recipe_key
@@ -245,6 +246,7 @@ def _facts(recipe: Recipe, records: dict[str, Any], settings: Settings) -> Facts
                 revision=str(record.get("revision", "")),
                 licence=spec.licence,
                 commercial=licences.is_commercial(spec),
+                reads_english_only=spec.family in ENGLISH_ONLY,
             )
         )
     return Facts(recipe=recipe, models=tuple(used))

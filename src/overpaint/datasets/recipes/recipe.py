@@ -71,6 +71,8 @@ class Recipe(Section):
         filters: what a picture must pass to be kept.
         vision: the vision model that looks, if any does.
         detector: the zero-shot detector's name, as `overpaint segment --model` takes it.
+        rewrite: 'english' lets the server of `vision` translate prompts in other letters than Latin
+            ones; None = they go to the model as they are.
         safety: 'required' refuses to run without a safety policy in the settings.
         output: formats and what goes into them.
     """
@@ -85,6 +87,7 @@ class Recipe(Section):
     filters: Filters = Filters()
     vision: Vision | None = None
     detector: str | None = None
+    rewrite: Literal["english"] | None = None
     safety: Literal["as set", "required"] = "as set"
     output: OutputSection = OutputSection()
 
@@ -96,6 +99,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _eyes(self) -> Recipe:
+        if self.rewrite is not None and self.vision is None:
+            raise ValueError("rewrite needs a chat server; add vision")
         if self.filters.shows and self.filters.shows_by == "vision" and self.vision is None:
             raise ValueError(
                 "filters.shows needs a vision model; add vision, or shows_by: detector"

@@ -1,4 +1,4 @@
-"""The examples' recipes on the twins: a balanced collection, brighter throughout, name then erase."""
+"""The examples' recipes on the twins: a balanced collection, brighter, named and erased."""
 
 from __future__ import annotations
 
