@@ -201,7 +201,7 @@ def check_places(recipe: Recipe, out: Path) -> None:
     """
     own = out.resolve()
     for source in recipe.sources:
-        for place in (source.folder, source.imagefolder):
+        for place in (source.folder, source.imagefolder, source.parquet, source.webdataset):
             if place is not None and (
                 own.is_relative_to(place.resolve()) or place.resolve().is_relative_to(own)
             ):
