@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two test workers with one torch thread each; more helps only where there are more cores.
 WORKERS ?= 2
 
-.PHONY: setup demo test test-ray test-roboflow test-azure check bench serve
+.PHONY: setup demo attack test test-ray test-roboflow test-azure nightly check bench serve
 
 setup: $(VENV)/.installed
 
@@ -32,6 +32,12 @@ test: check
 	$(BIN)/coverage report --fail-under=90 --format=total \
 	  --include='src/overpaint/core/*,src/overpaint/diffusion/*,src/overpaint/families/*'
 
+# Hostile load beside honest clients, for ten minutes; `make attack SECONDS=60` for less.
+SECONDS ?= 600
+attack: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/attack
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack.load --seconds $(SECONDS)
+
 # Workflow blocks in Roboflow's execution engine, which pins what Overpaint does not: it gets an
 # environment of its own. `make test-roboflow INFERENCE=0.59.1` takes another version.
 INFERENCE ?= 1.8.3
@@ -48,7 +54,11 @@ test-azure: setup
 test-ray:
 	test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
 	.venv-ray/bin/python -m pip install --constraint constraints.txt --editable '.[dev,server,datasets,ray]'
-	OMP_NUM_THREADS=1 .venv-ray/bin/pytest -W default tests/apps/test_ray_serve.py tests/apps/test_ray_datasets.py
+	OMP_NUM_THREADS=1 timeout 300 .venv-ray/bin/pytest -W default tests/apps/test_ray_serve.py tests/apps/test_ray_datasets.py
+
+# Every night, and before a release: what needs environments of its own. `test-ray` takes under five
+# minutes once its environment is there.
+nightly: test test-ray test-roboflow test-azure
 
 # Tables of figures, into benchmarks/results; some hours.
 bench: setup

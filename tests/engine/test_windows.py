@@ -169,3 +169,11 @@ def test_the_resolution_stays(make_engine):
     parts = split(sd2, mask)
     assert len(parts) == 2
     assert all(each.plan.is_exact for each in parts)
+
+
+@pytest.mark.parametrize(
+    "family", ["sd2", "sdxl", "flex2", "fill", "kontext", "klein", "qwen-edit", "erase"]
+)
+def test_every_family_of_masks_splits(make_engine, family):
+    mask = marked((3000, 200), (20, 40, 60, 80), (2900, 50, 2940, 90))
+    assert len(split(make_engine(family), mask)) == 2

@@ -19,6 +19,7 @@
     ├── BrokenResult            the model gave values that are no numbers
     ├── SessionConflict         somebody else changed the session first
     ├── StoreUnavailable        sessions cannot be read or written
+    ├── RunStopped              a run of many edits gave up: they all failed in one way
     └── Cancelled
 
 `code` is stable and machine-readable; the message is one sentence that says what is wrong, with
@@ -31,9 +32,14 @@ from typing import ClassVar
 
 
 class OverpaintError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose.
+
+    Attributes:
+        retry_after: seconds after which a new attempt makes sense, where that is known.
+    """
 
     code: ClassVar[str] = "error"
+    retry_after: float | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -134,13 +140,10 @@ class SafetyUnavailable(OverpaintError):
 
 
 class Overloaded(OverpaintError):
-    """The queue is full.
-
-    Attributes:
-        retry_after: seconds after which a new attempt makes sense.
-    """
+    """The queue is full."""
 
     code = "overloaded"
+    retry_after: float
 
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
@@ -175,6 +178,12 @@ class StoreUnavailable(OverpaintError):
     """The database or the folder of sessions cannot be reached, or does not fit this version."""
 
     code = "store_unavailable"
+
+
+class RunStopped(OverpaintError):
+    """A run of many edits ended early, because one after the other would fail in the same way."""
+
+    code = "run_stopped"
 
 
 class Cancelled(OverpaintError):

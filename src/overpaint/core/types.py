@@ -133,7 +133,7 @@ class EditResult:
 
     @property
     def images(self) -> list[Image.Image]:
-        """The pictures as PIL images ('RGB' or 'RGBA'), ICC profile and EXIF in `info`."""
+        """The pictures as PIL images of 8 bits; see `Picture.to_pil`."""
         return [picture.to_pil() for picture in self.pictures]
 
     def save(self, path: str | os.PathLike[str], index: int = 0) -> None:

@@ -38,7 +38,7 @@ from overpaint.engine.model import Model
 from overpaint.engine.windows import Region
 from overpaint.provenance import marks, recipes
 from overpaint.provenance.marks import Marking
-from overpaint.safety.policy import Policy
+from overpaint.safety.policy import Policy, Stop
 
 TOO_LARGE = (
     "the edit does not fit the memory there is; make fewer images at once, mark a smaller area, or "
@@ -151,14 +151,18 @@ class Engine:
         model = self.model(name, busy=busy)
         self._with_room(model, busy, model.load)
 
-    def screen(self, request: EditRequest | CheckedRequest) -> Screened:
+    def screen(self, request: EditRequest | CheckedRequest, *, stop: Stop = None) -> Screened:
         """Let the safety policy judge what a caller gives.
+
+        Args:
+            request: what to do.
+            stop: called before each check; what it raises ends them.
 
         Raises:
             ContentBlocked, SafetyUnavailable.
         """
         started = time.perf_counter()
-        verdicts = self.policy.check_request(_asked(request))
+        verdicts = self.policy.check_request(_asked(request), stop=stop)
         return Screened(request, verdicts, time.perf_counter() - started)
 
     def begin(
@@ -261,8 +265,13 @@ class Engine:
             pictures = tuple(map(partial(rendering.finished, edit), edit.images))
         return Decoded(pictures, edit.seeds)
 
-    def deliver(self, edit: Edit, decoded: Decoded) -> EditResult:
+    def deliver(self, edit: Edit, decoded: Decoded, *, stop: Stop = None) -> EditResult:
         """The second half of `finish`: the safety policy, recipe and marks.
+
+        Args:
+            edit: what `begin` made.
+            decoded: what `decode` made of it.
+            stop: called before each check; what it raises ends them.
 
         Raises:
             ContentBlocked, SafetyUnavailable: of one of the pictures; none is handed over then.
@@ -270,7 +279,7 @@ class Engine:
         started = time.perf_counter()
         verdicts = (
             *edit.verdicts,
-            *self._policy(edit.model).check_outputs(decoded.pictures),
+            *self._policy(edit.model).check_outputs(decoded.pictures, stop=stop),
         )
         edit.timings["safety"] += time.perf_counter() - started
         edit.timings["total"] = sum(edit.timings.values())
@@ -392,8 +401,9 @@ class Engine:
 
     def _shown(self, edit: Edit, prepared: Prepared) -> Image.Image:
         """The canvas of an image as it stands, in sRGB, for those who may see it."""
-        canvas = edit.model.family.decode(prepared)
-        if not edit.model.family.spec.in_srgb and not edit.request.image.is_grey:
+        family = edit.model.family
+        canvas = family.decode(prepared)
+        if not family.spec.in_srgb and not edit.request.image.is_grey:
             canvas = edit.request.image.with_rgb(canvas).to_srgb()
         self._policy(edit.model).check_outputs([Picture(canvas)])
         return canvas

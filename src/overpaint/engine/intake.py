@@ -44,6 +44,9 @@ MOST_SHADES = 16
 READING_SHIFTS = 16
 """By how many of 255 reading a picture as a mask may change its values."""
 
+OPEN_STEPS = 50
+"""Of an edit whose checkpoint settles how many it makes: the most that any does by default."""
+
 _NO_LIMITS = ImageLimits()
 _BY_NAME = {part.name: part for part in PARTS}
 
@@ -69,8 +72,7 @@ class CheckedRequest:
     @property
     def steps(self) -> int:
         """Denoising steps of each image, about."""
-        steps = getattr(self.options, "num_inference_steps", 0)
-        return max(1, round(steps * getattr(self.options, "strength", 1.0))) if steps else 0
+        return denoising_steps(self.options)
 
 
 def request_of(
@@ -273,6 +275,17 @@ def parse_options(family: FamilySpec, values: Mapping[str, Any]) -> FamilyOption
         return family.options(**values)
     except ValidationError as error:
         raise _option_error(family, error) from error
+
+
+def denoising_steps(options: FamilyOptions) -> int:
+    """Denoising steps of an image, about; 0 for families that make none.
+
+    Steps that are left to the checkpoint count as `OPEN_STEPS` until it is loaded.
+    """
+    steps = getattr(options, "num_inference_steps", 0)
+    if steps is None:
+        steps = OPEN_STEPS
+    return max(1, round(steps * getattr(options, "strength", 1.0))) if steps else 0
 
 
 def decoded(

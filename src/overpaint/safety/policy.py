@@ -12,7 +12,7 @@ nothing passes unchecked. What was checked is neither logged nor quoted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeVar
 
@@ -25,6 +25,8 @@ from overpaint.core.types import PARTS, EditRequest
 
 Mode = Literal["off", "annotate", "block"]
 Severities = Mapping[Category, int]
+Stop = Callable[[], None] | None
+"""Called before each check; what it raises ends them."""
 
 DEFAULT_THRESHOLD = 2
 DEFAULT_THRESHOLDS: Severities = dict.fromkeys(CATEGORIES, DEFAULT_THRESHOLD)
@@ -98,8 +100,12 @@ class Policy:
         """Whether anything is checked."""
         return self.mode != "off" and bool(self.text_checkers or self.image_checkers)
 
-    def check_request(self, request: EditRequest) -> tuple[Verdict, ...]:
+    def check_request(self, request: EditRequest, *, stop: Stop = None) -> tuple[Verdict, ...]:
         """Judge all that a caller gives: first the words, which cost least.
+
+        Args:
+            request: what is judged.
+            stop: called before each check; what it raises ends them.
 
         Raises:
             ContentBlocked: the mode is 'block' and something is flagged.
@@ -110,31 +116,38 @@ class Policy:
                 verdict
                 for part in PARTS
                 if part.kind == "text"
-                for verdict in self._check_text(getattr(request, part.name) or "", part.name)
+                for verdict in self._check_text(getattr(request, part.name) or "", part.name, stop)
             ),
-            *self._check_pictures(_input_pictures(request), "input_image"),
+            *self._check_pictures(_input_pictures(request), "input_image", stop),
         )
 
-    def check_outputs(self, pictures: Sequence[Picture]) -> tuple[Verdict, ...]:
+    def check_outputs(
+        self, pictures: Sequence[Picture], *, stop: Stop = None
+    ) -> tuple[Verdict, ...]:
         """Judge pictures that are about to leave.
+
+        Args:
+            pictures: what is judged.
+            stop: as for `check_request`.
 
         Raises:
             ContentBlocked, SafetyUnavailable: as for `check_request`.
         """
-        return self._check_pictures([_views(picture) for picture in pictures], "output_image")
+        views = [_views(picture) for picture in pictures]
+        return self._check_pictures(views, "output_image", stop)
 
-    def _check_text(self, text: str, stage: Stage) -> tuple[Verdict, ...]:
+    def _check_text(self, text: str, stage: Stage, stop: Stop) -> tuple[Verdict, ...]:
         if self.mode == "off" or not self.text_checkers or not text.strip():
             return ()
-        return (self._judged(self.text_checkers, [text], stage),)
+        return (self._judged(self.text_checkers, [text], stage, stop),)
 
     def _check_pictures(
-        self, pictures: Sequence[Sequence[Image.Image]], stage: Stage
+        self, pictures: Sequence[Sequence[Image.Image]], stage: Stage, stop: Stop
     ) -> tuple[Verdict, ...]:
         if not self.checks_images:
             return ()
         return tuple(
-            self._judged(self.image_checkers, views, stage, index)
+            self._judged(self.image_checkers, views, stage, stop, index)
             for index, views in enumerate(pictures)
         )
 
@@ -143,11 +156,14 @@ class Policy:
         checkers: Sequence[Checker[Content]],
         contents: Sequence[Content],
         stage: Stage,
+        stop: Stop,
         index: int = 0,
     ) -> Verdict:
         worst: dict[Category, int] = {}
         for checker in checkers:
             for content in contents:
+                if stop is not None:
+                    stop()
                 for category, severity in _severities(checker, content).items():
                     worst[category] = max(severity, worst.get(category, 0))
         flagged = [

@@ -125,6 +125,11 @@ def reserve(store: Store, start: Start, count: int) -> Start:
     return replace(start, session=session)
 
 
+def release(store: Store, start: Start) -> None:
+    """Take back `reserve`, as the edit failed: who knows the session as it was may try again."""
+    store.release(start.session.id, start.session.revision, start.session.owner)
+
+
 def original_turn(pictures: Pictures, picture: Picture) -> Turn:
     """The first turn of a session; its pictures are kept."""
     return Turn(

@@ -15,6 +15,7 @@ import uvicorn
 from PIL import Image
 
 from overpaint.apps.server.app import create_app
+from overpaint.apps.server.bounds.connections import connection_class
 from overpaint.apps.settings import ModelSettings, ServerSettings, SessionSettings, Settings
 from tests.conftest import box_mask, picture
 
@@ -93,7 +94,11 @@ def make_settings(checkpoint_folder, tmp_path_factory):
 def serving(settings, **client):
     """Run a server in a thread until the block ends."""
     app = create_app(settings)
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, ws="none")
+    limits = settings.server
+    connections = connection_class(limits.max_connections, limits.body_timeout_s)
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, log_config=None, ws="none", http=connections
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -256,7 +256,7 @@ class TestLimits:
         assert (answer.status_code, answer.json()["error"]["field"]) == (400, "image")
 
     def test_pixels_of_all_that_wait(self, start):
-        server = start(max_queued_megapixels=0.01)
+        server = start(max_queued_megapixels=0.02)
         body = edit(steps=200, **{"async": True})
         first = [server.client.post("/v1/edits", json=body).status_code for _ in range(3)]
         assert first == [202, 202, 429]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageFilter
 
-from overpaint.core.imaging.changes import change_mask, colour_difference
+from overpaint.core.imaging.changes import change_mask, colour_difference, is_coloured
 from tests.conftest import picture
 
 
@@ -48,3 +48,10 @@ def test_a_global_edit_switches_the_map_off():
     image = picture()
     brighter = image.point(lambda value: min(255, value + 60))
     assert change_mask(image, brighter) is None
+
+
+def test_a_tint_is_no_colour():
+    tinted = Image.new("RGB", (40, 40), (120, 122, 125))
+    assert not is_coloured(tinted)
+    tinted.paste((200, 40, 40), (0, 0, 10, 10))
+    assert is_coloured(tinted)

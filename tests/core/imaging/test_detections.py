@@ -183,3 +183,11 @@ def test_masks_are_not_detections():
 def test_the_box_of_a_mask():
     assert detections.box_of(blob()) == (10, 5, 30, 25)
     assert detections.box_of(np.zeros((4, 4), bool)) == (0, 0, 0, 0)
+
+
+def test_they_are_found_where_they_stood_before():
+    import overpaint.core
+
+    assert overpaint.core.detections is detections
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = overpaint.core.nothing

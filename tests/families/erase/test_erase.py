@@ -80,12 +80,17 @@ class TestColours:
         assert abs(inside - int(values.min())).max() <= (7 if dtype == np.uint8 else 257)
 
     def test_previews_are_in_srgb(self, engine, p3):
-        flat = Picture(Image.new("RGB", (96, 80), (0, 200, 60)), icc_profile=p3)
+        photo = Picture(noise(96, 80), icc_profile=p3)
         seen = []
         engine.edit(
-            flat, mask=box_mask(96, 80), seed=1, on_progress=lambda p: seen.append(p.preview())
+            photo,
+            mask=box_mask(96, 80),
+            seed=1,
+            window="full",
+            on_progress=lambda progress: seen.append(progress.preview()),
         )
-        assert seen[-1].getpixel((1, 1)) == flat.to_srgb().getpixel((1, 1))
+        outside = ~marked(box_mask(96, 80))
+        assert np.array_equal(array(seen[-1])[outside], array(photo.to_srgb())[outside])
 
 
 class TestMasksAndPictures:
@@ -148,6 +153,15 @@ class TestMasksAndPictures:
         kept = ~marked(mask)
         assert np.array_equal(array(after)[kept], array(before)[kept])
         assert after.getchannel("A").tobytes() == before.getchannel("A").tobytes()
+
+
+class TestLargeMasks:
+    @pytest.mark.parametrize("name", ["60 percent", "border"])
+    def test_a_mask_over_much_of_the_picture_warns_with_its_share(self, engine, name):
+        result = engine.edit(noise(96, 80), mask=MASKS[name])
+        said = [each for each in result.warnings if "collage" in each]
+        assert len(said) == (name == "60 percent")
+        assert all("covers 60% of the picture" in each for each in said)
 
 
 class TestSeeds:

@@ -7,12 +7,12 @@ import threading
 import numpy as np
 import pytest
 import torch
-from overpaint.engine.batcher import Batcher
 
 from overpaint.core.errors import Cancelled, InvalidRequest, UnsupportedOption
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import denoise, recorded
+from overpaint.engine.batching.batcher import Batcher
 from tests.conftest import box_mask, picture
 from tests.diffusion.test_recorded import Repeat
 
@@ -113,7 +113,7 @@ def test_a_preview_is_a_smaller_picture_of_the_same(engine):
     family, image = edit.model.family, edit.prepared[0]
     whole, small = family.decode(image), family.preview(image)
     assert max(small.size) <= 32 * 8
-    assert whole.size == edit.plan.canvas
+    assert whole.size == edit.regions[0].plan.canvas
 
 
 def test_it_ends_between_two_steps(engine):
@@ -146,7 +146,7 @@ def test_a_small_mask_costs_what_its_window_costs(engine):
     mask = box_mask(1500, 1000, (600, 500, 640, 560))
     image = Picture.from_pil(picture(1500, 1000))
     edit = engine.begin(EditRequest(image=image, prompt="red", mask=mask, seed=1))
-    assert edit.plan.window.width < 300
+    assert edit.regions[0].plan.window.width < 300
     assert edit.prepared[0].reference.shape == edit.prepared[0].latents.shape
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from overpaint.apps.wire import intake
+from overpaint.apps.wire import cost, intake
 from overpaint.apps.wiring.models import build, catalogue, defaults, families
 from overpaint.core.errors import ContentBlocked, InvalidRequest, OverpaintError
 from overpaint.core.imaging.images import Picture
@@ -119,7 +119,10 @@ class Scorer:
         if isinstance(row, InvalidRequest):
             return ScoredRow(row=None, error=row)
         try:
-            checked = intake.build(intake.of_row(row), self.model, self._family, self.limits)
+            edit = intake.of_row(row)
+            cost.of_edit(edit, self._family, self.limits)
+            may = intake.image_limits(self.limits)
+            checked = intake.build(edit, self.model, self._family, may)
             ticket = self._batcher.submit(checked, seconds=self.limits.timeout_s)
         except InvalidRequest as error:
             return ScoredRow(row=row, error=row.at(error))

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from overpaint.core.errors import InvalidMask, InvalidRequest
-from overpaint.core.parts import MaskReading, Part
+from overpaint.core.parts import Part
 from overpaint.core.types import PARTS
 
 FLAGS: Mapping[str, tuple[str, ...]] = {
@@ -78,8 +78,8 @@ def options_of_parts(
 
 def _option(part: Part, flags: Sequence[str]) -> Any:
     kind, metavar = _TYPES[part.kind]
-    text = part.help.rstrip(".") + _REPEATED.get(part.kind, ".")
     metavar = "|".join(part.choices) or metavar
+    text = part.help.rstrip(".") + _REPEATED.get(part.kind, ".")
     return Annotated[kind, typer.Option(*flags, metavar=metavar, help=text)]
 
 
@@ -139,12 +139,12 @@ def files_of(parts: Mapping[str, Any]) -> list[Path]:
     return [Path(each) for each in chain.from_iterable(several) if not isinstance(each, bytes)]
 
 
-def read_parts(parts: Mapping[str, Any], *, size: tuple[int, int] | None = None) -> dict[str, Any]:
+def read_parts(parts: Mapping[str, Any], size: tuple[int, int] | None = None) -> dict[str, Any]:
     """The values of parts with texts read from the files that they name, and masks joined.
 
     Args:
         parts: by name.
-        size: (width, height) of the picture, if that is known.
+        size: (width, height) of the picture; files of annotations need it to be joined.
 
     Raises:
         InvalidRequest: a text's file cannot be read.
@@ -156,9 +156,8 @@ def read_parts(parts: Mapping[str, Any], *, size: tuple[int, int] | None = None)
         if kinds.get(name) == "text" and isinstance(value, str):
             values[name] = _text(value, name)
         elif kinds.get(name) == "mask" and isinstance(value, list):
-            values[name] = _joined(value, name, size, parts.get("mask_is"))
-    if isinstance(values.get("mask"), bytes):
-        values.pop("mask_is", None)  # what was joined is plain
+            reads = values.pop("mask_is", None) if name == "mask" and len(value) > 1 else None
+            values[name] = _joined(value, name, size, reads)
     return values
 
 
@@ -177,10 +176,7 @@ def _text(value: str, name: str) -> str:
 
 
 def _joined(
-    paths: Sequence[Path],
-    name: str,
-    size: tuple[int, int] | None,
-    reads: MaskReading | None,
+    paths: Sequence[Path], name: str, size: tuple[int, int] | None, reads: Any
 ) -> Path | bytes | None:
     """One mask of several files: white where any is."""
     if len(paths) < 2:
@@ -189,9 +185,7 @@ def _joined(
 
     from overpaint.engine.intake import as_mask
 
-    first, *others = (
-        as_mask(path, name, size=size, reads=reads if name == "mask" else None) for path in paths
-    )
+    first, *others = (as_mask(path, name, size=size, reads=reads) for path in paths)
     for path, other in zip(paths[1:], others, strict=True):
         if other.size != first.size:
             raise InvalidMask(

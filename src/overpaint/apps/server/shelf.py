@@ -6,8 +6,9 @@ import asyncio
 import logging
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from fastapi import Request, Response
@@ -15,17 +16,22 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 from overpaint.apps.server.bodies.session_schemas import PREFIX, Change, SessionInfo, TurnBody
+from overpaint.apps.server.bounds.decoding import Lane, watched
 from overpaint.apps.server.errors import NotFound
 from overpaint.apps.server.routes import ERRORS, service_of
 from overpaint.apps.settings import Settings
 from overpaint.apps.wiring import sessions
-from overpaint.core.errors import InvalidRequest, OverpaintError
+from overpaint.core.errors import Cancelled, InvalidRequest, OverpaintError, SafetyUnavailable
+from overpaint.safety.policy import Stop
 from overpaint.sessions.editing import Examiner
 from overpaint.sessions.editor import Sessions
 from overpaint.sessions.store import Store
 from overpaint.sessions.types import Session
 
 WORKERS = 2
+UPLOADS = 16
+"""Uploads that the safety policy judges at the same time."""
+
 TIDY_EVERY = 900.0
 """Seconds."""
 
@@ -58,6 +64,7 @@ class Shelf:
     def __init__(self, settings: Settings) -> None:
         # Measuring takes seconds, a judge may take more: other edits do not wait for them.
         self.pool = ThreadPoolExecutor(WORKERS, "sessions")
+        self._uploads = Lane("uploads", UPLOADS)
         self._settings = settings
         self._lock = threading.Lock()
         self._open: tuple[Store, Examiner] | None = None
@@ -78,6 +85,33 @@ class Shelf:
                 self._open = store, sessions.examiner(self._settings)
             return self._open
 
+    async def checked(self, work: Callable[[Callable[[], None]], Session]) -> Session:
+        """Do work in which the safety policy judges an upload, beside all other work.
+
+        Args:
+            work: gets what the policy is to call before each check: it ends the work that nobody
+                waits for.
+
+        Raises:
+            SafetyUnavailable: it took too long.
+            Cancelled: the caller hung up.
+            Overloaded: too many uploads wait.
+        """
+        seconds = self._settings.server.check_timeout_s
+        ended = threading.Event()
+        late = SafetyUnavailable(
+            f"the safety policy took longer than {seconds:g} seconds, so nothing passes; try again "
+            "later"
+        )
+
+        def stop() -> None:
+            if ended.is_set():
+                raise Cancelled("nobody waits for it any more")
+
+        return await watched(
+            self._uploads, partial(work, stop), stop=ended.set, seconds=seconds, late=late
+        )
+
     async def tidy(self) -> None:
         """Delete what no session names any more, from time to time, until cancelled."""
         while True:
@@ -91,6 +125,7 @@ class Shelf:
     def close(self) -> None:
         """Let go of the database."""
         self.pool.shutdown()
+        self._uploads.pool.shutdown()
         if self._open is not None:
             self._open[0].close()
 
@@ -102,8 +137,12 @@ def shelf_of(request: Request) -> Shelf:
     return shelf
 
 
-def sessions_of(request: Request) -> Sessions:
+def sessions_of(request: Request, stop: Stop = None) -> Sessions:
     """The caller's sessions. Blocks: call it beside the event loop.
+
+    Args:
+        request: of the caller.
+        stop: called before each check of an upload; what it raises ends the check.
 
     Raises:
         NotFound, StoreUnavailable, InvalidSettings, ModelLoadError: as `Shelf.open`.
@@ -111,7 +150,7 @@ def sessions_of(request: Request) -> Sessions:
     store, examiner = shelf_of(request).open()
     return Sessions(
         store=store,
-        check=service_of(request).batcher.engine.policy.check_request,
+        check=partial(service_of(request).batcher.engine.policy.check_request, stop=stop),
         examiner=examiner,
         owner=request.state.caller,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -15,6 +15,13 @@ KEYS_VARIABLE = "OVERPAINT_API_KEYS"
 SHORTEST_KEY = 16
 
 
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+$|^[0-9a-fA-F:]+$", max_length=253)]
+"""Without scheme and port."""
+
+Origin = Annotated[str, Field(pattern=r"^https?://[^/?#@\\\s]+$", max_length=300)]
+"""As browsers send it: scheme, host, and a port that is not the scheme's own."""
+
+
 class ServerSettings(Table):
     """What `overpaint serve` serves, to whom, and how much of it.
 
@@ -22,6 +29,10 @@ class ServerSettings(Table):
         models: names of the models served, loaded at start in this order; empty = the defaults
             whose files are there.
         aliases: further names of served models (`gpt-image-1 = "flex2"`).
+        allowed_hosts: names that the server answers to beside localhost, as a proxy sends them on;
+            empty = any name, or none where it listens on this machine alone.
+        origins: of pages that may use the server though they are at another host, as behind a
+            proxy that does not send its own host name on (`https://edit.example.org`).
         keys: API keys by the name of whom they are for.
         keys_file: lines of `name:key`, beside `keys`.
         memory_gb: weights that stay loaded; None = as many as fit.
@@ -29,19 +40,29 @@ class ServerSettings(Table):
         max_images_under_way: images that are being made at the same time.
         max_queued_megapixels: pixels of all accepted pictures together.
         max_body_mb: size of a request's body.
-        max_megapixels: of a picture, and of an answer whose size is asked for.
+        max_megapixels: of a picture.
+        max_canvas_megapixels: of an answer whose size is asked for.
+        max_megapixel_steps: work of one request: `core.workload` says how it is estimated.
+        max_megapixel_steps_per_key: work of all edits of a key that wait or are made.
         max_prompt: characters of a prompt.
         max_images: images of one request.
         max_steps: denoising steps of one image.
-        timeout_s: seconds that an edit may take in all; callers may ask for fewer.
-        body_timeout_s: seconds in which a request's body must arrive.
+        timeout_s: seconds that an edit may take in all, from when its request arrives; callers may
+            ask for fewer.
+        body_timeout_s: seconds in which a request's header, and then its body, must arrive.
+        decode_timeout_s: seconds that decoding the pictures of a request may take.
+        check_timeout_s: seconds that the safety policy may take for a request or a result.
+        write_timeout_s: seconds in which a client must take up some of its answer.
+        max_connections: open at the same time; None = as many as there are file descriptors for.
         keep_results_s: seconds that results of asynchronous edits are kept.
         keep_results_mb: memory for them.
-        drain_s: seconds that a stopping server waits for finished results to be fetched.
+        drain_s: seconds that a stopping server has to finish edits and to hand over results.
     """
 
     models: tuple[str, ...] = ()
     aliases: dict[str, str] = Field(default_factory=dict)
+    allowed_hosts: tuple[HostName, ...] = ()
+    origins: tuple[Origin, ...] = ()
     keys: dict[str, SecretStr] = Field(default_factory=dict)
     keys_file: FilePath | None = None
     memory_gb: float | None = Field(default=None, gt=0)
@@ -50,11 +71,18 @@ class ServerSettings(Table):
     max_queued_megapixels: float = Field(default=400, gt=0)
     max_body_mb: float = Field(default=64, gt=0)
     max_megapixels: float = Field(default=25, gt=0)
+    max_canvas_megapixels: float = Field(default=4.2, gt=0)
+    max_megapixel_steps: float = Field(default=4000, gt=0)
+    max_megapixel_steps_per_key: float = Field(default=16000, gt=0)
     max_prompt: int = Field(default=8000, ge=1)
     max_images: int = Field(default=10, ge=1)
     max_steps: int = Field(default=200, ge=1)
     timeout_s: float = Field(default=600, gt=0)
     body_timeout_s: float = Field(default=60, gt=0)
+    decode_timeout_s: float = Field(default=10, gt=0)
+    check_timeout_s: float = Field(default=60, gt=0)
+    write_timeout_s: float = Field(default=30, gt=0)
+    max_connections: int | None = Field(default=None, ge=1)
     keep_results_s: float = Field(default=600, gt=0)
     keep_results_mb: float = Field(default=512, gt=0)
     drain_s: float = Field(default=30, ge=0)

@@ -16,7 +16,8 @@ from overpaint.apps.settings import ServerSettings
 from overpaint.core.errors import InvalidRequest, UnsupportedOption
 from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.parts import Part
-from overpaint.core.types import PARTS, EditRequest
+from overpaint.core.types import PARTS
+from overpaint.diffusion.conditions import asked_size
 from overpaint.diffusion.family import FamilySpec
 from overpaint.diffusion.options import FamilyOptions
 from overpaint.engine.intake import CheckedRequest, check, request_of
@@ -59,28 +60,36 @@ def image_limits(server: ServerSettings) -> ImageLimits:
 
 
 def build(
-    edit: EncodedEdit, model: str, family: FamilySpec, server: ServerSettings
+    edit: EncodedEdit, model: str, family: FamilySpec, limits: ImageLimits, *, size_step: int = 1
 ) -> CheckedRequest:
-    """Decode and check.
+    """Decode and check an edit that `cost.of_edit` lets in.
 
     Args:
         edit: from the wire.
         model: name of the model that makes it.
         family: the model's.
-        server: the limits.
+        limits: what each picture may cost.
+        size_step: pixels that widths and heights are multiples of.
 
     Raises:
         InvalidRequest: with the field that is at fault.
     """
     values = {name: value for name, value in edit.values.items() if value is not None}
-    for part in PARTS:
-        if part.name in values:
-            _check_limits(part, values[part.name], server)
-    limits = image_limits(server)
     request = request_of({**values, "model": model}, limits=limits, fit_mask=edit.fit_mask)
     checked = check(family, request)
-    _check_options(checked.options, server)
+    asked_size(checked.options, size_step)
     return checked
+
+
+def check_values(values: Mapping[str, Any], server: ServerSettings) -> None:
+    """Hold the parts of an edit against the limits, before anything is decoded.
+
+    Raises:
+        InvalidRequest: one is beyond its limit, or is a picture's path instead of a picture.
+    """
+    for part in PARTS:
+        if values.get(part.name) is not None:
+            _check_limits(part, values[part.name], server)
 
 
 def _check_limits(part: Part, value: Any, server: ServerSettings) -> None:
@@ -94,7 +103,7 @@ def _check_limits(part: Part, value: Any, server: ServerSettings) -> None:
         raise InvalidRequest(
             f"{len(value)} pictures are more than the limit of {MAX_PICTURES}", field=part.name
         )
-    if part.is_visual and not all(isinstance(each, _PIXELS) for each in _each(part, value)):
+    if part.is_visual and not all(isinstance(each, _PIXELS) for each in each_of(part, value)):
         # Text would be taken for a file's path.
         raise InvalidRequest("send the picture itself", field=part.name)
     if part.name == "num_images" and value > server.max_images:
@@ -107,30 +116,20 @@ def _check_limits(part: Part, value: Any, server: ServerSettings) -> None:
 _PIXELS = (bytes, Picture, Image.Image)
 
 
-def _each(part: Part, value: Any) -> Iterator[Any]:
+def each_of(part: Part, value: Any) -> Iterator[Any]:
+    """The pictures of a visual part: several, or the one."""
     return iter(value if part.kind == "pictures" else (value,))
 
 
-def megapixels(request: EditRequest) -> float:
-    """Of all pictures and masks of an edit together."""
-    total = 0.0
-    for part in PARTS:
-        value = getattr(request, part.name)
-        if part.is_visual and value is not None:
-            total += sum(each.size[0] * each.size[1] for each in _each(part, value))
-    return total / MEGA
+def check_options(options: FamilyOptions, server: ServerSettings) -> None:
+    """Hold the options of an edit against the limits.
 
-
-def _check_options(options: FamilyOptions, server: ServerSettings) -> None:
+    Raises:
+        UnsupportedOption: more steps than the server makes.
+    """
     steps = getattr(options, "num_inference_steps", 0)
     if steps > server.max_steps:
         raise UnsupportedOption(
             f"{steps} is more than the {server.max_steps} steps that this server makes",
             field="options.num_inference_steps",
-        )
-    pixels = (options.width or 0) * (options.height or 0)
-    if pixels > server.max_megapixels * MEGA:
-        raise UnsupportedOption(
-            f"{options.width}x{options.height} is more than {server.max_megapixels:g} megapixels",
-            field="options.width",
         )

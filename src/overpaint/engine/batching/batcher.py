@@ -23,6 +23,7 @@ from overpaint.core.types import EditRequest
 from overpaint.engine.batching.board import Board
 from overpaint.engine.batching.device import Device
 from overpaint.engine.batching.observer import Observer
+from overpaint.engine.batching.panics import plain
 from overpaint.engine.batching.policy import DEFAULT_STEPS
 from overpaint.engine.batching.ticket import Ticket, Trace, Update
 from overpaint.engine.batching.worker import Worker
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
     from overpaint.engine.engine import Engine
 
 
-SAFETY_THREADS = 4
+SAFETY_THREADS = 32
+"""Edits that the safety policy judges at the same time. Most wait for a service; one that is slow
+holds up its own edit and no other."""
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +49,8 @@ class Batcher:
         max_queued: edits that may wait to be encoded; more are refused.
         max_images: images under way on a device at most, which bounds memory.
         width: images in a pass at most; None = learnt from the passes' times.
+        check_seconds: that the safety policy may take for a request, and for a result; None = as
+            long as it takes.
         observer: told what happens.
     """
 
@@ -56,8 +61,10 @@ class Batcher:
         max_queued: int = 64,
         max_images: int = 32,
         width: int | None = None,
+        check_seconds: float | None = None,
         observer: Observer | None = None,
     ) -> None:
+        self._check_seconds = check_seconds
         self.engines = tuple(engines) if isinstance(engines, Sequence) else (engines,)
         self._board = Board(
             self.engines,
@@ -115,6 +122,7 @@ class Batcher:
             screening=self.engine.policy.checks,
             steps=checked.steps if checked else (steps if isinstance(steps, int) else 1),
             deadline=None if seconds is None else now + seconds,
+            check_seconds=self._check_seconds,
             previews=previews,
             on_update=on_update,
             trace=Trace(submitted=now, submitted_pass=self.passes),
@@ -122,6 +130,7 @@ class Batcher:
         with self._board.change:
             self._board.add(ticket)
             if ticket.screening:
+                ticket.begin_check()
                 self._pool.submit(self._screen, ticket)
         return ticket
 
@@ -184,21 +193,29 @@ class Batcher:
         """
         return _joined(self._board.add_loads(name))
 
-    def close(self) -> None:
-        """Cancel what is left and end the threads."""
+    def close(self, timeout: float | None = None) -> None:
+        """Cancel what is left and end the threads.
+
+        Args:
+            timeout: seconds to wait for the threads; None = until they have ended.
+        """
         self._board.close()
-        for worker in self._workers:
-            worker.join()
         self._board.drop_all()
-        self._pool.shutdown()
+        end = None if timeout is None else time.monotonic() + timeout
+        for worker in self._workers:
+            worker.join(end)
+        self._board.drop_all()
+        self._pool.shutdown(wait=timeout is None)
 
     def _screen(self, ticket: Ticket) -> None:
         if ticket.state == "done":
             return
         try:
-            outcome: Screened | Exception = self.engine.screen(ticket.checked or ticket.request)
-        except Exception as error:
-            outcome = error
+            outcome: Screened | Exception = self.engine.screen(
+                ticket.checked or ticket.request, stop=ticket.require_wanted
+            )
+        except BaseException as error:
+            outcome = plain(error)
         self._board.screened(ticket, outcome)
 
 
@@ -218,7 +235,7 @@ def _joined(futures: Sequence[Future[None]]) -> Future[None]:
             return
         errors = [error for each in futures if (error := each.exception()) is not None]
         if len(errors) == len(futures):
-            joined.set_exception(errors[0])
+            joined.set_exception(plain(errors[0]))
             return
         for error in errors:
             _log.error("a model cannot be loaded on one of the devices", exc_info=error)

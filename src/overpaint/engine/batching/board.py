@@ -4,12 +4,8 @@
        ↑      └────── on one device ──────────┘
        └─ put back: no room for its model, or the device failed
 
-An edit leaves the queue once the safety policy has judged it; `assignment` says where to.
-
-A device is at fault, and not the edit, if the edit is done on another device after it failed here.
-A device with `MOST_FAULTS` such edits, and none that it did between them, is not used any more.
-One whose accelerator itself reports an error, or whose thread died, is given up at once. Its edits
-go back into the queue. An edit that fails on two devices fails, and the only device left goes on.
+An edit leaves the queue once the safety policy has judged it. `assignment` says where to, and
+`faults` what becomes of edits and devices where something fails.
 """
 
 from __future__ import annotations
@@ -21,11 +17,11 @@ from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-import torch
-
-from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded, OverpaintError
+from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded
 from overpaint.core.types import EditResult
+from overpaint.engine.batching import faults
 from overpaint.engine.batching.assignment import next_ticket, seconds_per_place
+from overpaint.engine.batching.cutting import shorter
 from overpaint.engine.batching.device import Device, DeviceLoad, Preview
 from overpaint.engine.batching.observer import Observer
 from overpaint.engine.batching.policy import PassPolicy, Pick, in_order
@@ -39,10 +35,6 @@ if TYPE_CHECKING:
 LONGEST_RETRY = 120.0
 TICK = 0.25
 """Seconds between two looks at deadlines where nothing else happens."""
-
-MOST_FAULTS = 2
-TRIES = 2
-"""Devices that an edit may fail on."""
 
 Work = Preview | DeviceLoad | Ticket
 """What an encoder does next; a ticket is prepared or, if it is 'finishing', decoded."""
@@ -160,7 +152,7 @@ class Board:
             if isinstance(outcome, Exception):
                 self._end(ticket, outcome)
             else:
-                ticket.screened, ticket.screening = outcome, False
+                ticket.screened, ticket.screening, ticket.check_by = outcome, False, None
             self.change.notify_all()
 
     def cancel(self, ticket: Ticket) -> None:
@@ -211,7 +203,7 @@ class Board:
         """Wait for images with steps left, and choose among them; empty = the stepper ends."""
         with self.change:
             while not self.closed and device.serves:
-                self._drop_lost([*device.running, *self.waiting, *self.delivering])
+                self._drop_lost(self._all())
                 if batch := device.policy.choose(device.running, self.passes):
                     return batch
                 self.change.wait(TICK)
@@ -222,7 +214,7 @@ class Board:
         with self.change:
             device.encodes = False
             while not self.closed and device.serves:
-                self._drop_lost([*device.finishing, *self.waiting, *self.delivering])
+                self._drop_lost(self._all())
                 if (work := self._work_for(device)) is not None:
                     device.encodes = True
                     self.change.notify_all()
@@ -237,21 +229,56 @@ class Board:
             return device.finishing[0]
         if device.loads:
             return device.loads.popleft()
-        return self._admitted(device)
+        return self._admitted(device, self.waiting)
 
-    def _admitted(self, device: Device) -> Ticket | None:
-        """The first in the queue that this device should take, moved on to be prepared."""
+    def passes_beside(self, device: Device, work: Sequence[Ticket]) -> list[Pick]:
+        """Images for a short pass of another model, while a long pass of these edits goes on.
+
+        Raises:
+            Cancelled: nobody waits for any of them any more.
+        """
+        with self.change:
+            self._require_wanted(work)
+            running = shorter(device.running, work[0], device.engine.default_model)
+            return device.policy.choose(running, self.passes)
+
+    def work_beside(self, device: Device, work: Ticket) -> Ticket | None:
+        """A short edit of another model to prepare or decode, while a long one is.
+
+        Raises:
+            Cancelled: nobody waits for the long one any more.
+        """
+        with self.change:
+            self._require_wanted([work])
+            default = device.engine.default_model
+            if finished := shorter(device.finishing, work, default):
+                return finished[0]
+            loaded = device.engine.models.names
+            waiting = shorter(self.waiting, work, default)
+            # To load a model takes long itself.
+            return self._admitted(
+                device, [each for each in waiting if (each.request.model or default) in loaded]
+            )
+
+    def _require_wanted(self, work: Sequence[Ticket]) -> None:
+        self._drop_lost(self._all())
+        if all(ticket.state == "done" for ticket in work):
+            raise Cancelled("nobody waits for it any more")
+
+    def _admitted(self, device: Device, waiting: Sequence[Ticket]) -> Ticket | None:
+        """The first of those that this device should take, moved on to be prepared."""
         delivering = sum(ticket.images for ticket in self.delivering)
         ticket = next_ticket(
             device,
             self.devices,
-            in_order([each for each in self.waiting if not each.screening], self.passes),
+            in_order([each for each in waiting if not each.screening], self.passes),
             passes=self.passes,
             reserved=max(0, delivering - self.max_images),
         )
         if ticket is not None:
             self.waiting.remove(ticket)
-            ticket.state, device.preparing = "preparing", ticket
+            ticket.state = "preparing"
+            device.preparing.append(ticket)
             self._observer.admitted(time.monotonic() - ticket.trace.submitted)
         return ticket
 
@@ -260,9 +287,9 @@ class Board:
     def prepared(self, device: Device, ticket: Ticket, edit: Edit, keys: list[Hashable]) -> None:
         """An edit can make its first step."""
         with self.change:
-            if device.preparing is not ticket:
+            if ticket not in device.preparing:
                 return  # put back meanwhile
-            device.preparing = None
+            device.preparing.remove(ticket)
             ticket.edit, ticket.keys, ticket.state = edit, keys, "running"
             ticket.trace.prepared, ticket.trace.prepared_pass = time.monotonic(), self.passes
             ticket.plan_previews()
@@ -275,9 +302,9 @@ class Board:
     def postponed(self, device: Device, ticket: Ticket) -> None:
         """There is no room for an edit's model beside the busy ones."""
         with self.change:
-            if device.preparing is not ticket:
+            if ticket not in device.preparing:
                 return
-            device.preparing = None
+            device.preparing.remove(ticket)
             ticket.state, ticket.blocked_at[device.number] = "waiting", device.left
             self.waiting.append(ticket)
             self.change.notify_all()
@@ -322,7 +349,7 @@ class Board:
             tickets = [pick.ticket for pick in batch if pick.ticket in device.running]
             tickets = list(dict.fromkeys(tickets))
             retry = untouched and len(batch) > 1
-            if _is_accelerators_own(error) and self._others(device):
+            if faults.ends_device(device, self.devices, error):
                 for ticket in tickets:
                     ticket.alone = True
                 self.lose(device, error, tickets)
@@ -341,7 +368,7 @@ class Board:
         with self.change:
             if ticket not in device.under_way:
                 return
-            if _is_accelerators_own(error) and self._others(device):
+            if faults.ends_device(device, self.devices, error):
                 self.lose(device, error, [ticket])
             else:
                 self._failed_on(device, ticket, error)
@@ -392,11 +419,7 @@ class Board:
 
     def _failed_on(self, device: Device, ticket: Ticket, error: BaseException) -> None:
         """An edit failed: for good, or it is tried on another device."""
-        ticket.failed_on.add(device.number)
-        others = [each for each in self._others(device) if each.number not in ticket.failed_on]
-        is_full = isinstance(error, OutOfMemory)
-        is_the_edits = isinstance(error, OverpaintError) and not is_full
-        if is_the_edits or not others or len(ticket.failed_on) >= TRIES:
+        if faults.ends_edit(device, self.devices, ticket, error):
             self._end(ticket, error)
             return
         _log.warning(
@@ -404,9 +427,6 @@ class Board:
             device.engine.device,
             exc_info=error,
         )
-        if not is_full:
-            device.suspects.add(ticket)
-            device.fault = error
         self._put_back(device, ticket)
 
     def _put_back(self, device: Device, ticket: Ticket) -> None:
@@ -427,22 +447,11 @@ class Board:
             ticket.fail(outcome)
         else:
             ticket.succeed(outcome)
-        self._judge_devices(ticket, is_done=not isinstance(outcome, BaseException))
+        is_done = not isinstance(outcome, BaseException)
+        for device in faults.at_fault(self.devices, ticket, is_done=is_done):
+            assert device.fault is not None
+            self.lose(device, device.fault)
         self.change.notify_all()
-
-    def _judge_devices(self, ticket: Ticket, *, is_done: bool) -> None:
-        """An edit that failed somewhere has ended: was it the device?"""
-        for device in self.devices:
-            if ticket not in device.suspects:
-                continue
-            device.suspects.remove(ticket)
-            device.faults += is_done
-            if device.faults >= MOST_FAULTS and device.fault and self._others(device):
-                self.lose(device, device.fault)
-
-    def _others(self, device: Device) -> list[Device]:
-        """Other devices that are still used."""
-        return [each for each in self.devices if each.serves and each is not device]
 
     def _all(self) -> list[Ticket]:
         on_devices = (ticket for device in self.devices for ticket in device.under_way)
@@ -458,8 +467,3 @@ class Board:
 
 def _closed() -> Cancelled:
     return Cancelled("the server stopped before the model was loaded")
-
-
-def _is_accelerators_own(error: BaseException) -> bool:
-    """Whether an accelerator reports it, after which nothing on it can be relied on."""
-    return isinstance(error, torch.AcceleratorError)

@@ -70,7 +70,7 @@ class Device:
     number: int
     max_images: int
     policy: PassPolicy
-    preparing: Ticket | None = None
+    preparing: list[Ticket] = field(default_factory=list)
     running: list[Ticket] = field(default_factory=list)
     finishing: list[Ticket] = field(default_factory=list)
     previews: deque[Preview] = field(default_factory=deque)
@@ -87,8 +87,7 @@ class Device:
     @property
     def under_way(self) -> list[Ticket]:
         """All its edits."""
-        preparing = [self.preparing] if self.preparing is not None else []
-        return [*preparing, *self.running, *self.finishing]
+        return [*self.preparing, *self.running, *self.finishing]
 
     @property
     def images(self) -> int:
@@ -169,8 +168,6 @@ class Device:
         if ticket not in self.under_way:
             return
         self.left += 1
-        if self.preparing is ticket:
-            self.preparing = None
-        for tickets in (self.running, self.finishing):
+        for tickets in (self.preparing, self.running, self.finishing):
             if ticket in tickets:
                 tickets.remove(ticket)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from overpaint.checkpoints import shortage
-from overpaint.core.errors import Cancelled, DeadlineExceeded
+from overpaint.core.errors import Cancelled, DeadlineExceeded, SafetyUnavailable
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult
+from overpaint.engine.batching.panics import plain
 
 if TYPE_CHECKING:
     from overpaint.engine.edit import Edit, Screened
@@ -76,6 +77,8 @@ class Ticket:
         screening: whether the safety policy has yet to judge it.
         steps: denoising steps expected of each image; exact once it is prepared.
         deadline: time of the batcher's clock after which nobody wants the result; None = never.
+        check_seconds: that the safety policy may take for the request, and for the result.
+        check_by: when it must be done with the one that it judges now.
         previews: unfinished pictures to show on the way, evenly spread over the steps.
         on_update: called with news from the batcher's threads; must return at once.
         state: where it stands.
@@ -96,6 +99,8 @@ class Ticket:
     screened: Screened | None = None
     screening: bool = False
     deadline: float | None = None
+    check_seconds: float | None = None
+    check_by: float | None = None
     previews: int = 0
     on_update: Callable[[Update], None] | None = None
     state: TicketState = "waiting"
@@ -141,12 +146,31 @@ class Ticket:
             return self.steps * self.images
         return sum(image.total - image.step for image in edit.prepared)
 
-    def lost(self, now: float) -> Cancelled | DeadlineExceeded | None:
-        """Why nobody wants the result any more, if so."""
+    def begin_check(self) -> None:
+        """The safety policy is asked to judge it."""
+        if self.check_seconds is not None:
+            self.check_by = time.monotonic() + self.check_seconds
+
+    def require_wanted(self) -> None:
+        """Asked between two checks.
+
+        Raises:
+            Cancelled: nobody waits for the result any more.
+        """
+        if self.state == "done":
+            raise Cancelled("nobody waits for the edit any more")
+
+    def lost(self, now: float) -> Cancelled | DeadlineExceeded | SafetyUnavailable | None:
+        """Why nobody waits for the result any more, if so."""
         if self.cancelled:
             return Cancelled("the edit was cancelled")
         if self.deadline is not None and now >= self.deadline:
             return DeadlineExceeded("the edit was not done before its deadline")
+        if self.check_by is not None and now >= self.check_by:
+            return SafetyUnavailable(
+                f"the safety policy took longer than {self.check_seconds:g} seconds, so nothing "
+                "passes; try again later"
+            )
         return None
 
     def plan_previews(self) -> None:
@@ -182,7 +206,7 @@ class Ticket:
         """Hand over what went wrong; the error keeps nothing of the edit in memory."""
         self._leave()
         shortage.empty_frames(error)
-        self.future.set_exception(error)
+        self.future.set_exception(plain(error))
 
     def _leave(self) -> None:
         self.state = "done"

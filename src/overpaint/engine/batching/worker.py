@@ -12,16 +12,20 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, wait
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from overpaint.checkpoints.placement import make_current
 from overpaint.core.errors import ContentBlocked, Overloaded, SafetyUnavailable
 from overpaint.core.types import EditResult
 from overpaint.engine.batching.board import Board
+from overpaint.engine.batching.cutting import looking
 from overpaint.engine.batching.device import Device, DeviceLoad, Preview
+from overpaint.engine.batching.panics import as_errors, plain
 from overpaint.engine.batching.policy import Pick
 from overpaint.engine.batching.ticket import Ticket, Update
 from overpaint.engine.clock import AHEAD, Watch
@@ -56,10 +60,10 @@ class Worker:
         for thread in self._threads:
             thread.start()
 
-    def join(self) -> None:
-        """Wait until the threads have ended."""
+    def join(self, end: float | None = None) -> None:
+        """Wait until the threads have ended, or until that time of the monotonic clock."""
         for thread in self._threads:
-            thread.join()
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
     def _run(self, work: Callable[[], None]) -> None:
         try:
@@ -79,7 +83,9 @@ class Worker:
         before = [pick.image.step for pick in batch]
         try:
             watch = self._engine.clock.start()
-            self._engine.step(batch[0].edit.model, [pick.image for pick in batch])
+            tickets = [pick.ticket for pick in batch]
+            with self._cuttable(partial(self._step_aside, tickets), tickets):
+                self._engine.step(batch[0].edit.model, [pick.image for pick in batch])
             watch.stop()
         except Exception as error:
             untouched = before == [pick.image.step for pick in batch]
@@ -93,6 +99,17 @@ class Worker:
             update = _progress(edit)
             ticket.tell(update)
             self._board.advanced(self._device, ticket, edit, update)
+
+    def _step_aside(self, tickets: list[Ticket]) -> None:
+        """While a long pass of these edits is made: end it, or make a short one of others."""
+        if batch := self._board.passes_beside(self._device, tickets):
+            self._step(batch)
+
+    @contextmanager
+    def _cuttable(self, look: Callable[[], None], tickets: Sequence[Ticket]) -> Iterator[None]:
+        """Look around while these edits are computed; a native library's panic fails them alone."""
+        with as_errors(), looking(look, tickets, self._engine.device):
+            yield
 
     def _settle(self, ahead: int) -> None:
         """Tell the board of passes that are done; wait for all but the last `ahead` of them."""
@@ -117,18 +134,28 @@ class Worker:
                     self._preview(work)
                 case DeviceLoad():
                     self._load(work)
-                case Ticket(state="finishing"):
-                    self._finish(work)
                 case Ticket():
-                    self._prepare(work)
+                    self._encode(work)
             del work
+
+    def _encode(self, ticket: Ticket) -> None:
+        if ticket.state == "finishing":
+            self._finish(ticket)
+        else:
+            self._prepare(ticket)
+
+    def _look_aside(self, ticket: Ticket) -> None:
+        """While a long edit is encoded: end it, or encode a short one of another model."""
+        if (other := self._board.work_beside(self._device, ticket)) is not None:
+            self._encode(other)
 
     def _prepare(self, ticket: Ticket) -> None:
         now = time.monotonic()
         try:
             busy = self._board.busy_models(self._device)
             held = self._board.held_bytes(self._device)
-            edit = self._engine.begin(ticket.submission, busy=busy, held=held)
+            with self._cuttable(partial(self._look_aside, ticket), [ticket]):
+                edit = self._engine.begin(ticket.submission, busy=busy, held=held)
             keys = [edit.model.family.batch_key(image) for image in edit.prepared]
         except Overloaded:
             self._board.postponed(self._device, ticket)
@@ -144,7 +171,8 @@ class Worker:
         if edit is None:
             return  # put back meanwhile
         try:
-            decoded = self._engine.decode(edit)
+            with self._cuttable(partial(self._look_aside, ticket), [ticket]):
+                decoded = self._engine.decode(edit)
         except Exception as error:
             self._board.failed(self._device, ticket, error)
             del edit  # An error that somebody keeps leads back to this frame.
@@ -152,19 +180,23 @@ class Worker:
         if self._board.decoded(self._device, ticket):
             # What a family keeps for the steps is not needed while others judge the pictures.
             edit.prepared.clear()
+            ticket.begin_check()
             self._pool.submit(self._deliver, ticket, edit, decoded)
 
     def _deliver(self, ticket: Ticket, edit: Edit, decoded: Decoded) -> None:
         wait(ticket.shown)
         try:
-            outcome: EditResult | Exception = self._engine.deliver(edit, decoded)
-        except Exception as error:
-            outcome = error
+            outcome: EditResult | Exception = self._engine.deliver(
+                edit, decoded, stop=ticket.require_wanted
+            )
+        except BaseException as error:
+            outcome = plain(error)
         self._board.delivered(ticket, outcome)
 
     def _preview(self, preview: Preview) -> None:
         try:
-            decoded = self._engine.decode_preview(preview.edit)
+            with as_errors():
+                decoded = self._engine.decode_preview(preview.edit)
         except Exception:
             _log.exception("a preview failed")
             return
@@ -177,7 +209,7 @@ class Worker:
         except (ContentBlocked, SafetyUnavailable):
             # An unfinished picture decides nothing: it is withheld, the finished one is judged.
             return
-        except Exception:
+        except BaseException:
             _log.exception("a preview failed")
             return
         preview.ticket.tell(replace(preview.update, preview=picture))
@@ -185,7 +217,8 @@ class Worker:
     def _load(self, load: DeviceLoad) -> None:
         try:
             busy = self._board.busy_models(self._device)
-            self._engine.load(load.model, busy=busy)
+            with as_errors():
+                self._engine.load(load.model, busy=busy)
         except Exception as error:
             load.future.set_exception(error)
         else:

@@ -1,5 +1,6 @@
 """The weightless eraser: the family `erase`."""
 
+from overpaint.core.workload import Workload
 from overpaint.diffusion.family import FamilySpec
 from overpaint.families.erase.options import EraseOptions
 
@@ -11,6 +12,7 @@ ERASE_FAMILY = FamilySpec(
     # What a person asks for, done with texture of the same picture: no trained model, no element
     # from elsewhere, and more than the minor corrections of 'algorithmicallyEnhanced'.
     source_type="humanEdits",
+    workload=Workload(native=None),
     in_srgb=False,  # it copies pixels, whatever they mean
 )
 

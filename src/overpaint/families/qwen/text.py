@@ -55,7 +55,8 @@ def encode(
         InvalidRequest: the text has control tokens of the model, or is too long.
     """
     tokenizer = checkpoint.component("tokenizer")
-    if control := next((each for each in tokenizer.all_special_tokens if each in text), None):
+    tokens = (SLOT, *tokenizer.all_special_tokens)
+    if control := next((each for each in tokens if each in text), None):
         raise InvalidRequest(
             f"'{control}' is a control token of this model; leave it out", field=field
         )
@@ -72,7 +73,8 @@ def encode(
         with checkpoint.borrowed("text_encoder") as encoder:
             return _states(encoder, ids, patches, _positions(ids[0] == picture, patches, positions))
 
-    return checkpoint.memo.get(("qwen", text, positions, content(patches.values)), compute)
+    pictures = patches.grids, content(patches.values)
+    return checkpoint.memo.get(("qwen", text, positions, *pictures), compute)
 
 
 def _template(text: str, patches: Patches) -> str:

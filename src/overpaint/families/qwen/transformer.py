@@ -17,8 +17,7 @@ import torch
 
 from overpaint.checkpoints.checkpoint import Checkpoint
 from overpaint.checkpoints.memo import content
-from overpaint.diffusion.denoiser import Latent
-from overpaint.diffusion.flow import noised
+from overpaint.diffusion.denoiser import InstructedLatent
 from overpaint.diffusion.recorded import recorded
 from overpaint.families.qwen import modulation
 
@@ -30,18 +29,17 @@ LatentGrid = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class TokenAngles:
-    """Where the tokens of a pass are, on the transformer's device.
+class PictureAngles:
+    """Where the tokens of an edit's pictures are, on the transformer's device.
 
     Attributes:
-        key: equal where all tokens are at the same places.
-        text, pictures: (T, D/2) and (N, D/2) complex rotary embeddings.
+        grids: sizes of the picture that is made, and of its references.
+        angles: (N, D/2) complex rotary embedding.
         is_reference: (1, N) int32, 1 for tokens of references.
     """
 
-    key: Hashable
-    text: torch.Tensor
-    pictures: torch.Tensor
+    grids: tuple[LatentGrid, ...]
+    angles: torch.Tensor
     is_reference: torch.Tensor
 
 
@@ -51,11 +49,18 @@ class Branch:
 
     Attributes:
         states: (1, T, joint dim) of the text, in the transformer's precision on its device.
-        angles: of all tokens.
+        angles: (T, D/2) complex rotary embedding of the text.
+        pictures: where their tokens are.
     """
 
     states: torch.Tensor
-    angles: TokenAngles
+    angles: torch.Tensor
+    pictures: PictureAngles
+
+    @property
+    def key(self) -> Hashable:
+        """Equal where all tokens are at the same places."""
+        return len(self.angles), self.pictures.grids
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,33 +77,8 @@ class StepTimes:
     numbers: torch.Tensor | None = None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Surroundings:
-    """The picture outside a mask, which is put back after each step.
-
-    Attributes:
-        picture: (1, N, 4C) packed latents.
-        noise: (1, N, 4C) that the edit started from.
-        mask: (1, N, 4C) binary, 1 = repaint.
-    """
-
-    picture: torch.Tensor
-    noise: torch.Tensor
-    mask: torch.Tensor
-
-    def around(self, latents: torch.Tensor, sigma: torch.Tensor | None) -> torch.Tensor:
-        """Latents inside the mask, the picture outside it.
-
-        Args:
-            latents: (1, N, 4C).
-            sigma: 0-d, on the CPU: noise level of the coming step; None = there is none.
-        """
-        outside = self.picture if sigma is None else noised(self.picture, self.noise, sigma)
-        return (1 - self.mask) * outside + self.mask * latents
-
-
 @dataclass(kw_only=True)
-class QwenLatent(Latent):
+class QwenLatent(InstructedLatent):
     """One image on its way; `latents` are packed tokens (1, N, 4C).
 
     Attributes:
@@ -107,7 +87,6 @@ class QwenLatent(Latent):
         prompt, negative: the passes of a step; `negative` None = no guidance.
         scale: (1, 1, 1) of guidance.
         times: of its steps.
-        surroundings: what lies outside the mask; None without one.
     """
 
     grid: LatentGrid
@@ -116,7 +95,6 @@ class QwenLatent(Latent):
     negative: Branch | None
     scale: torch.Tensor
     times: StepTimes
-    surroundings: Surroundings | None = None
 
     @property
     def guided(self) -> bool:
@@ -132,7 +110,12 @@ class QwenLatent(Latent):
 
 def text_limit(grids: Sequence[LatentGrid]) -> int:
     """States of a text that the rotary embedding can number, beside pictures of these sizes."""
-    return TABLE - max(side // 4 for grid in grids for side in grid)
+    return TABLE - _text_start(grids)
+
+
+def _text_start(grids: Sequence[LatentGrid]) -> int:
+    """Number of a text's first token: half of the longest side of all pictures, in tokens."""
+    return max(side // 4 for grid in grids for side in grid)
 
 
 def branch(checkpoint: Checkpoint, states: torch.Tensor, grids: tuple[LatentGrid, ...]) -> Branch:
@@ -143,26 +126,49 @@ def branch(checkpoint: Checkpoint, states: torch.Tensor, grids: tuple[LatentGrid
         states: (1, T, joint dim) of the text.
         grids: sizes of the picture that is made, and of its references.
     """
+    pictures = _picture_angles(checkpoint, grids)
     model = checkpoint.component("transformer")
-    angles = _angles(checkpoint, states.shape[1], grids)
-    return Branch(states.to(model.device, model.dtype), angles)
+    start = _text_start(grids)
+    angles = model.pos_embed.pos_freqs[start : start + states.shape[1]].to(model.device)
+    return Branch(states.to(model.device, model.dtype), angles, pictures)
 
 
-def _angles(checkpoint: Checkpoint, text: int, grids: tuple[LatentGrid, ...]) -> TokenAngles:
-    """The places of all tokens of a pass, remembered; `text` counts the text's states."""
-    key = ("qwen angles", text, grids)
+def _picture_angles(checkpoint: Checkpoint, grids: tuple[LatentGrid, ...]) -> PictureAngles:
+    """The places of all pictures' tokens, remembered."""
 
     @torch.inference_mode()
-    def compute() -> TokenAngles:
-        shapes = [(1, height // 2, width // 2) for height, width in grids]
+    def compute() -> PictureAngles:
         with checkpoint.borrowed("transformer") as transformer:
+            angles = [_grid_angles(transformer.pos_embed, *each) for each in enumerate(grids)]
             device = transformer.device
-            pictures, words = transformer.pos_embed([shapes], max_txt_seq_len=text, device=device)
-            made = shapes[0][1] * shapes[0][2]
-            is_reference = (torch.arange(len(pictures), device=device) >= made).int()
-        return TokenAngles(key, words, pictures, is_reference[None])
+        numbers = torch.cat([torch.full((len(each),), i > 0) for i, each in enumerate(angles)])
+        return PictureAngles(grids, torch.cat(angles).to(device), numbers.int()[None].to(device))
 
-    return checkpoint.memo.get(key, compute)
+    return checkpoint.memo.get(("qwen angles", grids), compute)
+
+
+def _grid_angles(embedding: Any, frame: int, grid: LatentGrid) -> torch.Tensor:
+    """(rows x columns, D/2) of one picture, whose rows and columns are numbered from its middle.
+
+    What `QwenEmbedRope.forward` gives; that keeps every embedding that it was asked for, and each
+    device's tables, for as long as the process lives.
+
+    Args:
+        embedding: the transformer's, with its tables.
+        frame: number of the picture.
+        grid: of the picture.
+    """
+    axes = [axis // 2 for axis in embedding.axes_dim]
+    above, below = (
+        table.split(axes, dim=1) for table in (embedding.pos_freqs, embedding.neg_freqs)
+    )
+    rows, columns = grid[0] // 2, grid[1] // 2
+    parts = [above[0][frame].expand(rows, columns, -1)]
+    for axis, (length, shape) in enumerate([(rows, (rows, 1, -1)), (columns, (1, columns, -1))], 1):
+        half = length // 2
+        centred = torch.cat([below[axis][half - length :], above[axis][:half]])
+        parts.append(centred.view(shape).expand(rows, columns, -1))
+    return torch.cat(parts, dim=-1).reshape(rows * columns, -1)
 
 
 def step_times(checkpoint: Checkpoint, timesteps: torch.Tensor) -> StepTimes:
@@ -205,19 +211,19 @@ def predict(transformer: Any, batch: Sequence[QwenLatent]) -> torch.Tensor:
 
 def _branch(transformer: Any, batch: Sequence[QwenLatent], *, negative: bool) -> torch.Tensor:
     branches = [image.branch(negative=negative) for image in batch]
-    angles = branches[0].angles
+    pictures = branches[0].pictures
     tokens = [torch.cat([image.latents, image.reference], dim=1) for image in batch]
     is_reference = None
     if transformer.zero_cond_t:
-        is_reference = torch.cat([angles.is_reference for _ in batch])
+        is_reference = torch.cat([pictures.is_reference for _ in batch])
     velocity = recorded(
         transformer,
         _computed,
         torch.cat(tokens),
         torch.cat([each.states for each in branches]),
         *_times(batch, still=is_reference is not None),
-        angles.text,
-        angles.pictures,
+        branches[0].angles,
+        pictures.angles,
         is_reference,
     )
     return velocity[:, : batch[0].latents.shape[1]]
@@ -273,5 +279,5 @@ def _computed(
 
 def batch_key(image: QwenLatent) -> tuple[Hashable, ...]:
     """Images whose tokens are at the same places in each pass fit one forward pass."""
-    negative = None if image.negative is None else image.negative.angles.key
-    return image.prompt.angles.key, negative, image.times.numbers is None
+    negative = None if image.negative is None else image.negative.key
+    return image.prompt.key, negative, image.times.numbers is None

@@ -185,7 +185,7 @@ class TestLater:
             return [next(lines), next(lines)]
 
     def test_failures_are_told_to_those_who_listen_and_those_who_ask(self, server):
-        body = edit(steps=200, timeout_s=0.001, **{"async": True})
+        body = edit(steps=200, timeout_s=0.5, **{"async": True})
         where = server.client.post("/v1/edits", json=body).headers["location"]
         with server.client.stream("GET", f"{where}/events") as stream:
             name, data = events(stream.iter_lines())[-1]
@@ -249,7 +249,8 @@ class TestLater:
         assert (jobs[0].size > 0) == (end == "done")
         if waits:
             again = server.client.post("/v1/edits", json=body, **more)
-            assert len(jobs) == 1
+            # What failed for a reason that passes is made anew.
+            assert len(jobs) == (2 if timeout_s < 60 else 1)
             assert (again.status_code == 200) == (end == "done")
         # Who computes may remember the last one.
         server.client.post("/v1/edits", json=edit(steps=1))

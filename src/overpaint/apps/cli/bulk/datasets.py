@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overpaint.apps.cli import console
-from overpaint.apps.cli.bulk.batch import Retry, RowBar, statuses
+from overpaint.apps.cli.bulk.batch import Retry, statuses
+from overpaint.apps.cli.bulk.report import RowBar
 from overpaint.apps.cli.editing.edits import DeviceNames, Dtype, Json
 from overpaint.apps.cli.interrupt import Interrupt
 from overpaint.core.errors import Cancelled, InvalidRequest, OutputError
@@ -131,6 +132,7 @@ def _run(asked: _RecipeWords, *, schema: bool) -> None:
         started = time.monotonic()
         with Interrupt() as interrupt:
             run = _prepared(asked)
+            console.warn(run.notices)
             if asked.dry_run:
                 _tell_plan(run, asked)
                 return

@@ -186,7 +186,7 @@ def request_of(job: Job, picture: Picture, settings: Settings) -> EditRequest:
     for part in PARTS:
         for path in _paths(job.parts.get(part.name)):
             _refuse_stdin(path, part.name)
-    job = replace(job, parts=read_parts(job.parts, size=picture.size))
+    job = replace(job, parts=read_parts(job.parts, picture.size))
     own = ("model", "mask_is")  # read here: the model and the mask
     parts = {name: value for name, value in job.parts.items() if name not in own}
     options = dict(parse_option(each) for each in job.options)
@@ -293,8 +293,7 @@ def _tell(job: Job, result: EditResult, written: list[str], warnings: list[str])
             }
         )
         return
-    for warning in warnings:
-        console.say(f"Warning: {warning}", style="bold yellow")
+    console.warn(warnings)
     seconds = result.timings["total"]
     for path, seed in zip(written, result.seeds, strict=True):
         if path == output.STDIO:

@@ -49,11 +49,11 @@ def list_(summaries: Sequence[Summary], *, as_json: bool) -> None:
         console.print_json({"sessions": [vars(each) for each in summaries]})
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "id", "turns", "at", "changed"):
+    for column in ("name", "id", "turns", "at", "begun", "changed"):
         table.add_column(column, no_wrap=True)
     for each in summaries:
-        changed = each.updated[:16].replace("T", " ")
-        table.add_row(escape(each.name), each.id, str(each.turns - 1), each.head, changed)
+        dates = (time[:16].replace("T", " ") for time in (each.created, each.updated))
+        table.add_row(escape(each.name), each.id, str(each.turns - 1), each.head, *dates)
     _out().print(table)
 
 
@@ -88,8 +88,7 @@ def tell_turn(session: Session, turn: Turn, *, as_json: bool) -> None:
             {"before": turn.measures["previous"], "original": turn.measures["original"]},
             console.messages(),
         )
-    for warning in turn.warnings:
-        console.say(f"Warning: {warning}", style="yellow")
+    console.warn(turn.warnings)
 
 
 def tell_measures(measures: Mapping[str, Any], *, as_json: bool) -> None:

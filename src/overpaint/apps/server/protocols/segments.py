@@ -14,13 +14,11 @@ from overpaint.apps.server.routes import ERRORS, json_body, service_of
 from overpaint.apps.server.service import RETRY_AFTER
 from overpaint.apps.settings import Settings
 from overpaint.apps.wire.examples import PICTURE
-from overpaint.apps.wire.intake import image_limits
 from overpaint.apps.wiring import segmentation
 from overpaint.apps.wiring.models import catalogue
 from overpaint.core.errors import InvalidMask, InvalidRequest, ModelNotFound, Overloaded
-from overpaint.core.imaging import detections, images
-from overpaint.core.imaging.encoded import from_base64
-from overpaint.core.imaging.images import ImageLimits, Picture
+from overpaint.core.imaging import detections
+from overpaint.core.imaging.images import Picture
 from overpaint.segmenters.segmenter import Hints, Point, Rectangle
 
 router = APIRouter(prefix="/v1", tags=["segments"])
@@ -119,7 +117,7 @@ async def post_segment(request: Request) -> Response:
     """Find a thing in a picture: its mask as a PNG file."""
     service = service_of(request)
     body = await json_body(request, SegmentBody)
-    picture = await service.work(_decoded, body.image, image_limits(service.limits))
+    picture = await service.picture(body.image)
     hints = _hints(body)
     hints.check(picture.size)
     model = _known(
@@ -129,10 +127,6 @@ async def post_segment(request: Request) -> Response:
     return Response(
         await desk.find(picture, hints, model, service.settings), media_type="image/png"
     )
-
-
-def _decoded(image: str, limits: ImageLimits) -> Picture:
-    return images.decode(from_base64(image, "image"), limits=limits)
 
 
 def _hints(body: SegmentBody) -> Hints:

@@ -15,7 +15,8 @@ from overpaint.apps.server.bodies.session_schemas import PREFIX, SessionInfo
 from overpaint.apps.server.errors import NotFound
 from overpaint.apps.server.routes import require_type, service_of
 from overpaint.apps.server.shelf import FEW, answer, found, sessions_of, shelf_of
-from overpaint.apps.wire.intake import MEGA, image_limits
+from overpaint.apps.wire.intake import MEGA
+from overpaint.core.imaging.images import ImageLimits
 from overpaint.sessions import archive
 from overpaint.sessions.types import INPUTS, Session
 
@@ -144,16 +145,16 @@ async def post_import(request: Request) -> Response:
     service.check_running()
     require_type(request, ARCHIVE)
     raw = await forms.body(request)
-    limits = archive.ArchiveLimits(
-        bytes=int(UNPACKED * service.limits.max_body_mb * MEGA),
-        picture=image_limits(service.limits),
-        prompt=service.limits.max_prompt,
-    )
 
-    def unpack() -> Session:
+    def unpack(picture: ImageLimits) -> Session:
+        limits = archive.ArchiveLimits(
+            bytes=int(UNPACKED * service.limits.max_body_mb * MEGA),
+            picture=picture,
+            prompt=service.limits.max_prompt,
+        )
         return sessions_of(request).load(io.BytesIO(raw), limits)
 
-    return answer(await service.work(unpack), 201)
+    return answer(await service.decoding.run_archive(unpack), 201)
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:

@@ -30,9 +30,6 @@ from overpaint.apps.server.shelf import (
     sessions_of,
     shelf_of,
 )
-from overpaint.apps.wire.intake import image_limits
-from overpaint.core.imaging import images
-from overpaint.core.imaging.encoded import from_base64
 from overpaint.sessions.store import Store
 from overpaint.sessions.types import Session
 
@@ -50,13 +47,12 @@ async def post_session(request: Request) -> Response:
     """Begin a session with a picture."""
     service = service_of(request)
     body = await json_body(request, NewSession)
+    picture = await service.picture(body.image)
 
-    def create() -> Session:
-        limits = image_limits(service.limits)
-        picture = images.decode(from_base64(body.image, "image"), limits=limits)
-        return sessions_of(request).new(picture, body.name)
+    def create(stop: Callable[[], None]) -> Session:
+        return sessions_of(request, stop).new(picture, body.name)
 
-    return answer(await service.work(create), 201)
+    return answer(await shelf_of(request).checked(create), 201)
 
 
 @router.get("", response_model=SessionList, responses=FEW)

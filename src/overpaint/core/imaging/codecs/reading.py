@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -19,7 +19,7 @@ from overpaint.core.imaging.codecs.formats import FileFormat
 from overpaint.core.imaging.codecs.writing import COMMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
     from PIL.ImageFile import ImageFile
@@ -48,10 +48,12 @@ class ImageLimits:
     Attributes:
         max_bytes: size of the file.
         max_pixels: width times height, as its header says.
+        reader: decodes the file's bytes instead of `read`, such as in a process that can be ended.
     """
 
     max_bytes: int = 64 * 2**20
     max_pixels: int = 100_000_000
+    reader: Callable[[bytes, str, ImageLimits], Raw] | None = None
 
 
 class Raw(NamedTuple):
@@ -85,6 +87,8 @@ def read(data: ImageSource, field: str, limits: ImageLimits) -> Raw:
         InvalidImage: no such file, another format, too large, truncated, corrupt, or an animation.
     """
     encoded = bytes_of(data, field, limits.max_bytes)
+    if limits.reader is not None:
+        return limits.reader(encoded, field, replace(limits, reader=None))
     name = formats.sniffed(encoded)
     if name is None:
         raise InvalidImage(

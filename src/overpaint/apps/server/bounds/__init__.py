@@ -1,0 +1,1 @@
+"""What strangers may cost the server: work, memory, time of decoding, connections, slow readers."""

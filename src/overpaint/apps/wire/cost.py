@@ -1,0 +1,148 @@
+"""What an edit will cost, from the headers of its pictures and from its options.
+
+Nothing is decoded for that, and everything that a limit refuses is refused with the number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from overpaint.apps.settings import ServerSettings
+from overpaint.apps.wire.intake import (
+    MEGA,
+    EncodedEdit,
+    check_options,
+    check_values,
+    each_of,
+    image_limits,
+)
+from overpaint.core.errors import InvalidImage, InvalidRequest, UnsupportedOption
+from overpaint.core.geometry import Size
+from overpaint.core.imaging.codecs import headers
+from overpaint.core.imaging.images import Picture
+from overpaint.core.types import PARTS
+from overpaint.diffusion.family import FamilySpec
+from overpaint.diffusion.options import FamilyOptions
+from overpaint.engine.intake import denoising_steps, parse_options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What an edit will take.
+
+    Attributes:
+        megapixels: of all its pictures and masks together.
+        work: in megapixel-steps.
+        is_plain: whether all its files are quickly decoded, whoever wrote them.
+    """
+
+    megapixels: float
+    work: float = 0.0
+    is_plain: bool = True
+
+
+def of_file(encoded: bytes, field: str, server: ServerSettings) -> Cost:
+    """What decoding a file takes, where no edit is made of it.
+
+    Raises:
+        InvalidImage: it is larger than a picture may be.
+    """
+    width, height = _size(encoded, field, server)
+    return Cost(megapixels=width * height / MEGA, is_plain=headers.is_plain(encoded))
+
+
+def of_edit(edit: EncodedEdit, family: FamilySpec, server: ServerSettings) -> Cost:
+    """What an edit takes.
+
+    Raises:
+        InvalidRequest: it is more than one edit may take, or its options are no options of the
+            family.
+    """
+    check_values(edit.values, server)
+    options = parse_options(family, edit.values.get("options") or {})
+    check_options(options, server)
+    sizes = {name: _size(value, name, server) for name, value in _pictures(edit, "image")}
+    further = [(name, _size(value, name, server)) for name, value in _pictures(edit)]
+    files = [value for _, value in _pictures(edit) if isinstance(value, bytes)]
+    total = sum(width * height for _, (width, height) in further) / MEGA
+    return Cost(
+        megapixels=total,
+        work=_work(edit, family, options, sizes.get("image"), further, server),
+        is_plain=all(map(headers.is_plain, files)),
+    )
+
+
+def _work(
+    edit: EncodedEdit,
+    family: FamilySpec,
+    options: FamilyOptions,
+    picture: Size | None,
+    further: list[tuple[str, Size]],
+    server: ServerSettings,
+) -> float:
+    """The work of an edit, within the limits.
+
+    Raises:
+        InvalidRequest: it is beyond one of them.
+    """
+    if picture is None:
+        return 0.0  # it is refused for want of a picture
+    asked = (options.width, options.height) if options.width and options.height else None
+    canvas = family.workload.canvas(picture, asked)
+    if asked is not None and canvas > server.max_canvas_megapixels * MEGA:
+        raise UnsupportedOption(
+            f"{asked[0]}x{asked[1]} is {canvas / MEGA:.1f} megapixels, more than the limit of "
+            f"{server.max_canvas_megapixels:g}; ask for a smaller size",
+            field="options.width",
+        )
+    images = edit.values.get("num_images") or 1
+    steps = denoising_steps(options)
+    work = family.workload.megapixel_steps(
+        canvas,
+        references=[size for name, size in further if name == "references"],
+        steps=steps,
+        images=images if isinstance(images, int) else 1,
+    )
+    if work > server.max_megapixel_steps:
+        raise InvalidRequest(
+            f"the edit takes {work:.0f} megapixel-steps ({canvas / MEGA:.2f} megapixels, {steps} "
+            f"steps, {images} images), more than the limit of {server.max_megapixel_steps:g}; ask "
+            "for fewer steps or images, or a smaller size",
+            field="options.width" if asked is not None else "options.num_inference_steps",
+        )
+    return work
+
+
+def _pictures(edit: EncodedEdit, *names: str) -> Iterator[tuple[str, Any]]:
+    """The pictures and masks of an edit, by the part's name; of these parts, or of all."""
+    for part in PARTS:
+        value = edit.values.get(part.name)
+        if part.is_visual and value is not None and (not names or part.name in names):
+            for each in each_of(part, value):
+                yield part.name, each
+
+
+def _size(value: Any, field: str, server: ServerSettings) -> Size:
+    """Width and height, of a file by its header.
+
+    A file whose header cannot be made out counts as a picture of the largest size.
+
+    Raises:
+        InvalidImage: it is larger than a picture may be.
+    """
+    if isinstance(value, Picture | Image.Image):
+        return value.size
+    header = headers.read(value) if isinstance(value, bytes) else None
+    if header is None:
+        return image_limits(server).max_pixels, 1
+    if header.pixels > server.max_megapixels * MEGA:
+        raise InvalidImage(
+            f"the picture has {header.width}x{header.height} pixels, more than the limit of "
+            f"{server.max_megapixels:g} megapixels; give a smaller one",
+            field=field,
+        )
+    return header.width, header.height

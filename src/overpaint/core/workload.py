@@ -1,0 +1,85 @@
+"""What an edit costs, estimated from its sizes before anything is computed. Imports nothing heavy.
+
+The unit is the megapixel-step: one denoising step of a megapixel at the model's own size. Attention
+between all pixels makes larger pictures dearer than their pixels: at four times the area of the
+model's own size a pixel costs two and a half times as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from overpaint.core.geometry import Size
+
+MEGA = 1_000_000
+
+CODING_STEPS = 4
+"""Steps that encoding and decoding a picture cost together, about."""
+
+LARGEST = 9 / 4
+"""Area of the largest canvas that a model chooses by itself, in areas of its own size."""
+
+LEAST_LARGEST = 768 * 768
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """How the work of a family grows with the sizes of an edit.
+
+    Attributes:
+        native: side in pixels of the pictures that it was trained with; None = it takes any size,
+            and its work grows with the pixels alone.
+        passes: of the network in one step, at most; 2 with classifier-free guidance.
+    """
+
+    native: int | None = 1024
+    passes: int = 2
+
+    def canvas(self, picture: Size, asked: Size | None) -> int:
+        """Pixels that are computed for a picture, at most.
+
+        Args:
+            picture: its (width, height).
+            asked: (width, height) of the answer, where the caller asks for one.
+        """
+        if asked is not None:
+            return asked[0] * asked[1]
+        area = picture[0] * picture[1]
+        if self.native is None:
+            return area
+        # A small picture is scaled up to the model's own size.
+        own = self.native * self.native
+        return min(max(area, own), max(int(LARGEST * own), LEAST_LARGEST))
+
+    def megapixel_steps(
+        self,
+        canvas: int,
+        *,
+        references: Sequence[Size] = (),
+        steps: int,
+        images: int = 1,
+    ) -> float:
+        """The work of an edit.
+
+        Args:
+            canvas: pixels, as `canvas` says.
+            references: (width, height) of further pictures that the network sees in each step.
+            steps: denoising steps of one image; 0 = the family makes none.
+            images: how many.
+        """
+        further = sum(self._reference(each) for each in references)
+        seen = (canvas + further) / MEGA
+        coding = CODING_STEPS * (canvas / MEGA * images + further / MEGA)
+        return coding + steps * images * self.passes * seen * self._dearness(seen)
+
+    def _reference(self, size: Size) -> int:
+        """Pixels of a reference as the network sees it: scaled down to the model's own size."""
+        area = size[0] * size[1]
+        return area if self.native is None else min(area, self.native * self.native)
+
+    def _dearness(self, seen: float) -> float:
+        """Cost of a pixel among so many megapixels, beside its cost at the model's own size."""
+        if self.native is None:
+            return 1.0
+        return (1 + seen * MEGA / (self.native * self.native)) / 2

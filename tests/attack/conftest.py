@@ -1,0 +1,201 @@
+"""Servers to attack: in this process, and as processes of their own; and what strangers send."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import psutil
+import pytest
+from PIL import Image
+
+from tests.apps.server.conftest import make_settings, server, start
+
+__all__ = ["make_settings", "server", "start"]
+
+KEYS = {"good": "g" * 24, "bad": "b" * 24}
+
+
+def header_of(name) -> dict[str, str]:
+    return {"authorization": f"Bearer {KEYS[name]}"}
+
+
+def jpeg(width=64, height=64, **options) -> bytes:
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((width, height)).convert("RGB").save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def filled_jpeg(fill) -> bytes:
+    """A JPEG of 64 x 64 with so many filling bytes before its second piece."""
+    encoded = jpeg()
+    return encoded[:2] + b"\xff" * fill + encoded[2:]
+
+
+def scanned_jpeg(side, scans) -> bytes:
+    """A progressive JPEG that goes over its picture so many times."""
+    encoded = jpeg(side, side, progressive=True)
+    last = encoded.rindex(b"\xff\xda")
+    return encoded[:last] + encoded[last:-2] * scans + encoded[-2:]
+
+
+def blank_png(width, height) -> bytes:
+    """A black picture, in few bytes."""
+
+    def chunk(kind, data) -> bytes:
+        checksum = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+
+    rows = zlib.compressobj(9)
+    row = b"\0" * (width + 1)
+    data = b"".join(rows.compress(row) for _ in range(height)) + rows.flush()
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pieces = chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + pieces
+
+
+@contextmanager
+def within(seconds):
+    """The block must end in so many seconds."""
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < seconds
+
+
+@pytest.fixture
+def bounded_memory():
+    """(MiB) → a block within which the process may grow by so much at any time."""
+
+    @contextmanager
+    def block(mebibytes):
+        process = psutil.Process()
+        before, most, ended = process.memory_info().rss, 0, threading.Event()
+
+        def watch():
+            nonlocal most
+            while not ended.wait(0.01):
+                most = max(most, process.memory_info().rss)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+        assert (most - before) / 2**20 < mebibytes
+
+    return block
+
+
+def connected(server) -> socket.socket:
+    host, port = server.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def head(path, length, key=None, **headers) -> bytes:
+    """The header of a POST with a JSON body."""
+    if key is not None:
+        headers |= header_of(key)
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    fields = ["Host: 127.0.0.1", "Content-Type: application/json", f"Content-Length: {length}"]
+    return "\r\n".join([f"POST {path} HTTP/1.1", *fields, *lines, "", ""]).encode()
+
+
+ENTRY = [sys.executable, "-c", "from overpaint.apps.cli import main; main()"]
+
+
+@dataclass
+class Serving:
+    """`overpaint serve` as a process of its own."""
+
+    process: subprocess.Popen
+    url: str
+    client: httpx.Client
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self.url.removeprefix("http://").split(":")
+        return host, int(port)
+
+    def log(self) -> list[dict]:
+        return [json.loads(line) for line in self.lines if line.startswith("{")]
+
+
+@contextmanager
+def serve(folder, *arguments, entry=ENTRY, ready=True, **variables):
+    """Run the server of a folder's settings until the block ends."""
+    process = subprocess.Popen(
+        [*entry, "serve", "--port", "0", *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **variables},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    lines, listening = [], threading.Event()
+
+    def read() -> None:
+        for line in process.stderr:
+            lines.append(line)
+            if '"listening"' in line:
+                listening.set()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        assert listening.wait(60), lines
+        url = next(json.loads(line)["url"] for line in lines if '"listening"' in line)
+        with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+            if ready:
+                until(lambda: client.get("/readyz").status_code == 200)
+            yield Serving(process, url, client, lines)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        reader.join(10)
+        process.stderr.close()
+
+
+def until(condition, seconds=60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def configured(tmp_path, checkpoint_folder):
+    """(**server settings) → a folder whose settings serve the tiny sd2, or other models."""
+
+    def configure(**server):
+        server = {"models": ["sd2"], **server}
+        lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in server.items())
+        (tmp_path / "overpaint.toml").write_text(
+            f"""
+            device = "cpu"
+            dtype = "float32"
+            [models.sd2]
+            family = "sd2"
+            folder = {str(checkpoint_folder("sd2"))!r}
+            [server]
+            {lines}
+            """,
+            encoding="utf-8",
+        )
+        return tmp_path
+
+    return configure

@@ -1,0 +1,132 @@
+"""Small requests for much work: refused with the number, before anything is computed."""
+
+from __future__ import annotations
+
+import base64
+import time
+
+import pytest
+
+from tests.apps.server.conftest import edit, png
+from tests.attack.conftest import KEYS, header_of, within
+from tests.conftest import box_mask, picture
+
+LARGE = {"width": 4992, "height": 4992, "num_inference_steps": 1}
+
+
+def test_a_large_canvas_is_refused_with_its_size(server, bounded_memory):
+    with within(2), bounded_memory(100):
+        answer = server.client.post("/v1/edits", json={**edit(), "options": LARGE})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["field"]) == (400, "options.width")
+    assert "4992x4992 is 24.9 megapixels" in error["message"]
+    assert "4.2" in error["message"]
+
+
+def test_on_openais_route_too(server, bounded_memory):
+    files = {"image": png(picture(64, 64))}
+    form = {"model": "kontext", "prompt": "a cat", "size": "4992x4992"}
+    with within(2), bounded_memory(100):
+        answer = server.client.post("/v1/images/edits", data=form, files=files)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "size")
+    assert "24.9 megapixels" in answer.json()["error"]["message"]
+
+
+def test_in_tensors_and_in_rows_too(server):
+    parts = {"image": png(picture(64, 64)), "mask": png(box_mask(64, 64)), "prompt": b"a cat"}
+    inputs = [
+        {
+            "name": name,
+            "shape": [1],
+            "datatype": "BYTES",
+            "data": [base64.b64encode(data).decode() if name != "prompt" else data.decode()],
+        }
+        for name, data in parts.items()
+    ]
+    body = {"inputs": inputs, "parameters": LARGE}
+    answer = server.client.post("/v2/models/sd2/infer", json=body)
+    assert (answer.status_code, "24.9 megapixels" in answer.text) == (400, True)
+    row = [inputs[0]["data"][0], inputs[1]["data"][0], "a cat"]
+    table = {"columns": ["image", "mask_image", "prompt"], "data": [row], "parameters": LARGE}
+    answer = server.client.post("/score", json={"input_data": table})
+    assert (answer.status_code, "24.9 megapixels" in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"num_images": 10, "options": {"num_inference_steps": 200}},
+        {"options": {"num_inference_steps": 200, "width": 2048, "height": 2048}},
+    ],
+    ids=["images", "pixels"],
+)
+def test_steps_times_images_times_pixels_are_refused_with_the_number(start, more):
+    server = start(max_megapixel_steps=500)
+    with within(2):
+        answer = server.client.post("/v1/edits", json={**edit(), **more})
+    assert answer.status_code == 400
+    assert "megapixel-steps" in answer.json()["error"]["message"]
+    assert "limit of 500" in answer.json()["error"]["message"]
+    assert server.client.post("/v1/edits", json=edit()).status_code == 200
+
+
+def test_a_key_that_has_too_much_under_way_waits_and_others_do_not(start):
+    server = start(keys=KEYS, max_megapixel_steps_per_key=200)
+    body = edit(steps=200, **{"async": True})
+    ask = server.client.post
+    answers = [ask("/v1/edits", json=body, headers=header_of("bad")) for _ in range(3)]
+    assert [each.status_code for each in answers] == [202, 429, 429]
+    assert "megapixel-steps" in answers[1].json()["error"]["message"]
+    assert ask("/v1/edits", json=edit(), headers=header_of("good")).status_code == 200
+    where = answers[0].headers["location"]
+    server.client.delete(where, headers=header_of("bad"))
+    server.until(lambda: server.service.batcher.idle)
+    assert ask("/v1/edits", json=edit(), headers=header_of("bad")).status_code == 200
+
+
+def test_what_refused_requests_held_is_given_back(server):
+    for more in ({"options": {"nope": 1}}, {"prompt": ""}, {"image": "AAAA"}):
+        assert server.client.post("/v1/edits", json={**edit(), **more}).status_code == 400
+    server.until(lambda: server.service.batcher.idle)
+    server.until(lambda: server.service.accounts.megapixels == 0)
+
+
+HUGE = {"options": {"width": 2560, "height": 2560, "num_inference_steps": 2}}
+
+
+class TestLongWork:
+    """A canvas as large as an operator may allow, on a processor."""
+
+    @pytest.fixture
+    def busy(self, start):
+        server = start(max_canvas_megapixels=25, max_megapixel_steps=1e6)
+        for model in ("sd2", "flex2"):
+            warm = {**edit(model=model), "prompt": "a cat"}
+            assert server.client.post("/v1/edits", json=warm).status_code == 200
+        return server
+
+    def test_ends_at_its_deadline(self, busy):
+        with within(3):
+            answer = busy.client.post("/v1/edits", json={**edit(timeout_s=1), **HUGE})
+        assert answer.status_code == 504
+        busy.until(lambda: busy.service.batcher.idle, 3)
+        with within(3):
+            assert busy.client.post("/v1/edits", json=edit()).status_code == 200
+
+    def test_ends_when_it_is_deleted(self, busy):
+        body = {**edit(**{"async": True}), **HUGE}
+        where = busy.client.post("/v1/edits", json=body).headers["location"]
+        time.sleep(0.5)
+        busy.client.delete(where)
+        with within(3):
+            assert busy.client.post("/v1/edits", json=edit()).status_code == 200
+
+    def test_steps_aside_for_another_model(self, busy):
+        body = {**edit(**{"async": True}), **HUGE}
+        where = busy.client.post("/v1/edits", json=body).headers["location"]
+        time.sleep(0.5)
+        with within(4):
+            answer = busy.client.post("/v1/edits", json=edit(model="flex2"))
+        assert answer.status_code == 200
+        assert busy.client.get(where).json()["status"] in ("queued", "running")
+        busy.client.delete(where)
