@@ -151,6 +151,13 @@ class TestConnections:
         assert not [each for each in lines if "accept" in each.message]
         server.until(lambda: server.client.get("/healthz").status_code == 200)
 
+    def test_nor_are_its_traces_after_the_end(self, caplog):
+        loop = asyncio.new_event_loop()
+        message = "Exception in callback BaseSelectorEventLoop._start_serving(...)"
+        report_shortage(loop, {"message": message, "exception": ValueError("closed")})
+        loop.close()
+        assert not caplog.records
+
     def test_other_errors_of_the_loop_are_told_as_ever(self, server, caplog):
         loop = asyncio.new_event_loop()
         report_shortage(loop, {"message": "something else", "exception": ValueError("no")})

@@ -23,6 +23,7 @@ REPORT_EVERY = 60.0
 CHUNK = 2**17
 """Bytes of an answer that are written at once, so that no more of it waits in a socket."""
 
+_LISTEN_AGAIN = "_start_serving"
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 _log = logging.getLogger(__name__)
@@ -123,6 +124,8 @@ def report_shortage(loop: asyncio.AbstractEventLoop, context: Mapping[str, Any])
     error = context.get("exception")
     if isinstance(error, OSError) and error.errno in _SHORTAGES and "socket" in context:
         _no_descriptors()
+    elif _LISTEN_AGAIN in context.get("message", "") and isinstance(error, ValueError):
+        pass  # asyncio listens again, thousands of times, on a socket that was closed meanwhile
     else:
         loop.default_exception_handler(dict(context))
 
