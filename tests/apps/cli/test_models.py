@@ -87,7 +87,7 @@ def test_options_of_a_model(overpaint):
         "control_strength",
         "number 0.0 to 2.0",
         "0.5",
-        "auto, one or full",
+        "auto or one or full",
         "integer 1 to",
     ):
         assert word in text
