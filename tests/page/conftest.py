@@ -145,6 +145,21 @@ class Desk:
         self.page.keyboard.press("r")
         self.drag((left, top), (right, bottom))
 
+    def leave(self) -> None:
+        """Go to the start."""
+        self.page.click("#home")
+        self.until("state.session === null")
+
+    def begin(self, words: str = "a green triangle", steps: int = 100) -> None:
+        """Start to inpaint the scene's disc, which takes a while."""
+        self.task("inpaint")
+        self.mark(14, 14, 58, 58)
+        self.page.fill("#prompt", words)
+        self.options(num_inference_steps=steps)
+        self.page.click("#run")
+        expect(self.page.locator("#progress-told")).to_contain_text("Step", timeout=SLOW)
+        self.page.locator("#stage").focus()
+
     def task(self, name: str) -> None:
         self.page.check(f"[name=task][value={name}]")
 
@@ -215,6 +230,18 @@ def desk(desk_of, address) -> Desk:
     made = desk_of(address, viewport={"width": 1200, "height": 760})
     made.visit()
     return made
+
+
+def stage(desk: Desk) -> Image.Image:
+    """What is seen of the picture."""
+    return Image.open(io.BytesIO(desk.page.locator("#canvas").screenshot())).convert("RGB")
+
+
+def spot(desk: Desk, x: float, y: float) -> tuple[int, int]:
+    """Where a pixel of the fitted picture is in `stage`."""
+    box = desk.page.locator("#stage").bounding_box()
+    at = desk.place(x, y)
+    return round(at[0] - box["x"]), round(at[1] - box["y"])
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageChops
 from playwright.sync_api import expect
 
-from tests.page.conftest import SLOW
+from tests.page.conftest import SLOW, spot, stage
 
 
 def erase_disc(desk) -> None:
@@ -245,6 +245,24 @@ def test_comparing(desk, scene):
     expect(desk.page.locator("#badges span")).to_have_text(["Before", "After"])
 
 
+def test_what_did_not_change_is_black_in_the_difference(desk):
+    rng = np.random.default_rng(5)
+    photo = Image.fromarray(rng.integers(0, 256, (331, 787, 3), np.uint8))
+    desk.open(photo)
+    desk.mark(600, 100, 680, 200)
+    desk.run()
+    desk.page.keyboard.press("4")
+    expect(desk.page.locator("#badges span")).to_have_text(["Difference"])
+    desk.page.wait_for_timeout(500)
+    shown = np.asarray(stage(desk))
+    left, top = spot(desk, 2, 2)
+    right, bottom = spot(desk, 590, 328)
+    assert shown[top:bottom, left:right].max() == 0
+    left, top = spot(desk, 610, 110)
+    right, bottom = spot(desk, 670, 190)
+    assert (shown[top:bottom, left:right].max(axis=2) > 0).mean() > 0.9
+
+
 def test_recipe_settings_and_session_can_be_taken_along(desk_of, address, scene):
     desk = desk_of(address, permissions=["clipboard-read", "clipboard-write"])
     desk.visit()
@@ -264,13 +282,3 @@ def test_recipe_settings_and_session_can_be_taken_along(desk_of, address, scene)
     with desk.page.expect_download() as waiting:
         desk.page.click("#export")
     assert Path(waiting.value.suggested_filename).suffix == ".zip"
-
-
-def stage(desk) -> Image.Image:
-    return Image.open(io.BytesIO(desk.page.locator("#canvas").screenshot())).convert("RGB")
-
-
-def spot(desk, x: float, y: float) -> tuple[int, int]:
-    box = desk.page.locator("#stage").bounding_box()
-    at = desk.place(x, y)
-    return round(at[0] - box["x"]), round(at[1] - box["y"])

@@ -1,10 +1,13 @@
 // The page: its parts put together, its buttons wired.
 
 import * as api from "./api.js";
+import * as connection from "./connection.js";
 import { $, attempt, complain, fileName, hush, save, tell } from "./dom.js";
 import * as history from "./history.js";
+import * as intake from "./intake.js";
 import * as keys from "./keys.js";
 import * as panel from "./panel.js";
+import * as parts from "./parts.js";
 import { cancel, init as initRun, resume, run } from "./run.js";
 import * as session from "./session.js";
 import * as stage from "./stage.js";
@@ -20,6 +23,8 @@ initRun(viewport);
 panel.init();
 history.init();
 start.init();
+intake.init();
+parts.init();
 
 // The bar
 click("#home", () => {
@@ -70,17 +75,9 @@ $("#mask-file").addEventListener("change", ({ target }) =>
   attempt(async () => {
     const [file] = target.files;
     target.value = "";
-    if (file) state.mask.add(await bitmapOf(file));
+    if (file) await intake.addMask(file);
   }),
 );
-
-async function bitmapOf(file) {
-  try {
-    return await createImageBitmap(file);
-  } catch {
-    throw Object.assign(new Error(), { sentence: "That file is not a picture, so it cannot be a mask." });
-  }
-}
 
 // The edit and its turn
 $("#panel").addEventListener("submit", (event) => {
@@ -117,15 +114,18 @@ async function copy(text) {
 }
 
 // What changes with the state
-on(["session"], () => {
+on(["session", "opening"], () => {
   const open = Boolean(state.session);
-  document.body.dataset.screen = open ? "work" : "start";
-  $("#start").hidden = open;
-  for (const id of ["#work", "#panel"]) $(id).hidden = !open;
+  const work = open || state.opening;
+  document.body.dataset.screen = work ? "work" : "start";
+  document.body.classList.toggle("opening", !open && work);
+  $("#start").hidden = work;
+  $("#work").hidden = !work;
+  $("#panel").hidden = !work;
+  $("#panel").inert = !open;
   if (open && document.activeElement !== $("#name")) $("#name").value = state.session.name ?? "";
   $("#views").disabled = !head()?.parent;
-  $("#against").disabled = state.view === "result" || !head()?.parent;
-  if (open) viewport.resize();
+  if (work) viewport.resize();
 });
 on(["session", "mask", "running"], () => {
   $("#undo").disabled = Boolean(state.running) || !session.canUndo();
@@ -189,12 +189,24 @@ async function route() {
   }
 }
 
-window.addEventListener("hashchange", () => attempt(route));
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && !state.running) attempt(session.refresh);
-});
-set({ tool: state.tool, brush: state.brush });
-attempt(async () => {
+async function begin() {
   set({ models: await api.models() });
   await route();
+}
+
+/** What finished elsewhere, or while the server was away, is found. */
+async function catchUp() {
+  if (!state.models.length) return begin();
+  if (!state.session) return start.list();
+  await session.refresh();
+  return resume();
+}
+
+window.addEventListener("hashchange", () => attempt(route));
+window.addEventListener("storage", () => attempt(resume));
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && !state.running) attempt(() => session.refresh());
 });
+connection.init(catchUp);
+set({ tool: state.tool, brush: state.brush });
+attempt(begin);

@@ -150,6 +150,9 @@ const VERDICTS = {
   everything_changed: "Nearly everything changed, more than was asked.",
 };
 
+/** What to say of a turn that did nothing, or too much; null where there is nothing to say. */
+export const verdictOf = (turn) => VERDICTS[turn?.verdict] ?? null;
+
 function showTurn() {
   const turn = head();
   const edited = Boolean(turn?.parent);
@@ -160,7 +163,7 @@ function showTurn() {
   $("#turn-words").textContent = words.join(", ");
   const seed = turn.seed === null || turn.seed === undefined ? null : `seed ${turn.seed}`;
   $("#turn-facts").textContent = edited ? [turn.model, seed, ...measured(turn)].filter(Boolean).join(" · ") : "";
-  const warnings = [VERDICTS[turn.verdict], ...(turn.warnings ?? [])].filter(Boolean);
+  const warnings = [verdictOf(turn), ...(turn.warnings ?? [])].filter(Boolean);
   $("#turn-warnings").replaceChildren(...warnings.map((each) => make("li", { textContent: each })));
   for (const id of ["reuse", "copy"]) $(`#${id}`).hidden = !edited;
   $("#reuse-mask").hidden = !turn.mask;

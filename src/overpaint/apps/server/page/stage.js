@@ -14,7 +14,7 @@ const pointers = new Map(); // pointers that are down: id -> [x, y]
 let viewport = null;
 let drag = null; // what the pointer that went down does: { move, end, cancel }
 let spaceHeld = false;
-let looked = null; // { turn, blob, scale }: the picture as it is sent to find a thing
+let looked = null; // { picture, blob, scale }: the picture as it is sent to find a thing
 
 export function init(shownOn) {
   viewport = shownOn;
@@ -37,7 +37,11 @@ export function holdSpace(held) {
   dress();
 }
 
-const pans = () => spaceHeld || state.tool === "hand" || state.view !== "result" || state.running;
+/** Whether pointers move the picture: nothing can be painted in this view, or at this moment. */
+const pans = () => spaceHeld || state.tool === "hand" || viewed() !== "result" || state.running || !state.mask;
+
+/** The view that is shown; the original can be compared with nothing. */
+const viewed = () => (head()?.parent ? state.view : "result");
 
 function dress() {
   stage.dataset.cursor = pans() ? "hand" : state.tool;
@@ -220,7 +224,7 @@ async function find(points, erase) {
 
 async function smallPicture() {
   const turn = head();
-  if (looked?.turn !== turn.id) {
+  if (looked?.picture !== turn.picture) {
     const levels = await session.levelsOf(turn);
     const scale = Math.min(1, LOOKED_AT / Math.max(levels.width, levels.height));
     const canvas = make("canvas", {
@@ -229,7 +233,7 @@ async function smallPicture() {
     });
     canvas.getContext("2d").drawImage(levels.at(scale), 0, 0, canvas.width, canvas.height);
     const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
-    looked = { turn: turn.id, blob, scale };
+    looked = { picture: turn.picture, blob, scale };
   }
   return looked;
 }
@@ -274,6 +278,7 @@ function slide(event) {
 
 /** Choose how the picture is compared. */
 export function setView(view) {
+  if (!head()?.parent) return; // the original: there is nothing to compare it with
   set({ view });
   if (viewport.size && viewport.fitted) {
     viewport.view = view;

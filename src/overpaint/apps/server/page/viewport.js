@@ -2,7 +2,6 @@
 // and of a large picture only what is seen, from a copy that is not much larger than the screen.
 
 const SMALLEST = 1024; // longest side of the smallest copy
-const AMPLIFIED = 3; // doublings of a difference
 const EDGE = 24; // pixels around a picture that is fitted
 
 /** A picture and copies of it, each half the size of the one before. */
@@ -55,6 +54,7 @@ export class Viewport {
     this.split = 0.5; // of the slider, in the stage's width
     this.after = null;
     this.before = null;
+    this.changes = null; // between before and after
     this.mask = null;
     this.cursor = null; // [x, y, radius] in the stage
     this.outline = null; // points of a lasso or box, in the picture
@@ -162,20 +162,7 @@ export class Viewport {
   }
 
   difference() {
-    const { context, canvas } = this;
-    const [w, h] = this.size;
-    const [left, top] = [Math.ceil(this.x), Math.ceil(this.y)];
-    context.save();
-    context.beginPath();
-    context.rect(left, top, Math.floor(this.x + w * this.scale) - left, Math.floor(this.y + h * this.scale) - top);
-    context.clip();
-    this.layer(this.before, false);
-    context.globalCompositeOperation = "difference";
-    this.layer(this.after, false);
-    context.globalCompositeOperation = "lighter";
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    for (let i = 0; i < AMPLIFIED; i += 1) context.drawImage(canvas, 0, 0);
-    context.restore();
+    if (this.changes) this.layer(this.changes);
   }
 
   clipped(left, right, shift, draw) {
@@ -190,14 +177,12 @@ export class Viewport {
   }
 
   /** A picture in its place, over a chequered ground where it is transparent. */
-  layer(levels, ground = true) {
+  layer(levels) {
     const { context, scale } = this;
     const [w, h] = this.size;
-    if (ground) {
-      context.fillStyle = chequers(context);
-      // A pixel smaller, so that none of it shows at the edges of a picture that hides it.
-      context.fillRect(this.x + 1, this.y + 1, w * scale - 2, h * scale - 2);
-    }
+    context.fillStyle = chequers(context);
+    // A pixel smaller, so that none of it shows at the edges of a picture that hides it.
+    context.fillRect(this.x + 1, this.y + 1, w * scale - 2, h * scale - 2);
     // From device pixels up to which a copy is sharp; pixels show as such when far enlarged.
     const source = levels.at(scale * this.ratio);
     context.imageSmoothingEnabled = scale * this.ratio < 3;
