@@ -87,17 +87,23 @@ $("#panel").addEventListener("submit", (event) => {
 click("#cancel", cancel);
 click("#reuse", () => panel.reuse(head()));
 click("#reuse-mask", () => session.takeMask(head()));
-click("#copy", async () => {
-  await copy(JSON.stringify(head().recipe, null, 2));
-  tell("The recipe is on the clipboard.");
-  $("#copy").textContent = "Copied";
-  setTimeout(() => {
-    $("#copy").textContent = "Copy recipe";
-  }, 1500);
-});
+click("#copy", () => copyFrom($("#copy"), JSON.stringify(head().recipe, null, 2)));
+click("#copy-command", () => copyFrom($("#copy-command"), $("#pull-command").textContent));
+click("#demo-scene", () => intake.takeSample("scene.png", "Sample scene"));
 click("#export", async () => save(await api.sessions.bundle(state.session.id), fileName(state.session.name || "session", "zip")));
 
 const number = (turn) => state.session.turns.indexOf(turn);
+
+/** Copy what a button is for, and say so on it. */
+async function copyFrom(button, text) {
+  const words = button.textContent;
+  await copy(text);
+  tell("It is on the clipboard.");
+  button.textContent = "Copied";
+  setTimeout(() => {
+    button.textContent = words;
+  }, 1500);
+}
 
 async function copy(text) {
   if (navigator.clipboard) {

@@ -2,13 +2,14 @@
 // An edit belongs to its session: whoever leaves the session leaves the edit at work there.
 
 import * as api from "./api.js";
-import { $, complain, hush, tell } from "./dom.js";
+import { $, attempt, complain, hush, tell } from "./dom.js";
 import * as panel from "./panel.js";
 import * as session from "./session.js";
 import { head, on, set, state } from "./state.js";
 import { Levels } from "./viewport.js";
 
 const PREVIEWS = 4;
+const VERDICT = /^(Nothing|Most of the picture) changed/;
 const UNDER_WAY = "overpaint.edits"; // session -> { edit, turns }, for all tabs and for a reload
 
 const sending = new Set(); // sessions whose edit is on its way to the server
@@ -55,7 +56,7 @@ async function begin(shown, body) {
   progress(shown.id, { told: "Sending" });
   try {
     if (body.mask) body.mask = await api.base64(await body.mask);
-    const { id } = await send(shown, { ...body, parent: shown.head, previews: PREVIEWS });
+    const { id } = await send(shown, { ...body, parent: shown.head, previews: PREVIEWS, measure_later: true });
     remember(shown.id, { edit: id, turns: shown.turns.length });
     return id;
   } catch (error) {
@@ -134,9 +135,10 @@ async function hear(id, name, data) {
 async function done(id, data) {
   if (!(await session.arrived(id))) return;
   panel.showSeed(head()?.seed);
-  const verdict = panel.verdictOf(head());
-  if (verdict) complain(verdict);
+  const turn = head();
+  if (turn && turn.verdict !== "done") complain(turn.warnings.find((each) => VERDICT.test(each)) ?? "");
   tell(`Done. ${(data.warnings ?? []).join(" ")}`);
+  attempt(() => session.measures(id)); // the edit is over; nobody waits for this
 }
 
 const place = (position) =>

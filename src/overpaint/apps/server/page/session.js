@@ -142,6 +142,22 @@ export async function arrived(id) {
   return true;
 }
 
+/** Wait for what is measured after a result is shown. */
+export async function measures(id) {
+  const turn = head();
+  for (let wait = 500; wait < 20000 && turn?.parent && !turn.measures?.previous; wait *= 1.5) {
+    await new Promise((wake) => setTimeout(wake, wait));
+    if (state.session?.id !== id || head()?.id !== turn.id) return;
+    const { revision, turns } = await api.sessions.get(id);
+    const found = turns.find((each) => each.id === turn.id);
+    if (state.session?.id !== id || revision !== state.session.revision) return;
+    if (found.measures?.previous) {
+      set({ session: { ...state.session, turns } });
+      return;
+    }
+  }
+}
+
 /** Put the mask of a turn over the picture again. */
 export async function takeMask(turn) {
   const bitmap = await maskOf(turn);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -50,7 +51,10 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
     start = await service.work(sessions.reserve, start, checked.request.num_images)
 
     def record(result: EditResult) -> dict[str, Any]:
-        session, turns = sessions.record(start, checked.request, result)
+        measured = not body.measure_later
+        session, turns = sessions.record(start, checked.request, result, measured=measured)
+        if not measured:
+            shelf_of(request).later(partial(sessions.measure, session, turns))
         return _answer(session, turns, result)
 
     job = service.accept(checked, caller, record, shelf_of(request).pool)
