@@ -30,15 +30,17 @@ ENLARGED = 8
 
 
 @contextmanager
-def serving(folder: Path, *models: str, settings: str = "", **environment: str) -> Iterator[str]:
-    """Run `overpaint serve` on any port until the block ends; gives its address."""
+def serving(
+    folder: Path, *models: str, settings: str = "", port: int = 0, **environment: str
+) -> Iterator[str]:
+    """Run `overpaint serve` on that port, or any, until the block ends; gives its address."""
     (folder / "overpaint.toml").write_text(
         f'device = "cpu"\ndtype = "float32"\n[sessions]\nfolder = "sessions"\n'
         f"[provenance]\nrecipe = true\n[server]\nmodels = {json.dumps(models)}\n{settings}",
         encoding="utf-8",
     )
     serve = subprocess.Popen(
-        [sys.executable, "-m", "overpaint", "serve", "--port", "0"],
+        [sys.executable, "-m", "overpaint", "serve", "--port", str(port)],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},
         stderr=subprocess.PIPE,

@@ -47,7 +47,21 @@ $("#against").addEventListener("change", ({ target }) => set({ against: target.v
 click("#help", () => $("#help-dialog").showModal());
 click("#notice-close", hush);
 
+// Zoom
+viewport.onScale = (scale) => {
+  $("#zoom-told").textContent = `${Math.round(100 * scale)} %`;
+};
+click("#zoom-in", () => viewport.zoom(1.25));
+click("#zoom-out", () => viewport.zoom(0.8));
+click("#zoom-fit", () => viewport.fit());
+
 // Tools and the mask
+click("#hide-mask", () => set({ hidesMask: !state.hidesMask }));
+on(["hidesMask"], () => {
+  $("#hide-mask").setAttribute("aria-pressed", String(state.hidesMask));
+  viewport.hidesMask = state.hidesMask;
+  viewport.draw();
+});
 for (const button of document.querySelectorAll("[data-tool]")) {
   button.addEventListener("click", () => {
     set({ tool: button.dataset.tool });
@@ -137,9 +151,13 @@ on(["session", "mask", "running"], () => {
   $("#undo").disabled = Boolean(state.running) || !session.canUndo();
   $("#redo").disabled = Boolean(state.running) || !session.canRedo();
 });
-on(["tool"], () => {
+on(["tool", "view", "session"], () => {
+  const paints = stage.viewed() === "result";
   for (const button of document.querySelectorAll("[data-tool]")) {
-    button.setAttribute("aria-pressed", String(button.dataset.tool === state.tool));
+    // In other views every pointer moves the picture, so that only the hand is lit there.
+    const lit = button.dataset.tool === (paints ? state.tool : "hand");
+    button.setAttribute("aria-pressed", String(lit));
+    button.toggleAttribute("data-off", !paints && !lit);
   }
 });
 on(["brush"], () => {

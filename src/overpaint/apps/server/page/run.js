@@ -53,6 +53,7 @@ export async function run() {
 
 async function begin(shown, body) {
   sending.add(shown.id);
+  scrollTo({ top: 0 }); // on a phone, where the panel is below the picture
   progress(shown.id, { told: "Sending" });
   try {
     if (body.mask) body.mask = await api.base64(await body.mask);

@@ -1,7 +1,7 @@
 // Pointers on the stage: painting the mask, moving and zooming the picture.
 
 import * as api from "./api.js";
-import { $, attempt, make, tell } from "./dom.js";
+import { $, attempt, complain, make, tell } from "./dom.js";
 import * as session from "./session.js";
 import { head, on, set, state } from "./state.js";
 
@@ -41,7 +41,7 @@ export function holdSpace(held) {
 const pans = () => spaceHeld || state.tool === "hand" || viewed() !== "result" || state.running || !state.mask;
 
 /** The view that is shown; the original can be compared with nothing. */
-const viewed = () => (head()?.parent ? state.view : "result");
+export const viewed = () => (head()?.parent ? state.view : "result");
 
 function dress() {
   stage.dataset.cursor = pans() ? "hand" : state.tool;
@@ -54,7 +54,7 @@ function place(event) {
 }
 
 function down(event) {
-  if (!viewport.size || event.target.closest("button")) return;
+  if (!viewport.size || event.target.closest(".zoom")) return;
   if (event.button > 1) return;
   stage.focus({ preventScroll: true });
   stage.setPointerCapture(event.pointerId);
@@ -72,6 +72,7 @@ function down(event) {
 function begin(event, at) {
   if (event.target.closest("#divider")) return sliding();
   if (pans() || event.button === 1) return panning(at);
+  if (state.hidesMask) set({ hidesMask: false }); // nobody paints unseen
   const erase = state.tool === "eraser" || event.altKey;
   if (state.tool === "brush" || state.tool === "eraser") return painting(at, erase);
   if (state.tool === "lasso") return outlining(at, erase, (points, next) => [...points, next]);
@@ -197,7 +198,11 @@ function finding(from, erase) {
     end() {
       box.cancel();
       const far = Math.hypot(to[0] - from[0], to[1] - from[1]) > CLICK;
-      const [a, b] = [viewport.point(...from), viewport.point(...to)];
+      if (!viewport.covers(...from) && !far) {
+        complain("Click a thing in the picture.");
+        return;
+      }
+      const [a, b] = [from, to].map((at) => viewport.nearest(...at));
       attempt(() => find(far ? [a, b] : [a], erase));
     },
     cancel: box.cancel,

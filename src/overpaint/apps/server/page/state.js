@@ -11,6 +11,7 @@ export const state = {
   against: "before",
   running: null, // { session, edit, told, step, total } of the open session
   mask: null,
+  hidesMask: false,
 };
 
 const listeners = [];

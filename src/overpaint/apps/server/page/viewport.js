@@ -60,6 +60,8 @@ export class Viewport {
     this.outline = null; // points of a lasso or box, in the picture
     this.holding = null; // a picture shown instead of everything
     this.waiting = 0;
+    this.hidesMask = false;
+    this.onScale = () => {};
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     this.resize();
@@ -124,6 +126,17 @@ export class Viewport {
     return [(x - this.x) / this.scale, (y - this.y) / this.scale];
   }
 
+  /** Whether a place of the stage is on the picture. */
+  covers(x, y) {
+    const [px, py] = this.point(x, y);
+    return px >= 0 && py >= 0 && px < this.size[0] && py < this.size[1];
+  }
+
+  /** The picture's point that is nearest to a place of the stage. */
+  nearest(x, y) {
+    return this.point(x, y).map((value, i) => Math.min(this.size[i] - 1, Math.max(0, value)));
+  }
+
   /** Draw with the next frame, once, however often it is asked for. */
   draw() {
     this.waiting ||= requestAnimationFrame(() => {
@@ -134,6 +147,7 @@ export class Viewport {
 
   paint() {
     const { context, ratio } = this;
+    this.onScale(this.scale);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.fillStyle = getComputedStyle(this.canvas).backgroundColor;
     context.fillRect(0, 0, this.width, this.height);
@@ -144,7 +158,7 @@ export class Viewport {
 
   result() {
     this.layer(this.after);
-    if (this.mask) this.masked();
+    if (this.mask && !this.hidesMask) this.masked();
     if (this.outline) this.outlined();
     if (this.cursor) this.ring(...this.cursor);
   }
