@@ -27,8 +27,9 @@ import cv2
 import numpy as np
 
 from erase_cases import Case, Mask, Pixels, cases, read_photo, score
-from overpaint.families.erase.exemplar import fill, kernels
-from overpaint.families.erase.exemplar.seams import checkerboard
+from erase_drawn import DRAWINGS, strange_share
+from overpaint.families.erase.exemplar import fill
+from overpaint.families.erase.exemplar.seams import solve
 
 OURS, TELEA, NS, SHIFTMAP, BLENDED = "ours", "TELEA", "NS", "SHIFTMAP", "SHIFTMAP + Poisson"
 SHEET = (8, 17, 10, 35, 4, 29, 14, 39, 45, 12)  # cases shown on the contact sheet
@@ -62,6 +63,7 @@ def main() -> None:
         str(side): _run(methods, side, step)
         for side, step in zip(options.sides, steps, strict=True)
     }
+    results["drawn"] = _drawn()
     results["textures"] = _textures()
     results["large"] = json.loads(
         subprocess.run(
@@ -138,8 +140,7 @@ def _poisson(
     right, down = np.zeros_like(values), np.zeros_like(values)
     right[:, :-1] = np.diff(values, axis=1) * (hole[:, :-1] & hole[:, 1:])[..., None]
     down[:-1] = np.diff(values, axis=0) * (hole[:-1] & hole[1:])[..., None]
-    y, x = checkerboard(hole)
-    kernels.relax(values, values.copy(), right, down, y, x, 0.0, 400, 1.9)
+    solve(values, right, down, hole, hold=0.0, sweeps=400, speed=1.9)
     filled = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     seconds, busy = time.perf_counter() - begin, time.process_time() - busy
     return filled, patch[1] + seconds, patch[2] + busy
@@ -174,6 +175,23 @@ def _summary(values: np.ndarray) -> dict[str, float]:
         "seconds": round(float(seconds), 3),
         "processor_seconds": round(float(busy), 3),
     }
+
+
+def _drawn() -> dict[str, dict[str, float]]:
+    """The strange share of each drawn hole's filling, in a window as the command takes it."""
+    shares = {}
+    for drawing in DRAWINGS:
+        photo = read_photo(drawing.photo)
+        hole = drawing.hole(photo.shape)
+        window = _window(hole)
+        pixels, hole = np.ascontiguousarray(photo[window]), hole[window]
+        telea = cv2.inpaint(pixels, hole.astype(np.uint8), 3, cv2.INPAINT_TELEA)
+        shares[f"{drawing.photo}: {drawing.thing}"] = {
+            "photo": round(strange_share(pixels, hole), 2),
+            TELEA: round(strange_share(telea, hole), 2),
+            OURS: round(strange_share(fill(pixels, hole), hole), 2),
+        }
+    return shares
 
 
 def textures(side: int = 160) -> Iterator[tuple[str, Pixels]]:
@@ -234,7 +252,7 @@ def _fill_large() -> dict[str, float]:
 
 def _window(hole: Mask) -> tuple[slice, slice]:
     rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
-    margin = round(CONTEXT * max(rows[-1] - rows[0], columns[-1] - columns[0]))
+    margin = max(64, round(CONTEXT * max(rows[-1] - rows[0], columns[-1] - columns[0])))
     return (
         slice(max(0, rows[0] - margin), rows[-1] + 1 + margin),
         slice(max(0, columns[0] - margin), columns[-1] + 1 + margin),
@@ -278,7 +296,18 @@ def _tables(results: dict[str, Any]) -> str:
                 f"| {row['seconds']:.3f} | {row['processor_seconds']:.3f} |"
             )
         lines.append("")
-    lines += ["| mean error in the hole | TELEA | ours |", "| --- | --- | --- |"]
+    lines += ["| strange share | photo | TELEA | ours |", "| --- | --- | --- | --- |"]
+    names = ("photo", TELEA, OURS)
+    drawn = results["drawn"] | {
+        "mean": {
+            name: round(float(np.mean([row[name] for row in results["drawn"].values()])), 3)
+            for name in names
+        }
+    }
+    lines += [
+        f"| {case} | {row['photo']} | {row[TELEA]} | {row[OURS]} |" for case, row in drawn.items()
+    ]
+    lines += ["", "| mean error in the hole | TELEA | ours |", "| --- | --- | --- |"]
     lines += [f"| {name} | {e[TELEA]} | {e[OURS]} |" for name, e in results["textures"].items()]
     large = results["large"]
     lines += [

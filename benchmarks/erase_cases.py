@@ -52,7 +52,7 @@ def square_photo(name: str, side: int) -> Pixels:
 
 
 def read_photo(name: str) -> Pixels:
-    """One of `PHOTOS` as RGB at its own size."""
+    """A photo of scikit-image's wheel as RGB at its own size."""
     photo = skimage.data.stereo_motorcycle()[0] if name == "motorcycle" else _load(name)
     if photo.ndim == 2:
         photo = np.repeat(photo[..., None], 3, axis=2)
@@ -60,7 +60,7 @@ def read_photo(name: str) -> Pixels:
 
 
 def _load(name: str) -> Pixels:
-    loader = {"hubble": "hubble_deep_field"}.get(name, name)
+    loader = {"hubble": "hubble_deep_field", "ihc": "immunohistochemistry"}.get(name, name)
     return np.asarray(getattr(skimage.data, loader)(), np.uint8)
 
 

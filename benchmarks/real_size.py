@@ -15,6 +15,9 @@ import torch
 FLUX_BLOCKS = {"flex2": (8, 38, 196), "kontext": (19, 38, 64), "fill": (19, 38, 384)}
 """Blocks with two streams and with one, and features of a picture token, of the real models."""
 
+KLEIN = {"klein": (5, 20, 24, 2560), "klein-9b": (8, 24, 32, 4096)}
+"""Blocks with two streams and with one, heads, width of the text encoder, of the real models."""
+
 
 def sd2(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
     """stable-diffusion-2-inpainting: 866 M UNet, 340 M text encoder, 84 M autoencoder.
@@ -82,6 +85,60 @@ def flux(
     return folder
 
 
+def klein(folder: Path, name: str, pipeline: str, blocks: tuple[int, int]) -> Path:
+    """FLUX.2 [klein] of real width with few or all blocks, in bfloat16, beside a narrow Qwen3.
+
+    Args:
+        folder: reused where it is complete.
+        name: 'klein' or 'klein-9b'.
+        pipeline: `Flux2KleinPipeline` or `Flux2KleinKVPipeline`.
+        blocks: with two streams, and with one.
+    """
+    from tests import tiny_checkpoints as checkpoints
+
+    if (folder / "model_index.json").is_file():
+        return folder
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        transformer = _klein_transformer(*blocks, *KLEIN[name][2:])
+        vae = diffusers.AutoencoderKLFlux2()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return checkpoints.flux2(folder, pipeline, transformer, vae, is_distilled=True)
+
+
+def _klein_transformer(double: int, single: int, heads: int, text: int) -> torch.nn.Module:
+    return diffusers.Flux2Transformer2DModel(
+        num_layers=double,
+        num_single_layers=single,
+        num_attention_heads=heads,
+        joint_attention_dim=3 * text,
+        guidance_embeds=False,
+    )
+
+
+def _klein_layout(double: int, single: int, heads: int, text: int) -> dict[str, torch.nn.Module]:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    encoder = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=151936,
+            hidden_size=text,
+            intermediate_size={2560: 9728, 4096: 12288}[text],
+            num_hidden_layers=36,
+            num_attention_heads=32,
+            num_key_value_heads=8,
+            head_dim=128,
+        )
+    )
+    return {
+        "transformer": _klein_transformer(double, single, heads, text),
+        "text_encoder": encoder,
+        "vae": diffusers.AutoencoderKLFlux2(),
+    }
+
+
 def layout(family: str) -> dict[str, torch.nn.Module]:
     """The parts of a real model that have weights, without memory for them."""
     with torch.device("meta"):
@@ -92,6 +149,8 @@ def layout(family: str) -> dict[str, torch.nn.Module]:
             return _sdxl_layout()
         if family == "qwen-edit":
             return _qwen_layout()
+        if family in KLEIN:
+            return _klein_layout(*KLEIN[family])
         return _flux_layout(*FLUX_BLOCKS[family])
 
 

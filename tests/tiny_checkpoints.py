@@ -166,17 +166,17 @@ def kontext(folder: Path, *, seed: int = 0) -> Path:
 
 def klein(folder: Path, *, seed: int = 0) -> Path:
     """FLUX.2-klein-4B in small: distilled."""
-    return flux2(folder, "Flux2KleinPipeline", seed=seed, is_distilled=True)
+    return tiny_flux2(folder, "Flux2KleinPipeline", seed, is_distilled=True)
 
 
 def klein_base(folder: Path, *, seed: int = 0) -> Path:
     """FLUX.2-klein-base-4B in small: its index does not say that it is distilled."""
-    return flux2(folder, "Flux2KleinPipeline", seed=seed)
+    return tiny_flux2(folder, "Flux2KleinPipeline", seed)
 
 
 def klein_kv(folder: Path, *, seed: int = 0) -> Path:
     """FLUX.2-klein-9b-kv in small."""
-    return flux2(folder, "Flux2KleinKVPipeline", seed=seed)
+    return tiny_flux2(folder, "Flux2KleinKVPipeline", seed)
 
 
 def qwen_edit(folder: Path, *, zero_cond_t: bool = True, seed: int = 0) -> Path:
@@ -450,8 +450,33 @@ def flux(folder: Path, pipeline: str, transformer: FluxTransformer2DModel) -> Pa
     return _save(folder, pipeline, parts, FLUX_LIBRARIES)
 
 
-def flux2(folder: Path, pipeline: str, *, seed: int = 0, **settings: Any) -> Path:
-    """FLUX.2 [klein] in small, with what its index says beside its components."""
+def flux2(
+    folder: Path,
+    pipeline: str,
+    transformer: Flux2Transformer2DModel,
+    vae: AutoencoderKLFlux2,
+    **settings: Any,
+) -> Path:
+    """Any transformer with a small encoder of the width that it takes.
+
+    Args:
+        folder: is made.
+        pipeline: class of its index.
+        transformer, vae: as they are.
+        settings: what its index says beside its components.
+    """
+    parts = {
+        "scheduler": FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
+        "text_encoder": qwen3_text(width=transformer.config.joint_attention_dim // 3),
+        "tokenizer": qwen_tokenizer(),
+        "transformer": transformer,
+        "vae": vae,
+    }
+    return _save(folder, pipeline, parts, FLUX2_LIBRARIES, **settings)
+
+
+def tiny_flux2(folder: Path, pipeline: str, seed: int, **settings: Any) -> Path:
+    """FLUX.2 [klein] in small; the autoencoder's statistics are random, as its weights."""
     torch.manual_seed(seed)
     vae = AutoencoderKLFlux2(
         block_out_channels=(8, 8, 16, 16),
@@ -473,14 +498,7 @@ def flux2(folder: Path, pipeline: str, *, seed: int = 0, **settings: Any) -> Pat
         axes_dims_rope=(4, 4, 4, 4),
         guidance_embeds=False,
     )
-    parts = {
-        "scheduler": FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
-        "text_encoder": qwen3_text(width=16),
-        "tokenizer": qwen_tokenizer(),
-        "transformer": transformer,
-        "vae": vae,
-    }
-    return _save(folder, pipeline, parts, FLUX2_LIBRARIES, **settings)
+    return flux2(folder, pipeline, transformer, vae, **settings)
 
 
 def qwen3_text(*, width: int) -> Qwen3ForCausalLM:
@@ -488,7 +506,7 @@ def qwen3_text(*, width: int) -> Qwen3ForCausalLM:
     config = Qwen3Config(
         vocab_size=272,
         hidden_size=width,
-        intermediate_size=width,
+        intermediate_size=16,
         num_hidden_layers=29,
         num_attention_heads=2,
         num_key_value_heads=1,

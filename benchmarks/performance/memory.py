@@ -29,7 +29,7 @@ from overpaint.checkpoints.component import Component, Components
 from overpaint.checkpoints.placement import DECODED, GIB, KERNELS, MemoryNeed, preflight
 from overpaint.core.errors import OutOfMemory
 
-FAMILIES = ("sd2", "sdxl", "flex2", "fill", "kontext", "qwen-edit")
+FAMILIES = ("sd2", "sdxl", "flex2", "fill", "kontext", *real_size.KLEIN, "qwen-edit")
 CARDS = (8, 12, 16, 24, 80)
 DRIVER = int(0.6 * GIB)
 WIDTH = 2
@@ -39,7 +39,11 @@ def main() -> None:
     """Write the table."""
     lines = []
     for family, float8 in itertools.product(FAMILIES, (False, True)):
-        need = need_of(real_size.layout(family), families.find(family).components, float8=float8)
+        need = need_of(
+            real_size.layout(family),
+            families.find(family.removesuffix("-9b")).components,
+            float8=float8,
+        )
         line = {"family": f"{family}, float8" if float8 else family}
         line["weights GB"] = f"{need.weights / 1e9:.1f}"
         line["modulation GB"] = f"{need.ahead / 1e9:.1f}" if need.ahead else "-"

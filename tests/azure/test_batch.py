@@ -26,6 +26,15 @@ def row(index: int, **changes) -> dict:
     return {**dict(zip(NAMES, values, strict=True)), **changes}
 
 
+def outcomes(folder) -> list[dict]:
+    """Lines of the files of outcomes beside the pictures."""
+    lines = []
+    for file in sorted(folder.glob("outcomes-*.csv")):
+        with file.open(encoding="utf-8", newline="") as table:
+            lines += csv.DictReader(table)
+    return lines
+
+
 def write(path, rows) -> str:
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, NAMES)
@@ -62,18 +71,22 @@ def test_a_mini_batch(deployed, tmp_path, expected):
 
     frame = entry_script.run([one, two, str(torn), str(empty), str(tmp_path / "gone.csv")])
 
-    assert list(frame.columns)[:4] == COLUMNS
-    assert frame["status"].tolist() == ["done"] * 2 + ["failed"] * 4 + ["done"] + ["failed"] * 3
+    assert list(frame.columns) == COLUMNS
+    told = outcomes(deployed)
+    assert [list(each) for each in told] == [[*COLUMNS, "status", "reason", "seed"]] * 10
+    assert [each["status"] for each in told] == ["done"] * 2 + ["failed"] * 4 + ["done"] + [
+        "failed"
+    ] * 3
     assert frame["row_number_per_file"].tolist() == [0, 1, 0, 1, 2, 3, 4, 0, 0, 0]
     assert frame["input_csv_name"].tolist()[-3:] == ["torn.csv", "empty.csv", "gone.csv"]
-    reasons = frame["reason"].tolist()
+    reasons = [each["reason"] for each in told]
     assert reasons[2] == "row 0, column image: the string is not base64"
     assert reasons[3].startswith("row 1, column mask_image: ")
     assert reasons[4].startswith("row 2, column prompt: ")
     assert reasons[5].startswith("row 3, column parameters.steps: ")
     assert reasons[7] == "row 0: it has 1 values for 2 columns"
     made = [name for name in frame["image_file_name"] if name]
-    assert sorted(made) == sorted(file.name for file in deployed.iterdir())
+    assert sorted(made) == sorted(file.name for file in deployed.glob("*.png"))
     for name, picture in zip(made, expected(7, 11), strict=False):
         with Image.open(deployed / name) as file:
             difference = np.asarray(file.convert("RGB"), int) - np.asarray(picture, int)
@@ -85,8 +98,9 @@ def test_a_mini_batch_that_is_tried_again_gives_the_same(deployed, tmp_path):
     first = entry_script.run([file])
     again = entry_script.run([file])
     assert first.equals(again)
-    assert len(set(first["seed"])) == 2
-    assert len(list(deployed.iterdir())) == 2
+    assert len({each["seed"] for each in outcomes(deployed)}) == 2
+    assert len(list(deployed.glob("*.png"))) == 2
+    assert len(list(deployed.glob("outcomes-*.csv"))) == 1
 
 
 def test_a_mini_batch_needs_somewhere_to_write(deployed, tmp_path, monkeypatch):
@@ -105,11 +119,12 @@ def test_a_safe_deployment_marks_blocked_rows(
     rows = [row(0, prompt="a violent red circle"), row(1)]
     frame = entry_script.run([write(tmp_path / "rows.csv", rows)])
     assert "1 files, 2 rows: 1 blocked, 1 done" in caplog.text
-    assert frame["status"].tolist() == ["blocked", "done"]
+    told = outcomes(tmp_path / "output")
+    assert [each["status"] for each in told] == ["blocked", "done"]
     assert frame["nsfw_content_detected"].tolist() == [True, False]
     assert frame["image_file_name"].tolist()[0] == ""
-    assert "violence" in frame["reason"].tolist()[0]
-    assert len(list((tmp_path / "output").iterdir())) == 1
+    assert "violence" in told[0]["reason"]
+    assert len(list((tmp_path / "output").glob("*.png"))) == 1
 
     body = [{name: value for name, value in each.items() if value} for each in rows]
     (blocked, passed) = entry_script.run(json.dumps({"input_data": body}))

@@ -173,7 +173,7 @@ class TestADeviceThatFails:
             breaking(engine, SystemExit("killed"))
         tickets = [batcher.submit(each) for each in requests(4)]
         for ticket in tickets:
-            assert isinstance(ticket.future.exception(WAIT), SystemExit)
+            assert isinstance(ticket.future.exception(WAIT).__cause__, SystemExit)
         with pytest.raises(Overloaded, match="no working device"):
             batcher.submit(requests(1)[0])
 

@@ -41,7 +41,10 @@ def test_borders_of_controls_and_the_chosen_tab_are_seen(desk_of, address, scene
     desk.open(scene)
     desk.task("inpaint")
     desk.page.click("#more summary")
-    for ground in (computed(desk, "body", "backgroundColor"), computed(desk, "#seed", "backgroundColor")):
+    for ground in (
+        computed(desk, "body", "backgroundColor"),
+        computed(desk, "#seed", "backgroundColor"),
+    ):
         borders = desk.page.locator(CONTROLS).evaluate_all(
             "all => all.filter(each => each.checkVisibility() && each.type !== 'checkbox')"
             ".map(each => [each.id, getComputedStyle(each).borderTopColor])"
@@ -149,7 +152,7 @@ def test_on_a_phone_tasks_and_button_stay_and_the_picture_is_seen_at_work(desk_o
     desk.options(num_inference_steps=100)
     for selector in ("#tasks", "#run"):
         box = desk.page.locator(selector).bounding_box()
-        assert 0 <= box["y"]
+        assert box["y"] >= 0
         assert box["y"] + box["height"] <= PHONE["height"]
     desk.page.click("#run")
     expect(desk.page.locator("#progress")).to_be_visible()

@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.page.conftest import SLOW, serving
+from tests.page.conftest import serving
 
 KEY = "0123456789abcdef0123"
 REFUSED = "Failed to load resource: the server responded with a status of "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from overpaint.core.errors import UnsupportedOption
 from tests.conftest import box_mask, picture, soft_mask
 from tests.parity import oracle_flex2
 
@@ -21,6 +22,15 @@ def test_with_a_control_picture(make_engine, checkpoint_folder, strength, stop):
 @pytest.mark.parametrize("negative", [None, "", "blue"])
 def test_without_a_control_picture(make_engine, checkpoint_folder, mask, negative):
     check(make_engine, checkpoint_folder, mask=mask, negative=negative)
+
+
+def test_a_negative_prompt_without_guidance_is_refused(make_engine):
+    """As sd2 does: guidance of 1 would drop it in silence."""
+    with pytest.raises(UnsupportedOption, match=r"1\.0 switches guidance off") as caught:
+        make_engine("flex2").edit(
+            picture(), "red", mask=box_mask(), negative_prompt="blue", guidance_scale=1.0
+        )
+    assert caught.value.field == "options.guidance_scale"
 
 
 def test_negative_prompt_and_control_together(make_engine, checkpoint_folder):

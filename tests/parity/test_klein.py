@@ -159,27 +159,43 @@ def test_two_images_in_one_pass_are_as_each_alone(engine, name):
         assert np.abs(np.asarray(together.images[index], int) - alone.astype(int)).max() <= 1
 
 
-LAYERS = ["transformer_blocks.0.attn.to_q", "single_transformer_blocks.1.attn.to_qkv_mlp_proj"]
+LAYERS = {
+    "double_blocks.0.img_attn.proj": "transformer_blocks.0.attn.to_out.0",
+    "single_blocks.1.linear1": "single_transformer_blocks.1.attn.to_qkv_mlp_proj",
+}
+"""Layers by the names of the model's authors, and of diffusers."""
+
+NAMINGS = {
+    "diffusers": ("transformer.{1}", "lora_A", "lora_B"),
+    "ai-toolkit": ("diffusion_model.{0}", "lora_A", "lora_B"),
+    "kohya": ("lora_unet_{2}", "lora_down", "lora_up"),
+}
 
 
-def adapter(transformer) -> dict[str, torch.Tensor]:
+def adapter(transformer, naming: str) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
+    module, *ends = NAMINGS[naming]
     weights = {}
-    for name in LAYERS:
+    for authors, name in LAYERS.items():
         layer = transformer.get_submodule(name)
-        down, up = (2, layer.in_features), (layer.out_features, 2)
-        weights[f"transformer.{name}.lora_A.weight"] = torch.randn(down, generator=generator) * 0.3
-        weights[f"transformer.{name}.lora_B.weight"] = torch.randn(up, generator=generator) * 0.3
+        prefix = module.format(authors, name, authors.replace(".", "_"))
+        shapes = ((2, layer.in_features), (layer.out_features, 2))
+        for end, shape in zip(ends, shapes, strict=True):
+            weights[f"{prefix}.{end}.weight"] = torch.randn(shape, generator=generator) * 0.3
+        if naming == "kohya":
+            weights[f"{prefix}.alpha"] = torch.tensor(8.0)
     return weights
 
 
-@pytest.mark.parametrize("name", ["klein", "klein_kv"])
-def test_with_an_adapter(engine, checkpoint_folder, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "naming"), [*(("klein", naming) for naming in NAMINGS), ("klein_kv", "diffusers")]
+)
+def test_with_an_adapter(engine, checkpoint_folder, tmp_path, name, naming):
     cls = Flux2KleinKVPipeline if name == "klein_kv" else Flux2KleinPipeline
     pipeline = cls.from_pretrained(checkpoint_folder(name))
     pipeline.set_progress_bar_config(disable=True)
     file = tmp_path / "adapter.safetensors"
-    save_file(adapter(pipeline.transformer), file)
+    save_file(adapter(pipeline.transformer, naming), file)
     image = picture(64, 64)
     plain = expected(pipeline, image=image, **DISTILLED)
     pipeline.load_lora_weights(tmp_path, weight_name=file.name)

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import supervision as sv
 from inference.core.workflows.errors import RuntimeInputError, StepExecutionError, WorkflowError
+from inference.core.workflows.execution_engine.entities import types
+from pydantic import ValidationError
 
 from overpaint import blocks
 from overpaint.apps.wiring import painting
-from overpaint.apps.workflow import load_blocks
+from overpaint.apps.workflow import Flex2InpaintingBlock, fields, load_blocks
 from tests.roboflow.conftest import SIZE, bgr, marked, predictions, workflow
 
 FEW = {"num_inference_steps": 2, "seed": 7, "keep_input_size": True}
@@ -66,6 +68,24 @@ def test_it_is_what_the_function_gives_from_rgb(run, block):
         image=bgr()[..., ::-1], segmentation_mask=predictions(), **BLOCKS[block]
     )
     np.testing.assert_array_equal(pixels(result)[..., ::-1], np.asarray(same.image))
+
+
+def test_a_semantic_segmentation_is_taken_where_the_engine_has_it():
+    kind = getattr(types, "SEMANTIC_SEGMENTATION_PREDICTION_KIND", None)
+    taken = [each.name for each in fields.SEGMENTATION.kinds]
+    assert ("semantic_segmentation_prediction" in taken) is (kind is not None)
+
+
+@pytest.mark.parametrize(("strength", "fits"), [(0.0, True), (1.0, True), (1.1, False)])
+def test_the_control_strength_is_a_share(strength, fits):
+    definition = workflow("flex2_inpainting", **BLOCKS["flex2_inpainting"])
+    step = {**definition["steps"][0], "control_strength": strength}
+    manifest = Flex2InpaintingBlock.get_manifest()
+    if fits:
+        assert manifest.model_validate(step).control_strength == strength
+        return
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        manifest.model_validate(step)
 
 
 def test_supervision_detections_are_understood(run):

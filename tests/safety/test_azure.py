@@ -188,14 +188,29 @@ class TestSettings:
         monkeypatch.setenv("CONTENT_SAFETY_ENDPOINT", azure.url)
         assert not build.engine(lazy=True).policy.checks
 
-    def test_a_key_without_an_endpoint_checks_nothing(self, settings_file, monkeypatch):
+    def test_a_key_without_an_endpoint_is_an_error(self, settings_file, monkeypatch):
         settings_file()
         monkeypatch.setenv("CONTENT_SAFETY_KEY", "secret-key")
-        assert settings_.load().safety.is_unset
+        with pytest.raises(InvalidSettings, match="CONTENT_SAFETY_KEY"):
+            settings_.load()
 
     @pytest.mark.parametrize("threshold", ["high", "8", "-1"])
     def test_a_wrong_threshold_is_an_error(self, settings_file, monkeypatch, threshold):
         settings_file()
         monkeypatch.setenv("CONTENT_SAFETY_THRESHOLD", threshold)
-        with pytest.raises(InvalidSettings, match="threshold"):
+        with pytest.raises(InvalidSettings, match="threshold") as caught:
             settings_.load()
+        assert caught.value.field == "CONTENT_SAFETY_THRESHOLD"
+
+    def test_a_wrong_endpoint_names_its_variable(self, settings_file, monkeypatch):
+        settings_file()
+        monkeypatch.setenv("CONTENT_SAFETY_ENDPOINT", "nowhere")
+        with pytest.raises(InvalidSettings) as caught:
+            settings_.load()
+        assert caught.value.field == "CONTENT_SAFETY_ENDPOINT"
+
+    def test_a_wrong_threshold_of_the_file_names_the_file(self, settings_file, monkeypatch):
+        file = settings_file("threshold = 8")
+        with pytest.raises(InvalidSettings) as caught:
+            settings_.load()
+        assert caught.value.field == str(file)

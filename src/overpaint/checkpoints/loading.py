@@ -120,6 +120,7 @@ class Loader:
         cls = self.inventory.class_of(name)
         try:
             if not part.has_weights:
+                layout.require_vocabulary(where, getattr(cls, "vocab_files_names", {}))
                 return cls.from_pretrained(where, local_files_only=True)
             if self.is_converted(name):
                 return self._load_converted(cls, where, self.placement_of(name))

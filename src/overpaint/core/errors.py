@@ -31,9 +31,14 @@ from typing import ClassVar
 
 
 class OverpaintError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose.
+
+    Attributes:
+        retry_after: seconds after which a new attempt makes sense, where that is known.
+    """
 
     code: ClassVar[str] = "error"
+    retry_after: float | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -134,13 +139,10 @@ class SafetyUnavailable(OverpaintError):
 
 
 class Overloaded(OverpaintError):
-    """The queue is full.
-
-    Attributes:
-        retry_after: seconds after which a new attempt makes sense.
-    """
+    """The queue is full."""
 
     code = "overloaded"
+    retry_after: float
 
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)

@@ -37,6 +37,19 @@ class Licence:
     attribution: str | None = None
 
 
+_FLUX_RESTRICTIONS = (
+    "Non-commercial use of the model only, and not in production: nothing that earns money, "
+    "and nothing that end users deal with or that has an impact on them (1c, 2b, 4a).",
+    "Results may be used, also commercially, but not to train a model that competes with it "
+    "(2d). 4a forbids commercial use of data that the model produced; ask a lawyer.",
+    "Filter content, or review results before anybody gets them; say that AI made them where "
+    "the law demands it (2e).",
+    "Not for military purposes, surveillance or biometric processing (4a).",
+    "Not for anything unlawful, fraudulent, defamatory or abusive; nobody's likeness or rights "
+    "without leave (4a).",
+    "Whoever gets the model gets the licence and the notice (3).",
+)
+
 FLUX_DEV = Licence(
     name="FLUX.1 [dev] Non-Commercial License",
     version="1.1.1",
@@ -44,23 +57,29 @@ FLUX_DEV = Licence(
     text_sha256="6f7b3d94ddd94380a4dc2d1211ed57883d320dea96f4393b34d4a454041029e1",
     commercial=False,
     gated=True,
-    restrictions=(
-        "Non-commercial use of the model only, and not in production: nothing that earns money, "
-        "and nothing that end users deal with or that has an impact on them (1c, 2b, 4a).",
-        "Results may be used, also commercially, but not to train a model that competes with it "
-        "(2d). 4a forbids commercial use of data that the model produced; ask a lawyer.",
-        "Filter content, or review results before anybody gets them; say that AI made them where "
-        "the law demands it (2e).",
-        "Not for military purposes, surveillance or biometric processing (4a).",
-        "Not for anything unlawful, fraudulent, defamatory or abusive; nobody's likeness or rights "
-        "without leave (4a).",
-        "Whoever gets the model gets the licence and the notice (3).",
-    ),
+    restrictions=_FLUX_RESTRICTIONS,
     attribution=(
         "The FLUX.1 [dev] Model is licensed by Black Forest Labs Inc. under the FLUX.1 [dev] "
         "Non-Commercial License. Copyright Black Forest Labs Inc. IN NO EVENT SHALL BLACK FOREST "
         "LABS INC. BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF "
         "CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH USE OF THIS MODEL."
+    ),
+)
+
+FLUX = Licence(
+    name="FLUX Non-Commercial License",
+    version="2.1",
+    url="https://huggingface.co/black-forest-labs/FLUX.2-klein-9B/blob/main/LICENSE.md",
+    # The bytes of that text were not at hand; its paragraphs are those of version 2.0.
+    text_sha256="not known",
+    commercial=False,
+    gated=True,
+    restrictions=_FLUX_RESTRICTIONS,
+    attribution=(
+        "The FLUX Model is licensed by Black Forest Labs Inc. under the FLUX Non-Commercial "
+        "License. Copyright Black Forest Labs Inc. IN NO EVENT SHALL BLACK FOREST LABS INC. BE "
+        "LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT "
+        "OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH USE OF THIS MODEL."
     ),
 )
 
@@ -117,7 +136,7 @@ APACHE = Licence(
 )
 
 LICENCES: dict[str, Licence] = {
-    each.name: each for each in (FLUX_DEV, OPEN_RAIL, OPEN_RAIL_2023, SAM, APACHE)
+    each.name: each for each in (FLUX_DEV, FLUX, OPEN_RAIL, OPEN_RAIL_2023, SAM, APACHE)
 }
 """By name."""
 

@@ -1,4 +1,4 @@
-"""Families that denoise: what they add to a `Family`."""
+"""What families that denoise add to a `Family`, and of these the ones that follow instructions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 import torch
+from PIL import Image
 
+from overpaint.core.geometry import Plan
+from overpaint.core.imaging import changes
+from overpaint.core.types import EditRequest
 from overpaint.diffusion import denoise
 from overpaint.diffusion.ddim import Coefficients
 from overpaint.diffusion.family import Family, OptionsT, Prepared
+from overpaint.diffusion.flow import Surroundings
+from overpaint.diffusion.options import InstructionOptions
 from overpaint.diffusion.shortcuts import EXACT, Prediction, Shortcuts
 
 ROUND_SIDE = 8
@@ -91,3 +97,53 @@ class Denoiser(Family[OptionsT, LatentT]):
     def after_step(self, prepared: LatentT) -> None:
         """What the family does to the latents between two steps; nothing by default."""
         return
+
+
+@dataclass(kw_only=True)
+class InstructedLatent(Latent):
+    """A `Latent` of an edit that follows an instruction.
+
+    Attributes:
+        surroundings: what lies outside the mask; None without one.
+    """
+
+    surroundings: Surroundings | None = None
+
+
+InstructedT = TypeVar("InstructedT", bound=InstructedLatent)
+InstructionT = TypeVar("InstructionT", bound=InstructionOptions)
+
+
+class InstructionDenoiser(Denoiser[InstructionT, InstructedT]):
+    """A denoiser that follows an instruction, in the whole picture or under a mask.
+
+    With a mask, the picture outside it is put back after each step, noised to the coming timestep.
+    Without one, what the edit did not change is found by comparing the result with the
+    autoencoder's own copy of the picture.
+    """
+
+    @abstractmethod
+    def copied(self, request: EditRequest, plan: Plan, prepared: InstructedT) -> Image.Image:
+        """The picture on the plan's canvas as the autoencoder alone gives it back."""
+
+    def after_step(self, prepared: InstructedT) -> None:
+        if prepared.surroundings is None:
+            return
+        scheduler = prepared.scheduler
+        sigma = None if prepared.done else scheduler.sigmas[scheduler.step_index]
+        prepared.latents = prepared.surroundings.around(prepared.latents, sigma)
+
+    def blend_mask(
+        self,
+        request: EditRequest,
+        options: InstructionT,
+        plan: Plan,
+        prepared: InstructedT,
+        edited: Image.Image,
+    ) -> Image.Image | None:
+        if request.mask is not None:
+            return super().blend_mask(request, options, plan, prepared, edited)
+        if not options.keep_unchanged:
+            return None
+        changed = changes.change_mask(self.copied(request, plan, prepared), edited)
+        return None if changed is None else plan.from_canvas(changed)

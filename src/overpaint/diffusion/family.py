@@ -62,6 +62,8 @@ class FamilySpec:
             weights.
         pipelines: `_class_name` values of a `model_index.json` that it reads; for those that other
             models share, values in the configurations of components that tell its own apart.
+        cells: latents on a side that its denoiser takes together, so that widths and heights are
+            multiples of them; None = any size will do, or its plan says.
         source_type: IPTC's term for what it makes of a picture.
         workload: how its work grows with the sizes of an edit.
         in_srgb: it computes in sRGB, whatever the picture's space; else in the picture's own.
@@ -73,6 +75,7 @@ class FamilySpec:
     accepts: Mapping[str, Need]
     components: Mapping[str, Component] = field(default_factory=dict)
     pipelines: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    cells: int | None = None
     source_type: SourceType = "compositeWithTrainedAlgorithmicMedia"
     workload: Workload = field(default_factory=Workload)
     in_srgb: bool = True

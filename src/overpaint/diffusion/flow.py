@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -82,3 +83,28 @@ def linear_shift(config: Any, tokens: int) -> float:
     low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
     slope = (high - low) / (longest - base)
     return float(tokens * slope + (low - slope * base))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Surroundings:
+    """The picture outside a mask, which is put back after each step.
+
+    Attributes:
+        picture: (1, N, C) latents as tokens.
+        noise: (1, N, C) that the edit started from.
+        mask: (1, N, C) or (1, N, 1), 1 = repaint.
+    """
+
+    picture: torch.Tensor
+    noise: torch.Tensor
+    mask: torch.Tensor
+
+    def around(self, latents: torch.Tensor, sigma: torch.Tensor | None) -> torch.Tensor:
+        """Latents inside the mask, the picture outside it.
+
+        Args:
+            latents: (1, N, C).
+            sigma: 0-d, on the CPU: noise level of the coming step; None = there is none.
+        """
+        outside = self.picture if sigma is None else noised(self.picture, self.noise, sigma)
+        return (1 - self.mask) * outside + self.mask * latents

@@ -106,3 +106,18 @@ class DiffusionOptions(FamilyOptions):
                 field="options.guidance_start",
             )
         return shortcuts
+
+
+class InstructionOptions(DiffusionOptions):
+    """Options of the families that follow an instruction."""
+
+    strength: Fraction = Field(
+        default=1.0,
+        description="With a mask only. 1: the masked area starts from noise; less: from the "
+        "picture.",
+    )
+    keep_unchanged: bool = Field(
+        default=True,
+        description="Without a mask: put the original's pixels back wherever the edit changed "
+        "nothing. Switches itself off for an edit that changes most of the picture.",
+    )

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from overpaint.checkpoints.checkpoint import Checkpoint
+from overpaint.core.errors import UnsupportedOption
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,3 +105,21 @@ def padded(tokenizer: Any, text: str, length: int) -> Any:
     return tokenizer(
         [text], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     )
+
+
+def require_guidance(scale: float, field: str) -> None:
+    """Refuse to go without guidance where there is a negative prompt, which would have no effect.
+
+    Args:
+        scale: of classifier-free guidance; above 1 it is on.
+        field: of the option that sets it.
+
+    Raises:
+        UnsupportedOption: it is off.
+    """
+    if scale <= 1:
+        raise UnsupportedOption(
+            f"{scale} switches guidance off, so the negative prompt would have no effect; give "
+            "more than 1, or no negative prompt",
+            field=field,
+        )

@@ -44,6 +44,9 @@ MOST_SHADES = 16
 READING_SHIFTS = 16
 """By how many of 255 reading a picture as a mask may change its values."""
 
+OPEN_STEPS = 50
+"""Of an edit whose checkpoint settles how many it makes: the most that any does by default."""
+
 _NO_LIMITS = ImageLimits()
 _BY_NAME = {part.name: part for part in PARTS}
 
@@ -275,8 +278,13 @@ def parse_options(family: FamilySpec, values: Mapping[str, Any]) -> FamilyOption
 
 
 def denoising_steps(options: FamilyOptions) -> int:
-    """Denoising steps of an image, about; 0 for families that make none."""
+    """Denoising steps of an image, about; 0 for families that make none.
+
+    Steps that are left to the checkpoint count as `OPEN_STEPS` until it is loaded.
+    """
     steps = getattr(options, "num_inference_steps", 0)
+    if steps is None:
+        steps = OPEN_STEPS
     return max(1, round(steps * getattr(options, "strength", 1.0))) if steps else 0
 
 

@@ -19,7 +19,7 @@ from overpaint.sessions.judging import Judge, JudgedEdit, Judgement, JudgeUnavai
 from overpaint.sessions.measures import Comparison, Similarity, Thresholds
 from overpaint.sessions.pictures import Pictures
 from overpaint.sessions.store import ANYONE, Store
-from overpaint.sessions.types import INPUTS, ROOT, Session, Turn, TurnKind, TurnVerdict, now
+from overpaint.sessions.types import INPUTS, ROOT, Session, Turn, TurnKind, now
 
 THUMBNAIL = 256
 """Longer side, in pixels."""
@@ -128,6 +128,11 @@ def reserve(store: Store, start: Start, count: int) -> Start:
     session = start.session
     session = store.reserve(session.id, session.revision, session.owner, count=count)
     return replace(start, session=session)
+
+
+def release(store: Store, start: Start) -> None:
+    """Take back `reserve`, as the edit failed: who knows the session as it was may try again."""
+    store.release(start.session.id, start.session.revision, start.session.owner)
 
 
 def original_turn(pictures: Pictures, picture: Picture) -> Turn:

@@ -101,13 +101,15 @@ class Sessions:
         """Tell others that the session is about to get turns. See `editing.reserve`."""
         return editing.reserve(self.store, start, count)
 
+    def release(self, start: Start) -> None:
+        """Take back `reserve`, as the edit failed. See `editing.release`."""
+        editing.release(self.store, start)
+
     def record(
         self, start: Start, request: EditRequest, result: EditResult, *, measured: bool = True
     ) -> tuple[Session, tuple[Turn, ...]]:
         """Measure what an edit made, and add it to its session. See `editing.record`."""
-        return editing.record(
-            self.store, start, request, result, self.examiner, measured=measured
-        )
+        return editing.record(self.store, start, request, result, self.examiner, measured=measured)
 
     def measure(self, session: Session, turns: Sequence[Turn]) -> None:
         """Measure turns that were recorded without. See `editing.measure`."""
@@ -235,7 +237,11 @@ class Editor(Sessions):
     ) -> tuple[Session, Turn]:
         """Make one turn from `start`, with a request of the picture of its base."""
         start = self.reserve(start, request.num_images)
-        result = self.run_edit(request, on_progress=on_progress, cancelled=cancelled)
+        try:
+            result = self.run_edit(request, on_progress=on_progress, cancelled=cancelled)
+        except BaseException:
+            self.release(start)
+            raise
         session, turns = self.record(start, request, result)
         return session, turns[0]
 

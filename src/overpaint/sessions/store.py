@@ -200,6 +200,18 @@ class Store:
             self._check_bytes(connection)
         return replace(session, revision=session.revision + 1)
 
+    def release(self, id_: str, revision: int, owner: str = ANYONE) -> None:
+        """Take back what `reserve` did, for an edit that failed; not where others came since.
+
+        Args:
+            id_: of the session.
+            revision: that `reserve` gave it.
+            owner: whose it is.
+        """
+        row = sessions.c.id == id_, sessions.c.owner == owner, sessions.c.revision == revision
+        with self._transaction() as connection:
+            connection.execute(sessions.update().where(*row).values(revision=revision - 1))
+
     def append(
         self, id_: str, new_turns: Sequence[Turn], owner: str = ANYONE, *, head: str | None = None
     ) -> tuple[Session, tuple[Turn, ...]]:

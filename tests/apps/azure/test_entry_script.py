@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -16,7 +19,7 @@ from overpaint.core.errors import InvalidImage, InvalidRequest, ModelNotFound
 from overpaint.jobs import rows
 from tests.jobs.forms import BOTH, CARD, FIRST, IMAGE
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "azureml"
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "azureml"
 PARAMETERS = {"num_inference_steps": 2, "seed": 7}
 
 
@@ -85,6 +88,36 @@ def test_the_model_is_found_wherever_it_lies(tmp_path, checkpoint_folder):
     assert entry_script.model_folder(tmp_path) == deep / "INPUT_model_path"
     with pytest.raises(ModelNotFound, match=r"model_index\.json"):
         entry_script.model_folder(deep.parent / "nothing")
+
+
+def test_a_batchs_lines_are_the_notebooks_four_columns(scorer, tmp_path, monkeypatch):
+    """The published client names the columns of a file without a header by their place."""
+    monkeypatch.setattr(entry_script, "_scorer", scorer)
+    monkeypatch.setenv("AZUREML_BI_OUTPUT_PATH", str(tmp_path / "out"))
+    row = {**FIRST, "parameters": json.dumps(PARAMETERS)}
+    table = tmp_path / "rows.csv"
+    with table.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.DictWriter(file, list(row))
+        lines.writeheader()
+        lines.writerows([row, {**row, "prompt": ""}])
+    frame = entry_script.run([str(table)])
+    # As Azure ML appends lines, with the settings file of the example.
+    options = json.loads((EXAMPLES / "code" / "parallel_run_step.settings.json").read_text())
+    text = frame.to_csv(
+        index=False, header=False, **options["append_row"]["pandas.DataFrame.to_csv"]
+    )
+    names = ["row_number_per_file", "image_file_name", "nsfw_content_detected", "input_csv_name"]
+    read = pd.read_csv(io.StringIO(text), header=None, names=names)
+    assert read["row_number_per_file"].tolist() == [0, 1]
+    assert read["input_csv_name"].tolist() == ["rows.csv"] * 2
+    assert (tmp_path / "out" / read["image_file_name"][0]).is_file()
+    (beside,) = (tmp_path / "out").glob("outcomes-*.csv")
+    with beside.open(encoding="utf-8", newline="") as file:
+        told = list(csv.DictReader(file))
+    assert [each["status"] for each in told] == ["done", "failed"]
+    assert "row 1, column prompt" in told[1]["reason"]
+    assert entry_script.run([str(table)]).equals(frame)
+    assert len(list((tmp_path / "out").glob("outcomes-*.csv"))) == 1
 
 
 def test_the_environment_of_a_deployment():

@@ -111,7 +111,7 @@ def test_a_mistyped_option(refused):
 
 def test_a_prompt_for_a_model_without_words(refused):
     arguments = ("inpaint", "photo.png", "a kite", "--mask", "mask.png", "--model", "erase")
-    assert refused(*arguments)["field"] == "prompt"
+    assert refused(*arguments)["field"] == "model"
 
 
 def test_a_control_picture_for_a_model_that_takes_none(refused, inpaint):

@@ -209,7 +209,7 @@ def near(one, other) -> None:
 class TestStopping:
     def test_a_stopping_server_takes_nothing_more_and_is_not_ready(self, start):
         server = start()
-        server.service.stopping = True
+        server.service.ending.begin()
         answer = server.client.post("/v1/edits", json=edit())
         assert answer.status_code == 503
         assert answer.headers["retry-after"]
@@ -262,7 +262,7 @@ class TestLoading:
 
     def test_one_that_can_be_loaded_after_all_is_ready(self, make_settings):
         with serving(make_settings(models=("sd2",))) as server:
-            server.service.load_errors["sd2"] = OutOfMemory("another one was larger")
+            server.service.health.errors["sd2"] = OutOfMemory("another one was larger")
             assert server.client.get("/readyz").json()["failed"] == {"sd2": "out_of_memory"}
             server.client.post("/v1/edits", json=edit(steps=1))
             assert server.client.get("/readyz").json() == {"status": "ready"}

@@ -13,8 +13,8 @@ import pytest
 
 from overpaint.checkpoints.files import hub
 from overpaint.checkpoints.files.layout import choose_files
+from overpaint.checkpoints.files.pins import PINS, Pin
 from overpaint.core.errors import LicenceNotAccepted, ModelLoadError, ModelNotFound
-from overpaint.core.pins import PINS, Pin
 from overpaint.families.sd import SD2_FAMILY
 from tests.hub_server import COMMIT, Hub, serving
 

@@ -95,6 +95,44 @@ def flux(transformer: tuple[str, ...]) -> tuple[str, ...]:
 
 
 PAGES = (".gitattributes", "README.md")
+QWEN_WORDS = ("merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json")
+
+
+def klein(
+    name: str,
+    transformer: int = 1,
+    text: int = 2,
+    pipeline: str = "Flux2KleinPipeline",
+    **settings: Any,
+) -> Layout:
+    """A FLUX.2 [klein] repository with so many shards; base models do not say `is_distilled`."""
+    stem = "diffusion_pytorch_model"
+    weights = shards(stem, transformer) if transformer > 1 else (f"{stem}.safetensors",)
+    return Layout(
+        "class names of diffusers' pipeline, files and shards of mirrors; not every one was seen",
+        {
+            "_class_name": pipeline,
+            "_diffusers_version": "0.37.0.dev0",
+            **settings,
+            "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+            "text_encoder": ["transformers", "Qwen3ForCausalLM"],
+            "tokenizer": ["transformers", "Qwen2TokenizerFast"],
+            "transformer": ["diffusers", "Flux2Transformer2DModel"],
+            "vae": ["diffusers", "AutoencoderKLFlux2"],
+        },
+        (
+            "scheduler/scheduler_config.json",
+            "text_encoder/config.json",
+            *(f"text_encoder/{each}" for each in shards("model", text)),
+            *(f"tokenizer/{each}" for each in QWEN_WORDS),
+            "transformer/config.json",
+            *(f"transformer/{each}" for each in weights),
+            "vae/config.json",
+            "vae/diffusion_pytorch_model.safetensors",
+        ),
+        (*PAGES, "LICENSE.md", f"flux-2-klein-{name}.safetensors"),
+    )
+
 
 LAYOUTS: dict[str, Layout] = {
     "ostris/Flex.2-preview": Layout(
@@ -156,6 +194,77 @@ LAYOUTS: dict[str, Layout] = {
         flux(shards("diffusion_pytorch_model", 3)),
         (*PAGES, "LICENSE.md", "ae.safetensors", "flux1-fill-dev.safetensors"),
         {"transformer/config.json": {"in_channels": 384, "out_channels": 64}},
+    ),
+    "diffusers/stable-diffusion-xl-1.0-inpainting-0.1": Layout(
+        "its index, and projects that list its files with their hashes",
+        {
+            "_class_name": "StableDiffusionXLInpaintPipeline",
+            "_diffusers_version": "0.21.0.dev0",
+            "force_zeros_for_empty_prompt": True,
+            "requires_aesthetics_score": False,
+            "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            "tokenizer_2": ["transformers", "CLIPTokenizer"],
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "vae": ["diffusers", "AutoencoderKL"],
+        },
+        (
+            "scheduler/scheduler_config.json",
+            "text_encoder/config.json",
+            "text_encoder/model.safetensors",
+            "text_encoder_2/config.json",
+            "text_encoder_2/model.safetensors",
+            *(f"tokenizer/{name}" for name in CLIP_WORDS),
+            *(f"tokenizer_2/{name}" for name in CLIP_WORDS),
+            "unet/config.json",
+            "unet/diffusion_pytorch_model.safetensors",
+            "vae/config.json",
+            "vae/diffusion_pytorch_model.safetensors",
+        ),
+        (
+            *PAGES,
+            "text_encoder/model.fp16.safetensors",
+            "text_encoder_2/model.fp16.safetensors",
+            "unet/diffusion_pytorch_model.fp16.safetensors",
+            "vae/diffusion_pytorch_model.fp16.safetensors",
+        ),
+        {"unet/config.json": {"in_channels": 9}},
+    ),
+    "black-forest-labs/FLUX.2-klein-4B": klein("4b", is_distilled=True),
+    "black-forest-labs/FLUX.2-klein-base-4B": klein("base-4b"),
+    "black-forest-labs/FLUX.2-klein-9B": klein("9b", 2, 4, is_distilled=True),
+    "black-forest-labs/FLUX.2-klein-base-9B": klein("base-9b", 2, 4),
+    "black-forest-labs/FLUX.2-klein-9b-kv": klein(
+        "9b-kv", 2, 4, pipeline="Flux2KleinKVPipeline", is_distilled=True
+    ),
+    "Qwen/Qwen-Image-Edit-2511": Layout(
+        "class names and shards of its predecessor 2509, which its card says it follows",
+        {
+            "_class_name": "QwenImageEditPlusPipeline",
+            "_diffusers_version": "0.36.0.dev0",
+            "processor": ["transformers", "Qwen2VLProcessor"],
+            "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+            "text_encoder": ["transformers", "Qwen2_5_VLForConditionalGeneration"],
+            "tokenizer": ["transformers", "Qwen2Tokenizer"],
+            "transformer": ["diffusers", "QwenImageTransformer2DModel"],
+            "vae": ["diffusers", "AutoencoderKLQwenImage"],
+        },
+        (
+            *(f"processor/{name}" for name in QWEN_WORDS),
+            "processor/preprocessor_config.json",
+            "scheduler/scheduler_config.json",
+            "text_encoder/config.json",
+            "text_encoder/generation_config.json",
+            *(f"text_encoder/{name}" for name in shards("model", 4)),
+            *(f"tokenizer/{name}" for name in QWEN_WORDS),
+            "transformer/config.json",
+            *(f"transformer/{name}" for name in shards("diffusion_pytorch_model", 5)),
+            "vae/config.json",
+            "vae/diffusion_pytorch_model.safetensors",
+        ),
+        PAGES,
     ),
     "facebook/sam2.1-hiera-base-plus": Layout(
         "transformers' documentation of SAM 2, and projects that list its files with their hashes",

@@ -155,6 +155,15 @@ class TestMasksAndPictures:
         assert after.getchannel("A").tobytes() == before.getchannel("A").tobytes()
 
 
+class TestLargeMasks:
+    @pytest.mark.parametrize("name", ["60 percent", "border"])
+    def test_a_mask_over_much_of_the_picture_warns_with_its_share(self, engine, name):
+        result = engine.edit(noise(96, 80), mask=MASKS[name])
+        said = [each for each in result.warnings if "collage" in each]
+        assert len(said) == (name == "60 percent")
+        assert all("covers 60% of the picture" in each for each in said)
+
+
 class TestSeeds:
     def test_a_seed_is_a_picture_alone_and_in_company(self, engine):
         before, mask = noise(96, 80), box_mask(96, 80)

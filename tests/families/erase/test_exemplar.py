@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from overpaint.core.errors import InvalidImage, InvalidMask
-from overpaint.families.erase.exemplar import fill, grow_over_shadow, matching
+from overpaint.families.erase.exemplar import (
+    bands,
+    fill,
+    grow_over_shadow,
+    pyramid,
+    seams,
+    surroundings,
+)
 from training.world.render import coverage, footprint, render
 from training.world.scene import Background, Light, Scene, Thing
 
@@ -98,11 +111,81 @@ def test_what_lies_under_the_hole_does_not_matter():
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_seed_is_a_picture_on_any_number_of_threads(threads, monkeypatch):
+@pytest.mark.parametrize("worth", [1, seams.WORTH_THREADS])
+def test_a_seed_is_a_picture_on_any_number_of_threads(threads, worth, monkeypatch):
     pixels, hole = noise((SIDE, SIDE)), disc()
     usual = fill(pixels, hole, seed=3)
-    monkeypatch.setattr(matching.os, "cpu_count", lambda: threads)
-    np.testing.assert_array_equal(fill(pixels, hole, seed=3), usual)
+    with ThreadPoolExecutor(threads) as pool:
+        monkeypatch.setattr(bands.THREADS, "_pool", pool)
+        monkeypatch.setattr(seams, "WORTH_THREADS", worth)
+        np.testing.assert_array_equal(fill(pixels, hole, seed=3), usual)
+
+
+def test_fillings_share_their_threads(monkeypatch):
+    pixels, hole = noise((SIDE, SIDE)), disc()
+    fill(pixels, hole)
+    started = []
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda self: (started.append(self), start(self)))
+    for seed in range(5):
+        fill(pixels, hole, seed=seed)
+    assert len(started) <= bands.cores()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_starts_its_own_threads():
+    code = """
+import os, warnings
+import numpy as np
+from overpaint.families.erase.exemplar import fill
+warnings.simplefilter("ignore")
+pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+hole = np.zeros((48, 48), bool)
+hole[16:32, 16:32] = True
+usual = fill(pixels, hole)
+child = os.fork()
+if not child:
+    os._exit(0 if np.array_equal(fill(pixels, hole), usual) else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def scene(side=192):
+    """A plain, grainy wall over a dark floor, with a thing of its own on the left."""
+    rng = np.random.default_rng(7)
+    pixels = np.full((side, side, 3), (190, 180, 170), np.uint8)
+    pixels[150:] = (25, 25, 30)
+    thing = rng.integers(0, 256, (9, 4, 3), dtype=np.uint8)
+    pixels[30:156, 20:64] = cv2.resize(thing, (44, 126), interpolation=cv2.INTER_NEAREST)
+    grain = rng.normal(0, 4, pixels.shape)
+    return np.clip(pixels + grain, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_wall_is_continued_and_no_thing_beside_it_is_copied(seed):
+    pixels, hole = scene(), box((192, 192), 20, 158, 100, 140)
+    filled = fill(pixels, hole, seed=seed)
+    wall = filled[20:130, 100:140].astype(int)
+    strange = np.abs(wall - (190, 180, 170)).max(2) > 60
+    assert strange.mean() < 0.02
+
+
+def test_what_is_usual_around_the_hole_is_cheap():
+    pixels, hole = scene(), box((192, 192), 40, 100, 100, 140)
+    layers = pyramid.build(pixels, hole, ~hole)
+    surroundings.set_prices(layers)
+    price = layers[0].price
+    assert price[50, 160] < 0.1 * price[80, 30]
+    assert all(layer.price.shape == layer.hole.shape for layer in layers)
+
+
+def test_layers_keep_sources_near_the_hole():
+    pixels, hole = scene(), box((192, 192), 20, 158, 100, 140)
+    for layer in pyramid.build(pixels, hole, ~hole):
+        away = pyramid.distance_of_patches(layer.hole, layer.size)
+        near = layer.allowed & (away <= np.sqrt(layer.hole.sum()))
+        assert near.sum() > layer.hole.sum()
 
 
 def test_seeds_differ_where_the_choice_is_free():

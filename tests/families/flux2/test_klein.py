@@ -166,7 +166,7 @@ def test_a_preview_is_small(engine):
 
 
 def test_a_picture_is_padded_to_whole_tokens_and_comes_back_at_its_size(engine):
-    plan = begin(engine("klein"), (100, 75)).plan
+    plan = begin(engine("klein"), (100, 75)).regions[0].plan
     assert (plan.canvas, plan.output, plan.is_exact) == ((112, 80), (100, 75), True)
     assert engine("klein").edit(picture(100, 75), "red", **SHORT).images[0].size == (100, 75)
 

@@ -4,11 +4,15 @@
     from overpaint.apps.azure.entry_script import init, run
 
 `init` loads the model of the deployment once. `run` answers a request's body (online), or takes
-a mini-batch of CSV files (batch), writes pictures as files and returns a result for each row.
+a mini-batch of CSV files (batch), writes pictures and outcomes as files and returns a line for each
+row.
 """
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import io
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -30,6 +34,7 @@ from overpaint.core.errors import (
     OutputError,
     OverpaintError,
 )
+from overpaint.core.files import atomic_write
 from overpaint.core.imaging import images
 from overpaint.jobs import rows, tables
 from overpaint.jobs.rows import Row
@@ -43,11 +48,11 @@ COLUMNS = (
     "image_file_name",
     "nsfw_content_detected",
     "input_csv_name",
-    "status",
-    "reason",
-    "seed",
 )
-"""Of a batch's results; the first four are those of the published samples."""
+"""Of the lines that `run` returns: the published notebook reads them by their place alone."""
+
+OUTCOMES = (*COLUMNS, "status", "reason", "seed")
+"""Of the file of outcomes that is written beside the pictures of a mini-batch."""
 
 DEEPEST = 6
 """Levels of folders in which a registered model is looked for."""
@@ -90,7 +95,10 @@ def run(data: str | Sequence[str]) -> Any:
     """
     if isinstance(data, str):
         return _answer(data)
-    return _frame(list(_results(data)))
+    results = list(_results(data))
+    if results:
+        _write_outcomes(results)
+    return _frame(results)
 
 
 def model_folder(root: Path) -> Path:
@@ -199,7 +207,24 @@ def _result(file: Path, number: int, outcome: ScoredRow, output: Path) -> dict[s
         "" if outcome.error is None else str(outcome.error),
         outcome.seed,
     )
-    return dict(zip(COLUMNS, values, strict=True))
+    return dict(zip(OUTCOMES, values, strict=True))
+
+
+def _write_outcomes(results: list[dict[str, Any]]) -> None:
+    """What became of each row, beside the pictures; the same file when rows are tried again.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    output = deployment().output
+    assert output is not None, "pictures were written there"
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, OUTCOMES, lineterminator="\n")
+    table.writeheader()
+    table.writerows(results)
+    content = text.getvalue().encode()
+    name = f"outcomes-{hashlib.sha256(content).hexdigest()[:12]}.csv"
+    atomic_write(output / name, content)
 
 
 def _frame(results: list[dict[str, Any]]) -> pd.DataFrame:

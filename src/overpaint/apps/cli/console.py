@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,6 +50,12 @@ def messages() -> Console:
 def say(text: str, style: str = "") -> None:
     """One line for people."""
     messages().print(escape(text), style=style or None)
+
+
+def warn(sentences: Iterable[str]) -> None:
+    """Sentences that must not be missed."""
+    for sentence in sentences:
+        say(f"Warning: {sentence}", style="bold yellow")
 
 
 def print_json(value: Any) -> None:

@@ -53,7 +53,7 @@ def pull(
     from overpaint.apps.wiring.models import catalogue, families, licences
     from overpaint.apps.wiring.segmentation import SEGMENTERS
     from overpaint.checkpoints.files import hub
-    from overpaint.core.pins import PINS, Pin
+    from overpaint.checkpoints.files.pins import PINS, Pin
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()

@@ -30,7 +30,7 @@ def serve(
 ) -> None:
     """Serve edits over HTTP, and the page to make them on."""
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring.models import catalogue
+    from overpaint.apps.wiring.models import catalogue, defaults
 
     with console.reporting_errors(as_json=False):
         settings = settings_.load()
@@ -45,6 +45,8 @@ def serve(
         settings.server.check_address(host)
         for name in settings.server.models:
             catalogue.find_model(name, settings)
+        if not settings.server.models:
+            console.warn(defaults.notices(settings))
         with console.waiting("Starting", hidden=False):
             from overpaint.apps.server.run import run
             from overpaint.checkpoints.placement import choose, first_device

@@ -18,8 +18,9 @@ from overpaint import __version__
 from overpaint.apps.server import errors, metrics
 from overpaint.apps.server.bodies.schemas import Ready
 from overpaint.apps.server.bounds.connections import SlowReaders, report_shortage
+from overpaint.apps.server.door.hosts import Hosts
 from overpaint.apps.server.guard import Guard, Keys
-from overpaint.apps.server.logs import AccessLog
+from overpaint.apps.server.logs import AccessLog, report
 from overpaint.apps.server.protocols import (
     azure,
     models,
@@ -98,7 +99,9 @@ def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = 
         keys=keys,
         max_body=int(settings.server.max_body_mb * MEGA),
         body_timeout=settings.server.body_timeout_s,
-        loopback_only=loopback_only,
+        hosts=Hosts(
+            settings.server.allowed_hosts, settings.server.origins, loopback_only=loopback_only
+        ),
     )
     app.add_middleware(SlowReaders, seconds=settings.server.write_timeout_s)
     app.add_middleware(AccessLog, count=service.metrics.requested)
@@ -151,7 +154,7 @@ def _add_operations(app: FastAPI, service: EditService) -> None:
     def readyz(response: Response) -> Ready:
         """Models are loaded and edits are accepted."""
         response.status_code = 200 if service.ready else 503
-        failed = {name: errors.code_of(error) for name, error in service.load_errors.items()}
+        failed = {name: errors.code_of(error) for name, error in service.health.errors.items()}
         return Ready(
             status=service.readiness, failed=failed or None, devices=service.device_states()
         )
@@ -163,8 +166,8 @@ def _add_operations(app: FastAPI, service: EditService) -> None:
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
-    if errors.status_of(error) >= 500:
-        _log.warning("refused", extra={"error": str(error)}, exc_info=error)
+    if errors.status_of(error) >= 500 and not isinstance(error, errors.Refusal):
+        report(_log, "refused", error)
     # It may be a job's, kept for others to ask; the frames here hold this request.
     errors.forget_frames(error)
     return errors.response(error, request.url.path)
@@ -201,6 +204,6 @@ class _LastResort:
         except Exception as error:
             if scope["type"] != "http":
                 raise
-            _log.exception("unexpected")
+            report(_log, "unexpected", error)
             if not started:
                 await errors.response(error, scope["path"])(scope, receive, send)

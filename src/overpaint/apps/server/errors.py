@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from overpaint.apps.azure.schema import error_body
 from overpaint.apps.wire.errors import Refusal as Refusal
 from overpaint.apps.wire.errors import code_of as code_of
+from overpaint.apps.wire.errors import may_pass as may_pass
 from overpaint.apps.wire.errors import message_of as message_of
 from overpaint.apps.wire.errors import named_message
 from overpaint.apps.wire.errors import status_of as status_of
@@ -83,6 +84,12 @@ class Stopping(Refusal):
 DOCUMENTED = (400, 401, 403, 404, 408, 409, 413, 415, 429, 503, 504)
 """Statuses that every edit route may answer with."""
 
+RETRIED = (408, 409, 429, *range(500, 600))
+"""Statuses after which OpenAI's clients repeat a request, unless `x-should-retry` forbids it."""
+
+RETRY_SECONDS = 5.0
+"""Where an error does not know better."""
+
 SCORING = ("/score", "/invocations", "/swagger.json")
 """Routes of Azure ML's and MLflow's servers, whose errors have a `message`."""
 
@@ -106,14 +113,18 @@ def forget_frames(error: BaseException | None) -> None:
 
 def response(error: BaseException, path: str) -> JSONResponse:
     """The answer to a request at `path`, in its protocol's shape."""
+    status = status_of(error)
     headers = {}
-    if isinstance(error, errors.Overloaded):
-        headers["retry-after"] = str(math.ceil(error.retry_after))
+    if status in (429, 503):
+        seconds = getattr(error, "retry_after", None) or RETRY_SECONDS
+        headers["retry-after"] = str(math.ceil(seconds))
+    if status in RETRIED and not may_pass(error):
+        headers["x-should-retry"] = "false"
     if isinstance(error, Stopping):
-        headers |= {"retry-after": "5", "connection": "close"}
+        headers["connection"] = "close"
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(body(error, path), status_of(error), headers)
+    return JSONResponse(body(error, path), status, headers)
 
 
 def body(error: BaseException, path: str) -> Mapping[str, Any]:

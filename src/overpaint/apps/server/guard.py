@@ -9,13 +9,14 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from overpaint.apps.server import errors
 from overpaint.apps.server.bounds.arrival import Arrival
+from overpaint.apps.server.door import framing
+from overpaint.apps.server.door.hosts import Hosts
 from overpaint.core.errors import Overloaded, OverpaintError
 
 OPEN = frozenset(
@@ -26,7 +27,6 @@ OPEN = frozenset(
 OPEN_FOLDER = "/page/"
 """The page's files: it cannot ask for a key before it is there."""
 
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 MAX_HELD = 2**30
 """Bytes of all bodies that are held at the same time; more requests than that get 429."""
 
@@ -68,8 +68,7 @@ class Guard:
         keys: who may come in.
         max_body: bytes of a body.
         body_timeout: seconds in which it must arrive.
-        loopback_only: whether the server listens on this machine alone; then names of other hosts
-            are refused, so that no web page can reach it by a name that it made up.
+        hosts: by which names, and from pages of which origins.
     """
 
     def __init__(
@@ -79,13 +78,13 @@ class Guard:
         keys: Keys,
         max_body: int,
         body_timeout: float,
-        loopback_only: bool,
+        hosts: Hosts,
     ) -> None:
         self._app = app
         self._keys = keys
         self._max_body = max_body
         self._body_timeout = body_timeout
-        self._loopback_only = loopback_only
+        self._hosts = hosts
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,7 +94,8 @@ class Guard:
         arrival = Arrival(receive)
         try:
             headers = Headers(scope=scope)
-            self._check_origin(headers)
+            self._hosts.check(headers)
+            framing.check(headers)
             if scope["path"] in OPEN or scope["path"].startswith(OPEN_FOLDER):
                 _check_empty(headers)
             else:
@@ -112,18 +112,9 @@ class Guard:
         del body
         try:
             with arrival.answering():
-                await self._app(scope, arrival.receive, send)
+                await self._app(_as_get(scope), arrival.receive, send)
         finally:
             self._held -= held
-
-    def _check_origin(self, headers: Headers) -> None:
-        """Web pages of other origins, and other names for this machine, are not let in."""
-        host = headers.get("host", "")
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
-            raise errors.Forbidden("requests from pages of other origins are refused")
-        if self._loopback_only and _hostname(host) not in LOOPBACK:
-            raise errors.Forbidden("this server answers to localhost and 127.0.0.1 only")
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         announced = headers.get("content-length", "0")
@@ -166,11 +157,12 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def _hostname(host: str) -> str:
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
+def _as_get(scope: Scope) -> Scope:
+    """A probe's HEAD as the GET that it stands for; the server sends the head of its answer."""
+    if scope["method"] != "HEAD" or scope["path"] not in OPEN:
+        return scope
+    # The server below still sees its own scope, in which it is HEAD.
+    return {**scope, "method": "GET"}
 
 
 def _check_empty(headers: Headers) -> None:

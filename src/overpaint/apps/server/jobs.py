@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from weakref import WeakValueDictionary
 
 from overpaint.apps.server import errors
 from overpaint.apps.server.errors import Conflict, NotFound
@@ -22,10 +24,20 @@ MAX_LISTENERS = 8
 WAITING_PIXELS = 4_000_000
 """Of previews that one client has not taken up."""
 
+PartKey = tuple[str, int]
+"""An idempotency key, and the place among the edits of one request."""
+
 
 def new_id() -> str:
     """An id that cannot be guessed."""
     return f"edit_{secrets.token_hex(16)}"
+
+
+class News(NamedTuple):
+    """An update of an edit, and how many came before it."""
+
+    number: int
+    update: Update
 
 
 @dataclass(eq=False, kw_only=True)
@@ -51,8 +63,9 @@ class EditJob(Generic[Answer]):
     size: int = 0
     fetched: bool = False
     _cancelled: bool = False
-    _latest: Update | None = None
+    _latest: News | None = None
     _listeners: list[Listener] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def status(self) -> JobStatus:
@@ -64,19 +77,28 @@ class EditJob(Generic[Answer]):
         return "failed" if self.answer.exception() else "done"
 
     @property
+    def may_be_done_later(self) -> bool:
+        """Whether it ended without a result, for a reason that passes."""
+        if not self.answer.done() or self.answer.cancelled():
+            return self.answer.cancelled()
+        error = self.answer.exception()
+        return error is not None and errors.may_pass(error)
+
+    @property
     def latest(self) -> Update | None:
         """The last news, without its preview."""
-        return self._latest
+        return self._latest.update if self._latest else None
 
     def note(self, update: Update, loop: asyncio.AbstractEventLoop) -> None:
         """Take in news, in any thread; wake the event loop only where somebody listens."""
-        self._latest = Update(step=update.step, total=update.total)
+        number = next(self._numbers)
+        self._latest = News(number, Update(step=update.step, total=update.total))
         if self._listeners:
-            loop.call_soon_threadsafe(self._publish, update)
+            loop.call_soon_threadsafe(self._publish, News(number, update))
 
-    def _publish(self, update: Update) -> None:
+    def _publish(self, news: News) -> None:
         for listener in self._listeners:
-            listener.put(update)
+            listener.put(news)
 
     def end(self) -> None:
         """Note the end; let go of those who listen, and of everything but the answer."""
@@ -93,25 +115,33 @@ class EditJob(Generic[Answer]):
         for listener in self._listeners:
             listener.end()
 
-    async def news(self, every: float) -> AsyncIterator[Update | None]:
-        """Updates from now on until the end; None where nothing came for `every` seconds."""
+    async def news(self, every: float, after: int = -1) -> AsyncIterator[News | None]:
+        """Updates from now on until the end; None where nothing came for `every` seconds.
+
+        A first None says that the listener has its place. The last update before now follows,
+        unless its number is not larger than `after`.
+
+        Raises:
+            Overloaded: too many listen already.
+        """
         if len(self._listeners) >= MAX_LISTENERS:
             raise Overloaded("too many listen to this edit already", retry_after=5)
         listener = Listener()
-        if self._latest is not None:
+        if self._latest is not None and self._latest.number > after:
             listener.put(self._latest)
         self._listeners.append(listener)
         try:
+            yield None
             while not (self.answer.done() and listener.is_empty):
                 try:
                     async with asyncio.timeout(every):
-                        update = await listener.next()
+                        news = await listener.next()
                 except TimeoutError:
                     yield None
                     continue
-                if update is None:
+                if news is None:
                     return
-                yield update
+                yield news
         finally:
             self._listeners.remove(listener)
 
@@ -120,7 +150,7 @@ class Listener:
     """News for one client; previews that it is too slow to take up are dropped."""
 
     def __init__(self) -> None:
-        self._news: list[Update] = []
+        self._news: list[News] = []
         self._change = asyncio.Event()
         self._ended = False
 
@@ -129,10 +159,10 @@ class Listener:
         """Whether there is nothing that the client has not been given."""
         return not self._news
 
-    def put(self, update: Update) -> None:
+    def put(self, news: News) -> None:
         """Add news; of previews that wait, the oldest go where they have too many pixels."""
-        self._news.append(update)
-        previews = [each for each in self._news if each.preview is not None]
+        self._news.append(news)
+        previews = [each for each in self._news if each.update.preview is not None]
         while sum(map(_pixels, previews)) > WAITING_PIXELS and len(previews) > 1:
             self._news.remove(previews.pop(0))
         self._change.set()
@@ -142,7 +172,7 @@ class Listener:
         self._ended = True
         self._change.set()
 
-    async def next(self) -> Update | None:
+    async def next(self) -> News | None:
         """Wait for the next news; None = there are no more."""
         while not self._news:
             if self._ended:
@@ -152,10 +182,10 @@ class Listener:
         return self._news.pop(0)
 
 
-def _pixels(update: Update) -> int:
-    """Of an update's preview."""
-    assert update.preview is not None
-    width, height = update.preview.size
+def _pixels(news: News) -> int:
+    """Of the preview in it."""
+    assert news.update.preview is not None
+    width, height = news.update.preview.size
     return width * height
 
 
@@ -192,7 +222,8 @@ class Jobs(Generic[Answer]):
         self._keep_seconds = keep_seconds
         self._keep_bytes = keep_bytes
         self._jobs: OrderedDict[str, EditJob[Answer]] = OrderedDict()
-        self._keys: dict[tuple[str, str], tuple[str, str]] = {}
+        self._keys: dict[tuple[str, PartKey], tuple[str, str]] = {}
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def add(self, job: EditJob[Answer]) -> None:
         """Remember a job; its answer counts from the moment that it is there."""
@@ -212,12 +243,18 @@ class Jobs(Generic[Answer]):
             raise NotFound("there is no edit of this id, or it is kept no longer")
         return job
 
-    def remember_key(self, caller: str, key: str, fingerprint: str, id_: str) -> None:
+    def turn(self, caller: str, key: str) -> asyncio.Lock:
+        """Held by one request with an idempotency key after the other."""
+        return self._turns.setdefault((caller, key), asyncio.Lock())
+
+    def remember_key(self, caller: str, key: PartKey, fingerprint: str, id_: str) -> None:
         """Bind an idempotency key to a job and to what was asked for."""
         self._keys[caller, key] = (fingerprint, id_)
 
-    def by_key(self, caller: str, key: str, fingerprint: str) -> EditJob[Answer] | None:
+    def by_key(self, caller: str, key: PartKey, fingerprint: str) -> EditJob[Answer] | None:
         """The job that was accepted under an idempotency key, if there is one.
+
+        One that failed for a reason that passes is forgotten: asked again, it may be done.
 
         Raises:
             Conflict: the key was used for another request.
@@ -228,7 +265,11 @@ class Jobs(Generic[Answer]):
             return None
         if known[0] != fingerprint:
             raise Conflict("this idempotency key was used for another request; take a new one")
-        return self._jobs.get(known[1])
+        job = self._jobs.get(known[1])
+        if job is not None and job.may_be_done_later:
+            self.remove(job)
+            return None
+        return job
 
     def remove(self, job: EditJob[Answer]) -> None:
         """Forget a job."""

@@ -8,6 +8,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, MutableMapping
+from contextvars import ContextVar
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,8 +21,23 @@ _PROBES = {"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/rea
 """Asked every few seconds; not worth a line each."""
 
 
+_request: ContextVar[MutableMapping[str, Any] | None] = ContextVar("request", default=None)
+"""State of the request that is worked on, with its id."""
+
+
+def report(logger: logging.Logger, message: str, error: BaseException) -> None:
+    """Log a fault of the server with its traceback, but each error once only.
+
+    An error comes by several places on its way to the caller, and may be kept for others to ask.
+    """
+    if getattr(error, "is_reported", False):
+        return
+    error.is_reported = True  # type: ignore[attr-defined]
+    logger.error(message, extra={"error": str(error)}, exc_info=error)
+
+
 class JsonFormatter(logging.Formatter):
-    """Time, level, logger, message and whatever was given as `extra`."""
+    """Time, level, logger, message, the request's id, and whatever was given as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
@@ -31,6 +47,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if (state := _request.get()) is not None:
+            entry["id"] = state["request_id"]
         entry |= {key: value for key, value in record.__dict__.items() if key not in _KNOWN}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
@@ -64,9 +82,11 @@ class AccessLog:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(scope, send, self._count)
+        token = _request.set(scope["state"])
         try:
             await self._app(scope, receive, exchange.send)
         finally:
+            _request.reset(token)
             # Of a caller that hung up the answer has no last bytes.
             exchange.note()
 

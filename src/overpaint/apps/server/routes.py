@@ -11,6 +11,7 @@ from overpaint.apps.server.bodies import forms
 from overpaint.apps.server.bodies.schemas import ErrorAnswer
 from overpaint.apps.server.errors import UnsupportedMediaType
 from overpaint.apps.server.service import EditService
+from overpaint.core import strict_json
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -43,12 +44,14 @@ def parsed(raw: bytes, kind: type[Body]) -> Body:
     """A JSON body.
 
     Raises:
-        InvalidRequest: it does not fit; the field says where.
+        InvalidRequest: it does not fit, or has a key twice; the field says where.
     """
     try:
-        return kind.model_validate_json(raw)
+        body = kind.model_validate_json(raw)
     except ValidationError as error:
         raise forms.invalid(error) from error
+    strict_json.loads(raw)  # which the other reader is not: of a key that comes twice it takes one
+    return body
 
 
 async def json_body(request: Request, kind: type[Body]) -> Body:

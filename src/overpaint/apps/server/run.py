@@ -6,12 +6,14 @@ import logging
 import socket
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 
 from overpaint.apps.server import logs
 from overpaint.apps.server.app import create_app
 from overpaint.apps.server.bounds.connections import connection_class
+from overpaint.apps.server.lifetime import ending
 from overpaint.apps.server.service import EditService
 from overpaint.apps.settings import Settings, is_loopback
 from overpaint.core.errors import InvalidSettings
@@ -28,8 +30,9 @@ def run(
     port: int,
     log_level: str = "info",
     on_listening: Callable[[str], None] | None = None,
-) -> None:
-    """Listen and serve. SIGTERM and Ctrl-C finish what was accepted; a second one ends at once.
+) -> NoReturn:
+    """Listen and serve. SIGTERM and Ctrl-C finish what was accepted, for as long as `drain_s`
+    allows; a second one ends at once.
 
     Args:
         settings: all of them.
@@ -63,7 +66,11 @@ def run(
     _log.info("listening", extra={"url": url})
     if on_listening is not None:
         on_listening(f"{url}/")
-    _Server(config, app.state.service).run(sockets=[listening])
+    service: EditService = app.state.service
+    service.ending.enforce()
+    _Server(config, service).run(sockets=[listening])
+    # Not by returning: taking torch apart takes seconds, and threads may be at work in it.
+    ending.leave(service.ending.status)
 
 
 class _Server(uvicorn.Server):
@@ -75,12 +82,27 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._service.stopping:
-            super().handle_exit(sig, frame)
-        self._service.stopping = True
+            ending.at_once(sig)
+        self._service.ending.begin()
 
     async def on_tick(self, counter: int) -> bool:
         done = await super().on_tick(counter)
-        return done or (self._service.stopping and self._service.idle)
+        if self._service.is_lost and not self._service.stopping:
+            _log.critical("no model or no device works any more; the server ends")
+            self._service.ending.status = ending.LOST_EXIT
+            self._service.ending.begin()
+        if done or not self._service.stopping:
+            return done
+        if self._service.ending.is_nearly_over:
+            self._service.cut_off()
+            return True
+        return self._service.idle
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the connections; a client that does not read its answer is not waited for."""
+        left = self._service.ending.seconds_left - self._service.ending.last_seconds / 2
+        self.config.timeout_graceful_shutdown = max(0.1, left)  # type: ignore[assignment]
+        await super().shutdown(sockets)
 
 
 def _url(host: str, port: int) -> str:

@@ -19,43 +19,36 @@ from overpaint.apps.server.bounds.decoding import DecodingDesk
 from overpaint.apps.server.bounds.memory import Trimmer
 from overpaint.apps.server.errors import Stopping, forget_frames, status_of
 from overpaint.apps.server.jobs import EditJob, Jobs, new_id
+from overpaint.apps.server.lifetime.ending import Shutdown
+from overpaint.apps.server.lifetime.health import ModelHealth
+from overpaint.apps.server.logs import report
 from overpaint.apps.server.metrics import Metrics
 from overpaint.apps.settings import Settings
 from overpaint.apps.wire import intake
 from overpaint.apps.wire.cost import of_edit, of_file
 from overpaint.apps.wire.intake import MEGA, EncodedEdit
-from overpaint.apps.wiring.models import build, catalogue, checkpoints, defaults, families, licences
-from overpaint.core.errors import (
-    Cancelled,
-    ModelNotFound,
-    Overloaded,
-    OverpaintError,
-)
+from overpaint.apps.wiring.models import build, defaults, licences
+from overpaint.apps.wiring.models.served import Served, ServedModels
+from overpaint.core.errors import Cancelled, Overloaded, OverpaintError
 from overpaint.core.imaging import images
 from overpaint.core.imaging.encoded import from_base64
 from overpaint.core.imaging.images import Picture
-from overpaint.core.models import ModelSpec
 from overpaint.core.types import EditRequest, EditResult
-from overpaint.diffusion.family import FamilySpec
 from overpaint.engine.batching.batcher import Batcher
 from overpaint.engine.batching.ticket import Ticket, Update
 from overpaint.engine.intake import CheckedRequest
+
+__all__ = ["Accepted", "EditService", "Served"]
 
 Value = TypeVar("Value")
 Readiness = Literal["loading", "ready", "failed", "stopping"]
 
 PICTURE_THREADS = 2
 RETRY_AFTER = 2.0
+PATIENCE = 5.0
+"""Seconds that threads with nothing more to do may take to end."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Served:
-    """A model that clients may name."""
-
-    spec: ModelSpec
-    family: FamilySpec
 
 
 @dataclass(frozen=True)
@@ -98,7 +91,8 @@ class EditService:
         self.limits = settings.server
         asked = defaults.chosen_by_hand(settings)
         self.settings = settings = defaults.resolved(settings)
-        self.served = _served(settings)
+        models = ServedModels(settings)
+        self.served, self.resolve, self.aliases_of = models.all, models.resolve, models.aliases_of
         budget = self.limits.memory_gb
         self._engines = build.engines(
             next(iter(self.served)),
@@ -113,15 +107,16 @@ class EditService:
             keep_bytes=int(self.limits.keep_results_mb * MEGA),
         )
         self.loading = True
-        self.load_errors: dict[str, Exception] = {}
-        self.stopping = False
-        self.stopped_at: float | None = None
+        families_ = {name: served.family for name, served in self.served.items()}
+        self.health = ModelHealth(families_, self.spawn)
+        self.ending = Shutdown(self.limits.drain_s)
         self._batcher: Batcher | None = None
         self.accounts = Accounts(self.limits, lambda: self.retry_after)
         self.decoding = DecodingDesk(self.limits)
         self._trimmer = Trimmer()
         self._pool = ThreadPoolExecutor(PICTURE_THREADS, "pictures")
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._loading_task: asyncio.Task[None] | None = None
 
     @property
     def batcher(self) -> Batcher:
@@ -141,7 +136,7 @@ class EditService:
             observer=self.metrics,
         )
         self.metrics.watch(self._batcher)
-        self.spawn(self._load_models())
+        self._loading_task = asyncio.create_task(self._load_models())
 
     def warn_of_licences(self) -> None:
         """Say which models' licences may not allow that others are served."""
@@ -150,36 +145,35 @@ class EditService:
                 _log.warning(warning)
 
     async def stop(self) -> None:
-        """Let what was accepted finish, then end."""
-        self.stopping = True
-        await asyncio.to_thread(self.batcher.drain)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.to_thread(self.batcher.close)
-        self._pool.shutdown()
-        self.decoding.close()
+        """Let what was accepted finish while there is time, then end."""
+        ending = self.ending
+        ending.begin()
+        if self._loading_task is not None:
+            self._loading_task.cancel()
+        time_for_edits = max(0.0, ending.seconds_left - ending.last_seconds)
+        if not await asyncio.to_thread(self.batcher.drain, time_for_edits):
+            self.cut_off()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=max(0.1, ending.seconds_left))
+        patience = min(PATIENCE, ending.seconds_left)
+        await asyncio.to_thread(self.batcher.close, patience)
+        self._pool.shutdown(wait=not ending.is_cut)
+        if not ending.is_cut:
+            self.decoding.close()
+
+    def cut_off(self) -> None:
+        """Refuse what is not done: there is no time left for it."""
+        self.ending.is_cut = True
+        self.batcher.close(0)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the server finishes what it accepted, and takes nothing more."""
+        return self.ending.has_begun
 
     async def work(self, work: Callable[..., Value], *args: Any) -> Value:
         """Do something slow beside the event loop: decode, encode, parse."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
-
-    def resolve(self, name: str | None, *, masked: bool) -> Served:
-        """The model that a client means: by name, alias, or family; None = the task's default.
-
-        Raises:
-            ModelNotFound: it is not served.
-        """
-        defaults = self.settings.defaults
-        if name is None:
-            wanted = (defaults.inpaint if masked else defaults.edit, *self.served)
-            name = next(each for each in wanted if each in self.served)
-        name = self.limits.aliases.get(name, name)
-        if name in self.served:
-            return self.served[name]
-        for served in self.served.values():
-            if served.spec.family == name:
-                return served
-        known = ", ".join(sorted({*self.served, *self.limits.aliases}))
-        raise ModelNotFound(f"there is no such model here; there are {known}", field="model")
 
     def check_running(self) -> None:
         """Refuse where the server takes nothing more.
@@ -189,6 +183,8 @@ class EditService:
         """
         if self.stopping:
             raise Stopping("the server is stopping; try another one, or this one later")
+        if self.is_lost:
+            raise Stopping("the server has no working device or model left; try another one")
 
     def check_room(self) -> None:
         """Refuse early, before pictures are decoded.
@@ -225,7 +221,9 @@ class EditService:
         deadline = arrival.since() + min(seconds or allowed, allowed)
         cost = await self.work(of_edit, edit, served.family, self.limits)
         held = self.accounts.hold(cost)
-        build = partial(intake.build, edit, served.spec.name, served.family)
+        build = partial(
+            intake.build, edit, served.spec.name, served.family, size_step=served.size_step
+        )
         checked = await self.decoding.run(build, is_plain=cost.is_plain, deadline=deadline)
         return Accepted(checked, deadline, held, previews)
 
@@ -247,6 +245,7 @@ class EditService:
         caller: str,
         encode: Callable[[EditResult], Value],
         pool: ThreadPoolExecutor | None = None,
+        undo: Callable[[], None] | None = None,
     ) -> EditJob[Value]:
         """Hand an edit to the batcher.
 
@@ -254,7 +253,9 @@ class EditService:
             checked: from `check`.
             caller: name of the caller's key.
             encode: makes the answer of the result, beside the event loop.
-            pool: where `encode` runs; None = beside the other work on pictures.
+            pool: where `encode` and `undo` run; None = beside the other work on pictures.
+            undo: takes back what was done for the edit, if it fails; its caller learns of that
+                afterwards.
 
         Raises:
             Overloaded, Stopping.
@@ -274,7 +275,7 @@ class EditService:
             on_update=on_update,
         )
         checked.held.is_edits = True
-        answer = self.spawn(self._answer(ticket, encode, pool))
+        answer = self.spawn(self._answer(ticket, encode, pool or self._pool, undo))
         answer.add_done_callback(lambda _: self._freed(checked.held))
         model = str(checked.request.model)
         job = EditJob(id=new_id(), caller=caller, model=model, ticket=ticket, answer=answer)
@@ -325,35 +326,42 @@ class EditService:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way and nothing finished waits to be fetched."""
-        if self._tasks or not self.batcher.idle:
-            self.stopped_at = None
-            return False
-        now = time.monotonic()
-        self.stopped_at = self.stopped_at or now
-        return not self.jobs.waiting or now - self.stopped_at >= self.limits.drain_s
+        return not self._tasks and self.batcher.idle and not self.jobs.waiting
 
     async def _answer(
         self,
         ticket: Ticket,
         encode: Callable[[EditResult], Value],
-        pool: ThreadPoolExecutor | None,
+        pool: ThreadPoolExecutor,
+        undo: Callable[[], None] | None,
     ) -> Value:
         outcome = "internal_error"
+        loop = asyncio.get_running_loop()
         try:
             result = await asyncio.wrap_future(ticket.future)
-            loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(pool or self._pool, encode, result)
+            answer = await loop.run_in_executor(pool, encode, result)
             outcome = "done"
-            self.load_errors.pop(str(ticket.request.model), None)  # it is loaded now
+            self.health.works(str(ticket.request.model))
+        except Cancelled as error:
+            outcome = error.code
+            if self.ending.is_cut:
+                raise Stopping(
+                    "the server ended before the edit was done; send it again"
+                ) from error
+            raise
         except OverpaintError as error:
             outcome = error.code
             if status_of(error) >= 500:
-                _log.warning("an edit failed", exc_info=True)
+                report(_log, "an edit failed", error)
+            self.health.failed(str(ticket.request.model), error, self.batcher)
             raise
-        except Exception:
-            _log.exception("an edit failed")
+        except Exception as error:
+            report(_log, "an edit failed", error)
+            self.health.failed(str(ticket.request.model), error, self.batcher)
             raise
         finally:
+            if undo is not None and outcome != "done":
+                await loop.run_in_executor(pool, undo)
             seconds = time.monotonic() - ticket.trace.submitted
             self.metrics.finished(str(ticket.request.model), outcome, ticket.images, seconds)
         return answer
@@ -366,7 +374,7 @@ class EditService:
                 # Whatever it is, the other models are loaded, and /readyz says that this is over.
                 _log.exception("cannot load a model", extra={"model": name, "error": str(error)})
                 forget_frames(error)
-                self.load_errors[name] = error
+                self.health.errors[name] = error
             else:
                 _log.info("loaded", extra={"model": name})
         self.loading = False
@@ -378,14 +386,21 @@ class EditService:
 
     @property
     def readiness(self) -> Readiness:
-        """Where the server stands; 'failed' = none of its models can be loaded."""
+        """Where the server stands; 'failed' = none of its models, or no device, can be used."""
         if self.stopping:
             return "stopping"
         if self.loading:
             return "loading"
-        hopeless = self.served.keys() <= self.load_errors.keys()
-        stranded = not any(device.serves for device in self.batcher.devices)
-        return "failed" if hopeless or stranded else "ready"
+        return "failed" if self.health.is_hopeless or self._is_stranded else "ready"
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether what worked works no more, so that only a new start can help."""
+        return self.health.gave_up or self._is_stranded
+
+    @property
+    def _is_stranded(self) -> bool:
+        return not any(device.serves for device in self.batcher.devices)
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:
         """A task that is waited for when the server stops."""
@@ -399,35 +414,6 @@ class EditService:
         if not task.cancelled():
             # Asked for here, so that an error nobody waits for is no warning at shutdown.
             task.exception()
-
-
-def _served(settings: Settings) -> dict[str, Served]:
-    """The models to serve, checked to be there.
-
-    Raises:
-        ModelNotFound, ModelLoadError: one that the settings name is not.
-        LicenceNotAccepted: of one of them.
-    """
-    defaults = settings.defaults
-    names = settings.server.models or tuple(
-        dict.fromkeys(
-            name
-            for name in (defaults.inpaint, defaults.edit, defaults.erase)
-            if name in catalogue.models(settings)
-            and catalogue.state(catalogue.find_model(name, settings), settings) == "ready"
-        )
-    )
-    if not names:
-        raise ModelNotFound(
-            "there is nothing to serve: no default model is on this machine; name one with --model "
-            "or in server.models, or pull one",
-            field="model",
-        )
-    specs = [catalogue.find_model(name, settings) for name in names]
-    for spec in specs:
-        if spec.source != "none":
-            checkpoints.locate(spec, settings)
-    return {spec.name: Served(spec, families.find(spec.family)) for spec in specs}
 
 
 async def _disconnected(request: Request) -> None:

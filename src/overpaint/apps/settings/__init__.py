@@ -12,11 +12,12 @@ import difflib
 import os
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 
 from overpaint.apps.settings.base import named_keys
 from overpaint.apps.settings.safety import (
@@ -87,9 +88,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     environ = os.environ if environ is None else environ
     file = find_file(environ)
     values, where = (_read(file), str(file)) if file else ({}, "environment")
-    if _set_azure(values, environ) and not file:
-        where = "CONTENT_SAFETY_*"
-    settings = _parse(values, where, file.parent if file else Path())
+    variables = _set_azure(values, environ)
+    settings = _parse(values, where, file.parent if file else Path(), variables)
+    _require_use(variables.values(), settings.safety)
     for variable, value in _variables(environ).items():
         key = _VARIABLES[variable]
         parsed = _parse({key: value}, variable, Path())
@@ -102,14 +103,14 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     return settings
 
 
-def _set_azure(values: dict[str, Any], environ: Mapping[str, str]) -> bool:
-    """Put Azure's variables into the file's values; whether there were any.
+def _set_azure(values: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
+    """Put Azure's variables into the file's values; names of those that are there, by setting.
 
     The key and the identity mean nothing without an endpoint, from wherever that comes.
     """
     safety = values.setdefault("safety", {})
     if not isinstance(safety, dict):
-        return False
+        return {}
     azure = dict(safety.get("azure") or {})
     for variable, place in AZURE_VARIABLES.items():
         if value := environ.get(variable):
@@ -117,7 +118,29 @@ def _set_azure(values: dict[str, Any], environ: Mapping[str, str]) -> bool:
             target[place[-1]] = value
     if "endpoint" in azure:
         safety["azure"] = azure
-    return any(environ.get(variable) for variable in AZURE_VARIABLES)
+    return {
+        ".".join(("safety", *place)): variable
+        for variable, place in AZURE_VARIABLES.items()
+        if environ.get(variable)
+    }
+
+
+def _require_use(variables: Iterable[str], safety: SafetySettings) -> None:
+    """Refuse variables of a checker that is not there: somebody believes that it checks.
+
+    Raises:
+        InvalidSettings: a variable has no effect, and nothing says that nothing is to be checked.
+    """
+    if safety.mode == "off":
+        return
+    for variable in variables:
+        is_used = safety.azure or (AZURE_VARIABLES[variable][0] != "azure" and safety.has_checkers)
+        if not is_used:
+            raise InvalidSettings(
+                "it is set, but no endpoint is, so nothing would be checked; set "
+                "CONTENT_SAFETY_ENDPOINT or safety.azure.endpoint, or unset it",
+                field=variable,
+            )
 
 
 def find_file(environ: Mapping[str, str]) -> Path | None:
@@ -165,16 +188,26 @@ def _read(file: Path) -> dict[str, Any]:
         raise InvalidSettings(f"cannot be read as TOML: {error}", field=str(file)) from error
 
 
-def _parse(values: Mapping[str, Any], where: str, base: Path) -> Settings:
+def _parse(
+    values: Mapping[str, Any], where: str, base: Path, variables: Mapping[str, str] | None = None
+) -> Settings:
+    """The settings; what is wrong with one is of the variable that it comes from, else `where`."""
     try:
         return Settings.model_validate(values, context={"base": base})
     except ValidationError as error:
-        raise InvalidSettings(_explain(error), field=where) from error
+        first = _first(error)
+        key = ".".join(str(part) for part in first["loc"])
+        field = (variables or {}).get(key, where)
+        raise InvalidSettings(_explain(first), field=field) from error
 
 
-def _explain(error: ValidationError) -> str:
-    # An unknown key is often the misspelling of one that is missed: name it first.
-    first = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
+def _first(error: ValidationError) -> ErrorDetails:
+    """An unknown key is often the misspelling of one that is missed: it comes first."""
+    errors = error.errors(include_url=False)
+    return min(errors, key=lambda each: each["type"] != "extra_forbidden")
+
+
+def _explain(first: ErrorDetails) -> str:
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -15,6 +15,13 @@ KEYS_VARIABLE = "OVERPAINT_API_KEYS"
 SHORTEST_KEY = 16
 
 
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+$|^[0-9a-fA-F:]+$", max_length=253)]
+"""Without scheme and port."""
+
+Origin = Annotated[str, Field(pattern=r"^https?://[^/?#@\\\s]+$", max_length=300)]
+"""As browsers send it: scheme, host, and a port that is not the scheme's own."""
+
+
 class ServerSettings(Table):
     """What `overpaint serve` serves, to whom, and how much of it.
 
@@ -22,6 +29,10 @@ class ServerSettings(Table):
         models: names of the models served, loaded at start in this order; empty = the defaults
             whose files are there.
         aliases: further names of served models (`gpt-image-1 = "flex2"`).
+        allowed_hosts: names that the server answers to beside localhost, as a proxy sends them on;
+            empty = any name, or none where it listens on this machine alone.
+        origins: of pages that may use the server though they are at another host, as behind a
+            proxy that does not send its own host name on (`https://edit.example.org`).
         keys: API keys by the name of whom they are for.
         keys_file: lines of `name:key`, beside `keys`.
         memory_gb: weights that stay loaded; None = as many as fit.
@@ -45,11 +56,13 @@ class ServerSettings(Table):
         max_connections: open at the same time; None = as many as there are file descriptors for.
         keep_results_s: seconds that results of asynchronous edits are kept.
         keep_results_mb: memory for them.
-        drain_s: seconds that a stopping server waits for finished results to be fetched.
+        drain_s: seconds that a stopping server has to finish edits and to hand over results.
     """
 
     models: tuple[str, ...] = ()
     aliases: dict[str, str] = Field(default_factory=dict)
+    allowed_hosts: tuple[HostName, ...] = ()
+    origins: tuple[Origin, ...] = ()
     keys: dict[str, SecretStr] = Field(default_factory=dict)
     keys_file: FilePath | None = None
     memory_gb: float | None = Field(default=None, gt=0)

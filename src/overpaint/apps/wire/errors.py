@@ -43,6 +43,16 @@ def status_of(error: BaseException) -> int:
     return next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 500)
 
 
+USELESS = (errors.BrokenResult, errors.ModelLoadError, errors.InvalidSettings, errors.OutputError)
+"""Errors of the server that the same request meets again."""
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same request may have another answer later, without anybody's doing."""
+    status = status_of(error)
+    return (status >= 500 or status in (408, 429)) and not isinstance(error, USELESS)
+
+
 def code_of(error: BaseException) -> str:
     """The stable name of an error's kind."""
     return error.code if isinstance(error, OverpaintError) else "internal_error"

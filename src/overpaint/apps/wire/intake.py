@@ -17,6 +17,7 @@ from overpaint.core.errors import InvalidRequest, UnsupportedOption
 from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS
+from overpaint.diffusion.conditions import asked_size
 from overpaint.diffusion.family import FamilySpec
 from overpaint.diffusion.options import FamilyOptions
 from overpaint.engine.intake import CheckedRequest, check, request_of
@@ -58,7 +59,9 @@ def image_limits(server: ServerSettings) -> ImageLimits:
     )
 
 
-def build(edit: EncodedEdit, model: str, family: FamilySpec, limits: ImageLimits) -> CheckedRequest:
+def build(
+    edit: EncodedEdit, model: str, family: FamilySpec, limits: ImageLimits, *, size_step: int = 1
+) -> CheckedRequest:
     """Decode and check an edit that `cost.of_edit` lets in.
 
     Args:
@@ -66,13 +69,16 @@ def build(edit: EncodedEdit, model: str, family: FamilySpec, limits: ImageLimits
         model: name of the model that makes it.
         family: the model's.
         limits: what each picture may cost.
+        size_step: pixels that widths and heights are multiples of.
 
     Raises:
         InvalidRequest: with the field that is at fault.
     """
     values = {name: value for name, value in edit.values.items() if value is not None}
     request = request_of({**values, "model": model}, limits=limits, fit_mask=edit.fit_mask)
-    return check(family, request)
+    checked = check(family, request)
+    asked_size(checked.options, size_step)
+    return checked
 
 
 def check_values(values: Mapping[str, Any], server: ServerSettings) -> None:

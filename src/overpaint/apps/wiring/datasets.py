@@ -74,6 +74,12 @@ class Run:
         self.facts = _facts(self.recipe, records, self.settings)
         self.key = recipe_key(self.recipe, _keys(records))
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What is to be said of its models: one of them may be a toy."""
+        names = model_names(self.recipe) if self.engines else []
+        return tuple(notice for name in names for notice in self.engines[0].model(name).notices)
+
     def items(self) -> Iterator[Item]:
         """All pictures of the recipe's sources."""
         return sources.items(self.recipe.sources)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,9 @@ _AT_ONCE = 8
 """Requests under way together: the server mixes their steps."""
 
 _LARGEST_ANSWER = 512 * 2**20
+
+_URL = re.compile(r"https?://[^/?#@\\\s]+(/[^?#\\\s]*)?", re.ASCII)
+"""What one reader takes for a password or a path may be the host to another: no `@`, no `\\`."""
 
 
 _WAIT = 5.0
@@ -62,8 +66,11 @@ class Server:
     """
 
     def __init__(self, url: str, settings: RemoteSettings) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise InvalidRequest(f"'{url}' is not an http:// or https:// URL", field="server")
+        if not _URL.fullmatch(url):
+            raise InvalidRequest(
+                f"'{url}' is not an http:// or https:// URL of a host, without a name or password",
+                field="server",
+            )
         self._url = url.rstrip("/")
         self._timeout = settings.timeout_s
         self._headers = {"content-type": "application/json"}
@@ -138,7 +145,9 @@ class Server:
         kind = _kinds().get(str(details.get("code")), unknown)
         if kind is None:
             return RemoteError(message, status=status, retry_after=seconds)
-        return _made(kind, message, details, seconds)
+        error = _made(kind, message, details)
+        error.retry_after = seconds if seconds is not None else error.retry_after
+        return error
 
 
 def _kinds() -> dict[str, type[OverpaintError]]:
@@ -147,16 +156,14 @@ def _kinds() -> dict[str, type[OverpaintError]]:
     return {each.code: each for each in named if issubclass(each, OverpaintError)}
 
 
-def _made(
-    kind: type[OverpaintError], message: str, details: Mapping[str, Any], retry_after: float | None
-) -> OverpaintError:
+def _made(kind: type[OverpaintError], message: str, details: Mapping[str, Any]) -> OverpaintError:
     if issubclass(kind, InvalidRequest):
         return kind(message, field=str(details.get("field", "request")))
     if issubclass(kind, errors.ContentBlocked):
         stage, category = str(details.get("stage")), str(details.get("category"))
         return kind(message, stage=stage, category=category)
     if issubclass(kind, errors.Overloaded):
-        return kind(message, retry_after=_WAIT if retry_after is None else retry_after)
+        return kind(message, retry_after=_WAIT)
     return kind(message)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from inference.core.workflows.execution_engine.entities import types as kinds
 from inference.core.workflows.execution_engine.entities.types import (
     BOOLEAN_KIND,
     FLOAT_KIND,
@@ -35,6 +36,8 @@ DETECTIONS = [
     INSTANCE_SEGMENTATION_PREDICTION_KIND,
     OBJECT_DETECTION_PREDICTION_KIND,
     KEYPOINT_DETECTION_PREDICTION_KIND,
+    # Newer than the oldest version of the engine that is supported: one mask for each class.
+    *filter(None, [getattr(kinds, "SEMANTIC_SEGMENTATION_PREDICTION_KIND", None)]),
 ]
 NUMBERS = [FLOAT_KIND, FLOAT_ZERO_TO_ONE_KIND, INTEGER_KIND]
 REQUIRED: Any = ...
@@ -184,6 +187,9 @@ def sides(default: int | None, step: int) -> dict[str, ManifestField]:
     }
 
 
+_SHARES = {"control_strength": Annotated[float, Field(ge=0, le=1)]}
+"""Options that published definitions have as a share of 1, and families with wider limits."""
+
 _KINDS: dict[Any, list[Any]] = {int: [INTEGER_KIND], bool: [BOOLEAN_KIND]}
 
 
@@ -195,9 +201,11 @@ def family_options(options: type[FamilyOptions], *names: str) -> dict[str, Manif
         literal: Any = option.annotation
         if option.metadata:
             literal = Annotated[literal, *option.metadata]
-        kinds = _KINDS.get(option.annotation, NUMBERS)
-        examples = [option.default, f"$inputs.{name}"]
         fields[name] = ManifestField(
-            kinds, literal, option.default, option.description or name, examples
+            _KINDS.get(option.annotation, NUMBERS),
+            _SHARES.get(name, literal),
+            option.default,
+            option.description or name,
+            [option.default, f"$inputs.{name}"],
         )
     return fields

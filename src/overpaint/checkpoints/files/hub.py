@@ -20,9 +20,9 @@ from urllib.parse import quote
 
 from overpaint.checkpoints.component import Components
 from overpaint.checkpoints.files.layout import CONFIG, INDEX, choose_files, choose_single, pipeline
+from overpaint.checkpoints.files.pins import Pin
 from overpaint.core.errors import LicenceNotAccepted, ModelLoadError, ModelNotFound, OutputError
 from overpaint.core.files import atomic_write
-from overpaint.core.pins import Pin
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling

@@ -137,6 +137,44 @@ def config(folder: Path) -> dict[str, Any]:
     return dict(actual)
 
 
+def require_vocabulary(folder: Path, names: Mapping[str, str]) -> None:
+    """Refuse a tokenizer without its words: transformers makes one that knows none, in silence.
+
+    Args:
+        folder: of the tokenizer.
+        names: its class's `vocab_files_names`; empty = it is no tokenizer.
+
+    Raises:
+        ModelLoadError: neither the whole tokenizer is there, nor all of its parts.
+    """
+    if not names or (folder / names.get("tokenizer_file", "")).is_file():
+        return
+    parts = [name for kind, name in names.items() if kind != "tokenizer_file"]
+    missing = [name for name in parts if not (folder / name).is_file()]
+    if missing or not parts:
+        raise ModelLoadError(
+            f"{folder}: the tokenizer's {' and '.join(missing or names.values())} is missing, so "
+            "prompts would be ignored; pull the model again"
+        )
+
+
+def size_step(folder: Path, cells: int) -> int:
+    """What widths and heights are multiples of, from the configuration of the autoencoder.
+
+    Args:
+        folder: of the checkpoint.
+        cells: latents on a side that the denoiser takes together.
+
+    Returns:
+        Pixels; 1 where the configuration does not say.
+    """
+    try:
+        channels = config(folder / "vae").get("block_out_channels")
+    except ModelLoadError:
+        return 1
+    return cells * 2 ** (len(channels) - 1) if isinstance(channels, list) and channels else 1
+
+
 def choose_files(
     repository: str, index: Mapping[str, Any], offered: Sequence[str], known: Components
 ) -> list[str]:

@@ -8,18 +8,25 @@ import re
 
 from overpaint.core.errors import InvalidImage
 
-_DATA_URL = re.compile(r"data:image/[a-z]{3,4};base64,", re.ASCII)
+_DATA_URL = re.compile(r"\s*data:[^,]{0,200}?(;base64)?,", re.ASCII | re.IGNORECASE)
+_URL_SAFE = str.maketrans("-_", "+/")
 _WHITESPACE = re.compile(r"\s+", re.ASCII)
 
 
 def from_base64(text: str, name: str) -> bytes:
     """The bytes of a base64 string, with or without line breaks or a data URL's head.
 
+    The alphabet for URLs (`-` and `_`) is read as well, and padding may be left out.
+
     Raises:
         InvalidImage: it is not base64; its field is `name`.
     """
     head = _DATA_URL.match(text)
-    digits = _WHITESPACE.sub("", text[head.end() :] if head else text)
+    if head is not None and head[1] is None:
+        raise InvalidImage("the data URL is not base64; add ;base64 and encode it", field=name)
+    digits = _WHITESPACE.sub("", text[head.end() :] if head else text).translate(_URL_SAFE)
+    if "=" not in digits:
+        digits += "=" * (-len(digits) % 4)
     try:
         return base64.b64decode(digits, validate=True)
     except (binascii.Error, ValueError) as error:

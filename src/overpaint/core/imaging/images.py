@@ -331,19 +331,27 @@ def encode(
             format: transparency, long EXIF or XMP in JPEG, too many pixels on a side.
         InvalidSettings: it cannot be signed.
     """
-    in_rgb = format == "WEBP"  # which knows no grey
-    contents = writing.Contents(
+    encoded = writing.encode(_contents(picture, format), format, quality=quality, lossless=lossless)
+    return encoded if picture.seal is None else picture.seal.sign(encoded, format)
+
+
+def check_fits(picture: Picture, name: Format) -> None:
+    """Refuse what a format cannot hold; see `writing.check_fits`."""
+    writing.check_fits(_contents(picture, name), name)
+
+
+def _contents(picture: Picture, name: Format) -> writing.Contents:
+    in_rgb = name == "WEBP"  # which knows no grey
+    return writing.Contents(
         image=picture.rgb if in_rgb else picture.own_image(),
         alpha=picture.alpha,
-        deep=_deep(picture) if format == "PNG" else None,
+        deep=_deep(picture) if name == "PNG" else None,
         icc_profile=picture.icc_profile if in_rgb else picture.own_profile,
         exif=picture.exif,
         xmp=picture.xmp,
         text=picture.text,
         dpi=picture.dpi,
     )
-    encoded = writing.encode(contents, format, quality=quality, lossless=lossless)
-    return encoded if picture.seal is None else picture.seal.sign(encoded, format)
 
 
 def losses(picture: Picture, format: Format) -> list[str]:  # noqa: A002 - PIL's word for it

@@ -23,6 +23,7 @@ from overpaint.core.types import EditRequest
 from overpaint.engine.batching.board import Board
 from overpaint.engine.batching.device import Device
 from overpaint.engine.batching.observer import Observer
+from overpaint.engine.batching.panics import plain
 from overpaint.engine.batching.policy import DEFAULT_STEPS
 from overpaint.engine.batching.ticket import Ticket, Trace, Update
 from overpaint.engine.batching.worker import Worker
@@ -192,13 +193,19 @@ class Batcher:
         """
         return _joined(self._board.add_loads(name))
 
-    def close(self) -> None:
-        """Cancel what is left and end the threads."""
+    def close(self, timeout: float | None = None) -> None:
+        """Cancel what is left and end the threads.
+
+        Args:
+            timeout: seconds to wait for the threads; None = until they have ended.
+        """
         self._board.close()
-        for worker in self._workers:
-            worker.join()
         self._board.drop_all()
-        self._pool.shutdown()
+        end = None if timeout is None else time.monotonic() + timeout
+        for worker in self._workers:
+            worker.join(end)
+        self._board.drop_all()
+        self._pool.shutdown(wait=timeout is None)
 
     def _screen(self, ticket: Ticket) -> None:
         if ticket.state == "done":
@@ -207,8 +214,8 @@ class Batcher:
             outcome: Screened | Exception = self.engine.screen(
                 ticket.checked or ticket.request, stop=ticket.require_wanted
             )
-        except Exception as error:
-            outcome = error
+        except BaseException as error:
+            outcome = plain(error)
         self._board.screened(ticket, outcome)
 
 
@@ -228,7 +235,7 @@ def _joined(futures: Sequence[Future[None]]) -> Future[None]:
             return
         errors = [error for each in futures if (error := each.exception()) is not None]
         if len(errors) == len(futures):
-            joined.set_exception(errors[0])
+            joined.set_exception(plain(errors[0]))
             return
         for error in errors:
             _log.error("a model cannot be loaded on one of the devices", exc_info=error)

@@ -14,6 +14,7 @@ from overpaint.checkpoints import shortage
 from overpaint.core.errors import Cancelled, DeadlineExceeded, SafetyUnavailable
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult
+from overpaint.engine.batching.panics import plain
 
 if TYPE_CHECKING:
     from overpaint.engine.edit import Edit, Screened
@@ -205,7 +206,7 @@ class Ticket:
         """Hand over what went wrong; the error keeps nothing of the edit in memory."""
         self._leave()
         shortage.empty_frames(error)
-        self.future.set_exception(error)
+        self.future.set_exception(plain(error))
 
     def _leave(self) -> None:
         self.state = "done"

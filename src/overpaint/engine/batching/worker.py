@@ -12,8 +12,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from overpaint.core.types import EditResult
 from overpaint.engine.batching.board import Board
 from overpaint.engine.batching.cutting import looking
 from overpaint.engine.batching.device import Device, DeviceLoad, Preview
+from overpaint.engine.batching.panics import as_errors, plain
 from overpaint.engine.batching.policy import Pick
 from overpaint.engine.batching.ticket import Ticket, Update
 from overpaint.engine.clock import AHEAD, Watch
@@ -58,10 +60,10 @@ class Worker:
         for thread in self._threads:
             thread.start()
 
-    def join(self) -> None:
-        """Wait until the threads have ended."""
+    def join(self, end: float | None = None) -> None:
+        """Wait until the threads have ended, or until that time of the monotonic clock."""
         for thread in self._threads:
-            thread.join()
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
     def _run(self, work: Callable[[], None]) -> None:
         try:
@@ -82,7 +84,7 @@ class Worker:
         try:
             watch = self._engine.clock.start()
             tickets = [pick.ticket for pick in batch]
-            with looking(partial(self._step_aside, tickets), tickets, self._engine.device):
+            with self._cuttable(partial(self._step_aside, tickets), tickets):
                 self._engine.step(batch[0].edit.model, [pick.image for pick in batch])
             watch.stop()
         except Exception as error:
@@ -102,6 +104,12 @@ class Worker:
         """While a long pass of these edits is made: end it, or make a short one of others."""
         if batch := self._board.passes_beside(self._device, tickets):
             self._step(batch)
+
+    @contextmanager
+    def _cuttable(self, look: Callable[[], None], tickets: Sequence[Ticket]) -> Iterator[None]:
+        """Look around while these edits are computed; a native library's panic fails them alone."""
+        with as_errors(), looking(look, tickets, self._engine.device):
+            yield
 
     def _settle(self, ahead: int) -> None:
         """Tell the board of passes that are done; wait for all but the last `ahead` of them."""
@@ -146,7 +154,7 @@ class Worker:
         try:
             busy = self._board.busy_models(self._device)
             held = self._board.held_bytes(self._device)
-            with looking(partial(self._look_aside, ticket), [ticket], self._engine.device):
+            with self._cuttable(partial(self._look_aside, ticket), [ticket]):
                 edit = self._engine.begin(ticket.submission, busy=busy, held=held)
             keys = [edit.model.family.batch_key(image) for image in edit.prepared]
         except Overloaded:
@@ -163,7 +171,7 @@ class Worker:
         if edit is None:
             return  # put back meanwhile
         try:
-            with looking(partial(self._look_aside, ticket), [ticket], self._engine.device):
+            with self._cuttable(partial(self._look_aside, ticket), [ticket]):
                 decoded = self._engine.decode(edit)
         except Exception as error:
             self._board.failed(self._device, ticket, error)
@@ -181,13 +189,14 @@ class Worker:
             outcome: EditResult | Exception = self._engine.deliver(
                 edit, decoded, stop=ticket.require_wanted
             )
-        except Exception as error:
-            outcome = error
+        except BaseException as error:
+            outcome = plain(error)
         self._board.delivered(ticket, outcome)
 
     def _preview(self, preview: Preview) -> None:
         try:
-            decoded = self._engine.decode_preview(preview.edit)
+            with as_errors():
+                decoded = self._engine.decode_preview(preview.edit)
         except Exception:
             _log.exception("a preview failed")
             return
@@ -200,7 +209,7 @@ class Worker:
         except (ContentBlocked, SafetyUnavailable):
             # An unfinished picture decides nothing: it is withheld, the finished one is judged.
             return
-        except Exception:
+        except BaseException:
             _log.exception("a preview failed")
             return
         preview.ticket.tell(replace(preview.update, preview=picture))
@@ -208,7 +217,8 @@ class Worker:
     def _load(self, load: DeviceLoad) -> None:
         try:
             busy = self._board.busy_models(self._device)
-            self._engine.load(load.model, busy=busy)
+            with as_errors():
+                self._engine.load(load.model, busy=busy)
         except Exception as error:
             load.future.set_exception(error)
         else:

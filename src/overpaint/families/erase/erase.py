@@ -37,6 +37,9 @@ surroundings."""
 WHITE = 128
 """Where masks of what may be copied count as white; they know no shades."""
 
+LARGE_SHARE = 0.3
+"""Of the picture; above it, what is left seldom shows what was behind."""
+
 ANY_SIZE = 2**40
 """Pixels of a canvas: the filler scales large holes down by itself, so nothing is limited here."""
 
@@ -90,12 +93,12 @@ class Erase(Family[EraseOptions, Erased]):
         hole = np.array(conditions.canvas_mask(request, plan, options)) > 0
         copy_from = _marked(request.copy_from, plan)
         not_from = _marked(request.not_from, plan)
-        shadow, warnings = None, []
+        shadow, warnings = None, _large(request, options)
         if options.shadow:
             grown = grow_over_shadow(pixels, hole)
             shadow, hole = grown & ~hole, grown
             if not shadow.any():
-                warnings = ["shadow: no soft shadow was found beside the mask"]
+                warnings.append("shadow: no soft shadow was found beside the mask")
         erased = []
         for seed in seeds:
             filling = Filling(pixels, hole, copy_from=copy_from, not_from=not_from, seed=seed)
@@ -139,6 +142,17 @@ def _around(request: EditRequest, box: Box, context: float, least: int) -> Plan:
         min_context_px=least,
         max_pixels=ANY_SIZE,
     )
+
+
+def _large(request: EditRequest, options: EraseOptions) -> list[str]:
+    """A warning, where the mask covers much of the picture."""
+    share = float(np.mean(np.array(conditions.grown_mask(request, options)) > 0))
+    if share <= LARGE_SHARE:
+        return []
+    return [
+        f"mask: it covers {share:.0%} of the picture. The eraser can only copy what is left, so "
+        "the filling may be a collage; erase smaller parts, or use a model that paints"
+    ]
 
 
 def _copyable(hole: Image.Image, not_from: Image.Image, plan: Plan) -> HoleMask:

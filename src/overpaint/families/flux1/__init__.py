@@ -57,6 +57,7 @@ FILL_FAMILY = FamilySpec(
     accepts={"prompt": "required", "mask": "required", "negative_prompt": "optional"},
     components=COMPONENTS,
     pipelines={"FluxFillPipeline": {}},
+    cells=2,
 )
 
 FLEX2_FAMILY = FamilySpec(
@@ -72,6 +73,7 @@ FLEX2_FAMILY = FamilySpec(
     components=COMPONENTS,
     # The published repository calls itself FluxPipeline, as FLUX.1's own do.
     pipelines={"Flex2Pipeline": {}, "FluxPipeline": {"transformer": {"in_channels": 196}}},
+    cells=2,
 )
 
 KONTEXT_FAMILY = FamilySpec(
@@ -86,6 +88,7 @@ KONTEXT_FAMILY = FamilySpec(
     },
     components=COMPONENTS,
     pipelines={"FluxKontextPipeline": {}, "FluxKontextInpaintPipeline": {}},
+    cells=2,
 )
 
 FAMILIES = (FILL_FAMILY, FLEX2_FAMILY, KONTEXT_FAMILY)

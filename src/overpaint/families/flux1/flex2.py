@@ -22,7 +22,7 @@ from overpaint.core.geometry import Box, Plan
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, flow, latents
 from overpaint.diffusion.denoiser import Denoiser
-from overpaint.diffusion.prompts import FluxPrompt
+from overpaint.diffusion.prompts import FluxPrompt, require_guidance
 from overpaint.families.flux1 import flux, sparse
 from overpaint.families.flux1.flux import FluxLatent
 from overpaint.families.flux1.layout import lay_out
@@ -66,6 +66,8 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
     def prepare(
         self, request: EditRequest, plan: Plan, options: Flex2Options, seeds: Sequence[int]
     ) -> tuple[list[Flex2Latent], list[str]]:
+        if request.negative_prompt:
+            require_guidance(options.guidance_scale, "options.guidance_scale")
         length = flux.text_length(self.checkpoint, options.max_sequence_length)
         prompt, negative, warnings = flux.encode_prompts(
             self.checkpoint, request.prompt, request.negative_prompt, length

@@ -262,12 +262,7 @@ def true_cfg_scale(negative: str | None, asked: float | None) -> float:
             )
         return 1.0
     scale = DEFAULT_TRUE_CFG if asked is None else asked
-    if scale <= 1:
-        raise UnsupportedOption(
-            f"{scale} switches guidance off, so the negative prompt would have no effect; give "
-            "more than 1, or no negative prompt",
-            field="options.true_cfg_scale",
-        )
+    prompts.require_guidance(scale, "options.true_cfg_scale")
     return scale
 
 

@@ -22,11 +22,11 @@ from overpaint.checkpoints.memo import content
 from overpaint.core import geometry
 from overpaint.core.errors import UnsupportedOption
 from overpaint.core.geometry import Box, Plan
-from overpaint.core.imaging import changes
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, flow, latents
 from overpaint.diffusion.conditions import Native
-from overpaint.diffusion.denoiser import Denoiser
+from overpaint.diffusion.denoiser import InstructedLatent, InstructionDenoiser
+from overpaint.diffusion.flow import Surroundings
 from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.families.flux1 import flux, sparse
 from overpaint.families.flux1.flux import FluxLatent
@@ -42,23 +42,19 @@ BUCKETS = (
 
 
 @dataclass(kw_only=True)
-class KontextLatent(FluxLatent):
+class KontextLatent(FluxLatent, InstructedLatent):
     """One image on its way.
 
     Attributes:
         reference: (1, M, 4C) packed latents of the picture and of further references.
         source: (1, N, 4C) packed latents of the picture alone.
-        mask: (1, N, 4C) packed binary mask, or None.
-        noise: (1, N, 4C) the noise it started from; needed with a mask.
     """
 
     reference: torch.Tensor
     source: torch.Tensor
-    mask: torch.Tensor | None
-    noise: torch.Tensor
 
 
-class Kontext(Denoiser[KontextOptions, KontextLatent]):
+class Kontext(InstructionDenoiser[KontextOptions, KontextLatent]):
     """The family `kontext`."""
 
     denoiser: ClassVar[str] = "transformer"
@@ -106,16 +102,6 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
         tokens = [torch.cat([image.latents, image.reference], dim=1) for image in batch]
         return flux.predict(self.checkpoint.component("transformer"), batch, torch.cat(tokens))
 
-    def after_step(self, prepared: KontextLatent) -> None:
-        """Put the picture back outside the mask, noised to the coming timestep."""
-        if prepared.mask is None:
-            return
-        outside = prepared.source
-        if not prepared.done:
-            sigma = prepared.scheduler.sigmas[prepared.scheduler.step_index]
-            outside = flow.noised(outside, prepared.noise, sigma)
-        prepared.latents = (1 - prepared.mask) * outside + prepared.mask * prepared.latents
-
     def decode(self, prepared: KontextLatent) -> Image.Image:
         return self._decode(prepared.latents, prepared.grid)
 
@@ -123,25 +109,12 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
         whole = latents.unpack(prepared.latents, *prepared.grid)
         return latents.decode(self.checkpoint, latents.thin(whole))
 
-    def blend_mask(
-        self,
-        request: EditRequest,
-        options: KontextOptions,
-        plan: Plan,
-        prepared: KontextLatent,
-        edited: Image.Image,
-    ) -> Image.Image | None:
-        if request.mask is not None:
-            return super().blend_mask(request, options, plan, prepared, edited)
-        if not options.keep_unchanged:
-            return None
-        # The autoencoder's own copy of the picture: the same one for each of several seeds.
-        copied = self.checkpoint.memo.get(
+    def copied(self, request: EditRequest, plan: Plan, prepared: KontextLatent) -> Image.Image:
+        # The same one for each of several seeds.
+        return self.checkpoint.memo.get(
             ("decoded", content(prepared.source), prepared.grid),
             lambda: self._decode(prepared.source, prepared.grid),
         )
-        changed = changes.change_mask(copied, edited)
-        return None if changed is None else plan.from_canvas(changed)
 
     @property
     def _step(self) -> int:
@@ -196,8 +169,11 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
         grid, *others = [(each.shape[-2], each.shape[-1]) for each in references]
         layout = lay_out(self.checkpoint, prompt.embeds.shape[1], grid, (grid, *others))
         chosen = sparse.choose(shortcuts, layout, grid, mask, latents.pack(source))
-        start = noise
+        start, surroundings = noise, None
         if mask is not None:
+            surroundings = Surroundings(
+                picture=latents.pack(source), noise=latents.pack(noise), mask=mask
+            )
             start = flow.noised(source, noise, scheduler.sigmas[scheduler.begin_index])
         return KontextLatent(
             seed=seed,
@@ -221,8 +197,7 @@ class Kontext(Denoiser[KontextOptions, KontextLatent]):
             held_bytes=sparse.held_bytes(transformer, chosen, layout, guided=negative is not None),
             reference=torch.cat([latents.pack(each) for each in references], dim=1),
             source=latents.pack(source),
-            mask=mask,
-            noise=latents.pack(noise),
+            surroundings=surroundings,
         )
 
 

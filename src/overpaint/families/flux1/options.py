@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from overpaint.diffusion.options import DiffusionOptions, Fraction, Steps
+from overpaint.diffusion.options import DiffusionOptions, Fraction, InstructionOptions, Steps
 from overpaint.diffusion.shortcuts import EXACT, Preset, Shortcuts
 
 DEFAULT_TRUE_CFG = 2.5
@@ -73,7 +73,7 @@ class Flex2Options(FluxOptions):
     )
 
 
-class KontextOptions(FluxOptions):
+class KontextOptions(FluxOptions, InstructionOptions):
     """Options of FLUX.1 Kontext; names are the pipeline's, defaults its authors'."""
 
     num_inference_steps: Steps = Field(default=28, description="Denoising steps.")
@@ -81,16 +81,6 @@ class KontextOptions(FluxOptions):
         default=2.5, ge=0.0, le=30.0, description="Value of the guidance embedding."
     )
     true_cfg_scale: TrueCfg = None
-    strength: Fraction = Field(
-        default=1.0,
-        description="With a mask only. 1: the masked area starts from noise; less: from the "
-        "picture.",
-    )
-    keep_unchanged: bool = Field(
-        default=True,
-        description="Without a mask: put the original's pixels back wherever the edit changed "
-        "nothing. Switches itself off for an edit that changes most of the picture.",
-    )
 
 
 class FillOptions(FluxOptions):

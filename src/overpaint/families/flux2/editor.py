@@ -24,11 +24,11 @@ from torch.nn import functional
 from overpaint.checkpoints.memo import content
 from overpaint.core.errors import InvalidRequest, UnsupportedOption
 from overpaint.core.geometry import Box, Plan
-from overpaint.core.imaging import changes
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, flow, latents
 from overpaint.diffusion.conditions import Native
-from overpaint.diffusion.denoiser import Denoiser
+from overpaint.diffusion.denoiser import InstructedLatent, InstructionDenoiser
+from overpaint.diffusion.flow import Surroundings
 from overpaint.diffusion.shortcuts import Shortcuts
 from overpaint.families.flux1 import sparse
 from overpaint.families.flux1.layout import Layout, TokenGrid
@@ -92,27 +92,23 @@ class Encoded:
 
 
 @dataclass(kw_only=True)
-class KleinLatent(Flux2Latent):
+class KleinLatent(Flux2Latent, InstructedLatent):
     """One image on its way.
 
     Attributes:
         reference: (1, M, C) tokens of the picture and of further references.
         grids: their sizes, in tokens.
         source: (1, N, C) tokens of the picture alone.
-        mask: (1, N, 1) soft mask, or None.
-        noise: (1, N, C) the noise it started from; needed with a mask.
         references: those that no step computes, see `families/flux2/references.py`.
     """
 
     reference: torch.Tensor
     grids: list[TokenGrid]
     source: torch.Tensor
-    mask: torch.Tensor | None
-    noise: torch.Tensor
     references: References | None = None
 
 
-class KleinEditor(Denoiser[OptionsT, KleinLatent]):
+class KleinEditor(InstructionDenoiser[OptionsT, KleinLatent]):
     """A family of FLUX.2 [klein]."""
 
     denoiser: ClassVar[str] = "transformer"
@@ -155,7 +151,7 @@ class KleinEditor(Denoiser[OptionsT, KleinLatent]):
         encoded, warnings = self._encoded(request, plan, options)
         layout = self.layout(encoded)
         prepared = [self._start(seed, options, encoded, layout) for seed in seeds]
-        return prepared, warnings + _warnings(request, options, prepared[0])
+        return prepared, warnings + _warnings(options, prepared[0])
 
     def layout(self, encoded: Encoded) -> Layout:
         """All tokens that a step computes: text, noise, references."""
@@ -173,16 +169,6 @@ class KleinEditor(Denoiser[OptionsT, KleinLatent]):
         tokens = [torch.cat([image.latents, image.reference], dim=1) for image in batch]
         return passes.predict(self.checkpoint.component("transformer"), batch, torch.cat(tokens))
 
-    def after_step(self, prepared: KleinLatent) -> None:
-        """Put the picture back outside the mask, noised to the coming timestep."""
-        if prepared.mask is None:
-            return
-        outside = prepared.source
-        if not prepared.done:
-            sigma = prepared.scheduler.sigmas[prepared.scheduler.step_index]
-            outside = flow.noised(outside, prepared.noise, sigma)
-        prepared.latents = (1 - prepared.mask) * outside + prepared.mask * prepared.latents
-
     def decode(self, prepared: KleinLatent) -> Image.Image:
         return self._decode(prepared.latents, prepared.grid)
 
@@ -190,25 +176,12 @@ class KleinEditor(Denoiser[OptionsT, KleinLatent]):
         whole = autoencoder.picture(prepared.latents, prepared.grid)
         return autoencoder.decode(self.checkpoint, latents.thin(whole, PREVIEW))
 
-    def blend_mask(
-        self,
-        request: EditRequest,
-        options: OptionsT,
-        plan: Plan,
-        prepared: KleinLatent,
-        edited: Image.Image,
-    ) -> Image.Image | None:
-        if request.mask is not None:
-            return super().blend_mask(request, options, plan, prepared, edited)
-        if not options.keep_unchanged:
-            return None
-        # The autoencoder's own copy of the picture: the same one for each of several seeds.
-        copied = self.checkpoint.memo.get(
+    def copied(self, request: EditRequest, plan: Plan, prepared: KleinLatent) -> Image.Image:
+        # The same one for each of several seeds.
+        return self.checkpoint.memo.get(
             ("decoded", content(prepared.source), prepared.grid),
             lambda: self._decode(prepared.source, prepared.grid),
         )
-        changed = changes.change_mask(copied, edited)
-        return None if changed is None else plan.from_canvas(changed)
 
     @property
     def _step(self) -> int:
@@ -273,6 +246,13 @@ class KleinEditor(Denoiser[OptionsT, KleinLatent]):
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(source.shape, generator=generator, dtype=transformer.dtype).to(source)
         start = flow.noised(source, noise, scheduler.sigmas[scheduler.begin_index])
+        surroundings = None
+        if encoded.mask is not None:
+            surroundings = Surroundings(
+                picture=autoencoder.tokens(source),
+                noise=autoencoder.tokens(noise),
+                mask=encoded.mask,
+            )
         shortcuts = options.shortcuts(self.variant.presets)
         chosen = _sparse(shortcuts, layout, encoded)
         return KleinLatent(
@@ -292,8 +272,7 @@ class KleinEditor(Denoiser[OptionsT, KleinLatent]):
             reference=encoded.reference,
             grids=encoded.grids,
             source=autoencoder.tokens(source),
-            mask=encoded.mask,
-            noise=autoencoder.tokens(noise),
+            surroundings=surroundings,
         )
 
     def _schedule(self, options: OptionsT, grid: TokenGrid) -> tuple[Any, torch.Tensor]:
@@ -342,7 +321,7 @@ def _sparse(shortcuts: Shortcuts, layout: Layout, encoded: Encoded) -> Sparse | 
     return sparse.choose(shortcuts, layout, (2 * height, 2 * width), encoded.mask, packed)
 
 
-def _warnings(request: EditRequest, options: KleinKVOptions, image: KleinLatent) -> list[str]:
+def _warnings(options: KleinKVOptions, image: KleinLatent) -> list[str]:
     """Sentences about what differs from what a caller may expect."""
     steps, tokens = options.num_inference_steps, image.latents.shape[1]
     warnings = []

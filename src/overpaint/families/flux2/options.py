@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from overpaint.diffusion.options import DiffusionOptions, Fraction, Steps
+from overpaint.diffusion.options import Fraction, InstructionOptions, Steps
 from overpaint.diffusion.shortcuts import EXACT, Preset, Shortcuts
 
 PRESETS: dict[Preset, Shortcuts] = {
@@ -42,7 +42,7 @@ DISTILLED = Variant(steps=4, guidance=1.0, presets=FEW_STEPS_PRESETS)
 BASE = Variant(steps=50, guidance=4.0, presets=PRESETS)
 
 
-class KleinKVOptions(DiffusionOptions):
+class KleinKVOptions(InstructionOptions):
     """Options of FLUX.2 [klein] 9B KV; names are the pipeline's."""
 
     num_inference_steps: Steps | None = Field(
@@ -54,11 +54,6 @@ class KleinKVOptions(DiffusionOptions):
         default=1.0,
         description="With a mask only. 1: the masked area starts from noise; less: from the "
         "picture, without the first steps: none of four above 0.75, one above 0.5, and so on.",
-    )
-    keep_unchanged: bool = Field(
-        default=True,
-        description="Without a mask: put the original's pixels back wherever the edit changed "
-        "nothing. Switches itself off for an edit that changes most of the picture.",
     )
     wide_mask: bool = Field(
         default=False,

@@ -23,11 +23,11 @@ from PIL import Image
 from overpaint.checkpoints.memo import content
 from overpaint.core.errors import UnsupportedOption
 from overpaint.core.geometry import Box, Plan, Size
-from overpaint.core.imaging import changes
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, flow, latents
 from overpaint.diffusion.conditions import Native
-from overpaint.diffusion.denoiser import Denoiser
+from overpaint.diffusion.denoiser import InstructionDenoiser
+from overpaint.diffusion.flow import Surroundings
 from overpaint.families.qwen import autoencoder, text, transformer
 from overpaint.families.qwen.options import PRESETS, QwenEditOptions
 from overpaint.families.qwen.transformer import (
@@ -35,7 +35,6 @@ from overpaint.families.qwen.transformer import (
     LatentGrid,
     QwenLatent,
     StepTimes,
-    Surroundings,
 )
 
 STEP = 2 * autoencoder.FACTOR
@@ -60,7 +59,7 @@ BLANK = " "
 """What guidance points away from where no negative prompt is given."""
 
 
-class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
+class QwenEdit(InstructionDenoiser[QwenEditOptions, QwenLatent]):
     """The family `qwen-edit`."""
 
     denoiser: ClassVar[str] = "transformer"
@@ -111,15 +110,6 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
     def predict(self, batch: Sequence[QwenLatent]) -> torch.Tensor:
         return transformer.predict(self.checkpoint.component("transformer"), batch)
 
-    def after_step(self, prepared: QwenLatent) -> None:
-        """Put the picture back outside the mask, noised to the coming timestep."""
-        if prepared.surroundings is None:
-            return
-        sigma = None
-        if not prepared.done:
-            sigma = prepared.scheduler.sigmas[prepared.scheduler.step_index]
-        prepared.latents = prepared.surroundings.around(prepared.latents, sigma)
-
     def decode(self, prepared: QwenLatent) -> Image.Image:
         return autoencoder.decode(self.checkpoint, latents.unpack(prepared.latents, *prepared.grid))
 
@@ -127,25 +117,12 @@ class QwenEdit(Denoiser[QwenEditOptions, QwenLatent]):
         whole = latents.unpack(prepared.latents, *prepared.grid)
         return autoencoder.decode(self.checkpoint, latents.thin(whole))
 
-    def blend_mask(
-        self,
-        request: EditRequest,
-        options: QwenEditOptions,
-        plan: Plan,
-        prepared: QwenLatent,
-        edited: Image.Image,
-    ) -> Image.Image | None:
-        if request.mask is not None:
-            return super().blend_mask(request, options, plan, prepared, edited)
-        if not options.keep_unchanged:
-            return None
-        # The autoencoder's own copy of the picture: the same one for each of several seeds.
+    def copied(self, request: EditRequest, plan: Plan, prepared: QwenLatent) -> Image.Image:
         source = self._encode_canvas(request, plan)
-        copied = self.checkpoint.memo.get(
+        # The same one for each of several seeds.
+        return self.checkpoint.memo.get(
             ("decoded", content(source)), lambda: autoencoder.decode(self.checkpoint, source)
         )
-        changed = changes.change_mask(copied, edited)
-        return None if changed is None else plan.from_canvas(changed)
 
     @property
     def _side(self) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 from pydantic import Field
 
-from overpaint.diffusion.options import DiffusionOptions, Fraction
+from overpaint.diffusion.options import InstructionOptions
 from overpaint.diffusion.shortcuts import EXACT, Preset, Shortcuts
 
 PRESETS: dict[Preset, Shortcuts] = {
@@ -22,7 +22,7 @@ SeveralSteps = Annotated[int, Ge(2), Le(1000)]
 PicturePositions = Literal["grid", "sequence"]
 
 
-class QwenEditOptions(DiffusionOptions):
+class QwenEditOptions(InstructionOptions):
     """Options of Qwen-Image-Edit; names are the pipeline's, defaults its authors'."""
 
     num_inference_steps: SeveralSteps = Field(default=40, description="Denoising steps.")
@@ -33,16 +33,6 @@ class QwenEditOptions(DiffusionOptions):
         description="Scale of classifier-free guidance against the negative prompt, or against a "
         "blank where none is given; 1 or less switches it off, which halves the work and is for "
         "adapters that were trained without it.",
-    )
-    strength: Fraction = Field(
-        default=1.0,
-        description="With a mask only. 1: the masked area starts from noise; less: from the "
-        "picture.",
-    )
-    keep_unchanged: bool = Field(
-        default=True,
-        description="Without a mask: put the original's pixels back wherever the edit changed "
-        "nothing. Switches itself off for an edit that changes most of the picture.",
     )
     picture_positions: PicturePositions = Field(
         default="grid",

@@ -17,8 +17,7 @@ import torch
 
 from overpaint.checkpoints.checkpoint import Checkpoint
 from overpaint.checkpoints.memo import content
-from overpaint.diffusion.denoiser import Latent
-from overpaint.diffusion.flow import noised
+from overpaint.diffusion.denoiser import InstructedLatent
 from overpaint.diffusion.recorded import recorded
 from overpaint.families.qwen import modulation
 
@@ -78,33 +77,8 @@ class StepTimes:
     numbers: torch.Tensor | None = None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Surroundings:
-    """The picture outside a mask, which is put back after each step.
-
-    Attributes:
-        picture: (1, N, 4C) packed latents.
-        noise: (1, N, 4C) that the edit started from.
-        mask: (1, N, 4C) binary, 1 = repaint.
-    """
-
-    picture: torch.Tensor
-    noise: torch.Tensor
-    mask: torch.Tensor
-
-    def around(self, latents: torch.Tensor, sigma: torch.Tensor | None) -> torch.Tensor:
-        """Latents inside the mask, the picture outside it.
-
-        Args:
-            latents: (1, N, 4C).
-            sigma: 0-d, on the CPU: noise level of the coming step; None = there is none.
-        """
-        outside = self.picture if sigma is None else noised(self.picture, self.noise, sigma)
-        return (1 - self.mask) * outside + self.mask * latents
-
-
 @dataclass(kw_only=True)
-class QwenLatent(Latent):
+class QwenLatent(InstructedLatent):
     """One image on its way; `latents` are packed tokens (1, N, 4C).
 
     Attributes:
@@ -113,7 +87,6 @@ class QwenLatent(Latent):
         prompt, negative: the passes of a step; `negative` None = no guidance.
         scale: (1, 1, 1) of guidance.
         times: of its steps.
-        surroundings: what lies outside the mask; None without one.
     """
 
     grid: LatentGrid
@@ -122,7 +95,6 @@ class QwenLatent(Latent):
     negative: Branch | None
     scale: torch.Tensor
     times: StepTimes
-    surroundings: Surroundings | None = None
 
     @property
     def guided(self) -> bool:

@@ -60,6 +60,7 @@ SD2_FAMILY = FamilySpec(
     },
     pipelines={"StableDiffusionInpaintPipeline": {}},
     workload=Workload(native=512),
+    cells=1,
 )
 
 SDXL_FAMILY = FamilySpec(

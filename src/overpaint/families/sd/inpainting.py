@@ -150,12 +150,8 @@ class UNetInpainting(Denoiser[InpaintingOptions, UNetLatent]):
     ) -> tuple[UNetPrompt, UNetPrompt | None, list[str]]:
         tokenizer = self.checkpoint.component("tokenizer")
         guided = options.guidance_scale > 1
-        if request.negative_prompt and not guided:
-            raise UnsupportedOption(
-                f"{options.guidance_scale} switches guidance off, so the negative prompt would "
-                "have no effect; give more than 1, or no negative prompt",
-                field="options.guidance_scale",
-            )
+        if request.negative_prompt:
+            prompts.require_guidance(options.guidance_scale, "options.guidance_scale")
         texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt or ""}
         limit = tokenizer.model_max_length
         warned = [

@@ -71,6 +71,14 @@ def test_the_results_do_not_go_among_the_pictures(overpaint, photos):
     assert sorted(file.name for file in photos.iterdir()) == ["a.png", "b.png", "c.png"]
 
 
+def test_a_toy_is_no_surprise_at_the_end(overpaint, photos, desk):
+    (desk / "overpaint.toml").write_text("cache = 'cache'\ndtype = 'float32'\n")
+    fast = ("--limit", "1", "--json", "-O", "num_inference_steps=1", "--prompt", "a circle")
+    ran = overpaint("batch", "photos", "-o", "out", "--mask-dir", "masks", *fast)
+    assert (ran.code, ran.json["done"]) == (0, 1)
+    assert "a toy made this picture: 'tiny-flex2'" in " ".join(ran.err.split())
+
+
 def test_the_summary_for_programs(overpaint, photos, desk):
     (desk / "masks" / "b.png").unlink()
     ran = overpaint(*ERASE, "--json")

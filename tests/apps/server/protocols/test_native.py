@@ -249,7 +249,8 @@ class TestLater:
         assert (jobs[0].size > 0) == (end == "done")
         if waits:
             again = server.client.post("/v1/edits", json=body, **more)
-            assert len(jobs) == 1
+            # What failed for a reason that passes is made anew.
+            assert len(jobs) == (2 if timeout_s < 60 else 1)
             assert (again.status_code == 200) == (end == "done")
         # Who computes may remember the last one.
         server.client.post("/v1/edits", json=edit(steps=1))

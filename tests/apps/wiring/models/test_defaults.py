@@ -118,7 +118,17 @@ class TestToys:
             result = self.edit(build.engine(settings=settings, device="cpu"))
         (said,) = [each for each in result.warnings if each.startswith(defaults.TOY)]
         assert "'tiny-flex2' knows simple shapes and colours only" in said
-        assert "`overpaint pull sd2` (5.2 GB, CreativeML Open RAIL++-M)" in said
+        real = defaults.recommend("inpaint", settings, LAPTOP).spec
+        assert f"`overpaint pull {real.name}` ({real.size}, {real.licence})" in said
+
+    def test_what_a_server_says_when_it_starts(self, settings):
+        said = defaults.notices(settings)
+        assert ["tiny-flex2" in said[0], "tiny-kontext" in said[1], len(said)] == [True, True, 2]
+        put_there("flex2", settings)
+        (edit,) = defaults.notices(settings)
+        assert "tiny-kontext" in edit
+        chosen = Defaults(inpaint="tiny-flex2", edit="tiny-kontext")
+        assert defaults.notices(settings.model_copy(update={"defaults": chosen})) == []
 
     def test_one_that_was_named_says_nothing(self, settings):
         assert self.edit(build.engine("tiny-sd2", settings=settings)).warnings == ()
@@ -143,7 +153,7 @@ class TestToys:
 @pytest.mark.parametrize(
     ("task", "machine", "name"),
     [
-        ("inpaint", LAPTOP, "sd2"),
+        ("inpaint", LAPTOP, "sdxl"),
         ("inpaint", CARD, "flex2"),
         ("inpaint", SMALL_CARD, "sd2"),
         ("erase", LAPTOP, "erase"),

@@ -149,7 +149,9 @@ def test_serving_others_with_a_non_commercial_model_warns(mine, caplog):
 def test_every_model_here_has_a_licence_that_is_known():
     for spec in (*BUILTIN, *segmentation.SEGMENTERS.values()):
         assert known.find(spec) is not None, spec.name
-        assert known.is_commercial(spec) is (spec.name not in {"fill", "kontext"})
+        refused = spec.licence.startswith("FLUX")
+        assert known.is_commercial(spec) is not refused
+        assert known.find(spec).gated or not refused
 
 
 class TestCommands:

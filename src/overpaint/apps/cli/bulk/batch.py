@@ -153,6 +153,7 @@ def _run(asked: _BatchWords) -> BatchOutcome:
     with Interrupt() as interrupt:
         manifest = _manifest(asked)
         engines = _engines(asked, manifest, settings)
+        console.warn(engines[0].model().notices)
         with console.waiting("Counting", hidden=asked.as_json):
             total = manifest.count()
         with RowBar(min(total, asked.limit or total), hidden=asked.as_json) as bar:

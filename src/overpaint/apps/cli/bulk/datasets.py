@@ -131,6 +131,7 @@ def _run(asked: _RecipeWords, *, schema: bool) -> None:
         started = time.monotonic()
         with Interrupt() as interrupt:
             run = _prepared(asked)
+            console.warn(run.notices)
             if asked.dry_run:
                 _tell_plan(run, asked)
                 return

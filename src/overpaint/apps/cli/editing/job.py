@@ -293,8 +293,7 @@ def _tell(job: Job, result: EditResult, written: list[str], warnings: list[str])
             }
         )
         return
-    for warning in warnings:
-        console.say(f"Warning: {warning}", style="bold yellow")
+    console.warn(warnings)
     seconds = result.timings["total"]
     for path, seed in zip(written, result.seeds, strict=True):
         if path == output.STDIO:

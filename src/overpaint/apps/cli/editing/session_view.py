@@ -88,8 +88,7 @@ def tell_turn(session: Session, turn: Turn, *, as_json: bool) -> None:
             {"before": turn.measures["previous"], "original": turn.measures["original"]},
             console.messages(),
         )
-    for warning in turn.warnings:
-        console.say(f"Warning: {warning}", style="yellow")
+    console.warn(turn.warnings)
 
 
 def tell_measures(measures: Mapping[str, Any], *, as_json: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,9 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
+from overpaint.apps.server.bodies.multipart import StrictParser
+from overpaint.core import strict_json
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.parts import Part
 
@@ -60,14 +61,15 @@ async def parse(request: Request, raw: bytes) -> Form:
     """A multipart body.
 
     Raises:
-        InvalidRequest: it is broken, has too many parts, or repeats a text.
+        InvalidRequest: it is broken or cut off, has too many parts, repeats a text, or has one
+            that is not UTF-8.
     """
 
     async def stream() -> Any:
         yield raw
 
     headers = Headers(scope=request.scope)
-    parser = MultiPartParser(
+    parser = StrictParser(
         headers, stream(), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=MAX_TEXT
     )
     form = Form()
@@ -78,6 +80,7 @@ async def parse(request: Request, raw: bytes) -> Form:
             "the multipart body is broken or has too many parts", field="body"
         ) from error
     try:
+        parser.require_end()
         for name, value in parsed.multi_items():
             if isinstance(value, UploadFile):
                 form.files[name].append(await value.read())
@@ -86,7 +89,7 @@ async def parse(request: Request, raw: bytes) -> Form:
             else:
                 form.texts[name] = value
     finally:
-        await parsed.close()
+        parser.close()
     return form
 
 
@@ -140,7 +143,7 @@ def json_value(name: str, text: str, kind: type) -> Any:
         InvalidRequest: it is not.
     """
     try:
-        value = json.loads(text)
+        value = strict_json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("the text is not JSON", field=name) from error
     if not isinstance(value, kind):

@@ -138,10 +138,11 @@ class Ready(BaseModel):
     """Whether the server takes edits."""
 
     status: Literal["ready", "loading", "failed", "stopping"] = Field(
-        description="`failed`: none of its models can be loaded."
+        description="`failed`: none of its models can be loaded, or no device works."
     )
     failed: dict[str, str] | None = Field(
-        default=None, description="Code of the error of each model that cannot be loaded."
+        default=None,
+        description="Error code of each model that cannot be loaded, or fails at every edit.",
     )
     devices: dict[str, str] | None = Field(
         default=None, description="Of several devices: `ok`, or `failed` and not used any more."
@@ -165,6 +166,9 @@ class ModelInfo(BaseModel):
     created: int = 0
     owned_by: str = "overpaint"
     family: str
+    aliases: list[str] = Field(
+        default_factory=list, description="Further names; `*` = every name that is not served."
+    )
     about: str
     licence: str
     licence_url: str | None = None

@@ -118,7 +118,7 @@ async function lookFor(id, turns) {
   await session.refresh();
   if (state.session?.id !== id) return;
   if (state.session.turns.length > turns) await done(id, {});
-  else complain("The server stopped before this edit was finished. Your mask is still here: try again.");
+  else complain("The server stopped before this edit was finished. Your mask is still here: try again.", { stays: true });
 }
 
 async function hear(id, name, data) {

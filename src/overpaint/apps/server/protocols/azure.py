@@ -20,9 +20,11 @@ from starlette.responses import JSONResponse, PlainTextResponse
 
 from overpaint import __version__
 from overpaint.apps.azure.schema import Predictions, Scored, ScoringError, body, swagger
-from overpaint.apps.server import errors
+from overpaint.apps.server import errors, repeats
 from overpaint.apps.server.bodies import forms
 from overpaint.apps.server.jobs import EditJob
+from overpaint.apps.server.logs import report
+from overpaint.apps.server.repeats import Claim
 from overpaint.apps.server.routes import service_of
 from overpaint.apps.server.service import Accepted, EditService, Served
 from overpaint.apps.wire import intake
@@ -66,7 +68,8 @@ class ScoringRoute(APIRoute):
             except OverpaintError as error:
                 answer = errors.response(error, request.url.path)
                 if answer.status_code >= 500:
-                    _log.warning("refused", extra={"error": str(error)}, exc_info=error)
+                    if not isinstance(error, errors.Refusal):
+                        report(_log, "refused", error)
                     extra["x-ms-run-function-failed"] = "True"
             answer.headers.update(extra)
             return answer
@@ -109,7 +112,7 @@ def score_options() -> Response:
 @router.post(
     "/score",
     responses={200: {"model": list[Scored]}, **_DOCUMENTED},
-    openapi_extra=body("input_data"),
+    openapi_extra={**body("input_data"), "parameters": [repeats.DOCUMENTED]},
 )
 async def score(request: Request) -> Response:
     """Inpaint rows (Azure ML's contract)."""
@@ -119,7 +122,7 @@ async def score(request: Request) -> Response:
 @router.post(
     "/invocations",
     responses={200: {"model": Predictions}, **_DOCUMENTED},
-    openapi_extra=body("dataframe_split"),
+    openapi_extra={**body("dataframe_split"), "parameters": [repeats.DOCUMENTED]},
 )
 async def invocations(request: Request) -> Response:
     """Inpaint rows (MLflow's contract)."""
@@ -145,16 +148,27 @@ async def _score(request: Request) -> list[dict[str, Any]]:
     checked = _all(await gather(*(_check(service, row, served) for row in table)))
     jobs: list[EditJob[dict[str, Any]]] = []
     try:
-        for row, edit in zip(table, checked, strict=True):
-            jobs.append(service.accept(edit, request.state.caller, _encoder(row)))
+        async with repeats.claimed(request, "rows", table) as claim:
+            for row, edit in zip(table, checked, strict=True):
+                jobs.append(_job(request, row, edit, claim))
         return [
-            await _answer(service, row, edit, job, request)
+            await _answer(row, edit, job, request, keep=claim.has_key)
             for row, edit, job in zip(table, checked, jobs, strict=True)
         ]
     finally:
         # Those still under way are of no use to anybody: a row failed, or the caller hung up.
-        for job in jobs:
-            service.cancel(job)
+        if repeats.HEADER not in request.headers:
+            for job in jobs:
+                service.cancel(job)
+
+
+def _job(request: Request, row: Row, edit: Accepted, claim: Claim) -> EditJob[dict[str, Any]]:
+    """The job of an earlier request for the row, or a new one."""
+    job = claim.job(row.number)
+    if job is None:
+        job = service_of(request).accept(edit, request.state.caller, _encoder(row))
+        claim.keep(job, row.number)
+    return job
 
 
 def _reader(kind: str) -> Callable[[bytes], tables.RowTable]:
@@ -215,10 +229,11 @@ def _encoder(row: Row) -> Callable[[EditResult], dict[str, Any]]:
 
 
 async def _answer(
-    service: EditService, row: Row, edit: Accepted, job: EditJob[dict[str, Any]], request: Request
+    row: Row, edit: Accepted, job: EditJob[dict[str, Any]], request: Request, *, keep: bool
 ) -> dict[str, Any]:
+    service = service_of(request)
     try:
-        return await service.wait(job, request)
+        return await service.wait(job, request, keep=keep)
     except ContentBlocked:
         black = rows.blocked(edit.request.image.size)
         return await service.work(rows.answer, row, black, True)

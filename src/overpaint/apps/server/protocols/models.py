@@ -31,11 +31,12 @@ def get_model(request: Request, id: str) -> ModelInfo:  # noqa: A002 - the path'
 def _info(served: Served, service: EditService) -> ModelInfo:
     spec, family = served.spec, served.family
     needs = {part: family.need(part.name) for part in FAMILY_PARTS}
-    error = service.load_errors.get(spec.name)
+    error = service.health.errors.get(spec.name)
     real = defaults.real_model(spec, service.settings)
     return ModelInfo(
         id=spec.name,
         family=spec.family,
+        aliases=service.aliases_of(served),
         about=spec.about,
         **licence_of(spec),
         is_demo=real is not None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,12 +10,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from starlette.responses import JSONResponse, StreamingResponse
 
-from overpaint.apps.server import errors
+from overpaint.apps.server import errors, repeats
 from overpaint.apps.server.bodies import forms
 from overpaint.apps.server.bodies.answers import encode, encoded, state_of
 from overpaint.apps.server.bodies.fields import as_form
 from overpaint.apps.server.bodies.schemas import REQUIRED, EditAnswer, EditBody, EditState
-from overpaint.apps.server.jobs import EditJob, JobStatus
+from overpaint.apps.server.jobs import EditJob, JobStatus, News
 from overpaint.apps.server.routes import ERRORS, parsed, require_type, service_of
 from overpaint.apps.server.service import EditService
 from overpaint.apps.wire.intake import EncodedEdit
@@ -27,6 +26,11 @@ router = APIRouter(prefix="/v1", tags=["edits"])
 
 POSITION_EVERY = 0.5
 """Seconds between two looks at the place in the queue."""
+
+LAST_EVENT = "end"
+"""Id of the event after which there is none."""
+
+MAX_DIGITS = 10
 
 _BODY = {
     "requestBody": {
@@ -43,13 +47,7 @@ _BODY = {
             "schema": {"type": "string"},
             "description": "`respond-async`: 202 with an id at once.",
         },
-        {
-            "in": "header",
-            "name": "Idempotency-Key",
-            "schema": {"type": "string", "maxLength": 200},
-            "description": "A repeated request with the same key gets the first one's answer; a "
-            "caller that hangs up may come back for it.",
-        },
+        repeats.DOCUMENTED,
     ],
 }
 
@@ -64,33 +62,26 @@ async def post_edit(request: Request) -> Response:
     """Edit a picture: the result, or 202 with an id."""
     service = service_of(request)
     service.check_room()
-    raw = await forms.body(request)
-    caller, key = request.state.caller, request.headers.get("idempotency-key")
-    fingerprint = hashlib.sha256(raw).hexdigest()
-    if key is not None and not 1 <= len(key) <= 200:
-        raise InvalidRequest("give 1 to 200 characters", field="Idempotency-Key")
-    body, edit = await _parse(request, raw, service)
-    del raw
-    if not service.alone and (key or body.run_async):
+    body, edit = await _parse(request, await forms.body(request), service)
+    if not service.alone and body.run_async:
         raise InvalidRequest(
             "several replicas share this address, and each knows its own edits only; wait for the "
             "answer or stream it",
-            field="Idempotency-Key" if key else "async",
+            field="async",
         )
     prefers = service.alone and "respond-async" in request.headers.get("prefer", "")
     later = body.run_async or prefers
-    job = service.jobs.by_key(caller, key, fingerprint) if key else None
-    if job is None:
-        served = service.resolve(edit.values.get("model"), masked=edit.is_masked)
-        checked = await service.check(edit, served, seconds=body.timeout_s, previews=body.previews)
-        # Again: the same key may have come in while the pictures were decoded.
-        job = service.jobs.by_key(caller, key, fingerprint) if key else None
-    if job is None:
-        job = service.accept(checked, caller, encode)
-        if later or key:
-            service.jobs.add(job)
-        if key:
-            service.jobs.remember_key(caller, key, fingerprint, job.id)
+    async with repeats.claimed(request, "edit", edit.values) as claim:
+        job = claim.job()
+        if job is None:
+            served = service.resolve(edit.values.get("model"), masked=edit.is_masked)
+            checked = await service.check(
+                edit, served, seconds=body.timeout_s, previews=body.previews
+            )
+            job = service.accept(checked, request.state.caller, encode)
+            claim.keep(job)
+    if later:
+        service.jobs.add(job)
     request.state.edit, request.state.model = job.id, job.model
     if later:
         return JSONResponse(
@@ -98,7 +89,7 @@ async def post_edit(request: Request) -> Response:
             202,
             {"location": f"/v1/edits/{job.id}", "preference-applied": "respond-async"},
         )
-    answer = await service.wait(job, request, keep=key is not None)
+    answer = await service.wait(job, request, keep=claim.has_key)
     return await service.work(_answer, job, answer)
 
 
@@ -123,13 +114,20 @@ async def get_edit(request: Request, id: str) -> Response:  # noqa: A002 - the p
             "description": "server-sent events: queued, step, preview, done, error",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
+        204: {"description": "the client's Last-Event-ID is that of the last event"},
     },
 )
 async def get_events(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
     """News of an edit as they come."""
     service = service_of(request)
     job = service.jobs.find(id, request.state.caller)
-    return StreamingResponse(_events(service, job), media_type="text/event-stream")
+    last = request.headers.get("last-event-id", "")
+    if last == LAST_EVENT:
+        return Response(status_code=204)  # at which browsers stop to connect again
+    after = int(last) if last.isascii() and last.isdigit() and len(last) < MAX_DIGITS else -1
+    news = job.news(POSITION_EVERY, after)
+    await anext(news)  # refuses where too many listen
+    return StreamingResponse(_events(service, job, news), media_type="text/event-stream")
 
 
 @router.delete("/edits/{id}", response_model=EditState, responses=ERRORS)
@@ -173,32 +171,37 @@ def _answer(job: EditJob[Any], fields: dict[str, Any]) -> Response:
     return JSONResponse({"id": job.id, **fields})
 
 
-async def _events(service: EditService, job: EditJob[Any]) -> AsyncIterator[str]:
+async def _events(
+    service: EditService, job: EditJob[Any], news: AsyncIterator[News | None]
+) -> AsyncIterator[str]:
     position = service.position(job)
     if position is not None:
         yield _event("queued", {"position": position})
-    async for update in job.news(POSITION_EVERY):
-        if update is None:
+    async for each in news:
+        if each is None:
             if (now := service.position(job)) not in (None, position):
                 position = now
                 yield _event("queued", {"position": position})
             continue
-        news: dict[str, Any] = {"step": update.step, "total": update.total}
+        number, update = each
+        progress: dict[str, Any] = {"step": update.step, "total": update.total}
         if update.preview is None:
-            yield _event("step", news)
+            yield _event("step", progress, number)
         else:
-            image = await service.work(encoded, update.preview)
-            yield await service.work(_event, "preview", {**news, "image": image})
+            picture = await service.work(encoded, update.preview)
+            preview = {**progress, "image": picture}
+            yield await service.work(_event, "preview", preview, number)
     try:
         answer = await job.answer
     except Exception as error:
         errors.forget_frames(error)
-        yield _event("error", errors.body(error, "/v1"))
+        yield _event("error", errors.body(error, "/v1"), LAST_EVENT)
     else:
         job.fetched = True
-        yield await service.work(_event, "done", {"id": job.id, **answer})
+        yield await service.work(_event, "done", {"id": job.id, **answer}, LAST_EVENT)
 
 
-def _event(name: str, data: Any) -> str:
-    """A server-sent event."""
-    return f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
+def _event(name: str, data: Any, number: int | str | None = None) -> str:
+    """A server-sent event, with its number where a client may go on after it."""
+    id_ = "" if number is None else f"id: {number}\n"
+    return f"{id_}event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"

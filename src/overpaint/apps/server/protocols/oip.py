@@ -16,7 +16,7 @@ from pydantic.config import JsonDict
 from starlette.responses import JSONResponse
 
 from overpaint import __version__
-from overpaint.apps.server import errors
+from overpaint.apps.server import errors, repeats
 from overpaint.apps.server.bodies import forms
 from overpaint.apps.server.bodies.answers import encode
 from overpaint.apps.server.bodies.fields import from_text
@@ -100,11 +100,12 @@ _ERROR = {
     },
 }
 _ERRORS: dict[int | str, dict[str, Any]] = dict.fromkeys(errors.DOCUMENTED, _ERROR)
-_BODY = {
+_BODY: dict[str, Any] = {
+    "parameters": [repeats.DOCUMENTED],
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InferRequest"}}},
-    }
+    },
 }
 
 
@@ -155,11 +156,15 @@ def metadata(request: Request, model: str, version: str = VERSION) -> dict[str, 
 
 @router.get("/models/{model}/ready", responses=_ERRORS)
 @router.get("/models/{model}/versions/{version}/ready", responses=_ERRORS)
-def model_ready(request: Request, model: str, version: str = VERSION) -> dict[str, Any]:
+def model_ready(
+    request: Request, response: Response, model: str, version: str = VERSION
+) -> dict[str, Any]:
     """Whether a model takes edits."""
     service = service_of(request)
-    served = _served(service, model, version)
-    return {"name": served.spec.name, "ready": service.ready}
+    name = _served(service, model, version).spec.name
+    is_ready = service.ready and name not in service.health.errors
+    response.status_code = 200 if is_ready else 503
+    return {"name": name, "ready": is_ready}
 
 
 @router.post("/models/{model}/infer", responses=_ERRORS, openapi_extra=_BODY)
@@ -171,10 +176,14 @@ async def infer(request: Request, model: str, version: str = VERSION) -> Respons
     served = _served(service, model, version)
     require_type(request, "application/json")
     message, edit = await service.work(_read, await forms.body(request))
-    checked = await service.check(edit, served)
-    job = service.accept(checked, request.state.caller, _outputs)
+    async with repeats.claimed(request, "infer", served.spec.name, edit.values) as claim:
+        job = claim.job()
+        if job is None:
+            checked = await service.check(edit, served)
+            job = service.accept(checked, request.state.caller, _outputs)
+            claim.keep(job)
     request.state.edit, request.state.model = job.id, served.spec.name
-    outputs = await service.wait(job, request)
+    outputs = await service.wait(job, request, keep=claim.has_key)
     wanted = _OUTPUTS if message.outputs is None else [output.name for output in message.outputs]
     answer = {
         "model_name": served.spec.name,

@@ -16,17 +16,19 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse, StreamingResponse
 
-from overpaint.apps.server import errors
+from overpaint.apps.server import errors, repeats
 from overpaint.apps.server.bodies import forms
 from overpaint.apps.server.bodies.answers import verdicts
 from overpaint.apps.server.bodies.fields import file_fields, with_parts
-from overpaint.apps.server.jobs import EditJob
+from overpaint.apps.server.jobs import EditJob, News
 from overpaint.apps.server.routes import require_type, service_of
 from overpaint.apps.server.service import Accepted, EditService, Served
 from overpaint.apps.wire.intake import MAX_PICTURES, EncodedEdit
+from overpaint.core import strict_json
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.imaging import images
 from overpaint.core.imaging.images import Format, Picture
@@ -67,7 +69,7 @@ class EditForm(BaseModel):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
-    prompt: str
+    prompt: str = ""
     model: str | None = Field(default=None, max_length=200)
     n: int = Field(default=1, ge=1, le=10)
     size: str = "auto"
@@ -84,14 +86,15 @@ class EditForm(BaseModel):
     safety_identifier: str | None = None
 
 
-_DOCUMENT = {
+_DOCUMENT: dict[str, Any] = {
+    "parameters": [repeats.DOCUMENTED],
     "requestBody": {
         "required": True,
         "content": {
             "multipart/form-data": {
                 "schema": {
                     **EditForm.model_json_schema(),
-                    "required": ["image", "prompt"],
+                    "required": ["image"],
                     "properties": {
                         **EditForm.model_json_schema()["properties"],
                         "image": {
@@ -109,7 +112,7 @@ _DOCUMENT = {
                 }
             }
         },
-    }
+    },
 }
 _ERROR = {
     "description": "OpenAI's error object",
@@ -143,18 +146,31 @@ class AnswerFormat:
     def encode(self, picture: Picture) -> str:
         """base64 of the picture in the format that was asked for."""
         compression = self.form.output_compression
-        name = _FORMATS[self.form.output_format]
-        if name == "JPEG":
-            picture = replace(picture, alpha=None, exif=None)
         encoded = images.encode(
-            picture, name, quality=max(1, compression), lossless=compression == 100
+            self.shown(picture),
+            self.format,
+            quality=max(1, compression),
+            lossless=compression == 100,
         )
         return base64.b64encode(encoded).decode()
+
+    @property
+    def format(self) -> Format:
+        """The format of the files."""
+        return _FORMATS[self.form.output_format]
+
+    def shown(self, picture: Picture) -> Picture:
+        """The picture as it is handed over: over white where an opaque one is asked for."""
+        if picture.alpha is None or self.form.background != "opaque":
+            return picture
+        white = Image.new("RGB", picture.size, "white")
+        over = Image.composite(picture.rgb, white, picture.alpha)
+        return replace(picture.with_rgb(over), alpha=None, seal=picture.seal)
 
     def common(self, picture: Picture) -> dict[str, Any]:
         """What answers and events both say."""
         return {
-            "background": "opaque" if picture.alpha is None else "transparent",
+            "background": "opaque" if self.shown(picture).alpha is None else "transparent",
             "output_format": self.form.output_format,
             "quality": self.quality,
             "size": f"{picture.size[0]}x{picture.size[1]}",
@@ -189,20 +205,40 @@ async def _edit(request: Request, deployment: str | None) -> Response:
     if "mask" in values and values.get("mask_is") is None:
         values["mask_is"] = "alpha"  # as OpenAI reads masks
     edit = EncodedEdit(values=values)
+    asked = look.form.model_dump(exclude={"stream", "partial_images"})
+    async with repeats.claimed(request, "images", served.spec.name, asked, values) as claim:
+        job = claim.job()
+        if job is None:
+            job = await _accepted(request, edit, served, look)
+            claim.keep(job)
+    request.state.edit, request.state.model = job.id, served.spec.name
+    if not look.form.stream:
+        try:
+            answer = await service.wait(job, request, keep=claim.has_key)
+        except InvalidRequest as error:
+            raise _as_openai_names(error) from error
+        return await service.work(JSONResponse, answer)
+    news = job.news(TICK)
+    await anext(news)  # refuses where too many listen
+    events = _stream(service, job, news, look, keep=claim.has_key)
+    return StreamingResponse(events, media_type="text/event-stream")
+
+
+async def _accepted(
+    request: Request, edit: EncodedEdit, served: Served, look: AnswerFormat
+) -> EditJob[dict[str, Any]]:
+    service = service_of(request)
     previews = look.form.partial_images if look.form.stream else 0
     try:
         checked = await service.check(edit, served, previews=previews)
     except InvalidRequest as error:
         raise _as_openai_names(error) from error
-    _check_transparency(look.form, checked)
+    _check_format(look, checked)
     pictures = 1 + len(checked.request.references)
-    job = service.accept(
-        checked, request.state.caller, lambda result: _answer(result, look, pictures)
+    warnings = _losses(look.form, served)
+    return service.accept(
+        checked, request.state.caller, lambda result: _answer(result, look, pictures, warnings)
     )
-    request.state.edit, request.state.model = job.id, served.spec.name
-    if not look.form.stream:
-        return await service.work(JSONResponse, await service.wait(job, request))
-    return StreamingResponse(_stream(service, job, look), media_type="text/event-stream")
 
 
 def _fields(form: forms.Form) -> EditForm:
@@ -238,14 +274,15 @@ def _texts(form: EditForm, served: Served, service: EditService) -> dict[str, An
         steps = max(1, round(default * _EFFORT[form.quality]))
         options.setdefault("num_inference_steps", min(steps, service.limits.max_steps))
     extra = {part.name: getattr(form, part.name) for part in _EXTRA_TEXTS}
-    return {**extra, "prompt": form.prompt, "num_images": form.n, "options": options}
+    prompt = form.prompt if served.family.need("prompt") != "refused" else ""
+    return {**extra, "prompt": prompt, "num_images": form.n, "options": options}
 
 
 def _value(text: str) -> Any:
     """Lists and objects come as JSON; plain values are read by the option's own type."""
     if text[:1] in ("[", "{"):
         try:
-            return json.loads(text)
+            return strict_json.loads(text)
         except (ValueError, RecursionError):
             return text
     return text
@@ -267,16 +304,24 @@ def _as_openai_names(error: InvalidRequest) -> InvalidRequest:
     return error
 
 
-def _check_transparency(form: EditForm, checked: Accepted) -> None:
-    alpha = checked.request.image.alpha
-    if form.output_format == "jpeg" and alpha is not None and alpha.getextrema()[0] != 255:
-        raise InvalidRequest(
-            "the picture has transparency, which JPEG cannot hold; use png or webp",
-            field="output_format",
-        )
+def _check_format(look: AnswerFormat, checked: Accepted) -> None:
+    """Refuse before anything is made what the format cannot hold."""
+    try:
+        images.check_fits(look.shown(checked.request.image), look.format)
+    except InvalidRequest as error:
+        raise InvalidRequest(error.message, field="output_format") from error
 
 
-def _answer(result: EditResult, look: AnswerFormat, pictures: int) -> dict[str, Any]:
+def _losses(form: EditForm, served: Served) -> list[str]:
+    """What OpenAI's clients send in any case, and the model has no use for."""
+    if form.prompt.strip() and served.family.need("prompt") == "refused":
+        return [f"{served.spec.name} takes no prompt: its words were not used."]
+    return []
+
+
+def _answer(
+    result: EditResult, look: AnswerFormat, pictures: int, warnings: list[str]
+) -> dict[str, Any]:
     return {
         "created": int(time.time()),
         "data": [{"b64_json": look.encode(picture)} for picture in result.pictures],
@@ -284,7 +329,7 @@ def _answer(result: EditResult, look: AnswerFormat, pictures: int) -> dict[str, 
         "usage": _usage(result, look.form.prompt, pictures),
         "safety_identifier": look.form.safety_identifier or look.form.user,
         "seeds": list(result.seeds),
-        "warnings": list(result.warnings),
+        "warnings": [*warnings, *result.warnings],
         "safety": verdicts(result),
     }
 
@@ -306,27 +351,34 @@ def _usage(result: EditResult, prompt: str, pictures: int) -> dict[str, Any]:
 
 
 async def _stream(
-    service: EditService, job: EditJob[dict[str, Any]], look: AnswerFormat
+    service: EditService,
+    job: EditJob[dict[str, Any]],
+    updates: AsyncIterator[News | None],
+    look: AnswerFormat,
+    *,
+    keep: bool,
 ) -> AsyncIterator[str]:
     index = 0
     try:
-        async for update in job.news(TICK):
-            if update is None:
+        async for news in updates:
+            if news is None:
                 yield ": still working\n\n"
-            elif update.preview is not None:
-                encoded = await service.work(look.encode, update.preview)
+            elif (preview := news.update.preview) is not None:
+                encoded = await service.work(look.encode, preview)
                 data = {"b64_json": encoded, "partial_image_index": index}
-                common = look.common(update.preview)
-                yield await service.work(_event, "partial_image", data, common)
+                yield await service.work(_event, "partial_image", data, look.common(preview))
                 index += 1
         answer = await job.answer
     except Exception as error:
         errors.forget_frames(error)
+        if isinstance(error, InvalidRequest):
+            error = _as_openai_names(error)
         yield f"data: {json.dumps(errors.body(error, '/v1/images'))}\n\n"
         return
     finally:
         # Also reached when the caller hangs up: the edit then frees its place.
-        service.cancel(job)
+        if not keep:
+            service.cancel(job)
     common = {name: answer[name] for name in _COMPLETED}
     for image in answer["data"]:
         yield await service.work(_event, "completed", image, common)

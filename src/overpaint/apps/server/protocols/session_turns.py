@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
+from overpaint.apps.server import repeats
 from overpaint.apps.server.bodies.answers import state_of, verdicts
 from overpaint.apps.server.bodies.session_schemas import (
     PREFIX,
@@ -17,11 +19,13 @@ from overpaint.apps.server.bodies.session_schemas import (
     TurnBody,
     TurnInfo,
 )
+from overpaint.apps.server.jobs import EditJob
+from overpaint.apps.server.logs import report
 from overpaint.apps.server.routes import ERRORS, json_body, service_of
 from overpaint.apps.server.service import Accepted, EditService
 from overpaint.apps.server.shelf import IF_MATCH, documented, revision_of, sessions_of, shelf_of
 from overpaint.apps.wire.intake import EncodedEdit
-from overpaint.core.errors import InvalidRequest
+from overpaint.core.errors import InvalidRequest, OverpaintError
 from overpaint.core.types import EditResult
 from overpaint.sessions.editing import Start
 from overpaint.sessions.editor import Sessions
@@ -29,16 +33,18 @@ from overpaint.sessions.types import Session, Turn
 
 router = APIRouter(prefix=PREFIX, tags=["sessions"])
 
+_log = logging.getLogger(__name__)
+
 
 @router.post(
     "/{id}/turns",
     response_model=TurnAnswer,
     responses={202: {"model": TurnAccepted, "description": "accepted"}, **ERRORS},
-    openapi_extra=documented(TurnBody, IF_MATCH),
+    openapi_extra=documented(TurnBody, IF_MATCH, repeats.DOCUMENTED),
 )
 async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
     """Make one more turn; its edit is followed as any other."""
-    service, caller = service_of(request), request.state.caller
+    service = service_of(request)
     service.check_room()
     body = await json_body(request, TurnBody)
     known = revision_of(request, body)
@@ -47,8 +53,33 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
             "say which revision of the session you know, here or as If-Match", field="revision"
         )
     sessions = await service.work(sessions_of, request)
-    start, checked = await _checked(service, sessions, id, body, known)
+    place = (id, known, body.parent, body.from_original)
+    async with repeats.claimed(request, "turn", place, body.part_values()) as claim:
+        job = claim.job()
+        if job is None:
+            job = await _accepted(request, sessions, id, body, known)
+            claim.keep(job)
+    request.state.edit, request.state.model = job.id, job.model
+    if not (body.run_async and service.alone):
+        answer = await service.wait(job, request, keep=claim.has_key)
+        return JSONResponse({"id": job.id, **answer})
+    service.jobs.add(job)
+    accepted = state_of(service, job).model_dump(exclude_none=True)
+    accepted |= {"session": id, "revision": known + 1}
+    return JSONResponse(accepted, 202, {"location": f"/v1/edits/{job.id}"})
+
+
+async def _accepted(
+    request: Request, sessions: Sessions, id_: str, body: TurnBody, known: int
+) -> EditJob[dict[str, Any]]:
+    """The turn's edit, accepted; until it ends the session is at the next revision.
+
+    An edit that fails, or is not even accepted, leaves the session as it was.
+    """
+    service, pool = service_of(request), shelf_of(request).pool
+    start, checked = await _checked(service, sessions, id_, body, known)
     start = await service.work(sessions.reserve, start, checked.request.num_images)
+    release = partial(_release, sessions, start)
 
     def record(result: EditResult) -> dict[str, Any]:
         measured = not body.measure_later
@@ -57,15 +88,18 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
             shelf_of(request).later(partial(sessions.measure, session, turns))
         return _answer(session, turns, result)
 
-    job = service.accept(checked, caller, record, shelf_of(request).pool)
-    request.state.edit, request.state.model = job.id, job.model
-    if not (body.run_async and service.alone):
-        answer = await service.wait(job, request)
-        return JSONResponse({"id": job.id, **answer})
-    service.jobs.add(job)
-    accepted = state_of(service, job).model_dump(exclude_none=True)
-    accepted |= {"session": id, "revision": start.session.revision}
-    return JSONResponse(accepted, 202, {"location": f"/v1/edits/{job.id}"})
+    try:
+        return service.accept(checked, request.state.caller, record, pool, release)
+    except BaseException:
+        await service.work(release)
+        raise
+
+
+def _release(sessions: Sessions, start: Start) -> None:
+    try:
+        sessions.release(start)
+    except OverpaintError as error:
+        report(_log, "cannot take back a turn that failed", error)
 
 
 async def _checked(

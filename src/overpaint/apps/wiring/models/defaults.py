@@ -109,6 +109,15 @@ def notice(spec: ModelSpec, settings: Settings, asked: Collection[str] = ()) -> 
     return notice_of_family(spec, settings)
 
 
+def notices(settings: Settings) -> list[str]:
+    """Such a sentence for each task whose model is a toy that nobody chose."""
+    asked = chosen_by_hand(settings)
+    names = [choose(task, settings) for task in EDIT_TASKS]
+    known = catalogue.models(settings)
+    said = [notice(known[name], settings, asked) for name in names if name in known]
+    return [sentence for sentence in said if sentence is not None]
+
+
 def notice_of_family(spec: ModelSpec, settings: Settings) -> str | None:
     """The same, where no other family will do."""
     if not _is_twin(spec):

@@ -61,7 +61,7 @@ def encode(contents: Contents, name: Format, *, quality: int, lossless: bool) ->
         raise InvalidRequest(
             f"Format {name!r} is unknown; use 'PNG', 'JPEG' or 'WEBP'.", field="format"
         )
-    _check_fits(contents, name)
+    check_fits(contents, name)
     options: dict[str, Any] = {
         "icc_profile": contents.icc_profile or b"",
         "exif": contents.exif or b"",
@@ -111,7 +111,12 @@ def _png_text(contents: Contents) -> PngInfo:
     return info
 
 
-def _check_fits(contents: Contents, name: Format) -> None:
+def check_fits(contents: Contents, name: Format) -> None:
+    """Refuse what a format cannot hold.
+
+    Raises:
+        InvalidRequest: transparency, long EXIF or XMP in JPEG, too many pixels on a side.
+    """
     longest, (width, height) = _LONGEST_SIDE.get(name), contents.image.size
     if longest is not None and max(width, height) > longest:
         raise InvalidRequest(

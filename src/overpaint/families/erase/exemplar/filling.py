@@ -14,6 +14,7 @@ from .matching import Matcher, rounds
 from .pyramid import Layer, build
 from .seams import HOLD, HOLD_CHOSEN, blend
 from .smooth import fill_smooth_parts
+from .surroundings import set_prices
 from .types import BoolMask, Pixels
 
 MARGIN = 8  # pictures narrower than this are widened by repetition, so that a patch fits
@@ -34,7 +35,8 @@ def fill(
 
     Coarse to fine, each patch over the hole is matched to the most similar patch of known pixels
     (PatchMatch, Barnes et al. 2009), and the matches vote on the hole's pixels (Wexler et al.
-    2007); a screened Poisson solve hides the seams. Gaps in plain or evenly graded areas are
+    2007). What is unusual near the hole costs more, unless `copy_from` says what to copy. A
+    screened Poisson solve hides the seams. Gaps in plain or evenly graded areas are
     filled smoothly instead, unless `copy_from` says what to copy.
 
     Args:
@@ -120,7 +122,10 @@ class Filling:
         if smoothly:
             self._filled, hole = fill_smooth_parts(self._filled, hole)
         if hole.any():
-            self._turns = _turns(build(self._filled, hole, copyable))
+            layers = build(self._filled, hole, copyable)
+            if smoothly:
+                set_prices(layers)
+            self._turns = _turns(layers)
 
 
 @dataclass(frozen=True, eq=False)

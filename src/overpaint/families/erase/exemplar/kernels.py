@@ -49,6 +49,22 @@ def _toll(near: float, ay: int, ax: int, by: int, bx: int) -> float:
 
 
 @_compiled
+def _drawn(state: int, radius: int) -> tuple[int, int]:
+    """The next state of a linear congruential generator, and a step of at most `radius`."""
+    state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
+    return state, (state >> 8) % (2 * radius + 1) - radius
+
+
+@_compiled
+def _halvings(reach: int) -> int:
+    """How many radii there are from `reach` down to one."""
+    rounds = 0
+    while (1 << rounds) <= reach:
+        rounds += 1
+    return rounds
+
+
+@_compiled
 def _propagated(
     place: Index,
     old_y: Index,
@@ -82,6 +98,7 @@ def search(
     target_y: Index,
     target_x: Index,
     allowed: BoolMask,
+    price: Float,
     old_y: Index,
     old_x: Index,
     source_y: Index,
@@ -103,6 +120,7 @@ def search(
         place: (H, W), the number of the target patch at each corner, -1 where there is none.
         target_y, target_x: (n,), corners of the target patches, row by row.
         allowed: (H, W), the corners that a source patch may have.
+        price: (H, W), what a source at each corner costs for being unusual.
         old_y, old_x: (n,), the sources before this pass.
         source_y, source_x, cost: (n,), improved in place.
         offsets: (k, 2), steps (down, right) tried for each target (He & Sun 2012).
@@ -116,15 +134,13 @@ def search(
     state = (seed * 7919 + start * 104729 + 12345) & 0xFFFFFFFF
     step = -1 if backwards else 1
     fixed = 2 + offsets.shape[0]
-    rounds = 0
-    while (1 << rounds) <= reach:
-        rounds += 1
+    rounds = _halvings(reach)
     for count in range(stop - start):
         i = stop - 1 - count if backwards else start + count
         y, x = target_y[i], target_x[i]
         best_y, best_x = source_y[i], source_x[i]
         best = _distance(rows, size, y, x, best_y, best_x, np.inf)
-        best += _toll(near, y, x, best_y, best_x)
+        best += _toll(near, y, x, best_y, best_x) + price[best_y, best_x]
         for attempt in range(fixed + rounds):
             if attempt < 2:
                 cy, cx = _propagated(
@@ -132,17 +148,15 @@ def search(
                     y, x, y - step * (attempt == 0), x - step * (attempt == 1),
                 )  # fmt: skip
             elif attempt < fixed:
-                cy = y + offsets[attempt - 2, 0]
-                cx = x + offsets[attempt - 2, 1]
+                cy, cx = y + offsets[attempt - 2, 0], x + offsets[attempt - 2, 1]
             else:
                 radius = 1 << (rounds - 1 - (attempt - fixed))
-                state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
-                cy = best_y + (state >> 8) % (2 * radius + 1) - radius
-                state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
-                cx = best_x + (state >> 8) % (2 * radius + 1) - radius
+                state, down = _drawn(state, radius)
+                state, right = _drawn(state, radius)
+                cy, cx = best_y + down, best_x + right
             if not (0 <= cy < height and 0 <= cx < width) or not allowed[cy, cx]:
                 continue
-            toll = _toll(near, y, x, cy, cx)
+            toll = _toll(near, y, x, cy, cx) + price[cy, cx]
             if toll >= best or (cy == best_y and cx == best_x):
                 continue
             found = _distance(rows, size, y, x, cy, cx, best - toll) + toll
@@ -156,10 +170,12 @@ def compare_all(
     rows: Float,
     size: int,
     certainty: Float,
+    targets: Index,
     target_y: Index,
     target_x: Index,
     allowed_y: Index,
     allowed_x: Index,
+    price: Float,
     near: float,
     start: int,
     stop: int,
@@ -167,12 +183,12 @@ def compare_all(
     source_x: Index,
     cost: Float,
 ) -> None:
-    """Finds the best of all sources for the targets start..stop, pixels weighed by `certainty`.
+    """Finds the best of all sources for `targets` start..stop, pixels weighed by `certainty`.
 
     For the coarsest layer, where known pixels must count far more than the first guess.
     """
     weights = np.zeros((size, size * CHANNELS), np.float32)
-    for i in range(start, stop):
+    for i in targets[start:stop]:
         y, x = target_y[i], target_x[i]
         total = np.float32(0)
         for dy in range(size):
@@ -185,7 +201,7 @@ def compare_all(
         best = np.float32(np.inf)
         for j in range(allowed_y.size):
             cy, cx = allowed_y[j], allowed_x[j]
-            toll = np.float32(_toll(near, y, x, cy, cx))
+            toll = np.float32(_toll(near, y, x, cy, cx)) + price[cy, cx]
             limit = (best - toll) / factor
             found = np.float32(0)
             for dy in range(size):
@@ -200,6 +216,29 @@ def compare_all(
                 best = found * factor + toll
                 source_y[i], source_x[i] = cy, cx
         cost[i] = best
+
+
+@_compiled
+def likeness(
+    patches: Float,
+    examples: Float,
+    weight: Float,
+    unit: float,
+    start: int,
+    stop: int,
+    density: Float,
+) -> None:
+    """Adds to `density` (n,) how like the examples (m, k) the patches (n, k) start..stop are.
+
+    An example at the squared distance `unit` counts 1 / e of its `weight` (m,).
+    """
+    for i in range(start, stop):
+        for j in range(examples.shape[0]):
+            apart = np.float32(0)
+            for k in range(patches.shape[1]):
+                difference = patches[i, k] - examples[j, k]
+                apart += difference * difference
+            density[i] += weight[j] * np.exp(-apart / np.float32(unit))
 
 
 @_compiled
@@ -319,32 +358,32 @@ def relax(
     pixel_y: Index,
     pixel_x: Index,
     hold: float,
-    sweeps: int,
     speed: float,
+    start: int,
+    stop: int,
 ) -> None:
-    """Solves a screened Poisson equation in place by successive over-relaxation.
+    """Over-relaxes the pixels start..stop of a screened Poisson equation once, in place.
 
     Minimises, over the pixels listed, the squared distance of the picture's steps from `right`
     and `down` plus `hold` times that of its values from `wanted`; all other pixels are fixed.
     Arrays are (H, W, channels). The order of the pixels is the order of relaxation.
     """
     height, width, channels = values.shape
-    for _ in range(sweeps):
-        for i in range(pixel_y.size):
-            y, x = pixel_y[i], pixel_x[i]
-            for c in range(channels):
-                total = np.float32(hold) * wanted[y, x, c]
-                weight = np.float32(hold)
-                if x + 1 < width:
-                    total += values[y, x + 1, c] - right[y, x, c]
-                    weight += 1
-                if x > 0:
-                    total += values[y, x - 1, c] + right[y, x - 1, c]
-                    weight += 1
-                if y + 1 < height:
-                    total += values[y + 1, x, c] - down[y, x, c]
-                    weight += 1
-                if y > 0:
-                    total += values[y - 1, x, c] + down[y - 1, x, c]
-                    weight += 1
-                values[y, x, c] += np.float32(speed) * (total / weight - values[y, x, c])
+    for i in range(start, stop):
+        y, x = pixel_y[i], pixel_x[i]
+        for c in range(channels):
+            total = np.float32(hold) * wanted[y, x, c]
+            weight = np.float32(hold)
+            if x + 1 < width:
+                total += values[y, x + 1, c] - right[y, x, c]
+                weight += 1
+            if x > 0:
+                total += values[y, x - 1, c] + right[y, x - 1, c]
+                weight += 1
+            if y + 1 < height:
+                total += values[y + 1, x, c] - down[y, x, c]
+                weight += 1
+            if y > 0:
+                total += values[y - 1, x, c] + down[y - 1, x, c]
+                weight += 1
+            values[y, x, c] += np.float32(speed) * (total / weight - values[y, x, c])

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from . import kernels
+from .bands import THREADS
 from .offsets import repeating_steps
 from .pyramid import Layer, spread_in
 from .types import CHANNELS, BoolMask, Float, Index
 
-BANDS = 8  # of the picture, each on one thread at a time; fixed, so that a seed is a picture
 TRUST = 3.0  # a patch one pixel further inside the hole counts this much less
 NEARNESS = 3.0  # toll on a source per pixel of distance, per pixel of the patch
 SOFTNESS = 4.0  # bandwidth of the votes on the way: nearly plain means, which agree on structure
@@ -26,11 +23,9 @@ WIDE_PASSES = 2  # that search the whole picture; later ones look around what th
 NEARBY = 8  # pixels
 FEWEST_ROUNDS = 1
 WORK = 700_000  # targets times rounds beyond which a layer gets fewer rounds
-EXHAUSTIVE = 6_000_000  # pairs of target and source up to which all are compared
+EXHAUSTIVE = 3_000_000  # pairs of target and source compared; of more, every n-th source
 FIRST_GUESS = 0.1  # weight of guessed pixels against known ones in that comparison
 PEEL = 2.0  # pixels by which the filling of the coarsest layer proceeds inwards each time
-
-SearchStep = Callable[[int, int], None]
 
 
 @dataclass(eq=False)
@@ -105,9 +100,12 @@ class Matcher:
 
     def _doubt_of_targets(self) -> Float:
         """Low for targets whose middle is near the rim (Wexler et al. 2007)."""
+        return np.asarray(np.log(TRUST) * self._middles(self._inside()), np.float32)
+
+    def _middles(self, values: Float) -> Float:
+        """Of values (H, W), those (n,) in the targets' middles."""
         half = self.layer.size // 2
-        middle = self._inside()[self.field.target_y + half, self.field.target_x + half]
-        return np.asarray(np.log(TRUST) * middle, np.float32)
+        return values[self.field.target_y + half, self.field.target_x + half]
 
     def _inside(self) -> Float:
         """Each pixel's distance to the nearest pixel that is not of the hole."""
@@ -117,13 +115,14 @@ class Matcher:
 
     def _guess(self) -> None:
         """The coarsest layer: a smooth filling, then sources peel by peel from the rim inwards."""
-        layer, field = self.layer, self.field
+        layer = self.layer
         layer.values = np.ascontiguousarray(spread_in(layer.values, layer.hole))
-        if field.cost.size * len(self._sources) > EXHAUSTIVE:
-            return
         inside = self._inside()
+        middle = self._middles(inside)
         for reached in np.arange(0, inside.max(), PEEL):
-            self._compare_all(np.where(inside <= reached, 1, FIRST_GUESS).astype(np.float32))
+            certainty = np.where(inside <= reached, 1, FIRST_GUESS).astype(np.float32)
+            ahead = (middle > reached - layer.size) & (middle <= reached + layer.size)
+            self._compare_all(certainty, np.flatnonzero(ahead).astype(np.int32))
             self._vote(SOFTNESS)
 
     def _refine(self, coarser: Field) -> None:
@@ -143,14 +142,15 @@ class Matcher:
             self.layer.values = np.ascontiguousarray(spread_in(self.layer.values, self.layer.hole))
         self._vote(SOFTNESS)
 
-    def _compare_all(self, certainty: Float) -> None:
+    def _compare_all(self, certainty: Float, targets: Index) -> None:
         layer, field = self.layer, self.field
-        allowed_y, allowed_x = np.ascontiguousarray(self._sources.T)
-        self._in_bands(
-            field.cost.size,
+        every = -(-field.cost.size * len(self._sources) // EXHAUSTIVE)
+        allowed_y, allowed_x = np.ascontiguousarray(self._sources[::every].T)
+        THREADS.in_bands(
+            targets.size,
             lambda start, stop: kernels.compare_all(
-                self._rows(), layer.size, certainty, field.target_y, field.target_x,
-                allowed_y, allowed_x, self._near, start, stop,
+                self._rows(), layer.size, certainty, targets, field.target_y, field.target_x,
+                allowed_y, allowed_x, layer.price, self._near, start, stop,
                 field.source_y, field.source_x, field.cost,
             ),
         )  # fmt: skip
@@ -161,18 +161,19 @@ class Matcher:
         self._passes += 1
         reach = max(layer.hole.shape) if self._passes <= WIDE_PASSES else NEARBY
         seed = int(self._rng.integers(1 << 30))
-        self._in_bands(
+        THREADS.in_bands(
             field.cost.size,
             lambda start, stop: kernels.search(
                 self._rows(), layer.size, field.place, field.target_y, field.target_x,
-                layer.allowed, old_y, old_x, field.source_y, field.source_x, field.cost,
+                layer.allowed, layer.price, old_y, old_x, field.source_y, field.source_x,
+                field.cost,
                 self._steps, self._near, reach, start, stop, self._passes % 2 == 0, seed,
             ),
         )  # fmt: skip
 
     def _vote(self, softness: float) -> None:
         layer, field, votes = self.layer, self.field, self.votes
-        self._in_bands(
+        THREADS.in_bands(
             votes.pixel_y.size,
             lambda start, stop: kernels.vote(
                 self._rows(), layer.size, field.place, field.source_y, field.source_x,
@@ -185,11 +186,6 @@ class Matcher:
 
     def _rows(self) -> Float:
         return self.layer.values.reshape(self._height, self._width * CHANNELS)
-
-    def _in_bands(self, count: int, work: SearchStep) -> None:
-        edges = np.linspace(0, count, BANDS + 1).astype(int)
-        with ThreadPoolExecutor(min(BANDS, os.cpu_count() or 1)) as pool:
-            list(pool.map(work, edges[:-1].tolist(), edges[1:].tolist()))
 
 
 def rounds(layer: Layer, *, coarsest: bool, finest: bool) -> int:

@@ -15,6 +15,8 @@ DEPTH = 9.0  # pixels from the rim to the middle of the hole on the coarsest lay
 NARROWEST = 24  # a layer is not halved below this side
 SIZES = (7, 5, 3, 1)  # sides of a patch, the first that leaves enough sources
 ENOUGH = 50
+NEAR_SOURCES = 3.0  # patches within the hole's own size of it, per pixel of the hole, or
+NEAR_SHARE = 0.75  # this share of what the finest layer has, where the hole is large
 
 
 @dataclass(eq=False)
@@ -26,12 +28,14 @@ class Layer:
         hole: (H, W), what is to be filled.
         allowed: (H, W), corners at which a source patch may lie.
         size: side of a patch.
+        price: (H, W), what a source at each corner costs for being unusual.
     """
 
     values: Float
     hole: BoolMask
     allowed: BoolMask
     size: int
+    price: Float
 
 
 def build(pixels: Pixels, hole: BoolMask, source: BoolMask) -> list[Layer]:
@@ -40,15 +44,21 @@ def build(pixels: Pixels, hole: BoolMask, source: BoolMask) -> list[Layer]:
     Texture enters as a fourth channel, the local mean of the gradient's size (Newson et al.
     2014): on coarse layers, where texture has been averaged away, it still tells grass from sky,
     and it keeps averages of sharp patches from looking like good matches for smooth ones.
+
+    A layer on which too few patches lie near the hole is left out: patches that span half of the
+    surroundings match far things at the rim, and whole ones of those are then copied.
     """
     values = np.dstack([pixels.astype(np.float32), ROUGHNESS * _roughness(pixels, ~hole)])
     layers: list[Layer] = []
+    wanted = 0.0
     while True:
         values = np.ascontiguousarray(values, np.float32)
         size, allowed = _sources(source)
-        if layers and (size < SIZES[0] or np.count_nonzero(allowed) < ENOUGH):
+        nearby = _nearby(hole, allowed, size)
+        if layers and (size < SIZES[0] or nearby < wanted or np.count_nonzero(allowed) < ENOUGH):
             return layers
-        layers.append(Layer(values, hole, allowed, size))
+        wanted = wanted or min(NEAR_SOURCES, NEAR_SHARE * nearby)
+        layers.append(Layer(values, hole, allowed, size, np.zeros(hole.shape, np.float32)))
         if depth_of(hole) <= DEPTH or min(hole.shape) < 2 * NARROWEST:
             return layers
         values = halve_values(values, ~hole)
@@ -60,6 +70,15 @@ def depth_of(hole: BoolMask) -> float:
     if hole.all():
         return float(max(hole.shape))
     return float(cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 5).max())
+
+
+def distance_of_patches(hole: BoolMask, size: int) -> Float:
+    """Distance (H, W) from the hole to the middle of the patch at each corner, 0 at the border."""
+    away = np.zeros(hole.shape, np.float32)
+    half, (height, width) = size // 2, hole.shape
+    distance = cv2.distanceTransform((~hole).astype(np.uint8), cv2.DIST_L2, 5)
+    away[: height - half, : width - half] = distance[half:, half:]
+    return away
 
 
 def halve_values(values: Float, known: BoolMask) -> Float:
@@ -99,6 +118,13 @@ def _sources(source: BoolMask) -> tuple[int, BoolMask]:
         if np.count_nonzero(allowed) >= ENOUGH or size == 1:
             break
     return size, allowed
+
+
+def _nearby(hole: BoolMask, allowed: BoolMask, size: int) -> float:
+    """Source patches within the hole's own size of it, per pixel of the hole."""
+    area = int(np.count_nonzero(hole))
+    near = allowed & (distance_of_patches(hole, size) <= np.sqrt(area))
+    return float(np.count_nonzero(near)) / max(1, area)
 
 
 def _roughness(pixels: Pixels, known: BoolMask) -> Float:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import cv2
 import numpy as np
 
 from . import kernels
+from .bands import THREADS
 from .matching import Votes
 from .types import BoolMask, Float, Index
 
@@ -15,6 +18,7 @@ HOLD_CHOSEN = 0.05  # where the caller chose what to copy, its colours stay
 SWEEPS, SPEED = 60, 1.75
 RESTORED = 1.5  # exponent on the lost amplitude: 1 gives back what the votes' mean has lost
 MOST_GAIN = 4.0
+WORTH_THREADS = 20_000  # pixels relaxed at once from which several threads are faster than one
 QUIET = 10.0  # squared steps below this are noise and are not amplified
 NEIGHBOURHOOD = (5, 5)
 
@@ -41,17 +45,50 @@ def blend(values: Float, hole: BoolMask, votes: Votes, hold: float = HOLD) -> Fl
     right, down = np.zeros_like(colours), np.zeros_like(colours)
     right[votes.pixel_y, votes.pixel_x] = votes.right[:, :3]
     down[votes.pixel_y, votes.pixel_x] = votes.down[:, :3]
-    pixel_y, pixel_x = checkerboard(hole)
-    wanted = colours.copy()
-    kernels.relax(colours, wanted, right * gain, down * gain, pixel_y, pixel_x, hold, SWEEPS, SPEED)
+    solve(colours, right * gain, down * gain, hole, hold=hold, sweeps=SWEEPS, speed=SPEED)
     return colours
 
 
-def checkerboard(hole: BoolMask) -> tuple[Index, Index]:
-    """The hole's pixels, first those of one colour of a checkerboard, then the other's."""
-    y, x = np.nonzero(hole)
-    order = np.argsort((y + x) % 2, kind="stable")
-    return y[order].astype(np.int32), x[order].astype(np.int32)
+def solve(
+    values: Float,
+    right: Float,
+    down: Float,
+    hole: BoolMask,
+    *,
+    hold: float,
+    sweeps: int,
+    speed: float,
+) -> None:
+    """Solves a screened Poisson equation over the hole in place; see `kernels.relax`.
+
+    A sweep relaxes the pixels of one colour of a checkerboard, then those of the other. Pixels of
+    one colour do not depend on each other, so they can be relaxed in bands.
+
+    Args:
+        values, right, down: (H, W, C).
+        hole: (H, W).
+        hold: >= 0, the pull towards the values given.
+        sweeps: how often each pixel is relaxed.
+        speed: 1..2, of over-relaxation.
+    """
+    wanted = values.copy()
+    colours = [_places(hole, colour) for colour in (0, 1)]
+    for _ in range(sweeps):
+        for pixel_y, pixel_x in colours:
+            relax = partial(
+                kernels.relax, values, wanted, right, down, pixel_y, pixel_x, hold, speed
+            )
+            if pixel_y.size < WORTH_THREADS:
+                relax(0, pixel_y.size)
+            else:
+                THREADS.in_bands(pixel_y.size, relax)
+
+
+def _places(hole: BoolMask, colour: int) -> tuple[Index, Index]:
+    """The hole's pixels (rows, columns) of one colour of a checkerboard, 0 or 1."""
+    y, x = (places.astype(np.int32) for places in np.nonzero(hole))
+    which = (y + x) % 2 == colour
+    return y[which], x[which]
 
 
 def _gain(shape: tuple[int, ...], votes: Votes) -> Float:

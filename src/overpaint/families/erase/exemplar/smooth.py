@@ -11,9 +11,8 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from . import kernels
 from .pyramid import spread_in
-from .seams import checkerboard
+from .seams import solve
 from .types import BoolMask, Float, Pixels
 
 SPECK = 16  # pixels; smaller parts are left to the exemplars, which see to all of them at once
@@ -90,6 +89,5 @@ def _membrane(pixels: Pixels, part: BoolMask, known: BoolMask, surface: Float) -
     """The surface plus what is left at the rim, carried inwards as a soap film would."""
     rest = np.ascontiguousarray(spread_in(pixels - surface, ~known))
     still = np.zeros_like(rest)
-    pixel_y, pixel_x = checkerboard(part)
-    kernels.relax(rest, still, still, still, pixel_y, pixel_x, 0.0, SWEEPS, SPEED)
+    solve(rest, still, still, part, hold=0.0, sweeps=SWEEPS, speed=SPEED)
     return np.asarray(np.clip(np.rint(rest + surface), 0, 255), np.uint8)

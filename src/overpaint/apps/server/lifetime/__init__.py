@@ -1,0 +1,1 @@
+"""How the server lives and ends: its health, and the time that its end may take."""
