@@ -225,6 +225,29 @@ def test_candidates_are_there_to_choose_from(desk, scene):
     expect(desk.page.locator("#tree .thumb")).to_have_count(3)
 
 
+def test_a_speck_of_dust_that_is_erased_is_no_failure(desk):
+    sky = Image.new("RGB", (2400, 1600), (120, 140, 180))
+    sky.paste((90, 100, 120), (1200, 800, 1203, 803))
+    desk.open(sky)
+    desk.mark(1190, 790, 1214, 814)
+    desk.run()
+    expect(desk.page.locator("#told")).to_contain_text("Done")
+    assert desk.state("state.session.turns[1].verdict") == "done"
+    expect(desk.page.locator("#notice")).to_be_hidden()
+    expect(desk.page.locator("#turn-warnings li")).to_have_count(0)
+    # Measures come after the result.
+    expect(desk.page.locator("#turn-facts")).to_contain_text("of the pixels changed")
+
+
+def test_an_erase_of_nothing_says_so_in_words_that_fit(desk):
+    sky = Image.new("RGB", (160, 120), (120, 140, 180))
+    desk.open(sky)
+    desk.mark(40, 40, 80, 80)
+    desk.run()
+    alert = desk.page.get_by_role("alert")
+    expect(alert).to_contain_text("Mark the whole thing, and a little more.")
+
+
 def test_comparing(desk, scene):
     desk.open(scene)
     erase_disc(desk)

@@ -108,7 +108,8 @@ def cut_off(desk, selector: str) -> list[str]:
     return desk.page.locator(selector).evaluate_all(
         "all => all.filter(each => each.checkVisibility({ visibilityProperty: true }))"
         ".filter(each => { const box = each.getBoundingClientRect();"
-        " return box.left < -1 || box.right > innerWidth + 1 || each.scrollWidth > each.clientWidth + 2; })"
+        " return box.left < -1 || box.right > innerWidth + 1"
+        " || each.scrollWidth > each.clientWidth + 2; })"
         ".map(each => each.id || each.outerHTML.slice(0, 80))"
     )
 

@@ -9,6 +9,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 from scipy import ndimage
 
 
@@ -105,6 +106,15 @@ def test_a_click_selects_in_the_picture_that_is_shown(desk, scene):
         assert seen.getpixel((5, 5)) == background
         desk.page.keyboard.press("b")
         desk.leave()
+
+
+def test_a_click_beside_the_picture_is_answered_in_words(desk, scene):
+    desk.open(scene)
+    desk.page.click("[data-tool=segment]")
+    desk.drag((-4, 40), (-4, 40))
+    expect(desk.page.get_by_role("alert")).to_have_text("Click a thing in the picture.")
+    desk.drag((-4, 14), (58, 58))  # a box that begins there is cut to the picture
+    desk.until("!state.mask.isEmpty")
 
 
 @pytest.mark.parametrize("transparent", [False, True])

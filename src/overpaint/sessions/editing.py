@@ -29,10 +29,10 @@ _KEPT = ImageLimits(max_bytes=2**32, max_pixels=2**30)
 
 _BESIDE = {"previous": "the turn before", "original": "the original"}
 _NOTHING: dict[TurnKind, str] = {
-    "erase": "Nothing changed: what is marked already looks like what is around it. Mark the whole "
-    "of the thing, and a little more.",
-    "inpaint": "Nothing changed where the mask is. Say it in other words, mark more, or try another "
-    "seed.",
+    "erase": "Nothing changed: what is marked already looks like what is around it. Mark the "
+    "whole thing, and a little more.",
+    "inpaint": "Nothing changed where the mask is. Say it in other words, mark more, or try "
+    "another seed.",
     "edit": "Nothing changed: the instruction was not followed. Say it in other words, or try "
     "another seed.",
 }
