@@ -48,6 +48,7 @@ def test_tab_held_shows_the_original_and_tapped_goes_on(desk, scene):
     page = desk.page
     shot = page.locator("#canvas").screenshot
     page.locator("#stage").focus()
+    page.keyboard.press("b")  # from now on the ring of the focus is seen
     page.mouse.move(2, 2)
     page.wait_for_timeout(300)
     erased = shot()

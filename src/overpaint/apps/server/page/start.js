@@ -11,7 +11,7 @@ const MOST = 24; // of a page of the list
 const ALL = 1000; // that are searched
 const EVERY = 1000; // ms between looks at edits under way
 
-const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 const over = new Set(); // edits that are known to have ended
 let shown = 0;
 let watching = 0;
@@ -77,7 +77,8 @@ function card({ id, name, turns, updated, thumbnail: path }) {
       location.hash = id;
     } },
       image, make("strong", { textContent: label }),
-      make("span", { className: "faint about", textContent: `${edits} · ${day.format(new Date(updated))}` })),
+      make("span", { className: "faint about", textContent: edits }),
+      make("span", { className: "faint day", textContent: day.format(new Date(updated)) })),
     make("button", { type: "button", className: "quiet remove", textContent: "Delete", "aria-label": `Delete ${label}`,
       onclick: () => attempt(() => remove(id, label, item)) }));
   item.dataset.session = id;
