@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two test workers with one torch thread each; more helps only where there are more cores.
 WORKERS ?= 2
 
-.PHONY: setup demo attack test test-ray test-roboflow test-azure check bench serve
+.PHONY: setup demo attack test test-ray test-roboflow test-azure nightly check bench serve
 
 setup: $(VENV)/.installed
 
@@ -54,7 +54,11 @@ test-azure: setup
 test-ray:
 	test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
 	.venv-ray/bin/python -m pip install --constraint constraints.txt --editable '.[dev,server,datasets,ray]'
-	OMP_NUM_THREADS=1 .venv-ray/bin/pytest -W default tests/apps/test_ray_serve.py tests/apps/test_ray_datasets.py
+	OMP_NUM_THREADS=1 timeout 300 .venv-ray/bin/pytest -W default tests/apps/test_ray_serve.py tests/apps/test_ray_datasets.py
+
+# Every night, and before a release: what needs environments of its own. `test-ray` takes under five
+# minutes once its environment is there.
+nightly: test test-ray test-roboflow test-azure
 
 # Tables of figures, into benchmarks/results; some hours.
 bench: setup

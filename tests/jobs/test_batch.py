@@ -13,8 +13,8 @@ from PIL import Image
 
 from overpaint.core.errors import OutputError
 from overpaint.jobs import batch as batch_
-from overpaint.jobs import predictions
 from overpaint.jobs.batch import Batch
+from overpaint.jobs.output import predictions
 from tests.conftest import box_mask, picture
 from tests.jobs.conftest import request, unit
 
@@ -83,6 +83,45 @@ def test_only_the_first_rows(made):
     made.limit = None
     done = made.run(unit(seed) for seed in range(5))
     assert (done.tally.skipped, done.tally.computed, len(table(made.out))) == (2, 3, 5)
+    made.limit = 1
+    made.run(unit(seed) for seed in range(5))
+    assert len(table(made.out)) == 5, "a look at the first rows does not shorten the table"
+
+
+def test_many_files_are_spread_over_folders(made):
+    made.subfolders = made.grids = True
+    made.run([unit(0), unit(1)])
+    for row in table(made.out):
+        assert row["picture"].split("/")[1] == row["id"][:2]
+        assert (made.out / row["picture"]).is_file()
+        assert (made.out / row["picture"].replace("pictures", "grids", 1)).is_file()
+    assert made.run([unit(0), unit(1)]).stale == []
+
+
+def test_the_inputs_own_columns_come_through(made):
+    columns = {"label": "a boat", "id": 7, "boxes": [1, 2]}
+    rows = [replace(unit(0), extra={"image": "a.png", "columns": columns}), unit(1)]
+    made.run(rows)
+    names = ("image", "label", "input_id", "boxes")
+    assert [[row[name] for name in names] for row in table(made.out)] == [
+        ["a.png", "a boat", "7", "[1, 2]"],
+        ["", "", "", ""],
+    ]
+    columns["label"] = "a ship"
+    assert made.run(rows).tally.computed == 0
+    assert [row["label"] for row in table(made.out)] == ["a ship", ""], "what the input says today"
+    written = pq.read_table(made.out / "predictions.parquet").to_pylist()
+    assert (written[0]["label"], written[1]["label"]) == ("a ship", None)
+
+
+def test_what_no_row_names_is_counted_and_pruned(made):
+    made.run([unit(0), unit(1)])
+    (made.out / "pictures" / "mine.png").touch()
+    assert len(made.run([unit(0)]).stale) == 1
+    made.prune = True
+    made.run([unit(0)])
+    assert sorted(path.name for path in (made.out / "pictures").iterdir())[0] == "mine.png"
+    assert len(list((made.out / "pictures").iterdir())) == 2, "and files of others stay"
 
 
 def test_sheets_show_input_mask_and_output(made):
@@ -148,12 +187,25 @@ def test_wider_passes_give_the_same_pictures(tmp_path, make_engine):
     assert max(differences) <= 1
 
 
-@pytest.mark.parametrize("name", ["../../etc/x.png#3", "a b/c.d.jpg", "ü.png", "#.png", "x" * 300])
-def test_names_of_files_are_harmless(name):
-    told = batch_.name(replace(unit(0), id="0" * 32, source=name))
-    assert set(told) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
-    assert told.endswith("000000000000")
-    assert len(told) < 120
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("../../etc/x.png#3", "etc-x-3-"),
+        ("a b/c.d.jpg", "a-b-c-d-"),
+        ("ü/강아지.png", "ü-강아지-"),
+        ("u\u0308.png", "ü-"),
+        ("#.png", ""),
+        ("x" * 300, "x" * 60 + "-"),
+    ],
+)
+def test_names_of_files_are_harmless_and_readable(name, words):
+    assert batch_.name(replace(unit(0), id="0" * 32, source=name)) == words + "0" * 12
+
+
+def test_names_of_files_fit_every_file_system():
+    made = batch_.name(replace(unit(0), id="0" * 32, source="\N{GRINNING FACE}강" * 100 + ".png"))
+    assert len(made.encode()) < 200
+    assert "강" in made
 
 
 def test_a_folder_that_is_a_file(tmp_path, make_engine):

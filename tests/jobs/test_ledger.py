@@ -96,6 +96,26 @@ def test_one_process_at_a_time(tmp_path):
     assert b"another run is writing to" in ran.stderr
 
 
+def test_another_ledger_is_taken_in_once(tmp_path):
+    with Ledger(tmp_path / "share.jsonl") as share:
+        share.append(entry("a", attempts=2))
+        share.append(entry("b"))
+        with (
+            Ledger(tmp_path / "ledger.jsonl") as ledger,
+            pytest.raises(OutputError, match="another run is writing"),
+        ):
+            ledger.absorb(tmp_path / "share.jsonl")
+    with Ledger(tmp_path / "ledger.jsonl") as ledger:
+        ledger.append(entry("a", "failed"))
+        ledger.append(entry("b", "failed", attempts=3))
+        for _ in range(2):
+            ledger.absorb(tmp_path / "share.jsonl")
+    with Ledger(tmp_path / "ledger.jsonl") as ledger:
+        assert len(ledger) == 2
+        assert [ledger.status("a"), ledger.status("b")] == ["done", "failed"], "the later one holds"
+    assert len((tmp_path / "ledger.jsonl").read_text().splitlines()) == 3
+
+
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):

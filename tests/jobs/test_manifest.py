@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from overpaint.core.errors import InvalidRequest
+from overpaint.jobs import inputs
 from overpaint.jobs import manifest as manifest_
 from overpaint.jobs.manifest import Manifest, UnitDefaults
+from overpaint.jobs.shard import Shard
 from tests.conftest import box_mask, picture
 
 SIZE = (64, 48)
@@ -150,7 +152,6 @@ def test_what_phones_and_scanners_write_is_counted(photos):
         (["x", "nonsense!", text(MASK)], "row 0, column image: the string is not base64"),
         (["x", "", text(MASK)], "row 0, column image: it is missing"),
         (["x", text(PICTURE)[:300], text(MASK)], "row 0, column image: "),
-        (["x", text(PICTURE), text(box_mask(8, 8))], "row 0, column mask_image: "),
         (["x", text(PICTURE)], "row 0: it has 2 values for 3 columns"),
     ],
 )
@@ -160,6 +161,50 @@ def test_a_bad_row_fails_alone(tmp_path, row, reason):
     bad, good = units(rows)
     assert error_of(bad).startswith(reason)
     assert good.load().prompt == "y"
+
+
+def test_a_mask_of_another_size_is_stretched_as_when_it_is_served(tmp_path):
+    row = ["x", text(PICTURE), text(box_mask(8, 8))]
+    (stretched,) = units(write_csv(tmp_path / "rows.csv", ["prompt", "image", "mask_image"], row))
+    assert stretched.load().mask.size == SIZE
+
+
+def test_a_tables_own_columns_are_carried(tmp_path, photos):
+    header = ["prompt", "image", "label", "id"]
+    rows = write_csv(tmp_path / "rows.csv", header, ["x", "photos/a.jpg", "a boat", "7"])
+    (made,) = units(rows)
+    assert made.extra == {"image": "photos/a.jpg", "columns": {"label": "a boat", "id": "7"}}
+    (bare,) = units(write_csv(tmp_path / "bare.csv", header[:2], ["x", "photos/a.jpg"]))
+    assert bare.id == made.id, "what is carried decides no picture"
+
+
+def test_a_slip_of_the_pen_is_no_column_of_the_tables_own(tmp_path, photos):
+    rows = write_csv(tmp_path / "rows.csv", ["promt", "image"], ["x", "photos/a.jpg"])
+    (bad,) = units(rows)
+    assert error_of(bad).startswith("row 0, column promt: there is no such column; write prompt")
+
+
+def test_text_under_a_pictures_name_and_a_link_to_nowhere(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a.png").write_text("not a picture")
+    (folder / "b.png").symlink_to("gone.png")
+    words, link = map(error_of, units(folder))
+    assert "a.png is a text file, not a picture" in words
+    assert "b.png is a link to gone.png, which is not there" in link
+
+
+def test_shares_have_every_row_once_and_the_same_units(tmp_path, photos):
+    """Rows that are equal in everything too: their seeds tell them apart by counting."""
+    lines = [[f"x{n % 6}", "photos/a.jpg"] for n in range(18)]
+    manifest = Manifest(
+        write_csv(tmp_path / "rows.csv", ["prompt", "image"], *lines), UnitDefaults()
+    )
+    whole = {unit.id: unit.seed for unit in manifest.units({})}
+    shares = [list(manifest.units({}, Shard(number, 3))) for number in (1, 2, 3)]
+    assert sum(map(len, shares)) == len(whole) == 18
+    assert {unit.id: unit.seed for share in shares for unit in share} == whole
+    assert all(shares), "each has some"
 
 
 def test_bad_lines_fail_alone(tmp_path, monkeypatch):
@@ -254,5 +299,5 @@ def test_inputs_that_are_none(photos, tmp_path, source, asked, field):
 
 
 def test_a_picture_over_the_limit(photos, monkeypatch):
-    monkeypatch.setattr(manifest_, "MAX_FILE", 1000)
+    monkeypatch.setattr(inputs, "MAX_FILE", 1000)
     assert "is larger than" in error_of(units(photos)[1])

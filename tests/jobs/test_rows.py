@@ -79,7 +79,7 @@ def test_a_row_has_the_last_word():
     assert two.parts["options"] == {"guidance_scale": 2, "strength": 0.5, "eta": 1}
 
 
-@pytest.mark.parametrize("seed", [7, 7.0, "7", " 7 "])
+@pytest.mark.parametrize("seed", [7, 7.0, "7", " 7 ", "7.0", "7."])
 def test_a_seed_as_tables_hold_it(seed):
     assert rows.parse({**FIRST, "seed": seed}, 0).parts["seed"] == 7
 

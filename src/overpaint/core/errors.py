@@ -19,6 +19,7 @@
     ├── BrokenResult            the model gave values that are no numbers
     ├── SessionConflict         somebody else changed the session first
     ├── StoreUnavailable        sessions cannot be read or written
+    ├── RunStopped              a run of many edits gave up: they all failed in one way
     └── Cancelled
 
 `code` is stable and machine-readable; the message is one sentence that says what is wrong, with
@@ -177,6 +178,12 @@ class StoreUnavailable(OverpaintError):
     """The database or the folder of sessions cannot be reached, or does not fit this version."""
 
     code = "store_unavailable"
+
+
+class RunStopped(OverpaintError):
+    """A run of many edits ended early, because one after the other would fail in the same way."""
+
+    code = "run_stopped"
 
 
 class Cancelled(OverpaintError):

@@ -1,8 +1,9 @@
 """A batch: an input, an engine, and a folder that fills with pictures and ends with tables.
 
-OUT/pictures/NAME.png     results, written whole or not at all
+OUT/pictures/NAME.png     results, written whole or not at all; OUT/pictures/ab/NAME.png of many
 OUT/grids/NAME.png        input, mask and output side by side, where asked for
 OUT/ledger.jsonl          what is done; a run that is started again goes on from it
+OUT/ledger-2-of-3.jsonl   what a share of the work did; the next whole run takes it in
 OUT/predictions.csv, .parquet, timings.csv
 """
 
@@ -10,21 +11,24 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
 
 from overpaint.core.errors import OutputError
 from overpaint.core.files import remove_leftovers
 from overpaint.core.imaging import images
 from overpaint.core.imaging.images import Picture
 from overpaint.engine.batching.batcher import Batcher
-from overpaint.jobs import grid, predictions
 from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.ledger import Ledger, LedgerEntry, Status
+from overpaint.jobs.output import grid, predictions, status
+from overpaint.jobs.output.encoding import PictureEncoding
 from overpaint.jobs.runner import UNDER_WAY, Runner
+from overpaint.jobs.shard import Shard
 from overpaint.jobs.units import Unit
 
 if TYPE_CHECKING:
@@ -34,6 +38,22 @@ if TYPE_CHECKING:
 LEDGER = "ledger.jsonl"
 PICTURES = "pictures"
 GRIDS = "grids"
+SHARES = "ledger-*-of-*.jsonl"
+
+PATIENCE = 10
+"""Rows in a row that may fail for a reason that is not theirs."""
+
+LONGEST_NAME = 120
+"""Bytes of a file's name that tell people where it comes from."""
+
+_RESULT = re.compile(r"-?[0-9a-f]{12}\.(png|jpg|webp)$")
+
+
+class PlannedUnit(NamedTuple):
+    """A unit's place in the input of today."""
+
+    id: str
+    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +62,13 @@ class BatchOutcome:
 
     Attributes:
         tally: how its units ended.
-        tables: files that say so.
+        tables: files that say so; none where this was a share of the work.
+        stale: pictures and sheets in the folder that no row names any more.
     """
 
     tally: Tally
     tables: list[Path]
+    stale: list[Path] = field(default_factory=list)
 
 
 @dataclass(kw_only=True)
@@ -62,6 +84,12 @@ class Batch:
         retry: units that ended in one of these ways are tried again.
         limit: only so many units, the first ones; None = all.
         grids: draw input, mask and output side by side, too.
+        encoding: how pictures are written; sheets are PNG.
+        subfolders: spread the files over 256 folders, by the first digits of their units' ids.
+        shard: this run's share of the work, which has a ledger of its own and writes no tables.
+            The next run without one takes all shares' ledgers in.
+        prune: remove pictures and sheets that no row names any more.
+        total: rows of the input, for those who look into the folder; None = not known.
         on_progress: called when a unit is at its end.
         cancelled: asked several times a second; True ends the run.
     """
@@ -72,6 +100,11 @@ class Batch:
     retry: Collection[Status] = ()
     limit: int | None = None
     grids: bool = False
+    encoding: PictureEncoding = field(default_factory=PictureEncoding)
+    subfolders: bool = False
+    shard: Shard | None = None
+    prune: bool = False
+    total: int | None = None
     on_progress: Callable[[Tally], None] | None = None
     cancelled: Callable[[], bool] = lambda: False
 
@@ -82,21 +115,73 @@ class Batch:
             Cancelled: `cancelled` said so; the same call again goes on, and writes the tables.
             OutputError: the folder cannot be written to, or another process writes to it.
         """
-        with Ledger(self.out / LEDGER) as ledger, _batcher(self.engine, self.width) as batcher:
+        name_ = self.shard.ledger if self.shard else LEDGER
+        with Ledger(self.out / name_) as ledger, _batcher(self.engine, self.width) as batcher:
             self._prepare_folders()
-            order: list[tuple[str, str]] = []
+            self._take_in(ledger)
+            if self.total is not None:
+                status.write_total(self.out, self.total)
+            order: list[PlannedUnit] = []
             book: Book[Unit] = Book(
                 ledger=ledger,
                 complete=self._is_there,
                 retry=self.retry,
                 on_progress=self.on_progress,
                 cancelled=self.cancelled,
+                patience=PATIENCE,
             )
             under_way = (UNDER_WAY + self.width - 1) * len(batcher.engines)
             runner = Runner(batcher=batcher, keep=self._keep, book=book, under_way=under_way)
-            runner.run(self._noted(itertools.islice(units, self.limit), ledger, order))
-            tables = predictions.write(self.out, lambda: _entries(ledger, order))
-        return BatchOutcome(tally=book.tally, tables=tables)
+            rest = iter(units)
+            runner.run(self._noted(itertools.islice(rest, self.limit), ledger, order))
+            if self.shard is not None:
+                return BatchOutcome(tally=book.tally, tables=[])
+            return self._close(ledger, order, rest, book.tally)
+
+    def _close(
+        self, ledger: Ledger, order: list[PlannedUnit], rest: Iterator[Unit], tally: Tally
+    ) -> BatchOutcome:
+        """Write the tables; what earlier runs made beyond the limit stays in them."""
+        is_whole = self.limit is None
+        if not is_whole and len(ledger) > len(order):
+            more = (unit for unit in rest if ledger.status(unit.id) is not None)
+            order += (PlannedUnit(unit.id, unit.source) for unit in more)
+            is_whole = True
+        tables = predictions.write(self.out, lambda: _entries(ledger, order))
+        stale = self._stale(ledger, order) if is_whole else []
+        if self.prune:
+            for path in stale:
+                path.unlink(missing_ok=True)
+        return BatchOutcome(tally=tally, tables=tables, stale=stale)
+
+    def _take_in(self, ledger: Ledger) -> None:
+        """What other runs into this folder did: a share knows the whole's, the whole all shares'.
+
+        Raises:
+            OutputError: one of them is still running.
+        """
+        if self.shard is not None:
+            if (whole := self.out / LEDGER).exists():
+                ledger.absorb(whole)
+            return
+        for share in sorted(self.out.glob(SHARES)):
+            ledger.absorb(share)
+            share.unlink()
+        for folder in (self.out, *(self.out / name for name in (PICTURES, GRIDS))):
+            for each in (folder, *(below for below in folder.glob("??") if below.is_dir())):
+                remove_leftovers(each)
+
+    def _stale(self, ledger: Ledger, order: Iterable[PlannedUnit]) -> list[Path]:
+        """Files of ours that no row names."""
+        named = {entry.picture for entry in _entries(ledger, order) if entry.picture}
+        named |= {_sheet_of(picture) for picture in named}
+        folders = (self.out / PICTURES, self.out / GRIDS)
+        files = (path for folder in folders for path in sorted(folder.rglob("*")))
+        return [
+            path
+            for path in files
+            if _RESULT.search(path.name) and path.relative_to(self.out).as_posix() not in named
+        ]
 
     def _prepare_folders(self) -> None:
         folders = [self.out / name for name in (PICTURES, *([GRIDS] if self.grids else []))]
@@ -107,44 +192,67 @@ class Batch:
                 raise OutputError(
                     f"{folder} cannot be made: {error.strerror}", field="output"
                 ) from error
-        for folder in (self.out, *folders):
-            remove_leftovers(folder)
 
     def _noted(
-        self, units: Iterable[Unit], ledger: Ledger, order: list[tuple[str, str]]
+        self, units: Iterable[Unit], ledger: Ledger, order: list[PlannedUnit]
     ) -> Iterator[Unit]:
-        """The units, their order noted, and sheets drawn of what an earlier run made."""
+        """The units, their order noted; of what an earlier run made, sheets and new columns."""
         for unit in units:
-            order.append((unit.id, unit.source))
-            entry = ledger.get(unit.id) if self.grids else None
-            if entry is not None and entry.picture and self._is_there(entry):
-                self._draw(unit, self.out / entry.picture)
+            order.append(PlannedUnit(unit.id, unit.source))
+            entry = ledger.get(unit.id)
+            if entry is not None and entry.extra != unit.extra:
+                entry = replace(entry, extra=unit.extra)
+                ledger.append(entry, to_disk=False)
+            if self.grids and entry is not None and entry.picture and self._is_there(entry):
+                self._draw(unit, entry.picture)
             yield unit
 
     def _keep(self, unit: Unit, result: EditResult) -> str:
-        picture = f"{PICTURES}/{name(unit)}.png"
-        images.save(result.pictures[0], self.out / picture)
+        folder = f"{PICTURES}/{unit.id[:2]}" if self.subfolders else PICTURES
+        picture = f"{folder}/{name(unit)}{unit.suffix}"
+        self._folder_of(picture)
+        self.encoding.save(result.pictures[0], self.out / picture)
         if self.grids:
-            self._draw(unit, self.out / picture)
+            self._draw(unit, picture)
         return picture
 
     def _is_there(self, entry: LedgerEntry) -> bool:
         return entry.picture is None or (self.out / entry.picture).is_file()
 
-    def _draw(self, unit: Unit, picture: Path) -> None:
+    def _draw(self, unit: Unit, picture: str) -> None:
         """Draw the sheet of a unit, where there is none that is newer than its picture."""
-        sheet = self.out / GRIDS / picture.name
-        if sheet.exists() and sheet.stat().st_mtime_ns >= picture.stat().st_mtime_ns:
+        source, sheet = self.out / picture, self.out / _sheet_of(picture)
+        if sheet.exists() and sheet.stat().st_mtime_ns >= source.stat().st_mtime_ns:
             return
-        drawn = grid.draw(unit.load(), images.decode(picture).to_srgb())
+        drawn = grid.draw(unit.load(), images.decode(source).to_srgb())
+        self._folder_of(_sheet_of(picture))
         images.save(Picture(drawn), sheet)
+
+    def _folder_of(self, file: str) -> None:
+        folder = (self.out / file).parent
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{folder} cannot be made: {error.strerror}", field="output"
+            ) from error
+
+
+def _sheet_of(picture: str) -> str:
+    """The sheet of a picture, both relative to the folder."""
+    return f"{GRIDS}/{PurePosixPath(picture).relative_to(PICTURES).with_suffix('.png')}"
 
 
 def name(unit: Unit) -> str:
-    """A file's name: where the unit comes from, for people, and a part of its id."""
-    words = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(unit.source).with_suffix("").as_posix())
-    number = re.search(r"#\d+$", unit.source)
-    stem = f"{words.strip('-')[-60:]}{number[0].replace('#', '-') if number else ''}"
+    """A file's name: where the unit comes from, for people, and a part of its id.
+
+    Letters and digits of all scripts stay as they are.
+    """
+    source = unicodedata.normalize("NFC", unit.source)
+    words = re.sub(r"[^\w-]+", "-", PurePosixPath(source).with_suffix("").as_posix()).strip("-")
+    number = re.search(r"#\d+$", source)
+    end = words[-60:].encode()[-LONGEST_NAME:].decode(errors="ignore")
+    stem = f"{end}{number[0].replace('#', '-') if number else ''}"
     return f"{stem}-{unit.id[:12]}".lstrip("-")
 
 
@@ -157,7 +265,7 @@ def _batcher(engines: Engine | Sequence[Engine], width: int) -> Iterator[Batcher
         batcher.close()
 
 
-def _entries(ledger: Ledger, order: Iterable[tuple[str, str]]) -> Iterator[LedgerEntry]:
+def _entries(ledger: Ledger, order: Iterable[PlannedUnit]) -> Iterator[LedgerEntry]:
     """What came of the units, in the order of the input and with their places in it of today."""
     for unit, source in order:
         if (entry := ledger.get(unit)) is not None:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
-from overpaint.core.errors import Cancelled
+from overpaint.core.errors import Cancelled, InvalidRequest, RunStopped
 from overpaint.jobs.ledger import Ledger, LedgerEntry, Status
 
 TICK = 0.2
 """Seconds between two looks at whether the run should end."""
+
+
+MAX_REASONS = 200
+"""Kinds of reasons that are counted; further ones are not."""
+
+
+_OWN = re.compile(r"\S*/\S+|\S+\.\w{2,5}\b|[0-9]+")
+"""What differs between two tasks that fail for one reason: files and numbers."""
 
 
 class WorkItem(Protocol):
@@ -34,6 +44,8 @@ class Tally:
         computed: tasks that this run brought to an end.
         statuses: how many tasks ended in each way, in this run and in earlier ones.
         codes: how many of them ended with each error.
+        reasons: how many of them ended for each reason, by its words without files and numbers.
+        examples: a reason in full, by the same words.
         has_work: whether there was a task that had to be worked on.
         started: when the first one was begun; of the monotonic clock.
     """
@@ -42,6 +54,8 @@ class Tally:
     computed: int = 0
     statuses: dict[Status, int] = field(default_factory=dict)
     codes: dict[str, int] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
     has_work: bool = False
     started: float = field(default_factory=time.monotonic)
 
@@ -56,13 +70,23 @@ class Tally:
             return None
         return (time.monotonic() - self.started) / self.computed * max(0, total - self.ended)
 
-    def count(self, status: Status, *, code: str = "", skipped: bool = False) -> None:
+    def count(
+        self, status: Status, *, code: str = "", reason: str = "", skipped: bool = False
+    ) -> None:
         """Take in the end of a task."""
         self.skipped += skipped
         self.computed += not skipped
         self.statuses[status] = self.statuses.get(status, 0) + 1
         if code:
             self.codes[code] = self.codes.get(code, 0) + 1
+        words = _OWN.sub("…", reason)
+        if words and (words in self.reasons or len(self.reasons) < MAX_REASONS):
+            self.reasons[words] += 1
+            self.examples.setdefault(words, reason)
+
+    def commonest(self, most: int = 3) -> list[tuple[str, int]]:
+        """The reasons that most tasks ended for, an example of each, and how often."""
+        return [(self.examples[words], count) for words, count in self.reasons.most_common(most)]
 
 
 @dataclass(kw_only=True)
@@ -75,6 +99,8 @@ class Book(Generic[T]):
         retry: tasks that ended in one of these ways are tried again, once per book.
         on_progress: called when a task is at its end.
         cancelled: asked several times a second; True ends the run.
+        patience: so many tasks in a row may fail with one and the same error that is not their
+            input's fault; then the run ends. None = it never does.
         tally: how far it is.
     """
 
@@ -83,7 +109,9 @@ class Book(Generic[T]):
     retry: Collection[Status] = ()
     on_progress: Callable[[Tally], None] | None = None
     cancelled: Callable[[], bool] = lambda: False
+    patience: int | None = None
     tally: Tally = field(default_factory=Tally)
+    _in_a_row: tuple[str, int] = field(default=("", 0), init=False)
 
     def pending(self, tasks: Iterable[T]) -> Iterator[T]:
         """The tasks that must be worked on; the others are counted.
@@ -99,7 +127,7 @@ class Book(Generic[T]):
                     self.tally.has_work, self.tally.started = True, time.monotonic()
                 yield task
             else:
-                self.tally.count(entry.status, code=entry.code, skipped=True)
+                self._count(entry, skipped=True)
                 self._tell()
 
     def end(self, entry: LedgerEntry) -> None:
@@ -107,12 +135,30 @@ class Book(Generic[T]):
 
         Raises:
             OutputError: the disk is full.
+            RunStopped: one task after the other fails for a reason that is not its own.
         """
         attempts = self.ledger.attempts(entry.id) + 1
         finished = entry.finished or time.time()
         self.ledger.append(replace(entry, attempts=attempts, finished=finished))
-        self.tally.count(entry.status, code=entry.code)
+        self._count(entry)
         self._tell()
+        self._check_patience(entry)
+
+    def _count(self, entry: LedgerEntry, *, skipped: bool = False) -> None:
+        reason = entry.reason if entry.status == "failed" else ""
+        self.tally.count(entry.status, code=entry.code, reason=reason, skipped=skipped)
+
+    def _check_patience(self, entry: LedgerEntry) -> None:
+        is_ours = entry.status == "failed" and entry.code not in input_codes()
+        code, count = self._in_a_row
+        self._in_a_row = (
+            (entry.code, count + 1 if code == entry.code else 1) if is_ours else ("", 0)
+        )
+        if self.patience is not None and self._in_a_row[1] >= self.patience:
+            raise RunStopped(
+                f"{self.patience} in a row failed for a reason that is not theirs, so the run "
+                f"ends here: {entry.reason} Once that is mended, --retry failed goes on."
+            )
 
     def check_cancelled(self) -> None:
         """Raise `Cancelled` if the run should end."""
@@ -122,3 +168,8 @@ class Book(Generic[T]):
     def _tell(self) -> None:
         if self.on_progress is not None:
             self.on_progress(self.tally)
+
+
+def input_codes(kind: type[InvalidRequest] = InvalidRequest) -> set[str]:
+    """Codes of the errors where the input is at fault."""
+    return {kind.code}.union(*(input_codes(each) for each in kind.__subclasses__()))

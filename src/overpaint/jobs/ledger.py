@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -126,14 +126,32 @@ class Ledger:
         self._file.seek(place.offset)
         return _parse(self._file.readline())
 
-    def append(self, entry: LedgerEntry) -> None:
-        """Add a line; it is on the disk when this returns.
+    def absorb(self, path: Path) -> None:
+        """Take in another ledger's entries: of a share of the work, or of the whole.
+
+        Of two ends of one unit that differ, the one with more attempts holds, then the other's.
+
+        Raises:
+            OutputError: the disk is full, or another run is writing to that ledger.
+        """
+        if is_held(path):
+            raise OutputError(f"another run is writing to {path}; wait for it", field="output")
+        for entry in entries(path):
+            if not self._holds(entry):
+                self.append(entry, to_disk=False)
+        self._sync()
+
+    def _holds(self, entry: LedgerEntry) -> bool:
+        own = self.get(entry.id)
+        return own is not None and (own == entry or own.attempts > entry.attempts)
+
+    def append(self, entry: LedgerEntry, *, to_disk: bool = True) -> None:
+        """Add a line; it is on the disk when this returns, unless that can wait.
 
         Raises:
             OutputError: the disk is full.
         """
-        line = json.dumps(asdict(entry), ensure_ascii=True, separators=(",", ":")) + "\n"
-        offset = self._write(line.encode())
+        offset = self._write(_line(entry), to_disk=to_disk)
         self._places[entry.id] = _Place(offset, entry.status, entry.attempts)
 
     def _read(self) -> None:
@@ -147,7 +165,13 @@ class Ledger:
             # Torn: what is appended next must not be glued to it.
             self._write(b"\n")
 
-    def _write(self, line: bytes) -> int:
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    def _write(self, line: bytes, *, to_disk: bool = True) -> int:
         """Bring a line to the disk, whole or not at all; where it begins.
 
         Past the file's own buffer: what a full disk did not take would be tried again on closing.
@@ -157,12 +181,17 @@ class Ledger:
         try:
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
-            os.fsync(descriptor)
+            if to_disk:
+                os.fsync(descriptor)
         except OSError as error:
             with suppress(OSError):
                 os.ftruncate(descriptor, offset)
             raise _unwritable(self.path, error) from error
         return offset
+
+
+def _line(entry: LedgerEntry) -> bytes:
+    return json.dumps(asdict(entry), ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
 
 
 def _parse(line: bytes) -> LedgerEntry | None:
@@ -175,13 +204,32 @@ def _parse(line: bytes) -> LedgerEntry | None:
     return entry if entry.status in STATUSES else None
 
 
+def entries(path: Path) -> Iterator[LedgerEntry]:
+    """The lines of a ledger, also while another process writes to it."""
+    try:
+        with path.open("rb") as file:
+            yield from (entry for line in file if (entry := _parse(line)) is not None)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error.strerror}", field="status") from error
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process has that ledger now."""
+    try:
+        with path.open("rb") as file:
+            _lock(file, path, shared=True)
+    except (OSError, OutputError):
+        return True
+    return False
+
+
 _NAMES = tuple(each.name for each in fields(LedgerEntry))
 
 
-def _lock(file: BinaryIO, path: Path) -> None:
+def _lock(file: BinaryIO, path: Path, *, shared: bool = False) -> None:
     if sys.platform != "win32":
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             raise OutputError(
                 f"another run is writing to {path.parent}; wait for it or choose another folder",

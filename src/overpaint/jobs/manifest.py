@@ -22,16 +22,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from overpaint.core.errors import InvalidImage, InvalidMask, InvalidRequest
+from overpaint.core.errors import InvalidMask, InvalidRequest
 from overpaint.core.imaging import masks
 from overpaint.core.imaging.codecs.formats import SUFFIXES as PICTURES
-from overpaint.core.imaging.codecs.reading import ImageLimits
 from overpaint.core.types import PARTS, EditRequest
 from overpaint.engine import intake
-from overpaint.jobs import rows, tables
+from overpaint.jobs import inputs, rows, tables
+from overpaint.jobs.inputs import Fingerprints, InputFile
+from overpaint.jobs.output.encoding import PictureEncoding
 from overpaint.jobs.rows import Row
+from overpaint.jobs.shard import Shard
 from overpaint.jobs.tables import Record
-from overpaint.jobs.units import Unit, broken, derive_seed, identify, identity
+from overpaint.jobs.units import Unit, broken, derive_seed, digest, identify, identity
 
 MASK = "_mask"
 TABLES = (".csv",)
@@ -40,7 +42,6 @@ MANIFESTS = (".jsonl", ".ndjson")
 MAX_LINE = 2 * tables.MAX_CELL + 2**20
 """Bytes of a manifest's line: some pictures and some words."""
 
-MAX_FILE = ImageLimits().max_bytes
 LONGEST_PATH = 4096
 
 
@@ -54,12 +55,14 @@ class UnitDefaults:
         seed: units without a seed get one derived from it and from what they are.
         mask_dir: folder with a mask for each picture of a folder, of its name with any suffix.
         skip: folder that is no input, though it may lie in one.
+        encoding: how the pictures are written. It counts in a unit's id where it is not PNG.
     """
 
     parts: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     mask_dir: Path | None = None
     skip: Path | None = None
+    encoding: PictureEncoding = field(default_factory=PictureEncoding)
 
 
 class Manifest:
@@ -68,14 +71,18 @@ class Manifest:
     Args:
         source: a file or a folder, see above.
         defaults: what holds for every unit.
+        fingerprints: of the input's files.
 
     Raises:
         InvalidRequest: there is no such input, or nothing in it that could be one; or a default
             cannot be used.
     """
 
-    def __init__(self, source: Path, defaults: UnitDefaults) -> None:
+    def __init__(
+        self, source: Path, defaults: UnitDefaults, fingerprints: Fingerprints | None = None
+    ) -> None:
         self.source, self.defaults = source, defaults
+        self._fingerprints = fingerprints or Fingerprints()
         self._parts = _common(defaults)
         if not source.exists():
             raise InvalidRequest(f"{source}: no such file or folder", field="input")
@@ -114,18 +121,25 @@ class Manifest:
         """How many units there are; reads tables through, but no picture."""
         return sum(_count(file) for file in self._files(self.suffixes))
 
-    def units(self, model: Mapping[str, Any]) -> Iterator[Unit]:
+    def units(self, model: Mapping[str, Any], shard: Shard | None = None) -> Iterator[Unit]:
         """The units. Only the one that is handed over is in memory, beside all ids.
 
         Args:
             model: `units.model_key` of the model; part of every unit's id.
+            shard: only those of this share of the work; files of the others are not read.
         """
         twins: Counter[str] = Counter()
         for source, row in self._rows():
             if isinstance(row, InvalidRequest):
-                yield broken(source, row, model=model)
-            else:
-                yield self._unit(source, row, model, twins)
+                unit = broken(source, row, model=model)
+                if shard is None or shard.has(unit.id):
+                    yield unit
+                continue
+            parts = {**self._parts, **row.parts}
+            parts["prompt"] = row.prompt or self._parts.get("prompt", "")
+            # Rows that are equal in everything are of one share, which counts them.
+            if shard is None or shard.has(_outline(parts)):
+                yield self._unit(source, row, parts, model, twins)
 
     def _rows(self) -> Iterator[tuple[str, Row | InvalidRequest]]:
         for file in self._files(self.suffixes):
@@ -140,39 +154,60 @@ class Manifest:
                 else:
                     yield where, self._of_record(record, number or 0, file.parent)
 
-    def _unit(self, source: str, row: Row, model: Mapping[str, Any], twins: Counter[str]) -> Unit:
+    def _unit(
+        self,
+        source: str,
+        row: Row,
+        parts: dict[str, Any],
+        model: Mapping[str, Any],
+        twins: Counter[str],
+    ) -> Unit:
         """The unit of a row; rows that are equal in everything are told apart by counting them."""
-        parts = {**self._parts, **row.parts}
-        parts["prompt"] = row.prompt or self._parts.get("prompt", "")
+        try:
+            parts = {name: self._hashed(value, name) for name, value in parts.items()}
+        except InvalidRequest as error:
+            return broken(source, row.at(error) if self.has_tables else error, model=model)
         key = identity(parts)
         same = identify(**key, seed=parts.get("seed"))
         twins[same] += 1
         key["twin"] = twins[same]
         if "seed" not in parts:
             parts["seed"] = derive_seed(self.defaults.seed, **key)
+        image = parts["image"]
+        encoding = self.defaults.encoding
         return Unit(
-            id=identify(**key, seed=parts["seed"], model=model),
+            id=identify(**key, seed=parts["seed"], model=model, **encoding.identity()),
             source=source,
             prompt=parts["prompt"],
             seed=parts["seed"],
             load=partial(_load, row, parts, in_table=self.has_tables),
+            suffix=encoding.suffix(image if isinstance(image, bytes) else image.path),
+            extra=_lineage(row, source if not self.has_tables else None),
         )
+
+    def _hashed(self, value: Any, name: str) -> Any:
+        if isinstance(value, InputFile):
+            return self._fingerprints.of(value, name)
+        if isinstance(value, tuple):
+            return tuple(self._hashed(each, name) for each in value)
+        return value
 
     def _of_record(self, record: Record, number: int, folder: Path) -> Row | InvalidRequest:
         read = partial(_file_or_text, folder)
         try:
-            return rows.parse(record, number, self._parts.get("options"), read=read)
+            return rows.parse(record, number, self._parts.get("options"), read=read, carries=True)
         except InvalidRequest as error:
             return error
 
     def _of_picture(self, file: Path) -> Row | InvalidRequest:
         mask_dir = self.defaults.mask_dir
         try:
-            values: dict[str, Any] = {"image": _read(file, "image")}
+            values: dict[str, Any] = {"image": inputs.named(file, "image")}
             if mask_dir is not None:
-                values["mask"] = _read(_mask_of(file.relative_to(self.source), mask_dir), "mask")
-            elif (beside := _mask_beside(file)) is not None:
-                values["mask"] = _read(beside, "mask")
+                beside = _mask_of(file.relative_to(self.source), mask_dir)
+                values["mask"] = inputs.named(beside, "mask")
+            elif (other := _mask_beside(file)) is not None:
+                values["mask"] = inputs.named(other, "mask")
             if (words := file.with_suffix(".txt")).is_file():
                 values["prompt"] = _words(words)
             # Through the same checks as a row of a table.
@@ -212,17 +247,44 @@ def _common(defaults: UnitDefaults) -> dict[str, Any]:
         if value in (None, "", ()):
             continue
         if known[name].kind == "pictures":
-            parts[name] = tuple(_read(Path(each), name) for each in value)
+            parts[name] = tuple(inputs.named(Path(each), name).read(name) for each in value)
         else:
             is_file = known[name].is_visual and not isinstance(value, bytes)
-            parts[name] = _read(Path(value), name) if is_file else value
+            parts[name] = inputs.named(Path(value), name).read(name) if is_file else value
     return parts
 
 
+def _outline(parts: Mapping[str, Any]) -> str:
+    """The same for rows that are equal in everything, told without reading a file."""
+    sizes = {name: _sizes(value) for name, value in parts.items()}
+    return identify(**sizes)
+
+
+def _sizes(value: Any) -> Any:
+    if isinstance(value, InputFile):
+        return value.size
+    if isinstance(value, tuple):
+        return [_sizes(each) for each in value]
+    return digest(value) if isinstance(value, bytes) else value
+
+
+def _lineage(row: Row, source: str | None) -> dict[str, Any]:
+    """What the tables say of a row beside its parts: its picture's file, and its own columns."""
+    image = source or row.files.get("image")
+    return {
+        **({"image": image} if image else {}),
+        **({"columns": dict(row.carried)} if row.carried else {}),
+    }
+
+
 def _load(row: Row, parts: Mapping[str, Any], *, in_table: bool) -> EditRequest:
-    """Decode a row's pictures."""
+    """Decode a row's pictures; a table's mask of another size is stretched, as when it is served.
+
+    Raises:
+        InvalidRequest: a picture or a mask cannot be used.
+    """
     try:
-        request = intake.request_of(parts)
+        request = intake.request_of(inputs.loaded(parts), fit_mask=in_table)
         for part in PARTS:
             mask = getattr(request, part.name)
             if part.kind == "mask" and mask is not None:
@@ -233,14 +295,14 @@ def _load(row: Row, parts: Mapping[str, Any], *, in_table: bool) -> EditRequest:
 
 
 def _file_or_text(folder: Path, value: Any, where: str) -> Any:
-    """The bytes of the file that a cell names; base64 and anything else stay as they are."""
+    """The file that a cell names; base64 and anything else stay as they are."""
     if not isinstance(value, str) or len(value) > LONGEST_PATH or "\0" in value or "://" in value:
         return value
     path = folder / value.strip()
     names_picture = path.suffix.lower() in PICTURES
     try:
         if names_picture or (value.strip() and path.is_file()):
-            return _read(path, where)
+            return inputs.named(path, where)
     except OSError:
         return value  # no path at all: too long for a name
     return value
@@ -279,22 +341,6 @@ def _words(file: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise InvalidRequest(f"{file} cannot be read: {reason}", field="prompt") from error
-
-
-def _read(path: Path, name: str) -> bytes:
-    """A picture's file, within the limits of pictures.
-
-    Raises:
-        InvalidImage: it cannot be read, or is too large.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise InvalidImage(f"{path} cannot be read: {error.strerror}", field=name) from error
-    if len(data) > MAX_FILE:
-        raise InvalidImage(f"{path} is larger than {MAX_FILE / 2**20:.0f} MiB", field=name)
-    return data
 
 
 def _records(file: Path) -> Iterator[tuple[int | None, Record | InvalidRequest]]:

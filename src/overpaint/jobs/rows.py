@@ -32,6 +32,7 @@ from overpaint.core.imaging.encoded import from_base64
 from overpaint.core.imaging.images import Picture
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS
+from overpaint.jobs.inputs import InputFile
 from overpaint.jobs.tables import Record, RowTable, place
 
 PUBLISHED = {"mask": "mask_image", "options": "parameters"}
@@ -53,10 +54,14 @@ COMMON = tuple(part for part in ROW_PARTS if part.kind in ("text", "number", "ch
 MAX_SEED = 2**63 - 1
 
 CellReader = Callable[[Any, str], Any]
-"""The bytes of the file that a picture's cell names; what names none comes back as it is. Gets the
-cell and its column."""
+"""The file that a picture's cell names; what names none comes back as it is. Gets the cell and its
+column."""
 
-_DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
+ALIKE = 0.85
+"""Likeness from which an unknown column is taken for a slip of the pen, not for one of the table's
+own."""
+
+_DIGITS = re.compile(r"([0-9]{1,19})(\.0*)?", re.ASCII)
 _BETWEEN = re.compile(r";(?!base64,)", re.ASCII)
 
 
@@ -69,11 +74,15 @@ class Row:
         parts: its values by part, without those that are missing, but for the prompt, which is ''
             then; pictures and masks are encoded files, options are unchecked.
         columns: names of its columns by part, where they are not the published ones.
+        files: what the cells say that name files, by part.
+        carried: values of columns that are no parts.
     """
 
     number: int
     parts: Mapping[str, Any]
     columns: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    carried: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def prompt(self) -> str:
@@ -121,6 +130,7 @@ def parse(
     parameters: Mapping[str, Any] | None = None,
     *,
     read: CellReader | None = None,
+    carries: bool = False,
 ) -> Row:
     """Check one row.
 
@@ -129,11 +139,15 @@ def parse(
         number: its place, for errors.
         parameters: for all rows.
         read: for tables whose pictures may be files; None = they are base64.
+        carries: columns that are no parts are kept beside them, instead of refused; names that are
+            almost a missing part's are refused all the same.
 
     Raises:
         InvalidRequest: a value is missing or of a wrong kind; the field names row and column.
     """
     cells = {column: value for column, value in record.items() if value is not None}
+    carried = _carried(cells, number) if carries else {}
+    cells = {column: value for column, value in cells.items() if column not in carried}
     _check_columns(cells, number)
     columns = {part.name: _column(part, cells, number) for part in ROW_PARTS}
     parts: dict[str, Any] = {}
@@ -151,7 +165,12 @@ def parse(
         if value is not None and part.name not in parts:
             parts[part.name] = _value(part, value, place(number, part.name), read)
     parts = {"prompt": "", **parts, "options": options}
-    return Row(number=number, parts=parts, columns=columns)
+    files = {
+        name: str(cells[columns[name]]).strip()
+        for name, value in parts.items()
+        if isinstance(value, InputFile) and isinstance(cells[columns[name]], str)
+    }
+    return Row(number=number, parts=parts, columns=columns, files=files, carried=carried)
 
 
 def answer(row: Row, picture: Picture, flagged: bool | None) -> dict[str, Any]:
@@ -166,6 +185,20 @@ def answer(row: Row, picture: Picture, flagged: bool | None) -> dict[str, Any]:
 def blocked(size: tuple[int, int]) -> Picture:
     """The black picture that stands for one that the safety policy refused."""
     return Picture(Image.new("RGB", size))
+
+
+def _carried(cells: Record, number: int) -> dict[str, Any]:
+    """The columns that are no parts."""
+    own = {name: value for name, value in cells.items() if name not in (*COLUMNS, *LEFT_OUT)}
+    missing = [name for name in COLUMNS if name not in cells]
+    for name in own:
+        if near := difflib.get_close_matches(name[:100].lower(), missing, n=1, cutoff=ALIKE):
+            raise InvalidRequest(
+                f"there is no such column; write {near[0]}, or give it a name that is less like "
+                "that",
+                field=place(number, name[:100]),
+            )
+    return own
 
 
 def _check_columns(cells: Record, number: int) -> None:
@@ -220,9 +253,11 @@ def _list(cell: Any, where: str) -> list[Any]:
     return cells if isinstance(cells, list) else [cells]
 
 
-def _file(cell: Any, where: str, read: CellReader | None) -> bytes:
+def _file(cell: Any, where: str, read: CellReader | None) -> bytes | InputFile:
     if read is not None:
         cell = read(cell, where)
+    if isinstance(cell, InputFile):
+        return cell
     if isinstance(cell, bytes):
         if not cell.isascii():  # a file; no picture is plain ASCII
             return cell
@@ -237,8 +272,8 @@ def _file(cell: Any, where: str, read: CellReader | None) -> bytes:
 
 def _whole_number(value: Any, where: str) -> int:
     """A whole number; tables may hold it as text, or as 7.0 beside rows without one."""
-    if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
-        value = int(value)
+    if isinstance(value, str) and (digits := _DIGITS.fullmatch(value.strip())):
+        value = int(digits[1])
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SEED:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.types import PARTS, EditRequest
+from overpaint.jobs.inputs import InputFile
 
 ID_DIGITS = 32
 
@@ -36,6 +37,7 @@ class Unit:
         load: reads and decodes the input. Called when its turn comes, so that pictures of a
             million units need the memory of a few. Of plain functions (`functools.partial`), so
             that a unit can be sent to another process.
+        suffix: of the file that its picture is written to.
         extra: further plain values for the lineage.
     """
 
@@ -44,6 +46,7 @@ class Unit:
     prompt: str
     seed: int | None
     load: Callable[[], EditRequest]
+    suffix: str = ".png"
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -73,8 +76,10 @@ def identity(parts: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def digest(data: bytes | None) -> str | None:
-    """Hash of an encoded picture, for `identify`."""
+def digest(data: bytes | InputFile | None) -> str | None:
+    """Hash of an encoded picture, for `identify`; a file has been hashed."""
+    if isinstance(data, InputFile):
+        return data.sha256
     return None if data is None else hashlib.sha256(data).hexdigest()
 
 

@@ -112,8 +112,17 @@ class Store:
             self._add(connection, session.id, session.turns)
         return session
 
-    def summaries(self, owner: str = ANYONE, *, limit: int = 100, offset: int = 0) -> list[Summary]:
-        """An owner's sessions, the one changed last first."""
+    def summaries(
+        self, owner: str = ANYONE, *, limit: int = 100, offset: int = 0, search: str = ""
+    ) -> list[Summary]:
+        """An owner's sessions, the one changed last first.
+
+        Args:
+            owner: whose.
+            limit: so many at most.
+            offset: without so many of the first.
+            search: a part of their names, in any case; '' = all.
+        """
         counted = (
             select(func.count())
             .select_from(turns)
@@ -125,6 +134,7 @@ class Store:
             select(sessions, counted.label("turns"), head.c.thumbnail)
             .join(head, (head.c.session == sessions.c.id) & (head.c.number == sessions.c.head))
             .where(sessions.c.owner == owner)
+            .where(sessions.c.name.icontains(search, autoescape=True))
             .order_by(sessions.c.updated.desc(), sessions.c.id)
             .limit(limit)
             .offset(offset)
@@ -161,8 +171,11 @@ class Store:
         """
         with mapped_errors(), self._engine.connect() as connection:
             rows = connection.execute(
-                select(sessions.c.id, sessions.c.name).where(sessions.c.owner == owner)
+                select(sessions.c.id, sessions.c.name, sessions.c.updated).where(
+                    sessions.c.owner == owner
+                )
             ).all()
+        changed = {row.id: row.updated[:16].replace("T", " ") for row in rows}
         starts = words if words.startswith("s_") else f"s_{words}"
         for fits in (
             [row.id for row in rows if row.id == words],
@@ -171,7 +184,8 @@ class Store:
         ):
             if len(fits) > 1:
                 raise SessionNotFound(
-                    f"{len(fits)} sessions fit '{words}'; say which by its id: {', '.join(fits)}",
+                    f"{len(fits)} sessions fit '{words}'; say which by its id: "
+                    + ", ".join(f"{id_} (changed {changed[id_]})" for id_ in fits),
                     field="session",
                 )
             if fits:

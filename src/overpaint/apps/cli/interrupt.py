@@ -148,7 +148,11 @@ def settle() -> None:
 
 
 def leave(code: int | str | None) -> None:
-    """The process ends with this code and all is said, so Ctrl-C may cut its last moments short."""
+    """The process ends with this code and all is said, so Ctrl-C may cut its last moments short.
+
+    After Ctrl-C it ends here: threads that are still in torch's code, which nobody waits for after
+    a second Ctrl-C, would abort the process while Python takes itself down.
+    """
     settle()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
@@ -156,3 +160,5 @@ def leave(code: int | str | None) -> None:
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         number = code if isinstance(code, int) else int(code is not None)
         signal.signal(signal.SIGINT, lambda *_: os._exit(number))
+        if _ear is not None and _ear.pressed and number:
+            os._exit(number)

@@ -152,19 +152,19 @@ def _recommend(tasks: Sequence[EditTask], settings: Settings, *, as_json: bool) 
     """A model for each task on this machine, and why."""
     from overpaint.apps.wiring.models import catalogue, defaults
 
-    found = [(task, defaults.recommend(task, settings)) for task in tasks]
-    states = {task: catalogue.state(each.spec, settings) for task, each in found}
+    recommendations = [(task, defaults.recommend(task, settings)) for task in tasks]
+    states = {task: catalogue.state(each.spec, settings) for task, each in recommendations}
     if as_json:
         console.print_json(
             {
                 "recommendations": [
                     {"task": task, "reason": each.reason, **_plain(each.spec, states[task])}
-                    for task, each in found
+                    for task, each in recommendations
                 ]
             }
         )
         return
-    for task, each in found:
+    for task, each in recommendations:
         spec = each.spec
         sys.stdout.write(f"{task}: {spec.name} ({spec.size or 'no download'}, {_licence(spec)})\n")
         sys.stdout.write(f"  {each.reason}\n")

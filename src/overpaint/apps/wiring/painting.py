@@ -177,28 +177,28 @@ def mask_of(painting: Painting, picture: Picture) -> Image.Image | str | None:
     Raises:
         InvalidRequest: what was found does not fit the picture, or the choice does not fit it.
     """
-    given = painting.segmentation_mask
-    if given is None:
+    segmentation = painting.segmentation_mask
+    if segmentation is None:
         return None
-    if not detections.are_detections(given):
+    if not detections.are_detections(segmentation):
         if painting.classes is not None or painting.confidence is not None:
             raise InvalidRequest(
                 "a mask has neither classes nor confidences; give detections, or leave them out",
                 field="classes" if painting.classes is not None else "confidence",
             )
-        mask = _drawn(given, picture.size, detections.FIELD)
+        mask = _drawn(segmentation, picture.size, detections.FIELD)
     else:
-        found = detections.parse(given, picture.size)
+        results = detections.parse(segmentation, picture.size)
         try:
             chosen = detections.select(
-                found, classes=painting.classes, confidence=painting.confidence
+                results, classes=painting.classes, confidence=painting.confidence
             )
         except detections.NoSuchClass as error:
             if painting.when_missing == "error":
                 raise
             return f"{error}; the picture is returned as it was."
         if not chosen:
-            return _nothing(len(found), painting.confidence)
+            return _nothing(len(results), painting.confidence)
         mask = detections.union(chosen, picture.size)
     if mask.getbbox() is None:
         return "Nothing is marked; the picture is returned as it was."
@@ -214,10 +214,11 @@ def model_name(family: str, task: EditTask, named: str | None, settings: Setting
     """
     if named is None:
         return defaults.choose_of_family(family, task, settings)
-    found = catalogue.find_model(named, settings).family
-    if found != family:
+    model_family = catalogue.find_model(named, settings).family
+    if model_family != family:
         raise InvalidRequest(
-            f"'{named}' is of the family {found}, this block works with {family}", field="model"
+            f"'{named}' is of the family {model_family}, this block works with {family}",
+            field="model",
         )
     return named
 
@@ -262,35 +263,35 @@ def _decoded(part: Part, value: Any, size: tuple[int, int]) -> Any:
     return decoded(replace(part, name=name), value)
 
 
-def _where(given: Any, size: tuple[int, int], name: str) -> Image.Image:
+def _where(segmentation: Any, size: tuple[int, int], name: str) -> Image.Image:
     """A mask of what may be copied, or must not be; all black where nothing was found."""
     from PIL import Image
 
-    if not detections.are_detections(given):
-        return _drawn(given, size, name)
-    found = detections.parse(given, size, field=name)
-    return detections.union(found, size, field=name) if found else Image.new("L", size)
+    if not detections.are_detections(segmentation):
+        return _drawn(segmentation, size, name)
+    results = detections.parse(segmentation, size, field=name)
+    return detections.union(results, size, field=name) if results else Image.new("L", size)
 
 
-def _drawn(given: Any, size: tuple[int, int], name: str) -> Image.Image:
+def _drawn(mask_like: Any, size: tuple[int, int], name: str) -> Image.Image:
     """A mask in any form that an engine takes."""
     from overpaint.engine.intake import as_mask
 
-    mask = as_mask(_flat(given, size), name)
+    mask = as_mask(_flat(mask_like, size), name)
     masks.check_size(mask, size, field=name)
     return mask
 
 
-def _flat(given: Any, size: tuple[int, int]) -> Any:
+def _flat(mask_like: Any, size: tuple[int, int]) -> Any:
     """Masks stacked as N x H x W, as segmentation models give them, become one."""
-    shape = getattr(given, "shape", ())
+    shape = getattr(mask_like, "shape", ())
     if len(shape) == 3 and shape[1:] == (size[1], size[0]) and shape[:2] != (size[1], size[0]):
-        return given.any(axis=0)
-    return given
+        return mask_like.any(axis=0)
+    return mask_like
 
 
-def _nothing(found: int, confidence: float | None) -> str:
-    if not found:
+def _nothing(count: int, confidence: float | None) -> str:
+    if not count:
         return "Nothing was detected; the picture is returned as it was."
     return (
         f"None of the detections reaches the confidence of {confidence}; the picture is returned "

@@ -4,12 +4,8 @@
        ↑      └────── on one device ──────────┘
        └─ put back: no room for its model, or the device failed
 
-An edit leaves the queue once the safety policy has judged it; `assignment` says where to.
-
-A device is at fault, and not the edit, if the edit is done on another device after it failed here.
-A device with `MOST_FAULTS` such edits, and none that it did between them, is not used any more.
-One whose accelerator itself reports an error, or whose thread died, is given up at once. Its edits
-go back into the queue. An edit that fails on two devices fails, and the only device left goes on.
+An edit leaves the queue once the safety policy has judged it. `assignment` says where to, and
+`faults` what becomes of edits and devices where something fails.
 """
 
 from __future__ import annotations
@@ -21,10 +17,9 @@ from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-import torch
-
-from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded, OverpaintError
+from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded
 from overpaint.core.types import EditResult
+from overpaint.engine.batching import faults
 from overpaint.engine.batching.assignment import next_ticket, seconds_per_place
 from overpaint.engine.batching.cutting import shorter
 from overpaint.engine.batching.device import Device, DeviceLoad, Preview
@@ -40,10 +35,6 @@ if TYPE_CHECKING:
 LONGEST_RETRY = 120.0
 TICK = 0.25
 """Seconds between two looks at deadlines where nothing else happens."""
-
-MOST_FAULTS = 2
-TRIES = 2
-"""Devices that an edit may fail on."""
 
 Work = Preview | DeviceLoad | Ticket
 """What an encoder does next; a ticket is prepared or, if it is 'finishing', decoded."""
@@ -358,7 +349,7 @@ class Board:
             tickets = [pick.ticket for pick in batch if pick.ticket in device.running]
             tickets = list(dict.fromkeys(tickets))
             retry = untouched and len(batch) > 1
-            if _is_accelerators_own(error) and self._others(device):
+            if faults.ends_device(device, self.devices, error):
                 for ticket in tickets:
                     ticket.alone = True
                 self.lose(device, error, tickets)
@@ -377,7 +368,7 @@ class Board:
         with self.change:
             if ticket not in device.under_way:
                 return
-            if _is_accelerators_own(error) and self._others(device):
+            if faults.ends_device(device, self.devices, error):
                 self.lose(device, error, [ticket])
             else:
                 self._failed_on(device, ticket, error)
@@ -428,11 +419,7 @@ class Board:
 
     def _failed_on(self, device: Device, ticket: Ticket, error: BaseException) -> None:
         """An edit failed: for good, or it is tried on another device."""
-        ticket.failed_on.add(device.number)
-        others = [each for each in self._others(device) if each.number not in ticket.failed_on]
-        is_full = isinstance(error, OutOfMemory)
-        is_the_edits = isinstance(error, OverpaintError) and not is_full
-        if is_the_edits or not others or len(ticket.failed_on) >= TRIES:
+        if faults.ends_edit(device, self.devices, ticket, error):
             self._end(ticket, error)
             return
         _log.warning(
@@ -440,9 +427,6 @@ class Board:
             device.engine.device,
             exc_info=error,
         )
-        if not is_full:
-            device.suspects.add(ticket)
-            device.fault = error
         self._put_back(device, ticket)
 
     def _put_back(self, device: Device, ticket: Ticket) -> None:
@@ -463,22 +447,11 @@ class Board:
             ticket.fail(outcome)
         else:
             ticket.succeed(outcome)
-        self._judge_devices(ticket, is_done=not isinstance(outcome, BaseException))
+        is_done = not isinstance(outcome, BaseException)
+        for device in faults.at_fault(self.devices, ticket, is_done=is_done):
+            assert device.fault is not None
+            self.lose(device, device.fault)
         self.change.notify_all()
-
-    def _judge_devices(self, ticket: Ticket, *, is_done: bool) -> None:
-        """An edit that failed somewhere has ended: was it the device?"""
-        for device in self.devices:
-            if ticket not in device.suspects:
-                continue
-            device.suspects.remove(ticket)
-            device.faults += is_done
-            if device.faults >= MOST_FAULTS and device.fault and self._others(device):
-                self.lose(device, device.fault)
-
-    def _others(self, device: Device) -> list[Device]:
-        """Other devices that are still used."""
-        return [each for each in self.devices if each.serves and each is not device]
 
     def _all(self) -> list[Ticket]:
         on_devices = (ticket for device in self.devices for ticket in device.under_way)
@@ -494,8 +467,3 @@ class Board:
 
 def _closed() -> Cancelled:
     return Cancelled("the server stopped before the model was loaded")
-
-
-def _is_accelerators_own(error: BaseException) -> bool:
-    """Whether an accelerator reports it, after which nothing on it can be relied on."""
-    return isinstance(error, torch.AcceleratorError)

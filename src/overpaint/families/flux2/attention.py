@@ -113,10 +113,10 @@ def _attended(
     key: torch.Tensor,
     value: torch.Tensor,
     rotary: Rotary | None,
-    kept: tuple[bool, torch.Tensor | None, int | None],
+    cache: tuple[bool, torch.Tensor | None, int | None],
 ) -> torch.Tensor:
     """(B, tokens, heads, D) of each → (B, tokens, width)."""
-    keep, rows, before = kept
+    keep, rows, before = cache
     query = apply_rotary_emb(query, rotary, sequence_dim=1)
     key = apply_rotary_emb(key, rotary, sequence_dim=1)
     if keep and rows is None:

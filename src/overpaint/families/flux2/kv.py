@@ -78,9 +78,9 @@ class KleinKV(KleinEditor[KleinKVOptions]):
 def _computed(transformer: Any, references: References) -> ReferenceKeys:
     """One pass over the references' tokens alone, at timestep 0 and without a text."""
     tokens, layout = references.tokens, references.layout
-    kept = ReferenceKeys.empty(transformer, tokens.shape[1])
+    reference_keys = ReferenceKeys.empty(transformer, tokens.shape[1])
     no_text = tokens.new_empty(1, 0, transformer.config.joint_attention_dim)
-    with kept.attached(transformer, "kept"):
+    with reference_keys.attached(transformer, "kept"):
         passes.computed(
             transformer,
             tokens,
@@ -93,4 +93,4 @@ def _computed(transformer: Any, references: References) -> ReferenceKeys:
             before=None,
             negative=False,
         )
-    return kept
+    return reference_keys

@@ -160,14 +160,14 @@ def _forward(
     negative: bool,
 ) -> torch.Tensor:
     first = batch[0]
-    given = [(image.step, image.steering) for image in batch]
-    embeds = torch.cat([each.text(negative=negative) for _, each in given])
+    conditions = [(image.step, image.steering) for image in batch]
+    embeds = torch.cat([each.text(negative=negative) for _, each in conditions])
     with _kept(transformer, first, inputs, layout, negative=negative):
         return recorded(
             transformer,
             computed,
             inputs,
-            torch.cat([each.times[step : step + 1] for step, each in given]),
+            torch.cat([each.times[step : step + 1] for step, each in conditions]),
             embeds[:, : len(layout.text)],
             layout.text,
             layout.picture,
@@ -213,14 +213,14 @@ def computed(
     `negative` changes nothing here: it says which of its owner's caches is attached, and keeps the
     recordings of the two apart.
     """
-    kept = {"keep": keep, "rows": rows, "before": before}
+    sparse_options = {"keep": keep, "rows": rows, "before": before}
     velocity: torch.Tensor = transformer(
         hidden_states=inputs,
         timestep=times,
         encoder_hidden_states=embeds,
         txt_ids=text,
         img_ids=picture,
-        joint_attention_kwargs=kept if keep or before is not None else None,
+        joint_attention_kwargs=sparse_options if keep or before is not None else None,
         return_dict=False,
     )[0]
     return velocity

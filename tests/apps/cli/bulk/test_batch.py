@@ -6,9 +6,15 @@ import csv
 import json
 import signal
 import sys
+import time
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from benchmarks.batch import differences
+from overpaint.apps.cli.bulk import report
+from overpaint.jobs.book import Tally
 from tests.apps.cli.test_processes import SLOW_STEPS, _wait, started
 from tests.apps.conftest import SIZE
 from tests.conftest import box_mask, picture
@@ -54,6 +60,7 @@ def test_one_mask_and_one_source_of_texture_for_all_rows(overpaint, photos, desk
         (one,), (each,) = ((desk / out).rglob(f"{name}*.png") for out in ("one", "out"))
         assert one.read_bytes() == each.read_bytes()
     refused = overpaint(*ERASE, "--control", "mask.png", "-o", "refused", "--json")
+    assert refused.code == 2
     assert refused.json["errors"] == {"invalid_request": 3}
 
 
@@ -83,7 +90,7 @@ def test_the_summary_for_programs(overpaint, photos, desk):
     (desk / "masks" / "b.png").unlink()
     ran = overpaint(*ERASE, "--json")
     assert ran.code == 2
-    told = {key: value for key, value in ran.json.items() if key != "seconds"}
+    told = {key: value for key, value in ran.json.items() if key not in ("seconds", "reasons")}
     assert told == {
         "output": "out",
         "tables": TABLES,
@@ -94,18 +101,101 @@ def test_the_summary_for_programs(overpaint, photos, desk):
         "rejected": 0,
         "computed": 3,
         "errors": {"invalid_mask": 1},
+        "stale": 0,
     }
+    (reason,) = ran.json["reasons"]
+    assert (reason["rows"], "there is no mask b.png" in reason["example"]) == (1, True)
     box_mask(*SIZE).save(desk / "masks" / "b.png")
     again = overpaint(*ERASE, "--json")
     assert (again.code, again.json["done"], again.json["computed"]) == (0, 3, 1)
 
 
 def test_failed_rows_are_tried_again_when_told(overpaint, photos, desk):
-    options = ("-O", "nothing=1")
-    assert overpaint(*ERASE, *options, "--json").json["failed"] == 3
-    again = overpaint(*ERASE, *options, "--json")
+    for name in "abc":
+        (desk / "masks" / f"{name}.png").write_text("words")
+    first = overpaint(*ERASE)
+    assert first.code == 2, "everything failed"
+    assert "  3 × mask: masks/a.png is a text file, not a picture" in first.err
+    again = overpaint(*ERASE, "--json")
     assert (again.code, again.json["computed"]) == (2, 0)
-    assert overpaint(*ERASE, *options, "--retry", "failed", "--json").json["computed"] == 3
+    assert overpaint(*ERASE, "--retry", "failed", "--json").json["computed"] == 3
+
+
+def test_a_mistake_of_all_rows_is_said_before_the_first(overpaint, photos, desk):
+    ran = overpaint(*ERASE, "-O", "fethaer=3", "--json")
+    assert (ran.code, ran.json["error"]["field"]) == (2, "options.fethaer")
+    assert not (desk / "out" / "ledger.jsonl").exists()
+
+
+def test_shares_killed_and_joined_are_one_run(overpaint, photos, desk):
+    """Shares of the work, one of them begun twice, end with the bytes of one run."""
+    assert overpaint(*ERASE, "-o", "whole").code == 0
+    for share in ("1/3", "2/3", "2/3", "3/3"):
+        ran = overpaint(*ERASE, "--shard", share, "--json")
+        assert (ran.code, ran.json["tables"]) == (0, []), ran.err
+    joined = overpaint(*ERASE, "--json")
+    assert (joined.code, joined.json["done"], joined.json["computed"]) == (0, 3, 0)
+    assert differences(desk / "whole", desk / "out") == []
+    assert [file.name for file in (desk / "out").glob("ledger*")] == ["ledger.jsonl"]
+    again = overpaint(*ERASE, "--shard", "1/3", "--json")
+    assert (again.code, again.json["computed"]) == (0, 0)
+
+
+def test_formats_and_what_other_options_left(overpaint, photos, desk):
+    (photos / "b.png").rename(photos / "b_.png")
+    with Image.open(photos / "b_.png") as opened:
+        opened.save(photos / "b.jpg", quality=90)
+    (photos / "b_.png").unlink()
+    assert overpaint(*ERASE, "--grid").code == 0
+    ran = overpaint(*ERASE, "--format", "input", "--quality", "80")
+    assert ran.code == 0, ran.err
+    suffixes = [Path(row["picture"]).suffix for row in table(desk)]
+    assert suffixes == [".png", ".jpg", ".png"]
+    assert [row["image"] for row in table(desk)] == ["a.png", "b.jpg", "c.png"]
+    assert "6 pictures of earlier options or inputs: left in the folder; --prune" in ran.err
+    pruned = overpaint(*ERASE, "--format", "input", "--quality", "80", "--prune", "--json")
+    assert (pruned.code, pruned.json["stale"], pruned.json["computed"]) == (0, 6, 0)
+    left = {path.relative_to(desk / "out").as_posix() for path in desk.rglob("out/*/*")}
+    assert left == {row["picture"] for row in table(desk)}
+
+
+def test_the_status_of_a_folder(overpaint, photos, desk):
+    missing = overpaint("batch", "--status", "out", "--json")
+    assert (missing.code, missing.json["error"]["field"]) == (2, "status")
+    (desk / "masks" / "b.png").unlink()
+    overpaint(*ERASE)
+    told = overpaint("batch", "--status", "out", "--json").json
+    names = ("rows", "total", "done", "failed", "running")
+    assert [told[name] for name in names] == [3, 3, 2, 1, []]
+    plain = overpaint("batch", "--status", "out")
+    assert plain.out.decode().startswith("3 of 3 rows: 2 done, 1 failed\n")
+    assert "there is no mask b.png" in plain.err
+
+
+def test_lines_of_progress_where_there_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(report, "LINE_EVERY", 0.0)
+    tally = Tally()
+    with report.RowBar(10, hidden=True) as bar:
+        for status in ("done", "failed"):
+            tally.count(status, code="invalid_mask" if status == "failed" else "")
+            bar(tally)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("1 of 10 rows, ")
+    assert second.startswith("2 of 10 rows, 1 failed, ")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [
+        ({"done": 2}, 0),
+        ({"done": 1, "blocked": 1}, 0),
+        ({"blocked": 2}, 2),
+        ({"done": 1, "failed": 1}, 2),
+        ({}, 0),
+    ],
+)
+def test_exit_codes(statuses, code):
+    assert report.exit_code(Tally(skipped=sum(statuses.values()), statuses=statuses)) == code
 
 
 def test_blocked_rows_are_marked_and_never_computed(overpaint, photos, desk, checkpoint_folder):
@@ -135,6 +225,12 @@ def test_blocked_rows_are_marked_and_never_computed(overpaint, photos, desk, che
         (("batch", "nowhere", "-o", "out"), "nowhere: no such file or folder"),
         (("batch", "photos", "-o", "out", "--mask-dir", "gone"), "gone is not a folder"),
         (("batch", "photos", "-o", "out", "--retry", "all"), "'all' is not a status"),
+        (("batch", "photos"), "out: name a folder with -o"),
+        (("batch", "-o", "out"), "input: name INPUT"),
+        (("batch", "photos", "-o", "out", "--shard", "4/3"), "'4/3' is no share of the rows"),
+        (("batch", "photos", "-o", "out", "--format", "gif"), "'gif' is not one of png"),
+        (("batch", "photos", "-o", "out", "--quality", "3"), "PNG keeps every pixel"),
+        (("batch", "photos", "-o", "out", "--prune", "--limit", "2"), "--limit does not look at"),
         (("batch", "photos", "-o", "out", "--model", "nothing"), "there is no model 'nothing'"),
         (("batch", "photos", "-o", "photo.png", "-M", "erase"), "photo.png"),
     ],
@@ -167,3 +263,20 @@ def test_ctrl_c_and_the_same_command_again(photos, desk, tmp_path, checkpoint_fo
     again = overpaint(*arguments, "--json")
     assert again.code == 0, again.err
     assert (again.json["done"], again.json["computed"]) == (3, 3 - made)
+
+
+def test_a_second_ctrl_c_ends_a_batch_in_mid_step(photos, desk, tmp_path, checkpoint_folder):
+    """The threads that nobody waits for any more do not abort the process."""
+    stepping = tmp_path / "stepping"
+    with started(
+        sys.executable, "-c", SLOW_STEPS.replace("MARKER", str(stepping)),
+        "batch", "photos", "-o", "out", "--mask-dir", "masks", "--prompt", "a kite",
+        "--model", str(checkpoint_folder("sd2")), "--dtype", "float32",
+    ) as process:  # fmt: skip
+        _wait(process, stepping.exists)
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert err.decode().splitlines()[-1] == "Cancelled."

@@ -70,7 +70,9 @@ def test_undo_redo_branch(overpaint, erased):
 def test_list_rename_delete(overpaint, session):
     assert overpaint("session", "rename", "photo", "the dog").code == 0
     assert b"the dog" in overpaint("session", "list").out
-    found = overpaint("session", "list", "--json").json["sessions"]
+    assert overpaint("session", "list", "--search", "DOG", "--json").json["sessions"]
+    assert overpaint("session", "list", "--search", "%", "--json").json["sessions"] == []
+    found = overpaint("session", "list", "--limit", "1", "--json").json["sessions"]
     assert [each["id"] for each in found] == [session["id"]]
     assert overpaint("session", "delete", session["id"][:8]).code == 0
     assert overpaint("session", "list", "--json").json["sessions"] == []
@@ -89,6 +91,7 @@ def test_export_and_import(overpaint, erased):
     assert [turn["id"] for turn in came.json["turns"]] == ["0", "1"]
     twice = overpaint("session", "show", "photo")
     assert "2 sessions fit 'photo'" in twice.err
+    assert twice.err.count("(changed 20") == 2, "dates tell them apart"
 
 
 @pytest.mark.parametrize(

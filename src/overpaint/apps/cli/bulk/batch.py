@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from overpaint.apps.cli import console
+from overpaint.apps.cli.bulk import report
+from overpaint.apps.cli.bulk.report import RowBar
 from overpaint.apps.cli.editing.edits import (
     DeviceNames,
     Dtype,
@@ -20,36 +21,31 @@ from overpaint.apps.cli.editing.edits import (
     Loras,
     ModelName,
     Options,
+    Quality,
 )
 from overpaint.apps.cli.editing.job import parse_lora, parse_option
 from overpaint.apps.cli.interrupt import Interrupt, settle
 from overpaint.apps.cli.parts import options_of_parts, read_parts, with_arguments
-from overpaint.core.errors import (
-    Cancelled,
-    ContentBlocked,
-    InvalidRequest,
-    OutputError,
-    UnsupportedOption,
-)
+from overpaint.core.errors import Cancelled, InvalidRequest, OutputError, UnsupportedOption
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
     from overpaint.core.models import EditTask
     from overpaint.engine.engine import Engine
     from overpaint.jobs.batch import BatchOutcome
-    from overpaint.jobs.book import Tally
+    from overpaint.jobs.inputs import Fingerprints
     from overpaint.jobs.ledger import Status
     from overpaint.jobs.manifest import Manifest
 
 Input = Annotated[
-    Path,
+    Path | None,
     typer.Argument(
         metavar="INPUT",
         help="A .csv or .jsonl file, a folder with such files, or a folder of pictures.",
     ),
 ]
 OutFolder = Annotated[
-    Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where everything goes.")
+    Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where everything goes.")
 ]
 MaskFolder = Annotated[
     Path | None,
@@ -72,6 +68,24 @@ BatchWidth = Annotated[
     int | None,
     typer.Option("--width", min=1, max=8, help="Pictures in a pass; more is faster on a GPU."),
 ]
+ShardName = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="This machine's share of the rows, such as 2/3."),
+]
+PictureFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="png|jpeg|webp|input",
+        help="Of the results; input = that of each row's picture. Default: png.",
+    ),
+]
+Prune = Annotated[bool, typer.Option("--prune", help="Remove pictures that no row names any more.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Read every input again, changed or not.")]
+StatusOf = Annotated[
+    Path | None,
+    typer.Option("--status", metavar="FOLDER", help="How far the batch in this folder is."),
+]
 GridSheet = Annotated[
     bool, typer.Option("--grid", help="Also draw input, mask and output side by side.")
 ]
@@ -86,11 +100,18 @@ LEFT_OUT = {
 }
 """Parts that are no option of a batch for all of its rows, and why."""
 
+MANY = 1000
+"""Rows from which the results are spread over folders."""
+
+FINGERPRINTS = "inputs.sqlite"
+
 FLAGS = {"prompt": ("--prompt", "-p")}
 
 PARTS_FOR_ALL = options_of_parts(LEFT_OUT, flags=FLAGS)
 
 OPTIONS: Mapping[str, Any] = {
+    "source": Input,
+    "out": OutFolder,
     **PARTS_FOR_ALL,
     "mask_dir": MaskFolder,
     "model": ModelName,
@@ -99,6 +120,12 @@ OPTIONS: Mapping[str, Any] = {
     "limit": RowLimit,
     "width": BatchWidth,
     "grid": GridSheet,
+    "format": PictureFormat,
+    "quality": Quality,
+    "shard": ShardName,
+    "prune": Prune,
+    "verify": Verify,
+    "status": StatusOf,
     "lora": Loras,
     "option": Options,
     "device": DeviceNames,
@@ -125,6 +152,11 @@ class _BatchWords:
     limit: int | None
     width: int | None
     grid: bool
+    format: str | None
+    quality: int | None
+    shard: str | None
+    prune: bool
+    verify: bool
     lora: list[str] | None
     option: list[str] | None
     device: str | None
@@ -132,27 +164,39 @@ class _BatchWords:
     as_json: bool
 
 
-@with_arguments({"source": Input, "out": OutFolder}, OPTIONS)
+@with_arguments({}, OPTIONS)
 def batch(values: dict[str, Any]) -> None:
     """Edit many pictures. Killed and started again, it goes on where it stopped."""
-    parts = {name: values.pop(name) for name in PARTS_FOR_ALL}
-    asked = _BatchWords(parts=parts, **values)
-    with console.reporting_errors(as_json=asked.as_json):
+    with console.reporting_errors(as_json=values["as_json"]):
+        folder = values.pop("status")
+        if folder is not None:
+            report.tell_status(folder, as_json=values["as_json"])
+            return
+        for name, what in (("source", "INPUT: a table or a folder"), ("out", "a folder with -o")):
+            if values[name] is None:
+                raise InvalidRequest(f"name {what}", field="input" if name == "source" else name)
+        parts = {name: values.pop(name) for name in PARTS_FOR_ALL}
+        asked = _BatchWords(parts=parts, **values)
         started = time.monotonic()
         done = _run(asked)
-        _tell(asked, done, time.monotonic() - started)
-        if code := _exit_code(done.tally):
+        report.tell_outcome(
+            done, asked.out, time.monotonic() - started, pruned=asked.prune, as_json=asked.as_json
+        )
+        if code := report.exit_code(done.tally):
             raise typer.Exit(code)
 
 
 def _run(asked: _BatchWords) -> BatchOutcome:
     from overpaint.apps import settings as settings_
+    from overpaint.jobs.shard import Shard
 
     settings = settings_.load()
-    retry = statuses(asked.retry or [])
-    with Interrupt() as interrupt:
-        manifest = _manifest(asked)
+    shard = None if asked.shard is None else Shard.parse(asked.shard)
+    retry = _checked_retry(asked)
+    with Interrupt() as interrupt, _remembered(asked) as fingerprints:
+        manifest = _manifest(asked, fingerprints)
         engines = _engines(asked, manifest, settings)
+        _check_options(asked, engines[0])
         console.warn(engines[0].model().notices)
         with console.waiting("Counting", hidden=asked.as_json):
             total = manifest.count()
@@ -167,17 +211,62 @@ def _run(asked: _BatchWords) -> BatchOutcome:
                 retry=retry,
                 limit=asked.limit,
                 grids=asked.grid,
+                encoding=manifest.defaults.encoding,
+                subfolders=total > MANY,
+                shard=shard,
+                prune=asked.prune,
+                total=total,
                 on_progress=bar,
                 cancelled=interrupt.cancelled,
             )
             try:
-                done = batch.run(manifest.units(model_key(engines[0].model().record)))
+                done = batch.run(manifest.units(model_key(engines[0].model().record), shard))
             except (Cancelled, KeyboardInterrupt):
                 bar.stop()
                 console.say(f"{bar.ended} of {bar.total} rows are done; the same command goes on.")
                 raise
         settle()
         return done
+
+
+@contextmanager
+def _remembered(asked: _BatchWords) -> Iterator[Fingerprints]:
+    from overpaint.jobs.inputs import Fingerprints
+
+    fingerprints = Fingerprints(asked.out / FINGERPRINTS, verify=asked.verify)
+    try:
+        yield fingerprints
+    finally:
+        fingerprints.close()
+
+
+def _checked_retry(asked: _BatchWords) -> tuple[Status, ...]:
+    """Statuses to try again; --prune is checked as well, before anything is loaded."""
+    if asked.prune and (asked.limit or asked.shard):
+        other = "--limit" if asked.limit else "--shard"
+        raise UnsupportedOption(
+            f"{other} does not look at all rows, so it cannot tell what is left over; prune "
+            "without it",
+            field="prune",
+        )
+    return statuses(asked.retry or [])
+
+
+def _check_options(asked: _BatchWords, engine: Engine) -> None:
+    """Refuse options that every row would fail with, before the first row.
+
+    Raises:
+        UnsupportedOption: the model's family does not know one, or its value.
+    """
+    from overpaint.core.types import PARTS
+    from overpaint.engine.intake import parse_options
+
+    names = {part.name for part in PARTS}
+    options = dict(parse_option(each) for each in asked.option or [])
+    parse_options(
+        engine.model().family.spec,
+        {name: value for name, value in options.items() if name not in names},
+    )
 
 
 def statuses(names: list[str]) -> tuple[Status, ...]:
@@ -196,8 +285,9 @@ def statuses(names: list[str]) -> tuple[Status, ...]:
     return tuple(status for status in STATUSES if status in names)
 
 
-def _manifest(asked: _BatchWords) -> Manifest:
+def _manifest(asked: _BatchWords, fingerprints: Fingerprints) -> Manifest:
     from overpaint.jobs.manifest import Manifest, UnitDefaults
+    from overpaint.jobs.output.encoding import PictureEncoding
 
     parts = {name: value for name, value in read_parts(asked.parts).items() if value}
     if asked.source.is_dir() and asked.out.resolve() == asked.source.resolve():
@@ -205,10 +295,14 @@ def _manifest(asked: _BatchWords) -> Manifest:
             f"{asked.out} is the input; name another folder for the results", field="out"
         )
     parts["options"] = dict(parse_option(each) for each in asked.option or [])
-    return Manifest(
-        asked.source,
-        UnitDefaults(parts=parts, seed=asked.seed or 0, mask_dir=asked.mask_dir, skip=asked.out),
+    defaults = UnitDefaults(
+        parts=parts,
+        seed=asked.seed or 0,
+        mask_dir=asked.mask_dir,
+        skip=asked.out,
+        encoding=PictureEncoding((asked.format or "png").lower(), asked.quality),
     )
+    return Manifest(asked.source, defaults, fingerprints)
 
 
 def _engines(asked: _BatchWords, manifest: Manifest, settings: Settings) -> list[Engine]:
@@ -226,101 +320,3 @@ def _engines(asked: _BatchWords, manifest: Manifest, settings: Settings) -> list
             loras=[parse_lora(each) for each in asked.lora or []],
             settings=settings,
         )
-
-
-def _tell(asked: _BatchWords, done: BatchOutcome, seconds: float) -> None:
-    from overpaint.jobs.ledger import STATUSES
-    from overpaint.jobs.predictions import has_parquet
-
-    tally = done.tally
-    counts = {status: tally.statuses.get(status, 0) for status in STATUSES}
-    if asked.as_json:
-        console.print_json(
-            {
-                "output": str(asked.out),
-                "tables": [str(table) for table in done.tables],
-                "rows": tally.ended,
-                **counts,
-                "computed": tally.computed,
-                "errors": dict(sorted(tally.codes.items())),
-                "seconds": round(seconds, 1),
-            }
-        )
-        return
-    for table in done.tables:
-        sys.stdout.write(f"{table}\n")
-    totals = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    console.say(f"{tally.ended} rows: {totals}; {tally.computed} in this run, {seconds:.1f} s")
-    if counts["failed"]:
-        console.say(
-            f"The table has the reasons; --retry failed tries {_them(counts['failed'])} again.",
-            style="yellow",
-        )
-    if not has_parquet():
-        console.say("No Parquet table: pip install 'overpaint[batch]'", style="dim")
-
-
-def _them(count: int) -> str:
-    return "it" if count == 1 else "them"
-
-
-def _exit_code(tally: Tally) -> int:
-    """0 = no row failed; blocked ones are what a policy is for."""
-    if not tally.statuses.get("failed"):
-        return 0
-    failed = {code for code in tally.codes if code != ContentBlocked.code}
-    return console.INPUT_AT_FAULT if failed <= _input_codes(InvalidRequest) else console.OUR_FAULT
-
-
-def _input_codes(kind: type[InvalidRequest]) -> set[str]:
-    """Codes of the errors where the input is at fault."""
-    return {kind.code}.union(*(_input_codes(each) for each in kind.__subclasses__()))
-
-
-class RowBar:
-    """A bar of rows with how they ended and the time left; silent where nobody looks.
-
-    Args:
-        total: rows; None = not known yet.
-        hidden: whether nobody looks.
-        word: what a row is called.
-    """
-
-    def __init__(self, total: int | None, *, hidden: bool, word: str = "rows") -> None:
-        from rich import progress
-
-        terminal = console.messages()
-        self.total, self.ended = total, 0
-        self._bar = progress.Progress(
-            progress.TextColumn("[progress.description]{task.description}"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TextColumn(word + "{task.fields[detail]}"),
-            console=terminal,
-            transient=True,
-            disable=hidden or not terminal.is_terminal,
-        )
-        self._task = self._bar.add_task("Editing", total=total, detail="")
-
-    def __enter__(self) -> RowBar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Take the bar away."""
-        self._bar.stop()
-
-    def __call__(self, tally: Tally) -> None:
-        self.ended = tally.ended
-        line = "".join(
-            f", {tally.statuses[status]} {status}"
-            for status in ("failed", "blocked")
-            if tally.statuses.get(status)
-        )
-        left = tally.seconds_left(self.total)
-        if left is not None:
-            line += f", {timedelta(seconds=round(left))} left"
-        self._bar.update(self._task, total=self.total, completed=tally.ended, detail=line)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overpaint.apps.cli import console
-from overpaint.apps.cli.bulk.batch import Retry, RowBar, statuses
+from overpaint.apps.cli.bulk.batch import Retry, statuses
+from overpaint.apps.cli.bulk.report import RowBar
 from overpaint.apps.cli.editing.edits import DeviceNames, Dtype, Json
 from overpaint.apps.cli.interrupt import Interrupt
 from overpaint.core.errors import Cancelled, InvalidRequest, OutputError

@@ -75,10 +75,16 @@ def new(
 
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
+def list_(
+    search: Annotated[
+        str, typer.Option("--search", metavar="WORDS", help="Only those with this in their names.")
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="So many at most.")] = 1000,
+    as_json: Json = False,
+) -> None:
     """List the sessions, the one changed last first."""
     with _opened(as_json) as (_, store):
-        session_view.list_(store.summaries(limit=1000), as_json=as_json)
+        session_view.list_(store.summaries(limit=limit, search=search), as_json=as_json)
 
 
 @app.command("edit")

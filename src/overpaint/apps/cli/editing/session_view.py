@@ -49,11 +49,11 @@ def list_(summaries: Sequence[Summary], *, as_json: bool) -> None:
         console.print_json({"sessions": [vars(each) for each in summaries]})
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "id", "turns", "at", "changed"):
+    for column in ("name", "id", "turns", "at", "begun", "changed"):
         table.add_column(column, no_wrap=True)
     for each in summaries:
-        changed = each.updated[:16].replace("T", " ")
-        table.add_row(escape(each.name), each.id, str(each.turns - 1), each.head, changed)
+        dates = (time[:16].replace("T", " ") for time in (each.created, each.updated))
+        table.add_row(escape(each.name), each.id, str(each.turns - 1), each.head, *dates)
     _out().print(table)
 
 

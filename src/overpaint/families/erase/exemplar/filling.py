@@ -172,13 +172,13 @@ def _check(
             "leave some of it uncovered",
             field="mask",
         )
-    for field, kept in (
+    for field, allowed in (
         ("copy_from", copy_from),
         ("not_from", None if not_from is None else ~not_from),
     ):
-        if kept is None:
+        if allowed is None:
             continue
-        copyable &= kept
+        copyable &= allowed
         if not copyable.any():
             raise InvalidMask(
                 "it leaves no pixel outside the mask to copy from; allow a larger area",

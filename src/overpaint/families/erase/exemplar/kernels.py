@@ -159,9 +159,9 @@ def search(
             toll = _toll(near, y, x, cy, cx) + price[cy, cx]
             if toll >= best or (cy == best_y and cx == best_x):
                 continue
-            found = _distance(rows, size, y, x, cy, cx, best - toll) + toll
-            if found < best:
-                best, best_y, best_x = found, cy, cx
+            distance = _distance(rows, size, y, x, cy, cx, best - toll) + toll
+            if distance < best:
+                best, best_y, best_x = distance, cy, cx
         source_y[i], source_x[i], cost[i] = best_y, best_x, best
 
 
@@ -203,17 +203,17 @@ def compare_all(
             cy, cx = allowed_y[j], allowed_x[j]
             toll = np.float32(_toll(near, y, x, cy, cx)) + price[cy, cx]
             limit = (best - toll) / factor
-            found = np.float32(0)
+            distance = np.float32(0)
             for dy in range(size):
                 one = rows[y + dy, x * CHANNELS : (x + size) * CHANNELS]
                 two = rows[cy + dy, cx * CHANNELS : (cx + size) * CHANNELS]
                 for k in range(size * CHANNELS):
                     difference = one[k] - two[k]
-                    found += weights[dy, k] * difference * difference
-                if found >= limit:
+                    distance += weights[dy, k] * difference * difference
+                if distance >= limit:
                     break
-            if found < limit:
-                best = found * factor + toll
+            if distance < limit:
+                best = distance * factor + toll
                 source_y[i], source_x[i] = cy, cx
         cost[i] = best
 

@@ -11,8 +11,9 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,13 @@ def write(folder: Path, entries: Entries) -> list[Path]:
         OutputError: the folder is not writable, the disk is full.
     """
     written = [folder / PREDICTIONS[0], folder / TIMINGS]
-    _write_csv(written[0], map(_prediction, entries()))
+    carried = _carried(entries())
+    rows = partial(_prediction, carried)
+    _write_csv(written[0], map(rows, entries()))
     _write_csv(written[1], map(_timing, entries()))
     if has_parquet():
         written.insert(1, folder / PREDICTIONS[1])
-        _write_parquet(written[1], map(_prediction, entries()))
+        _write_parquet(written[1], map(rows, entries()), carried)
     return written
 
 
@@ -58,9 +61,23 @@ def has_parquet() -> bool:
     return find_spec("pyarrow") is not None
 
 
-def _prediction(entry: LedgerEntry) -> dict[str, Any]:
+def _carried(entries: Iterable[LedgerEntry]) -> dict[str, str]:
+    """The input's own columns in the order in which they first come, by their names here.
+
+    A name that the table has itself gets `input_` before it.
+    """
+    columns = (column for entry in entries for column in entry.extra.get("columns", {}))
+    own = _prediction({}, LedgerEntry(id="", status="done", source=""))
+    return {
+        f"input_{column}" if column in own else column: column for column in dict.fromkeys(columns)
+    }
+
+
+def _prediction(carried: Mapping[str, str], entry: LedgerEntry) -> dict[str, Any]:
+    values = entry.extra.get("columns", {})
     return {
         "source": entry.source,
+        "image": entry.extra.get("image"),
         "status": entry.status,
         "picture": entry.picture,
         "prompt": entry.prompt,
@@ -70,7 +87,13 @@ def _prediction(entry: LedgerEntry) -> dict[str, Any]:
         "reason": entry.reason or None,
         "recipe": json.dumps(entry.recipe, sort_keys=True) if entry.recipe else None,
         "id": entry.id,
+        **{name: _text(values.get(column)) for name, column in carried.items()},
     }
+
+
+def _text(value: Any) -> str | None:
+    """A value of the input's own: texts as they are, all else as JSON."""
+    return value if value is None or isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def _timing(entry: LedgerEntry) -> dict[str, Any]:
@@ -101,12 +124,12 @@ def _cell(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+def _write_parquet(path: Path, rows: Iterator[dict[str, Any]], carried: Mapping[str, str]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
     kinds = {"seed": pa.int64(), "nsfw_content_detected": pa.bool_()}
-    names = tuple(_prediction(LedgerEntry(id="", status="done", source="")))
+    names = tuple(_prediction(carried, LedgerEntry(id="", status="done", source="")))
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
     with atomic_open(path) as file, parquet.ParquetWriter(file, schema) as writer:
         while group := list(itertools.islice(rows, ROW_GROUP)):

@@ -1,0 +1,192 @@
+"""What `overpaint batch` says: on the way, at the end, and of a folder."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from overpaint.apps.cli import console
+from overpaint.core.errors import ContentBlocked
+
+if TYPE_CHECKING:
+    from overpaint.jobs.batch import BatchOutcome
+    from overpaint.jobs.book import Tally
+
+LINE_EVERY = 30.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+
+def tell_outcome(
+    done: BatchOutcome, out: Path, seconds: float, *, pruned: bool, as_json: bool
+) -> None:
+    """The end of a run."""
+    tally = done.tally
+    if as_json:
+        console.print_json(
+            {
+                "output": str(out),
+                "tables": [str(table) for table in done.tables],
+                **_counts(tally),
+                "computed": tally.computed,
+                "stale": len(done.stale),
+                "seconds": round(seconds, 1),
+            }
+        )
+        return
+    for table in done.tables:
+        sys.stdout.write(f"{table}\n")
+    console.say(f"{_totals(tally)}; {tally.computed} in this run, {seconds:.1f} s")
+    _tell_reasons(tally)
+    _tell_advice(done, pruned=pruned)
+
+
+def _tell_advice(done: BatchOutcome, *, pruned: bool) -> None:
+    from overpaint.jobs.output.predictions import has_parquet
+
+    if failed := done.tally.statuses.get("failed", 0):
+        them = "it" if failed == 1 else "them"
+        console.say(
+            f"The table has the reasons; --retry failed tries {them} again.", style="yellow"
+        )
+    if count := len(done.stale):
+        files = "1 picture" if count == 1 else f"{count} pictures"
+        ending = "removed" if pruned else "left in the folder; --prune removes such files"
+        console.say(f"{files} of earlier options or inputs: {ending}.", style="yellow")
+    if not done.tables:
+        console.say("No tables: the same command without --shard joins all shares and writes them.")
+    elif not has_parquet():
+        console.say("No Parquet table: pip install 'overpaint[batch]'", style="dim")
+
+
+def tell_status(folder: Path, *, as_json: bool) -> None:
+    """How far the batch in a folder is.
+
+    Raises:
+        OutputError: there is none.
+    """
+    from overpaint.jobs.output import status
+
+    found = status.read(folder)
+    left = found.seconds_left
+    if as_json:
+        console.print_json(
+            {
+                "output": str(folder),
+                **_counts(found.tally),
+                "total": found.total,
+                "running": found.running,
+                "rows_per_second": found.pace,
+                "seconds_left": None if left is None else round(left),
+                "last": found.last,
+            }
+        )
+        return
+    of = "" if found.total is None else f" of {found.total}"
+    sys.stdout.write(f"{found.tally.ended}{of} rows: {_parts(found.tally) or 'none yet'}\n")
+    if found.running:
+        pace = "" if not found.pace else f", {found.pace:.2f} rows a second"
+        rest = "" if left is None else f", {timedelta(seconds=round(left))} left"
+        sys.stdout.write(f"running ({', '.join(found.running)}){pace}{rest}\n")
+    else:
+        sys.stdout.write("no process is working on it\n")
+    if found.last is not None:
+        last = datetime.fromtimestamp(found.last).astimezone()
+        sys.stdout.write(f"last row: {last.isoformat(' ', 'seconds')}\n")
+    _tell_reasons(found.tally)
+
+
+def exit_code(tally: Tally) -> int:
+    """0 = a row is done, and none failed; blocked ones beside it are what a policy is for."""
+    if not tally.statuses.get("failed"):
+        nothing = tally.ended and not tally.statuses.get("done")
+        return console.INPUT_AT_FAULT if nothing else 0
+    from overpaint.jobs.book import input_codes
+
+    failed = {code for code in tally.codes if code != ContentBlocked.code}
+    return console.INPUT_AT_FAULT if failed <= input_codes() else console.OUR_FAULT
+
+
+def _counts(tally: Tally) -> dict[str, Any]:
+    from overpaint.jobs.ledger import STATUSES
+
+    return {
+        "rows": tally.ended,
+        **{status: tally.statuses.get(status, 0) for status in STATUSES},
+        "errors": dict(sorted(tally.codes.items())),
+        "reasons": [{"rows": count, "example": text} for text, count in tally.commonest()],
+    }
+
+
+def _totals(tally: Tally) -> str:
+    return f"{tally.ended} rows: {_parts(tally)}"
+
+
+def _parts(tally: Tally) -> str:
+    from overpaint.jobs.ledger import STATUSES
+
+    counts = ((tally.statuses.get(status, 0), status) for status in STATUSES)
+    return ", ".join(f"{count} {status}" for count, status in counts if count)
+
+
+def _tell_reasons(tally: Tally) -> None:
+    for text, count in tally.commonest():
+        console.say(f"  {count} × {text}", style="yellow")
+
+
+class RowBar:
+    """A bar of rows with how they ended and the time left; without a terminal, a line at times.
+
+    Args:
+        total: rows; None = not known yet.
+        hidden: whether only lines are wanted.
+        word: what a row is called.
+    """
+
+    def __init__(self, total: int | None, *, hidden: bool, word: str = "rows") -> None:
+        from rich import progress
+
+        terminal = console.messages()
+        self.total, self.ended, self._word = total, 0, word
+        self._is_bar = terminal.is_terminal and not hidden
+        self._next_line = time.monotonic() + LINE_EVERY
+        self._bar = progress.Progress(
+            progress.TextColumn("[progress.description]{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn(word + "{task.fields[detail]}"),
+            console=terminal,
+            transient=True,
+            disable=not self._is_bar,
+        )
+        self._task = self._bar.add_task("Editing", total=total, detail="")
+
+    def __enter__(self) -> RowBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def __call__(self, tally: Tally) -> None:
+        self.ended = tally.ended
+        detail = "".join(
+            f", {tally.statuses[status]} {status}"
+            for status in ("failed", "blocked")
+            if tally.statuses.get(status)
+        )
+        left = tally.seconds_left(self.total)
+        if left is not None:
+            detail += f", {timedelta(seconds=round(left))} left"
+        if self._is_bar:
+            self._bar.update(self._task, total=self.total, completed=tally.ended, detail=detail)
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + LINE_EVERY
+            of = "" if self.total is None else f" of {self.total}"
+            console.say(f"{tally.ended}{of} {self._word}{detail}")

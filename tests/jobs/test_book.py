@@ -1,0 +1,42 @@
+"""Reasons that are counted, and a run that gives up."""
+
+from __future__ import annotations
+
+import pytest
+
+from overpaint.core.errors import RunStopped
+from overpaint.jobs.book import Book, Tally
+from overpaint.jobs.ledger import LedgerEntry
+
+
+def failed(number: int, code: str, reason: str = "") -> LedgerEntry:
+    return LedgerEntry(id=str(number), status="failed", source="", code=code, reason=reason)
+
+
+def test_the_commonest_reasons_leave_numbers_aside():
+    tally = Tally()
+    for row in range(5):
+        tally.count("failed", code="invalid_mask", reason=f"row {row}: no mask")
+    tally.count("failed", code="invalid_image", reason="row 7: damaged")
+    assert tally.commonest() == [("row 0: no mask", 5), ("row 7: damaged", 1)]
+
+
+def test_a_run_ends_when_a_server_is_down(ledger):
+    book = Book(ledger=ledger, patience=3)
+    for number in range(2):
+        book.end(failed(number, "safety_unavailable"))
+    with pytest.raises(RunStopped, match="the server is down"):
+        book.end(failed(2, "safety_unavailable", "the server is down."))
+    assert len(ledger) == 3
+
+
+@pytest.mark.parametrize("between", ["done", "invalid_mask", "out_of_memory"])
+def test_what_is_a_rows_own_fault_or_passes_does_not_end_a_run(ledger, between):
+    book = Book(ledger=ledger, patience=2)
+    for number in range(0, 6, 2):
+        book.end(failed(number, "safety_unavailable"))
+        if between == "done":
+            book.end(LedgerEntry(id=str(number + 1), status="done", source=""))
+        else:
+            book.end(failed(number + 1, between))
+    assert book.tally.ended == 6
