@@ -125,6 +125,7 @@ async function hear(id, name, data) {
   if (name === "queued") progress(id, { told: place(data.position) });
   if (name === "step") progress(id, { told: `Step ${data.step} of ${data.total}`, ...data });
   if (name === "preview") await preview(id, data.image);
+  if (name === "error") await session.refresh(); // the session stands where it stood before
   if (name === "error" && data.error.code === "cancelled") tell("Cancelled.");
   else if (name === "error") throw new api.Fault(500, data.error);
   if (name === "done") {
