@@ -82,6 +82,12 @@ class Eye:
             wanted = asked[1].removeprefix("a ").removeprefix("an ")
             score = max((each.score for each in seen if each.name == wanted), default=0.0)
             return {"true": score > 0.5, "score": score}
+        if words.startswith("What is in this picture?"):
+            named = [
+                {"label": f"a {each.name}", "confidence": each.score, "box": list(each.box)}
+                for each in seen
+            ]
+            return {"objects": named}
         labels = re.findall(r"^- (.*)$", words, flags=re.MULTILINE)
         return {
             "objects": [

@@ -286,10 +286,10 @@ def no_settings(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("no_settings")
 def test_a_default_of_another_family_is_not_used():
-    with pytest.warns(UserWarning, match=r"a toy made this picture.*`overpaint pull sd2`"):
+    with pytest.warns(UserWarning, match=r"is a toy.*`overpaint pull sd2`"):
         result = blocks.sd2_inpainting(picture(*SIZE), found("dog"), "a red circle", seed=1)
     assert result.recipe["model"]["name"] == "tiny-sd2"
-    assert [each for each in result.warnings if "a toy made this picture" in each]
+    assert [each for each in result.warnings if "is a toy" in each]
 
 
 @pytest.mark.usefixtures("no_settings")
@@ -339,7 +339,7 @@ def test_the_twin_follows_the_prompt_and_touches_nothing_else():
         sample_inpaint_task(rng, "heldout", kind="draw", control=False, wide=False)
         for _ in range(10)
     ]
-    with pytest.warns(UserWarning, match="a toy made this picture"):
+    with pytest.warns(UserWarning, match="is a toy"):
         answers = [_painted(task, seed) for seed, task in enumerate(asked)]
     colours = [
         judge_inpaint(answer, task).colour for answer, task in zip(answers, asked, strict=True)

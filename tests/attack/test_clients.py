@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from overpaint.apps.server.bounds.connections import report_shortage
-from overpaint.apps.server.jobs import Listener
+from overpaint.apps.server.jobs import Listener, News
 from overpaint.core.imaging.images import Picture
 from overpaint.engine.batching.ticket import Update
 from tests.apps.server.conftest import b64, edit
@@ -68,10 +68,10 @@ class TestThoseWhoDoNotRead:
         listener = Listener()
         large = Picture(picture(1500, 1500))
         for step in range(20):
-            listener.put(Update(step=step, total=20))
-            listener.put(Update(step=step, total=20, preview=large))
-        waiting = [each for each in listener._news if each.preview is not None]
-        assert [each.step for each in waiting] == [19]
+            listener.put(News(2 * step, Update(step=step, total=20)))
+            listener.put(News(2 * step + 1, Update(step=step, total=20, preview=large)))
+        waiting = [each for each in listener._news if each.update.preview is not None]
+        assert [each.update.step for each in waiting] == [19]
         assert len(listener._news) == 21
 
 

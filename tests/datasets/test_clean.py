@@ -8,21 +8,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ImageChops, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 from overpaint.core.imaging import images
 from overpaint.core.imaging.detections import Detection
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
-from overpaint.datasets.clean import Cleaner, Cleaning, endings
+from overpaint.datasets.clean import Cleaner, Cleaning, endings, unknown_labels
 from overpaint.datasets.outcome import Outcome
 from overpaint.datasets.recipes.recipe import Clean
-from overpaint.datasets.sources import items
+from overpaint.datasets.sources.readers import items
 from overpaint.datasets.tasks import complete, recipe_key
+from overpaint.datasets.vision.client import VisionModel
 from overpaint.jobs import pool
 from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.ledger import Ledger
 from tests.datasets.conftest import COLOURS, Painter, noisy, tools
+from tests.datasets.vision_server import serving
 
 SOURCES = {"sources": [{"folder": "pictures"}]}
 
@@ -207,6 +209,60 @@ def test_a_bad_picture_and_a_bad_template_fail_alone(
     assert any("{who}" in each.reason for each in outcome.rejected)
 
 
+def test_duplicates_are_kept_where_the_filter_is_off(
+    make_recipe: Callable[..., Clean], pictures: Path, tmp_path: Path, painter: Painter
+) -> None:
+    (pictures / "copy.png").write_bytes((pictures / "2.png").read_bytes())
+    keys = {"exact": {"exposure": 0.5}, "filters": {"duplicates": None}}
+    outcome, _ = run(make_recipe("clean", **SOURCES, **keys), tmp_path / "out", painter)
+    assert len(outcome.members) == 7
+
+
+def test_an_edit_of_the_whole_picture_passes(
+    make_recipe: Callable[..., Clean], pictures: Path, tmp_path: Path
+) -> None:
+    class Brighter(Painter):
+        def _painted(self, request: EditRequest) -> Image.Image:
+            return request.image.rgb.point(lambda value: min(255, value + 30))
+
+    edit = {"edit": {"prompt": "make the picture brighter"}}
+    outcome, _ = run(make_recipe("clean", **SOURCES, **edit), tmp_path / "out", Brighter())
+    assert endings(outcome) == {"edited": 6}
+    local = {"edit": {"prompt": "put a hat on the man"}}
+    outcome, _ = run(make_recipe("clean", **SOURCES, **local), tmp_path / "local", Brighter())
+    assert endings(outcome) == {"edit failed": 6}
+
+
+def test_what_the_model_names_is_erased_by_rules(
+    make_recipe: Callable[..., Clean], spotted: Path, tmp_path: Path, painter: Painter
+) -> None:
+    def answer(image: Image.Image, words: str) -> object:
+        seen = find_colours(Picture(image), "red")
+        names = "a shiny Red Disc" if "What is in" in words else "red disc"
+        boxes = [[value / 48 for value in each.box] for each in seen]
+        listed = [{"label": names, "bbox_2d": box} for box in boxes]
+        return [*listed, {"label": "a tree", "bbox_2d": [0, 0, 0.3, 0.3]}]
+
+    with serving(answer) as server:
+        where = {"base_url": server.url, "model": "m"}
+        recipe = make_recipe(
+            "clean",
+            **SOURCES,
+            look={},
+            rules=[{"when": "disc", "do": "erase", "grow": 0}],
+            gate={"gone": True},
+            vision=where,
+        )
+        vision = VisionModel(recipe.vision)
+        outcome, _ = run(recipe, tmp_path / "out", painter, vision=vision)
+    assert endings(outcome) == {"edited": 2, "unchanged": 4}
+    assert {request.model for request in painter.requests} == {"erase"}
+    assert outcome.members[0].entry.extra["found"] == {"a tree": 1}
+    asked = [words for words in server.asked if "Which of the following" in words]
+    assert len(asked) == 2  # the gate asks for what was erased
+    assert unknown_labels(outcome) == {"a tree": 2}
+
+
 def test_duplicates_and_issues_are_left_out(
     make_recipe: Callable[..., Clean], pictures: Path, tmp_path: Path, painter: Painter
 ) -> None:
@@ -217,7 +273,7 @@ def test_duplicates_and_issues_are_left_out(
     assert len(outcome.members) == 6
     reasons = {each.task.item.name: each.reason for each in outcome.rejected}
     assert reasons == {
-        "copy.png": "nearly the same as another picture",
+        "copy.png": "nearly the same as 2.png",
         "dark.png": "issues: dark",
     }
 

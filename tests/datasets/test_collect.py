@@ -15,9 +15,9 @@ from overpaint.datasets.outcome import Outcome, unfit
 from overpaint.datasets.recipes import prompts
 from overpaint.datasets.recipes.recipe import Collect
 from overpaint.datasets.recipes.sections import Filters, Vision
-from overpaint.datasets.sources import items
+from overpaint.datasets.sources.readers import items
 from overpaint.datasets.tasks import complete, recipe_key
-from overpaint.datasets.vision import VisionModel
+from overpaint.datasets.vision.client import VisionModel
 from overpaint.jobs import pool
 from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.ledger import Ledger, LedgerEntry, Status

@@ -82,6 +82,16 @@ def test_exposure_of_black_and_white_moves_what_it_must(target: float) -> None:
     assert 255 in made or 0 in made
 
 
+@pytest.mark.parametrize(("level", "said"), [(0, "black"), (255, "white")])
+def test_a_frame_without_content_stays(level: int, said: str) -> None:
+    frame = Image.new("RGB", (32, 32), (level,) * 3)
+    frame.putpixel((3, 3), (128, 128, 128))
+    made, note = exact.apply(Picture(frame), Exact(exposure=0.45))
+    assert abs(int(np.median(np.asarray(made.rgb))) - level) < 50
+    assert f"is {said}" in note
+    assert exact.apply(Picture(noisy(3)), Exact(exposure=0.45))[1] == ""
+
+
 def test_contrast_reaches_its_target() -> None:
     pixels = np.asarray(noisy(3))
     changed = measure.luma_of(exact.to_contrast(pixels, 0.05))
@@ -94,7 +104,7 @@ def test_contrast_reaches_its_target() -> None:
 def test_operations_keep_what_a_picture_carries() -> None:
     alpha = Image.new("L", (48, 48), 77)
     picture = Picture(noisy(3), alpha=alpha, exif=b"e", xmp=b"x")
-    made = exact.apply(picture, Exact(exposure=0.6, contrast=0.1, clahe=2))
+    made, _ = exact.apply(picture, Exact(exposure=0.6, contrast=0.1, clahe=2))
     assert (made.alpha, made.exif, made.xmp, made.size) == (alpha, b"e", b"x", (48, 48))
     assert measure.changed_share(picture.rgb, made.rgb) > 0.5
 
@@ -113,6 +123,7 @@ def inside() -> Image.Image:
 
 def judged(after: Image.Image, rules: Gate, **others: object) -> tuple[str, ...]:
     before = Picture(noisy(5))
+    others = {"changed": rules.changed or (0.0005, 0.9), **others}
     return gate.judge(before, Picture(after), rules, **others).reasons  # type: ignore[arg-type]
 
 

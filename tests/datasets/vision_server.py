@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -20,6 +21,19 @@ Answer = Callable[[Image.Image, str], Any]
 
 class Fault(Exception):
     """What goes wrong: 'timeout', 'garbage', 'wrong', 'refusal', 'filtered', or a status."""
+
+
+class Text(str):
+    """An answer's content as it stands."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole answer of the server."""
+
+    body: str
+    status: int = 200
+    kind: str = "application/json"
 
 
 class VisionServer:
@@ -66,7 +80,11 @@ class _Handler(BaseHTTPRequestHandler):
         message: dict[str, Any] = {"role": "assistant", "content": None}
         finish = "stop"
         try:
-            message["content"] = json.dumps(self.server_.answer(picture, words))
+            answer = self.server_.answer(picture, words)
+            if isinstance(answer, Reply):
+                self._write(answer.status, answer.kind, answer.body.encode())
+                return
+            message["content"] = str(answer) if isinstance(answer, Text) else json.dumps(answer)
         except Fault as fault:
             kind = str(fault)
             if kind.isdecimal():
@@ -95,10 +113,12 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _send(self, status: int, told: dict[str, Any]) -> None:
-        data = json.dumps(told).encode()
+        self._write(status, "application/json", json.dumps(told).encode())
+
+    def _write(self, status: int, kind: str, data: bytes) -> None:
         try:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
             self.send_header("retry-after-ms", "1")
             self.end_headers()
@@ -108,6 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _read(body: dict[str, Any]) -> tuple[str, Image.Image]:
-    text, shown = body["messages"][0]["content"]
+    text, *pictures = body["messages"][0]["content"]
+    if not pictures:
+        return text["text"], Image.new("RGB", (1, 1))
+    (shown,) = pictures
     data = shown["image_url"]["url"].partition(",")[2]
     return text["text"], Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")

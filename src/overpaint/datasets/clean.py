@@ -14,11 +14,13 @@ from overpaint.core.imaging import detections, images, masks
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.datasets import exact, gate, measure
-from overpaint.datasets.outcome import Member, Outcome, Rejection, unfit
+from overpaint.datasets.outcome import Outcome, Rejection, unfit
 from overpaint.datasets.places import Item
+from overpaint.datasets.recipes.labels import fits
 from overpaint.datasets.recipes.prompts import fill
 from overpaint.datasets.recipes.recipe import Clean
 from overpaint.datasets.recipes.sections import Rule
+from overpaint.datasets.scope import scope
 from overpaint.datasets.tasks import Task, source_digest, task_id
 from overpaint.datasets.worker import Result, TaskWorker, Unfit
 from overpaint.jobs.units import derive_seed
@@ -61,10 +63,11 @@ class Cleaner(TaskWorker[Clean]):
         """See `TaskWorker`."""
         source = images.decode(task.item.image.read())
         result.extra["before"] = measure.measures(source)
-        picture = source
+        picture, note = source, ""
         if self.recipe.exact is not None:
-            picture = exact.apply(source, self.recipe.exact)
+            picture, note = exact.apply(source, self.recipe.exact)
         picture = self._edited(picture, task, result)
+        result.reason = "; ".join(filter(None, (note, result.reason)))
         is_edited = picture is not source and picture.sha256 != source.sha256
         result.extra.setdefault("ending", "edited" if is_edited else "unchanged")
         if is_edited:
@@ -73,13 +76,13 @@ class Cleaner(TaskWorker[Clean]):
 
     def _edited(self, picture: Picture, task: Task, result: Result) -> Picture:
         """The picture after an edit that the gate lets pass, else the one before."""
-        things = self._look(picture) if self.recipe.look is not None else {}
+        things = self._look(picture, result) if self.recipe.look is not None else {}
         failed: _Attempt | None = None
         for number in range(self.recipe.gate.tries):
             attempted = self._attempt(picture, things, _again(task, number), result)
             if attempted is None:  # there is nothing to do
                 return picture
-            verdict = self._judge(picture, attempted)
+            verdict = self._judge(picture, attempted, result)
             result.extra["gate"] = dict(verdict.scores)
             if not verdict.reasons:
                 result.extra["ending"], result.reason = "edited", ""
@@ -106,23 +109,43 @@ class Cleaner(TaskWorker[Clean]):
             return None
         return self._by_rules(picture, things, task, result)
 
-    def _look(self, picture: Picture) -> dict[str, list[Detection]]:
-        """What is in the picture, by label, in the order of the labels."""
+    def _look(
+        self, picture: Picture, result: Result, labels: Sequence[str] = ()
+    ) -> dict[str, list[Detection]]:
+        """What is in the picture, by label, in the order of the labels, or as it was named.
+
+        Args:
+            picture: what to look at.
+            result: notes how many things had labels that were not asked for.
+            labels: what to look for; empty = what the recipe says, or whatever is there.
+        """
         look = self.recipe.look
         assert look is not None, "the recipe was checked"
-        if look.by == "vision":
-            assert self.tools.vision is not None, "the recipe was checked"
-            seen = self.tools.vision.find(picture, look.labels)
-        else:
-            seen = [each for label in look.labels for each in self.found(picture, label)]
-        sure = [each for each in seen if (each.confidence or 0.0) >= look.confidence]
+        labels = labels or look.labels
+        seen = self._seen(picture, result, labels)
+        sure = [
+            each for each in seen if each.confidence is None or each.confidence >= look.confidence
+        ]
         if sure and self.tools.outline is not None:
             sure = list(self.tools.outline(picture, sure))
+        names = labels or tuple(dict.fromkeys(str(each.label) for each in sure))
         return {
             label: named
-            for label in look.labels
+            for label in names
             if (named := [each for each in sure if each.label == label])
         }
+
+    def _seen(self, picture: Picture, result: Result, labels: Sequence[str]) -> Sequence[Detection]:
+        assert self.recipe.look is not None, "the recipe was checked"
+        if self.recipe.look.by == "detector":
+            return [each for label in labels for each in self.found(picture, label)]
+        assert self.tools.vision is not None, "the recipe was checked"
+        vision = self.tools.vision
+        sighting = vision.find(picture, labels) if labels else vision.name(picture)
+        unknown = result.extra.setdefault("unknown_labels", {}) if sighting.unknown else {}
+        for label, count in sighting.unknown.items():
+            unknown[label] = unknown.get(label, 0) + count
+        return sighting.things
 
     def _by_rules(
         self, picture: Picture, things: ByLabel, task: Task, result: Result
@@ -131,7 +154,7 @@ class Cleaner(TaskWorker[Clean]):
         result.extra["found"] = {label: len(each) for label, each in things.items()}
         attempted = None
         for label, seen in things.items():
-            rule = next((r for r in self.recipe.rules if r.when in (label, "*")), None)
+            rule = self._rule(label)
             if rule is None or rule.do == "keep":
                 continue
             if rule.do == "reject":
@@ -139,6 +162,13 @@ class Cleaner(TaskWorker[Clean]):
             before = attempted or _Attempt(picture)
             attempted = self._apply(rule, label, seen, before, task, result)
         return attempted
+
+    def _rule(self, label: str) -> Rule | None:
+        """The first rule that fits a label."""
+        look = self.recipe.look
+        is_open = look is not None and not look.labels
+        rules = self.recipe.rules
+        return next((rule for rule in rules if fits(rule.when, label, is_open=is_open)), None)
 
     def _apply(
         self,
@@ -173,16 +203,18 @@ class Cleaner(TaskWorker[Clean]):
         whole = around if before.expected is None else masks.combine([before.expected, around])
         return _Attempt(edited, whole, [*before.labels, label])
 
-    def _judge(self, before: Picture, attempted: _Attempt) -> gate.GateVerdict:
+    def _judge(self, before: Picture, attempted: _Attempt, result: Result) -> gate.GateVerdict:
         """What the gate says of an edit."""
         again: list[Detection] | None = None
         if self.recipe.gate.gone and attempted.labels:
-            seen = self._look(attempted.picture)
+            named = () if self.recipe.look and self.recipe.look.labels else attempted.labels
+            seen = self._look(attempted.picture, result, named)
             again = [each for label in attempted.labels for each in seen.get(label, [])]
         return gate.judge(
             before,
             attempted.picture,
             self.recipe.gate,
+            changed=scope(self.recipe).changed,
             expected=attempted.expected,
             found_again=again,
             likeness=self.tools.likeness,
@@ -216,7 +248,7 @@ class Cleaning:
 
     def outcome(self, ledger: Ledger) -> Outcome:
         """What came of the tasks."""
-        outcome, neighbours, seen = Outcome(), measure.Neighbours(), set[str]()
+        outcome, neighbours = Outcome(), measure.Neighbours()
         filters = self.recipe.filters
         for task in self._tasks:
             entry = ledger.get(task.id)
@@ -232,11 +264,7 @@ class Cleaning:
                     outcome.duplicate(task, entry, twin)
                     continue
                 neighbours.add(entry.id, own)
-            elif task.id in seen:
-                outcome.duplicate(task, entry, task.id)
-                continue
-            seen.add(task.id)
-            outcome.members.append(Member(task, entry))
+            outcome.keep(task, entry)
         return outcome
 
     def _task(self, item: Item) -> Task:
@@ -274,3 +302,12 @@ def endings(outcome: Outcome) -> dict[str, int]:
         ending = row.entry.extra.get("ending", "edited")
         counts[ending] = counts.get(ending, 0) + 1
     return counts
+
+
+def unknown_labels(outcome: Outcome) -> dict[str, int]:
+    """Labels that the vision model gave and the recipe does not have, the commonest first."""
+    counts: dict[str, int] = {}
+    for entry in outcome.entries():
+        for label, count in entry.extra.get("unknown_labels", {}).items():
+            counts[label] = counts.get(label, 0) + count
+    return dict(sorted(counts.items(), key=lambda each: (-each[1], each[0])))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.imaging import images
 from overpaint.datasets.measure import Neighbours
-from overpaint.datasets.outcome import Member, Outcome, Rejection, unfit
+from overpaint.datasets.outcome import Outcome, Rejection, unfit
 from overpaint.datasets.places import Item
 from overpaint.datasets.recipes.prompts import Cell, fill
 from overpaint.datasets.recipes.recipe import Collect
@@ -178,7 +178,7 @@ class Collection:
                 return
         self._neighbours.add(entry.id, own)
         state.members += 1
-        self.outcome.members.append(Member(best, entry))
+        self.outcome.keep(best, entry)
 
     def _score(self, entry: LedgerEntry) -> float:
         if self.recipe.best_by == "shows" and "shows" in entry.extra:

@@ -23,30 +23,47 @@ _CLOSE = 0.25 / 255  # of mean brightness: nearer than rounding to 8 bit can tel
 _TILES = (8, 8)
 
 
-def apply(picture: Picture, section: Exact) -> Picture:
-    """The picture after all operations that are asked for."""
-    pixels = np.asarray(picture.rgb)
+MOST_LIFT = 0.6
+LIFT_OF_CONTRAST = 6.0
+"""Share of the range by which black is brought up, or white down, at most: `MOST_LIFT`, and so many
+times the picture's contrast. A black frame stays black: there is nothing to bring up."""
+
+FAR = 0.01
+"""Distance from the target brightness that is noted."""
+
+
+def apply(picture: Picture, section: Exact) -> tuple[Picture, str]:
+    """The picture after all operations that are asked for, and a note of what was not reached."""
+    pixels, note = np.asarray(picture.rgb), ""
     if section.exposure is not None:
         pixels = to_exposure(pixels, section.exposure)
+        if abs((reached := _brightness(pixels)) - section.exposure) > FAR:
+            much = "black" if reached < section.exposure else "white"
+            note = (
+                f"exposure {reached:.2f} in place of {section.exposure:.2f}: too much of the "
+                f"picture is {much}"
+            )
     if section.contrast is not None:
         pixels = to_contrast(pixels, section.contrast)
     if section.clahe is not None:
         pixels = equalised(pixels, section.clahe)
-    return picture.with_rgb(Image.fromarray(pixels))
+    return picture.with_rgb(Image.fromarray(pixels)), note
 
 
 def to_exposure(pixels: NDArray[np.uint8], target: float) -> NDArray[np.uint8]:
     """Bring mean luma to `target` (0..1) by one gamma curve; black and white stay.
 
     Where no reasonable curve reaches it, because much of the picture is black or white already,
-    white is brought down, or black up, as far as the rest needs.
+    white is brought down, or black up, as far as the rest needs, but by no more than `MOST_LIFT`
+    and its contrast allow.
     """
     curved = _curve(pixels, target, *_GAMMAS, lambda values, gamma: values**gamma)
     if abs(_brightness(curved) - target) < _CLOSE:
         return curved
+    lift = min(MOST_LIFT, LIFT_OF_CONTRAST * float(luma_of(curved).std()))
     if _brightness(curved) > target:
-        return _curve(curved, target, 0.0, 1.0, lambda values, loss: values * (1 - loss))
-    return _curve(curved, target, 0.0, 1.0, lambda values, loss: 1 - (1 - values) * loss)
+        return _curve(curved, target, 0.0, lift, lambda values, loss: values * (1 - loss))
+    return _curve(curved, target, 1 - lift, 1.0, lambda values, rest: 1 - (1 - values) * rest)
 
 
 def to_contrast(pixels: NDArray[np.uint8], target: float) -> NDArray[np.uint8]:

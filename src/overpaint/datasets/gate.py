@@ -39,6 +39,7 @@ def judge(
     after: Picture,
     gate: Gate,
     *,
+    changed: tuple[float, float],
     expected: Image.Image | None = None,
     found_again: Sequence[Detection] | None = None,
     likeness: Likeness | None = None,
@@ -49,6 +50,7 @@ def judge(
         before: the original.
         after: the edited picture.
         gate: what counts as failed.
+        changed: least and most of the pixels that may differ, as shares.
         expected: 'L', where the edit was to change something; None = not known.
         found_again: what was found of it afterwards; None = nobody looked.
         likeness: compares pictures by a model.
@@ -56,9 +58,9 @@ def judge(
     first, second = before.to_srgb(), after.to_srgb()
     if first.size != second.size:
         return GateVerdict(reasons=("the size changed",), scores={})
-    changed = measure.changed_share(first, second)
-    scores: dict[str, Any] = {"changed": round(changed, 5)}
-    reasons = [_range("changed", changed, gate.changed)]
+    share = measure.changed_share(first, second)
+    scores: dict[str, Any] = {"changed": round(share, 5)}
+    reasons = [_range("changed", share, changed)]
     if expected is not None:
         outside = np.asarray(expected) < 128
         rest_db = measure.psnr(first, second, outside)

@@ -57,10 +57,18 @@ class Outcome:
     target: dict[str, int] = field(default_factory=dict)
     missing: dict[str, int] = field(default_factory=dict)
     stopped: str | None = None
+    _names: dict[str, str] = field(init=False, default_factory=dict, repr=False)
+
+    def keep(self, task: Task, entry: LedgerEntry) -> None:
+        """Take a picture into the data set."""
+        self.members.append(Member(task, entry))
+        name = entry.picture if "cell" in entry.extra else task.item.name
+        self._names[entry.id] = name or task.item.name
 
     def duplicate(self, task: Task, entry: LedgerEntry, like: str) -> None:
         """Leave out what nearly repeats a picture that is in."""
-        self.rejected.append(Rejection(task, entry, "nearly the same as another picture", like))
+        reason = f"nearly the same as {self._names[like]}"
+        self.rejected.append(Rejection(task, entry, reason, like))
 
     def statuses(self) -> dict[str, int]:
         """How many were left out in each way."""

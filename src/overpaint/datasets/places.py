@@ -118,6 +118,23 @@ MaskPlace = InFile | InTar | InParquet | Annotated
 
 
 @dataclass(frozen=True)
+class Knowledge:
+    """What a source says of a picture beside its bytes, to be carried into the data set.
+
+    Attributes:
+        columns: plain data by name: captions, labels, ids.
+        annotations: as COCO has them, each with the name of its `category`.
+        categories: of COCO, all of the file.
+        files: further members of a WebDataset sample, by suffix.
+    """
+
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    annotations: tuple[Mapping[str, Any], ...] = ()
+    categories: tuple[Mapping[str, Any], ...] = ()
+    files: Mapping[str, InTar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Item:
     """A picture of a source.
 
@@ -127,6 +144,7 @@ class Item:
         mask: where its mask lies, if it has one.
         fields: what else is known of it, for templates and lineage.
         licence: of its source.
+        knowledge: what goes along into the data set.
     """
 
     name: str
@@ -134,6 +152,7 @@ class Item:
     mask: MaskPlace | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
     licence: str = "unknown"
+    knowledge: Knowledge = Knowledge()
 
     def load_mask(self, picture: Picture) -> Image.Image | None:
         """The mask that came with the picture.

@@ -41,7 +41,11 @@ def preview(job: Collection | Cleaning, worker: TaskWorker[Any], facts: Facts) -
         tasks = list(replace(job, items=items[-2:]).tasks())
         count = len(items)
         summary = {"pictures": count, "by": _by(job)}
-    return summary | _measured(tasks, count, worker) | {"notes": facts.notes()}
+    return (
+        summary
+        | _measured(tasks, count, worker)
+        | {"notes": [*facts.notes(), *facts.assumptions()]}
+    )
 
 
 def _measured(tasks: Sequence[Task], count: int, worker: TaskWorker[Any]) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Any
 
 from overpaint.core.errors import InvalidImage
 from overpaint.datasets.places import InFile, Item
-from overpaint.datasets.recipes.recipe import Recipe
+from overpaint.datasets.recipes.recipe import Clean, Recipe
 from overpaint.datasets.recipes.sections import COMMON
+from overpaint.datasets.scope import scope
 from overpaint.jobs.ledger import LedgerEntry
 from overpaint.jobs.units import digest, identify
 
@@ -75,13 +76,18 @@ def recipe_key(recipe: Recipe, models: Mapping[str, Any]) -> str:
         for name, value in recipe.model_dump(mode="json").items()
         if name in (*_WORDS, "options", "mask", "detector", *DECIDES_CLEANING)
     }
+    if isinstance(recipe, Clean):  # what the gate assumes counts, not that it does
+        decides["gate"] = {**decides["gate"], "changed": list(scope(recipe).changed)}
     filters, vision = recipe.filters, recipe.vision
+    # 'auto' stands where 'shares' was the default: ids of earlier versions hold.
+    boxes = "shares" if vision is None or vision.boxes == "auto" else vision.boxes
     return identify(
         format=FORMAT,
         recipe=decides,
         shows=[filters.shows, filters.shows_by] if filters.shows else None,
-        vision=[vision.model, vision.boxes, vision.longest_side] if vision else None,
+        vision=[vision.model, boxes, vision.longest_side] if vision else None,
         models=dict(models),
+        **({"rewrite": recipe.rewrite} if recipe.rewrite else {}),
         **{"references": [], **_pictures(recipe)},  # always there in ids of earlier versions
     )
 

@@ -9,7 +9,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -27,11 +27,12 @@ from overpaint.core.imaging import detections, images, masks
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.datasets import measure
+from overpaint.datasets.recipes import languages
 from overpaint.datasets.recipes.prompts import fill
 from overpaint.datasets.recipes.recipe import Recipe
 from overpaint.datasets.recipes.sections import COMMON, MaskSection
 from overpaint.datasets.tasks import Task
-from overpaint.datasets.vision import VisionModel
+from overpaint.datasets.vision.client import VisionModel
 from overpaint.engine.intake import decoded
 from overpaint.jobs.ledger import LedgerEntry, Status
 
@@ -106,6 +107,7 @@ class TaskWorker(ABC, Generic[R]):
         self.tools = tools
         self.folder = folder
         self._common = _common_parts(recipe)
+        self._english: dict[str, str] = {}
 
     def __call__(self, task: Task) -> LedgerEntry:
         """Bring a task to its end; it fails alone.
@@ -146,6 +148,7 @@ class TaskWorker(ABC, Generic[R]):
 
     def edit(self, request: EditRequest, result: Result) -> Picture:
         """One edit, its lineage and timings in `result`."""
+        request = replace(request, prompt=self._readable(request.prompt))
         outcome = self.tools.edit(request)
         result.recipe, result.seed = outcome.recipe, outcome.seeds[0]
         result.flagged = outcome.flagged[0]
@@ -153,6 +156,15 @@ class TaskWorker(ABC, Generic[R]):
             name = "edit" if stage == "total" else stage
             result.timings[name] = result.timings.get(name, 0.0) + seconds
         return outcome.pictures[0]
+
+    def _readable(self, prompt: str) -> str:
+        """The prompt, in English where the recipe asks for that; each is translated once."""
+        if self.recipe.rewrite is None or not prompt:
+            return prompt
+        assert self.tools.vision is not None, "the recipe was checked"
+        if prompt not in self._english:
+            self._english[prompt] = languages.in_english(prompt, self.tools.vision.write)
+        return self._english[prompt]
 
     def request(
         self, picture: Picture, prompt: str, mask: Image.Image | None, seed: int

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from PIL import Image
 
 from overpaint.core.compositing import composite
-from overpaint.core.imaging.changes import is_coloured
 from overpaint.core.imaging.images import Picture
 from overpaint.diffusion.family import Prepared
 from overpaint.engine.edit import Edit
@@ -63,7 +62,13 @@ def _over(
     """
     if alpha is None:
         alpha = Image.new("L", picture.size, 255)
-    if region.request.mask is None and picture.is_grey and is_coloured(edited):
+    if region.request.mask is None and picture.is_grey and _is_coloured(edited):
         picture = picture.in_colour()
     in_srgb = edit.model.family.spec.in_srgb
     return composite(picture, region.plan, edited, alpha, in_srgb=in_srgb)
+
+
+def _is_coloured(picture: Image.Image) -> bool:
+    from overpaint.core.imaging.changes import is_coloured  # OpenCV changes the environment
+
+    return is_coloured(picture)

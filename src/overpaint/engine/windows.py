@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -136,6 +135,8 @@ def _grouped(
 
 def _parts(marked: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[Box]]:
     """A number for each pixel of a part, from 1, and the parts' boxes; a few parts at most."""
+    import cv2
+
     near = marked.astype(np.uint8)
     reach = 8
     while True:

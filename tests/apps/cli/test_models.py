@@ -58,7 +58,7 @@ class TestRecommendation:
         assert ran.code == 0
         text = ran.out.decode()
         assert text.startswith("inpaint: ")
-        assert "overpaint pull kontext" in text
+        assert "overpaint pull klein" in text
         assert "it needs no weights" in text
 
     def test_for_one_task_and_for_programs(self, overpaint, desk):
@@ -83,7 +83,13 @@ def test_models_for_programs(overpaint, desk):
 
 def test_options_of_a_model(overpaint):
     text = overpaint("models", "flex2").out.decode()
-    for word in ("control_strength", "number 0.0 to 2.0", "0.5", "auto or full", "integer 1 to"):
+    for word in (
+        "control_strength",
+        "number 0.0 to 2.0",
+        "0.5",
+        "auto, one or full",
+        "integer 1 to",
+    ):
         assert word in text
     schema = overpaint("models", "flex2", "--json").json["options"]
     assert schema["properties"]["control_stop"]["default"] == 0.33

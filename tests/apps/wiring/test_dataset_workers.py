@@ -10,7 +10,7 @@ from overpaint.apps.settings import Settings
 from overpaint.apps.wiring.dataset_workers import Where, make_worker, model_names
 from overpaint.datasets.clean import Cleaning
 from overpaint.datasets.recipes import recipe
-from overpaint.datasets.sources import items
+from overpaint.datasets.sources.readers import items
 from tests.datasets.conftest import noisy
 
 
@@ -34,7 +34,7 @@ def test_rules_name_their_models(tmp_path: Path) -> None:
     asked = {
         "sources": [{"folder": "in"}],
         "model": "kontext",
-        "look": {"labels": ["a"], "by": "detector"},
+        "look": {"labels": ["a", "b", "c", "d"], "by": "detector"},
         "rules": [
             {"when": "a", "do": "erase"},
             {"when": "b", "do": "reject"},

@@ -91,6 +91,26 @@ def test_what_is_no_recipe(tmp_path: Path, text: str) -> None:
         recipe.load(write(tmp_path, text), "collect")
 
 
+def test_words_stay_words(tmp_path: Path) -> None:
+    text = COLLECT.replace("[red, blue]", "[no, on, true, 2024-01-01, 12:30, 007, 7, 1.5]")
+    read = recipe.load(write(tmp_path, text), "collect", ["best_of=2", "output.sources=false"])
+    assert isinstance(read, Collect)
+    values = ["no", "on", "true", "2024-01-01", "12:30", "007", 7, 1.5]
+    assert list(read.axes["colour"]) == values
+    assert (read.best_of, read.output.sources) == (2, False)
+
+
+def test_a_key_that_is_there_twice(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="'quota' is there twice"):
+        recipe.load(write(tmp_path, COLLECT + "quota: 7\n"), "collect")
+
+
+@pytest.mark.parametrize("override", ["axes.age=[old, young]", "prompt=a {shape}"])
+def test_an_axis_that_no_prompt_uses(tmp_path: Path, override: str) -> None:
+    with pytest.raises(InvalidRequest, match="no prompt uses the axis"):
+        recipe.load(write(tmp_path, COLLECT), "collect", [override])
+
+
 def test_too_many_cells(tmp_path: Path) -> None:
     many = "[" + ", ".join(map(str, range(400))) + "]"
     with pytest.raises(InvalidRequest, match="160000 cells"):
@@ -121,6 +141,17 @@ def test_too_many_cells(tmp_path: Path) -> None:
                 "rules": [{"when": "cat", "do": "instruct"}],
             },
             "needs a prompt",
+        ),
+        (
+            {
+                "look": {"labels": ["cat"], "by": "detector"},
+                "rules": [{"when": "dog", "do": "erase"}],
+            },
+            "'dog', which is none of look.labels: cat",
+        ),
+        (
+            {"look": {"by": "detector"}, "rules": [{"when": "*", "do": "erase"}]},
+            "give labels",
         ),
     ],
 )

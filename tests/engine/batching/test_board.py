@@ -49,7 +49,7 @@ def admit(board: Board, number=0) -> Ticket | None:
     """What the encoder of a device does, but for an edit that is prepared already."""
     device = board.devices[number]
     with board.change:
-        ticket = board._admitted(device)
+        ticket = board._admitted(device, board.waiting)
     if ticket is not None:
         edit = device.engine.begin(ticket.submission)
         keys = [edit.model.family.batch_key(image) for image in edit.prepared]
@@ -84,7 +84,7 @@ def test_an_edit_that_found_no_room_for_its_model_waits_for_one_that_fails_too(m
     assert [admit(board), admit(board)] == [failing, other]
     blocked = submit(board, 3)
     with board.change:
-        assert board._admitted(board.devices[0]) is blocked
+        assert board._admitted(board.devices[0], board.waiting) is blocked
     board.postponed(board.devices[0], blocked)
     assert admit(board) is None
     break_pass(board)

@@ -45,13 +45,13 @@ def serve(
         settings.server.check_address(host)
         for name in settings.server.models:
             catalogue.find_model(name, settings)
-        if not settings.server.models:
-            console.warn(defaults.notices(settings))
         with console.waiting("Starting", hidden=False):
             from overpaint.apps.server.run import run
             from overpaint.checkpoints.placement import choose, first_device
 
             choose(first_device(settings.device), settings.dtype)
+        if not settings.server.models:
+            console.warn(defaults.notices(settings))
         run(settings, host=host, port=port, log_level=log_level, on_listening=_tell)
 
 

@@ -13,7 +13,7 @@ from overpaint.apps.wiring.models import build
 from overpaint.datasets.clean import ERASER, Cleaner
 from overpaint.datasets.collect import Collector
 from overpaint.datasets.recipes.recipe import Clean, Collect, Recipe
-from overpaint.datasets.vision import VisionModel
+from overpaint.datasets.vision.client import VisionModel
 from overpaint.datasets.worker import TaskWorker, Tools
 from overpaint.jobs.pool import THREADS
 

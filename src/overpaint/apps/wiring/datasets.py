@@ -15,7 +15,7 @@ from overpaint.apps.wiring.models import build, catalogue, defaults
 from overpaint.core import licences
 from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError
 from overpaint.core.files import atomic_write, remove_leftovers
-from overpaint.datasets import plan, sources
+from overpaint.datasets import plan
 from overpaint.datasets.clean import Cleaning
 from overpaint.datasets.collect import Collection as Collecting
 from overpaint.datasets.outcome import Outcome
@@ -25,7 +25,9 @@ from overpaint.datasets.output.export import Exporter
 from overpaint.datasets.output.report import Reporter
 from overpaint.datasets.places import Item
 from overpaint.datasets.recipes import prompts
+from overpaint.datasets.recipes.languages import ENGLISH_ONLY
 from overpaint.datasets.recipes.recipe import Clean, Collect, Recipe
+from overpaint.datasets.sources import readers
 from overpaint.datasets.tasks import MADE, Task, complete, recipe_key
 from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.ledger import Ledger, Status
@@ -82,7 +84,7 @@ class Run:
 
     def items(self) -> Iterator[Item]:
         """All pictures of the recipe's sources."""
-        return sources.items(self.recipe.sources)
+        return readers.items(self.recipe.sources)
 
     def plan(self, limit: int | None) -> Collecting | Cleaning:
         """What is to be made."""
@@ -205,7 +207,7 @@ def check_places(recipe: Recipe, out: Path) -> None:
     """
     own = out.resolve()
     for source in recipe.sources:
-        for place in (source.folder, source.imagefolder):
+        for place in (source.folder, source.imagefolder, source.parquet, source.webdataset):
             if place is not None and (
                 own.is_relative_to(place.resolve()) or place.resolve().is_relative_to(own)
             ):
@@ -250,6 +252,7 @@ def _facts(recipe: Recipe, records: dict[str, Any], settings: Settings) -> Facts
                 revision=str(record.get("revision", "")),
                 licence=spec.licence,
                 commercial=licences.is_commercial(spec),
+                reads_english_only=spec.family in ENGLISH_ONLY,
             )
         )
     return Facts(recipe=recipe, models=tuple(used))

@@ -6,7 +6,9 @@ import json
 from dataclasses import dataclass
 
 from overpaint.datasets.outcome import Outcome
-from overpaint.datasets.recipes.recipe import Recipe
+from overpaint.datasets.recipes import languages
+from overpaint.datasets.recipes.recipe import Clean, Recipe
+from overpaint.datasets.scope import scope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +19,7 @@ class UsedModel:
     revision: str
     licence: str
     commercial: bool
+    reads_english_only: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,29 @@ class Facts:
             )
         return notes
 
+    @property
+    def licence(self) -> str:
+        """Of the data set: what the recipe says, else what its sources say."""
+        if self.recipe.output.licence != "unknown":
+            return self.recipe.output.licence
+        licences = dict.fromkeys(source.licence for source in self.recipe.sources)
+        return "unknown" if "unknown" in licences else " and ".join(licences)
+
+    def assumptions(self) -> list[str]:
+        """What the run takes for granted where the recipe leaves it open."""
+        recipe, notes = self.recipe, []
+        if isinstance(recipe, Clean) and recipe.gate.changed is None:
+            edits = recipe.edit is not None or any(rule.do != "reject" for rule in recipe.rules)
+            notes += [scope(recipe).note()] if edits else []
+        strange = [words for words in languages.templates(recipe) if languages.is_foreign(words)]
+        english = [model.name for model in self.models if model.reads_english_only]
+        if strange and english and recipe.rewrite is None:
+            notes.append(
+                f"{', '.join(english)} reads English, and '{strange[0][:60]}' is in other letters; "
+                "write it in English, or let the server of `vision` do so with rewrite: english."
+            )
+        return notes
+
 
 def card(facts: Facts, outcome: Outcome) -> str:
     """The card as Markdown, with the front matter that the Hugging Face hub reads."""
@@ -55,7 +81,7 @@ def card(facts: Facts, outcome: Outcome) -> str:
         "---",
         f"pretty_name: {json.dumps(recipe.name)}",
         "license: other",
-        f"license_name: {json.dumps(recipe.output.licence)}",
+        f"license_name: {json.dumps(facts.licence)}",
         f"size_categories: [{_size(total)}]",
         f"tags: [image, overpaint{', synthetic' if generated else ''}]",
         "---",

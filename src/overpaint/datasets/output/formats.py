@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from overpaint.datasets.output import carried
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SPLIT = "train"
+
+ROLES = ("image", "source", "mask", "source_mask")
+"""Pictures of a sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSetLayout:
+    """What is known of a data set before its pictures are read.
+
+    Attributes:
+        shard: pictures in one tar or Parquet file.
+        roles: pictures that a sample may have.
+        carried: columns that the sources gave, with their types as Arrow has them.
+        is_annotated: whether the sources have annotations.
+    """
+
+    shard: int
+    roles: tuple[str, ...] = ROLES
+    carried: Mapping[str, Any] = field(default_factory=dict)
+    is_annotated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +51,11 @@ class Sample:
         image: encoded; as it was, where it was not edited.
         source: encoded; None = it does not go along.
         mask: PNG, 255 = what the edit was to repaint; None = there was none.
-        metadata: of the row.
+        metadata: of the row, with what the source said.
+        source_mask: encoded; the mask that came with the picture.
+        annotations: of things in the picture, as COCO has them, each with its `category`.
+        categories: of the COCO file that it came from.
+        files: further members of its WebDataset sample, by suffix.
     """
 
     key: str
@@ -37,14 +63,20 @@ class Sample:
     source: bytes | None
     mask: bytes | None
     metadata: dict[str, Any]
+    source_mask: bytes | None = None
+    annotations: Sequence[dict[str, Any]] = ()
+    categories: Sequence[Mapping[str, Any]] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     def pictures(self) -> Iterator[tuple[str, bytes]]:
-        """What there is, by its role: 'image', 'source', 'mask'."""
+        """What there is, by its role: see `ROLES`."""
         yield "image", self.image
         if self.source is not None:
             yield "source", self.source
         if self.mask is not None:
             yield "mask", self.mask
+        if self.source_mask is not None:
+            yield "source_mask", self.source_mask
 
     def edited(self) -> NDArray[np.bool_]:
         """H x W: the mask, else what differs from the source."""
@@ -52,7 +84,7 @@ class Sample:
 
         image = Image.open(io.BytesIO(self.image)).convert("RGB")
         if self.mask is not None:
-            return np.asarray(Image.open(io.BytesIO(self.mask)).convert("L")) >= 128
+            return as_mask(self.mask)
         if self.source is not None:
             source = Image.open(io.BytesIO(self.source)).convert("RGB")
             if source.size == image.size:
@@ -60,7 +92,7 @@ class Sample:
         return np.zeros(image.size[::-1], bool)
 
 
-def imagefolder(folder: Path, samples: Iterable[Sample], _shard: int) -> None:
+def imagefolder(folder: Path, samples: Iterable[Sample], _layout: DataSetLayout) -> None:
     """Pictures and metadata.jsonl, as `datasets.load_dataset('imagefolder', …)` reads them.
 
     Columns: image, source, mask (where there are any) and the metadata.
@@ -79,7 +111,7 @@ def imagefolder(folder: Path, samples: Iterable[Sample], _shard: int) -> None:
     _json_lines(split / "metadata.jsonl", _aligned(lines))
 
 
-def triples(folder: Path, samples: Iterable[Sample], _shard: int) -> None:
+def triples(folder: Path, samples: Iterable[Sample], _layout: DataSetLayout) -> None:
     """Source, instruction and target, with MagicBrush's names, for training editors.
 
     Only edited pictures, and only where the source goes along.
@@ -93,6 +125,8 @@ def triples(folder: Path, samples: Iterable[Sample], _shard: int) -> None:
         row: dict[str, Any] = {"img_id": sample.metadata["source_name"], "turn_index": 1}
         roles = {"source": "source_img", "mask": "mask_img", "image": "target_img"}
         for role, data in sample.pictures():
+            if role not in roles:
+                continue
             name = f"{roles[role]}/{sample.key}{suffix(data)}"
             (split / roles[role]).mkdir(exist_ok=True)
             (split / name).write_bytes(data)
@@ -101,18 +135,21 @@ def triples(folder: Path, samples: Iterable[Sample], _shard: int) -> None:
     _json_lines(split / "metadata.jsonl", _aligned(lines))
 
 
-def webdataset(folder: Path, samples: Iterable[Sample], shard: int) -> None:
-    """Tar files of KEY.png, KEY.source.png, KEY.mask.png and KEY.json."""
-    for number, some in enumerate(_batched(samples, shard)):
+def webdataset(folder: Path, samples: Iterable[Sample], layout: DataSetLayout) -> None:
+    """Tar files of KEY.png, KEY.source.png, KEY.mask.png and KEY.json; KEY.txt has the caption,
+    KEY.cls the number of the class, and further members of the source's samples follow.
+    """
+    for number, some in enumerate(_batched(samples, layout.shard)):
         with tarfile.open(folder / f"{SPLIT}-{number:06d}.tar", "w") as tar:
             for sample in some:
                 for role, data in sample.pictures():
                     role_name = "" if role == "image" else f".{role}"
                     _add(tar, f"{sample.key}{role_name}{suffix(data)}", data)
-                _add(tar, f"{sample.key}.json", json.dumps(sample.metadata).encode())
+                for suffix_, data in _members(sample).items():
+                    _add(tar, f"{sample.key}.{suffix_}", data)
 
 
-def parquet(folder: Path, samples: Iterable[Sample], shard: int) -> None:
+def parquet(folder: Path, samples: Iterable[Sample], layout: DataSetLayout) -> None:
     """Parquet files with pictures as Hugging Face's Image feature has them, in a folder alone."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -120,49 +157,23 @@ def parquet(folder: Path, samples: Iterable[Sample], shard: int) -> None:
     picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     split = folder / SPLIT
     split.mkdir()
-    for number, some in enumerate(_batched(samples, shard)):
-        columns: dict[str, Any] = {}
-        for role in ("image", "source", "mask"):
-            values = [_cell(sample, role) for sample in some]
-            if any(value is not None for value in values):
-                columns[role] = pa.array(values, picture)
-        keys = list(dict.fromkeys(key for sample in some for key in sample.metadata))
-        columns |= {
-            key: _column([sample.metadata.get(key) for sample in some], key) for key in keys
+    types = {**layout.carried, "flagged": pa.bool_(), "shows_score": pa.float64()}
+    for number, some in enumerate(_batched(samples, layout.shard)):
+        columns = {
+            role: pa.array([_cell(each, role) for each in some], picture) for role in layout.roles
         }
+        for key in dict.fromkeys(key for sample in some for key in sample.metadata):
+            columns[key] = _column([each.metadata.get(key) for each in some], types.get(key))
         table = pa.table(columns)
-        features = {role: {"_type": "Image"} for role in ("image", "source", "mask")}
-        known = {key: features[key] for key in columns if key in features}
-        rest = {key: _value(table.schema.field(key).type) for key in columns if key not in features}
-        about = json.dumps({"info": {"features": known | rest}})
+        features = {
+            key: {"_type": "Image"}
+            if key in layout.roles
+            else _feature(table.schema.field(key).type)
+            for key in columns
+        }
+        about = json.dumps({"info": {"features": features}})
         table = table.replace_schema_metadata({"huggingface": about})
         pq.write_table(table, split / f"{number:06d}.parquet", row_group_size=100)
-
-
-def coco(folder: Path, samples: Iterable[Sample], _shard: int) -> None:
-    """Pictures and annotations.json: the edited area of each, as run lengths, by cell."""
-    (folder / "images").mkdir()
-    pictures: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    categories: dict[str, int] = {}
-    for number, sample in enumerate(samples, 1):
-        name = f"{sample.key}{suffix(sample.image)}"
-        (folder / "images" / name).write_bytes(sample.image)
-        metadata = sample.metadata
-        height, width = metadata["height"], metadata["width"]
-        pictures.append(
-            {"id": number, "file_name": name, "width": width, "height": height}
-            | {key: metadata[key] for key in ("prompt", "source_name", "licence", "seed")}
-        )
-        edited = sample.edited()
-        if not edited.any():
-            continue
-        label = _cell_name(metadata)
-        category = categories.setdefault(label, len(categories) + 1)
-        annotations.append(_annotation(len(annotations) + 1, number, category, edited))
-    listed = [{"id": number, "name": name} for name, number in categories.items()]
-    document = {"images": pictures, "annotations": annotations, "categories": listed}
-    (folder / "annotations.json").write_text(json.dumps(document), encoding="utf-8")
 
 
 def suffix(data: bytes) -> str:
@@ -170,6 +181,11 @@ def suffix(data: bytes) -> str:
     if data.startswith(b"\xff\xd8"):
         return ".jpg"
     return ".webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else ".png"
+
+
+def as_mask(data: bytes) -> NDArray[np.bool_]:
+    """H x W of an encoded mask."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("L")) >= 128
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
@@ -186,25 +202,6 @@ def _batched(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
         yield some
 
 
-def _annotation(number: int, image: int, category: int, mask: NDArray[np.bool_]) -> dict[str, Any]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    left, top = int(columns[0]), int(rows[0])
-    return {
-        "id": number,
-        "image_id": image,
-        "category_id": category,
-        "iscrowd": 1,
-        "area": int(mask.sum()),
-        "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
-        "segmentation": {"size": list(mask.shape), "counts": run_lengths(mask)},
-    }
-
-
-def _cell_name(metadata: dict[str, Any]) -> str:
-    axes = [str(value) for key, value in metadata.items() if key.startswith("axis_")]
-    return " ".join(axes) or "edited"
-
-
 def _cell(sample: Sample, role: str) -> dict[str, Any] | None:
     data = dict(sample.pictures()).get(role)
     if data is None:
@@ -212,19 +209,35 @@ def _cell(sample: Sample, role: str) -> dict[str, Any] | None:
     return {"bytes": data, "path": f"{sample.key}-{role}{suffix(data)}"}
 
 
-def _column(values: list[Any], key: str) -> Any:
-    """An array of the same type in every file, whether values are there or not."""
+def _column(values: list[Any], kind: Any) -> Any:
+    """An array of that type; None = of the type of its values, words where there are none."""
     import pyarrow as pa
 
-    known = {"flagged": pa.bool_(), "shows_score": pa.float64()}
     is_empty = all(value is None for value in values)
-    return pa.array(values, known.get(key, pa.string() if is_empty else None))
+    return pa.array(values, pa.string() if kind is None and is_empty else kind)
 
 
-def _value(kind: Any) -> dict[str, str]:
+def _feature(kind: Any) -> Any:
     """Hugging Face's name of a column's type."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return {each.name: _feature(each.type) for each in kind}
+    if pa.types.is_list(kind):
+        return {"_type": "List", "feature": _feature(kind.value_type)}
     names = {"double": "float64", "large_string": "string"}
     return {"dtype": names.get(str(kind), str(kind)), "_type": "Value"}
+
+
+def _members(sample: Sample) -> dict[str, bytes]:
+    """Members of a WebDataset sample beside its pictures, by suffix."""
+    metadata = sample.metadata
+    members = {"json": json.dumps(metadata, ensure_ascii=False).encode()}
+    if (words := carried.caption(metadata)) is not None:
+        members["txt"] = words.encode()
+    if (number := carried.class_number(metadata)) is not None:
+        members["cls"] = number.encode()
+    return dict(sample.files) | members
 
 
 def _aligned(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from overpaint.core.errors import InvalidRequest
-from overpaint.datasets.recipes.recipe import Collect
-
-_NAME = re.compile(r"\{(\w+)\}")
+from overpaint.datasets.recipes.recipe import NAME, Collect
 
 
 @dataclass(frozen=True)
@@ -67,14 +65,14 @@ def fill(template: str, fields: Mapping[str, str], *, field: str) -> str:
             )
         return fields[match[1]]
 
-    return _NAME.sub(value, template)
+    return NAME.sub(value, template)
 
 
 def samples(recipe: Collect, cells: Sequence[Cell], most: int = 8) -> list[str]:
     """Some of the prompts, as far as the axes fill them."""
     step = max(1, len(cells) // most)
     return [
-        _NAME.sub(
+        NAME.sub(
             lambda match, cell=cell: cell.values.get(match[1], match[0]),  # type: ignore[misc]
             recipe.prompt[index % len(recipe.prompt)],
         )

@@ -8,14 +8,17 @@ Every key can be overridden by `KEY=VALUE` with a dotted key; values are YAML.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from overpaint.core.errors import InvalidRequest
+from overpaint.datasets.recipes import text
+from overpaint.datasets.recipes.labels import fits
 from overpaint.datasets.recipes.sections import (
     COMMON,
     EditSection,
@@ -40,6 +43,17 @@ LARGEST_FILE = 1_000_000
 MOST_CELLS = 100_000
 """Cells of a target distribution."""
 
+NAME = re.compile(r"\{(\w+)\}")
+"""A name in a template."""
+
+
+def _axis_text(value: Any) -> Any:
+    """`true` is a word where a label is wanted."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+AxisValue = Annotated[str | int | float, BeforeValidator(_axis_text)]
+
 
 @with_common_parts
 class Recipe(Section):
@@ -57,6 +71,8 @@ class Recipe(Section):
         filters: what a picture must pass to be kept.
         vision: the vision model that looks, if any does.
         detector: the zero-shot detector's name, as `overpaint segment --model` takes it.
+        rewrite: 'english' lets the server of `vision` translate prompts in other letters than Latin
+            ones; None = they go to the model as they are.
         safety: 'required' refuses to run without a safety policy in the settings.
         output: formats and what goes into them.
     """
@@ -71,6 +87,7 @@ class Recipe(Section):
     filters: Filters = Filters()
     vision: Vision | None = None
     detector: str | None = None
+    rewrite: Literal["english"] | None = None
     safety: Literal["as set", "required"] = "as set"
     output: OutputSection = OutputSection()
 
@@ -82,6 +99,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _eyes(self) -> Recipe:
+        if self.rewrite is not None and self.vision is None:
+            raise ValueError("rewrite needs a chat server; add vision")
         if self.filters.shows and self.filters.shows_by == "vision" and self.vision is None:
             raise ValueError(
                 "filters.shows needs a vision model; add vision, or shows_by: detector"
@@ -104,8 +123,8 @@ class Collect(Recipe):
     """
 
     prompt: tuple[str, ...] = Field(min_length=1)
-    axes: dict[str, tuple[str | int | float, ...]] = Field(default_factory=dict)
-    table: tuple[dict[str, str | int | float], ...] = ()
+    axes: dict[str, tuple[AxisValue, ...]] = Field(default_factory=dict)
+    table: tuple[dict[str, AxisValue], ...] = ()
     quota: int = Field(default=1, ge=1)
     mask: MaskSection | None = None
     best_of: int = Field(default=1, ge=1, le=16)
@@ -125,12 +144,24 @@ class Collect(Recipe):
             raise ValueError("give axes or a table, not both")
         if any("quota" in axis for axis in self.axes):
             raise ValueError("an axis cannot be called quota")
+        self._check_names()
         cells = len(self.table) or 1
         for values in self.axes.values():
             cells *= len(values)
         if not 1 <= cells <= MOST_CELLS:
             raise ValueError(f"the axes make {cells} cells; 1 to {MOST_CELLS} can be filled")
         return self
+
+    def _check_names(self) -> None:
+        """Every axis must make a difference: in words, or in where it is painted."""
+        words = [*self.prompt, self.filters.shows or "", (self.mask and self.mask.find) or ""]
+        used = {name for template in words for name in NAME.findall(template)}
+        names = dict.fromkeys([*self.axes, *(name for row in self.table for name in row)])
+        for name in names:
+            if name != "quota" and name not in used:
+                raise ValueError(
+                    f"no prompt uses the axis '{name}'; write {{{name}}} into it, or leave it out"
+                )
 
 
 class Clean(Recipe):
@@ -160,7 +191,17 @@ class Clean(Recipe):
             raise ValueError("look.by is vision; add vision, or by: detector")
         if self.edit is not None and self.look is not None:
             raise ValueError("give edit (one for all) or look with rules, not both")
+        if self.look is not None and self.look.labels:
+            self._check_rules(self.look.labels)
         return self
+
+    def _check_rules(self, wanted: tuple[str, ...]) -> None:
+        for number, rule in enumerate(self.rules):
+            if not any(fits(rule.when, label, is_open=False) for label in wanted):
+                raise ValueError(
+                    f"rule {number} is for '{rule.when}', which is none of look.labels: "
+                    f"{', '.join(wanted)}"
+                )
 
     @property
     def _filters(self) -> bool:
@@ -211,7 +252,7 @@ def _read(path: Path) -> dict[str, Any]:
             raise InvalidRequest(
                 f"{path} is larger than the {LARGEST_FILE:,} bytes of a recipe", field="recipe"
             )
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = text.load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InvalidRequest(f"{path} cannot be read as YAML: {error}", field="recipe") from error
     if not isinstance(values, dict):
@@ -221,11 +262,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _set(values: dict[str, Any], override: str) -> None:
     """Put `a.b.0.c=value` where it belongs."""
-    key, equals, text = override.partition("=")
+    key, equals, given = override.partition("=")
     if not equals or not key:
         raise InvalidRequest(f"'{override}' is not KEY=VALUE", field="set")
     try:
-        value = yaml.safe_load(text)
+        value = text.load(given)
     except yaml.YAMLError as error:
         raise InvalidRequest(
             f"the value of '{override}' is no YAML: {error}", field="set"

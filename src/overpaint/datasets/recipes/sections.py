@@ -179,7 +179,9 @@ class Vision(Section):
         timeout_s: for one answer.
         retries: further attempts after a timeout, a busy server or an unreadable answer.
         boxes: how this model gives boxes: as shares of the sides, in pixels of the picture it
-            was sent (Qwen2.5-VL), or as top, left, bottom, right in thousandths (Gemini).
+            was sent (Qwen2.5-VL), as left, top, right, bottom in thousandths (xyxy1000: Qwen3-VL,
+            InternVL), or as top, left, bottom, right in thousandths (yxyx1000: Gemini). 'auto'
+            takes numbers up to 1 as shares, and asks once for a thing whose place is known.
         longest_side: larger pictures are sent smaller.
     """
 
@@ -187,7 +189,7 @@ class Vision(Section):
     model: str
     timeout_s: float = Field(default=60, gt=0, le=600)
     retries: int = Field(default=2, ge=0, le=10)
-    boxes: Literal["shares", "pixels", "yxyx1000"] = "shares"
+    boxes: Literal["auto", "shares", "pixels", "xyxy1000", "yxyx1000"] = "auto"
     longest_side: int = Field(default=1024, ge=64, le=8192)
 
 
@@ -245,24 +247,32 @@ class LookSection(Section):
     """Says what is in a picture.
 
     Attributes:
-        labels: what to look for, such as 'a watermark'.
+        labels: what to look for, such as 'a watermark'; empty = the vision model names whatever
+            is there, in its own words.
         by: the vision model, or the zero-shot detector.
         outline: a segmentation model that outlines the boxes that the vision model gives, such as
             'grabcut' (no weights) or 'sam2'; None = boxes are repainted whole.
         confidence: from which something counts as found.
     """
 
-    labels: tuple[str, ...] = Field(min_length=1)
+    labels: tuple[str, ...] = ()
     by: Literal["vision", "detector"] = "vision"
     outline: str | None = None
     confidence: Share = 0.5
+
+    @model_validator(mode="after")
+    def _words(self) -> LookSection:
+        if not self.labels and self.by == "detector":
+            raise ValueError("a detector finds what it is asked for; give labels, or by: vision")
+        return self
 
 
 class Rule(Section):
     """What to do where something was found.
 
     Attributes:
-        when: the label, or '*' for any.
+        when: a label, compared without case, article and plural; or a pattern with '*' and '?',
+            '*' for any. Where the look has no labels, 'cone' fits 'an orange traffic cone', too.
         do: 'instruct' gives `prompt` to the model; 'inpaint' and 'erase' repaint what was found
             (its box, or its outline); 'reject' leaves the picture out; 'keep' leaves it as it is.
         prompt: may have {label} and {fields}.
@@ -293,7 +303,8 @@ class Gate(Section):
     """When an edit counts as failed, so that the original is kept.
 
     Attributes:
-        changed: least and largest share of pixels that changed.
+        changed: least and largest share of pixels that changed; None = 0.0005 to 0.9, or to 1
+            where the edit is meant for the whole picture ('make it brighter').
         gone: whether what was found must not be found again.
         kept_psnr: least likeness (dB) of what lies outside the mask or the found boxes.
         new_issues: whether a CleanVision issue that the original lacks fails the edit.
@@ -303,7 +314,7 @@ class Gate(Section):
             `likeness_model` (CLIP, SigLIP or DINO in transformers layout).
     """
 
-    changed: tuple[Share, Share] = (0.0005, 0.9)
+    changed: tuple[Share, Share] | None = None
     gone: bool = False
     kept_psnr: float | None = Field(default=None, gt=0)
     new_issues: bool = True

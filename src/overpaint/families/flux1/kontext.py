@@ -169,11 +169,9 @@ class Kontext(InstructionDenoiser[KontextOptions, KontextLatent]):
         grid, *others = [(each.shape[-2], each.shape[-1]) for each in references]
         layout = lay_out(self.checkpoint, prompt.embeds.shape[1], grid, (grid, *others))
         chosen = sparse.choose(shortcuts, layout, grid, mask, latents.pack(source))
-        start, surroundings = noise, None
+        packed, start, surroundings = latents.pack(source), noise, None
         if mask is not None:
-            surroundings = Surroundings(
-                picture=latents.pack(source), noise=latents.pack(noise), mask=mask
-            )
+            surroundings = Surroundings(picture=packed, noise=latents.pack(noise), mask=mask)
             start = flow.noised(source, noise, scheduler.sigmas[scheduler.begin_index])
         return KontextLatent(
             seed=seed,
@@ -196,7 +194,7 @@ class Kontext(InstructionDenoiser[KontextOptions, KontextLatent]):
             sparse=chosen,
             held_bytes=sparse.held_bytes(transformer, chosen, layout, guided=negative is not None),
             reference=torch.cat([latents.pack(each) for each in references], dim=1),
-            source=latents.pack(source),
+            source=packed,
             surroundings=surroundings,
         )
 

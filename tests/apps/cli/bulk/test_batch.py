@@ -83,7 +83,7 @@ def test_a_toy_is_no_surprise_at_the_end(overpaint, photos, desk):
     fast = ("--limit", "1", "--json", "-O", "num_inference_steps=1", "--prompt", "a circle")
     ran = overpaint("batch", "photos", "-o", "out", "--mask-dir", "masks", *fast)
     assert (ran.code, ran.json["done"]) == (0, 1)
-    assert "a toy made this picture: 'tiny-flex2'" in " ".join(ran.err.split())
+    assert "'tiny-flex2' is a toy" in " ".join(ran.err.split())
 
 
 def test_the_summary_for_programs(overpaint, photos, desk):

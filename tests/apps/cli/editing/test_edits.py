@@ -250,7 +250,8 @@ def test_warnings_are_told(overpaint, desk):
     box_mask(*SIZE, (4, 0, *SIZE)).save("mask.png")
     ran = overpaint("erase", "photo.png", "--mask", "mask.png", "-o", "out.jpg")
     assert ran.code == 0
-    assert ran.err.count("Warning: ") == 2  # a mask that covers nearly all, and a lossy format
+    # A mask that covers nearly all, a lossy format, and a toy.
+    assert ran.err.count("Warning: ") == 3
 
 
 def test_models_of_the_settings(overpaint, desk, checkpoint_folder):

@@ -195,7 +195,7 @@ def _execute(run: Run, asked: _RecipeWords, interrupt: Interrupt) -> tuple[Outco
 def _tell(
     asked: _RecipeWords, run: Run, outcome: Outcome, tally: Tally, report: Path, seconds: float
 ) -> None:
-    from overpaint.datasets.clean import endings
+    from overpaint.datasets.clean import endings, unknown_labels
 
     summary: dict[str, Any] = {
         "output": str(run.out),
@@ -205,6 +205,7 @@ def _tell(
         "surplus": outcome.surplus,
         "missing": outcome.missing,
         "endings": endings(outcome) if asked.task == "clean" else {},
+        "unknown_labels": unknown_labels(outcome),
         "computed": tally.computed,
         "errors": dict(sorted(tally.codes.items())),
         "stopped": outcome.stopped,
@@ -214,7 +215,7 @@ def _tell(
         console.print_json(summary)
         return
     sys.stdout.write(f"{report}\n")
-    for note in run.facts.notes():
+    for note in [*run.facts.notes(), *run.facts.assumptions()]:
         console.say(f"Note: {note}", style="yellow")
     left = "".join(f", {count} {status}" for status, count in sorted(summary["left_out"].items()))
     ends = "".join(f", {count} {ending}" for ending, count in summary["endings"].items())
@@ -222,6 +223,9 @@ def _tell(
         f"{summary['kept']} pictures kept{ends}{left}; {tally.computed} worked on in this run, "
         f"{seconds:.1f} s"
     )
+    if unknown := summary["unknown_labels"]:
+        some = ", ".join(f"{label} ({count})" for label, count in list(unknown.items())[:5])
+        console.say(f"The vision model gave labels that are not in the recipe: {some}.")
     if outcome.missing:
         some = "; ".join(f"{key}: {count}" for key, count in list(outcome.missing.items())[:5])
         console.say(

@@ -21,7 +21,7 @@ from overpaint.core.models import AUTO, EDIT_TASKS, PREFERRED, EditTask, ModelSp
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
 
-TOY = "model: a toy made this picture"
+TOY = "is a toy that knows simple shapes and colours only"
 """How the sentence begins that every result of a twin carries."""
 
 
@@ -139,7 +139,7 @@ def toy(twin: ModelSpec, real: ModelSpec | None) -> str:
             f"`overpaint pull {real.name}` ({real.size or 'size unknown'}, {real.licence}) fetches "
             "a real model"
         )
-    return f"{TOY}: '{twin.name}' knows simple shapes and colours only; {cure}"
+    return f"model: '{twin.name}' {TOY}; {cure}"
 
 
 def task_of(spec: ModelSpec) -> EditTask | None:

@@ -16,7 +16,7 @@ from overpaint.core.imaging import images
 from overpaint.datasets import places
 from overpaint.datasets.places import InFile, InParquet, InTar, Item
 from overpaint.datasets.recipes.sections import SourceSection
-from overpaint.datasets.sources import items
+from overpaint.datasets.sources.readers import items
 from tests.datasets.conftest import noisy
 
 

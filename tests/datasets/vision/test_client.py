@@ -4,7 +4,7 @@ import pytest
 
 from overpaint.core.imaging.images import Picture
 from overpaint.datasets.recipes.sections import Vision
-from overpaint.datasets.vision import VisionFailed, VisionModel
+from overpaint.datasets.vision.client import VisionFailed, VisionModel
 from tests.datasets.conftest import noisy
 from tests.datasets.vision_server import Fault, serving
 
@@ -31,7 +31,7 @@ PICTURE = Picture(noisy(1, (200, 100)))
 )
 def test_boxes_of_every_kind_of_model(boxes: str, given: list[float]) -> None:
     with serving(lambda *_: objects(given)) as server:
-        found = model(server.url, boxes=boxes, longest_side=100).find(PICTURE, ["a cat"])
+        found = model(server.url, boxes=boxes, longest_side=100).find(PICTURE, ["a cat"]).things
     assert [each.box for each in found] == [(50.0, 50.0, 150.0, 100.0)]
     assert (found[0].label, found[0].confidence) == ("a cat", 0.9)
 
@@ -50,7 +50,7 @@ def test_what_is_sent() -> None:
 
 def test_labels_that_nobody_asked_for_are_left_out() -> None:
     with serving(lambda *_: objects([0, 0, 1, 1], label="a dog")) as server:
-        assert model(server.url).find(PICTURE, ["a cat"]) == []
+        assert model(server.url).find(PICTURE, ["a cat"]).things == []
 
 
 @pytest.mark.parametrize(
