@@ -30,15 +30,17 @@ ENLARGED = 8
 
 
 @contextmanager
-def serving(folder: Path, *models: str, settings: str = "", **environment: str) -> Iterator[str]:
-    """Run `overpaint serve` on any port until the block ends; gives its address."""
+def serving(
+    folder: Path, *models: str, settings: str = "", port: int = 0, **environment: str
+) -> Iterator[str]:
+    """Run `overpaint serve` on that port, or any, until the block ends; gives its address."""
     (folder / "overpaint.toml").write_text(
         f'device = "cpu"\ndtype = "float32"\n[sessions]\nfolder = "sessions"\n'
         f"[provenance]\nrecipe = true\n[server]\nmodels = {json.dumps(models)}\n{settings}",
         encoding="utf-8",
     )
     serve = subprocess.Popen(
-        [sys.executable, "-m", "overpaint", "serve", "--port", "0"],
+        [sys.executable, "-m", "overpaint", "serve", "--port", str(port)],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},
         stderr=subprocess.PIPE,
@@ -145,6 +147,21 @@ class Desk:
         self.page.keyboard.press("r")
         self.drag((left, top), (right, bottom))
 
+    def leave(self) -> None:
+        """Go to the start."""
+        self.page.click("#home")
+        self.until("state.session === null")
+
+    def begin(self, words: str = "a green triangle", steps: int = 100) -> None:
+        """Start to inpaint the scene's disc, which takes a while."""
+        self.task("inpaint")
+        self.mark(14, 14, 58, 58)
+        self.page.fill("#prompt", words)
+        self.options(num_inference_steps=steps)
+        self.page.click("#run")
+        expect(self.page.locator("#progress-told")).to_contain_text("Step", timeout=SLOW)
+        self.page.locator("#stage").focus()
+
     def task(self, name: str) -> None:
         self.page.check(f"[name=task][value={name}]")
 
@@ -215,6 +232,18 @@ def desk(desk_of, address) -> Desk:
     made = desk_of(address, viewport={"width": 1200, "height": 760})
     made.visit()
     return made
+
+
+def stage(desk: Desk) -> Image.Image:
+    """What is seen of the picture."""
+    return Image.open(io.BytesIO(desk.page.locator("#canvas").screenshot())).convert("RGB")
+
+
+def spot(desk: Desk, x: float, y: float) -> tuple[int, int]:
+    """Where a pixel of the fitted picture is in `stage`."""
+    box = desk.page.locator("#stage").bounding_box()
+    at = desk.place(x, y)
+    return round(at[0] - box["x"]), round(at[1] - box["y"])
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageChops
 from playwright.sync_api import expect
 
-from tests.page.conftest import SLOW
+from tests.page.conftest import SLOW, spot, stage
 
 
 def erase_disc(desk) -> None:
@@ -225,6 +225,29 @@ def test_candidates_are_there_to_choose_from(desk, scene):
     expect(desk.page.locator("#tree .thumb")).to_have_count(3)
 
 
+def test_a_speck_of_dust_that_is_erased_is_no_failure(desk):
+    sky = Image.new("RGB", (2400, 1600), (120, 140, 180))
+    sky.paste((90, 100, 120), (1200, 800, 1203, 803))
+    desk.open(sky)
+    desk.mark(1190, 790, 1214, 814)
+    desk.run()
+    expect(desk.page.locator("#told")).to_contain_text("Done")
+    assert desk.state("state.session.turns[1].verdict") == "done"
+    expect(desk.page.locator("#notice")).to_be_hidden()
+    expect(desk.page.locator("#turn-warnings li")).to_have_count(0)
+    # Measures come after the result.
+    expect(desk.page.locator("#turn-facts")).to_contain_text("of the pixels changed")
+
+
+def test_an_erase_of_nothing_says_so_in_words_that_fit(desk):
+    sky = Image.new("RGB", (160, 120), (120, 140, 180))
+    desk.open(sky)
+    desk.mark(40, 40, 80, 80)
+    desk.run()
+    alert = desk.page.get_by_role("alert")
+    expect(alert).to_contain_text("Mark the whole thing, and a little more.")
+
+
 def test_comparing(desk, scene):
     desk.open(scene)
     erase_disc(desk)
@@ -243,6 +266,24 @@ def test_comparing(desk, scene):
     desk.page.select_option("#against", "original")
     desk.page.keyboard.press("3")
     expect(desk.page.locator("#badges span")).to_have_text(["Before", "After"])
+
+
+def test_what_did_not_change_is_black_in_the_difference(desk):
+    rng = np.random.default_rng(5)
+    photo = Image.fromarray(rng.integers(0, 256, (331, 787, 3), np.uint8))
+    desk.open(photo)
+    desk.mark(600, 100, 680, 200)
+    desk.run()
+    desk.page.keyboard.press("4")
+    expect(desk.page.locator("#badges span")).to_have_text(["Difference"])
+    desk.page.wait_for_timeout(500)
+    shown = np.asarray(stage(desk))
+    left, top = spot(desk, 2, 2)
+    right, bottom = spot(desk, 590, 328)
+    assert shown[top:bottom, left:right].max() == 0
+    left, top = spot(desk, 610, 110)
+    right, bottom = spot(desk, 670, 190)
+    assert (shown[top:bottom, left:right].max(axis=2) > 0).mean() > 0.9
 
 
 def test_recipe_settings_and_session_can_be_taken_along(desk_of, address, scene):
@@ -264,13 +305,3 @@ def test_recipe_settings_and_session_can_be_taken_along(desk_of, address, scene)
     with desk.page.expect_download() as waiting:
         desk.page.click("#export")
     assert Path(waiting.value.suggested_filename).suffix == ".zip"
-
-
-def stage(desk) -> Image.Image:
-    return Image.open(io.BytesIO(desk.page.locator("#canvas").screenshot())).convert("RGB")
-
-
-def spot(desk, x: float, y: float) -> tuple[int, int]:
-    box = desk.page.locator("#stage").bounding_box()
-    at = desk.place(x, y)
-    return round(at[0] - box["x"]), round(at[1] - box["y"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 from scipy import ndimage
 
 
@@ -82,6 +85,36 @@ def test_a_click_and_a_box_find_things(desk, scene):
     desk.drag((74, 44), (114, 84))
     desk.until("state.mask.done.length === 2")
     assert desk.mask().getpixel((94, 64)) == 255
+
+
+def test_a_click_selects_in_the_picture_that_is_shown(desk, scene):
+    sent = []
+    desk.page.on(
+        "request",
+        lambda asked: (
+            asked.url.endswith("/segments") and sent.append(json.loads(asked.post_data)["image"])
+        ),
+    )
+    for background in ((205, 190, 160), (20, 90, 60)):
+        picture = Image.new("RGB", scene.size, background)
+        picture.paste((250, 250, 250), (30, 30, 60, 60))
+        desk.open(picture)
+        desk.page.click("[data-tool=segment]")
+        desk.drag((45, 45), (45, 45))
+        desk.until("!state.mask.isEmpty")
+        seen = Image.open(io.BytesIO(base64.b64decode(sent[-1]))).convert("RGB")
+        assert seen.getpixel((5, 5)) == background
+        desk.page.keyboard.press("b")
+        desk.leave()
+
+
+def test_a_click_beside_the_picture_is_answered_in_words(desk, scene):
+    desk.open(scene)
+    desk.page.click("[data-tool=segment]")
+    desk.drag((-4, 40), (-4, 40))
+    expect(desk.page.get_by_role("alert")).to_have_text("Click a thing in the picture.")
+    desk.drag((-4, 14), (58, 58))  # a box that begins there is cut to the picture
+    desk.until("!state.mask.isEmpty")
 
 
 @pytest.mark.parametrize("transparent", [False, True])

@@ -134,6 +134,31 @@ class TestOutcome:
         assert judging.outcome(asked(mask), Picture(after)) == said
 
 
+class TestErased:
+    """An eraser's fill looks like what is around it, however small."""
+
+    def verdict(self, picture, box, after):
+        mask = Image.new("L", picture.size)
+        mask.paste(255, box)
+        edit = JudgedEdit(before=Picture(picture), instruction="", mask=mask)
+        return judging.outcome(edit, Picture(after))
+
+    def test_a_speck_of_dust_on_a_large_picture_counts(self):
+        clean = Image.new("RGB", (3000, 2000), (120, 140, 180))
+        dusty = painted(clean, (1500, 1000, 1503, 1003))
+        assert self.verdict(dusty, (1496, 996, 1507, 1507), clean) == "done"
+
+    def test_a_faint_spot_counts(self):
+        clean = Image.new("RGB", (SIDE, SIDE), (120, 140, 180))
+        faint = clean.copy()
+        faint.paste((121, 141, 182), (40, 40, 44, 44))
+        assert self.verdict(faint, (36, 36, 48, 48), clean) == "done"
+
+    def test_where_not_a_byte_differs_nothing_changed(self):
+        clean = Image.new("RGB", (SIDE, SIDE), (120, 140, 180))
+        assert self.verdict(clean, (36, 36, 48, 48), clean) == "nothing_changed"
+
+
 class TestPixelJudge:
     def scores(self, mask, *candidates) -> list[float]:
         found = PixelJudge().judge(asked(mask), [Picture(each) for each in candidates])

@@ -19,7 +19,7 @@ from overpaint.sessions.judging import Judge, JudgedEdit, Judgement, JudgeUnavai
 from overpaint.sessions.measures import Comparison, Similarity, Thresholds
 from overpaint.sessions.pictures import Pictures
 from overpaint.sessions.store import ANYONE, Store
-from overpaint.sessions.types import INPUTS, ROOT, Session, Turn, TurnKind, TurnVerdict, now
+from overpaint.sessions.types import INPUTS, ROOT, Session, Turn, TurnKind, now
 
 THUMBNAIL = 256
 """Longer side, in pixels."""
@@ -28,12 +28,17 @@ _KEPT = ImageLimits(max_bytes=2**32, max_pixels=2**30)
 """Of pictures that were let in once: as PNG they may be larger than they came."""
 
 _BESIDE = {"previous": "the turn before", "original": "the original"}
-_SAID: dict[TurnVerdict, str] = {
-    "nothing_changed": "Nothing changed: the instruction was not followed. Say it in other words, "
-    "or try another seed.",
-    "everything_changed": "Most of the picture changed, so nothing was put back. A mask limits "
-    "where an edit happens.",
+_NOTHING: dict[TurnKind, str] = {
+    "erase": "Nothing changed: what is marked already looks like what is around it. Mark the "
+    "whole thing, and a little more.",
+    "inpaint": "Nothing changed where the mask is. Say it in other words, mark more, or try "
+    "another seed.",
+    "edit": "Nothing changed: the instruction was not followed. Say it in other words, or try "
+    "another seed.",
 }
+_EVERYTHING = (
+    "Most of the picture changed, so nothing was put back. A mask limits where an edit happens."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +172,8 @@ def record(
     request: EditRequest,
     result: EditResult,
     examiner: Examiner,
+    *,
+    measured: bool = True,
 ) -> tuple[Session, tuple[Turn, ...]]:
     """Measure and rank what an edit made, and add it to the session.
 
@@ -175,6 +182,7 @@ def record(
         start: from the beginning of the edit.
         request, result: what the engine was given, and gave.
         examiner: measures and ranks.
+        measured: False = `measure` comes later; large pictures take seconds.
 
     Returns:
         The session, and the turns that were added: the best one first.
@@ -190,32 +198,37 @@ def record(
     common = _common(store.pictures, start, request, result)
     turns = []
     for index in ranked:
-        turn = replace(common, seed=result.seeds[index], recipe=_recipe(result, index))
-        turn = _placed(store.pictures, turn, result.pictures[index])
-        turn = _measured(store.pictures, turn, start, request, result.pictures[index], examiner)
-        sentences = [*result.warnings, *warnings, *turn.warnings]
-        if outcomes[index] != "done":
-            sentences.append(_SAID[outcomes[index]])
-        if examiner.judge.reads and judgements[index].score < judging.DOUBT:
-            sentences.append(f"The judge doubts that it was done: {judgements[index].reason}")
-        judgement = judgements[index]
-        turns.append(
-            replace(
-                turn,
-                verdict=outcomes[index],
-                warnings=tuple(sentences),
-                measures={
-                    **(turn.measures or {}),
-                    "judge": {
-                        "name": judgement.judge,
-                        "score": judgement.score,
-                        "reason": judgement.reason,
-                    },
-                },
-            )
+        turn = replace(
+            common,
+            seed=result.seeds[index],
+            recipe=_recipe(result, index),
+            verdict=outcomes[index],
+            measures={"judge": _as_json(judgements[index])},
         )
+        turn = _placed(store.pictures, turn, start, request, result.pictures[index])
+        said = _sentences(turn, judgements[index] if examiner.judge.reads else None)
+        turn = replace(turn, warnings=(*result.warnings, *warnings, *said))
+        if measured:
+            pictures = request.image, result.pictures[index]
+            turn = _measured(store.pictures, turn, start.session, pictures, examiner)
+        turns.append(turn)
     session = start.session
     return store.append(session.id, turns, session.owner, head=session.head)
+
+
+def measure(store: Store, session: Session, turn: Turn, examiner: Examiner) -> Turn:
+    """Measure a turn that was recorded without, from the pictures that the session kept.
+
+    Raises:
+        SessionNotFound: the session was deleted meanwhile.
+        StoreUnavailable: a picture is missing, or the measures cannot be kept.
+    """
+    assert turn.parent is not None
+    base = session.turn(ROOT if turn.from_original else turn.parent)
+    pictures = opened(store.pictures, base.picture), opened(store.pictures, turn.picture)
+    measured = _measured(store.pictures, turn, session, pictures, examiner)
+    store.amend(session.id, measured, session.owner)
+    return measured
 
 
 def again(pictures: Pictures, session: Session, turn: Turn) -> EditRequest:
@@ -332,54 +345,89 @@ def _recipe(result: EditResult, index: int) -> dict[str, object]:
     return {**result.recipe, "seeds": [result.seeds[index]]}
 
 
-def _placed(pictures: Pictures, turn: Turn, picture: Picture) -> Turn:
+def _as_json(judgement: Judgement) -> dict[str, object]:
+    return {"name": judgement.judge, "score": judgement.score, "reason": judgement.reason}
+
+
+def _sentences(turn: Turn, read: Judgement | None) -> list[str]:
+    """What to say of a turn's verdict, and of a judge's doubt that reads instructions."""
+    sentences = []
+    if turn.verdict != "done":
+        is_nothing = turn.verdict == "nothing_changed"
+        sentences.append(_NOTHING[turn.kind] if is_nothing else _EVERYTHING)
+    if read is not None and read.score < judging.DOUBT:
+        sentences.append(f"The judge doubts that it was done: {read.reason}")
+    return sentences
+
+
+def _placed(
+    pictures: Pictures, turn: Turn, start: Start, request: EditRequest, picture: Picture
+) -> Turn:
+    """The turn with its picture, and with the area touched so far."""
+    if request.mask is not None:
+        region = measures.working(request.mask)
+    else:
+        region = measures.changed_region(request.image, picture)
+    before = start.base.touched
+    if before is not None:
+        region = measures.union(images.decode_mask(pictures.get(before), limits=_KEPT), region)
     return replace(
         turn,
         picture=pictures.put(images.encode(picture)),
         thumbnail=pictures.put(thumbnail(picture)),
+        touched=pictures.put(png(region)),
     )
 
 
 def _measured(
     pictures: Pictures,
     turn: Turn,
-    start: Start,
-    request: EditRequest,
-    picture: Picture,
+    session: Session,
+    pair: tuple[Picture, Picture],
     examiner: Examiner,
 ) -> Turn:
-    """The turn with its measures, their warnings, and the area touched so far."""
-    if request.mask is not None:
-        region = measures.working(request.mask)
+    """The turn with its measures, and warnings about them.
+
+    Args:
+        pictures: where pictures are kept.
+        turn: as recorded.
+        session: that it belongs to.
+        pair: what was edited, and what came of it.
+        examiner: measures.
+    """
+    assert turn.parent is not None
+    assert turn.touched is not None
+    base, picture = pair
+    touched = images.decode_mask(pictures.get(turn.touched), limits=_KEPT)
+    is_first = turn.from_original or turn.parent == ROOT
+    original = base if is_first else opened(pictures, session.turn(ROOT).picture)
+    beside = {"original": measures.compare(original, picture, touched, examiner.similarity)}
+    if turn.from_original:
+        previous = opened(pictures, session.turn(turn.parent).picture)
+        beside["previous"] = measures.compare(previous, picture, None, examiner.similarity)
+        telling = ["original"]
+    elif is_first:
+        beside["previous"] = beside["original"]  # the same two pictures
+        telling = ["previous"]
     else:
-        region = measures.changed_region(request.image, picture)
-    before = start.base.touched
-    touched = region
-    if before is not None:
-        touched = measures.union(images.decode_mask(pictures.get(before), limits=_KEPT), region)
-    original = opened(pictures, start.session.turn(ROOT).picture)
-    previous = request.image
-    if start.from_original:
-        previous = opened(pictures, start.parent.picture)
-    comparisons = {
-        "previous": measures.compare(
-            previous,
-            picture,
-            None if start.from_original else region,
-            examiner.similarity,
-        ).as_json(),
-        "original": measures.compare(original, picture, touched, examiner.similarity).as_json(),
-    }
-    sentences = []
-    for name, beside in _BESIDE.items():
-        if name == "original" and start.base.id == ROOT and not start.from_original:
-            continue  # the same two pictures as before
-        if name == "previous" and start.from_original:
-            continue  # it does not follow from that picture
-        sentences += examiner.thresholds.warnings(comparisons[name], beside)
+        region = _region(pictures, turn, pair)
+        beside["previous"] = measures.compare(base, picture, region, examiner.similarity)
+        telling = ["previous", "original"]
+    comparisons = {name: beside[name].as_json() for name in _BESIDE}
+    sentences = [
+        sentence
+        for name in telling
+        for sentence in examiner.thresholds.warnings(comparisons[name], _BESIDE[name])
+    ]
     return replace(
         turn,
-        touched=pictures.put(png(touched)),
-        measures=comparisons,
-        warnings=tuple(sentences),
+        measures={**comparisons, **(turn.measures or {})},
+        warnings=(*turn.warnings, *sentences),
     )
+
+
+def _region(pictures: Pictures, turn: Turn, pair: tuple[Picture, Picture]) -> Image.Image:
+    """Where this turn alone was meant to change its picture."""
+    if turn.mask is None:
+        return measures.changed_region(*pair)
+    return measures.working(images.decode_mask(pictures.get(turn.mask), limits=_KEPT))

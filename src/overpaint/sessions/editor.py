@@ -6,7 +6,7 @@ looks at what comes in, as the safety policy does, the other makes an edit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -106,10 +106,15 @@ class Sessions:
         editing.release(self.store, start)
 
     def record(
-        self, start: Start, request: EditRequest, result: EditResult
+        self, start: Start, request: EditRequest, result: EditResult, *, measured: bool = True
     ) -> tuple[Session, tuple[Turn, ...]]:
         """Measure what an edit made, and add it to its session. See `editing.record`."""
-        return editing.record(self.store, start, request, result, self.examiner)
+        return editing.record(self.store, start, request, result, self.examiner, measured=measured)
+
+    def measure(self, session: Session, turns: Sequence[Turn]) -> None:
+        """Measure turns that were recorded without. See `editing.measure`."""
+        for turn in turns:
+            editing.measure(self.store, session, turn, self.examiner)
 
     def undo(self, session: str) -> Session:
         """Go back one turn.

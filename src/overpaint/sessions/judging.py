@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageChops
 
 from overpaint.core.errors import OverpaintError
 from overpaint.core.imaging import changes
@@ -119,17 +119,37 @@ class PixelJudge:
 
 
 def outcome(edit: JudgedEdit, after: Picture) -> TurnVerdict:
-    """Whether an edit did something, nothing, or changed everything where no mask allowed it to."""
-    first, second = measures.pair(edit.before, after)
-    changed = changes.clearly_changed(first, second) > 0
-    if edit.mask is None:
-        share = float(changed.mean())
-        if share > changes.GLOBAL_SHARE:
-            return "everything_changed"
-    else:
-        may = _where(edit.mask, first.size)
-        share = float(changed[may].mean()) if may.any() else 0.0
+    """Whether an edit did something, nothing, or changed everything where no mask allowed it to.
+
+    With a mask, only what is in it counts, at the picture's own size, so that a spot of dust does.
+    An eraser has done something where any byte differs: what it fills in should look like the rest.
+    """
+    if edit.mask is not None:
+        return "done" if _acted_in(edit.mask, edit, after) else "nothing_changed"
+    share = float((changes.clearly_changed(*measures.pair(edit.before, after)) > 0).mean())
+    if share > changes.GLOBAL_SHARE:
+        return "everything_changed"
     return "done" if share >= LEAST_SHARE else "nothing_changed"
+
+
+def _acted_in(mask: Image.Image, edit: JudgedEdit, after: Picture) -> bool:
+    """Whether an edit changed what its mask marks."""
+    box = mask.getbbox()
+    if box is None:
+        return False
+    before = edit.before
+    if before.size == after.size == mask.size:
+        before, after, mask = _cut(before, box), _cut(after, box), mask.crop(box)
+        if not edit.instruction.strip():
+            differs = np.asarray(ImageChops.difference(before.rgb, after.rgb)).max(axis=2)
+            return bool(differs[np.asarray(mask) > 0].any())
+    first, second = measures.pair(before, after)
+    may = _where(mask, first.size)
+    return bool(changes.clearly_changed(first, second)[may].mean() >= LEAST_SHARE)
+
+
+def _cut(picture: Picture, box: tuple[int, int, int, int]) -> Picture:
+    return Picture(picture.rgb.crop(box), icc_profile=picture.icc_profile)
 
 
 def rank(judgements: Sequence[Judgement], outcomes: Sequence[TurnVerdict]) -> list[int]:

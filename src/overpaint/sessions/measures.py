@@ -142,8 +142,10 @@ def compare(
     # Bytes are compared in the pictures' own colour space, where they were kept.
     same_space = before.size == after.size and before.icc_profile == after.icc_profile
     exact = (before.rgb, after.rgb) if same_space else (first, second)
-    difference = np.asarray(ImageChops.difference(*exact))
-    differs: RegionMask = np.asarray(difference.max(axis=2) > 0)
+    difference = ImageChops.difference(*exact)
+    red, green, blue = difference.split()
+    most = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    differs: RegionMask = np.asarray(most) > 0
     comparison = Comparison(
         changed=float(differs.mean()),
         region=1 - float(whole.mean()),
@@ -156,7 +158,7 @@ def compare(
     return replace(
         comparison,
         kept_identical=1 - float(differs[whole].mean()),
-        kept_psnr=_psnr(difference[whole]),
+        kept_psnr=_psnr(np.asarray(difference), whole),
         kept_ssim=_ssim(*both, outside),
         colour_shift=_colour_shift(*both, outside),
         sharpness=_sharpness(second, whole) / _sharpness(first, whole),
@@ -199,9 +201,11 @@ def _working_size(size: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _psnr(difference: NDArray[np.uint8]) -> float:
-    counts = np.bincount(difference.ravel(), minlength=256)
-    error = float((counts * np.arange(256.0) ** 2).sum() / counts.sum())
+def _psnr(difference: NDArray[np.uint8], area: RegionMask) -> float:
+    inside = area.astype(np.uint8)
+    squares = np.arange(256.0) ** 2
+    counts = [cv2.calcHist([difference], [c], inside, [256], [0, 256]).ravel() for c in range(3)]
+    error = float(sum(squares @ each for each in counts) / (3 * int(inside.sum(dtype=np.int64))))
     return IDENTICAL if error == 0 else min(IDENTICAL, 10 * math.log10(255**2 / error))
 
 

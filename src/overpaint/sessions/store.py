@@ -254,6 +254,18 @@ class Store:
                 )
         return self.get(id_, owner), numbered
 
+    def amend(self, id_: str, turn: Turn, owner: str = ANYONE) -> None:
+        """Keep what was found out about a turn since; nobody's revision becomes old by that.
+
+        Raises:
+            SessionNotFound: the session is gone.
+        """
+        with self._transaction() as connection:
+            read(connection, id_, owner)
+            row = turns.c.session == id_, turns.c.number == int(turn.id)
+            data = json.dumps(turn.as_json(), allow_nan=False)
+            connection.execute(turns.update().where(*row).values(data=data))
+
     def move(
         self, id_: str, turn: str, revision: int | None = None, owner: str = ANYONE
     ) -> Session:

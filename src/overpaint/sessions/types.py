@@ -35,7 +35,7 @@ INPUTS = tuple(part for part in PARTS if part.name not in OWN)
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One step of a session; it never changes once it is there.
+    """One step of a session; once it is there it never changes, but that it may be measured later.
 
     Pictures are named by the sha256 of their files.
 
@@ -57,7 +57,8 @@ class Turn:
         candidate_of: the turn that was preferred to this one, of the same edit.
         candidates: pictures that the edit made.
         verdict: whether it did what an edit should, or nothing, or more than it should.
-        measures: numbers beside its parent and beside the original; None for the original.
+        measures: numbers beside its parent and beside the original, once it is measured; None for
+            the original.
         warnings: one sentence each.
         recipe: plain data that makes the picture again.
         safety: what the safety policy found; None = nothing was checked.

@@ -64,6 +64,7 @@ class Shelf:
     def __init__(self, settings: Settings) -> None:
         # Measuring takes seconds, a judge may take more: other edits do not wait for them.
         self.pool = ThreadPoolExecutor(WORKERS, "sessions")
+        self._measuring = ThreadPoolExecutor(1, "measuring")
         self._uploads = Lane("uploads", UPLOADS)
         self._settings = settings
         self._lock = threading.Lock()
@@ -112,6 +113,17 @@ class Shelf:
             self._uploads, partial(work, stop), stop=ended.set, seconds=seconds, late=late
         )
 
+    def later(self, work: Callable[[], None]) -> None:
+        """Do work that nobody waits for, beside everything else; what goes wrong is logged."""
+
+        def attempt() -> None:
+            try:
+                work()
+            except OverpaintError as error:
+                _log.warning("cannot measure a turn", extra={"error": str(error)})
+
+        self._measuring.submit(attempt)
+
     async def tidy(self) -> None:
         """Delete what no session names any more, from time to time, until cancelled."""
         while True:
@@ -125,6 +137,7 @@ class Shelf:
     def close(self) -> None:
         """Let go of the database."""
         self.pool.shutdown()
+        self._measuring.shutdown(cancel_futures=True)
         self._uploads.pool.shutdown()
         if self._open is not None:
             self._open[0].close()

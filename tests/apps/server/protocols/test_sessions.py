@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from PIL import Image
@@ -60,6 +61,21 @@ def test_a_session_begins_with_its_original(client):
     assert opened(client, original["picture"]).tobytes() == picture(SIDE, SIDE).tobytes()
     assert opened(client, original["thumbnail"]).format == "WEBP"
     assert session["id"] in {each["id"] for each in client.get("/v1/sessions").json()["data"]}
+
+
+def test_a_turn_may_be_measured_after_it_is_shown(client):
+    first, later = begin(client), begin(client)
+    measured = edited(client, first)["turn"]
+    told = edited(client, later, measure_later=True)
+    assert "previous" not in told["turn"]["measures"]
+    assert told["turn"]["verdict"] == measured["verdict"]
+    end = time.monotonic() + 60
+    while "previous" not in (found := show(client, later))["turns"][1]["measures"]:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert found["revision"] == told["revision"]
+    for name in ("measures", "warnings"):
+        assert found["turns"][1][name] == measured[name]
 
 
 def test_a_turn_is_an_edit_that_can_be_followed(client):

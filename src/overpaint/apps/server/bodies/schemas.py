@@ -177,6 +177,12 @@ class ModelInfo(BaseModel):
         default_factory=list, description="What the licence forbids and demands, in short."
     )
     attribution: str | None = None
+    is_demo: bool = Field(
+        description="Whether it is a bundled toy that knows simple shapes and colours only."
+    )
+    real_model: str | None = Field(
+        default=None, description="Of a toy: the model to pull instead on the server's machine."
+    )
     loaded: bool
     error: str | None = Field(default=None, description="Why it could not be loaded.")
     accepts: dict[str, str] = Field(

@@ -75,6 +75,11 @@ class TurnBody(EditFields):
         description="Of the session as the caller knows it; this or the header `If-Match` is "
         "needed. 409 where somebody else changed the session since.",
     )
+    measure_later: bool = Field(
+        default=False,
+        description="Answer as soon as there is a result, and measure it then: `measures` and the "
+        "warnings about them come into the turn a little later.",
+    )
     run_async: bool = Field(
         default=True, alias="async", description="false: wait, and answer when it is done."
     )
@@ -97,7 +102,8 @@ class TurnInfo(BaseModel):
     thumbnail: str = Field(description="Address of a small WebP.")
     mask: str | None = Field(description="Address of the mask's PNG.")
     measures: dict[str, Any] | None = Field(
-        description="Numbers beside the turn before (`previous`) and beside the original."
+        description="Numbers beside the turn before (`previous`) and beside the original; of a "
+        "turn with `measure_later` they are here a little later."
     )
     verdict: TurnVerdict
     warnings: list[str]

@@ -47,6 +47,15 @@ export function title(name) {
 }
 
 let askForKey = async () => null;
+let noteSilence = () => {};
+
+/** Who is called when the server does not answer. */
+export function onSilence(note) {
+  noteSilence = note;
+}
+
+/** Whether the server answers again. */
+export const answers = () => fetch("/healthz").then(({ ok }) => ok, () => false);
 
 /** Who is asked where the server wants a key: gives the key, or null. */
 export function onKeyWanted(ask) {
@@ -65,6 +74,7 @@ export async function request(method, path, { body, headers = {}, signal } = {})
     answer = await fetch(path, { method, headers: sent, body: payload, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    noteSilence();
     throw new Fault(0);
   }
   if (answer.status === 401) {
@@ -95,7 +105,7 @@ export const models = async () => (await json("GET", "/v1/models")).data;
 export const picture = (path, signal) => blob("GET", path, { signal });
 
 export const sessions = {
-  list: async (most) => (await json("GET", `/v1/sessions?limit=${most}`)).data,
+  list: async (most, from = 0) => (await json("GET", `/v1/sessions?limit=${most}&offset=${from}`)).data,
   get: (id) => json("GET", `/v1/sessions/${id}`),
   create: async (file, name) =>
     json("POST", "/v1/sessions", { body: { name, image: await base64(file) } }),
@@ -112,7 +122,11 @@ export const sessions = {
       headers: { "if-match": `"${session.revision}"` },
     }),
   bundle: (id) => blob("GET", `/v1/sessions/${id}/export`),
+  load: (file) => json("POST", "/v1/sessions/import", { body: new Blob([file], { type: "application/zip" }) }),
 };
+
+/** How an edit stands: its status, place in the queue, step. */
+export const edit = (id) => json("GET", `/v1/edits/${id}`);
 
 export const cancel = (edit) => request("DELETE", `/v1/edits/${edit}`);
 
@@ -130,6 +144,7 @@ export async function* events(edit, signal) {
         yield event;
         if (event[0] === "done" || event[0] === "error") return;
       }
+      signal?.throwIfAborted();
       if (broken > 5) throw new Fault(0);
     } catch (error) {
       if (error.name === "AbortError" || error.status > 0 || broken > 5) throw error;

@@ -21,12 +21,12 @@ export function setIcon(button, name) {
 
 let noticeEnds = 0;
 
-/** A sentence that something went wrong; it stays until it is closed or another comes. */
-export function complain(sentence) {
+/** A sentence that something went wrong; it goes after a while, unless it stays. */
+export function complain(sentence, { stays = false } = {}) {
   clearTimeout(noticeEnds);
   $("#notice-words").textContent = sentence;
   $("#notice").hidden = false;
-  noticeEnds = setTimeout(hush, 12000);
+  if (!stays) noticeEnds = setTimeout(hush, 12000);
 }
 
 export function hush() {
@@ -43,7 +43,8 @@ export async function attempt(work) {
   try {
     return await work();
   } catch (error) {
-    if (error.name === "AbortError") return undefined;
+    // That the server is silent is said for as long as it is, by `connection.js`.
+    if (error.name === "AbortError" || error.status === 0) return undefined;
     complain(error.sentence ?? `Something went wrong in this page: ${error.message}.`);
     return undefined;
   }

@@ -47,7 +47,7 @@ function shown() {
 function draw() {
   const tree = $("#tree");
   if (!state.session) {
-    forget();
+    if (tree.hasChildNodes()) forget(); // else they are the start's
     tree.replaceChildren();
     return;
   }
@@ -100,7 +100,7 @@ function button(turn, words, current) {
 async function go(turn) {
   if (turn.id === state.session.head || state.running) return;
   levelsOf(turn); // fetched while the server moves the head
-  await moveTo(turn.id);
+  await moveTo(turn.id, { keepsMask: true });
 }
 
 /** The object URL of a thumbnail; pictures need the key, so `src` alone would not do. */

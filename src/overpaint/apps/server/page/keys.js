@@ -21,7 +21,7 @@ const SHORTCUTS = [
   ["Alt", "take away instead, with lasso, box and brush"],
   ["[  ]", "smaller, larger brush"],
   ["Ctrl+Z  Ctrl+Shift+Z", "undo, redo: strokes first, then edits"],
-  ["I  Delete", "invert, clear the mask"],
+  ["I  M  Delete", "invert, hide, clear the mask"],
   ["Space", "hold to move the picture"],
   ["Wheel  +  −  0", "zoom in and out, fit"],
   ["Tab", "hold to see the original"],
@@ -93,7 +93,7 @@ function simple(event, key) {
     }
     return;
   }
-  const buttons = { i: "#invert", delete: "#clear", backspace: "#clear", o: "#open", d: "#download", "?": "#help" };
+  const buttons = { i: "#invert", m: "#hide-mask", delete: "#clear", backspace: "#clear", o: "#open", d: "#download", "?": "#help" };
   if (buttons[key]) $(buttons[key]).click();
   else if (key === "[") resize(1 / 1.15, -1);
   else if (key === "]") resize(1.15, 1);

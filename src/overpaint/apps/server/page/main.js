@@ -1,10 +1,13 @@
 // The page: its parts put together, its buttons wired.
 
 import * as api from "./api.js";
+import * as connection from "./connection.js";
 import { $, attempt, complain, fileName, hush, save, tell } from "./dom.js";
 import * as history from "./history.js";
+import * as intake from "./intake.js";
 import * as keys from "./keys.js";
 import * as panel from "./panel.js";
+import * as parts from "./parts.js";
 import { cancel, init as initRun, resume, run } from "./run.js";
 import * as session from "./session.js";
 import * as stage from "./stage.js";
@@ -20,6 +23,8 @@ initRun(viewport);
 panel.init();
 history.init();
 start.init();
+intake.init();
+parts.init();
 
 // The bar
 click("#home", () => {
@@ -42,7 +47,21 @@ $("#against").addEventListener("change", ({ target }) => set({ against: target.v
 click("#help", () => $("#help-dialog").showModal());
 click("#notice-close", hush);
 
+// Zoom
+viewport.onScale = (scale) => {
+  $("#zoom-told").textContent = `${Math.round(100 * scale)} %`;
+};
+click("#zoom-in", () => viewport.zoom(1.25));
+click("#zoom-out", () => viewport.zoom(0.8));
+click("#zoom-fit", () => viewport.fit());
+
 // Tools and the mask
+click("#hide-mask", () => set({ hidesMask: !state.hidesMask }));
+on(["hidesMask"], () => {
+  $("#hide-mask").setAttribute("aria-pressed", String(state.hidesMask));
+  viewport.hidesMask = state.hidesMask;
+  viewport.draw();
+});
 for (const button of document.querySelectorAll("[data-tool]")) {
   button.addEventListener("click", () => {
     set({ tool: button.dataset.tool });
@@ -70,17 +89,9 @@ $("#mask-file").addEventListener("change", ({ target }) =>
   attempt(async () => {
     const [file] = target.files;
     target.value = "";
-    if (file) state.mask.add(await bitmapOf(file));
+    if (file) await intake.addMask(file);
   }),
 );
-
-async function bitmapOf(file) {
-  try {
-    return await createImageBitmap(file);
-  } catch {
-    throw Object.assign(new Error(), { sentence: "That file is not a picture, so it cannot be a mask." });
-  }
-}
 
 // The edit and its turn
 $("#panel").addEventListener("submit", (event) => {
@@ -90,17 +101,23 @@ $("#panel").addEventListener("submit", (event) => {
 click("#cancel", cancel);
 click("#reuse", () => panel.reuse(head()));
 click("#reuse-mask", () => session.takeMask(head()));
-click("#copy", async () => {
-  await copy(JSON.stringify(head().recipe, null, 2));
-  tell("The recipe is on the clipboard.");
-  $("#copy").textContent = "Copied";
-  setTimeout(() => {
-    $("#copy").textContent = "Copy recipe";
-  }, 1500);
-});
+click("#copy", () => copyFrom($("#copy"), JSON.stringify(head().recipe, null, 2)));
+click("#copy-command", () => copyFrom($("#copy-command"), $("#pull-command").textContent));
+click("#demo-scene", () => intake.takeSample("scene.png", "Sample scene"));
 click("#export", async () => save(await api.sessions.bundle(state.session.id), fileName(state.session.name || "session", "zip")));
 
 const number = (turn) => state.session.turns.indexOf(turn);
+
+/** Copy what a button is for, and say so on it. */
+async function copyFrom(button, text) {
+  const words = button.textContent;
+  await copy(text);
+  tell("It is on the clipboard.");
+  button.textContent = "Copied";
+  setTimeout(() => {
+    button.textContent = words;
+  }, 1500);
+}
 
 async function copy(text) {
   if (navigator.clipboard) {
@@ -117,23 +134,30 @@ async function copy(text) {
 }
 
 // What changes with the state
-on(["session"], () => {
+on(["session", "opening"], () => {
   const open = Boolean(state.session);
-  document.body.dataset.screen = open ? "work" : "start";
-  $("#start").hidden = open;
-  for (const id of ["#work", "#panel"]) $(id).hidden = !open;
+  const work = open || state.opening;
+  document.body.dataset.screen = work ? "work" : "start";
+  document.body.classList.toggle("opening", !open && work);
+  $("#start").hidden = work;
+  $("#work").hidden = !work;
+  $("#panel").hidden = !work;
+  $("#panel").inert = !open;
   if (open && document.activeElement !== $("#name")) $("#name").value = state.session.name ?? "";
   $("#views").disabled = !head()?.parent;
-  $("#against").disabled = state.view === "result" || !head()?.parent;
-  if (open) viewport.resize();
+  if (work) viewport.resize();
 });
 on(["session", "mask", "running"], () => {
   $("#undo").disabled = Boolean(state.running) || !session.canUndo();
   $("#redo").disabled = Boolean(state.running) || !session.canRedo();
 });
-on(["tool"], () => {
+on(["tool", "view", "session"], () => {
+  const paints = stage.viewed() === "result";
   for (const button of document.querySelectorAll("[data-tool]")) {
-    button.setAttribute("aria-pressed", String(button.dataset.tool === state.tool));
+    // In other views every pointer moves the picture, so that only the hand is lit there.
+    const lit = button.dataset.tool === (paints ? state.tool : "hand");
+    button.setAttribute("aria-pressed", String(lit));
+    button.toggleAttribute("data-off", !paints && !lit);
   }
 });
 on(["brush"], () => {
@@ -189,12 +213,24 @@ async function route() {
   }
 }
 
-window.addEventListener("hashchange", () => attempt(route));
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && !state.running) attempt(session.refresh);
-});
-set({ tool: state.tool, brush: state.brush });
-attempt(async () => {
+async function begin() {
   set({ models: await api.models() });
   await route();
+}
+
+/** What finished elsewhere, or while the server was away, is found. */
+async function catchUp() {
+  if (!state.models.length) return begin();
+  if (!state.session) return start.list();
+  await session.refresh();
+  return resume();
+}
+
+window.addEventListener("hashchange", () => attempt(route));
+window.addEventListener("storage", () => attempt(resume));
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && !state.running) attempt(() => session.refresh());
 });
+connection.init(catchUp);
+set({ tool: state.tool, brush: state.brush });
+attempt(begin);

@@ -157,6 +157,13 @@ export class Mask {
     this.all();
   }
 
+  /** Begin with what another mask of the same size had painted; there is nothing to undo then. */
+  restore(bitmap) {
+    put(this.canvas, bitmap, 0, 0);
+    put(this.kept, bitmap, 0, 0);
+    this.changed();
+  }
+
   /** Begin with what a mask file marks; there is nothing to undo then. */
   load(bitmap) {
     this.add(bitmap);

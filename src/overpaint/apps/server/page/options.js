@@ -5,10 +5,15 @@ import { make } from "./dom.js";
 
 const HIDDEN = new Set(["height", "width"]); // they stretch the answer; here it keeps the picture's size
 
+const FIRST = ["num_inference_steps", "guidance_scale", "true_cfg_scale", "strength"]; // what people try first
+
+const rank = ([name]) => (FIRST.includes(name) ? FIRST.indexOf(name) : FIRST.length);
+
 /** Fill `place` with fields for the schema's properties; `values` are what was set before. */
 export function render(place, schema, values, changed) {
   const fields = Object.entries(schema.properties ?? {})
     .filter(([name]) => !HIDDEN.has(name))
+    .sort((a, b) => rank(a) - rank(b))
     .map(([name, property]) => field(name, resolved(property, schema), values, changed));
   place.replaceChildren(...fields);
 }
@@ -32,12 +37,15 @@ function field(name, property, values, changed) {
   };
   const value = values[name] ?? property.default;
   const input = inputFor(property, value, write);
-  Object.assign(input, { id, title: about });
-  if (property.type === "boolean") {
-    return make("label", { className: "check", title: about }, input, make("span", { textContent: title(name) }));
-  }
-  return make("label", { className: "field", title: about }, make("span", { textContent: title(name) }), input);
+  input.id = id;
+  const help = make("small", { className: "faint", id: `${id}-help`, textContent: sentence(about) });
+  if (about) input.setAttribute("aria-describedby", help.id);
+  const label = make("label", { htmlFor: id, textContent: title(name) });
+  const isCheck = property.type === "boolean";
+  return make("div", { className: "option" }, ...(isCheck ? [make("div", { className: "check" }, input, label)] : [label, input]), help);
 }
+
+const sentence = (words) => words && `${words[0].toUpperCase()}${words.slice(1).replace(/\.$/, "")}.`;
 
 function inputFor(property, value, write) {
   if (property.type === "boolean") {

@@ -48,7 +48,9 @@ export function init() {
   on(["session"], showTurn);
 }
 
-const fitting = (task) => state.models.filter(({ accepts }) => TASKS[task].fits(accepts));
+/** The models that do a task, demos last. */
+const fitting = (task) =>
+  state.models.filter(({ accepts }) => TASKS[task].fits(accepts)).sort((a, b) => Number(a.is_demo) - Number(b.is_demo));
 
 /** The model that is chosen for the task. */
 export const model = () =>
@@ -57,7 +59,8 @@ export const model = () =>
 /** Inpainting is for models that need a mask; Kontext can, but edits better than it fills. */
 function preferred(task) {
   const models = fitting(task);
-  return models.find(({ accepts }) => task !== "inpaint" || accepts.mask === "required") ?? models[0] ?? null;
+  const suited = models.filter(({ accepts }) => task !== "inpaint" || accepts.mask === "required");
+  return suited.find(({ is_demo }) => !is_demo) ?? models.find(({ is_demo }) => !is_demo) ?? suited[0] ?? models[0] ?? null;
 }
 
 function dress() {
@@ -74,7 +77,7 @@ function dress() {
   $("#from-original-field").hidden = state.task !== "edit";
   const now = model()?.id;
   $("#model").replaceChildren(
-    ...fitting(state.task).map(({ id }) => make("option", { value: id, textContent: id, selected: id === now })),
+    ...fitting(state.task).map(({ id, is_demo }) => make("option", { value: id, textContent: is_demo ? `${id} (demo)` : id, selected: id === now })),
   );
   describe();
 }
@@ -82,11 +85,18 @@ function dress() {
 function describe() {
   const now = model();
   $("#model-about").textContent = now ? [now.about, now.licence].filter(Boolean).join(" · ") : "";
+  warnOfDemo(now);
   parts.render(now);
   if (!now) return;
   values[now.id] ??= {};
   render($("#options"), now.options, values[now.id], countChanged);
   countChanged();
+}
+
+/** A toy ruins photos: say so where it is chosen, with the command that brings a real model. */
+function warnOfDemo(now) {
+  $("#demo").hidden = !now?.is_demo;
+  if (now?.is_demo) $("#pull-command").textContent = `overpaint pull ${now.real_model}`;
 }
 
 function countChanged() {
@@ -145,11 +155,6 @@ export function showSeed(seed) {
 
 // The turn that is shown
 
-const VERDICTS = {
-  nothing_changed: "Nothing changed: the model did not do what was asked.",
-  everything_changed: "Nearly everything changed, more than was asked.",
-};
-
 function showTurn() {
   const turn = head();
   const edited = Boolean(turn?.parent);
@@ -160,8 +165,7 @@ function showTurn() {
   $("#turn-words").textContent = words.join(", ");
   const seed = turn.seed === null || turn.seed === undefined ? null : `seed ${turn.seed}`;
   $("#turn-facts").textContent = edited ? [turn.model, seed, ...measured(turn)].filter(Boolean).join(" · ") : "";
-  const warnings = [VERDICTS[turn.verdict], ...(turn.warnings ?? [])].filter(Boolean);
-  $("#turn-warnings").replaceChildren(...warnings.map((each) => make("li", { textContent: each })));
+  $("#turn-warnings").replaceChildren(...(turn.warnings ?? []).map((each) => make("li", { textContent: each })));
   for (const id of ["reuse", "copy"]) $(`#${id}`).hidden = !edited;
   $("#reuse-mask").hidden = !turn.mask;
 }

@@ -1,19 +1,38 @@
 // One edit, from the button to its turn: what is sent, what is told on the way, how it is stopped.
+// An edit belongs to its session: whoever leaves the session leaves the edit at work there.
 
 import * as api from "./api.js";
-import { $, complain, hush, tell } from "./dom.js";
+import { $, attempt, complain, hush, tell } from "./dom.js";
 import * as panel from "./panel.js";
 import * as session from "./session.js";
-import { head, set, state } from "./state.js";
+import { head, on, set, state } from "./state.js";
 import { Levels } from "./viewport.js";
 
 const PREVIEWS = 4;
-const UNDER_WAY = "overpaint.edit"; // for this tab, so that a reload finds its edit again
+const VERDICT = /^(Nothing|Most of the picture) changed/;
+const UNDER_WAY = "overpaint.edits"; // session -> { edit, turns }, for all tabs and for a reload
 
+const sending = new Set(); // sessions whose edit is on its way to the server
+let following = null; // { session, leave }: the edit that is listened to
 let viewport = null;
 
 export function init(shownOn) {
   viewport = shownOn;
+  on(["session"], () => {
+    const id = state.session?.id;
+    if (state.running && state.running.session !== id) leave();
+    if (!state.running && underWay()[id]) progress(id, { told: "Still working" }); // until `resume`
+  });
+}
+
+/** Edits under way by their session: `{ edit, turns }`, turns as many as there were before. */
+export const underWay = () => JSON.parse(localStorage.getItem(UNDER_WAY) ?? "{}");
+
+function remember(id, news) {
+  const { [id]: _, ...others } = underWay();
+  const all = news ? { ...others, [id]: news } : others;
+  if (Object.keys(all).length) localStorage.setItem(UNDER_WAY, JSON.stringify(all));
+  else localStorage.removeItem(UNDER_WAY);
 }
 
 /** Do what the panel says. */
@@ -21,95 +40,130 @@ export async function run() {
   if (state.running || !state.session) return;
   hush();
   const { body, mask } = await panel.request();
+  const shown = state.session;
   const empty = state.mask.isEmpty;
   if (empty && mask === "required") {
     throw Object.assign(new Error(), {
       sentence: state.task === "erase" ? "First paint over what should go." : "First paint where it should be.",
     });
   }
-  progress({ told: "Sending" });
+  const edit = await begin(shown, empty || mask === "refused" ? body : { ...body, mask: state.mask.file() });
+  if (state.session?.id === shown.id) await follow(shown.id, edit);
+}
+
+async function begin(shown, body) {
+  sending.add(shown.id);
+  scrollTo({ top: 0 }); // on a phone, where the panel is below the picture
+  progress(shown.id, { told: "Sending" });
   try {
-    if (!empty && mask !== "refused") body.mask = await api.base64(await state.mask.file());
-    const { id } = await send({ ...body, previews: PREVIEWS });
-    sessionStorage.setItem(UNDER_WAY, JSON.stringify({ id, session: state.session.id }));
-    await follow(id);
+    if (body.mask) body.mask = await api.base64(await body.mask);
+    const { id } = await send(shown, { ...body, parent: shown.head, previews: PREVIEWS, measure_later: true });
+    remember(shown.id, { edit: id, turns: shown.turns.length });
+    return id;
+  } catch (error) {
+    end(shown.id);
+    throw error;
   } finally {
-    end();
+    sending.delete(shown.id);
   }
 }
 
-async function send(body) {
+async function send(shown, body) {
+  let accepted;
   try {
-    const accepted = await api.sessions.edit(state.session, body);
-    // The session moves on with the edit's beginning, so that nobody begins another unawares.
-    set({ session: { ...state.session, revision: accepted.revision } });
-    return accepted;
+    accepted = await api.sessions.edit(shown, body);
   } catch (error) {
     if (error.code !== "conflict") throw error;
-    await session.refresh();
-    throw Object.assign(new Error(), {
-      sentence: "This session was changed elsewhere. It is up to date again: look at it, then try once more.",
-    });
+    // Another tab was here first: the edit still follows the picture that was looked at.
+    accepted = await api.sessions.edit(await api.sessions.get(shown.id), body);
+    tell("The session was changed elsewhere; this edit goes on from the picture that you saw.");
   }
+  // The session moves on with the edit's beginning, so that nobody begins another unawares.
+  if (state.session?.id === shown.id) await session.refresh(accepted.revision);
+  return accepted;
 }
 
-/** After a reload: listen again to an edit that is still under way. */
+/** Listen again to the edit of the open session that is still under way, if there is one. */
 export async function resume() {
-  const kept = JSON.parse(sessionStorage.getItem(UNDER_WAY) ?? "null");
-  if (!kept || kept.session !== state.session?.id || state.running) return;
-  progress({ told: "Still working" });
+  const id = state.session?.id;
+  if (!id || following) return;
+  const edit = underWay()[id]?.edit;
+  if (sending.has(id)) progress(id, { told: "Sending" });
+  else if (edit) await follow(id, edit);
+}
+
+async function follow(id, edit) {
+  const line = new AbortController();
+  following = { session: id, leave: () => line.abort() };
+  progress(id, { edit, told: "Preparing" });
   try {
-    await follow(kept.id);
+    for await (const [name, data] of api.events(edit, line.signal)) await hear(id, name, data);
+    finish(id);
   } catch (error) {
-    if (error.status !== 404) throw error; // it ended, and its turn is there
-  } finally {
-    end();
+    if (error.name === "AbortError") return;
+    if (error.status === 0) {
+      progress(id, { told: "Waiting for the server" });
+      following = null; // it is taken up again when the server answers
+      return;
+    }
+    const { turns = -1 } = underWay()[id] ?? {}; // -1: another tab took note of its end
+    finish(id);
+    if (error.status !== 404) throw error;
+    await lookFor(id, turns);
   }
 }
 
-async function follow(edit) {
-  const shown = state.session.id;
-  progress({ edit, told: "Preparing" });
-  for await (const [name, data] of api.events(edit)) {
-    if (state.session?.id !== shown) return;
-    if (name === "queued") progress({ told: place(data.position) });
-    if (name === "step") progress({ told: `Step ${data.step} of ${data.total}`, ...data });
-    if (name === "preview") await preview(data.image);
-    if (name === "error" && data.error.code === "cancelled") tell("Cancelled.");
-    else if (name === "error") throw new api.Fault(500, data.error);
-    if (name === "done") await done(data);
+/** The server knows an edit no more: it is done, or was lost when the server stopped. */
+async function lookFor(id, turns) {
+  await session.refresh();
+  if (state.session?.id !== id) return;
+  if (state.session.turns.length > turns) await done(id, {});
+  else complain("The server stopped before this edit was finished. Your mask is still here: try again.", { stays: true });
+}
+
+async function hear(id, name, data) {
+  if (name === "queued") progress(id, { told: place(data.position) });
+  if (name === "step") progress(id, { told: `Step ${data.step} of ${data.total}`, ...data });
+  if (name === "preview") await preview(id, data.image);
+  if (name === "error") await session.refresh(); // the session stands where it stood before
+  if (name === "error" && data.error.code === "cancelled") tell("Cancelled.");
+  else if (name === "error") throw new api.Fault(500, data.error);
+  if (name === "done") {
+    progress(id, { told: "Finishing" });
+    await done(id, data);
   }
 }
 
-async function done(data) {
-  progress({ told: "Finishing" });
-  await session.arrived();
+async function done(id, data) {
+  if (!(await session.arrived(id))) return;
   panel.showSeed(head()?.seed);
-  const warning = { nothing_changed: "The model changed nothing.", everything_changed: "Nearly everything changed." };
-  const verdict = warning[head()?.verdict];
-  if (verdict) complain(verdict);
+  const turn = head();
+  if (turn && turn.verdict !== "done") complain(turn.warnings.find((each) => VERDICT.test(each)) ?? "");
   tell(`Done. ${(data.warnings ?? []).join(" ")}`);
+  attempt(() => session.measures(id)); // the edit is over; nobody waits for this
 }
 
 const place = (position) =>
   position > 0 ? `Waiting, ${position} ${position === 1 ? "edit" : "edits"} before this one` : "Next in the queue";
 
-async function preview(image) {
+async function preview(id, image) {
   const levels = await Levels.of(api.fromBase64(image));
-  if (!state.running) return;
+  if (state.running?.session !== id) return;
   Object.assign(viewport, { holding: levels, mask: null });
   viewport.draw();
 }
 
-/** Stop the edit that is under way. */
+/** Stop the edit that is under way in the open session. */
 export async function cancel() {
   if (!state.running?.edit) return;
-  progress({ told: "Cancelling" });
-  await api.cancel(state.running.edit);
+  const { session: id, edit } = state.running;
+  progress(id, { told: "Cancelling" });
+  await api.cancel(edit);
 }
 
-function progress(news) {
-  const running = { ...state.running, ...news };
+function progress(id, news) {
+  if (state.session?.id !== id) return;
+  const running = { session: id, ...state.running, ...news };
   set({ running });
   const bar = $("#progress-bar");
   $("#run").hidden = true;
@@ -120,8 +174,24 @@ function progress(news) {
   else bar.removeAttribute("value");
 }
 
-function end() {
-  sessionStorage.removeItem(UNDER_WAY);
+/** The edit goes on, the page looks elsewhere. */
+function leave() {
+  following?.leave();
+  following = null;
+  hide();
+}
+
+function finish(id) {
+  remember(id, null);
+  if (following?.session === id) following = null;
+  end(id);
+}
+
+function end(id) {
+  if (state.running?.session === id) hide();
+}
+
+function hide() {
   viewport.holding = null;
   viewport.mask = state.mask;
   viewport.draw();

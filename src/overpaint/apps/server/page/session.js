@@ -1,7 +1,9 @@
 // The session that is open: its pictures, its head, and the way back and forth.
 
 import * as api from "./api.js";
+import { differenceOf } from "./difference.js";
 import { attempt, tell } from "./dom.js";
+import * as drafts from "./drafts.js";
 import { Mask } from "./mask.js";
 import { head, on, original, set, state, turnOf } from "./state.js";
 import { Levels } from "./viewport.js";
@@ -16,16 +18,36 @@ export function init(shownOn) {
   on(["view", "against"], () => attempt(show));
 }
 
-/** Begin a session with a picture file. */
+/** Begin a session with a picture file, which is shown while it is on its way to the server. */
 export async function create(file) {
-  if (!/^image\/(png|jpeg|webp)$/.test(file.type)) {
-    throw Object.assign(new Error(), {
-      sentence: "That is not a picture this page can open; give a PNG, JPEG or WebP file.",
-    });
-  }
+  const before = state.session?.id;
+  const levels = await Levels.of(file).catch(() => null); // the server reads more kinds of files
+  if (levels) glance(levels);
   tell("Opening the picture.");
   const name = (file.name || "Pasted picture").replace(/\.\w+$/, "").slice(0, 200);
-  await adopt(await api.sessions.create(file, name));
+  try {
+    const session = await api.sessions.create(file, name);
+    if (levels) decoded.set(session.turns[0].picture, Promise.resolve(levels));
+    await adopt(session);
+  } catch (error) {
+    if (levels) await (before ? open(before) : set({ session: null, opening: false }));
+    throw error;
+  } finally {
+    set({ opening: false });
+  }
+}
+
+/** Show a picture that is not in a session yet. */
+function glance(levels) {
+  close();
+  set({ opening: true });
+  Object.assign(viewport, { after: levels, view: "result" });
+  viewport.open(levels.width, levels.height);
+}
+
+/** Begin a session with the archive of one that was exported. */
+export async function load(archive) {
+  await adopt(await api.sessions.load(archive));
 }
 
 /** Open a session of the server. */
@@ -34,15 +56,18 @@ export async function open(id) {
 }
 
 async function adopt(session) {
+  drafts.flush();
   blank();
   set({ session, mask: null });
   if (location.hash !== `#${session.id}`) history.pushState(null, "", `#${session.id}`);
   document.title = `${session.name || "Untitled"} · Overpaint`;
   await show();
+  if (state.session?.id === session.id) await drafts.restore(session.id, state.mask);
 }
 
 /** Leave the session: back to the start. */
 export function close() {
+  drafts.flush();
   blank();
   for (const levels of decoded.values()) Promise.resolve(levels).then((each) => each.close(), () => {});
   decoded.clear();
@@ -52,27 +77,41 @@ export function close() {
 
 /** Show nothing, so that nothing is drawn that is about to leave memory. */
 function blank() {
+  forgetChanges();
   Object.assign(viewport, { after: null, before: null, holding: null, mask: null, size: null });
   viewport.draw();
 }
 
-/** Take over what the server says now: new turns, another head. */
-export async function refresh() {
+/** Take over what the server says now, unless that is known: new turns, another head. */
+export async function refresh(revision = -1) {
   const shown = state.session;
   if (!shown) return;
+  if (revision === shown.revision + 1) {
+    set({ session: { ...shown, revision } }); // by our own change
+    return;
+  }
   const session = await api.sessions.get(shown.id);
-  if (state.session?.id !== shown.id || session.revision === shown.revision) return;
+  if (state.session?.id !== shown.id || session.revision === state.session.revision) return;
   set({ session });
   await show();
 }
 
-/** Show a turn of the session; the next edit goes on from there. */
-export async function moveTo(id, { withMaskOf = null } = {}) {
-  set({ session: await api.sessions.moveHead(state.session, id) });
+/** Show a turn of the session; the next edit goes on from there. The mask stays, or is another's. */
+export async function moveTo(id, { withMaskOf = null, keepsMask = false } = {}) {
+  set({ session: await moved(id) });
   await show();
-  freshMask();
+  if (!keepsMask) freshMask();
   if (withMaskOf?.mask) state.mask.load(await maskOf(withMaskOf));
   tell(`${nameOf(turnOf(id))} is shown.`);
+}
+
+async function moved(id) {
+  try {
+    return await api.sessions.moveHead(state.session, id);
+  } catch (error) {
+    if (error.code !== "conflict") throw error;
+    return api.sessions.moveHead(await api.sessions.get(state.session.id), id); // changed elsewhere
+  }
 }
 
 /** Back by one: a stroke of the mask, else the edit, whose mask is there again. */
@@ -89,16 +128,34 @@ export async function undo() {
 export async function redo() {
   if (state.running) return;
   if (state.mask?.canRedo) state.mask.redo();
-  else if (state.session?.redo) await moveTo(state.session.redo);
+  else if (state.session?.redo) await moveTo(state.session.redo, { keepsMask: state.mask?.canUndo });
 }
 
 export const canUndo = () => Boolean(state.mask?.canUndo || state.session?.undo);
 export const canRedo = () => Boolean(state.mask?.canRedo || state.session?.redo);
 
-/** After an edit: its turn is the head, and the mask has done its work. */
-export async function arrived() {
+/** After an edit: its turn is the head, and the mask has done its work. False where it is not open. */
+export async function arrived(id) {
   await refresh();
+  if (state.session?.id !== id) return false;
   freshMask();
+  return true;
+}
+
+/** Wait for what is measured after a result is shown. */
+export async function measures(id) {
+  const turn = head();
+  for (let wait = 500; wait < 20000 && turn?.parent && !turn.measures?.previous; wait *= 1.5) {
+    await new Promise((wake) => setTimeout(wake, wait));
+    if (state.session?.id !== id || head()?.id !== turn.id) return;
+    const { revision, turns } = await api.sessions.get(id);
+    const found = turns.find((each) => each.id === turn.id);
+    if (state.session?.id !== id || revision !== state.session.revision) return;
+    if (found.measures?.previous) {
+      set({ session: { ...state.session, turns } });
+      return;
+    }
+  }
 }
 
 /** Put the mask of a turn over the picture again. */
@@ -112,11 +169,19 @@ const maskOf = async (turn) => createImageBitmap(await api.picture(turn.mask));
 
 /** What people call a turn. */
 export function nameOf(turn) {
-  const at = state.session.turns.filter((each) => !each.candidate_of).indexOf(turn);
   if (turn.parent === null) return "Original";
-  const number = at > 0 ? at : state.session.turns.indexOf(turn);
   const kind = { erase: "erased", inpaint: "inpainted", edit: "edited" }[turn.kind] ?? turn.kind;
-  return `Turn ${number}, ${turn.prompt ? `“${turn.prompt}”` : kind}`;
+  return `${numberOf(turn)}, ${turn.prompt ? `“${turn.prompt}”` : kind}`;
+}
+
+/** "Turn 2", or "Turn 2 candidate 3" for one that another was preferred to. */
+function numberOf(turn) {
+  const { turns } = state.session;
+  const best = turn.candidate_of ?? turn.id;
+  const number = turns.filter((each) => !each.candidate_of).findIndex((each) => each.id === best);
+  if (!turn.candidate_of) return `Turn ${number}`;
+  const others = turns.filter((each) => each.candidate_of === best);
+  return `Turn ${number} candidate ${others.indexOf(turn) + 2}`;
 }
 
 /** Levels of a turn's picture, decoded once. */
@@ -145,9 +210,10 @@ async function show() {
   const after = await levelsOf(turn);
   const other = state.view === "result" ? null : compared();
   const before = other ? await levelsOf(other) : null;
+  const changes = before && state.view === "difference" ? await changesOf(before, after) : null;
   if (turn !== head()) return; // another one came meanwhile
   const resized = viewport.size?.[0] !== after.width || viewport.size?.[1] !== after.height;
-  Object.assign(viewport, { after, before, view: state.view });
+  Object.assign(viewport, { after, before, changes, view: state.view });
   if (resized || !state.mask) {
     viewport.open(after.width, after.height);
     freshMask();
@@ -155,12 +221,32 @@ async function show() {
   viewport.draw();
 }
 
+let seen = null; // { before, after, changes }: the difference that was made last
+
+async function changesOf(before, after) {
+  if (seen?.before === before && seen.after === after) return seen.changes;
+  forgetChanges();
+  tell("Comparing.");
+  const changes = await differenceOf(before, after);
+  seen = { before, after, changes };
+  return changes;
+}
+
+function forgetChanges() {
+  viewport.changes = null;
+  seen?.changes.close();
+  seen = null;
+}
+
 function freshMask() {
   const { width, height } = viewport.after;
+  const { id } = state.session;
   const mask = new Mask(width, height, () => {
     viewport.draw();
     set({ mask });
+    drafts.keep(id, mask);
   });
+  if (state.mask) drafts.forget(id);
   viewport.mask = mask;
   set({ mask });
   viewport.draw();

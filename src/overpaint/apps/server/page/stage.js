@@ -1,7 +1,7 @@
 // Pointers on the stage: painting the mask, moving and zooming the picture.
 
 import * as api from "./api.js";
-import { $, attempt, make, tell } from "./dom.js";
+import { $, attempt, complain, make, tell } from "./dom.js";
 import * as session from "./session.js";
 import { head, on, set, state } from "./state.js";
 
@@ -14,7 +14,7 @@ const pointers = new Map(); // pointers that are down: id -> [x, y]
 let viewport = null;
 let drag = null; // what the pointer that went down does: { move, end, cancel }
 let spaceHeld = false;
-let looked = null; // { turn, blob, scale }: the picture as it is sent to find a thing
+let looked = null; // { picture, blob, scale }: the picture as it is sent to find a thing
 
 export function init(shownOn) {
   viewport = shownOn;
@@ -37,7 +37,11 @@ export function holdSpace(held) {
   dress();
 }
 
-const pans = () => spaceHeld || state.tool === "hand" || state.view !== "result" || state.running;
+/** Whether pointers move the picture: nothing can be painted in this view, or at this moment. */
+const pans = () => spaceHeld || state.tool === "hand" || viewed() !== "result" || state.running || !state.mask;
+
+/** The view that is shown; the original can be compared with nothing. */
+export const viewed = () => (head()?.parent ? state.view : "result");
 
 function dress() {
   stage.dataset.cursor = pans() ? "hand" : state.tool;
@@ -50,7 +54,7 @@ function place(event) {
 }
 
 function down(event) {
-  if (!viewport.size || event.target.closest("button")) return;
+  if (!viewport.size || event.target.closest(".zoom")) return;
   if (event.button > 1) return;
   stage.focus({ preventScroll: true });
   stage.setPointerCapture(event.pointerId);
@@ -68,6 +72,7 @@ function down(event) {
 function begin(event, at) {
   if (event.target.closest("#divider")) return sliding();
   if (pans() || event.button === 1) return panning(at);
+  if (state.hidesMask) set({ hidesMask: false }); // nobody paints unseen
   const erase = state.tool === "eraser" || event.altKey;
   if (state.tool === "brush" || state.tool === "eraser") return painting(at, erase);
   if (state.tool === "lasso") return outlining(at, erase, (points, next) => [...points, next]);
@@ -193,7 +198,11 @@ function finding(from, erase) {
     end() {
       box.cancel();
       const far = Math.hypot(to[0] - from[0], to[1] - from[1]) > CLICK;
-      const [a, b] = [viewport.point(...from), viewport.point(...to)];
+      if (!viewport.covers(...from) && !far) {
+        complain("Click a thing in the picture.");
+        return;
+      }
+      const [a, b] = [from, to].map((at) => viewport.nearest(...at));
       attempt(() => find(far ? [a, b] : [a], erase));
     },
     cancel: box.cancel,
@@ -220,7 +229,7 @@ async function find(points, erase) {
 
 async function smallPicture() {
   const turn = head();
-  if (looked?.turn !== turn.id) {
+  if (looked?.picture !== turn.picture) {
     const levels = await session.levelsOf(turn);
     const scale = Math.min(1, LOOKED_AT / Math.max(levels.width, levels.height));
     const canvas = make("canvas", {
@@ -229,7 +238,7 @@ async function smallPicture() {
     });
     canvas.getContext("2d").drawImage(levels.at(scale), 0, 0, canvas.width, canvas.height);
     const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
-    looked = { turn: turn.id, blob, scale };
+    looked = { picture: turn.picture, blob, scale };
   }
   return looked;
 }
@@ -274,6 +283,7 @@ function slide(event) {
 
 /** Choose how the picture is compared. */
 export function setView(view) {
+  if (!head()?.parent) return; // the original: there is nothing to compare it with
   set({ view });
   if (viewport.size && viewport.fitted) {
     viewport.view = view;

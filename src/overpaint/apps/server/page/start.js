@@ -3,55 +3,69 @@
 import * as api from "./api.js";
 import { $, attempt, make } from "./dom.js";
 import { thumbnail } from "./history.js";
-import * as session from "./session.js";
+import * as intake from "./intake.js";
+import { underWay } from "./run.js";
+import { state } from "./state.js";
 
-const MOST = 24;
+const MOST = 24; // of a page of the list
+const ALL = 1000; // that are searched
+const EVERY = 1000; // ms between looks at edits under way
+
+const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
+const over = new Set(); // edits that are known to have ended
+let shown = 0;
+let watching = 0;
 
 export function init() {
   const file = $("#file");
   for (const id of ["#choose", "#open"]) $(id).addEventListener("click", () => file.click());
   file.addEventListener("change", () => {
-    take(file.files);
+    const [first] = file.files;
+    if (first) attempt(() => intake.take(first));
     file.value = "";
   });
-  document.addEventListener("paste", (event) => take(event.clipboardData?.files));
-  let depth = 0; // of elements that a drag has entered
-  const mark = (change) => {
-    depth = Math.max(0, depth + change);
-    document.body.classList.toggle("dragging", depth > 0);
-  };
-  document.addEventListener("dragenter", () => mark(1));
-  document.addEventListener("dragleave", () => mark(-1));
-  document.addEventListener("dragover", (event) => event.preventDefault());
-  document.addEventListener("drop", (event) => {
-    event.preventDefault();
-    mark(-depth);
-    take(event.dataTransfer.files);
-  });
-}
-
-function take(files) {
-  const [file] = files ?? [];
-  if (file) attempt(() => busy(() => session.create(file)));
-}
-
-async function busy(work) {
-  $("#drop").setAttribute("aria-busy", "true");
-  try {
-    await work();
-  } finally {
-    $("#drop").removeAttribute("aria-busy");
-  }
+  $("#sample").addEventListener("click", () => attempt(() => intake.takeSample("sample.webp", "Sample photo")));
+  $("#sample-scene").addEventListener("click", () => attempt(() => intake.takeSample("scene.png", "Sample scene")));
+  $("#further").addEventListener("click", () => attempt(async () => add(await page(shown))));
+  $("#search").addEventListener("input", () => attempt(search));
 }
 
 /** List the sessions of the server. */
 export async function list() {
-  const sessions = await api.sessions.list(MOST);
+  const sessions = await page(0);
   $("#recent").hidden = sessions.length === 0;
-  $("#sessions").replaceChildren(...sessions.map(card));
+  $("#first").hidden = sessions.length > 0;
+  $("#search-field").hidden = sessions.length <= MOST;
+  $("#search").value = "";
+  $("#sessions").replaceChildren();
+  shown = 0;
+  add(sessions);
 }
 
-function card({ id, name, turns, thumbnail: path }) {
+/** One more than are shown, which says whether there are more. */
+const page = (from) => api.sessions.list(MOST + 1, from);
+
+function add(sessions) {
+  $("#further").hidden = sessions.length <= MOST;
+  const these = sessions.slice(0, MOST);
+  shown += these.length;
+  $("#sessions").append(...these.map(card));
+  watch();
+}
+
+async function search() {
+  const words = $("#search").value.trim().toLowerCase();
+  if (!words) {
+    await list();
+    return;
+  }
+  const all = await api.sessions.list(ALL);
+  if ($("#search").value.trim().toLowerCase() !== words) return; // more was written meanwhile
+  $("#further").hidden = true;
+  $("#sessions").replaceChildren(...all.filter(({ name }) => name.toLowerCase().includes(words)).map(card));
+}
+
+function card({ id, name, turns, updated, thumbnail: path }) {
   const image = make("img", { alt: "", width: 160, height: 120, decoding: "async" });
   attempt(async () => {
     image.src = await thumbnail(path);
@@ -59,11 +73,48 @@ function card({ id, name, turns, thumbnail: path }) {
   const edits = turns === 1 ? "no edits yet" : turns === 2 ? "1 edit" : `${turns - 1} edits`;
   const label = name || "Untitled";
   const item = make("li", {},
-    make("button", { type: "button", className: "card", onclick: () => attempt(() => session.open(id)) },
-      image, make("strong", { textContent: label }), make("span", { className: "faint", textContent: edits })),
+    make("button", { type: "button", className: "card", onclick: () => {
+      location.hash = id;
+    } },
+      image, make("strong", { textContent: label }),
+      make("span", { className: "faint about", textContent: edits }),
+      make("span", { className: "faint day", textContent: day.format(new Date(updated)) })),
     make("button", { type: "button", className: "quiet remove", textContent: "Delete", "aria-label": `Delete ${label}`,
       onclick: () => attempt(() => remove(id, label, item)) }));
+  item.dataset.session = id;
   return item;
+}
+
+/** Say on the cards which edits are under way, until none is, or the start is left. */
+function watch() {
+  clearTimeout(watching);
+  watching = setTimeout(() => attempt(look), 0);
+}
+
+async function look() {
+  const edits = Object.entries(underWay());
+  let ended = false;
+  let open = false;
+  for (const [id, { edit }] of edits) {
+    const item = document.querySelector(`[data-session="${id}"]`);
+    if (!item || over.has(edit)) continue;
+    const job = await api.edit(edit).catch((error) => ({ status: error.status === 404 ? "gone" : "silent" }));
+    if (["queued", "running", "silent"].includes(job.status)) {
+      open = true;
+    } else {
+      ended = true;
+      over.add(edit);
+    }
+    say(item, job);
+  }
+  if (state.session) return;
+  if (ended) await list();
+  else if (open) watching = setTimeout(() => attempt(look), EVERY);
+}
+
+function say(item, { status, step, total }) {
+  const words = { queued: "Working: waiting", running: total ? `Working: step ${step} of ${total}` : "Working" }[status];
+  if (words) item.querySelector(".about").textContent = words;
 }
 
 async function remove(id, label, item) {

@@ -2,14 +2,16 @@
 
 export const state = {
   session: null, // as the server tells it
+  opening: false, // whether a picture is shown that is on its way to the server
   models: [],
   task: "erase",
   tool: "brush",
   brush: 40, // diameter in screen pixels
   view: "result",
   against: "before",
-  running: null, // { edit, told, step, total }
+  running: null, // { session, edit, told, step, total } of the open session
   mask: null,
+  hidesMask: false,
 };
 
 const listeners = [];

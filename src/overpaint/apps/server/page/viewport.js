@@ -2,7 +2,6 @@
 // and of a large picture only what is seen, from a copy that is not much larger than the screen.
 
 const SMALLEST = 1024; // longest side of the smallest copy
-const AMPLIFIED = 3; // doublings of a difference
 const EDGE = 24; // pixels around a picture that is fitted
 
 /** A picture and copies of it, each half the size of the one before. */
@@ -55,11 +54,14 @@ export class Viewport {
     this.split = 0.5; // of the slider, in the stage's width
     this.after = null;
     this.before = null;
+    this.changes = null; // between before and after
     this.mask = null;
     this.cursor = null; // [x, y, radius] in the stage
     this.outline = null; // points of a lasso or box, in the picture
     this.holding = null; // a picture shown instead of everything
     this.waiting = 0;
+    this.hidesMask = false;
+    this.onScale = () => {};
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     this.resize();
@@ -124,6 +126,17 @@ export class Viewport {
     return [(x - this.x) / this.scale, (y - this.y) / this.scale];
   }
 
+  /** Whether a place of the stage is on the picture. */
+  covers(x, y) {
+    const [px, py] = this.point(x, y);
+    return px >= 0 && py >= 0 && px < this.size[0] && py < this.size[1];
+  }
+
+  /** The picture's point that is nearest to a place of the stage. */
+  nearest(x, y) {
+    return this.point(x, y).map((value, i) => Math.min(this.size[i] - 1, Math.max(0, value)));
+  }
+
   /** Draw with the next frame, once, however often it is asked for. */
   draw() {
     this.waiting ||= requestAnimationFrame(() => {
@@ -134,6 +147,7 @@ export class Viewport {
 
   paint() {
     const { context, ratio } = this;
+    this.onScale(this.scale);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.fillStyle = getComputedStyle(this.canvas).backgroundColor;
     context.fillRect(0, 0, this.width, this.height);
@@ -144,7 +158,7 @@ export class Viewport {
 
   result() {
     this.layer(this.after);
-    if (this.mask) this.masked();
+    if (this.mask && !this.hidesMask) this.masked();
     if (this.outline) this.outlined();
     if (this.cursor) this.ring(...this.cursor);
   }
@@ -162,20 +176,7 @@ export class Viewport {
   }
 
   difference() {
-    const { context, canvas } = this;
-    const [w, h] = this.size;
-    const [left, top] = [Math.ceil(this.x), Math.ceil(this.y)];
-    context.save();
-    context.beginPath();
-    context.rect(left, top, Math.floor(this.x + w * this.scale) - left, Math.floor(this.y + h * this.scale) - top);
-    context.clip();
-    this.layer(this.before, false);
-    context.globalCompositeOperation = "difference";
-    this.layer(this.after, false);
-    context.globalCompositeOperation = "lighter";
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    for (let i = 0; i < AMPLIFIED; i += 1) context.drawImage(canvas, 0, 0);
-    context.restore();
+    if (this.changes) this.layer(this.changes);
   }
 
   clipped(left, right, shift, draw) {
@@ -190,14 +191,12 @@ export class Viewport {
   }
 
   /** A picture in its place, over a chequered ground where it is transparent. */
-  layer(levels, ground = true) {
+  layer(levels) {
     const { context, scale } = this;
     const [w, h] = this.size;
-    if (ground) {
-      context.fillStyle = chequers(context);
-      // A pixel smaller, so that none of it shows at the edges of a picture that hides it.
-      context.fillRect(this.x + 1, this.y + 1, w * scale - 2, h * scale - 2);
-    }
+    context.fillStyle = chequers(context);
+    // A pixel smaller, so that none of it shows at the edges of a picture that hides it.
+    context.fillRect(this.x + 1, this.y + 1, w * scale - 2, h * scale - 2);
     // From device pixels up to which a copy is sharp; pixels show as such when far enlarged.
     const source = levels.at(scale * this.ratio);
     context.imageSmoothingEnabled = scale * this.ratio < 3;

@@ -8,6 +8,7 @@ from overpaint.apps.server.bodies.schemas import ModelInfo, ModelList, PartInfo,
 from overpaint.apps.server.errors import message_of
 from overpaint.apps.server.routes import ERRORS, service_of
 from overpaint.apps.server.service import EditService, Served
+from overpaint.apps.wiring.models import defaults
 from overpaint.core.types import FAMILY_PARTS
 
 router = APIRouter(prefix="/v1", tags=["edits"])
@@ -31,12 +32,15 @@ def _info(served: Served, service: EditService) -> ModelInfo:
     spec, family = served.spec, served.family
     needs = {part: family.need(part.name) for part in FAMILY_PARTS}
     error = service.health.errors.get(spec.name)
+    real = defaults.real_model(spec, service.settings)
     return ModelInfo(
         id=spec.name,
         family=spec.family,
         aliases=service.aliases_of(served),
         about=spec.about,
         **licence_of(spec),
+        is_demo=real is not None,
+        real_model=None if real is None else real.name,
         loaded=error is None and spec.name in service.batcher.loaded,
         error=None if error is None else message_of(error),
         accepts={part.name: need for part, need in needs.items()},

@@ -39,7 +39,9 @@ _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
+    ".png": "image/png",
     ".svg": "image/svg+xml",
+    ".webp": "image/webp",
 }
 _HEADERS = {
     "content-security-policy": POLICY,
@@ -66,7 +68,8 @@ class Asset:
 def assets() -> dict[str, Asset]:
     """The page's files by name."""
     files_by_name = {}
-    for file in (files("overpaint.apps.server") / "page").iterdir():
+    scene = files("overpaint") / "twins" / "scene" / "scene.png"
+    for file in (*(files("overpaint.apps.server") / "page").iterdir(), scene):
         if kind := _TYPES.get(PurePath(file.name).suffix):
             content = file.read_bytes()
             etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'

@@ -82,7 +82,10 @@ async def _accepted(
     release = partial(_release, sessions, start)
 
     def record(result: EditResult) -> dict[str, Any]:
-        session, turns = sessions.record(start, checked.request, result)
+        measured = not body.measure_later
+        session, turns = sessions.record(start, checked.request, result, measured=measured)
+        if not measured:
+            shelf_of(request).later(partial(sessions.measure, session, turns))
         return _answer(session, turns, result)
 
     try:

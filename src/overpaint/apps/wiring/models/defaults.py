@@ -125,6 +125,12 @@ def notice_of_family(spec: ModelSpec, settings: Settings) -> str | None:
     return toy(spec, next(_of_family(spec.family, settings), None))
 
 
+def real_model(spec: ModelSpec, settings: Settings) -> ModelSpec | None:
+    """What to fetch in place of a twin for its task on this machine; None = it is no twin."""
+    task = task_of(spec) if _is_twin(spec) else None
+    return None if task is None else recommend(task, settings).spec
+
+
 def toy(twin: ModelSpec, real: ModelSpec | None) -> str:
     """What a twin is, and the command that fetches a real model."""
     cure = "name a real model with --model or in overpaint.toml"

@@ -92,8 +92,8 @@ def read(data: ImageSource, field: str, limits: ImageLimits) -> Raw:
     name = formats.sniffed(encoded)
     if name is None:
         raise InvalidImage(
-            "The file is not a PNG, JPEG, WebP, AVIF, HEIC or TIFF picture (it starts with "
-            f"{encoded[:8]!r}); convert it to one of them.",
+            "The file is not a PNG, JPEG, WebP, AVIF, HEIC or TIFF picture; convert it to one of "
+            "them.",
             field=field,
         )
     try:
