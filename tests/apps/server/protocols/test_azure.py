@@ -156,7 +156,7 @@ NOT_A_PICTURE = base64.b64encode(b"GIF89a" * 9).decode()
 @pytest.mark.parametrize(
     ("changes", "column", "message"),
     [
-        ({"image": NOT_A_PICTURE}, "image", "not a PNG, JPEG or WebP"),
+        ({"image": NOT_A_PICTURE}, "image", "not a PNG, JPEG, WebP, AVIF"),
         ({"image": IMAGE[:400]}, "image", "damaged"),
         ({"mask_image": NOT_A_PICTURE}, "mask_image", "not a PNG"),
         ({"mask_image": None}, "mask_image", "needs a mask"),
