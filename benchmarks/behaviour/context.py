@@ -42,7 +42,7 @@ def rows(engine: overpaint.Engine, count: int) -> list[Row]:
         wide = painters.painter(engine, request)(tasks)
         pictures = [picture[middle, middle] for picture in wide]
         seams = [seam(picture, task) for picture, task in zip(pictures, tasks, strict=True)]
-        plans = [engine.begin(request(*each)).plan for each in enumerate(tasks)]
+        plans = [engine.begin(request(*each)).regions[0].plan for each in enumerate(tasks)]
         shares = [plan.window.area / (plan.size[0] * plan.size[1]) for plan in plans]
         found.append(
             {

@@ -114,4 +114,4 @@ def _window(engine: overpaint.Engine, image: Image.Image, mask: Image.Image) -> 
         seed=0,
         options={"context": CONTEXT, "feather": 0},
     )
-    return engine.begin(request).plan.window
+    return engine.begin(request).regions[0].plan.window

@@ -96,7 +96,7 @@ def test_pixels_outside_a_small_window_stay(make_engine, checkpoint_folder, tmp_
         seed=0,
         options={"num_inference_steps": 1},
     )
-    assert engine.begin(request).plan.canvas == (256, 256)
+    assert engine.begin(request).regions[0].plan.canvas == (256, 256)
     after = engine.run([request])[0].images[0]
     assert after.size == before.size
     outside = Image.composite(before, after, mask.point(lambda value: 255 - value))

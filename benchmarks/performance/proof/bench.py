@@ -178,7 +178,7 @@ class Bench:
     def plan(self, engine: Engine, request: EditRequest) -> str:
         """The size of what is computed of an edit."""
         edit: Edit = engine.begin(request)
-        return "x".join(map(str, edit.plan.canvas))
+        return "x".join(map(str, edit.regions[0].plan.canvas))
 
     def goal(self, seconds: float, limit: float) -> Row:
         """What was hoped for, and whether it came."""
