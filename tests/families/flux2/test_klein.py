@@ -214,7 +214,7 @@ def test_thin_lines_of_a_mask(engine):
     )
     assert any("too thin" in warning for warning in warned)
     edit = begin(engine("klein"), mask=mask, options={"wide_mask": True, "window": "full", **SHORT})
-    assert float(edit.prepared[0].mask.sum()) > 0
+    assert float(edit.prepared[0].surroundings.mask.sum()) > 0
     assert not any("too thin" in warning for warning in edit.warnings)
 
 
