@@ -50,6 +50,7 @@ def test_errors_are_one_tree():
     }
     assert codes == {
         "broken_result",
+        "run_stopped",
         "cancelled",
         "conflict",
         "content_blocked",

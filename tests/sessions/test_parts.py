@@ -39,8 +39,12 @@ def test_a_part_is_an_input_or_has_a_field_of_its_own():
 
 
 @pytest.mark.parametrize(("spec", "part"), FAMILIES_AND_PARTS)
-def test_a_turn_keeps_what_its_edit_was_given(tmp_path, store, make_engine, spec, part):
-    engine = make_engine(spec.name)
+def test_a_turn_keeps_what_its_edit_was_given(
+    tmp_path, store, make_engine, checkpoint_folder, spec, part
+):
+    # klein's distilled checkpoints take no negative prompt.
+    variant = "klein_base" if (spec.name, part.name) == ("klein", "negative_prompt") else spec.name
+    engine = make_engine(spec.name, checkpoint_folder(variant) if spec.components else None)
     editor, session = begun(store, engine)
     words, values = values_of(spec, part)
     if spec.need(part.name) == "refused":
