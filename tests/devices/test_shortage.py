@@ -15,7 +15,7 @@ from overpaint.engine.batching.batcher import Batcher
 from overpaint.engine.engine import Engine
 from overpaint.engine.model import Model
 from tests.conftest import box_mask, picture
-from tests.engine.test_batcher import until
+from tests.engine.batching.test_batcher import until
 
 SIDE = 128
 WAIT = 60
