@@ -12,11 +12,12 @@ export function init(again) {
   api.onSilence(async () => {
     if (waiting) return;
     waiting = true;
-    complain(new api.Fault(0).sentence, { stays: true });
+    const silence = new api.Fault(0).sentence;
+    complain(silence, { stays: true });
     do await new Promise((wake) => setTimeout(wake, EVERY));
     while (!(await api.answers()));
     waiting = false;
-    hush();
+    hush(silence);
     attempt(again);
   });
 }

@@ -26,11 +26,12 @@ export function complain(sentence, { stays = false } = {}) {
   clearTimeout(noticeEnds);
   $("#notice-words").textContent = sentence;
   $("#notice").hidden = false;
-  if (!stays) noticeEnds = setTimeout(hush, 12000);
+  if (!stays) noticeEnds = setTimeout(() => hush(), 12000);
 }
 
-export function hush() {
-  $("#notice").hidden = true;
+/** Take the sentence away; only this one, where one is named. */
+export function hush(sentence = $("#notice-words").textContent) {
+  if ($("#notice-words").textContent === sentence) $("#notice").hidden = true;
 }
 
 /** A sentence for those who listen to the page. */

@@ -114,7 +114,8 @@ export function thumbnail(path) {
 }
 
 function forget() {
-  for (const url of thumbnails.values()) url.then(URL.revokeObjectURL, () => {});
+  // Later: a picture that is still on its way would be missed.
+  for (const url of thumbnails.values()) url.then((old) => setTimeout(() => URL.revokeObjectURL(old), 10000), () => {});
   thumbnails.clear();
 }
 

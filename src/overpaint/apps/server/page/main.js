@@ -45,7 +45,7 @@ for (const radio of document.querySelectorAll("[name=view]")) {
 }
 $("#against").addEventListener("change", ({ target }) => set({ against: target.value }));
 click("#help", () => $("#help-dialog").showModal());
-click("#notice-close", hush);
+click("#notice-close", () => hush());
 
 // Zoom
 viewport.onScale = (scale) => {
