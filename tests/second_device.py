@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.library import Library
+from torch import library
 from torch.utils import backend_registration
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -206,7 +206,7 @@ class _Hooks(torch._C._acc.PrivateUse1Hooks):
 
 
 _module = _Module()
-_libraries: list[Library] = []
+_libraries: list[library.Library] = []
 
 
 @contextmanager
@@ -224,9 +224,9 @@ def _register() -> None:
     if _libraries:
         return
     backend_registration._setup_privateuseone_for_python_backend(NAME, _module, _Hooks())
-    anything = Library("_", "IMPL")
+    anything = library.Library("_", "IMPL")
     anything.fallback(_run, "PrivateUse1")
-    aten = Library("aten", "IMPL")
+    aten = library.Library("aten", "IMPL")
     _libraries.extend((anything, aten))
     for full in torch._C._dispatch_get_all_op_names():
         name, _, overload = full.removeprefix("aten::").partition(".")

@@ -71,7 +71,7 @@ class TestEitherDatabase:
         grow(any_store, session, head="0")
         after, turn = grow(any_store, session, head="0")
         assert turn.id == "2"
-        assert after.head == "1"  # it did not move under whoever came first
+        assert after.head == "1"  # it did not move under the one that came first
         assert {each.parent for each in after.turns[1:]} == {"0"}
 
     def test_many_at_once_lose_nothing(self, any_store):

@@ -24,7 +24,7 @@ class Licence:
         commercial: whether it allows commercial use.
         gated: whether it must be accepted before its models are used.
         restrictions: what it forbids or demands, one sentence each.
-        attribution: notice that goes with the model to whoever it is passed on to.
+        attribution: notice that must be passed on with the model.
     """
 
     name: str
@@ -123,7 +123,7 @@ SAM = Licence(
         "Not for military or nuclear purposes, espionage, guns or illegal weapons; trade controls "
         "and sanctions apply (1b).",
         "Privacy and data protection laws apply; no reverse engineering (1b).",
-        "Published research names it; whoever gets the model gets the licence (1b).",
+        "Published research names it; everybody who gets the model gets the licence (1b).",
     ),
 )
 

@@ -84,7 +84,7 @@ def _print(facts: dict[str, Any]) -> None:
     lines = [f"{facts['model']}: {facts['licence']} {facts.get('version', '')}".rstrip()]
     lines += [f"commercial use: {_COMMERCIAL[facts['commercial']]}"]
     if "url" not in facts:
-        lines += ["nothing more is known of it; ask whoever made the model"]
+        lines += ["nothing more is known of it; ask the makers of the model"]
     else:
         lines += [f"- {each}" for each in facts["restrictions"]]
         lines += [f"This is a guide; what binds is {facts['url']}"]

@@ -37,7 +37,7 @@ class Cost:
     Attributes:
         megapixels: of all its pictures and masks together.
         work: in megapixel-steps.
-        is_plain: whether all its files are quickly decoded, whoever wrote them.
+        is_plain: whether all its files are quickly decoded, hostile ones included.
     """
 
     megapixels: float

@@ -100,7 +100,7 @@ def leave(status: int, reason: str | None = None) -> NoReturn:
             _log.error(reason)
         logging.shutdown()
 
-    # Beside this thread: whoever reads the log may have stopped reading.
+    # Beside this thread: the reader of the log may have stopped reading.
     saying = threading.Thread(target=say, daemon=True)
     saying.start()
     saying.join(_LOG_SECONDS)

@@ -1,5 +1,5 @@
 // One edit, from the button to its turn: what is sent, what is told on the way, how it is stopped.
-// An edit belongs to its session: whoever leaves the session leaves the edit at work there.
+// An edit belongs to its session: it goes on there when the page shows another one.
 
 import * as api from "./api.js";
 import { $, attempt, complain, hush, tell } from "./dom.js";
