@@ -2,8 +2,9 @@
 
 Every figure is of a fresh process. A model is loaded in bfloat16 from float32 files as they are
 published, and by Overpaint also from what `overpaint convert` made of them; diffusers is given that
-too, as one who converts by hand has it. The files are in memory (the page cache), or were put out of it:
-then they come from the disk, or where the machine is a virtual one, perhaps from its host's memory.
+too, as one who converts by hand has it. The files are in memory (the page cache), or were put out
+of it: then they come from the disk, or where the machine is a virtual one, perhaps from its host's
+memory.
 Measured is the time until the UNet is asked first, with the libraries imported, and of the whole
 process. Gates: the same sum over the bits of the UNet's weights on both sides, and the same over
 what is encoded before the first step from either files.

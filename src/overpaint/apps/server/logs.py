@@ -65,8 +65,8 @@ def configure(level: str = "INFO") -> None:
 class AccessLog:
     """One line and one count per HTTP request, and its id in the answer's `x-request-id`.
 
-    Both are made before the answer's last bytes leave: a client that has an answer finds its line in
-    the log and itself in the metrics.
+    Both are made before the answer's last bytes leave: a client that has an answer finds its line
+    in the log and itself in the metrics.
 
     Args:
         app: the rest of the server.

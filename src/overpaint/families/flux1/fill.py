@@ -12,21 +12,20 @@ and diffusers' `FluxPipeline` do it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from PIL import Image
 from torch.nn import functional
 
-from overpaint.core.geometry import Box, Plan
+from overpaint.core.geometry import Plan
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, flow, latents
-from overpaint.diffusion.denoiser import Denoiser
 from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.families.flux1 import flux, sparse
 from overpaint.families.flux1.flux import FluxLatent
+from overpaint.families.flux1.inpainting import FluxInpainting
 from overpaint.families.flux1.layout import lay_out
 from overpaint.families.flux1.options import PRESETS, FillOptions
 
@@ -42,18 +41,8 @@ class FillLatent(FluxLatent):
     condition: torch.Tensor
 
 
-class Fill(Denoiser[FillOptions, FillLatent]):
+class Fill(FluxInpainting[FillOptions, FillLatent]):
     """The family `fill`."""
-
-    denoiser: ClassVar[str] = "transformer"
-
-    def plan(self, request: EditRequest, options: FillOptions) -> Plan:
-        step, native = flux.sizes(self.checkpoint)
-        return conditions.plan(request, options, step=step, native=native)
-
-    def window(self, request: EditRequest, options: FillOptions, box: Box) -> Plan | None:
-        step, native = flux.sizes(self.checkpoint)
-        return conditions.window(request, options, box, step=step, native=native)
 
     @torch.inference_mode()
     def prepare(
@@ -76,19 +65,8 @@ class Fill(Denoiser[FillOptions, FillLatent]):
         ]
         return prepared, warnings
 
-    def batch_key(self, prepared: FillLatent) -> Hashable:
-        return flux.batch_key(prepared)
-
-    def predict(self, batch: Sequence[FillLatent]) -> torch.Tensor:
-        tokens = [torch.cat([image.latents, image.condition], dim=2) for image in batch]
-        return flux.predict(self.checkpoint.component("transformer"), batch, torch.cat(tokens))
-
-    def decode(self, prepared: FillLatent) -> Image.Image:
-        return latents.decode(self.checkpoint, latents.unpack(prepared.latents, *prepared.grid))
-
-    def preview(self, prepared: FillLatent) -> Image.Image:
-        whole = latents.unpack(prepared.latents, *prepared.grid)
-        return latents.decode(self.checkpoint, latents.thin(whole))
+    def condition(self, prepared: FillLatent) -> torch.Tensor:
+        return prepared.condition
 
     def _start(
         self,

@@ -11,20 +11,20 @@ True classifier-free guidance bypasses the guidance embedding on both branches.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from PIL import Image
 
-from overpaint.core.geometry import Box, Plan
+from overpaint.core.geometry import Plan
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, flow, latents
-from overpaint.diffusion.denoiser import Denoiser
 from overpaint.diffusion.prompts import FluxPrompt, require_guidance
 from overpaint.families.flux1 import flux, sparse
 from overpaint.families.flux1.flux import FluxLatent
+from overpaint.families.flux1.inpainting import FluxInpainting
 from overpaint.families.flux1.layout import lay_out
 from overpaint.families.flux1.options import PRESETS, Flex2Options
 
@@ -43,24 +43,9 @@ class Flex2Latent(FluxLatent):
     uncontrolled: torch.Tensor
     control_steps: int
 
-    @property
-    def condition(self) -> torch.Tensor:
-        """What is concatenated to the noise in this step."""
-        return self.controlled if self.step < self.control_steps else self.uncontrolled
 
-
-class Flex2(Denoiser[Flex2Options, Flex2Latent]):
+class Flex2(FluxInpainting[Flex2Options, Flex2Latent]):
     """The family `flex2`."""
-
-    denoiser: ClassVar[str] = "transformer"
-
-    def plan(self, request: EditRequest, options: Flex2Options) -> Plan:
-        step, native = flux.sizes(self.checkpoint)
-        return conditions.plan(request, options, step=step, native=native)
-
-    def window(self, request: EditRequest, options: Flex2Options, box: Box) -> Plan | None:
-        step, native = flux.sizes(self.checkpoint)
-        return conditions.window(request, options, box, step=step, native=native)
 
     @torch.inference_mode()
     def prepare(
@@ -84,19 +69,9 @@ class Flex2(Denoiser[Flex2Options, Flex2Latent]):
         ]
         return prepared, warnings
 
-    def batch_key(self, prepared: Flex2Latent) -> Hashable:
-        return flux.batch_key(prepared)
-
-    def predict(self, batch: Sequence[Flex2Latent]) -> torch.Tensor:
-        tokens = [torch.cat([image.latents, image.condition], dim=2) for image in batch]
-        return flux.predict(self.checkpoint.component("transformer"), batch, torch.cat(tokens))
-
-    def decode(self, prepared: Flex2Latent) -> Image.Image:
-        return latents.decode(self.checkpoint, latents.unpack(prepared.latents, *prepared.grid))
-
-    def preview(self, prepared: Flex2Latent) -> Image.Image:
-        whole = latents.unpack(prepared.latents, *prepared.grid)
-        return latents.decode(self.checkpoint, latents.thin(whole))
+    def condition(self, prepared: Flex2Latent) -> torch.Tensor:
+        now = prepared.step < prepared.control_steps
+        return prepared.controlled if now else prepared.uncontrolled
 
     def _encode(self, picture: Image.Image) -> Any:
         """The autoencoder's posterior; the reference encodes a contiguous tensor."""
