@@ -141,6 +141,18 @@ class Plan:
         part = image.crop(self.content.as_tuple())
         return part if self.is_exact else part.resize(self.window.size, resample)
 
+    def box_from_canvas(self, box: Box) -> Box:
+        """The smallest box of the picture that covers a box of the canvas, less its padding."""
+        box = box.clip(self.content)
+        across = self.window.width / self.content.width
+        down = self.window.height / self.content.height
+        return Box(
+            self.window.left + math.floor((box.left - self.content.left) * across),
+            self.window.top + math.floor((box.top - self.content.top) * down),
+            self.window.left + math.ceil((box.right - self.content.left) * across),
+            self.window.top + math.ceil((box.bottom - self.content.top) * down),
+        )
+
     def paste(self, base: Image.Image, patch: Image.Image) -> Image.Image:
         """A copy of `base` (of `size`) whose window shows `patch` (of the window's size)."""
         _expect(base, self.size, "picture")

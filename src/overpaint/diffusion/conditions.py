@@ -100,9 +100,9 @@ def _around(
 
 
 def grown_mask(request: EditRequest, options: FamilyOptions) -> Image.Image:
-    """The request's mask after `grow`: what the model repaints."""
+    """The request's mask as the model repaints it: after `grow`, and what it repaints beyond."""
     assert request.mask is not None
-    return masks.grow(request.mask, options.grow)
+    return masks.grow(request.mask, options.repaint_grow)
 
 
 def canvas_mask(request: EditRequest, plan: Plan, options: FamilyOptions) -> Image.Image:

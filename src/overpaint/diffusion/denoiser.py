@@ -13,6 +13,8 @@ from PIL import Image
 
 from overpaint.core.geometry import Plan
 from overpaint.core.imaging import changes
+from overpaint.core.imaging.fidelity import correction, placement
+from overpaint.core.imaging.fidelity.placement import Placement
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import denoise
 from overpaint.diffusion.ddim import Coefficients
@@ -133,6 +135,18 @@ class InstructionDenoiser(Denoiser[InstructionT, InstructedT]):
         sigma = None if prepared.done else scheduler.sigmas[scheduler.step_index]
         prepared.latents = prepared.surroundings.around(prepared.latents, sigma)
 
+    def place(
+        self,
+        request: EditRequest,
+        options: InstructionT,
+        plan: Plan,
+        prepared: InstructedT,
+        edited: Image.Image,
+    ) -> Placement:
+        if request.mask is None and options.keep_unchanged and options.hold:
+            return correction.by_changes(self.copied(request, plan, prepared), edited, plan)
+        return super().place(request, options, plan, prepared, edited)
+
     def blend_mask(
         self,
         request: EditRequest,
@@ -146,4 +160,4 @@ class InstructionDenoiser(Denoiser[InstructionT, InstructedT]):
         if not options.keep_unchanged:
             return None
         changed = changes.change_mask(self.copied(request, plan, prepared), edited)
-        return None if changed is None else plan.from_canvas(changed)
+        return None if changed is None else placement.whole_alpha(changed, plan)

@@ -9,7 +9,7 @@ torch. A `Family` is that with one loaded checkpoint, and does the work of an ed
     prepare     encode texts and pictures, draw the noise: one `Prepared` per seed
     advance     one step for each of several `Prepared`, in place
     decode      the picture as it stands; `preview` decodes less of it
-    blend_mask  where the edit goes over the original
+    place       what of it goes over the original, and where; `blend_mask` is the where of it
 
 Families that denoise subclass `diffusion.denoiser.Denoiser`.
 
@@ -18,8 +18,8 @@ specs, or in another package, which registers a spec as an entry point of the gr
 `overpaint.families`.
 
 For authors: two threads call a family. One plans, prepares, decodes and previews, the other one
-advances; neither runs twice at the same time. `plan`, `decode`, `preview` and `blend_mask` change
-nothing. `advance` changes the `Prepared` that it is given and nothing else. A component of the
+advances; neither runs twice at the same time. `plan`, `decode`, `preview`, `place` and `blend_mask`
+change nothing. `advance` changes the `Prepared` that it is given and nothing else. A component of the
 checkpoint is borrowed while something is computed with it (`Checkpoint.borrowed`).
 """
 
@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.imaging import masks
+from overpaint.core.imaging.fidelity.placement import Placement
 from overpaint.core.workload import Workload
 from overpaint.diffusion.options import FamilyOptions
 
@@ -220,6 +221,22 @@ class Family(ABC, Generic[OptionsT, PreparedT]):
     def preview(self, prepared: PreparedT) -> Image.Image:
         """The picture as it stands, of any size; families decode fewer pixels than for `decode`."""
         return self.decode(prepared)
+
+    def place(
+        self,
+        request: EditRequest,
+        options: OptionsT,
+        plan: Plan,
+        prepared: PreparedT,
+        edited: Image.Image,
+    ) -> Placement:
+        """What of a decoded canvas goes into the picture, and where.
+
+        The default is all of it, under `blend_mask`. Families whose models move or colour the
+        whole picture take that back first.
+        """
+        alpha = self.blend_mask(request, options, plan, prepared, edited)
+        return Placement(edited=edited, alpha=alpha)
 
     def blend_mask(
         self,

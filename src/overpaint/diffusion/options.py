@@ -57,15 +57,47 @@ class FamilyOptions(BaseModel):
         description="Margin around the mask that the model sees, as a fraction of the mask's "
         "longer side.",
     )
+    hold: bool = Field(
+        default=True,
+        description="Keep the rest where it is: undo what a model did to the whole picture (shift, "
+        "zoom, rotation, tint), put back small changes that nobody asked for, and fit the edit's "
+        "border to what is around it. Off: the model's pixels as they are, blended.",
+    )
+    noise_from: Literal["seed", "seed_and_picture"] = Field(
+        default="seed",
+        description="seed: the noise is the reference pipeline's of that seed; seed_and_picture: "
+        "it is another one for every picture, so that a seed that made a picture can edit it. "
+        "Turns of sessions take the latter.",
+    )
     composite: bool = Field(
         default=True,
         description="Put the original's pixels back outside the mask. Off: the model's own "
         "picture, as the reference pipeline returns it.",
     )
 
+    @property
+    def repaint_grow(self) -> int:
+        """Pixels by which the mask grows to what is computed anew."""
+        return self.grow
+
 
 class DiffusionOptions(FamilyOptions):
     """Options of the families that denoise."""
+
+    repaint_beyond: int = Field(
+        default=0,
+        ge=0,
+        le=512,
+        description="With a mask: pixels beyond it that the model repaints, too. The blend stays "
+        "in the mask, but where `follow` lets it grow.",
+    )
+    follow: int = Field(
+        default=0,
+        ge=0,
+        le=512,
+        description="With a mask: pixels beyond it to which the blend may grow where the edit "
+        "goes on there; 0 = never, and a warning says that the edit was cut off.",
+    )
 
     preset: Preset = Field(
         default="exact",
@@ -86,6 +118,10 @@ class DiffusionOptions(FamilyOptions):
         default=None,
         description="Share of the steps after which classifier-free guidance is left out.",
     )
+
+    @property
+    def repaint_grow(self) -> int:
+        return self.grow + self.repaint_beyond
 
     def shortcuts(self, presets: Mapping[Preset, Shortcuts]) -> Shortcuts:
         """The preset's, with what was given by itself.

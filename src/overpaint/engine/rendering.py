@@ -45,12 +45,12 @@ def _placed(
     picture: Picture, edit: Edit, region: Region, prepared: Prepared, edited: Image.Image
 ) -> Picture:
     """The edited canvas over the picture, where the family says."""
-    alpha = None
-    if edit.options.composite:
-        alpha = edit.model.family.blend_mask(
-            region.request, edit.options, region.plan, prepared, edited
-        )
-    return _over(picture, edit, region, edited, alpha)
+    if not edit.options.composite:
+        return _over(picture, edit, region, edited, None)
+    placement = edit.model.family.place(
+        region.request, edit.options, region.plan, prepared, edited
+    )
+    return _over(picture, edit, region, placement.edited, placement.alpha)
 
 
 def _over(

@@ -111,7 +111,7 @@ def _grouped(
         return _Group(labels, box, plan)
 
     whole = Box.of_size(request.image.size)
-    grown = [box.grow(options.grow).clip(whole) for box in boxes]
+    grown = [box.grow(options.repaint_grow).clip(whole) for box in boxes]
     groups = [
         group(frozenset({label}), box) for label, box in enumerate(grown, start=1) if box.area
     ]

@@ -35,10 +35,12 @@ def change_mask(before: Image.Image, after: Image.Image) -> Image.Image | None:
     Returns:
         'L', 255 = changed, 0 = put the original back; None where most of the picture changed.
     """
-    radius = _radius(before)
     changed = clearly_changed(before, after)
-    if changed.mean() > GLOBAL_SHARE:
-        return None
+    return None if changed.mean() > GLOBAL_SHARE else softened(changed, radius(before))
+
+
+def softened(changed: NDArray[np.uint8], radius: int) -> Image.Image:
+    """'L', 255 = where 1 is in (H, W), widened and with a soft edge, so that nothing is cut off."""
     soft = cv2.GaussianBlur(_widened(changed, radius) * np.float32(255), (0, 0), sigmaX=radius)
     return Image.fromarray(np.rint(soft).astype(np.uint8), mode="L")
 
@@ -49,7 +51,7 @@ def changed_region(before: Image.Image, after: Image.Image) -> Image.Image:
     Returns:
         'L', 255 = changed, widened by as much as `change_mask` widens and softens; 0 = not.
     """
-    widened = _widened(clearly_changed(before, after), 2 * _radius(before))
+    widened = _widened(clearly_changed(before, after), 2 * radius(before))
     return Image.fromarray(widened * np.uint8(255), mode="L")
 
 
@@ -71,14 +73,15 @@ def is_coloured(picture: Image.Image) -> bool:
     return bool((chroma >= STRONG).mean() > COLOURED_SHARE)
 
 
-def _radius(picture: Image.Image) -> int:
+def radius(picture: Image.Image) -> int:
+    """Pixels of a picture that belong together: differences are smoothed over them."""
     return max(1, round(min(picture.size) / 256))
 
 
 def clearly_changed(before: Image.Image, after: Image.Image) -> NDArray[np.uint8]:
     """(H, W), 1 where two 'RGB' pictures of equal size differ by more than noise."""
     difference = colour_difference(before, after)
-    return _hysteresis(cv2.GaussianBlur(difference, (0, 0), sigmaX=_radius(before)))
+    return hysteresis(cv2.GaussianBlur(difference, (0, 0), sigmaX=radius(before)))
 
 
 def _widened(changed: NDArray[np.uint8], radius: int) -> NDArray[np.uint8]:
@@ -87,8 +90,8 @@ def _widened(changed: NDArray[np.uint8], radius: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.dilate(changed, around), dtype=np.uint8)
 
 
-def _hysteresis(difference: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """1 where the difference is weak at least and connected to a strong one."""
+def hysteresis(difference: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(H, W), 1 where the difference is weak at least and connected to a strong one."""
     _, labels = cv2.connectedComponents((difference >= WEAK).astype(np.uint8), connectivity=8)
     strong = np.unique(labels[difference >= STRONG])
     return np.isin(labels, strong[strong > 0]).astype(np.uint8)

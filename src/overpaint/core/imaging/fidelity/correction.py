@@ -1,0 +1,112 @@
+"""What a model did to a whole picture, taken back: it is registered, then its tint goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from overpaint.core.geometry import Box, Plan
+from overpaint.core.imaging import changes
+from overpaint.core.imaging.fidelity import areas, placement, registration, tone
+from overpaint.core.imaging.fidelity.placement import Placement
+from overpaint.core.imaging.fidelity.registration import Motion
+
+LEAST_CHANGED = 0.0005
+"""Share of the picture that a local edit changes at least; with less, a tint is the edit itself."""
+
+SIDE = 384
+"""Longer side, in pixels, of the copies in which changes are counted."""
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Correction:
+    """A model's picture without what it did to the whole.
+
+    Attributes:
+        picture: 'RGB'; the model's own one where nothing had to be taken back.
+        motion: that was taken back, in pixels of the picture; None = there was none.
+        tint: mean levels of 255 that were taken off; 0 = none.
+        is_whole: most of the picture changed, which is then what was asked for.
+    """
+
+    picture: Image.Image
+    motion: Motion | None = None
+    tint: float = 0.0
+    is_whole: bool = False
+
+
+def by_changes(source: Image.Image, edited: Image.Image, plan: Plan) -> Placement:
+    """Where an edit without a mask goes: what is left when the model's own faults are taken back.
+
+    Args:
+        source: 'RGB' of the canvas, the picture as the model would return it unedited.
+        edited: 'RGB' of the canvas, as the model returned it.
+        plan: how the picture's window went to the canvas.
+    """
+    found = corrected(source, edited, plan.content)
+    if found.is_whole:
+        return Placement(edited=edited, source=source)
+    map_ = areas.change_map(source, found.picture)
+    alpha = None if map_.mask is None else placement.whole_alpha(map_.mask, plan)
+    return Placement(
+        edited=found.picture,
+        alpha=alpha,
+        source=source,
+        motion=found.motion,
+        tint=found.tint,
+        areas=areas.placed(map_.areas, plan.box_from_canvas),
+    )
+
+
+def corrected(before: Image.Image, after: Image.Image, content: Box) -> Correction:
+    """Take shift, zoom, rotation and tint out of a model's picture.
+
+    An edit of the whole picture is left as it is: where most of it differs after the correction,
+    too, or where nothing but a tint was done.
+
+    Args:
+        before: 'RGB', the picture as the model would return it unedited.
+        after: 'RGB' of the same size, as the model returned it.
+        content: the part of both that is picture, not padding.
+    """
+    whole = Box.of_size(before.size)
+    one, other = (_part(each, content) for each in (before, after))
+    motion = registration.register(one, other)
+    moved = other if motion is None else motion.undone(other)
+    comparable = None if motion is None else motion.shown()
+    tint = tone.tint(one, moved, comparable)
+    clean = moved if tint is None else tint.taken_off(moved)
+    if comparable is not None:
+        clean = np.where(comparable[..., None], clean, one)
+    share = _changed(one, clean)
+    if tint is not None and share < LEAST_CHANGED:
+        tint, clean = None, moved
+        share = _changed(one, clean)
+    if share > changes.GLOBAL_SHARE:
+        return Correction(picture=after, is_whole=True)
+    if motion is None and tint is None:
+        return Correction(picture=after)
+    picture = Image.fromarray(clean)
+    if content != whole:
+        picture = after.copy()
+        picture.paste(Image.fromarray(clean), content.as_tuple())
+    return Correction(
+        picture=picture, motion=motion, tint=0.0 if tint is None else tint.levels
+    )
+
+
+def _part(image: Image.Image, content: Box) -> Pixels:
+    return np.asarray(image.crop(content.as_tuple()), np.uint8)
+
+
+def _changed(before: Pixels, after: Pixels) -> float:
+    """Share of the picture that differs clearly, seen in a smaller copy."""
+    pair = [Image.fromarray(each) for each in (before, after)]
+    for each in pair:
+        each.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
+    return float(changes.clearly_changed(*pair).mean())

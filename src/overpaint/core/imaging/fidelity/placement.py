@@ -1,0 +1,40 @@
+"""What of a model's canvas goes into the picture, and where: what a family hands to the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from overpaint.core.geometry import Plan
+    from overpaint.core.imaging.fidelity.areas import ChangedArea
+    from overpaint.core.imaging.fidelity.registration import Motion
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Placement:
+    """An edited canvas, ready to be blended in.
+
+    Attributes:
+        edited: 'RGB' of the plan's canvas.
+        alpha: 'L' of the picture's size, 255 = the edit, 0 = the original; None = everywhere.
+        source: 'RGB' of the canvas, what the model would return unedited, where that is known.
+        motion: that was taken back, in pixels of the canvas; None = there was none.
+        tint: mean levels of 255 that were taken off; 0 = none.
+        areas: separate changes of an edit without a mask; the largest first.
+    """
+
+    edited: Image.Image
+    alpha: Image.Image | None = None
+    source: Image.Image | None = None
+    motion: Motion | None = None
+    tint: float = 0.0
+    areas: tuple[ChangedArea, ...] = ()
+
+
+def whole_alpha(mask: Image.Image, plan: Plan) -> Image.Image:
+    """An 'L' mask of the canvas as one of the picture's size; outside the window it is 0."""
+    part = plan.from_canvas(mask)
+    return part if part.size == plan.size else plan.paste(Image.new("L", plan.size), part)
