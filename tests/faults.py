@@ -1,4 +1,4 @@
-"""Ways in which an edit model moves, colours or repaints what nobody asked it to, each known exactly.
+"""Ways in which an edit model moves, colours or repaints what nobody asked it to, each known.
 
 A `Fault` is done to a true result, so that what was done can be compared with what is found.
 """

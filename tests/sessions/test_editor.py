@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from overpaint.core.errors import ContentBlocked, InvalidRequest, SessionConflict
+from overpaint.core.imaging.fidelity.placement import Placement
 from overpaint.core.imaging.images import Picture
 from overpaint.families.flux1 import kontext
 from overpaint.safety.policy import Policy
@@ -36,10 +37,15 @@ def session(editor):
 
 def half_changed(self, request, options, plan, prepared, edited):
     """Instead of what a random checkpoint changed, a part of the picture that moves each turn."""
-    if request.mask is not None:
-        return request.mask
-    left = 4 + 3 * (prepared.seed % 10)
-    return box_mask(*request.image.size, box=(left, 8, left + 20, 40))
+    alpha = request.mask
+    if alpha is None:
+        left = 4 + 3 * (prepared.seed % 10)
+        alpha = box_mask(*request.image.size, box=(left, 8, left + 20, 40))
+    return Placement(edited=edited, alpha=alpha)
+
+
+def taken_whole(self, request, options, plan, prepared, edited):
+    return Placement(edited=edited)
 
 
 def rgb(editor, turn) -> np.ndarray:
@@ -51,7 +57,7 @@ class TestNoDrift:
 
     @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
     def test_ten_turns(self, editor, monkeypatch, mode):
-        monkeypatch.setattr(kontext.Kontext, "blend_mask", half_changed)
+        monkeypatch.setattr(kontext.Kontext, "place", half_changed)
         start = picture(SIDE, SIDE).convert(mode)
         session = editor.new(start)
         touched = np.zeros((SIDE, SIDE), bool)
@@ -84,7 +90,8 @@ class TestFromOriginal:
         assert turn.prompt == "no sky"
         assert turn.recipe["prompt"] == "make it red. add a dog. no sky"
         assert turn.parent == "2"
-        alone = engine.edit(picture(SIDE, SIDE), "make it red. add a dog. no sky", seed=3, **FEW)
+        words, same_noise = "make it red. add a dog. no sky", {"noise_from": "seed_and_picture"}
+        alone = engine.edit(picture(SIDE, SIDE), words, seed=3, **same_noise, **FEW)
         assert editor.picture(turn).sha256 == alone.pictures[0].sha256
 
     def test_a_mask_on_the_way_is_refused(self, editor, session):
@@ -186,7 +193,7 @@ class TestSafety:
     def test_a_refused_result_is_no_turn(self, guarded, session, monkeypatch):
         white = Image.new("RGB", (128, 128), "white")  # its canvas
         monkeypatch.setattr(kontext.Kontext, "decode", lambda *_: white)
-        monkeypatch.setattr(kontext.Kontext, "blend_mask", lambda *_: None)
+        monkeypatch.setattr(kontext.Kontext, "place", taken_whole)
         kept = set(guarded.store.pictures.folder.glob("*/*"))
         with pytest.raises(ContentBlocked):
             guarded.edit(session.id, "a cat", num_images=2, **FEW)
@@ -215,7 +222,7 @@ class Reads:
 
 class TestJudges:
     def test_it_chooses_among_the_candidates(self, store, make_engine, monkeypatch):
-        monkeypatch.setattr(kontext.Kontext, "blend_mask", half_changed)
+        monkeypatch.setattr(kontext.Kontext, "place", half_changed)
         judge = Reads(0.9)
         editor = Editor.with_engine(
             make_engine("kontext"), store=store, examiner=Examiner(judge=judge)

@@ -108,6 +108,8 @@ class EditResult:
         seeds: the seed of each; the same request with `seed=seeds[i]`, `num_images=1` makes
             `pictures[i]` again.
         recipe: plain data that makes the result again: model, revision, options, hashes, versions.
+        measures: of each picture, what was kept and what the model did to the whole; see
+            docs/staying.md. Empty where the model's own picture was asked for.
         timings: seconds by stage ('safety', 'prepare', 'steps', 'decode', 'composite', 'total').
         warnings: one sentence each: what was done differently from what a caller may expect.
         safety: what the safety policy found in the request and in the pictures, of each text and
@@ -118,6 +120,7 @@ class EditResult:
     seeds: tuple[int, ...]
     recipe: Mapping[str, Any]
     timings: Mapping[str, float]
+    measures: tuple[Mapping[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
     safety: tuple[Verdict, ...] | None = None
 

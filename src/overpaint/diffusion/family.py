@@ -19,8 +19,8 @@ specs, or in another package, which registers a spec as an entry point of the gr
 
 For authors: two threads call a family. One plans, prepares, decodes and previews, the other one
 advances; neither runs twice at the same time. `plan`, `decode`, `preview`, `place` and `blend_mask`
-change nothing. `advance` changes the `Prepared` that it is given and nothing else. A component of the
-checkpoint is borrowed while something is computed with it (`Checkpoint.borrowed`).
+change nothing. `advance` changes the `Prepared` that it is given and nothing else. A component of
+the checkpoint is borrowed while something is computed with it (`Checkpoint.borrowed`).
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from overpaint.core.imaging.images import Picture
 from overpaint.core.safety import Verdict
@@ -14,6 +15,9 @@ from overpaint.diffusion.options import FamilyOptions
 from overpaint.engine.intake import CheckedRequest
 from overpaint.engine.model import Model
 from overpaint.engine.windows import Region
+
+if TYPE_CHECKING:
+    from overpaint.core.imaging.fidelity.report import Fidelity
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +37,17 @@ class Screened:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Pictures of an edit that the safety policy has not seen yet: for `Engine.deliver` alone."""
+    """Pictures of an edit that the safety policy has not seen yet: for `Engine.deliver` alone.
+
+    Attributes:
+        pictures: one per image.
+        seeds: of each.
+        fidelity: of each, in numbers; None = nothing was measured.
+    """
 
     pictures: tuple[Picture, ...]
     seeds: tuple[int, ...]
+    fidelity: tuple[Fidelity | None, ...] = ()
 
 
 @dataclass(eq=False, kw_only=True)
@@ -46,6 +57,7 @@ class Edit:
     Attributes:
         request: what is asked for.
         model: that makes it.
+        seeds: one per image, as they were asked for.
         options: of the model's family.
         regions: the parts that are computed, each by itself.
         prepared: of the first image one per region, then of the second one …
@@ -56,17 +68,13 @@ class Edit:
 
     request: EditRequest
     model: Model
+    seeds: tuple[int, ...]
     options: FamilyOptions
     regions: tuple[Region, ...]
     prepared: list[Prepared]
     warnings: list[str]
     verdicts: tuple[Verdict, ...] = ()
     timings: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """One per image."""
-        return tuple(image.seed for image in self.prepared[:: len(self.regions)])
 
     @property
     def images(self) -> list[list[Prepared]]:

@@ -29,7 +29,7 @@ from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Prepared
-from overpaint.engine import clock, intake, rendering, streams, windows
+from overpaint.engine import clock, intake, noise, rendering, streams, windows
 from overpaint.engine.cache import RETRY_AFTER, ModelCache
 from overpaint.engine.clock import Throttle
 from overpaint.engine.edit import Decoded, Edit, Screened
@@ -206,6 +206,7 @@ class Engine:
         edit = Edit(
             request=plain,
             model=model,
+            seeds=checked.seeds,
             options=checked.options,
             regions=regions,
             prepared=prepared,
@@ -262,8 +263,9 @@ class Engine:
         """The first half of `finish`: all that the device is needed for."""
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
             # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
-            pictures = tuple(map(partial(rendering.finished, edit), edit.images))
-        return Decoded(pictures, edit.seeds)
+            rendered = tuple(map(partial(rendering.finished, edit), edit.images))
+        pictures = tuple(each.picture for each in rendered)
+        return Decoded(pictures, edit.seeds, tuple(each.fidelity for each in rendered))
 
     def deliver(self, edit: Edit, decoded: Decoded, *, stop: Stop = None) -> EditResult:
         """The second half of `finish`: the safety policy, recipe and marks.
@@ -283,21 +285,24 @@ class Engine:
         )
         edit.timings["safety"] += time.perf_counter() - started
         edit.timings["total"] = sum(edit.timings.values())
+        measures = tuple({} if each is None else each.as_json() for each in decoded.fidelity)
         recipe = recipes.recipe(
             edit.request,
             model=edit.model.record,
             options=edit.options.model_dump(),
             seeds=decoded.seeds,
+            measures=measures,
         )
         return EditResult(
             pictures=tuple(
-                self._marked(edit, picture, {**recipe, "seeds": [seed]})
-                for picture, seed in zip(decoded.pictures, decoded.seeds, strict=True)
+                self._marked(edit, picture, recipes.of_one(recipe, index))
+                for index, picture in enumerate(decoded.pictures)
             ),
             seeds=decoded.seeds,
             recipe=recipe,
+            measures=measures,
             timings=dict(edit.timings),
-            warnings=tuple(edit.warnings),
+            warnings=(*edit.warnings, *_warnings(decoded)),
             safety=verdicts or None,
         )
 
@@ -309,9 +314,11 @@ class Engine:
             regions = windows.of(family, checked.request, options)
             keeps = sum(family.held_bytes(each.request, each.plan, options) for each in regions)
             self._require_room(len(checked.seeds) * keeps, held)
-            parts = [
-                family.prepare(each.request, each.plan, options, checked.seeds) for each in regions
-            ]
+            seeds = noise.seeds(checked)
+            parts = [family.prepare(each.request, each.plan, options, seeds) for each in regions]
+            for several, _ in parts:
+                for image, seed in zip(several, checked.seeds, strict=True):
+                    image.seed = seed
             prepared = [
                 image
                 for images in zip(*(each for each, _ in parts), strict=True)
@@ -407,6 +414,17 @@ class Engine:
             canvas = edit.request.image.with_rgb(canvas).to_srgb()
         self._policy(edit.model).check_outputs([Picture(canvas)])
         return canvas
+
+
+def _warnings(decoded: Decoded) -> list[str]:
+    """What the pictures' measures say, and of which picture where there are several."""
+    several = len(decoded.pictures) > 1
+    return [
+        f"picture {number}: {sentence}" if several else sentence
+        for number, each in enumerate(decoded.fidelity, start=1)
+        if each is not None
+        for sentence in each.warnings
+    ]
 
 
 def _asked(request: EditRequest | CheckedRequest) -> EditRequest:

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from overpaint.core.compositing import composite
 from overpaint.core.imaging.images import Picture
 from overpaint.diffusion.family import Prepared
+from overpaint.engine import blending
 from overpaint.engine.edit import Edit
-from overpaint.engine.windows import Region
+
+if TYPE_CHECKING:
+    from overpaint.core.imaging.fidelity.report import Fidelity
+
+
+@dataclass(frozen=True, eq=False)
+class Rendered:
+    """A finished picture.
+
+    Attributes:
+        picture: the whole.
+        fidelity: in numbers; None = the model's own picture was asked for.
+    """
+
+    picture: Picture
+    fidelity: Fidelity | None
 
 
 def unfinished(edit: Edit) -> Picture:
@@ -20,55 +37,36 @@ def unfinished(edit: Edit) -> Picture:
     for region, prepared in zip(edit.regions, edit.images[0], strict=True):
         small = edit.model.family.preview(prepared)
         edited = small.resize(region.plan.canvas, Image.Resampling.BILINEAR)
-        if edit.request.mask is None:
-            # What changed is known of a finished picture only.
-            picture = _over(picture, edit, region, edited, None)
-        else:
-            picture = _placed(picture, edit, region, prepared, edited)
+        alpha = None
+        # Without a mask, what changed is known of a finished picture only.
+        if edit.request.mask is not None and edit.options.composite:
+            alpha = edit.model.family.blend_mask(
+                region.request, edit.options, region.plan, prepared, edited
+            )
+        picture = blending.over(picture, edit, region, edited, alpha)
     return picture
 
 
-def finished(edit: Edit, image: Sequence[Prepared]) -> Picture:
+def finished(edit: Edit, image: Sequence[Prepared]) -> Rendered:
     """The picture with one image's edit, after its last step."""
-    picture = edit.request.image
+    picture, parts = edit.request.image, []
     for region, prepared in zip(edit.regions, image, strict=True):
         started = time.perf_counter()
         edited = edit.model.family.decode(prepared)
         decoded = time.perf_counter()
-        picture = _placed(picture, edit, region, prepared, edited)
+        blended = blending.blended(picture, edit, region, prepared, edited)
+        picture = blended.picture
+        if blended.fidelity is not None:
+            share = region.plan.window.area / (picture.size[0] * picture.size[1])
+            parts.append((blended.fidelity, share))
         edit.timings["decode"] += decoded - started
         edit.timings["composite"] += time.perf_counter() - decoded
-    return picture
+    return Rendered(picture, _joined(parts))
 
 
-def _placed(
-    picture: Picture, edit: Edit, region: Region, prepared: Prepared, edited: Image.Image
-) -> Picture:
-    """The edited canvas over the picture, where the family says."""
-    if not edit.options.composite:
-        return _over(picture, edit, region, edited, None)
-    placement = edit.model.family.place(
-        region.request, edit.options, region.plan, prepared, edited
-    )
-    return _over(picture, edit, region, placement.edited, placement.alpha)
+def _joined(parts: Sequence[tuple[Fidelity, float]]) -> Fidelity | None:
+    if not parts:
+        return None
+    from overpaint.core.imaging.fidelity import report  # OpenCV changes the environment
 
-
-def _over(
-    picture: Picture, edit: Edit, region: Region, edited: Image.Image, alpha: Image.Image | None
-) -> Picture:
-    """The edited canvas over the picture; None = everywhere.
-
-    Grey stays grey where a mask limits the edit; without one it takes colours that are there.
-    """
-    if alpha is None:
-        alpha = Image.new("L", picture.size, 255)
-    if region.request.mask is None and picture.is_grey and _is_coloured(edited):
-        picture = picture.in_colour()
-    in_srgb = edit.model.family.spec.in_srgb
-    return composite(picture, region.plan, edited, alpha, in_srgb=in_srgb)
-
-
-def _is_coloured(picture: Image.Image) -> bool:
-    from overpaint.core.imaging.changes import is_coloured  # OpenCV changes the environment
-
-    return is_coloured(picture)
+    return report.joined(parts)

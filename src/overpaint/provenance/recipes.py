@@ -19,6 +19,7 @@ def recipe(
     model: Mapping[str, Any],
     options: Mapping[str, Any],
     seeds: Sequence[int],
+    measures: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """JSON-able record of what was asked and of what made it.
 
@@ -27,6 +28,7 @@ def recipe(
         model: name, family, revision, dtype and device of the model.
         options: every option of the family with its value, defaults included.
         seeds: one per image.
+        measures: of each image; they say what came of it, and make nothing.
     """
     words = {part.name: getattr(request, part.name) for part in PARTS if part.kind == "text"}
     return {
@@ -38,7 +40,26 @@ def recipe(
         "inputs": {
             part.name: _digest_of(getattr(request, part.name)) for part in PARTS if part.is_visual
         },
+        "measures": [dict(each) for each in measures],
     }
+
+
+def of_one(recipe: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """The recipe of one of several images."""
+    return {
+        **recipe,
+        "seeds": [recipe["seeds"][index]],
+        "measures": recipe["measures"][index : index + 1],
+    }
+
+
+AS_BEFORE: Mapping[str, Any] = {"hold": False, "noise_from": "seed"}
+"""Options by which pictures came out otherwise before there were these options."""
+
+
+def options_since(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that are newer than a recipe's own, with what was done before there were any."""
+    return {name: value for name, value in AS_BEFORE.items() if name not in recorded}
 
 
 def _digest_of(value: Any) -> Any:

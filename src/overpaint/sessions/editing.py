@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from overpaint.core.imaging import images
 from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.engine import intake
+from overpaint.provenance import recipes
 from overpaint.sessions import judging, measures
 from overpaint.sessions.judging import Judge, JudgedEdit, Judgement, JudgeUnavailable, PixelJudge
 from overpaint.sessions.measures import Comparison, Similarity, Thresholds
@@ -78,6 +79,19 @@ class Start:
     def base(self) -> Turn:
         """The turn whose picture is edited."""
         return self.session.turn(ROOT) if self.from_original else self.parent
+
+    def parts(self, values: Mapping[str, Any], picture: Picture) -> dict[str, Any]:
+        """The parts of this turn's edit.
+
+        The noise is drawn from the seed and the picture, so that a seed that is used for turn
+        after turn never meets the noise that its picture was made of.
+
+        Args:
+            values: parts as the caller gives them.
+            picture: of `base`.
+        """
+        options = {"noise_from": "seed_and_picture", **(values.get("options") or {})}
+        return {**values, "image": picture, "prompt": self.prompt, "options": options}
 
 
 def start(
@@ -194,7 +208,7 @@ def record(
     edit = JudgedEdit(before=request.image, instruction=request.prompt, mask=request.mask)
     outcomes = [judging.outcome(edit, each) for each in result.pictures]
     judgements, warnings = _judged(examiner.judge, edit, result.pictures)
-    ranked = judging.rank(judgements, outcomes)
+    ranked = judging.rank(judgements, outcomes, result.measures)
     common = _common(store.pictures, start, request, result)
     turns = []
     for index in ranked:
@@ -203,7 +217,7 @@ def record(
             seed=result.seeds[index],
             recipe=_recipe(result, index),
             verdict=outcomes[index],
-            measures={"judge": _as_json(judgements[index])},
+            measures={"judge": _as_json(judgements[index]), **_edit_measures(result, index)},
         )
         turn = _placed(store.pictures, turn, start, request, result.pictures[index])
         said = _sentences(turn, judgements[index] if examiner.judge.reads else None)
@@ -257,7 +271,7 @@ def again(pictures: Pictures, session: Session, turn: Turn) -> EditRequest:
         prompt=prompt,
         seed=turn.seed,
         model=turn.model,
-        options=turn.options,
+        options={**recipes.options_since(turn.recipe.get("options", {})), **turn.options},
         **inputs,
     )
 
@@ -342,7 +356,12 @@ def _kind(request: EditRequest) -> TurnKind:
 
 
 def _recipe(result: EditResult, index: int) -> dict[str, object]:
-    return {**result.recipe, "seeds": [result.seeds[index]]}
+    return recipes.of_one(result.recipe, index)
+
+
+def _edit_measures(result: EditResult, index: int) -> dict[str, object]:
+    """What the engine measured of one picture, under `edit`."""
+    return {"edit": result.measures[index]} if result.measures else {}
 
 
 def _as_json(judgement: Judgement) -> dict[str, object]:

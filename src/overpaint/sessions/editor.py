@@ -223,8 +223,8 @@ class Editor(Sessions):
         start = self.start(
             session, instruction, parent=parent, from_original=from_original, revision=revision
         )
-        values = {**values, "image": self.picture(start.base), "prompt": start.prompt}
-        request = intake.request_of(intake.split({"mask": mask, **values}))
+        parts = start.parts(intake.split({"mask": mask, **values}), self.picture(start.base))
+        request = intake.request_of(parts)
         return self.make(start, request, on_progress=on_progress, cancelled=cancelled)
 
     def make(

@@ -7,9 +7,9 @@ it looks for change where it is expected and for none elsewhere. Judges that rea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from PIL import Image, ImageChops
 
 from overpaint.core.errors import OverpaintError
 from overpaint.core.imaging import changes
+from overpaint.core.imaging.fidelity import report
 from overpaint.core.imaging.images import Picture
 from overpaint.sessions import measures
 from overpaint.sessions.types import TurnVerdict
@@ -152,14 +153,25 @@ def _cut(picture: Picture, box: tuple[int, int, int, int]) -> Picture:
     return Picture(picture.rgb.crop(box), icc_profile=picture.icc_profile)
 
 
-def rank(judgements: Sequence[Judgement], outcomes: Sequence[TurnVerdict]) -> list[int]:
+def rank(
+    judgements: Sequence[Judgement],
+    outcomes: Sequence[TurnVerdict],
+    measures: Sequence[Mapping[str, Any]] = (),
+) -> list[int]:
     """Indexes of the candidates, the best first; the first of equals wins.
 
-    What changed nothing, or everything, comes after what did neither.
+    What changed nothing, or everything, comes after what did neither. A judge's score counts by
+    how well the model kept the rest of the picture.
+
+    Args:
+        judgements, outcomes: of each candidate.
+        measures: `EditResult.measures`; none = the judge's scores alone count.
     """
+    grades = [report.grade(each) for each in measures] or [1.0] * len(judgements)
+    scores = [each.score * (1 + grade) for each, grade in zip(judgements, grades, strict=True)]
     return sorted(
         range(len(judgements)),
-        key=lambda index: (outcomes[index] != "done", -judgements[index].score, index),
+        key=lambda index: (outcomes[index] != "done", -scores[index], index),
     )
 
 

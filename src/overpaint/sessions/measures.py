@@ -14,26 +14,18 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from overpaint.core.imaging import changes
+from overpaint.core.imaging.fidelity import quality
+from overpaint.core.imaging.fidelity.quality import RegionMask
 from overpaint.core.imaging.images import Picture
 
 WORKING_PIXELS = 1_000_000
 """Regions, SSIM and colours are looked for in a copy of at most so many pixels."""
 
-IDENTICAL = 99.0
-"""PSNR, in dB, that stands for 'every byte is the same'."""
-
-_SIDE = 11
-_SIGMA = 1.5
-"""Window of SSIM (Wang et al. 2004)."""
-
 _FEWEST = 64
 """Pixels of a kept area that can be measured."""
-
-RegionMask = NDArray[np.bool_]
 
 
 class Similarity(Protocol):
@@ -158,8 +150,8 @@ def compare(
     return replace(
         comparison,
         kept_identical=1 - float(differs[whole].mean()),
-        kept_psnr=_psnr(np.asarray(difference), whole),
-        kept_ssim=_ssim(*both, outside),
+        kept_psnr=quality.psnr(np.asarray(difference), whole),
+        kept_ssim=quality.ssim(*both, outside),
         colour_shift=_colour_shift(*both, outside),
         sharpness=_sharpness(second, whole) / _sharpness(first, whole),
     )
@@ -201,31 +193,6 @@ def _working_size(size: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _psnr(difference: NDArray[np.uint8], area: RegionMask) -> float:
-    inside = area.astype(np.uint8)
-    squares = np.arange(256.0) ** 2
-    counts = [cv2.calcHist([difference], [c], inside, [256], [0, 256]).ravel() for c in range(3)]
-    error = float(sum(squares @ each for each in counts) / (3 * int(inside.sum(dtype=np.int64))))
-    return IDENTICAL if error == 0 else min(IDENTICAL, 10 * math.log10(255**2 / error))
-
-
-def _ssim(before: Image.Image, after: Image.Image, area: RegionMask) -> float | None:
-    """Mean structural similarity (Wang et al. 2004) of luma, windows inside the kept area."""
-    x, y = (np.asarray(each.convert("L"), np.float32) for each in (before, after))
-
-    def mean(of: NDArray[np.float32]) -> NDArray[np.float32]:
-        blurred = cv2.GaussianBlur(of, (_SIDE, _SIDE), _SIGMA, borderType=cv2.BORDER_REFLECT)
-        return np.asarray(blurred, np.float32)
-
-    mx, my = mean(x), mean(y)
-    vx, vy, both = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    score = (2 * mx * my + c1) * (2 * both + c2)
-    score /= (mx * mx + my * my + c1) * (vx + vy + c2)
-    inside = _eroded(area, _SIDE // 2)
-    return float(score[inside].mean()) if inside.any() else None
-
-
 def _colour_shift(before: Image.Image, after: Image.Image, area: RegionMask) -> float:
     first, second = (changes.lab(each)[area].mean(axis=0) for each in (before, after))
     return float(np.linalg.norm(first - second))
@@ -234,14 +201,7 @@ def _colour_shift(before: Image.Image, after: Image.Image, area: RegionMask) -> 
 def _sharpness(image: Image.Image, area: RegionMask) -> float:
     """Root mean square of the Laplacian, so that a factor of 2 is twice the contrast of details."""
     edges = cv2.Laplacian(np.asarray(image.convert("L")), cv2.CV_16S)
-    inside = _eroded(area, 1)
+    inside = quality.eroded(area, 1)
     values = edges[inside if inside.any() else area].astype(np.float32)
     # 1: a flat area has no sharpness to lose
     return float(np.sqrt(np.mean(values * values))) + 1.0
-
-
-def _eroded(area: RegionMask, by: int) -> RegionMask:
-    """Without what is nearer than `by` pixels to the rest, or to the picture's edge."""
-    square = np.ones((2 * by + 1, 2 * by + 1), np.uint8)
-    inside = cv2.erode(area.astype(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return np.asarray(inside, bool)

@@ -147,7 +147,8 @@ def _request(recipe: _Recipe, parts: Mapping[str, Any], finder: _Finder) -> Edit
     Raises:
         InvalidRequest: of all that is missing, or is not what the recipe names.
     """
-    values: dict[str, Any] = {"seed": recipe.seeds[0], "options": recipe.options}
+    options = {**recipes.options_since(recipe.options), **recipe.options}
+    values: dict[str, Any] = {"seed": recipe.seeds[0], "options": options}
     for part in PARTS:
         value = parts.get(part.name)
         if part.is_visual:

@@ -288,6 +288,7 @@ def _tell(job: Job, result: EditResult, written: list[str], warnings: list[str])
                 "outputs": written,
                 "seeds": list(result.seeds),
                 "recipe": result.recipe,
+                "measures": [dict(each) for each in result.measures],
                 "timings": dict(result.timings),
                 "warnings": warnings,
             }

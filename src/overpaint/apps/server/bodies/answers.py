@@ -21,6 +21,7 @@ def encode(result: EditResult) -> dict[str, Any]:
         "images": [encoded(picture) for picture in result.pictures],
         "seeds": list(result.seeds),
         "recipe": dict(result.recipe),
+        "measures": [dict(each) for each in result.measures],
         "timings": dict(result.timings),
         "warnings": list(result.warnings),
         "safety": verdicts(result),

@@ -100,6 +100,11 @@ class EditAnswer(BaseModel):
     images: list[str] = Field(description="base64 of PNG files.")
     seeds: list[int]
     recipe: dict[str, Any] = Field(description="Plain data that makes the result again.")
+    measures: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="Of each picture: what was kept, what the model did to the whole and was taken "
+        "back, and the separate areas that changed.",
+    )
     timings: dict[str, float] = Field(description="Seconds by stage.")
     warnings: list[str]
     safety: list[SafetyVerdict] | None = Field(

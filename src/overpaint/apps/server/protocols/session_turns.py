@@ -117,7 +117,7 @@ async def _checked(
             revision=known,
         )
         picture = sessions.picture(start.base)
-        return start, EncodedEdit(values={**values, "image": picture, "prompt": start.prompt})
+        return start, EncodedEdit(values=start.parts(values, picture))
 
     start, edit = await service.work(begin)
     served = service.resolve(edit.values.get("model"), masked=edit.is_masked)

@@ -115,9 +115,7 @@ def change_map(before: Image.Image, after: Image.Image) -> ChangeMap:
 def placed(areas: tuple[ChangedArea, ...], to: Callable[[Box], Box]) -> tuple[ChangedArea, ...]:
     """The same areas with their boxes somewhere else."""
     return tuple(
-        ChangedArea(
-            box=to(each.box), share=each.share, difference=each.difference, kept=each.kept
-        )
+        ChangedArea(box=to(each.box), share=each.share, difference=each.difference, kept=each.kept)
         for each in areas
     )
 

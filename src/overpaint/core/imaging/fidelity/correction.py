@@ -95,9 +95,7 @@ def corrected(before: Image.Image, after: Image.Image, content: Box) -> Correcti
     if content != whole:
         picture = after.copy()
         picture.paste(Image.fromarray(clean), content.as_tuple())
-    return Correction(
-        picture=picture, motion=motion, tint=0.0 if tint is None else tint.levels
-    )
+    return Correction(picture=picture, motion=motion, tint=0.0 if tint is None else tint.levels)
 
 
 def _part(image: Image.Image, content: Box) -> Pixels:

@@ -114,7 +114,7 @@ class Motion:
         width, height = self.size
         turn = np.array([[1 + self.along, -self.across], [self.across, 1 + self.along]])
         middle = np.array([(width - 1) / 2, (height - 1) / 2])
-        return np.column_stack([turn, middle + (self.right, self.down) - turn @ middle])
+        return np.column_stack([turn, middle - turn @ middle + np.array([self.right, self.down])])
 
     def scaled(self, size: tuple[int, int]) -> Motion:
         """The same movement of the picture in another size."""

@@ -1,0 +1,151 @@
+"""The border of an edit: fitted to what is around it, and measured.
+
+Just outside an edit a model's picture shows the same as the original, in slightly other colours.
+That difference is spread over the edit as a membrane would (Pérez et al. 2003; in the form of
+Farbman et al. 2009 and 2011 each pixel of the ring counts by its distance), and added. So colours
+meet at the border, and gradients inside stay the model's. The original's pixels are not touched.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from overpaint.core.geometry import Box
+from overpaint.core.imaging import changes
+
+RING = 1
+"""Width of the ring around an edit, in pixels that belong together (`changes.radius`)."""
+
+SHADE = 12.0
+"""Levels of 255 that are added all over an edit; what is more is another thing, not another shade,
+and fades inwards."""
+
+FADING = 24
+"""Length of that, in pixels that belong together."""
+
+LEAST = 0.5
+"""Levels of 255; where the ring differs by less on average, nothing is done."""
+
+CLIPPED = 24.0
+"""Colour difference (CIE 1976) above which a step in the border score counts no more."""
+
+_FALL = 0.35
+"""By which each octave of distance counts less: weights fall with its power of 3.5."""
+
+Plane = NDArray[np.float32]
+Region = NDArray[np.bool_]
+
+
+def fitted(before: Image.Image, edited: Image.Image, alpha: Image.Image) -> Image.Image:
+    """The edited picture with its colours fitted to what is around the edit.
+
+    Args:
+        before: 'RGB', the original.
+        edited: 'RGB' of the same size, shown where `alpha` is not 0.
+        alpha: 'L' of the same size.
+
+    Returns:
+        'RGB'; `edited` itself where it fits already, or where nothing is around it.
+    """
+    inside = alpha.getbbox()
+    if inside is None:
+        return edited
+    unit = changes.radius(before)
+    box = Box(*inside).grow(4 * unit).clip(Box.of_size(before.size)).as_tuple()
+    original, own = (np.asarray(each.crop(box), np.float32) for each in (before, edited))
+    edit = np.asarray(alpha.crop(box)) > 0
+    ring = _ring(edit, RING * unit)
+    difference = original - own
+    if not ring.any() or np.abs(difference[ring].mean(axis=0)).max() < LEAST:
+        return edited
+    membrane = _spread(difference, ring.astype(np.float32))
+    shade = membrane.clip(-SHADE, SHADE)
+    near = np.exp(-np.square(_distance(edit) / (FADING * unit)))
+    added = shade + (membrane - shade) * near[..., None]
+    patch = np.where(edit[..., None], np.rint(own + added).clip(0, 255), own)
+    result = edited.copy()
+    result.paste(Image.fromarray(patch.astype(np.uint8)), box)
+    return result
+
+
+def border(before: Image.Image, after: Image.Image, alpha: Image.Image) -> float | None:
+    """How much of a border an edit shows, in colour difference (CIE 1976): 0 = none.
+
+    The step from a strip around the edit to one inside it, beyond the soft part of `alpha`, less
+    the step between two strips around it: the root of the mean squares' difference.
+
+    Args:
+        before: 'RGB', the original.
+        after: 'RGB' of the same size, the result.
+        alpha: 'L' of the same size, 255 = the edit.
+
+    Returns:
+        None where there is no border, or no room beside it.
+    """
+    inside = alpha.getbbox()
+    if inside is None:
+        return None
+    width = 2 * changes.radius(before)
+    box = Box(*inside).grow(6 * width).clip(Box.of_size(before.size)).as_tuple()
+    values = np.asarray(alpha.crop(box))
+    outward, inward = (_distance(values == 0), _distance(values > 0))
+    soft = min(_softness(values, inward), 4.0 * width)
+    strips = (
+        (outward > 0) & (outward <= width),
+        (outward > width + soft) & (outward <= 2 * width + soft),
+        (inward > soft) & (inward <= width + soft),
+    )
+    lab = changes.lab(after.crop(box))
+    reach = 2 * (width + soft)
+    near, far, within = (_local_mean(lab, each, reach) for each in strips)
+    contour = (outward > 0) & (outward <= 1.5) & np.isfinite((near + far + within).sum(axis=2))
+    if contour.sum() < 16:
+        return None
+    step, usual = (
+        np.minimum(np.linalg.norm((near - other)[contour], axis=1), CLIPPED)
+        for other in (within, far)
+    )
+    return float(np.sqrt(max(0.0, np.square(step).mean() - np.square(usual).mean())))
+
+
+def _ring(edit: Region, width: int) -> Region:
+    """What lies around an edit, up to so many pixels away."""
+    outward = _distance(~edit)
+    return np.asarray((outward > 0) & (outward <= width))
+
+
+def _distance(of: Region) -> Plane:
+    """Of each marked pixel, to the nearest one that is not; large where all are."""
+    if of.all():
+        return np.full(of.shape, np.inf, np.float32)
+    return np.asarray(cv2.distanceTransform(of.astype(np.uint8), cv2.DIST_L2, 5), np.float32)
+
+
+def _softness(alpha: NDArray[np.uint8], inward: Plane) -> float:
+    """Pixels over which the alpha rises to its full value at the edge."""
+    partial = (alpha > 0) & (alpha < 255)
+    return float(np.quantile(inward[partial], 0.9)) if partial.any() else 0.0
+
+
+def _local_mean(lab: Plane, strip: Region, reach: float) -> Plane:
+    """(H, W, 3), the mean of a strip's pixels near each pixel; NaN where there are too few."""
+    side = 2 * round(reach) + 1
+    share = cv2.boxFilter(strip.astype(np.float32), -1, (side, side))
+    mean = cv2.boxFilter(lab * strip[..., None].astype(np.float32), -1, (side, side))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(share[..., None] > 4 / side**2, mean / share[..., None], np.nan)
+
+
+def _spread(values: Plane, weight: Plane) -> Plane:
+    """(H, W, 3) values at every pixel from those that have a weight, the nearest counting most."""
+    levels = [np.dstack([values * weight[..., None], weight])]
+    while min(levels[-1].shape[:2]) > 2:
+        levels.append(cv2.pyrDown(levels[-1]))
+    total = levels[-1]
+    for level in reversed(levels[:-1]):
+        size = (level.shape[1], level.shape[0])
+        total = level + _FALL * cv2.pyrUp(total, dstsize=size)
+    return np.asarray(total[..., :3] / np.maximum(total[..., 3:], 1e-9), np.float32)

@@ -1,0 +1,120 @@
+"""From a decoded canvas to the picture: what a family places is fitted, blended in and measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageChops
+
+from overpaint.core.compositing import composite
+from overpaint.core.imaging import masks
+from overpaint.core.imaging.fidelity.placement import Placement, whole_alpha
+from overpaint.core.imaging.images import Picture
+from overpaint.diffusion.family import Prepared
+from overpaint.diffusion.options import DiffusionOptions
+from overpaint.engine.edit import Edit
+from overpaint.engine.windows import Region
+
+if TYPE_CHECKING:
+    from overpaint.core.imaging.fidelity.report import Fidelity
+
+
+@dataclass(frozen=True, eq=False)
+class Blended:
+    """A picture with an edit in it.
+
+    Attributes:
+        picture: the whole.
+        fidelity: of this window; None = the model's own picture was asked for, as it is.
+    """
+
+    picture: Picture
+    fidelity: Fidelity | None = None
+
+
+def blended(
+    picture: Picture, edit: Edit, region: Region, prepared: Prepared, edited: Image.Image
+) -> Blended:
+    """The edited canvas over the picture, where the family says."""
+    options = edit.options
+    if not options.composite:
+        return Blended(over(picture, edit, region, edited, None))
+    placement = edit.model.family.place(region.request, options, region.plan, prepared, edited)
+    if not options.hold:
+        return Blended(over(picture, edit, region, placement.edited, placement.alpha))
+    return _held(picture, edit, region, placement)
+
+
+def over(
+    picture: Picture, edit: Edit, region: Region, edited: Image.Image, alpha: Image.Image | None
+) -> Picture:
+    """The edited canvas over the picture; None = everywhere.
+
+    Grey stays grey where a mask limits the edit; without one it takes colours that are there.
+    """
+    if alpha is None:
+        alpha = Image.new("L", picture.size, 255)
+    if region.request.mask is None and picture.is_grey and _is_coloured(edited):
+        picture = picture.in_colour()
+    in_srgb = edit.model.family.spec.in_srgb
+    return composite(picture, region.plan, edited, alpha, in_srgb=in_srgb)
+
+
+def _held(picture: Picture, edit: Edit, region: Region, placement: Placement) -> Blended:
+    """Over the picture, its border fitted to what is around it."""
+    from overpaint.core.imaging.fidelity import report, seams  # OpenCV changes the environment
+
+    plan, scale = region.plan, region.plan.window.width / region.plan.content.width
+    if placement.alpha is None:
+        fidelity = report.measured(placement.edited, placement, None, scale)
+        return Blended(over(picture, edit, region, placement.edited, None), fidelity)
+    source = region.request.image
+    in_srgb = edit.model.family.spec.in_srgb
+    before = plan.to_canvas(source.to_srgb() if in_srgb else source.own_image().convert("RGB"))
+    placement, cut_off = _followed(region, edit, placement, before)
+    assert placement.alpha is not None
+    alpha = plan.to_canvas(placement.alpha, fill=0)
+    placement = replace(placement, edited=seams.fitted(before, placement.edited, alpha))
+    fidelity = replace(report.measured(before, placement, alpha, scale), cut_off=cut_off)
+    result = over(picture, edit, region, placement.edited, placement.alpha)
+    return Blended(result, fidelity)
+
+
+def _followed(
+    region: Region, edit: Edit, placement: Placement, before: Image.Image
+) -> tuple[Placement, float]:
+    """With the blend grown to where the edit goes on beyond its mask, as far as it may.
+
+    Returns:
+        That, and the share of the masked area by which the edit goes on unseen.
+    """
+    from overpaint.core.imaging.fidelity import spill
+
+    request, options, plan = region.request, edit.options, region.plan
+    if request.mask is None or not isinstance(options, DiffusionOptions):
+        return placement, 0.0
+    inside = masks.grow(request.mask, options.grow)
+    blend = plan.to_canvas(inside, fill=0)
+    further = spill.beyond(before, placement.edited, blend)
+    if further is None:
+        return placement, 0.0
+    if not options.follow:
+        return placement, _area(further) / max(1, _area(blend))
+    allowed = masks.grow(request.mask, options.grow + options.follow)
+    found = ImageChops.darker(masks.grow(whole_alpha(further, plan), 2), allowed)
+    alpha = masks.feather(ImageChops.lighter(inside, found), options.feather)
+    seen = plan.to_canvas(alpha, fill=0)
+    unseen = ImageChops.subtract(further, seen.point(lambda value: 255 if value else 0))
+    return replace(placement, alpha=alpha), _area(unseen) / max(1, _area(blend))
+
+
+def _area(mask: Image.Image) -> int:
+    return int((np.asarray(mask) > 0).sum())
+
+
+def _is_coloured(picture: Image.Image) -> bool:
+    from overpaint.core.imaging.changes import is_coloured  # OpenCV changes the environment
+
+    return is_coloured(picture)
