@@ -146,3 +146,24 @@ def cases(pictures: list[Pixels], count: int, seed: int, most: float = 0.4) -> I
         area = edited_area(rng, before.shape[:2], most)
         after = np.where(area[..., None], np.flip(other, axis=1), before)
         yield Case(before, np.ascontiguousarray(after), area)
+
+
+PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "brick", "grass")
+
+
+def pictures(side: int, scenes: int = 3) -> list[Pixels]:
+    """Photos that come with scikit-image, and scenes that the twins know, side x side pixels."""
+    import skimage.data
+
+    from training.world.render import render
+    from training.world.scene import sample_scene
+
+    photos = []
+    for name in PHOTOS:
+        photo = np.asarray(getattr(skimage.data, name)())
+        photo = np.repeat(photo[..., None], 3, axis=2) if photo.ndim == 2 else photo[..., :3]
+        edge = min(photo.shape[:2])
+        square = np.ascontiguousarray(photo[:edge, :edge])
+        photos.append(np.asarray(cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA)))
+    rng = np.random.default_rng(5)
+    return [*photos, *(render(sample_scene(rng, 4), side) for _ in range(scenes))]

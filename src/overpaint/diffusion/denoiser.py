@@ -144,7 +144,8 @@ class InstructionDenoiser(Denoiser[InstructionT, InstructedT]):
         edited: Image.Image,
     ) -> Placement:
         if request.mask is None and options.keep_unchanged and options.hold:
-            return correction.by_changes(self.copied(request, plan, prepared), edited, plan)
+            source = self.copied(request, plan, prepared)
+            return correction.by_changes(source, edited, plan, options.keep_areas)
         return super().place(request, options, plan, prepared, edited)
 
     def blend_mask(

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from overpaint.core.errors import UnsupportedOption
 from overpaint.diffusion.shortcuts import Preset, Shortcuts
 
 Steps = Annotated[int, Ge(1), Le(1000)]
 Fraction = Annotated[float, Ge(0.0), Le(1.0)]
+
+
+def _numbers(value: Any) -> Any:
+    """Numbers of a text as a list: forms and command lines have no lists."""
+    if not isinstance(value, str):
+        return value
+    return [each for each in value.replace(",", " ").split() if each]
+
+
+Numbers = Annotated[tuple[Annotated[int, Ge(1)], ...], BeforeValidator(_numbers)]
 
 
 class FamilyOptions(BaseModel):
@@ -156,4 +166,10 @@ class InstructionOptions(DiffusionOptions):
         default=True,
         description="Without a mask: put the original's pixels back wherever the edit changed "
         "nothing. Switches itself off for an edit that changes most of the picture.",
+    )
+    keep_areas: Numbers | None = Field(
+        default=None,
+        description="Without a mask: numbers of the changed areas that stay, as `measures` lists "
+        "them, from 1 (in a text '1,3'); the others are put back. Left out, those stay that are "
+        "not small beside the largest. The same seed changes the same areas.",
     )

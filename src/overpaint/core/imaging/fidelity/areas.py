@@ -8,7 +8,7 @@ pixel explains do not count, and areas that are small beside the largest are put
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import cv2
@@ -86,30 +86,39 @@ class _Cores:
     pixels: NDArray[np.int64]
 
 
-def change_map(before: Image.Image, after: Image.Image) -> ChangeMap:
+def change_map(
+    before: Image.Image, after: Image.Image, wanted: Collection[int] | None = None
+) -> ChangeMap:
     """Find the separate changes between two 'RGB' pictures of equal size.
 
     Args:
         before: the picture as the model would return it unedited (through its autoencoder, so
             that the autoencoder's own error does not count as change).
         after: the edited picture.
+        wanted: numbers of the areas that stay, from 1, the largest first; None = all that are not
+            small beside the largest.
     """
     radius = changes.radius(before)
-    lab = changes.lab(before)
-    plain = np.linalg.norm(lab - changes.lab(after), axis=2).astype(np.float32)
+    labs = [changes.lab(each) for each in (before, after)]
+    plain = np.linalg.norm(labs[0] - labs[1], axis=2).astype(np.float32)
     smooth = cv2.GaussianBlur(plain, (0, 0), radius)
     if changes.hysteresis(smooth).mean() > changes.GLOBAL_SHARE:
         return ChangeMap(mask=None)
-    difference = cv2.GaussianBlur(np.maximum(0, plain - _slope(lab)), (0, 0), radius)
+    # An outline that wanders is in both pictures; one that goes is in one of them.
+    wandering = np.minimum(*(_slope(each) for each in labs))
+    difference = cv2.GaussianBlur(np.maximum(0, plain - wandering), (0, 0), radius)
     weakest = min(max(WEAKEST, NOISE * 1.4826 * float(np.median(smooth))), STRONGEST_NOISE)
     cores = _cores(difference)
-    kept = cores.weights >= LEAST_WEIGHT * cores.weights.max()
-    kept[0] = False
     owners = _owners(difference >= weakest, cores)
-    listed = np.argsort(-cores.weights[1:])[:MOST_AREAS] + 1
-    areas = tuple(_area(owners, cores, int(label), bool(kept[label])) for label in listed)
-    mask = changes.softened(kept[owners].astype(np.uint8), radius)
-    return ChangeMap(mask=mask, areas=tuple(each for each in areas if each.share > 0))
+    listed = (np.argsort(-cores.weights[1:], kind="stable")[:MOST_AREAS] + 1).tolist()
+    if wanted is None:
+        least = LEAST_WEIGHT * cores.weights.max()
+        stay = [label for label in listed if cores.weights[label] >= least]
+    else:
+        stay = [label for number, label in enumerate(listed, start=1) if number in wanted]
+    found = tuple(_area(owners, cores, label, label in stay) for label in listed)
+    mask = changes.softened(np.isin(owners, stay).astype(np.uint8), radius)
+    return ChangeMap(mask=mask, areas=found)
 
 
 def placed(areas: tuple[ChangedArea, ...], to: Callable[[Box], Box]) -> tuple[ChangedArea, ...]:
@@ -121,12 +130,13 @@ def placed(areas: tuple[ChangedArea, ...], to: Callable[[Box], Box]) -> tuple[Ch
 
 
 def _slope(lab: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(H, W), how much colour changes from a pixel to the next."""
+    """(H, W), how much colour changes from a pixel to the next, in each one's neighbourhood."""
     across, down = (
         cv2.Sobel(lab, cv2.CV_32F, *direction, ksize=3, scale=1 / 8)
         for direction in ((1, 0), (0, 1))
     )
-    return np.asarray(np.sqrt((across * across + down * down).sum(axis=2)), np.float32)
+    slope = np.sqrt((across * across + down * down).sum(axis=2))
+    return np.asarray(cv2.dilate(slope, np.ones((3, 3), np.uint8)), np.float32)
 
 
 def _cores(difference: NDArray[np.float32]) -> _Cores:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,18 +41,24 @@ class Correction:
     is_whole: bool = False
 
 
-def by_changes(source: Image.Image, edited: Image.Image, plan: Plan) -> Placement:
+def by_changes(
+    source: Image.Image,
+    edited: Image.Image,
+    plan: Plan,
+    wanted: Collection[int] | None = None,
+) -> Placement:
     """Where an edit without a mask goes: what is left when the model's own faults are taken back.
 
     Args:
         source: 'RGB' of the canvas, the picture as the model would return it unedited.
         edited: 'RGB' of the canvas, as the model returned it.
         plan: how the picture's window went to the canvas.
+        wanted: numbers of the changed areas that stay; see `areas.change_map`.
     """
     found = corrected(source, edited, plan.content)
     if found.is_whole:
         return Placement(edited=edited, source=source)
-    map_ = areas.change_map(source, found.picture)
+    map_ = areas.change_map(source, found.picture, wanted)
     alpha = None if map_.mask is None else placement.whole_alpha(map_.mask, plan)
     return Placement(
         edited=found.picture,

@@ -74,8 +74,8 @@ def fitted(before: Image.Image, edited: Image.Image, alpha: Image.Image) -> Imag
 def border(before: Image.Image, after: Image.Image, alpha: Image.Image) -> float | None:
     """How much of a border an edit shows, in colour difference (CIE 1976): 0 = none.
 
-    The step from a strip around the edit to one inside it, beyond the soft part of `alpha`, less
-    the step between two strips around it: the root of the mean squares' difference.
+    The mean step from a strip around the edit to one inside it, beyond the soft part of `alpha`,
+    less the mean step between two strips around it that are as far apart.
 
     Args:
         before: 'RGB', the original.
@@ -108,7 +108,7 @@ def border(before: Image.Image, after: Image.Image, alpha: Image.Image) -> float
         np.minimum(np.linalg.norm((near - other)[contour], axis=1), CLIPPED)
         for other in (within, far)
     )
-    return float(np.sqrt(max(0.0, np.square(step).mean() - np.square(usual).mean())))
+    return float(max(0.0, step.mean() - usual.mean()))
 
 
 def _ring(edit: Region, width: int) -> Region:
