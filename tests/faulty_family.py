@@ -1,4 +1,4 @@
-"""A family that follows instructions perfectly, and then moves, colours and repaints as models do."""
+"""A family that follows instructions perfectly, then moves, colours and repaints the picture."""
 
 from __future__ import annotations
 
@@ -70,5 +70,9 @@ class Faulty(InstructionDenoiser[InstructionOptions, InstructedLatent]):
 
 def engine(result: Pixels, fault: Fault, copy: Fault | None = None) -> Engine:
     """An engine whose only model gives that result with that fault."""
-    family = Faulty(result, fault, Fault(noise=fault.noise) if copy is None else copy)
+    return engine_of(Faulty(result, fault, Fault(noise=fault.noise) if copy is None else copy))
+
+
+def engine_of(family: Faulty) -> Engine:
+    """An engine with that family alone."""
     return Engine(lambda _: Model(family, record={"name": "faulty"}), "faulty")

@@ -1,4 +1,4 @@
-"""Separate changes are told apart; what nobody asked for goes back, and people have the last word."""
+"""Separate changes are told apart; small ones go back, and people have the last word."""
 
 from __future__ import annotations
 

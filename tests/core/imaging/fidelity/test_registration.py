@@ -1,4 +1,4 @@
-"""A model's movement of the whole picture is found to a fraction of a pixel, and none is invented."""
+"""A movement of the whole picture is found to a fraction of a pixel, and none is invented."""
 
 from __future__ import annotations
 

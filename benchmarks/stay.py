@@ -1,0 +1,277 @@
+"""Do edits stay where they belong? Known faults, ten turns with a twin, borders, and what it costs.
+
+python -m benchmarks.stay [--parts faults turns borders cost sheet] [--count 200]
+
+`faults` does known faults to true edits of photos and drawn scenes and measures what is left of
+them. `turns` gives ten instructions in a row to a twin. `borders` measures the borders of masked
+edits of photos. `cost` times what is done after a model's last step. `sheet` writes the pictures
+of docs/staying.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image, ImageChops
+
+import overpaint
+from benchmarks import erase_cases, report, sessions
+from benchmarks.behaviour.measures import RNG, STEPS, psnr
+from benchmarks.behaviour.painters import SIZE, Pixels
+from benchmarks.behaviour.turns import Mask, chain, kept_area
+from overpaint.core.geometry import Box, Plan
+from overpaint.core.imaging import masks
+from overpaint.core.imaging.fidelity import seams, tone
+from overpaint.core.imaging.fidelity.registration import Motion, register
+from overpaint.core.imaging.images import Picture
+from tests import faults, faulty_family
+from tests.faults import Fault
+from training.world.judge import judge_instruction
+from training.world.render import render
+
+Row = dict[str, Any]
+
+SIDE = 512
+NOISE = Fault(noise=2.0)
+SHEET = Path("docs/images/staying.jpg")
+
+
+def main() -> None:
+    """Run the parts that are asked for."""
+    parts: dict[str, Callable[[int], list[Row]]] = {
+        "faults": fault_rows,
+        "turns": turn_rows,
+        "borders": border_rows,
+        "cost": cost_rows,
+        "sheet": sheet_rows,
+    }
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", nargs="+", choices=list(parts), default=list(parts))
+    parser.add_argument("--count", type=int, default=200, help="edits with faults; scenes x 20")
+    asked = parser.parse_args()
+    for name in asked.parts:
+        rows = parts[name](asked.count)
+        command = f"python -m benchmarks.stay --parts {name} --count {asked.count}"
+        report.write(f"stay-{name}", f"Edits that stay where they belong: {name}", command, rows)
+
+
+def fault_rows(count: int) -> list[Row]:
+    """What is left of known faults, and what is found where there was none."""
+    pictures = faults.pictures(SIDE, scenes=6)
+    rng = np.random.default_rng(1)
+    left, tints, invented, exact = [], [], 0, 0
+    for number, case in enumerate(faults.cases(pictures, count, seed=2)):
+        before = NOISE.done_to(case.before, seed=1000 + number)
+        moved = faults.geometric(rng)
+        left.append(residual(register(before, moved.done_to(case.after, seed=number)), moved))
+        tinted = faults.tonal(rng).done_to(case.after, seed=number)
+        tint = tone.tint(before, tinted)
+        around = faults.grown(case.area, SIDE // 20) & ~case.area
+        clean = tinted if tint is None else tint.taken_off(tinted)
+        tints.append([level(each, case.before, around) for each in (tinted, clean)])
+        answer = faulty_family.engine(case.after, NOISE).edit(case.before, "do it", seed=number)
+        found, far = answer.measures[0], ~faults.grown(case.area, 32)
+        invented += int(bool(found["shift"] or found["zoom"] or found["tint"]))
+        same = np.asarray(answer.images[0])[far] == case.before[far]
+        exact += int(found["changed"] == 1 or same.all())
+    shifts, zooms = np.array(left).T
+    before_tint, after_tint = np.array(tints).T
+    hits = (shifts <= 0.1) & (zooms <= 0.0005)
+    return [
+        {"figure": "edits with a shift, a zoom or a rotation", "value": count},
+        {"figure": "at most 0.1 px and 0.05 % left", "value": f"{100 * hits.mean():.1f} %"},
+        {"figure": "shift left, median", "value": f"{np.median(shifts):.3f} px"},
+        {"figure": "zoom left, median", "value": f"{100 * np.median(zooms):.4f} %"},
+        {"figure": "no fault: something was corrected", "value": f"{invented} of {count}"},
+        {"figure": "no fault: equal to the byte far from the edit", "value": f"{exact} of {count}"},
+        {
+            "figure": "tint around the edit, levels: as it came, left (95 % of edits)",
+            "value": f"{np.quantile(before_tint, 0.95):.1f}, {np.quantile(after_tint, 0.95):.2f}",
+        },
+        {
+            "figure": "at most one level of tint left",
+            "value": f"{100 * (after_tint <= 1).mean():.1f} %",
+        },
+    ]
+
+
+def residual(motion: Motion | None, fault: Fault) -> tuple[float, float]:
+    """Pixels of shift and share of zoom that are left."""
+    matrix, truth = np.eye(2, 3) if motion is None else motion.matrix(), fault.matrix((SIDE, SIDE))
+    middle = np.array([(SIDE - 1) / 2, (SIDE - 1) / 2, 1])
+    zooms = [np.sqrt(np.linalg.det(each[:, :2])) for each in (matrix, truth)]
+    return float(np.hypot(*(matrix @ middle - truth @ middle))), abs(zooms[0] - zooms[1])
+
+
+def level(one: Pixels, other: Pixels, area: Mask) -> float:
+    """Levels by which the mean colours of an area differ, in the worst channel."""
+    return float(np.abs((one.astype(float) - other)[area].mean(axis=0)).max())
+
+
+def turn_rows(count: int) -> list[Row]:
+    """Ten turns in a session: as it was, as it is, and with one seed for all turns."""
+    scenes = max(1, count // 20)
+    engine = overpaint.load("tiny-kontext", dtype="float32")
+    ways: dict[str, Row] = {
+        "as before (hold=False)": {"hold": False, "noise_from": "seed"},
+        "now": {},
+        "now, one seed for all turns": {"seed": 7},
+    }
+    rows = []
+    for name, options in ways.items():
+        quality, same, done = [], [], []
+        rng = np.random.default_rng(RNG)
+        for scene in range(scenes):
+            tasks = chain(rng, 10)
+            start = render(tasks[0].before, SIZE)
+            kept = kept_area(tasks)
+            with sessions.editing(engine) as editor:
+                session = editor.new(start)
+                for number, task in enumerate(tasks):
+                    asked = {"seed": sessions.seed(scene, number), **options}
+                    session, turn = editor.edit(
+                        session.id, task.instruction, num_inference_steps=STEPS, **asked
+                    )
+                    picture = np.asarray(editor.picture(turn).rgb)
+                    done.append(judge_instruction(picture, task).done)
+            quality.append(psnr(picture[kept], start[kept]))
+            same.append(sessions.identical(picture[kept], start[kept]))
+        rows.append(
+            {
+                f"{scenes} scenes, after ten turns": name,
+                "kept area, PSNR": f"{np.mean(quality):.1f} dB",
+                "identical pixels": f"{np.mean(same):.1f} %",
+                "instructions done": f"{sum(done)} of {len(done)}",
+            }
+        )
+    return rows
+
+
+def border_rows(count: int) -> list[Row]:
+    """The border score of masked edits of photos, with and without what fits the border."""
+    rows = []
+    asked = [("tiny-flex2", "empty"), ("tiny-sd2", "empty"), ("tiny-kontext", "a red circle")]
+    for name, prompt in [*asked, ("erase", "")]:
+        engine = overpaint.load(name, **({} if name == "erase" else {"dtype": "float32"}))
+        more = {} if name == "erase" else {"num_inference_steps": 8}
+        scores = []
+        for case in list(erase_cases.cases(256))[:: max(1, 600 // count)]:
+            mask = Image.fromarray(case.hole.astype(np.uint8) * np.uint8(255))
+            made = [
+                engine.edit(case.truth, prompt, mask=mask, seed=case.number, hold=hold, **more)
+                for hold in (False, True)
+            ]
+            feather = made[0].recipe["options"]["feather"]
+            alpha, before = masks.feather(mask, feather), Image.fromarray(case.truth)
+            scores.append([seams.border(before, each.images[0], alpha) or 0.0 for each in made])
+            outside = ~case.hole
+            assert (np.asarray(made[1].images[0])[outside] == case.truth[outside]).all()
+        plain, fitted = np.mean(scores, axis=0)
+        rows.append(
+            {
+                "border score, mean": name,
+                "edits": len(scores),
+                "feathered alone": f"{plain:.2f}",
+                "fitted": f"{fitted:.2f}",
+            }
+        )
+    return rows
+
+
+def cost_rows(count: int) -> list[Row]:
+    """Seconds after the last step, for pictures of several sizes on a canvas of a megapixel."""
+    rows = []
+    for megapixels in (1, 24):
+        side = round((megapixels * 1e6) ** 0.5)
+        canvas = min(side, 1024)
+        photo = erase_cases.square_photo("coffee", canvas)
+        edit = photo.copy()
+        edit[300:600, 300:600] = np.flip(edit[300:600, 300:600], axis=1)
+        picture = Picture.from_array(np.asarray(Image.fromarray(photo).resize((side, side))))
+        for name, fault in (("right", NOISE), ("moved and tinted", MOVED)):
+            edited = Image.fromarray(fault.done_to(edit))
+            copied = Image.fromarray(NOISE.done_to(photo, seed=1))
+            box = Box(0, 0, canvas, canvas)
+            plan = Plan(
+                size=picture.size,
+                window=Box.of_size(picture.size),
+                canvas=(canvas, canvas),
+                content=box,
+                output=picture.size,
+            )
+            seconds = [timed(picture, plan, copied, edited, hold) for hold in (False, True)]
+            rows.append(
+                {
+                    "megapixels": megapixels,
+                    "the model's picture": name,
+                    "blended alone": f"{seconds[0]:.2f} s",
+                    "held, fitted and measured": f"{seconds[1]:.2f} s",
+                    "more": f"{seconds[1] - seconds[0]:.2f} s",
+                }
+            )
+    return rows
+
+
+MOVED = Fault(shift=(5.3, -2.6), zoom=1.008, gain=(0.95, 1, 1.04), noise=2.0)
+
+
+def timed(
+    picture: Picture, plan: Plan, copied: Image.Image, edited: Image.Image, hold: bool
+) -> float:
+    """The median of three."""
+    family = faulty_family.engine(np.asarray(edited), Fault()).model().family
+    family.copied = lambda *_: copied  # type: ignore[method-assign]
+    family.plan = lambda *_: plan  # type: ignore[method-assign]
+    engine = faulty_family.engine_of(family)
+    results = [engine.edit(picture, "do it", seed=1, hold=hold) for _ in range(3)]
+    return statistics.median(each.timings["composite"] for each in results)
+
+
+def sheet_rows(count: int) -> list[Row]:
+    """Before, the model's, ours and their difference, one kind of fault a row."""
+    rows, cells = [], []
+    for name, *pictures in _examples():
+        before, model, ours = (each.resize((224, 224), Image.Resampling.BOX) for each in pictures)
+        difference = ImageChops.difference(before, ours).point(lambda value: min(255, 4 * value))
+        cells.append(np.hstack([np.asarray(each) for each in (before, model, ours, difference)]))
+        rows.append({"row of the sheet": name})
+    Image.fromarray(np.vstack(cells)).save(SHEET, quality=88)
+    return rows
+
+
+def _examples() -> Iterator[tuple[str, Image.Image, Image.Image, Image.Image]]:
+    photos = faults.pictures(SIDE, scenes=0)
+    case = list(faults.cases(photos, 3, seed=12, most=0.2))[2]
+    for name, fault in (
+        ("moved by 9 pixels, zoomed by 3 %", Fault(shift=(8, -4), zoom=1.03, noise=2.0)),
+        ("tinted", Fault(gain=(1.05, 1.0, 0.88), offset=(6, 0, -6), noise=2.0)),
+    ):
+        answer = faulty_family.engine(case.after, fault).edit(case.before, "do it", seed=1)
+        model = Image.fromarray(fault.done_to(case.after, seed=2))
+        yield name, Image.fromarray(case.before), model, answer.images[0]
+    yield _unasked(photos[0])
+    mask = Image.fromarray(np.uint8(255) * (erase_cases.draw_mask(2, 256)).astype(np.uint8))
+    photo = Image.fromarray(erase_cases.square_photo("chelsea", 256))
+    engine = overpaint.load("tiny-flex2", dtype="float32")
+    asked = {"mask": mask, "seed": 2, "num_inference_steps": 8}
+    plain, ours = (engine.edit(photo, "empty", **asked, hold=hold) for hold in (False, True))
+    yield "a border (the second picture is feathered alone)", photo, plain.images[0], ours.images[0]
+
+
+def _unasked(photo: Pixels) -> tuple[str, Image.Image, Image.Image, Image.Image]:
+    truth = photo.copy()
+    cv2.circle(truth, (150, 330), 70, (40, 160, 60), -1)
+    cv2.circle(truth, (440, 90), 12, (40, 160, 60), -1)
+    answer = faulty_family.engine(truth, Fault()).edit(photo, "do it", seed=1)
+    name = "a small change that nobody asked for"
+    return name, Image.fromarray(photo), Image.fromarray(truth), answer.images[0]
+
+
+if __name__ == "__main__":
+    main()
