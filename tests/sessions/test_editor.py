@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from overpaint.core.errors import ContentBlocked, InvalidRequest, SessionConflict
-from overpaint.core.imaging.fidelity.placement import Placement
+from overpaint.core.imaging.fidelity.layer import EditLayer
 from overpaint.core.imaging.images import Picture
 from overpaint.families.flux1 import kontext
 from overpaint.safety.policy import Policy
@@ -41,11 +41,11 @@ def half_changed(self, request, options, plan, prepared, edited):
     if alpha is None:
         left = 4 + 3 * (prepared.seed % 10)
         alpha = box_mask(*request.image.size, box=(left, 8, left + 20, 40))
-    return Placement(edited=edited, alpha=alpha)
+    return EditLayer(edited=edited, alpha=alpha)
 
 
 def taken_whole(self, request, options, plan, prepared, edited):
-    return Placement(edited=edited)
+    return EditLayer(edited=edited)
 
 
 def rgb(editor, turn) -> np.ndarray:

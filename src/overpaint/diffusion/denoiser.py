@@ -13,8 +13,8 @@ from PIL import Image
 
 from overpaint.core.geometry import Plan
 from overpaint.core.imaging import changes
-from overpaint.core.imaging.fidelity import correction, placement
-from overpaint.core.imaging.fidelity.placement import Placement
+from overpaint.core.imaging.fidelity import correction, layer
+from overpaint.core.imaging.fidelity.layer import EditLayer
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import denoise
 from overpaint.diffusion.ddim import Coefficients
@@ -142,7 +142,7 @@ class InstructionDenoiser(Denoiser[InstructionT, InstructedT]):
         plan: Plan,
         prepared: InstructedT,
         edited: Image.Image,
-    ) -> Placement:
+    ) -> EditLayer:
         if request.mask is None and options.keep_unchanged and options.hold:
             source = self.copied(request, plan, prepared)
             return correction.by_changes(source, edited, plan, options.keep_areas)
@@ -161,4 +161,4 @@ class InstructionDenoiser(Denoiser[InstructionT, InstructedT]):
         if not options.keep_unchanged:
             return None
         changed = changes.change_mask(self.copied(request, plan, prepared), edited)
-        return None if changed is None else placement.whole_alpha(changed, plan)
+        return None if changed is None else layer.whole_alpha(changed, plan)

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.imaging import masks
-from overpaint.core.imaging.fidelity.placement import Placement
+from overpaint.core.imaging.fidelity.layer import EditLayer
 from overpaint.core.workload import Workload
 from overpaint.diffusion.options import FamilyOptions
 
@@ -229,14 +229,14 @@ class Family(ABC, Generic[OptionsT, PreparedT]):
         plan: Plan,
         prepared: PreparedT,
         edited: Image.Image,
-    ) -> Placement:
+    ) -> EditLayer:
         """What of a decoded canvas goes into the picture, and where.
 
         The default is all of it, under `blend_mask`. Families whose models move or colour the
         whole picture take that back first.
         """
         alpha = self.blend_mask(request, options, plan, prepared, edited)
-        return Placement(edited=edited, alpha=alpha)
+        return EditLayer(edited=edited, alpha=alpha)
 
     def blend_mask(
         self,

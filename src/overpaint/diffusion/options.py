@@ -17,13 +17,13 @@ Fraction = Annotated[float, Ge(0.0), Le(1.0)]
 
 
 def _numbers(value: Any) -> Any:
-    """Numbers of a text as a list: forms and command lines have no lists."""
+    """AreaNumbers of a text as a list: forms and command lines have no lists."""
     if not isinstance(value, str):
         return value
     return [each for each in value.replace(",", " ").split() if each]
 
 
-Numbers = Annotated[tuple[Annotated[int, Ge(1)], ...], BeforeValidator(_numbers)]
+AreaNumbers = Annotated[tuple[Annotated[int, Ge(1)], ...], BeforeValidator(_numbers)]
 
 
 class FamilyOptions(BaseModel):
@@ -167,7 +167,7 @@ class InstructionOptions(DiffusionOptions):
         description="Without a mask: put the original's pixels back wherever the edit changed "
         "nothing. Switches itself off for an edit that changes most of the picture.",
     )
-    keep_areas: Numbers | None = Field(
+    keep_areas: AreaNumbers | None = Field(
         default=None,
         description="Without a mask: numbers of the changed areas that stay, as `measures` lists "
         "them, from 1 (in a text '1,3'); the others are put back. Left out, those stay that are "

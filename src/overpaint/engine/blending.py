@@ -10,7 +10,7 @@ from PIL import Image, ImageChops
 
 from overpaint.core.compositing import composite
 from overpaint.core.imaging import masks
-from overpaint.core.imaging.fidelity.placement import Placement, whole_alpha
+from overpaint.core.imaging.fidelity.layer import EditLayer, whole_alpha
 from overpaint.core.imaging.images import Picture
 from overpaint.diffusion.family import Prepared
 from overpaint.diffusion.options import DiffusionOptions
@@ -41,10 +41,10 @@ def blended(
     options = edit.options
     if not options.composite:
         return Blended(over(picture, edit, region, edited, None))
-    placement = edit.model.family.place(region.request, options, region.plan, prepared, edited)
+    layer = edit.model.family.place(region.request, options, region.plan, prepared, edited)
     if not options.hold:
-        return Blended(over(picture, edit, region, placement.edited, placement.alpha))
-    return _held(picture, edit, region, placement)
+        return Blended(over(picture, edit, region, layer.edited, layer.alpha))
+    return _held(picture, edit, region, layer)
 
 
 def over(
@@ -62,29 +62,29 @@ def over(
     return composite(picture, region.plan, edited, alpha, in_srgb=in_srgb)
 
 
-def _held(picture: Picture, edit: Edit, region: Region, placement: Placement) -> Blended:
+def _held(picture: Picture, edit: Edit, region: Region, layer: EditLayer) -> Blended:
     """Over the picture, its border fitted to what is around it."""
     from overpaint.core.imaging.fidelity import report, seams  # OpenCV changes the environment
 
     plan, scale = region.plan, region.plan.window.width / region.plan.content.width
-    if placement.alpha is None:
-        fidelity = report.measured(placement.edited, placement, None, scale)
-        return Blended(over(picture, edit, region, placement.edited, None), fidelity)
+    if layer.alpha is None:
+        fidelity = report.measured(layer.edited, layer, None, scale)
+        return Blended(over(picture, edit, region, layer.edited, None), fidelity)
     source = region.request.image
     in_srgb = edit.model.family.spec.in_srgb
     before = plan.to_canvas(source.to_srgb() if in_srgb else source.own_image().convert("RGB"))
-    placement, cut_off = _followed(region, edit, placement, before)
-    assert placement.alpha is not None
-    alpha = plan.to_canvas(placement.alpha, fill=0)
-    placement = replace(placement, edited=seams.fitted(before, placement.edited, alpha))
-    fidelity = replace(report.measured(before, placement, alpha, scale), cut_off=cut_off)
-    result = over(picture, edit, region, placement.edited, placement.alpha)
+    layer, cut_off = _followed(region, edit, layer, before)
+    assert layer.alpha is not None
+    alpha = plan.to_canvas(layer.alpha, fill=0)
+    layer = replace(layer, edited=seams.fitted(before, layer.edited, alpha))
+    fidelity = replace(report.measured(before, layer, alpha, scale), cut_off=cut_off)
+    result = over(picture, edit, region, layer.edited, layer.alpha)
     return Blended(result, fidelity)
 
 
 def _followed(
-    region: Region, edit: Edit, placement: Placement, before: Image.Image
-) -> tuple[Placement, float]:
+    region: Region, edit: Edit, layer: EditLayer, before: Image.Image
+) -> tuple[EditLayer, float]:
     """With the blend grown to where the edit goes on beyond its mask, as far as it may.
 
     Returns:
@@ -94,20 +94,20 @@ def _followed(
 
     request, options, plan = region.request, edit.options, region.plan
     if request.mask is None or not isinstance(options, DiffusionOptions):
-        return placement, 0.0
+        return layer, 0.0
     inside = masks.grow(request.mask, options.grow)
     blend = plan.to_canvas(inside, fill=0)
-    further = spill.beyond(before, placement.edited, blend)
+    further = spill.beyond(before, layer.edited, blend)
     if further is None:
-        return placement, 0.0
+        return layer, 0.0
     if not options.follow:
-        return placement, _area(further) / max(1, _area(blend))
+        return layer, _area(further) / max(1, _area(blend))
     allowed = masks.grow(request.mask, options.grow + options.follow)
     found = ImageChops.darker(masks.grow(whole_alpha(further, plan), 2), allowed)
     alpha = masks.feather(ImageChops.lighter(inside, found), options.feather)
     seen = plan.to_canvas(alpha, fill=0)
     unseen = ImageChops.subtract(further, seen.point(lambda value: 255 if value else 0))
-    return replace(placement, alpha=alpha), _area(unseen) / max(1, _area(blend))
+    return replace(layer, alpha=alpha), _area(unseen) / max(1, _area(blend))
 
 
 def _area(mask: Image.Image) -> int:

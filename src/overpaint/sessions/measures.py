@@ -18,7 +18,7 @@ from PIL import Image, ImageChops
 
 from overpaint.core.imaging import changes
 from overpaint.core.imaging.fidelity import quality
-from overpaint.core.imaging.fidelity.quality import RegionMask
+from overpaint.core.imaging.fidelity.arrays import RegionMask
 from overpaint.core.imaging.images import Picture
 
 WORKING_PIXELS = 1_000_000

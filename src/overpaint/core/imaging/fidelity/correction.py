@@ -6,13 +6,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from overpaint.core.geometry import Box, Plan
 from overpaint.core.imaging import changes
-from overpaint.core.imaging.fidelity import areas, placement, registration, tone
-from overpaint.core.imaging.fidelity.placement import Placement
+from overpaint.core.imaging.fidelity import areas, layer, registration, tone
+from overpaint.core.imaging.fidelity.arrays import RgbPixels
+from overpaint.core.imaging.fidelity.layer import EditLayer
 from overpaint.core.imaging.fidelity.registration import Motion
 
 LEAST_CHANGED = 0.0005
@@ -20,8 +20,6 @@ LEAST_CHANGED = 0.0005
 
 SIDE = 384
 """Longer side, in pixels, of the copies in which changes are counted."""
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,7 +44,7 @@ def by_changes(
     edited: Image.Image,
     plan: Plan,
     wanted: Collection[int] | None = None,
-) -> Placement:
+) -> EditLayer:
     """Where an edit without a mask goes: what is left when the model's own faults are taken back.
 
     Args:
@@ -57,10 +55,10 @@ def by_changes(
     """
     found = corrected(source, edited, plan.content)
     if found.is_whole:
-        return Placement(edited=edited, source=source)
+        return EditLayer(edited=edited, source=source)
     map_ = areas.change_map(source, found.picture, wanted)
-    alpha = None if map_.mask is None else placement.whole_alpha(map_.mask, plan)
-    return Placement(
+    alpha = None if map_.mask is None else layer.whole_alpha(map_.mask, plan)
+    return EditLayer(
         edited=found.picture,
         alpha=alpha,
         source=source,
@@ -105,11 +103,11 @@ def corrected(before: Image.Image, after: Image.Image, content: Box) -> Correcti
     return Correction(picture=picture, motion=motion, tint=0.0 if tint is None else tint.levels)
 
 
-def _part(image: Image.Image, content: Box) -> Pixels:
+def _part(image: Image.Image, content: Box) -> RgbPixels:
     return np.asarray(image.crop(content.as_tuple()), np.uint8)
 
 
-def _changed(before: Pixels, after: Pixels) -> float:
+def _changed(before: RgbPixels, after: RgbPixels) -> float:
     """Share of the picture that differs clearly, seen in a smaller copy."""
     pair = [Image.fromarray(each) for each in (before, after)]
     for each in pair:

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from overpaint.core.imaging.fidelity.arrays import RegionMask
+
 IDENTICAL = 99.0
 """PSNR, in dB, that stands for 'every byte is the same'."""
 
 _SIDE = 11
 _SIGMA = 1.5
 """Window of SSIM (Wang et al. 2004)."""
-
-RegionMask = NDArray[np.bool_]
 
 
 def psnr(difference: NDArray[np.uint8], area: RegionMask) -> float:

@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from overpaint.core.imaging.fidelity.arrays import FloatPlane, RgbPixels
+
 FINEST = 512
 """Longer side, in pixels, at which the last level is compared."""
 
@@ -27,7 +29,7 @@ STEPS = 8
 """Gauss-Newton steps on a level at most."""
 
 STILL = 0.01
-"""Pixels of a step below which a level's search ends."""
+"""RgbPixels of a step below which a level's search ends."""
 
 LEAST_AGREEING = 0.15
 """Share of a picture's details that must agree on a movement."""
@@ -46,7 +48,7 @@ MOST_ZOOM, MOST_SHIFT, MOST_DEGREES = 0.12, 0.12, 4.0
 """Beyond these a search has gone astray: a share, a share of the shorter side, and degrees."""
 
 LEAST_MOVED = 0.1
-"""Pixels by which some corner has to move before a movement counts."""
+"""RgbPixels by which some corner has to move before a movement counts."""
 
 SURE = 150.0
 """Squared distance from 'did not move', in standard errors, from which a movement is none by
@@ -60,9 +62,6 @@ _TUKEY = 4.685
 _LOCAL = 3.0  # pixels: standard deviation of the local mean
 _FLAT = 4.0  # levels of contrast below which an area has no details
 _TILES = 8  # along each side, for the standard errors
-
-Plane = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ class Motion:
 
     @property
     def shift(self) -> float:
-        """Pixels by which the middle moved."""
+        """RgbPixels by which the middle moved."""
         return math.hypot(self.right, self.down)
 
     @property
@@ -98,7 +97,7 @@ class Motion:
 
     @property
     def farthest(self) -> float:
-        """Pixels by which a corner moved at most."""
+        """RgbPixels by which a corner moved at most."""
         width, height = (side / 2 for side in self.size)
         return max(
             math.hypot(
@@ -138,7 +137,7 @@ class Motion:
             across=self.across + across,
         )
 
-    def undone(self, pixels: Pixels) -> Pixels:
+    def undone(self, pixels: RgbPixels) -> RgbPixels:
         """The moved picture, put back to where it was; its own edge is repeated beyond it."""
         width, height = self.size
         return np.asarray(
@@ -213,7 +212,7 @@ class _Fit:
         return is_spread and is_better and is_shared and self.certainty >= SURE
 
 
-def register(before: Pixels, after: Pixels) -> Motion | None:
+def register(before: RgbPixels, after: RgbPixels) -> Motion | None:
     """How a model moved a picture as a whole.
 
     Args:
@@ -243,11 +242,11 @@ def register(before: Pixels, after: Pixels) -> Motion | None:
     return motion if motion.farthest >= LEAST_MOVED else None
 
 
-def _size(plane: Plane) -> tuple[int, int]:
+def _size(plane: FloatPlane) -> tuple[int, int]:
     return plane.shape[1], plane.shape[0]
 
 
-def _levels(before: Pixels, after: Pixels) -> list[tuple[Plane, Plane]]:
+def _levels(before: RgbPixels, after: RgbPixels) -> list[tuple[FloatPlane, FloatPlane]]:
     """Details of both, the finest first."""
     pair = [cv2.cvtColor(each, cv2.COLOR_RGB2GRAY).astype(np.float32) for each in (before, after)]
     longer = max(pair[0].shape)
@@ -263,7 +262,7 @@ def _levels(before: Pixels, after: Pixels) -> list[tuple[Plane, Plane]]:
         pair = [cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in pair]
 
 
-def _details(plane: Plane) -> Plane:
+def _details(plane: FloatPlane) -> FloatPlane:
     """What a plane shows beside its local mean, by its local contrast."""
     plane = cv2.GaussianBlur(plane, (0, 0), 0.8)
     details = plane - cv2.GaussianBlur(plane, (0, 0), _LOCAL)
@@ -271,7 +270,7 @@ def _details(plane: Plane) -> Plane:
     return np.asarray(details / (contrast + _FLAT), np.float32)
 
 
-def _starts(before: Plane, after: Plane) -> list[Motion]:
+def _starts(before: FloatPlane, after: FloatPlane) -> list[Motion]:
     """Where the search begins: at rest, and where the two correlate best (Kuglin & Hines 1975)."""
     size = _size(before)
     window = cv2.createHanningWindow(size, cv2.CV_32F)
@@ -280,7 +279,7 @@ def _starts(before: Plane, after: Plane) -> list[Motion]:
     return [Motion(size=size, right=x, down=y, along=zoom - 1) for zoom in ZOOMS for x, y in places]
 
 
-def _fitted(before: Plane, after: Plane, motion: Motion) -> _Fit | None:
+def _fitted(before: FloatPlane, after: FloatPlane, motion: Motion) -> _Fit | None:
     """Gauss-Newton from a start; None where it goes astray."""
     height, width = before.shape
     x = np.arange(width, dtype=np.float32)[None] - (width - 1) / 2
@@ -324,10 +323,12 @@ def _is_astray(motion: Motion) -> bool:
     )
 
 
-def _agreement(before: Plane, moved: Plane, difference: Plane) -> tuple[float, NDArray[np.int64]]:
+def _agreement(
+    before: FloatPlane, moved: FloatPlane, difference: FloatPlane
+) -> tuple[float, NDArray[np.int64]]:
     """Share of the details that a movement explains, and (2, n) tiles where it explains most."""
 
-    def energy(of: Plane) -> Plane:
+    def energy(of: FloatPlane) -> FloatPlane:
         return np.asarray(cv2.GaussianBlur(of * of, (0, 0), 2.0), np.float32)
 
     there = energy(before)
@@ -340,7 +341,7 @@ def _agreement(before: Plane, moved: Plane, difference: Plane) -> tuple[float, N
     return share, np.stack(np.nonzero(agreeing.reshape(_TILES, _TILES)))
 
 
-def _moved(plane: Plane, motion: Motion) -> tuple[Plane, NDArray[np.bool_]]:
+def _moved(plane: FloatPlane, motion: Motion) -> tuple[FloatPlane, NDArray[np.bool_]]:
     """A plane put back to where it was, and where it shows anything."""
     moved = cv2.warpAffine(
         plane,
@@ -355,7 +356,7 @@ def _moved(plane: Plane, motion: Motion) -> tuple[Plane, NDArray[np.bool_]]:
     return np.asarray(moved, np.float32), shown
 
 
-def _weights(difference: Plane, shown: NDArray[np.bool_]) -> Plane:
+def _weights(difference: FloatPlane, shown: NDArray[np.bool_]) -> FloatPlane:
     """Tukey's biweight of each neighbourhood's difference, so that edited areas fall as a whole."""
     square = cv2.GaussianBlur(difference * difference, (0, 0), 2.0)
     scale = 1.4826 * math.sqrt(float(np.median(square[shown]))) if shown.any() else 0.0

@@ -11,16 +11,16 @@ from PIL import Image, ImageChops
 
 from overpaint.core.imaging.fidelity import quality, seams
 from overpaint.core.imaging.fidelity.areas import ChangedArea
-from overpaint.core.imaging.fidelity.placement import Placement
+from overpaint.core.imaging.fidelity.layer import EditLayer
 
 SIDE = 512
 """Longer side, in pixels, of the copies that are measured."""
 
 FEWEST = 256
-"""Pixels of a kept area that can be measured."""
+"""RgbPixels of a kept area that can be measured."""
 
 MOVED_PX, ZOOMED, TURNED = 0.5, 0.3, 0.1
-"""Pixels, percent and degrees from which the result says that the model moved the picture."""
+"""RgbPixels, percent and degrees from which the result says that the model moved the picture."""
 
 VISIBLE_BORDER = 4.0
 """Border score from which the result says that the border shows."""
@@ -101,13 +101,13 @@ class Fidelity:
 
 
 def measured(
-    before: Image.Image, placement: Placement, alpha: Image.Image | None, scale: float
+    before: Image.Image, layer: EditLayer, alpha: Image.Image | None, scale: float
 ) -> Fidelity:
     """The numbers of one window of an edit, all but `cut_off`.
 
     Args:
         before: 'RGB', the original on the canvas.
-        placement: what goes in.
+        layer: what goes in.
         alpha: 'L' of the canvas, not 0 = the edit; None = everywhere.
         scale: pixels of the picture in one of the canvas.
 
@@ -115,18 +115,18 @@ def measured(
         `changed` is a share of the canvas.
     """
     if alpha is None:
-        return Fidelity(changed=1.0, areas=placement.areas)
-    motion = placement.motion
+        return Fidelity(changed=1.0, areas=layer.areas)
+    motion = layer.motion
     fidelity = Fidelity(
         changed=float((np.asarray(alpha) > 0).mean()),
-        tint=placement.tint,
-        areas=placement.areas,
+        tint=layer.tint,
+        areas=layer.areas,
         shift=0.0 if motion is None else motion.shift * scale,
         zoom=0.0 if motion is None else 100 * (motion.zoom - 1),
         rotation=0.0 if motion is None else motion.degrees,
     )
-    source = before if placement.source is None else placement.source
-    small = [_small(each) for each in (before, source, placement.edited, alpha)]
+    source = before if layer.source is None else layer.source
+    small = [_small(each) for each in (before, source, layer.edited, alpha)]
     result = Image.composite(small[2], small[0], small[3])
     kept = np.asarray(small[3]) == 0
     border = seams.border(small[0], result, small[3])

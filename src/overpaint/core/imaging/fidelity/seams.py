@@ -15,6 +15,7 @@ from PIL import Image
 
 from overpaint.core.geometry import Box
 from overpaint.core.imaging import changes
+from overpaint.core.imaging.fidelity.arrays import FloatPlane, RegionMask
 
 RING = 1
 """Width of the ring around an edit, in pixels that belong together (`changes.radius`)."""
@@ -34,9 +35,6 @@ CLIPPED = 24.0
 
 _FALL = 0.35
 """By which each octave of distance counts less: weights fall with its power of 3.5."""
-
-Plane = NDArray[np.float32]
-Region = NDArray[np.bool_]
 
 
 def fitted(before: Image.Image, edited: Image.Image, alpha: Image.Image) -> Image.Image:
@@ -111,26 +109,26 @@ def border(before: Image.Image, after: Image.Image, alpha: Image.Image) -> float
     return float(max(0.0, step.mean() - usual.mean()))
 
 
-def _ring(edit: Region, width: int) -> Region:
+def _ring(edit: RegionMask, width: int) -> RegionMask:
     """What lies around an edit, up to so many pixels away."""
     outward = _distance(~edit)
     return np.asarray((outward > 0) & (outward <= width))
 
 
-def _distance(of: Region) -> Plane:
+def _distance(of: RegionMask) -> FloatPlane:
     """Of each marked pixel, to the nearest one that is not; large where all are."""
     if of.all():
         return np.full(of.shape, np.inf, np.float32)
     return np.asarray(cv2.distanceTransform(of.astype(np.uint8), cv2.DIST_L2, 5), np.float32)
 
 
-def _softness(alpha: NDArray[np.uint8], inward: Plane) -> float:
-    """Pixels over which the alpha rises to its full value at the edge."""
+def _softness(alpha: NDArray[np.uint8], inward: FloatPlane) -> float:
+    """RgbPixels over which the alpha rises to its full value at the edge."""
     partial = (alpha > 0) & (alpha < 255)
     return float(np.quantile(inward[partial], 0.9)) if partial.any() else 0.0
 
 
-def _local_mean(lab: Plane, strip: Region, reach: float) -> Plane:
+def _local_mean(lab: FloatPlane, strip: RegionMask, reach: float) -> FloatPlane:
     """(H, W, 3), the mean of a strip's pixels near each pixel; NaN where there are too few."""
     side = 2 * round(reach) + 1
     share = cv2.boxFilter(strip.astype(np.float32), -1, (side, side))
@@ -139,7 +137,7 @@ def _local_mean(lab: Plane, strip: Region, reach: float) -> Plane:
         return np.where(share[..., None] > 4 / side**2, mean / share[..., None], np.nan)
 
 
-def _spread(values: Plane, weight: Plane) -> Plane:
+def _spread(values: FloatPlane, weight: FloatPlane) -> FloatPlane:
     """(H, W, 3) values at every pixel from those that have a weight, the nearest counting most."""
     levels = [np.dstack([values * weight[..., None], weight])]
     while min(levels[-1].shape[:2]) > 2:

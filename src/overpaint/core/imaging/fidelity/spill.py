@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from overpaint.core.imaging import changes
@@ -14,8 +13,6 @@ NOISE = 4.0
 
 LEAST_SHARE = 0.02
 """Of the masked area: what goes on beyond it and is smaller is not worth a word."""
-
-Region = NDArray[np.bool_]
 
 
 def beyond(before: Image.Image, edited: Image.Image, blend: Image.Image) -> Image.Image | None:

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from overpaint.core.imaging.fidelity.arrays import FloatPlane, RgbPixels
+
 SIDE = 128
 """Longer side, in pixels, at which colours are compared."""
 
@@ -33,9 +35,6 @@ _TUKEY = 4.685
 _RIDGE = 1e-3  # of the mean square of each term
 _BLUR = 1.0  # pixels: single pixels' noise is no colour
 
-Plane = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Tint:
@@ -53,7 +52,7 @@ class Tint:
     brightest: NDArray[np.float32]
     levels: float
 
-    def taken_off(self, pixels: Pixels) -> Pixels:
+    def taken_off(self, pixels: RgbPixels) -> RgbPixels:
         """An (H, W, 3) picture without it."""
         height, width = pixels.shape[:2]
         values = pixels.astype(np.float32)
@@ -67,7 +66,9 @@ class Tint:
         return np.rint(values).clip(0, 255).astype(np.uint8)
 
 
-def tint(before: Pixels, after: Pixels, comparable: NDArray[np.bool_] | None = None) -> Tint | None:
+def tint(
+    before: RgbPixels, after: RgbPixels, comparable: NDArray[np.bool_] | None = None
+) -> Tint | None:
     """The tint of a picture beside the one that it was made of.
 
     Args:
@@ -97,7 +98,9 @@ def tint(before: Pixels, after: Pixels, comparable: NDArray[np.bool_] | None = N
     )
 
 
-def _checked(terms: Plane, seen: Plane, bases: Plane, wanted: Plane) -> Tint | None:
+def _checked(
+    terms: FloatPlane, seen: FloatPlane, bases: FloatPlane, wanted: FloatPlane
+) -> Tint | None:
     """The fit as a tint; None where it is too weak, too strong, or explains little.
 
     Args:
@@ -115,7 +118,7 @@ def _checked(terms: Plane, seen: Plane, bases: Plane, wanted: Plane) -> Tint | N
     return Tint(terms=terms, darkest=darkest, brightest=brightest, levels=levels)
 
 
-def _small(pixels: Pixels) -> Plane:
+def _small(pixels: RgbPixels) -> FloatPlane:
     """Values from 0 to 1, small and a little soft."""
     height, width = pixels.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
@@ -124,7 +127,7 @@ def _small(pixels: Pixels) -> Plane:
     return np.asarray(cv2.GaussianBlur(small, (0, 0), _BLUR), np.float32)
 
 
-def _bases(values: Plane) -> Plane:
+def _bases(values: FloatPlane) -> FloatPlane:
     """(3, pixels, 9), what each channel's change is made of."""
     height, width = values.shape[:2]
     x = np.broadcast_to(np.linspace(0, 1, width, dtype=np.float32), (height, width))
@@ -136,7 +139,9 @@ def _bases(values: Plane) -> Plane:
     )
 
 
-def _fitted(bases: Plane, wanted: Plane, shown: NDArray[np.bool_]) -> tuple[Plane, Plane]:
+def _fitted(
+    bases: FloatPlane, wanted: FloatPlane, shown: NDArray[np.bool_]
+) -> tuple[FloatPlane, FloatPlane]:
     """(3, 9) terms, and (pixels,) how far each pixel agrees with them."""
     # The first guess is one change of all: the commonest one, not the mean.
     change = np.broadcast_to(_mode(wanted[shown]), wanted.shape)
@@ -158,7 +163,7 @@ def _fitted(bases: Plane, wanted: Plane, shown: NDArray[np.bool_]) -> tuple[Plan
     return terms, weights
 
 
-def _mode(values: Plane) -> Plane:
+def _mode(values: FloatPlane) -> FloatPlane:
     """(3,), the commonest of (n, 3) changes: the middle of each channel's shortest half."""
     ordered = np.sort(values, axis=0)
     half = len(ordered) // 2
@@ -167,7 +172,7 @@ def _mode(values: Plane) -> Plane:
     return np.asarray((ordered[start, channels] + ordered[start + half, channels]) / 2, np.float32)
 
 
-def _slope(terms: Plane, width: int, height: int) -> Plane:
+def _slope(terms: FloatPlane, width: int, height: int) -> FloatPlane:
     """(H, W, 3) or broadcast to it: what places add; terms are (3, 4)."""
     x = np.linspace(0, 1, width, dtype=np.float32)[None, :, None]
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Placement:
+class EditLayer:
     """An edited canvas, ready to be blended in.
 
     Attributes:
