@@ -46,11 +46,8 @@ def recipe(
 
 def of_one(recipe: Mapping[str, Any], index: int) -> dict[str, Any]:
     """The recipe of one of several images."""
-    return {
-        **recipe,
-        "seeds": [recipe["seeds"][index]],
-        "measures": recipe["measures"][index : index + 1],
-    }
+    measures = recipe.get("measures", [])[index : index + 1]
+    return {**recipe, "seeds": [recipe["seeds"][index]], "measures": measures}
 
 
 AS_BEFORE: Mapping[str, Any] = {"hold": False, "noise_from": "seed"}

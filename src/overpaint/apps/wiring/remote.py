@@ -98,6 +98,7 @@ class Server:
                 ),
                 seeds=tuple(answer["seeds"]),
                 recipe=answer.get("recipe", {}),
+                measures=tuple(answer.get("measures", ())),
                 timings=answer.get("timings", {}),
                 warnings=tuple(answer.get("warnings", ())),
                 safety=tuple(map(Verdict.from_json, answer.get("safety") or ())) or None,
