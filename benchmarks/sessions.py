@@ -26,6 +26,7 @@ from benchmarks.behaviour import measures
 from benchmarks.behaviour.measures import RNG, STEPS, Share, psnr
 from benchmarks.behaviour.painters import SEED, SIZE, Pixels
 from benchmarks.behaviour.turns import Mask, chain, kept_area
+from overpaint.core.imaging.fidelity.layer import EditLayer
 from overpaint.core.imaging.images import Picture
 from overpaint.families.flux1 import flux
 from overpaint.sessions import Editor, Store
@@ -249,19 +250,20 @@ def recorded_masks(engine: overpaint.Engine) -> Iterator[list[Mask]]:
     """Where each edit was blended in; everywhere, for one that was taken whole."""
     family = engine.model().family
     masks: list[Mask] = []
-    real = family.blend_mask
+    real = family.place
 
-    def blend_mask(request: Any, *others: Any) -> Image.Image | None:
-        alpha = real(request, *others)
+    def place(request: Any, *others: Any) -> EditLayer:
+        layer = real(request, *others)
         size = request.image.size[::-1]
-        masks.append(np.ones(size, bool) if alpha is None else np.asarray(alpha) > 0)
-        return alpha
+        everywhere = layer.alpha is None
+        masks.append(np.ones(size, bool) if everywhere else np.asarray(layer.alpha) > 0)
+        return layer
 
-    family.blend_mask = blend_mask  # type: ignore[method-assign]
+    family.place = place  # type: ignore[method-assign]
     try:
         yield masks
     finally:
-        del family.blend_mask
+        del family.place
 
 
 def identical(first: Pixels, second: Pixels) -> float:

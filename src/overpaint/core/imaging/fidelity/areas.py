@@ -9,7 +9,7 @@ pixel explains do not count, and areas that are small beside the largest are put
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -123,10 +123,7 @@ def change_map(
 
 def placed(areas: tuple[ChangedArea, ...], to: Callable[[Box], Box]) -> tuple[ChangedArea, ...]:
     """The same areas with their boxes somewhere else."""
-    return tuple(
-        ChangedArea(box=to(each.box), share=each.share, difference=each.difference, kept=each.kept)
-        for each in areas
-    )
+    return tuple(replace(each, box=to(each.box)) for each in areas)
 
 
 def _slope(lab: NDArray[np.float32]) -> NDArray[np.float32]:

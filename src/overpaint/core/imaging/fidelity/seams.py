@@ -53,13 +53,13 @@ def fitted(before: Image.Image, edited: Image.Image, alpha: Image.Image) -> Imag
         return edited
     unit = changes.radius(before)
     box = Box(*inside).grow(4 * unit).clip(Box.of_size(before.size)).as_tuple()
-    original, own = (np.asarray(each.crop(box), np.float32) for each in (before, edited))
+    original, own = (np.asarray(each.crop(box)) for each in (before, edited))
     edit = np.asarray(alpha.crop(box)) > 0
     ring = _ring(edit, RING * unit)
-    difference = original - own
-    if not ring.any() or np.abs(difference[ring].mean(axis=0)).max() < LEAST:
+    around = original[ring].astype(np.float32) - own[ring]
+    if not around.size or np.abs(around.mean(axis=0)).max() < LEAST:
         return edited
-    membrane = _spread(difference, ring.astype(np.float32))
+    membrane = _spread(original.astype(np.float32) - own, ring.astype(np.float32))
     shade = membrane.clip(-SHADE, SHADE)
     near = np.exp(-np.square(_distance(edit) / (FADING * unit)))
     added = shade + (membrane - shade) * near[..., None]
