@@ -52,6 +52,7 @@ def test_where_nothing_moved_nothing_is_found(pictures):
         before, after = NOISE.done_to(case.before, seed=1000 + number), NOISE.done_to(case.after)
         assert register(before, after) is None
     assert register(pictures[0], pictures[0]) is None
+    assert register(np.zeros((300, 1, 3), np.uint8), np.full((300, 1, 3), 9, np.uint8)) is None
     flat = np.full((96, 96, 3), 120, np.uint8)
     assert register(flat, flat) is None
 

@@ -25,6 +25,9 @@ FINEST = 512
 COARSEST = 64
 """Shorter side, in pixels, of the first level."""
 
+SMALLEST = 16
+"""Shorter side, in pixels, of a picture in which a movement can be told from an edit."""
+
 STEPS = 8
 """Gauss-Newton steps on a level at most."""
 
@@ -223,6 +226,8 @@ def register(before: RgbPixels, after: RgbPixels) -> Motion | None:
         The movement in pixels of these pictures; None where there is none that is certain.
     """
     height, width = before.shape[:2]
+    if min(height, width) < SMALLEST:
+        return None
     levels = _levels(before, after)[::-1]
     starts = _starts(*levels[0])
     fit = None
