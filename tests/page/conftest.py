@@ -239,6 +239,13 @@ def stage(desk: Desk) -> Image.Image:
     return Image.open(io.BytesIO(desk.page.locator("#canvas").screenshot())).convert("RGB")
 
 
+def drawn(desk: Desk) -> None:
+    """Wait until what was asked for is on the canvas."""
+    desk.page.evaluate(
+        "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
+
+
 def spot(desk: Desk, x: float, y: float) -> tuple[int, int]:
     """Where a pixel of the fitted picture is in `stage`."""
     box = desk.page.locator("#stage").bounding_box()

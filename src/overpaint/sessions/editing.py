@@ -144,6 +144,7 @@ def original_turn(pictures: Pictures, picture: Picture) -> Turn:
         created=now(),
         picture=pictures.put(images.encode(picture)),
         thumbnail=pictures.put(thumbnail(picture)),
+        format=picture.format,
     )
 
 
@@ -227,7 +228,12 @@ def measure(store: Store, session: Session, turn: Turn, examiner: Examiner) -> T
     base = session.turn(ROOT if turn.from_original else turn.parent)
     pictures = opened(store.pictures, base.picture), opened(store.pictures, turn.picture)
     measured = _measured(store.pictures, turn, session, pictures, examiner)
-    store.amend(session.id, measured, session.owner)
+    store.amend(
+        session.id,
+        turn.id,
+        lambda now: replace(measured, is_kept=now.is_kept),
+        session.owner,
+    )
     return measured
 
 

@@ -183,6 +183,9 @@ class ModelInfo(BaseModel):
     real_model: str | None = Field(
         default=None, description="Of a toy: the model to pull instead on the server's machine."
     )
+    real_model_gb: float | None = Field(
+        default=None, description="Gigabytes that its download takes, about."
+    )
     loaded: bool
     error: str | None = Field(default=None, description="Why it could not be loaded.")
     accepts: dict[str, str] = Field(

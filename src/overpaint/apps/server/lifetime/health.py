@@ -50,7 +50,7 @@ class ModelHealth:
     ) -> None:
         self.errors: dict[str, Exception] = {}
         self.gave_up = False
-        self._families = families
+        self._families = dict(families)
         self._spawn = spawn
         self._failures: Counter[str] = Counter()
         self._probes: dict[str, asyncio.Task[Any]] = {}
@@ -59,6 +59,10 @@ class ModelHealth:
     def is_hopeless(self) -> bool:
         """Whether no model is left."""
         return self._families.keys() <= self.errors.keys()
+
+    def add(self, model: str, family: FamilySpec) -> None:
+        """Watch one more model."""
+        self._families[model] = family
 
     def works(self, model: str) -> None:
         """An edit of the model was done."""

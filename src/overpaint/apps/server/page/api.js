@@ -101,6 +101,19 @@ const blob = async (...args) => (await request(...args)).blob();
 
 export const models = async () => (await json("GET", "/v1/models")).data;
 
+/** What a request may cost, and whether models can be downloaded from here. */
+export const limits = () => json("GET", "/v1/limits");
+
+/** What the server's machine has of models, and what it could fetch. */
+export const catalogue = () => json("GET", "/v1/catalogue");
+
+/** The download of a model. */
+export const pulls = {
+  begin: (name) => json("POST", `/v1/models/${encodeURIComponent(name)}/pull`),
+  get: (name) => json("GET", `/v1/models/${encodeURIComponent(name)}/pull`),
+  cancel: (name) => request("DELETE", `/v1/models/${encodeURIComponent(name)}/pull`),
+};
+
 /** The bytes of a picture of the server. */
 export const picture = (path, signal) => blob("GET", path, { signal });
 

@@ -14,10 +14,13 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/** Swap the symbol of the icon in a button. */
+/** Show the icon of that name, or the one that the page names, in a button. */
 export function setIcon(button, name) {
-  button.querySelector("use").setAttribute("href", `/page/icons.svg#${name}`);
+  const svg = button.querySelector("[data-icon]");
+  svg.setAttribute("aria-hidden", "true");
+  svg.innerHTML = `<use href="/page/icons.svg#${name ?? svg.dataset.icon}"/>`;
 }
+for (const svg of document.querySelectorAll("[data-icon]")) setIcon(svg.parentElement);
 
 let noticeEnds = 0;
 

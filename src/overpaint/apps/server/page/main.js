@@ -62,6 +62,16 @@ on(["hidesMask"], () => {
   viewport.hidesMask = state.hidesMask;
   viewport.draw();
 });
+$("#look-colour").addEventListener("input", ({ target }) => set({ look: { ...state.look, colour: target.value } }));
+$("#look-outline").addEventListener("change", ({ target }) => set({ look: { ...state.look, outline: target.checked } }));
+on(["look"], () => {
+  viewport.look = state.look;
+  viewport.draw();
+  localStorage.setItem("overpaint.look", JSON.stringify(state.look));
+});
+viewport.look = state.look;
+$("#look-colour").value = state.look.colour ?? "#ff2d6f";
+$("#look-outline").checked = Boolean(state.look.outline);
 for (const button of document.querySelectorAll("[data-tool]")) {
   button.addEventListener("click", () => {
     set({ tool: button.dataset.tool });
@@ -73,12 +83,15 @@ click("#redo", session.redo);
 $("#size").addEventListener("input", ({ target }) => keys.setBrush(target.valueAsNumber));
 click("#invert", () => state.mask.invert());
 click("#clear", () => state.mask.clear());
-$("#refine-box").addEventListener("toggle", ({ target, newState }) => {
-  if (newState !== "open") return;
-  const from = $("#refine").getBoundingClientRect();
-  target.style.left = `${Math.max(8, Math.min(from.left, innerWidth - target.offsetWidth - 8))}px`;
-  target.style.top = `${from.top - target.offsetHeight - 10}px`;
-});
+for (const box of document.querySelectorAll("[popover]")) {
+  box.addEventListener("toggle", ({ target, newState }) => {
+    if (newState !== "open") return;
+    const from = $(`[popovertarget=${target.id}]`).getBoundingClientRect();
+    target.style.left = `${Math.max(8, Math.min(from.left, innerWidth - target.offsetWidth - 8))}px`;
+    const above = from.top - target.offsetHeight - 10;
+    target.style.top = `${above > 0 ? above : from.bottom + 6}px`;
+  });
+}
 const pixels = () => Math.max(1, $("#refine-pixels").valueAsNumber || 1);
 click("#grow", () => state.mask.grow(pixels()));
 click("#shrink", () => state.mask.grow(-pixels()));
@@ -214,7 +227,8 @@ async function route() {
 }
 
 async function begin() {
-  set({ models: await api.models() });
+  const [models, limits] = await Promise.all([api.models(), api.limits()]);
+  set({ models, limits });
   await route();
 }
 

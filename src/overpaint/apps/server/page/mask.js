@@ -5,7 +5,7 @@ import { feathered, grown } from "./distance.js";
 const MOST_PIXELS = 4e6; // of the mask's own canvas; larger pictures have a coarser mask
 const MOST_UNDO = 160e6; // bytes
 const RGB = [255, 45, 111];
-const COLOUR = `rgb(${RGB})`;
+export const COLOUR = `rgb(${RGB})`;
 
 const canvasOf = (width, height) => Object.assign(document.createElement("canvas"), { width, height });
 

@@ -1,6 +1,6 @@
 // The panel: what to do, with which model and options, and what is known of the turn that is shown.
 
-import { $, make, setIcon } from "./dom.js";
+import { $, attempt, make, setIcon } from "./dom.js";
 import { render } from "./options.js";
 import * as parts from "./parts.js";
 import * as session from "./session.js";
@@ -46,6 +46,9 @@ export function init() {
   }, true);
   on(["task", "models"], dress);
   on(["session"], showTurn);
+  on(["pulls", "limits"], () => warnOfDemo(model()));
+  $("#pull").addEventListener("click", ({ target }) => attempt(async () => (await library()).pull(target.value)));
+  $("#all-models").addEventListener("click", () => attempt(async () => (await library()).open()));
 }
 
 /** The models that do a task, demos last. */
@@ -93,11 +96,28 @@ function describe() {
   countChanged();
 }
 
-/** A toy ruins photos: say so where it is chosen, with the command that brings a real model. */
+/** A toy ruins photos: say so where it is chosen, with what brings a real model. */
 function warnOfDemo(now) {
   $("#demo").hidden = !now?.is_demo;
-  if (now?.is_demo) $("#pull-command").textContent = `overpaint pull ${now.real_model}`;
+  if (!now?.is_demo) return;
+  const here = Boolean(state.limits?.can_pull);
+  $("#pull-command").textContent = `overpaint pull ${now.real_model}`;
+  $("#pull-by-hand").hidden = here;
+  $("#pull").hidden = !here;
+  const size = now.real_model_gb ? ` (${now.real_model_gb} GB)` : "";
+  $("#pull").textContent = `Download ${now.real_model}${size}`;
+  $("#pull").value = now.real_model;
+  if (here) attempt(() => showPull(now.real_model));
 }
+
+async function showPull(name) {
+  const { bar } = await library();
+  const shown = bar(state.pulls[name]);
+  $("#pull").hidden = Boolean(shown);
+  $("#pull-progress").replaceChildren(shown ?? "");
+}
+
+const library = () => import("./library.js");
 
 function countChanged() {
   const count = Object.keys(values[model().id]).length;

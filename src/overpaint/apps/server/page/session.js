@@ -20,8 +20,25 @@ export function init(shownOn) {
 
 /** Begin a session with a picture file, which is shown while it is on its way to the server. */
 export async function create(file) {
-  const before = state.session?.id;
   const levels = await Levels.of(file).catch(() => null); // the server reads more kinds of files
+  const larger = levels && state.limits && levels.width * levels.height > state.limits.max_megapixels * 1e6;
+  if (larger) await createFitting(file, levels);
+  else await send(file, levels);
+}
+
+/** A picture over the server's limit: at the limit, or a window of it, as its owner wants. */
+async function createFitting(file, levels) {
+  const larger = await import("./larger.js");
+  const fitting = await larger.ask(file, levels);
+  levels.close();
+  if (!fitting) return;
+  await send(fitting.file, await Levels.of(fitting.file));
+  if (fitting.window) await larger.keep(state.session.id, file, fitting.window);
+}
+
+/** Send a picture to the server; its levels, if the browser can read it, are shown meanwhile. */
+async function send(file, levels) {
+  const before = state.session?.id;
   if (levels) glance(levels);
   tell("Opening the picture.");
   const name = (file.name || "Pasted picture").replace(/\.\w+$/, "").slice(0, 200);

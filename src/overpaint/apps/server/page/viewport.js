@@ -1,6 +1,8 @@
 // The canvas that shows the picture: zoom, pan, and the ways of comparing. It draws once a frame,
 // and of a large picture only what is seen, from a copy that is not much larger than the screen.
 
+import { COLOUR } from "./mask.js";
+
 const SMALLEST = 1024; // longest side of the smallest copy
 const EDGE = 24; // pixels around a picture that is fitted
 
@@ -61,6 +63,8 @@ export class Viewport {
     this.holding = null; // a picture shown instead of everything
     this.waiting = 0;
     this.hidesMask = false;
+    this.look = {}; // of the mask: { colour, outline }
+    this.marks = []; // places that were clicked, in the picture: [x, y, inside]
     this.onScale = () => {};
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
@@ -160,6 +164,7 @@ export class Viewport {
     this.layer(this.after);
     if (this.mask && !this.hidesMask) this.masked();
     if (this.outline) this.outlined();
+    for (const mark of this.marks) this.marked(...mark);
     if (this.cursor) this.ring(...this.cursor);
   }
 
@@ -204,17 +209,39 @@ export class Viewport {
   }
 
   masked() {
-    const { context } = this;
+    const { context, look, width, height } = this;
     context.save();
-    context.globalAlpha = 0.55;
+    context.globalAlpha = look.outline ? 1 : 0.55;
     context.imageSmoothingEnabled = true;
-    this.piece(this.mask.canvas);
+    if (look.colour || look.outline) context.drawImage(this.tinted(), 0, 0, width, height);
+    else this.piece(this.mask.canvas);
     context.restore();
   }
 
+  /** What is seen of the mask, or its edge alone, in a colour of one's own. */
+  tinted() {
+    const { canvas, look, ratio } = this;
+    this.veil ??= new OffscreenCanvas(1, 1);
+    Object.assign(this.veil, { width: canvas.width, height: canvas.height });
+    const paint = this.veil.getContext("2d");
+    const at = (dx, dy) => {
+      paint.setTransform(ratio, 0, 0, ratio, dx * ratio, dy * ratio);
+      this.piece(this.mask.canvas, paint);
+    };
+    if (look.outline) {
+      for (let turn = 0; turn < 8; turn += 1) at(2 * Math.cos((turn * Math.PI) / 4), 2 * Math.sin((turn * Math.PI) / 4));
+      paint.globalCompositeOperation = "destination-out";
+    }
+    at(0, 0);
+    paint.globalCompositeOperation = "source-in";
+    paint.fillStyle = look.colour ?? COLOUR;
+    paint.fillRect(0, 0, this.width, this.height);
+    return this.veil;
+  }
+
   /** The part of a source that can be seen, drawn where the picture is. */
-  piece(source) {
-    const { context, scale } = this;
+  piece(source, context = this.context) {
+    const { scale } = this;
     const [w, h] = this.size;
     const margin = this.width / 2; // for views that shift it
     const left = Math.max(0, Math.floor((-margin - this.x) / scale));
@@ -238,6 +265,25 @@ export class Viewport {
     context.fillStyle = "rgb(255 45 111 / 25%)";
     context.fill();
     this.twoTone();
+  }
+
+  /** A plus where the thing is, a minus where it is not. */
+  marked(px, py, inside) {
+    const { context } = this;
+    const [x, y] = [this.x + px * this.scale, this.y + py * this.scale];
+    context.beginPath();
+    context.arc(x, y, 8, 0, 7);
+    context.fillStyle = inside ? "#127a3a" : "#a8123f";
+    context.fill();
+    context.strokeStyle = "#fff";
+    context.lineWidth = 2;
+    context.moveTo(x - 4, y);
+    context.lineTo(x + 4, y);
+    if (inside) {
+      context.moveTo(x, y - 4);
+      context.lineTo(x, y + 4);
+    }
+    context.stroke();
   }
 
   ring(x, y, radius) {

@@ -41,6 +41,7 @@ def _info(served: Served, service: EditService) -> ModelInfo:
         **licence_of(spec),
         is_demo=real is not None,
         real_model=None if real is None else real.name,
+        real_model_gb=None if real is None else real.size_gb or None,
         loaded=error is None and spec.name in service.batcher.loaded,
         error=None if error is None else message_of(error),
         accepts={part.name: need for part, need in needs.items()},

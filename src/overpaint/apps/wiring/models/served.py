@@ -48,6 +48,15 @@ class ServedModels:
         self._aliases = settings.server.aliases
         self._check_aliases()
 
+    def add(self, spec: ModelSpec, settings: Settings) -> Served:
+        """Serve one more model, which is here.
+
+        Raises:
+            ModelNotFound, ModelLoadError: it is not.
+        """
+        served = self.all[spec.name] = _one(spec, settings)
+        return served
+
     def resolve(self, name: str | None, *, masked: bool) -> Served:
         """The model that a client means: by name, alias, or family; None = the task's default.
 
