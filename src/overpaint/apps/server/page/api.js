@@ -114,6 +114,14 @@ export const pulls = {
   cancel: (name) => request("DELETE", `/v1/models/${encodeURIComponent(name)}/pull`),
 };
 
+/** A turn as a file, and what JPEG kept of it in decibels; without a format as the original came. */
+export async function download({ picture: path }, format) {
+  const query = format ? `?format=${format}` : "";
+  const answer = await request("GET", path.replace(/picture$/, `download${query}`));
+  const psnr = answer.headers.get("x-overpaint-psnr");
+  return { blob: await answer.blob(), psnr: psnr && Number(psnr) };
+}
+
 /** The bytes of a picture of the server. */
 export const picture = (path, signal) => blob("GET", path, { signal });
 
@@ -124,6 +132,7 @@ export const sessions = {
     json("POST", "/v1/sessions", { body: { name, image: await base64(file) } }),
   rename: (id, name) => json("PATCH", `/v1/sessions/${id}`, { body: { name } }),
   remove: (id) => request("DELETE", `/v1/sessions/${id}`),
+  keep: (id, turn, kept) => json("PATCH", `/v1/sessions/${id}/turns/${turn}`, { body: { is_kept: kept } }),
   moveHead: (session, turn) =>
     json("POST", `/v1/sessions/${session.id}/head`, {
       body: { turn },

@@ -24,9 +24,10 @@ for (const svg of document.querySelectorAll("[data-icon]")) setIcon(svg.parentEl
 
 let noticeEnds = 0;
 
-/** A sentence that something went wrong; it goes after a while, unless it stays. */
-export function complain(sentence, { stays = false } = {}) {
+/** A sentence that something went wrong, or a calm one; it goes after a while, unless it stays. */
+export function complain(sentence, { stays = false, calm = false } = {}) {
   clearTimeout(noticeEnds);
+  $("#notice").classList.toggle("calm", calm);
   $("#notice-words").textContent = sentence;
   $("#notice").hidden = false;
   if (!stays) noticeEnds = setTimeout(() => hush(), 12000);

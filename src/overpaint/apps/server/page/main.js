@@ -1,14 +1,18 @@
 // The page: its parts put together, its buttons wired.
 
 import * as api from "./api.js";
+import * as candidates from "./candidates.js";
 import * as connection from "./connection.js";
 import { $, attempt, complain, fileName, hush, save, tell } from "./dom.js";
+import * as downloads from "./downloads.js";
 import * as history from "./history.js";
 import * as intake from "./intake.js";
 import * as keys from "./keys.js";
 import * as panel from "./panel.js";
 import * as parts from "./parts.js";
+import * as queue from "./queue.js";
 import { cancel, init as initRun, resume, run } from "./run.js";
+import * as selection from "./selection.js";
 import * as session from "./session.js";
 import * as stage from "./stage.js";
 import * as start from "./start.js";
@@ -18,21 +22,20 @@ import { Viewport } from "./viewport.js";
 const viewport = new Viewport($("#canvas"));
 const click = (id, work) => $(id).addEventListener("click", () => attempt(work));
 
-for (const part of [session, stage, keys]) part.init(viewport);
+for (const part of [session, stage, selection, keys]) part.init(viewport);
 initRun(viewport);
 panel.init();
 history.init();
 start.init();
 intake.init();
 parts.init();
+downloads.init();
+candidates.init(viewport);
+queue.init();
 
 // The bar
 click("#home", () => {
   location.hash = "";
-});
-click("#download", async () => {
-  const turn = head();
-  save(await api.picture(turn.picture), fileName(`${state.session.name || "picture"} ${number(turn)}`, "png"));
 });
 $("#name").addEventListener("change", ({ target }) =>
   attempt(async () => {
@@ -112,14 +115,19 @@ $("#panel").addEventListener("submit", (event) => {
   attempt(run);
 });
 click("#cancel", cancel);
+stage.onPainted(() => {
+  if (state.task === "erase" && $("#at-once").checked) attempt(run);
+});
+click("#select-run", () => selection.words($("#select-words").value.trim()));
+$("#select-words").addEventListener("keydown", (event) => {
+  if (event.key === "Enter") $("#select-run").click();
+});
 click("#reuse", () => panel.reuse(head()));
 click("#reuse-mask", () => session.takeMask(head()));
 click("#copy", () => copyFrom($("#copy"), JSON.stringify(head().recipe, null, 2)));
 click("#copy-command", () => copyFrom($("#copy-command"), $("#pull-command").textContent));
 click("#demo-scene", () => intake.takeSample("scene.png", "Sample scene"));
 click("#export", async () => save(await api.sessions.bundle(state.session.id), fileName(state.session.name || "session", "zip")));
-
-const number = (turn) => state.session.turns.indexOf(turn);
 
 /** Copy what a button is for, and say so on it. */
 async function copyFrom(button, text) {

@@ -137,8 +137,11 @@ export class Mask {
     this.reshape((values, w, h) => feathered(values, w, h, pixels * this.scale));
   }
 
-  /** Add what a mask file marks: white, or transparent where transparency varies; or take it off. */
-  add(bitmap, erase = false) {
+  /**
+   * Add what a mask file marks: white, or transparent where transparency varies; or take it off.
+   * `instead` is an entry of `done`: what it added goes first.
+   */
+  add(bitmap, { erase = false, instead = null } = {}) {
     const { width, height } = this.canvas;
     const drawn = canvasOf(width, height);
     const paint = drawn.getContext("2d", { willReadFrequently: true });
@@ -152,6 +155,7 @@ export class Mask {
       [data[i], data[i + 1], data[i + 2]] = RGB;
     }
     paint.putImageData(image, 0, 0);
+    if (instead) put(this.canvas, instead.before, instead.x, instead.y);
     this.paint.globalCompositeOperation = erase ? "destination-out" : "source-over";
     this.paint.drawImage(drawn, 0, 0);
     this.all();

@@ -77,6 +77,7 @@ function dress() {
   $("#task-hint").textContent = hint;
   $("#prompt-field").hidden = !label;
   $("#prompt-label").textContent = label ?? "";
+  $("#at-once-field").hidden = state.task !== "erase";
   $("#from-original-field").hidden = state.task !== "edit";
   const now = model()?.id;
   $("#model").replaceChildren(
@@ -92,7 +93,9 @@ function describe() {
   parts.render(now);
   if (!now) return;
   values[now.id] ??= {};
-  render($("#options"), now.options, values[now.id], countChanged);
+  const sight = $("#seen-options");
+  sight.replaceChildren();
+  render(state.task === "erase" ? null : sight, $("#options"), now.options, values[now.id], countChanged);
   countChanged();
 }
 
@@ -131,11 +134,14 @@ function keepSeed(kept) {
   setIcon($("#lock"), seedKept ? "locked" : "unlocked");
 }
 
+/** How many candidates to make. */
+export const count = () => $("#count").valueAsNumber || 1;
+
 /** What to do, as `/v1` wants it, without the mask. */
 export async function request() {
   const now = model();
   if (!now) throw say("No model for this task is served here.");
-  const body = { model: now.id, options: values[now.id], num_images: $("#count").valueAsNumber || 1 };
+  const body = { model: now.id, options: values[now.id], num_images: count() };
   if (state.task !== "erase") body.prompt = $("#prompt").value.trim();
   if (now.accepts.prompt === "required" && !body.prompt) {
     $("#prompt").focus();

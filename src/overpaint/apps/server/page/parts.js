@@ -34,7 +34,8 @@ export function render(now) {
   model = now;
   const parts = model ? partsOf(model) : [];
   $("#words").replaceChildren(...parts.filter((part) => !isFile(part)).map(field));
-  $("#files").replaceChildren(...parts.filter(isFile).map(field));
+  $("#pictures").replaceChildren(...parts.filter((part) => isFile(part) && part.kind !== "mask").map(field));
+  $("#files").replaceChildren(...parts.filter(({ kind }) => kind === "mask").map(field));
 }
 
 function field(part) {

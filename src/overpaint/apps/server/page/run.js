@@ -10,7 +10,7 @@ import { Levels } from "./viewport.js";
 
 const PREVIEWS = 4;
 const VERDICT = /^(Nothing|Most of the picture) changed/;
-const UNDER_WAY = "overpaint.edits"; // session -> { edit, turns }, for all tabs and for a reload
+const UNDER_WAY = "overpaint.edits"; // session -> { edit, turns, … }, for all tabs and for a reload
 
 const sending = new Set(); // sessions whose edit is on its way to the server
 let following = null; // { session, leave }: the edit that is listened to
@@ -25,7 +25,7 @@ export function init(shownOn) {
   });
 }
 
-/** Edits under way by their session: `{ edit, turns }`, turns as many as there were before. */
+/** Edits under way by their session: `{ edit, turns, keepsMask }`, turns as many as there were before. */
 export const underWay = () => JSON.parse(localStorage.getItem(UNDER_WAY) ?? "{}");
 
 function remember(id, news) {
@@ -40,25 +40,30 @@ export async function run() {
   if (state.running || !state.session) return;
   hush();
   const { body, mask } = await panel.request();
-  const shown = state.session;
   const empty = state.mask.isEmpty;
   if (empty && mask === "required") {
     throw Object.assign(new Error(), {
       sentence: state.task === "erase" ? "First paint over what should go." : "First paint where it should be.",
     });
   }
-  const edit = await begin(shown, empty || mask === "refused" ? body : { ...body, mask: state.mask.file() });
+  await send(empty || mask === "refused" ? body : { ...body, mask: state.mask.file() });
+}
+
+/** Send an edit of the open session, and follow it. `keepsMask`: it leaves the mask that is painted. */
+export async function send(body, { keepsMask = false } = {}) {
+  const shown = state.session;
+  const edit = await begin(shown, body, keepsMask);
   if (state.session?.id === shown.id) await follow(shown.id, edit);
 }
 
-async function begin(shown, body) {
+async function begin(shown, body, keepsMask) {
   sending.add(shown.id);
   scrollTo({ top: 0 }); // on a phone, where the panel is below the picture
   progress(shown.id, { told: "Sending" });
   try {
-    if (body.mask) body.mask = await api.base64(await body.mask);
-    const { id } = await send(shown, { ...body, parent: shown.head, previews: PREVIEWS, measure_later: true });
-    remember(shown.id, { edit: id, turns: shown.turns.length });
+    if (body.mask && typeof body.mask !== "string") body.mask = await api.base64(await body.mask);
+    const { id } = await accepted(shown, { parent: shown.head, ...body, previews: PREVIEWS, measure_later: true });
+    remember(shown.id, { edit: id, turns: shown.turns.length, keepsMask });
     return id;
   } catch (error) {
     end(shown.id);
@@ -68,19 +73,19 @@ async function begin(shown, body) {
   }
 }
 
-async function send(shown, body) {
-  let accepted;
+async function accepted(shown, body) {
+  let answer;
   try {
-    accepted = await api.sessions.edit(shown, body);
+    answer = await api.sessions.edit(shown, body);
   } catch (error) {
     if (error.code !== "conflict") throw error;
     // Another tab was here first: the edit still follows the picture that was looked at.
-    accepted = await api.sessions.edit(await api.sessions.get(shown.id), body);
+    answer = await api.sessions.edit(await api.sessions.get(shown.id), body);
     tell("The session was changed elsewhere; this edit goes on from the picture that you saw.");
   }
   // The session moves on with the edit's beginning, so that nobody begins another unawares.
-  if (state.session?.id === shown.id) await session.refresh(accepted.revision);
-  return accepted;
+  if (state.session?.id === shown.id) await session.refresh(answer.revision);
+  return answer;
 }
 
 /** Listen again to the edit of the open session that is still under way, if there is one. */
@@ -106,18 +111,18 @@ async function follow(id, edit) {
       following = null; // it is taken up again when the server answers
       return;
     }
-    const { turns = -1 } = underWay()[id] ?? {}; // -1: another tab took note of its end
+    const { turns = -1, keepsMask } = underWay()[id] ?? {}; // -1: another tab took note of its end
     finish(id);
     if (error.status !== 404) throw error;
-    await lookFor(id, turns);
+    await lookFor(id, turns, keepsMask);
   }
 }
 
 /** The server knows an edit no more: it is done, or was lost when the server stopped. */
-async function lookFor(id, turns) {
+async function lookFor(id, turns, keepsMask) {
   await session.refresh();
   if (state.session?.id !== id) return;
-  if (state.session.turns.length > turns) await done(id, {});
+  if (state.session.turns.length > turns) await done(id, {}, keepsMask);
   else complain("The server stopped before this edit was finished. Your mask is still here: try again.", { stays: true });
 }
 
@@ -130,12 +135,12 @@ async function hear(id, name, data) {
   else if (name === "error") throw new api.Fault(500, data.error);
   if (name === "done") {
     progress(id, { told: "Finishing" });
-    await done(id, data);
+    await done(id, data, underWay()[id]?.keepsMask);
   }
 }
 
-async function done(id, data) {
-  if (!(await session.arrived(id))) return;
+async function done(id, data, keepsMask) {
+  if (!(await session.arrived(id, keepsMask))) return;
   panel.showSeed(head()?.seed);
   const turn = head();
   if (turn && turn.verdict !== "done") complain(turn.warnings.find((each) => VERDICT.test(each)) ?? "");

@@ -151,11 +151,11 @@ export async function redo() {
 export const canUndo = () => Boolean(state.mask?.canUndo || state.session?.undo);
 export const canRedo = () => Boolean(state.mask?.canRedo || state.session?.redo);
 
-/** After an edit: its turn is the head, and the mask has done its work. False where it is not open. */
-export async function arrived(id) {
+/** After an edit: its turn is the head, and the mask has done its work, unless it was another's. False where it is not open. */
+export async function arrived(id, keepsMask) {
   await refresh();
   if (state.session?.id !== id) return false;
-  freshMask();
+  if (!keepsMask) freshMask();
   return true;
 }
 
