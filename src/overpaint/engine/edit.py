@@ -45,6 +45,7 @@ class Edit:
 
     Attributes:
         request: what is asked for.
+        canvas: the same as it is computed, where the picture grows on its larger canvas.
         model: that makes it.
         options: of the model's family.
         regions: the parts that are computed, each by itself.
@@ -55,6 +56,7 @@ class Edit:
     """
 
     request: EditRequest
+    canvas: EditRequest
     model: Model
     options: FamilyOptions
     regions: tuple[Region, ...]

@@ -29,7 +29,7 @@ from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Prepared
-from overpaint.engine import clock, intake, rendering, streams, windows
+from overpaint.engine import canvas, clock, intake, rendering, streams, windows
 from overpaint.engine.cache import RETRY_AFTER, ModelCache
 from overpaint.engine.clock import Throttle
 from overpaint.engine.edit import Decoded, Edit, Screened
@@ -198,13 +198,15 @@ class Engine:
         checked = replace(checked, options=family.settle(checked.options))
         screened = request if isinstance(request, Screened) else self.screen(submission)
         started = time.perf_counter()
+        computed = replace(checked, request=canvas.of(plain))
         regions, prepared, more = self._with_room(
-            model, busy, partial(self._prepared, model, checked, held)
+            model, busy, partial(self._prepared, model, computed, held)
         )
         streams.hand_over(model, prepared)
         model.release_text_encoders()
         edit = Edit(
             request=plain,
+            canvas=computed.request,
             model=model,
             options=checked.options,
             regions=regions,
@@ -402,11 +404,11 @@ class Engine:
     def _shown(self, edit: Edit, prepared: Prepared) -> Image.Image:
         """The canvas of an image as it stands, in sRGB, for those who may see it."""
         family = edit.model.family
-        canvas = family.decode(prepared)
+        decoded = family.decode(prepared)
         if not family.spec.in_srgb and not edit.request.image.is_grey:
-            canvas = edit.request.image.with_rgb(canvas).to_srgb()
-        self._policy(edit.model).check_outputs([Picture(canvas)])
-        return canvas
+            decoded = edit.request.image.with_rgb(decoded).to_srgb()
+        self._policy(edit.model).check_outputs([Picture(decoded)])
+        return decoded
 
 
 def _asked(request: EditRequest | CheckedRequest) -> EditRequest:

@@ -33,6 +33,7 @@ def recipe(
         "overpaint": __version__,
         "model": dict(model),
         **words,
+        **({} if request.extend is None else {"extend": request.extend.as_json()}),
         "seeds": list(seeds),
         "options": dict(options),
         "inputs": {

@@ -69,6 +69,7 @@ class Defaults(Table):
     inpaint: str = AUTO
     edit: str = AUTO
     erase: str = AUTO
+    extend: str = AUTO
 
 
 class Settings(Table):

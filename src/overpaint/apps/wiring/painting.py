@@ -260,7 +260,7 @@ def _decoded(part: Part, value: Any, size: tuple[int, int]) -> Any:
         return tuple(as_picture(each, name).to_srgb() for each in several)
     if part.kind == "mask":
         return _where(value, size, name)
-    return decoded(replace(part, name=name), value)
+    return decoded(replace(part, name=name), value, size)
 
 
 def _where(segmentation: Any, size: tuple[int, int], name: str) -> Image.Image:

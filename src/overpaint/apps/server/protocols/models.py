@@ -25,7 +25,7 @@ def get_models(request: Request) -> ModelList:
 def get_model(request: Request, id: str) -> ModelInfo:  # noqa: A002 - the path's word
     """One model."""
     service = service_of(request)
-    return _info(service.resolve(id, masked=False), service)
+    return _info(service.resolve(id), service)
 
 
 def _info(served: Served, service: EditService) -> ModelInfo:

@@ -74,7 +74,7 @@ async def post_edit(request: Request) -> Response:
     async with repeats.claimed(request, "edit", edit.values) as claim:
         job = claim.job()
         if job is None:
-            served = service.resolve(edit.values.get("model"), masked=edit.is_masked)
+            served = service.resolve(edit.values.get("model"), edit.task)
             checked = await service.check(
                 edit, served, seconds=body.timeout_s, previews=body.previews
             )

@@ -8,7 +8,7 @@ from overpaint.apps.settings import Settings
 from overpaint.apps.wiring.models import catalogue, checkpoints, families
 from overpaint.checkpoints.files import layout
 from overpaint.core.errors import InvalidSettings, ModelNotFound
-from overpaint.core.models import ModelSpec
+from overpaint.core.models import EDIT_TASKS, EditTask, ModelSpec
 from overpaint.diffusion.family import FamilySpec
 
 CATCH_ALL = "*"
@@ -57,15 +57,14 @@ class ServedModels:
         served = self.all[spec.name] = _one(spec, settings)
         return served
 
-    def resolve(self, name: str | None, *, masked: bool) -> Served:
+    def resolve(self, name: str | None, task: EditTask = "edit") -> Served:
         """The model that a client means: by name, alias, or family; None = the task's default.
 
         Raises:
             ModelNotFound: it is not served.
         """
-        defaults = self._defaults
         if name is None:
-            wanted = (defaults.inpaint if masked else defaults.edit, *self.all)
+            wanted = (getattr(self._defaults, task), *self.all)
             name = next(each for each in wanted if each in self.all)
         name = self._aliases.get(name, name)
         catch_all = self._aliases.get(CATCH_ALL, name)
@@ -106,7 +105,7 @@ def _served(settings: Settings) -> dict[str, Served]:
     names = settings.server.models or tuple(
         dict.fromkeys(
             name
-            for name in (defaults.inpaint, defaults.edit, defaults.erase)
+            for name in (getattr(defaults, task) for task in EDIT_TASKS)
             if name in catalogue.models(settings)
             and catalogue.state(catalogue.find_model(name, settings), settings) == "ready"
         )
