@@ -107,7 +107,7 @@ def test_a_window_of_it_is_edited_and_goes_back_into_the_whole(desk_of, small, t
     with desk.page.expect_download() as waiting:
         desk.page.click("#download-whole")
     waiting.value.save_as(tmp_path / "whole.png")
-    whole = np.asarray(Image.open(tmp_path / "whole.png").convert("RGB"))
+    whole = np.asarray(Image.open(io.BytesIO((tmp_path / "whole.png").read_bytes())).convert("RGB"))
     assert whole.shape == pixels.shape
     changed = np.argwhere((whole != pixels).any(axis=2))
     assert changed.min(axis=0).tolist() == pytest.approx([95, 128], abs=3)

@@ -1,6 +1,7 @@
 // Files of the shown turn: in the original's format, in others, on the clipboard.
 
 import * as api from "./api.js";
+import * as blobs from "./blobs.js";
 import { $, attempt, complain, fileName, save, tell } from "./dom.js";
 import * as session from "./session.js";
 import { head, on, original, state } from "./state.js";
@@ -16,6 +17,9 @@ export function init() {
   }
   $("#copy-picture").addEventListener("click", () => attempt(copy));
   $("#download-whole").addEventListener("click", () => attempt(downloadWhole));
+  $("#downloads-box").addEventListener("beforetoggle", () => attempt(async () => {
+    $("#download-whole").hidden = !(await blobs.get(state.session.id, "whole"));
+  }));
   on(["session"], () => {
     const own = original()?.format;
     $("#download").title = `Download this picture as ${WRITTEN.includes(own) ? own : "PNG"} (D)`;

@@ -139,6 +139,7 @@ function holdTab(event) {
     const levels = first && (await session.levelsOf(first));
     if (!tab || !levels || state.running) return;
     viewport.holding = levels;
+    viewport.holdingBox = session.boxOf(first, levels);
     viewport.draw();
   });
 }

@@ -5,6 +5,7 @@ import * as candidates from "./candidates.js";
 import * as connection from "./connection.js";
 import { $, attempt, complain, fileName, hush, save, tell } from "./dom.js";
 import * as downloads from "./downloads.js";
+import * as extend from "./extend.js";
 import * as history from "./history.js";
 import * as intake from "./intake.js";
 import * as keys from "./keys.js";
@@ -22,7 +23,7 @@ import { Viewport } from "./viewport.js";
 const viewport = new Viewport($("#canvas"));
 const click = (id, work) => $(id).addEventListener("click", () => attempt(work));
 
-for (const part of [session, stage, selection, keys]) part.init(viewport);
+for (const part of [session, stage, selection, extend, keys]) part.init(viewport);
 initRun(viewport);
 panel.init();
 history.init();
@@ -172,11 +173,14 @@ on(["session", "mask", "running"], () => {
   $("#undo").disabled = Boolean(state.running) || !session.canUndo();
   $("#redo").disabled = Boolean(state.running) || !session.canRedo();
 });
-on(["tool", "view", "session"], () => {
-  const paints = stage.viewed() === "result";
+on(["tool", "view", "session", "frame"], () => {
+  const paints = stage.viewed() === "result" && !state.frame;
+  const moves = stage.viewed() !== "result" || state.tool === "hand";
+  const used = paints ? state.tool : moves && "hand";
+  $(".pills").hidden = Boolean(state.frame);
   for (const button of document.querySelectorAll("[data-tool]")) {
     // In other views every pointer moves the picture, so that only the hand is lit there.
-    const lit = button.dataset.tool === (paints ? state.tool : "hand");
+    const lit = button.dataset.tool === used;
     button.setAttribute("aria-pressed", String(lit));
     button.toggleAttribute("data-off", !paints && !lit);
   }

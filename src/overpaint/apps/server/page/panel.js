@@ -2,6 +2,7 @@
 
 import { $, attempt, make, setIcon } from "./dom.js";
 import { render } from "./options.js";
+import * as extend from "./extend.js";
 import * as parts from "./parts.js";
 import * as session from "./session.js";
 import { head, on, set, state } from "./state.js";
@@ -17,6 +18,12 @@ const TASKS = {
     label: "What should be there",
     hint: "Paint where, and say what. Everything else stays as it is.",
     fits: ({ mask, prompt }) => mask !== "refused" && prompt !== "refused",
+  },
+  extend: {
+    does: "Extend",
+    label: "What the border shows (optional)",
+    hint: "Pull the edges of the frame outwards, or choose a ratio. No words needed.",
+    fits: ({ mask }) => mask !== "refused",
   },
   edit: {
     does: "Edit",
@@ -34,6 +41,10 @@ export function init() {
   for (const radio of document.querySelectorAll("[name=task]")) {
     radio.addEventListener("change", () => set({ task: radio.value }));
   }
+  $("#prompt").addEventListener("input", () => {
+    // A border with words needs a model that reads them.
+    if (state.task === "extend" && $("#model").value !== model()?.id) dress();
+  });
   $("#model").addEventListener("change", ({ target }) => {
     chosen[state.task] = target.value;
     describe();
@@ -63,6 +74,10 @@ export const model = () =>
 function preferred(task) {
   const models = fitting(task);
   const suited = models.filter(({ accepts }) => task !== "inpaint" || accepts.mask === "required");
+  if (task === "extend") {
+    const words = Boolean($("#prompt").value.trim());
+    return models.find(({ accepts }) => (accepts.prompt !== "refused") === words) ?? models[0] ?? null;
+  }
   return suited.find(({ is_demo }) => !is_demo) ?? models.find(({ is_demo }) => !is_demo) ?? suited[0] ?? models[0] ?? null;
 }
 
@@ -77,6 +92,7 @@ function dress() {
   $("#task-hint").textContent = hint;
   $("#prompt-field").hidden = !label;
   $("#prompt-label").textContent = label ?? "";
+  $("#extend").hidden = state.task !== "extend";
   $("#at-once-field").hidden = state.task !== "erase";
   $("#from-original-field").hidden = state.task !== "edit";
   const now = model()?.id;
@@ -95,7 +111,7 @@ function describe() {
   values[now.id] ??= {};
   const sight = $("#seen-options");
   sight.replaceChildren();
-  render(state.task === "erase" ? null : sight, $("#options"), now.options, values[now.id], countChanged);
+  render(now.accepts.prompt === "refused" ? null : sight, $("#options"), now.options, values[now.id], countChanged);
   countChanged();
 }
 
@@ -142,7 +158,8 @@ export async function request() {
   const now = model();
   if (!now) throw say("No model for this task is served here.");
   const body = { model: now.id, options: values[now.id], num_images: count() };
-  if (state.task !== "erase") body.prompt = $("#prompt").value.trim();
+  if (TASKS[state.task].label) body.prompt = $("#prompt").value.trim();
+  if (body.prompt && now.accepts.prompt === "refused") throw say(`“${now.id}” reads no words. Choose another model, or clear the words.`);
   if (now.accepts.prompt === "required" && !body.prompt) {
     $("#prompt").focus();
     throw say(state.task === "edit" ? "First say what to change." : "First say what should be there.");
@@ -150,6 +167,7 @@ export async function request() {
   if (seedKept) body.seed = $("#seed").valueAsNumber;
   if (state.task === "edit" && $("#from-original").checked) body.from_original = true;
   Object.assign(body, await parts.values(now));
+  if (state.task === "extend") return { body: { ...body, ...extend.request(body.options) }, mask: "refused" };
   return { body, mask: now.accepts.mask };
 }
 
@@ -171,6 +189,7 @@ export async function reuse(turn) {
   $("#seed").value = turn.seed ?? "";
   set({ task });
   keepSeed(true);
+  if (turn.inputs.extend) extend.grow(turn.inputs.extend);
   if (model()) await parts.reuse(model(), turn);
 }
 

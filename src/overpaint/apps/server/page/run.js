@@ -154,7 +154,7 @@ const place = (position) =>
 async function preview(id, image) {
   const levels = await Levels.of(api.fromBase64(image));
   if (state.running?.session !== id) return;
-  Object.assign(viewport, { holding: levels, mask: null });
+  Object.assign(viewport, { holding: levels, holdingBox: null, mask: null });
   viewport.draw();
 }
 

@@ -187,7 +187,7 @@ const maskOf = async (turn) => createImageBitmap(await api.picture(turn.mask));
 /** What people call a turn. */
 export function nameOf(turn) {
   if (turn.parent === null) return "Original";
-  const kind = { erase: "erased", inpaint: "inpainted", edit: "edited" }[turn.kind] ?? turn.kind;
+  const kind = { erase: "erased", inpaint: "inpainted", edit: "edited", extend: "extended" }[turn.kind] ?? turn.kind;
   return `${numberOf(turn)}, ${turn.prompt ? `“${turn.prompt}”` : kind}`;
 }
 
@@ -227,10 +227,10 @@ async function show() {
   const after = await levelsOf(turn);
   const other = state.view === "result" ? null : compared();
   const before = other ? await levelsOf(other) : null;
-  const changes = before && state.view === "difference" ? await changesOf(before, after) : null;
+  const changes = before && state.view === "difference" ? await changesOf(before, after, boxOf(other, before)) : null;
   if (turn !== head()) return; // another one came meanwhile
   const resized = viewport.size?.[0] !== after.width || viewport.size?.[1] !== after.height;
-  Object.assign(viewport, { after, before, changes, view: state.view });
+  Object.assign(viewport, { after, before, changes, view: state.view, beforeBox: other && boxOf(other, before) });
   if (resized || !state.mask) {
     viewport.open(after.width, after.height);
     freshMask();
@@ -240,11 +240,21 @@ async function show() {
 
 let seen = null; // { before, after, changes }: the difference that was made last
 
-async function changesOf(before, after) {
+/** Where an earlier turn's picture lies in the shown one, which may have grown since; null = all of it. */
+export function boxOf(turn, { width, height }) {
+  let [x, y, grew] = [0, 0, false];
+  for (let each = head(); each && each !== turn; each = turnOf(each.parent)) {
+    const { left = 0, top = 0 } = each.inputs.extend ?? {};
+    [x, y, grew] = [x + left, y + top, grew || Boolean(each.inputs.extend)];
+  }
+  return grew ? [x, y, width, height] : null;
+}
+
+async function changesOf(before, after, box) {
   if (seen?.before === before && seen.after === after) return seen.changes;
   forgetChanges();
   tell("Comparing.");
-  const changes = await differenceOf(before, after);
+  const changes = await differenceOf(before, after, box);
   seen = { before, after, changes };
   return changes;
 }

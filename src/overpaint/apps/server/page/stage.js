@@ -1,10 +1,16 @@
 // Pointers on the stage: painting the mask, moving and zooming the picture.
 
 import { $, attempt, complain, make } from "./dom.js";
+import * as extend from "./extend.js";
 import * as selection from "./selection.js";
 import { head, on, set, state } from "./state.js";
 
 const CLICK = 5; // pixels within which a pointer has not moved
+
+const CURSORS = {
+  left: "ew-resize", right: "ew-resize", top: "ns-resize", bottom: "ns-resize",
+  "left-top": "nwse-resize", "right-bottom": "nwse-resize", "top-right": "nesw-resize", "left-bottom": "nesw-resize",
+};
 
 const stage = $("#stage");
 const divider = $("#divider");
@@ -29,7 +35,7 @@ export function init(shownOn) {
   stage.addEventListener("wheel", wheel, { passive: false });
   stage.addEventListener("contextmenu", (event) => event.preventDefault());
   divider.addEventListener("keydown", slide);
-  on(["tool", "view", "running", "session"], dress);
+  on(["tool", "view", "running", "session", "frame"], dress);
   on(["view", "session", "against"], compare);
   dress();
 }
@@ -41,7 +47,7 @@ export function holdSpace(held) {
 }
 
 /** Whether pointers move the picture: nothing can be painted in this view, or at this moment. */
-const pans = () => spaceHeld || state.tool === "hand" || viewed() !== "result" || state.running || !state.mask;
+const pans = () => spaceHeld || state.tool === "hand" || viewed() !== "result" || state.running || !state.mask || state.frame;
 
 /** The view that is shown; the original can be compared with nothing. */
 export const viewed = () => (head()?.parent ? state.view : "result");
@@ -74,6 +80,7 @@ function down(event) {
 
 function begin(event, at) {
   if (event.target.closest("#divider")) return sliding();
+  if (state.frame && !spaceHeld && state.tool !== "hand" && !state.running && viewed() === "result") return extend.take(at) ?? panning(at);
   if (pans() || event.button === 1) return panning(at);
   if (state.hidesMask) set({ hidesMask: false }); // nobody paints unseen
   const erase = state.tool === "eraser" || event.altKey;
@@ -107,6 +114,8 @@ function up(event) {
 
 function cursor(at) {
   const paints = state.tool === "brush" || state.tool === "eraser";
+  if (at && state.frame && !drag) stage.style.cursor = CURSORS[extend.edges(at).join("-")] ?? "";
+  else if (!state.frame) stage.style.cursor = "";
   const shown = at && paints && !pans() && viewport.size;
   viewport.cursor = shown ? [...at, state.brush / 2] : null;
   viewport.draw();

@@ -14,6 +14,7 @@ export const state = {
   hidesMask: false,
   look: JSON.parse(localStorage.getItem("overpaint.look") ?? "{}"), // of the mask
   limits: null, // of the server
+  frame: null, // of a picture that is to grow: pixels on each side
   pulls: {}, // downloads of models that are under way, by name
 };
 
