@@ -288,7 +288,7 @@ class EditService:
             on_update=on_update,
         )
         checked.held.is_edits = True
-        answer = self.spawn(self._answer(ticket, encode, pool or self._pool, undo))
+        answer = self.spawn(self._answer(ticket, encode, pool or self._pool, undo, on_update))
         answer.add_done_callback(lambda _: self._freed(checked.held))
         model = str(checked.request.model)
         job = EditJob(id=new_id(), caller=caller, model=model, ticket=ticket, answer=answer)
@@ -347,11 +347,14 @@ class EditService:
         encode: Callable[[EditResult], Value],
         pool: ThreadPoolExecutor,
         undo: Callable[[], None] | None,
+        on_update: Callable[[Update], None],
     ) -> Value:
         outcome = "internal_error"
         loop = asyncio.get_running_loop()
         try:
             result = await asyncio.wrap_future(ticket.future)
+            if ticket.previews and len(result.pictures) == 1:
+                on_update(Update(1, 1, result.pictures[0], is_result=True))
             answer = await loop.run_in_executor(pool, encode, result)
             outcome = "done"
             self.health.works(str(ticket.request.model))

@@ -156,11 +156,14 @@ export const cancel = (edit) => request("DELETE", `/v1/edits/${edit}`);
 export const segment = async (image, hints) =>
   blob("POST", "/v1/segments", { body: { image: await base64(image), ...hints } });
 
-/** News of an edit, `[name, data]` each, until it is done; a broken line is taken up again. */
-export async function* events(edit, signal) {
+/**
+ * News of an edit, `[name, data]` each, until it is done; a broken line is taken up again.
+ * `whole`: previews are whole pictures, not only what changed.
+ */
+export async function* events(edit, { signal, whole = false } = {}) {
   for (let broken = 0; ; broken += 1) {
     try {
-      const answer = await request("GET", `/v1/edits/${edit}/events`, { signal });
+      const answer = await request("GET", `/v1/edits/${edit}/events?changed=${!whole}`, { signal });
       for await (const event of read(answer.body)) {
         broken = 0;
         yield event;

@@ -63,7 +63,7 @@ async function begin(shown, body, keepsMask) {
   try {
     if (body.mask && typeof body.mask !== "string") body.mask = await api.base64(await body.mask);
     const { id } = await accepted(shown, { parent: shown.head, ...body, previews: PREVIEWS, measure_later: true });
-    remember(shown.id, { edit: id, turns: shown.turns.length, keepsMask });
+    remember(shown.id, { edit: id, turns: shown.turns.length, keepsMask, whole: body.from_original });
     return id;
   } catch (error) {
     end(shown.id);
@@ -102,7 +102,7 @@ async function follow(id, edit) {
   following = { session: id, leave: () => line.abort() };
   progress(id, { edit, told: "Preparing" });
   try {
-    for await (const [name, data] of api.events(edit, line.signal)) await hear(id, name, data);
+    for await (const [name, data] of api.events(edit, { signal: line.signal, whole: underWay()[id]?.whole })) await hear(id, name, data);
     finish(id);
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -129,7 +129,7 @@ async function lookFor(id, turns, keepsMask) {
 async function hear(id, name, data) {
   if (name === "queued") progress(id, { told: place(data.position) });
   if (name === "step") progress(id, { told: `Step ${data.step} of ${data.total}`, ...data });
-  if (name === "preview") await preview(id, data.image);
+  if (name === "preview") await preview(id, data);
   if (name === "error") await session.refresh(); // the session stands where it stood before
   if (name === "error" && data.error.code === "cancelled") tell("Cancelled.");
   else if (name === "error") throw new api.Fault(500, data.error);
@@ -151,10 +151,14 @@ async function done(id, data, keepsMask) {
 const place = (position) =>
   position > 0 ? `Waiting, ${position} ${position === 1 ? "edit" : "edits"} before this one` : "Next in the queue";
 
-async function preview(id, image) {
-  const levels = await Levels.of(api.fromBase64(image));
+/** An unfinished picture, or the part of it that changes: that is drawn over the picture. */
+async function preview(id, { image, left, top }) {
+  const blob = api.fromBase64(image);
+  const isPart = left !== undefined;
+  const shown = isPart ? await createImageBitmap(blob) : await Levels.of(blob);
   if (state.running?.session !== id) return;
-  Object.assign(viewport, { holding: levels, holdingBox: null, mask: null });
+  if (isPart) Object.assign(viewport, { patch: { bitmap: shown, box: [left, top, shown.width, shown.height] }, mask: null });
+  else Object.assign(viewport, { holding: shown, holdingBox: null, mask: null });
   viewport.draw();
 }
 
@@ -197,7 +201,7 @@ function end(id) {
 }
 
 function hide() {
-  viewport.holding = null;
+  Object.assign(viewport, { holding: null, patch: null });
   viewport.mask = state.mask;
   viewport.draw();
   $("#run").hidden = false;

@@ -230,7 +230,7 @@ async function show() {
   const changes = before && state.view === "difference" ? await changesOf(before, after, boxOf(other, before)) : null;
   if (turn !== head()) return; // another one came meanwhile
   const resized = viewport.size?.[0] !== after.width || viewport.size?.[1] !== after.height;
-  Object.assign(viewport, { after, before, changes, view: state.view, beforeBox: other && boxOf(other, before) });
+  Object.assign(viewport, { after, before, changes, patch: null, view: state.view, beforeBox: other && boxOf(other, before) });
   if (resized || !state.mask) {
     viewport.open(after.width, after.height);
     freshMask();

@@ -62,6 +62,7 @@ export class Viewport {
     this.cursor = null; // [x, y, radius] in the stage
     this.outline = null; // points of a lasso or box, in the picture
     this.holding = null; // a picture shown instead of everything
+    this.patch = null; // { bitmap, box }: a part of the picture that is shown as it is about to be
     this.waiting = 0;
     this.hidesMask = false;
     this.look = {}; // of the mask: { colour, outline }
@@ -164,7 +165,14 @@ export class Viewport {
     context.fillRect(0, 0, this.width, this.height);
     if (!this.size || !this.after) return;
     if (this.holding) this.layer(this.holding, this.holdingBox);
+    else if (this.patch) this.patched();
     else this[this.before || this.view === "result" ? this.view : "result"]();
+  }
+
+  patched() {
+    const { bitmap, box } = this.patch;
+    this.layer(this.after);
+    this.piece(bitmap, this.context, box);
   }
 
   result() {
