@@ -13,7 +13,10 @@ PHONE = {"width": 390, "height": 844}
 LANDSCAPE = {"width": 844, "height": 390}
 TABLET = {"width": 820, "height": 1180}
 
-CONTROLS = "#prompt, #model, #count, #seed, #lock, .zoom, #options input"
+CONTROLS = (
+    "#prompt, #model, #count, #seed, #lock, .zoom, .option input, #select-words, #extend select,"
+    " #extend input"
+)
 
 
 def luminance(colour: str) -> float:

@@ -354,7 +354,8 @@ class EditService:
         try:
             result = await asyncio.wrap_future(ticket.future)
             if ticket.previews and len(result.pictures) == 1:
-                on_update(Update(1, 1, result.pictures[0], is_result=True))
+                whole = result.pictures[0]
+                on_update(Update(step=1, total=1, preview=whole, is_result=True))
             answer = await loop.run_in_executor(pool, encode, result)
             outcome = "done"
             self.health.works(str(ticket.request.model))

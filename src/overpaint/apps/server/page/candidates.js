@@ -1,10 +1,11 @@
 // Candidates: results of one mask, one set of words and one starting picture. Flip, keep, more of them.
 
 import * as api from "./api.js";
-import { $, attempt, make, tell } from "./dom.js";
+import { $, attempt, tell } from "./dom.js";
+import { button } from "./history.js";
 import * as panel from "./panel.js";
 import { send } from "./run.js";
-import { levelsOf, moveTo } from "./session.js";
+import { candidateAt, candidates, levelsOf, moveTo } from "./session.js";
 import { head, on, set, state } from "./state.js";
 
 export function init() {
@@ -12,48 +13,34 @@ export function init() {
     $(id).addEventListener("click", () => attempt(work));
   }
   on(["session", "running"], show);
-}
-
-const sameEdit = (a, b) =>
-  a.parent === b.parent && a.prompt === b.prompt && a.kind === b.kind &&
-  JSON.stringify(a.recipe.inputs) === JSON.stringify(b.recipe.inputs);
-
-/** Results of the same edit as the shown one, in the order in which they came. */
-export function group() {
-  const turn = head();
-  return turn?.parent ? state.session.turns.filter((each) => sameEdit(each, turn)) : [];
+  on(["session"], list);
 }
 
 function show() {
-  const turns = group();
+  const turns = candidates();
   const at = turns.indexOf(head());
   $("#flip").hidden = turns.length === 0;
   for (const id of ["#flip-back", "#flip-on", "#flip-told", "#keep"]) $(id).hidden = turns.length < 2;
   $("#flip-told").textContent = `${at + 1} of ${turns.length}`;
-  $("#keep").disabled = !head()?.candidate_of;
+  $("#keep").disabled = !head()?.candidate_of || Boolean(state.running);
   $("#keep").setAttribute("aria-pressed", String(Boolean(head()?.is_kept || !head()?.candidate_of)));
-  for (const button of document.querySelectorAll("#flip button")) button.disabled ||= Boolean(state.running);
-  if (!state.running) for (const id of ["#flip-back", "#flip-on", "#again"]) $(id).disabled = false;
-  thumbnails(turns);
+  for (const id of ["#flip-back", "#flip-on", "#again"]) $(id).disabled = Boolean(state.running);
 }
 
-async function thumbnails(turns) {
+function list() {
+  const turns = candidates();
   const place = $("#candidates");
   place.hidden = turns.length < 2;
   if (place.hidden) return;
-  const { button } = await import("./history.js");
   const label = (each, i) => `Candidate ${i + 1} of ${turns.length}${each.is_kept ? ", kept" : ""}`;
   place.replaceChildren(...turns.map((each, i) => button(each, label(each, i), each === head())));
 }
 
 /** Show the next of the candidates, or the one before. */
 export async function flip(step) {
-  const turns = group();
-  if (turns.length < 2 || state.running) return;
-  const at = (number) => turns[(number + turns.length) % turns.length];
-  const now = turns.indexOf(head());
-  levelsOf(at(now + 2 * step)); // so that the one after comes at once
-  await moveTo(at(now + step).id, { keepsMask: true });
+  if (candidates().length < 2 || state.running) return;
+  levelsOf(candidateAt(2 * step)); // so that the one after comes at once
+  await moveTo(candidateAt(step).id, { keepsMask: true });
 }
 
 /** Keep the shown candidate as a branch of the history, or no more. */

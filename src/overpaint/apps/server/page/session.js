@@ -218,8 +218,28 @@ export function levelsOf(turn) {
   return levels;
 }
 
+const sameEdit = (a, b) =>
+  a.parent === b.parent && a.prompt === b.prompt && a.kind === b.kind &&
+  JSON.stringify(a.recipe.inputs) === JSON.stringify(b.recipe.inputs);
+
+/** Results of the same edit as the shown one, in the order in which they came. */
+export function candidates() {
+  const turn = head();
+  return turn?.parent ? state.session.turns.filter((each) => sameEdit(each, turn)) : [];
+}
+
+/** The candidate so many places after the shown one, round and round. */
+export function candidateAt(step) {
+  const turns = candidates();
+  return turns.at((turns.indexOf(head()) + step) % turns.length);
+}
+
 /** The picture that the shown one is compared with, or null. */
-const compared = () => (state.against === "original" ? original() : turnOf(head()?.parent));
+function compared() {
+  if (state.against === "original") return original();
+  const isAlone = state.against !== "candidate" || candidates().length < 2;
+  return isAlone ? turnOf(head()?.parent) : candidateAt(-1);
+}
 
 async function show() {
   const turn = head();
