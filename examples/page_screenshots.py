@@ -41,6 +41,8 @@ def main() -> None:
         )
         photo(browser, url, asked.out)
         phone(browser, url, asked.out)
+        tablet(browser, url, asked.out)
+        candidates(browser, url, asked.out)
         instruction(browser, url, asked.out)
         browser.close()
 
@@ -101,6 +103,33 @@ def phone(browser: Browser, url: str, out: Path) -> None:
     start(page, picture, "launch pad.png")
     mark(page, picture, [(x - 300, y - 60) for x, y in MAST])
     shoot(page, out / "page-phone.jpg")
+
+
+def tablet(browser: Browser, url: str, out: Path) -> None:
+    """A picture that is about to grow, on a tablet."""
+    page = visit(browser, url, {"width": 820, "height": 1180})
+    start(page, rocket(), "rocket.png")
+    page.check("[name=task][value=extend]")
+    page.select_option("#extend-ratio", "16:9")
+    shoot(page, out / "page-extend.jpg")
+
+
+def candidates(browser: Browser, url: str, out: Path) -> None:
+    """Several results of one edit, and a thing that clicks select."""
+    picture = scene("scene").convert("RGB")
+    page = visit(browser, url, {"width": 1280, "height": 800})
+    start(page, picture, "scene.png")
+    page.check("[name=task][value=inpaint]")
+    page.fill("#prompt", "a green triangle")
+    page.fill("#count", "3")
+    width, height = picture.size
+    x0, y0, x1, y1 = width // 2 - 20, height // 2 - 20, width // 2 + 20, height // 2 + 20
+    mark(page, picture, [(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+    run(page)
+    page.keyboard.press(".")
+    page.wait_for_selector("#flip-told:text('2 of 3')")
+    page.keyboard.press("k")
+    shoot(page, out / "page-candidates.jpg")
 
 
 def instruction(browser: Browser, url: str, out: Path) -> None:

@@ -22,9 +22,9 @@ from overpaint.sessions.store import ANYONE, Store
 from overpaint.sessions.types import (
     INPUTS,
     ROOT,
-    TurnInput,
     Session,
     Turn,
+    TurnInput,
     TurnKind,
     TurnVerdict,
     now,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import huggingface_hub
 import pytest
+from safetensors.torch import save_file
 
 from overpaint.apps.settings import ModelSettings, ServerSettings
 from tests.apps.server.conftest import edit, serving
+from tests.checkpoints.test_loras import component, factors, kohya_names, linears
 from tests.hub_server import Hub
 from tests.hub_server import serving as hub_serving
 
@@ -97,6 +99,29 @@ def test_servers_for_others_fetch_nothing_unless_told_to(desk):
 )
 def test_who_may_have_models_fetched(server, local, allowed):
     assert ServerSettings(**server).may_pull(loopback_only=local) is allowed
+
+
+def test_adapters_of_a_folder_go_along_in_the_models_name(
+    make_settings, checkpoint_folder, tmp_path
+):
+    unet = component(checkpoint_folder, "sd2", "unet")
+    names = kohya_names(factors(linears(unet)), "lora_unet")
+    save_file(names, tmp_path / "rough.safetensors")
+    settings = make_settings(models=("sd2", "erase"))
+    with serving(settings.model_copy(update={"adapters": tmp_path})) as running:
+        listed = {each["id"]: each for each in running.client.get("/v1/models").json()["data"]}
+        assert listed["sd2"]["adapters"] == ["rough"]
+        assert listed["erase"]["adapters"] == []
+
+        def made(model: str) -> dict:
+            return running.client.post("/v1/edits", json=edit() | {"model": model}).json()
+
+        plain, off, half, full = map(made, ("sd2", "sd2+rough@0", "sd2+rough@0.5", "sd2+rough"))
+        assert plain["images"] == off["images"]
+        assert len({each["images"][0] for each in (plain, half, full)}) == 3
+        assert half["recipe"]["model"]["loras"][0]["scale"] == 0.5
+        assert made("sd2+smooth")["error"]["code"] == "model_not_found"
+        assert made("erase+rough")["error"]["code"] == "model_not_found"
 
 
 def test_the_catalogue_says_what_fits(server):

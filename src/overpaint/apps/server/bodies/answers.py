@@ -38,7 +38,12 @@ def changed_part(before: Picture, after: Picture) -> dict[str, Any] | None:
     """What an edit changed, as base64 of PNG, and where; None = the pictures differ in size."""
     if before.size != after.size:
         return None
-    left, top, right, bottom = ImageChops.difference(before.rgb, after.rgb).getbbox() or (0, 0, 1, 1)
+    left, top, right, bottom = ImageChops.difference(before.rgb, after.rgb).getbbox() or (
+        0,
+        0,
+        1,
+        1,
+    )
     box = (left, top, right, bottom)
     part = Picture(
         after.rgb.crop(box),

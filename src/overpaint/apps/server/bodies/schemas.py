@@ -169,6 +169,10 @@ class ModelInfo(BaseModel):
     aliases: list[str] = Field(
         default_factory=list, description="Further names; `*` = every name that is not served."
     )
+    adapters: list[str] = Field(
+        default_factory=list,
+        description="That may be added to its name, each with a scale: `NAME+ADAPTER@0.8`.",
+    )
     about: str
     licence: str
     licence_url: str | None = None

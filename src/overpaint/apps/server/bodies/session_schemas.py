@@ -98,7 +98,10 @@ _SHOWN = tuple(part for part in PARTS if part.name not in _NOT_SHOWN)
 
 @with_parts(_SHOWN, AS_KEPT)
 class TurnInfo(BaseModel):
-    """One turn; only `measures` and `is_kept` change. Of further pictures it has the sha256 of the files."""
+    """One turn; only `measures` and `is_kept` change.
+
+    Of further pictures it has the sha256 of the files.
+    """
 
     id: str
     parent: str | None

@@ -71,8 +71,8 @@ class ModelHealth:
 
     def failed(self, model: str, error: Exception, batcher: Batcher) -> None:
         """An edit of the model failed; after several of them the server tries one of its own."""
-        if not _may_be_the_devices(error):
-            return
+        if model not in self._families or not _may_be_the_devices(error):
+            return  # with adapters of the caller's choice a model may well fail
         self._failures[model] += 1
         if self._failures[model] >= SUSPICIOUS and model not in self._probes:
             self._probes[model] = self._spawn(self._probe(model, batcher))

@@ -2,6 +2,7 @@
 
 import { $, attempt, make, setIcon } from "./dom.js";
 import { render } from "./options.js";
+import * as adapters from "./adapters.js";
 import * as extend from "./extend.js";
 import * as parts from "./parts.js";
 import * as session from "./session.js";
@@ -108,6 +109,7 @@ function describe() {
   warnOfDemo(now);
   parts.render(now);
   if (!now) return;
+  adapters.render(now);
   values[now.id] ??= {};
   const sight = $("#seen-options");
   sight.replaceChildren();
@@ -157,7 +159,7 @@ export const count = () => $("#count").valueAsNumber || 1;
 export async function request() {
   const now = model();
   if (!now) throw say("No model for this task is served here.");
-  const body = { model: now.id, options: values[now.id], num_images: count() };
+  const body = { model: adapters.named(now), options: values[now.id], num_images: count() };
   if (TASKS[state.task].label) body.prompt = $("#prompt").value.trim();
   if (body.prompt && now.accepts.prompt === "refused") throw say(`“${now.id}” reads no words. Choose another model, or clear the words.`);
   if (now.accepts.prompt === "required" && !body.prompt) {
@@ -175,7 +177,8 @@ const say = (sentence) => Object.assign(new Error(sentence), { sentence });
 
 /** Take over the settings of a turn. */
 export async function reuse(turn) {
-  const used = state.models.find(({ id }) => id === turn.model);
+  const name = adapters.taken(turn.model);
+  const used = state.models.find(({ id }) => id === name);
   const task = turn.kind in TASKS ? turn.kind : state.task;
   if (used && TASKS[task].fits(used.accepts)) {
     chosen[task] = used.id;

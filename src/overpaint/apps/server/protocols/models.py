@@ -8,7 +8,7 @@ from overpaint.apps.server.bodies.schemas import ModelInfo, ModelList, PartInfo,
 from overpaint.apps.server.errors import message_of
 from overpaint.apps.server.routes import ERRORS, service_of
 from overpaint.apps.server.service import EditService, Served
-from overpaint.apps.wiring.models import defaults
+from overpaint.apps.wiring.models import adapters, defaults
 from overpaint.core.types import FAMILY_PARTS
 
 router = APIRouter(prefix="/v1", tags=["edits"])
@@ -37,6 +37,7 @@ def _info(served: Served, service: EditService) -> ModelInfo:
         id=spec.name,
         family=spec.family,
         aliases=service.aliases_of(served),
+        adapters=[] if spec.source == "none" else list(adapters.files(service.settings)),
         about=spec.about,
         **licence_of(spec),
         is_demo=real is not None,

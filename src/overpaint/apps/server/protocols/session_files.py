@@ -84,7 +84,7 @@ for _name, _kind in (("picture", "image/png"), ("thumbnail", "image/webp"), ("ma
         **FEW,
         200: {
             "description": "the picture; `x-overpaint-psnr` is what JPEG kept of it, in decibels",
-            "content": {kind: _BINARY for kind in sorted(_MEDIA_TYPES.values())},
+            "content": dict.fromkeys(sorted(_MEDIA_TYPES.values()), _BINARY),
         },
     },
 )
