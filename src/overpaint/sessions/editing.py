@@ -304,7 +304,7 @@ def opened(pictures: Pictures, key: str) -> Picture:
     Raises:
         StoreUnavailable: it is missing or damaged.
     """
-    return images.decode(pictures.get(key), limits=_KEPT)
+    return pictures.recent.get(key, lambda each: images.decode(pictures.get(each), limits=_KEPT))
 
 
 def thumbnail(picture: Picture) -> bytes:

@@ -21,7 +21,11 @@ export class Mask {
     );
     this.paint = this.canvas.getContext("2d");
     this.kept = canvasOf(this.canvas.width, this.canvas.height);
-    this.changed = changed;
+    this.encoded = null; // a promise of the file, until the mask changes
+    this.changed = () => {
+      this.encoded = null;
+      changed();
+    };
     this.done = [];
     this.undone = [];
     this.touched = null;
@@ -207,8 +211,13 @@ export class Mask {
     return true;
   }
 
-  /** A PNG of the picture's size: white = repaint. */
+  /** A PNG of the picture's size: white = repaint. Made once for each state of the mask. */
   file() {
+    this.encoded ??= this.encode();
+    return this.encoded;
+  }
+
+  encode() {
     const whole = canvasOf(this.width, this.height);
     const paint = whole.getContext("2d", { alpha: false });
     // Black everywhere, white by the mask's own opacity.

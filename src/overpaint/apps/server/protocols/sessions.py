@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
@@ -55,7 +56,14 @@ async def post_session(request: Request) -> Response:
     def create(stop: Callable[[], None]) -> Session:
         return sessions_of(request, stop).new(picture, body.name)
 
-    return answer(await shelf_of(request).checked(create), 201)
+    session = await shelf_of(request).checked(create)
+    # The first edit finds it decoded.
+    shelf_of(request).later(partial(_open_original, request, session))
+    return answer(session, 201)
+
+
+def _open_original(request: Request, session: Session) -> None:
+    sessions_of(request).picture(session.turns[0])
 
 
 @router.get("", response_model=SessionList, responses=FEW)
