@@ -31,11 +31,19 @@ ENLARGED = 8
 
 @contextmanager
 def serving(
-    folder: Path, *models: str, settings: str = "", port: int = 0, **environment: str
+    folder: Path,
+    *models: str,
+    settings: str = "",
+    head: str = "",
+    port: int = 0,
+    **environment: str,
 ) -> Iterator[str]:
-    """Run `overpaint serve` on that port, or any, until the block ends; gives its address."""
+    """Run `overpaint serve` on that port, or any, until the block ends; gives its address.
+
+    `head` begins its settings file, `settings` are those of the server and what follows them.
+    """
     (folder / "overpaint.toml").write_text(
-        f'device = "cpu"\ndtype = "float32"\n[sessions]\nfolder = "sessions"\n'
+        f'{head}\ndevice = "cpu"\ndtype = "float32"\n[sessions]\nfolder = "sessions"\n'
         f"[provenance]\nrecipe = true\n[server]\nmodels = {json.dumps(models)}\n{settings}",
         encoding="utf-8",
     )
