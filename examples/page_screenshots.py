@@ -116,11 +116,7 @@ def tablet(browser: Browser, url: str, out: Path) -> None:
 
 def candidates(browser: Browser, url: str, out: Path) -> None:
     """Several results of one edit, and a thing that clicks select."""
-    picture = scene("scene").convert("RGB")
-    page = visit(browser, url, {"width": 1280, "height": 800})
-    start(page, picture, "scene.png")
-    page.check("[name=task][value=inpaint]")
-    page.fill("#prompt", "a green triangle")
+    page, picture = at_scene(browser, url, "inpaint", "a green triangle")
     page.fill("#count", "3")
     width, height = picture.size
     x0, y0, x1, y1 = width // 2 - 20, height // 2 - 20, width // 2 + 20, height // 2 + 20
@@ -134,16 +130,22 @@ def candidates(browser: Browser, url: str, out: Path) -> None:
 
 def instruction(browser: Browser, url: str, out: Path) -> None:
     """An instruction under way, with a preview, and then done."""
-    picture = scene("scene").convert("RGB")
-    page = visit(browser, url, {"width": 1280, "height": 800})
-    start(page, picture, "scene.png")
-    page.check("[name=task][value=edit]")
-    page.fill("#prompt", "make the circle purple")
+    page, _ = at_scene(browser, url, "edit", "make the circle purple")
     page.click("#more summary")
     page.fill("#option-num_inference_steps", "20")
     page.click("#run")
     page.wait_for_selector("#progress-told:text-matches('Step (9|1.) of')", timeout=SLOW)
     shoot(page, out / "page-progress.jpg")
+
+
+def at_scene(browser: Browser, url: str, task: str, words: str) -> tuple[Page, Image.Image]:
+    """The scene on a desktop, with a task and its words."""
+    picture = scene("scene").convert("RGB")
+    page = visit(browser, url, {"width": 1280, "height": 800})
+    start(page, picture, "scene.png")
+    page.check(f"[name=task][value={task}]")
+    page.fill("#prompt", words)
+    return page, picture
 
 
 def visit(browser: Browser, url: str, size: dict[str, int], **options: float) -> Page:
