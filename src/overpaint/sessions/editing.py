@@ -19,7 +19,16 @@ from overpaint.sessions.judging import Judge, JudgedEdit, Judgement, JudgeUnavai
 from overpaint.sessions.measures import Comparison, Similarity, Thresholds
 from overpaint.sessions.pictures import Pictures
 from overpaint.sessions.store import ANYONE, Store
-from overpaint.sessions.types import INPUTS, ROOT, TurnInput, Session, Turn, TurnKind, TurnVerdict, now
+from overpaint.sessions.types import (
+    INPUTS,
+    ROOT,
+    Session,
+    Turn,
+    TurnInput,
+    TurnKind,
+    TurnVerdict,
+    now,
+)
 
 THUMBNAIL = 256
 """Longer side, in pixels."""
