@@ -104,6 +104,22 @@ class Borders:
         return {name: value for name, value in asdict(self).items() if value}
 
 
+def of_keywords(
+    left: int | str = 0,
+    top: int | str = 0,
+    right: int | str = 0,
+    bottom: int | str = 0,
+    to: str | None = None,
+    anchor: Anchor = "center",
+) -> dict[str, Any]:
+    """What `parse` takes, of the arguments of a function; empty where nothing says how far."""
+    sides = {"left": left, "top": top, "right": right, "bottom": bottom}
+    asked = {name: side for name, side in sides.items() if side != 0}
+    if to is not None:
+        return {**asked, "to": to, "anchor": anchor}
+    return asked
+
+
 def parse(value: Any, size: Size, *, most_pixels: int | None = None) -> Borders:
     """The borders that a caller asks for.
 
