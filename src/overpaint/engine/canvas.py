@@ -73,14 +73,15 @@ def of(request: EditRequest) -> EditRequest:
         return request
     picture, border = borders.canvas(request.image, request.extend)
     parts = {part.name: getattr(request, part.name) for part in PARTS if part.kind == "mask"}
-    placed = {
+    placed: dict[str, Any] = {
         name: borders.moved(mask, request.extend)
         for name, mask in parts.items()
         if mask is not None
     }
     if "mask" in placed:
         border = masks.combine([border, placed["mask"]])
-    return replace(request, image=picture, **{**placed, "mask": border})
+    placed["mask"] = border
+    return replace(request, image=picture, **placed)
 
 
 def is_seen(family: FamilySpec, options: FamilyOptions) -> bool:
