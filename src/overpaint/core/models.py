@@ -15,6 +15,9 @@ picture grow by what words say."""
 
 EDIT_TASKS: tuple[EditTask, ...] = get_args(EditTask)
 
+ERASER = "erase"
+"""Name of the model that needs no weights, and is always here."""
+
 AUTO = "auto"
 """In place of a default model's name: the first of `PREFERRED` that is here."""
 

@@ -29,6 +29,7 @@ from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Prepared
+from overpaint.diffusion.options import FamilyOptions
 from overpaint.engine import canvas, clock, intake, rendering, streams, windows
 from overpaint.engine.cache import RETRY_AFTER, ModelCache
 from overpaint.engine.clock import Throttle
@@ -60,6 +61,8 @@ class Engine:
             nothing.
         marking: what the files of results say about themselves.
         device: the one that its models compute on, as torch names it.
+        eraser: name of a model without weights that continues a picture which grows, for models
+            that see what is in its border; None = they see its edges go on.
     """
 
     def __init__(
@@ -71,12 +74,14 @@ class Engine:
         policy: Policy | None = None,
         marking: Marking | None = None,
         device: str = "cpu",
+        eraser: str | None = None,
     ) -> None:
         self.models = ModelCache(load, budget)
         self.default_model = model
         self.policy = policy or Policy.off()
         self.marking = marking or Marking()
         self.device = device
+        self.eraser = eraser
         self.clock = clock.of(device)
 
     @takes_parts
@@ -198,15 +203,16 @@ class Engine:
         checked = replace(checked, options=family.settle(checked.options))
         screened = request if isinstance(request, Screened) else self.screen(submission)
         started = time.perf_counter()
-        computed = replace(checked, request=canvas.of(plain))
+        computed = canvas.of(plain)
+        seen = replace(checked, request=self._seen(plain, computed, model, checked.options, busy))
         regions, prepared, more = self._with_room(
-            model, busy, partial(self._prepared, model, computed, held)
+            model, busy, partial(self._prepared, model, seen, held)
         )
         streams.hand_over(model, prepared)
         model.release_text_encoders()
         edit = Edit(
             request=plain,
-            canvas=computed.request,
+            canvas=computed,
             model=model,
             options=checked.options,
             regions=regions,
@@ -302,6 +308,20 @@ class Engine:
             warnings=tuple(edit.warnings),
             safety=verdicts or None,
         )
+
+    def _seen(
+        self,
+        request: EditRequest,
+        computed: EditRequest,
+        model: Model,
+        options: FamilyOptions,
+        busy: Collection[Model],
+    ) -> EditRequest:
+        """What the model sees: of a picture that grows, a border that goes on as the picture."""
+        sees = request.extend is not None and canvas.is_seen(model.family.spec, options)
+        if not sees or self.eraser is None:
+            return computed
+        return canvas.continued(request, computed, self.model(self.eraser, busy=busy).family)
 
     def _prepared(
         self, model: Model, checked: CheckedRequest, held: int

@@ -104,6 +104,22 @@ class Borders:
         return {name: value for name, value in asdict(self).items() if value}
 
 
+def of_keywords(
+    left: int | str = 0,
+    top: int | str = 0,
+    right: int | str = 0,
+    bottom: int | str = 0,
+    to: str | None = None,
+    anchor: Anchor = "center",
+) -> dict[str, Any]:
+    """What `parse` takes, of the arguments of a function; empty where nothing says how far."""
+    sides = {"left": left, "top": top, "right": right, "bottom": bottom}
+    asked = {name: side for name, side in sides.items() if side != 0}
+    if to is not None:
+        return {**asked, "to": to, "anchor": anchor}
+    return asked
+
+
 def parse(value: Any, size: Size, *, most_pixels: int | None = None) -> Borders:
     """The borders that a caller asks for.
 
@@ -160,6 +176,19 @@ def own_border(picture: Picture) -> Image.Image:
     return Image.fromarray(border.astype(np.uint8) * 255)
 
 
+def mask_of(picture: Picture, borders: Borders) -> Image.Image:
+    """'L' of the larger picture, 255 = the border.
+
+    Raises:
+        InvalidRequest: the picture has no border of its own, where it should.
+    """
+    if borders.is_own:
+        return own_border(picture)
+    border = Image.new("L", borders.around(picture.size), 255)
+    border.paste(0, borders.within(picture.size).as_tuple())
+    return border
+
+
 def is_canvas(picture: Picture, mask: Image.Image | None) -> bool:
     """Whether a picture is a canvas whose transparent border is to be filled.
 
@@ -200,12 +229,10 @@ def canvas(picture: Picture, borders: Borders) -> tuple[Picture, Image.Image]:
     Raises:
         InvalidRequest: it has no border of its own, where it should.
     """
+    border = mask_of(picture, borders)
     if borders.is_own:
-        border = own_border(picture)
         rows, columns = _nearest(np.asarray(border) > 0)
     else:
-        border = Image.new("L", borders.around(picture.size), 255)
-        border.paste(0, borders.within(picture.size).as_tuple())
         width, height = picture.size
         columns = np.arange(-borders.left, width + borders.right).clip(0, width - 1)
         rows = np.arange(-borders.top, height + borders.bottom).clip(0, height - 1)[:, np.newaxis]

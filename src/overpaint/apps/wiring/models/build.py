@@ -12,7 +12,7 @@ from overpaint.apps.wiring import imports, safety
 from overpaint.apps.wiring.models import checkpoints, defaults, families
 from overpaint.apps.wiring.models.catalogue import find_model
 from overpaint.core.errors import OutOfMemory, UnsupportedOption
-from overpaint.core.models import EditTask, Lora, ModelSpec
+from overpaint.core.models import ERASER, EditTask, Lora, ModelSpec
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
@@ -247,7 +247,13 @@ def _engines(
 
     by_device = {
         on: Engine(
-            partial(load, on), default, budget=budget, policy=policy, marking=marking, device=on
+            partial(load, on),
+            default,
+            budget=budget,
+            policy=policy,
+            marking=marking,
+            device=on,
+            eraser=ERASER,
         )
         for on in places
     }
