@@ -24,6 +24,8 @@ ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-backgroun
 SLOW = 120_000
 """Milliseconds that an edit may take on a busy machine."""
 
+expect.set_options(timeout=60_000)
+
 EDGE = 24
 """Pixels that the page leaves around a fitted picture, and how far it enlarges."""
 ENLARGED = 8
@@ -224,7 +226,8 @@ def desk_of(browser, request):
 
     def make(url: str, **options) -> Desk:
         context = browser.new_context(accept_downloads=True, **options)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(60_000)
+        context.set_default_navigation_timeout(SLOW)
         desks.append(Desk(context.new_page(), url))
         return desks[-1]
 

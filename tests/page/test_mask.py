@@ -144,6 +144,8 @@ def test_looking_for_a_thing_is_seen_and_words_may_name_it(desk, scene):
         "getComputedStyle(document.querySelector('#stage'), '::before').content"
     )
     assert words == '"Looking for it"'
+    while not held:
+        desk.page.wait_for_timeout(20)
     assert json.loads(held[0].request.post_data)["text"] == "the blue box"
     held[0].fulfill(body=file.getvalue(), content_type="image/png")
     desk.until("!state.mask.isEmpty")
