@@ -35,9 +35,9 @@ def fill(
 
     Coarse to fine, each patch over the hole is matched to the most similar patch of known pixels
     (PatchMatch, Barnes et al. 2009), and the matches vote on the hole's pixels (Wexler et al.
-    2007). What is unusual near the hole costs more, unless `copy_from` says what to copy. A
-    screened Poisson solve hides the seams. Gaps in plain or evenly graded areas are
-    filled smoothly instead, unless `copy_from` says what to copy.
+    2007). A screened Poisson solve hides the seams. Unless `copy_from` says what to copy, lines
+    that reach the hole are continued across it, what is unusual near the hole costs more, and gaps
+    in plain or evenly graded areas are filled smoothly.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
@@ -82,12 +82,13 @@ class Filling:
     ) -> None:
         copyable = _check(pixels, hole, copy_from, not_from)
         self._pixels, self._hole, self._seed = pixels, hole, seed
-        self._hold = HOLD if copy_from is None else HOLD_CHOSEN
+        self._guided = copy_from is None
+        self._hold = HOLD if self._guided else HOLD_CHOSEN
         self._matcher: Matcher | None = None
         self._turns: list[_Turn] = []
         self._filled = pixels
         if hole.any():
-            self._begin(copyable, smoothly=copy_from is None)
+            self._begin(copyable)
         self.rounds = len(self._turns)
 
     def improve(self) -> None:
@@ -95,7 +96,7 @@ class Filling:
         turn = self._turns.pop()
         if turn.first:
             coarser = None if self._matcher is None else self._matcher.field
-            self._matcher = Matcher(turn.layer, coarser, self._seed)
+            self._matcher = Matcher(turn.layer, coarser, self._seed, guided=self._guided)
         assert self._matcher is not None
         finished = not self._turns
         self._matcher.improve(last=finished)
@@ -114,16 +115,16 @@ class Filling:
         result[self._hole] = filled[:height, :width][self._hole]
         return result
 
-    def _begin(self, copyable: BoolMask, *, smoothly: bool) -> None:
+    def _begin(self, copyable: BoolMask) -> None:
         height, width = self._hole.shape
         room = [(0, max(0, MARGIN - height)), (0, max(0, MARGIN - width))]
         hole, copyable = (np.pad(mask, room, mode="edge") for mask in (self._hole, copyable))
         self._filled = np.pad(self._pixels, [*room, (0, 0)], mode="edge")
-        if smoothly:
+        if self._guided:
             self._filled, hole = fill_smooth_parts(self._filled, hole)
         if hole.any():
             layers = build(self._filled, hole, copyable)
-            if smoothly:
+            if self._guided:
                 set_prices(layers)
             self._turns = _turns(layers)
 

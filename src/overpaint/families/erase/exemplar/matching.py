@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from . import kernels
+from . import kernels, lines
 from .bands import THREADS
 from .offsets import repeating_steps
 from .pyramid import Layer, spread_in
@@ -25,6 +25,8 @@ FEWEST_ROUNDS = 1
 WORK = 700_000  # targets times rounds beyond which a layer gets fewer rounds
 EXHAUSTIVE = 3_000_000  # pairs of target and source compared; of more, every n-th source
 FIRST_GUESS = 0.1  # weight of guessed pixels against known ones in that comparison
+GUIDE = 0.3  # the same for pixels of the guide
+GUIDE_PULL = 0.5  # of the way from the votes to the guide, after the first rounds
 PEEL = 2.0  # pixels by which the filling of the coarsest layer proceeds inwards each time
 
 
@@ -59,10 +61,18 @@ class Votes:
 
 
 class Matcher:
-    """Fills one layer in place, from a guess or from the next coarser layer's field."""
+    """Fills one layer in place, from a guess or from the next coarser layer's field.
 
-    def __init__(self, layer: Layer, coarser: Field | None, seed: int) -> None:
+    Args:
+        layer: what is filled.
+        coarser: the next coarser layer's field; None on the coarsest.
+        seed: of the random search.
+        guided: whether the coarsest layer follows the lines that reach the hole.
+    """
+
+    def __init__(self, layer: Layer, coarser: Field | None, seed: int, *, guided: bool) -> None:
         self.layer = layer
+        self._guide: Float | None = None
         self._rng = np.random.default_rng((seed, layer.hole.size))
         self._height, self._width = layer.hole.shape
         self._near = NEARNESS * layer.size**2
@@ -72,16 +82,20 @@ class Matcher:
         self._doubt = self._doubt_of_targets()
         self._passes = 0
         self._steps = repeating_steps(layer.values, ~layer.hole, layer.size)
-        if coarser is None:
-            self._guess()
-        else:
+        if coarser is not None:
             self._refine(coarser)
+        elif guided:
+            self._follow_lines()
+        else:
+            self._peel()
 
     def improve(self, *, last: bool) -> None:
         """One round: better sources for every target, then a vote on every pixel."""
         for _ in range(PASSES):
             self._search()
         self._vote(FINAL_SOFTNESS if last else SOFTNESS)
+        if self._guide is not None:
+            self._pull(self._guide)
 
     def _new_field(self) -> Field:
         y, x = (index.astype(np.int32) for index in np.nonzero(_targets(self.layer)))
@@ -113,7 +127,22 @@ class Matcher:
             cv2.distanceTransform(self.layer.hole.astype(np.uint8), cv2.DIST_L2, 5), np.float32
         )
 
-    def _guess(self) -> None:
+    def _follow_lines(self) -> None:
+        """The coarsest layer: a smooth filling that no line crosses, then sources like it."""
+        layer = self.layer
+        layer.values = lines.continued(layer.values, layer.hole)
+        self._guide = layer.values.copy()
+        certainty = np.where(layer.hole, GUIDE, 1).astype(np.float32)
+        self._compare_all(certainty, np.arange(self.field.cost.size, dtype=np.int32))
+        self._vote(SOFTNESS)
+
+    def _pull(self, guide: Float) -> None:
+        """Draws the filling towards the guide, less in each round, in the last one not at all."""
+        hole, values = self.layer.hole, self.layer.values
+        pull = GUIDE_PULL * max(0.0, 1 - self._passes / (PASSES * ROUNDS_COARSEST))
+        values[hole] += np.float32(pull) * (guide[hole] - values[hole])
+
+    def _peel(self) -> None:
         """The coarsest layer: a smooth filling, then sources peel by peel from the rim inwards."""
         layer = self.layer
         layer.values = np.ascontiguousarray(spread_in(layer.values, layer.hole))
