@@ -27,6 +27,7 @@ EXHAUSTIVE = 3_000_000  # pairs of target and source compared; of more, every n-
 FIRST_GUESS = 0.1  # weight of guessed pixels against known ones in that comparison
 GUIDE = 0.3  # the same for pixels of the guide
 GUIDE_PULL = 0.5  # of the way from the votes to the guide, after the first rounds
+WORSE = 1.03  # how much worse a filling begun with lines may fit than one begun with peels
 PEEL = 2.0  # pixels by which the filling of the coarsest layer proceeds inwards each time
 
 
@@ -67,10 +68,12 @@ class Matcher:
         layer: what is filled.
         coarser: the next coarser layer's field; None on the coarsest.
         seed: of the random search.
-        guided: whether the coarsest layer follows the lines that reach the hole.
+        guided: whether the coarsest layer is begun with lines rather than with peels.
     """
 
-    def __init__(self, layer: Layer, coarser: Field | None, seed: int, *, guided: bool) -> None:
+    def __init__(
+        self, layer: Layer, coarser: Field | None, seed: int, *, guided: bool = False
+    ) -> None:
         self.layer = layer
         self._guide: Float | None = None
         self._rng = np.random.default_rng((seed, layer.hole.size))
@@ -96,6 +99,11 @@ class Matcher:
         self._vote(FINAL_SOFTNESS if last else SOFTNESS)
         if self._guide is not None:
             self._pull(self._guide)
+
+    def mismatch(self) -> float:
+        """How badly the sources fit the present filling in the mean; compare within a layer."""
+        self._search()
+        return float(self.field.cost.mean())
 
     def _new_field(self) -> Field:
         y, x = (index.astype(np.int32) for index in np.nonzero(_targets(self.layer)))
@@ -233,3 +241,14 @@ def _targets(layer: Layer) -> BoolMask:
     touches[height - last :] = False
     touches[:, width - last :] = False
     return touches
+
+
+def better_start(matchers: list[Matcher]) -> Matcher:
+    """Of one or two ways to begin a layer (peels, lines) the one whose sources fit better.
+
+    Lines win unless they are clearly worse: they leave more of what is behind the hole in order.
+    """
+    if len(matchers) == 1:
+        return matchers[0]
+    peels, guided = matchers
+    return guided if guided.mismatch() <= WORSE * peels.mismatch() else peels
