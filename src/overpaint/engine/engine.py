@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from PIL import Image
 
@@ -48,6 +48,17 @@ TOO_LARGE = (
 T = TypeVar("T")
 
 
+class Compute(Protocol):
+    """Has work for the device done, in whichever thread that is."""
+
+    def __call__(self, work: Callable[[], T]) -> T: ...
+
+
+def at_once(work: Callable[[], T]) -> T:
+    """In the thread that asks for it."""
+    return work()
+
+
 class Engine:
     """Edits pictures with the models that it is given.
 
@@ -60,6 +71,9 @@ class Engine:
             nothing.
         marking: what the files of results say about themselves.
         device: the one that its models compute on, as torch names it.
+
+    Attributes:
+        compute: has all work for the device done.
     """
 
     def __init__(
@@ -78,6 +92,7 @@ class Engine:
         self.marking = marking or Marking()
         self.device = device
         self.clock = clock.of(device)
+        self.compute: Compute = at_once
 
     @takes_parts
     def edit(
@@ -148,7 +163,7 @@ class Engine:
         Raises:
             ModelNotFound, ModelLoadError, OutOfMemory, Overloaded: see `begin`.
         """
-        model = self.model(name, busy=busy)
+        model = self.compute(partial(self.model, name, busy=busy))
         self._with_room(model, busy, model.load)
 
     def screen(self, request: EditRequest | CheckedRequest, *, stop: Stop = None) -> Screened:
@@ -189,7 +204,7 @@ class Engine:
         started = time.perf_counter()
         submission = request.submission if isinstance(request, Screened) else request
         plain = _asked(submission)
-        model = self.model(plain.model, busy=busy)
+        model = self.compute(partial(self.model, plain.model, busy=busy))
         loading = time.perf_counter() - started
         family = model.family
         checked = (
@@ -226,7 +241,7 @@ class Engine:
             OutOfMemory: together they do not fit.
         """
         with shortage.mapped(TOO_LARGE):
-            model.family.advance(images)
+            self.compute(partial(model.family.advance, images))
 
     def preview(self, edit: Edit) -> Picture:
         """The picture with the first image's edit as it stands, decoded cheaply.
@@ -239,7 +254,8 @@ class Engine:
     def decode_preview(self, edit: Edit) -> Decoded:
         """The first half of `preview`: all that the device is needed for."""
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
-            return Decoded((rendering.unfinished(edit),), edit.seeds[:1])
+            picture = self.compute(partial(rendering.unfinished, edit))
+        return Decoded((picture,), edit.seeds[:1])
 
     def deliver_preview(self, edit: Edit, decoded: Decoded) -> Picture:
         """The second half of `preview`: the safety policy, and the mark.
@@ -261,8 +277,7 @@ class Engine:
     def decode(self, edit: Edit) -> Decoded:
         """The first half of `finish`: all that the device is needed for."""
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
-            # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
-            pictures = tuple(map(partial(rendering.finished, edit), edit.images))
+            pictures = self.compute(partial(_finished, edit))
         return Decoded(pictures, edit.seeds)
 
     def deliver(self, edit: Edit, decoded: Decoded, *, stop: Stop = None) -> EditResult:
@@ -349,12 +364,12 @@ class Engine:
         """
         try:
             with shortage.mapped(TOO_LARGE):
-                return work()
+                return self.compute(work)
         except OutOfMemory as error:
             if error.__cause__ is None or not self.models.make_room(model, busy):
                 raise
         with shortage.mapped(TOO_LARGE):
-            return work()
+            return self.compute(work)
 
     def _marked(
         self, edit: Edit, picture: Picture, recipe: Mapping[str, Any] | None = None
@@ -407,6 +422,11 @@ class Engine:
             canvas = edit.request.image.with_rgb(canvas).to_srgb()
         self._policy(edit.model).check_outputs([Picture(canvas)])
         return canvas
+
+
+def _finished(edit: Edit) -> tuple[Picture, ...]:
+    # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
+    return tuple(map(partial(rendering.finished, edit), edit.images))
 
 
 def _asked(request: EditRequest | CheckedRequest) -> EditRequest:

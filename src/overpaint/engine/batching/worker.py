@@ -23,12 +23,14 @@ from overpaint.checkpoints.placement import make_current
 from overpaint.core.errors import ContentBlocked, Overloaded, SafetyUnavailable
 from overpaint.core.types import EditResult
 from overpaint.engine.batching.board import Board
+from overpaint.engine.batching.cores import Cores
 from overpaint.engine.batching.cutting import looking
 from overpaint.engine.batching.device import Device, DeviceLoad, Preview
 from overpaint.engine.batching.panics import as_errors, plain
 from overpaint.engine.batching.policy import Pick
 from overpaint.engine.batching.ticket import Ticket, Update
 from overpaint.engine.clock import AHEAD, Watch
+from overpaint.engine.engine import at_once
 
 if TYPE_CHECKING:
     from overpaint.engine.edit import Decoded, Edit
@@ -50,6 +52,10 @@ class Worker:
         self._device = device
         self._engine = device.engine
         self._pool = pool
+        self._cores: Cores | None = None
+        if self._engine.device == "cpu":
+            self._cores = Cores(f"cores {self._engine.device}")
+            self._engine.compute = self._cores.run
         self._passes: deque[tuple[list[Pick], Watch]] = deque()
         self._threads = [
             threading.Thread(
@@ -64,6 +70,9 @@ class Worker:
         """Wait until the threads have ended, or until that time of the monotonic clock."""
         for thread in self._threads:
             thread.join(None if end is None else max(0.0, end - time.monotonic()))
+        if self._cores is not None:
+            self._engine.compute = at_once
+            self._cores.close()
 
     def _run(self, work: Callable[[], None]) -> None:
         try:
