@@ -22,6 +22,7 @@ from overpaint.core.errors import OutputError
 from overpaint.core.files import remove_leftovers
 from overpaint.core.imaging import images
 from overpaint.core.imaging.images import Picture
+from overpaint.diffusion.denoise import MAX_BATCH
 from overpaint.engine.batching.batcher import Batcher
 from overpaint.jobs.book import Book, Tally
 from overpaint.jobs.ledger import Ledger, LedgerEntry, Status
@@ -80,7 +81,7 @@ class Batch:
         engine: makes the edits; one, or one per device; used by this batch alone while it runs.
         width: images in a pass of the model at most. With 1 a picture has the same bytes whatever
             is made beside it; with more a GPU has more to do at a time, and pictures agree within
-            rounding.
+            rounding. None = learnt from the passes' times.
         retry: units that ended in one of these ways are tried again.
         limit: only so many units, the first ones; None = all.
         grids: draw input, mask and output side by side, too.
@@ -96,7 +97,7 @@ class Batch:
 
     out: Path
     engine: Engine | Sequence[Engine]
-    width: int = 1
+    width: int | None = 1
     retry: Collection[Status] = ()
     limit: int | None = None
     grids: bool = False
@@ -130,7 +131,8 @@ class Batch:
                 cancelled=self.cancelled,
                 patience=PATIENCE,
             )
-            under_way = (UNDER_WAY + self.width - 1) * len(batcher.engines)
+            width = MAX_BATCH if self.width is None else self.width
+            under_way = (UNDER_WAY + width - 1) * len(batcher.engines)
             runner = Runner(batcher=batcher, keep=self._keep, book=book, under_way=under_way)
             rest = iter(units)
             runner.run(self._noted(itertools.islice(rest, self.limit), ledger, order))
@@ -257,7 +259,7 @@ def name(unit: Unit) -> str:
 
 
 @contextmanager
-def _batcher(engines: Engine | Sequence[Engine], width: int) -> Iterator[Batcher]:
+def _batcher(engines: Engine | Sequence[Engine], width: int | None) -> Iterator[Batcher]:
     batcher = Batcher(engines, width=width)
     try:
         yield batcher

@@ -64,9 +64,11 @@ Retry = Annotated[
 RowLimit = Annotated[
     int | None, typer.Option("--limit", min=1, help="The first rows only, to try it out.")
 ]
-BatchWidth = Annotated[
-    int | None,
-    typer.Option("--width", min=1, max=8, help="Pictures in a pass; more is faster on a GPU."),
+PassWidth = Annotated[
+    str | None,
+    typer.Option(
+        "--width", metavar="N|auto", help="Pictures in a pass, 1 to 8; auto = what is fastest here."
+    ),
 ]
 ShardName = Annotated[
     str | None,
@@ -118,7 +120,7 @@ OPTIONS: Mapping[str, Any] = {
     "seed": Seed,
     "retry": Retry,
     "limit": RowLimit,
-    "width": BatchWidth,
+    "width": PassWidth,
     "grid": GridSheet,
     "format": PictureFormat,
     "quality": Quality,
@@ -150,7 +152,7 @@ class _BatchWords:
     seed: int | None
     retry: list[str] | None
     limit: int | None
-    width: int | None
+    width: str | None
     grid: bool
     format: str | None
     quality: int | None
@@ -192,7 +194,7 @@ def _run(asked: _BatchWords) -> BatchOutcome:
 
     settings = settings_.load()
     shard = None if asked.shard is None else Shard.parse(asked.shard)
-    retry = _checked_retry(asked)
+    retry, width = _checked_retry(asked), parse_width(asked.width)
     with Interrupt() as interrupt, _remembered(asked) as fingerprints:
         manifest = _manifest(asked, fingerprints)
         engines = _engines(asked, manifest, settings)
@@ -207,7 +209,7 @@ def _run(asked: _BatchWords) -> BatchOutcome:
             batch = Batch(
                 out=asked.out,
                 engine=engines,
-                width=asked.width or 1,
+                width=width,
                 retry=retry,
                 limit=asked.limit,
                 grids=asked.grid,
@@ -283,6 +285,23 @@ def statuses(names: list[str]) -> tuple[Status, ...]:
                 f"'{name}' is not a status; there are {', '.join(STATUSES)}", field="retry"
             )
     return tuple(status for status in STATUSES if status in names)
+
+
+def parse_width(text: str | None) -> int | None:
+    """Of `--width`; None = learnt from the passes' times.
+
+    Raises:
+        UnsupportedOption: it is neither 'auto' nor a number in range.
+    """
+    from overpaint.diffusion.denoise import MAX_BATCH
+
+    if text in (None, "auto"):
+        return 1 if text is None else None
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_BATCH:
+        raise UnsupportedOption(
+            f"'{text}' is neither auto nor a number from 1 to {MAX_BATCH}", field="width"
+        )
+    return int(text)
 
 
 def _manifest(asked: _BatchWords, fingerprints: Fingerprints) -> Manifest:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overpaint.apps.cli import console
-from overpaint.apps.cli.bulk.batch import Retry, statuses
+from overpaint.apps.cli.bulk.batch import PassWidth, Retry, parse_width, statuses
 from overpaint.apps.cli.bulk.report import RowBar
 from overpaint.apps.cli.editing.edits import DeviceNames, Dtype, Json
 from overpaint.apps.cli.interrupt import Interrupt
@@ -49,10 +49,6 @@ Ray = Annotated[
 Actors = Annotated[
     int | None, typer.Option("--actors", min=1, help="Engines on Ray. Default: one per GPU.")
 ]
-WorkerWidth = Annotated[
-    int,
-    typer.Option("--width", min=1, max=64, help="Pictures in a pass; more is faster on a GPU."),
-]
 Schema = Annotated[bool, typer.Option("--schema", help="Print the recipe's JSON Schema.")]
 
 
@@ -69,7 +65,7 @@ class _RecipeWords:
     limit: int | None
     ray: str | None
     actors: int | None
-    width: int
+    width: str | None
     device: str | None
     dtype: str | None
     as_json: bool
@@ -87,7 +83,7 @@ def _of(task: RecipeTask) -> Callable[..., None]:
         limit: AttemptLimit = None,
         ray: Ray = None,
         actors: Actors = None,
-        width: WorkerWidth = 1,
+        width: PassWidth = None,
         device: DeviceNames = None,
         dtype: Dtype = None,
         schema: Schema = False,
@@ -163,7 +159,7 @@ def _prepared(asked: _RecipeWords) -> Run:
             where=Where(
                 device=asked.device,
                 dtype=asked.dtype,
-                width=asked.width,
+                width=parse_width(asked.width),
                 ray=asked.ray,
                 actors=asked.actors,
             ),
