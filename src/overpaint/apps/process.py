@@ -13,10 +13,10 @@ _is_ours = False
 def take() -> None:
     """Say that this process is a program of our own, before torch is imported.
 
-    Idle torch threads sleep instead of spinning for milliseconds: on busy cores, spinning made small
-    edits 30 times slower. Between two operations they spin for a moment all the same: to wake them
-    takes as long as an operation of a small picture does. OpenMP reads the variables when torch is
-    loaded; the second is GNU's alone.
+    Idle torch threads sleep instead of spinning for milliseconds: on busy cores, spinning made
+    small edits 30 times slower. Between two operations they spin for a moment all the same: to wake
+    them takes as long as an operation of a small picture does. OpenMP reads the variables when
+    torch is loaded; GNU's alone knows the second.
     """
     global _is_ours
     _is_ours = True

@@ -54,11 +54,6 @@ class Compute(Protocol):
     def __call__(self, work: Callable[[], T]) -> T: ...
 
 
-def at_once(work: Callable[[], T]) -> T:
-    """In the thread that asks for it."""
-    return work()
-
-
 class Engine:
     """Edits pictures with the models that it is given.
 
@@ -92,7 +87,7 @@ class Engine:
         self.marking = marking or Marking()
         self.device = device
         self.clock = clock.of(device)
-        self.compute: Compute = at_once
+        self.compute: Compute = _at_once
 
     @takes_parts
     def edit(
@@ -422,6 +417,10 @@ class Engine:
             canvas = edit.request.image.with_rgb(canvas).to_srgb()
         self._policy(edit.model).check_outputs([Picture(canvas)])
         return canvas
+
+
+def _at_once(work: Callable[[], T]) -> T:
+    return work()
 
 
 def _finished(edit: Edit) -> tuple[Picture, ...]:

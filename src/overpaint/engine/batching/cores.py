@@ -2,8 +2,9 @@
 
 OpenMP gives every thread that computes a team of its own, as large as there are cores. With two
 teams there are more threads than cores; all of them then sleep between two operations, and a step
-of small pictures takes twice as long. Encoding beside steps gains nothing here either: both want
-all cores. So they take turns, and long work lets others in between two of its operations.
+of small pictures takes twice as long. Encoding beside steps gains nothing there either: both want
+all cores. So they take turns, and long work lets others in between two of its operations. Where
+torch has one thread, there are no teams, and work is done in the thread that has it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -43,6 +44,12 @@ def looking(look: Look | None) -> Iterator[None]:
         _look.reset(token)
 
 
+def at_once(work: Callable[[], T]) -> T:
+    """What `work` gives, done in this thread."""
+    with _while_looking(_look.get()):
+        return work()
+
+
 class Cores:
     """Runs work on one thread.
 
@@ -58,12 +65,11 @@ class Cores:
 
     def run(self, work: Callable[[], T]) -> T:
         """What `work` gives. Work from within work is done at once."""
-        look = _look.get()
         if threading.current_thread() is self._thread:
-            with self._looking(look):
-                return work()
-        future: Future[T] = Future()
-        self._queue.put(partial(self._answer, future, work, look))
+            return at_once(work)
+        look, future = _look.get(), Future[T]()
+        around = None if look is None else partial(self._look_around, look)
+        self._queue.put(partial(_answer, future, work, around))
         try:
             return future.result()
         finally:
@@ -77,20 +83,6 @@ class Cores:
         while (job := self._queue.get()) is not None:
             job()
             del job  # What it worked on is not kept while there is nothing to do.
-
-    def _answer(self, future: Future[T], work: Callable[[], T], look: Look | None) -> None:
-        try:
-            with self._looking(look):
-                future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-            del future
-
-    @contextmanager
-    def _looking(self, look: Look | None) -> Iterator[None]:
-        mode = nullcontext() if look is None else LongWork(partial(self._look_around, look))
-        with mode:
-            yield
 
     def _look_around(self, look: Look) -> None:
         """Look, and let other threads' work in: it gets as much time as the long work."""
@@ -108,6 +100,19 @@ class Cores:
         job()
         now = time.monotonic()
         self._others_after = now + (now - started)
+
+
+def _answer(future: Future[T], work: Callable[[], T], look: Look | None) -> None:
+    try:
+        with _while_looking(look):
+            future.set_result(work())
+    except BaseException as error:
+        future.set_exception(error)
+        del future  # as above
+
+
+def _while_looking(look: Look | None) -> AbstractContextManager[object]:
+    return nullcontext() if look is None else LongWork(look)
 
 
 class LongWork(TorchFunctionMode):
