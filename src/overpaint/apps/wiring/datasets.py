@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from overpaint.apps.wiring import batches
 from overpaint.apps.wiring.dataset_workers import Where, make_worker, model_names, worker_with
 from overpaint.apps.wiring.models import build, catalogue, defaults
 from overpaint.core import licences
@@ -169,12 +170,10 @@ class Run:
     @contextmanager
     def _executor(self, book: Book[Task]) -> Iterator[Callable[[Iterable[Task]], None]]:
         if self.where.ray is not None:
-            from overpaint.jobs import ray
-
             make = partial(
                 make_worker, self.recipe, self.settings, replace(self.where, ray=None), self.out
             )
-            with ray.cluster(self.where.ray, actors=self.where.actors) as cluster:
+            with batches.cluster(self.where.ray, self.where.actors) as cluster:
                 yield lambda tasks: cluster.run(tasks, make, book, actors=self.where.actors)
             return
         from overpaint.jobs import pool

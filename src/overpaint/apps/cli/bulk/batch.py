@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
     from overpaint.core.models import EditTask
     from overpaint.engine.engine import Engine
-    from overpaint.jobs.batch import BatchOutcome
+    from overpaint.jobs.batch import Batch, BatchOutcome
     from overpaint.jobs.inputs import Fingerprints
     from overpaint.jobs.ledger import Status
     from overpaint.jobs.manifest import Manifest
+    from overpaint.jobs.output.encoding import PictureEncoding
 
 Input = Annotated[
     Path | None,
@@ -73,6 +74,13 @@ PassWidth = Annotated[
 ShardName = Annotated[
     str | None,
     typer.Option("--shard", metavar="I/N", help="This machine's share of the rows, such as 2/3."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="On a Ray cluster; 'local' = this machine."),
+]
+Actors = Annotated[
+    int | None, typer.Option("--actors", min=1, help="Engines on Ray. Default: one per GPU.")
 ]
 PictureFormat = Annotated[
     str | None,
@@ -125,6 +133,8 @@ OPTIONS: Mapping[str, Any] = {
     "format": PictureFormat,
     "quality": Quality,
     "shard": ShardName,
+    "ray": RayAddress,
+    "actors": Actors,
     "prune": Prune,
     "verify": Verify,
     "status": StatusOf,
@@ -157,6 +167,8 @@ class _BatchWords:
     format: str | None
     quality: int | None
     shard: str | None
+    ray: str | None
+    actors: int | None
     prune: bool
     verify: bool
     lora: list[str] | None
@@ -190,11 +202,9 @@ def batch(values: dict[str, Any]) -> None:
 
 def _run(asked: _BatchWords) -> BatchOutcome:
     from overpaint.apps import settings as settings_
-    from overpaint.jobs.shard import Shard
 
     settings = settings_.load()
-    shard = None if asked.shard is None else Shard.parse(asked.shard)
-    retry, width = _checked_retry(asked), parse_width(asked.width)
+    batch = _batch_of(asked)
     with Interrupt() as interrupt, _remembered(asked) as fingerprints:
         manifest = _manifest(asked, fingerprints)
         engines = _engines(asked, manifest, settings)
@@ -202,33 +212,69 @@ def _run(asked: _BatchWords) -> BatchOutcome:
         console.warn(engines[0].model().notices)
         with console.waiting("Counting", hidden=asked.as_json):
             total = manifest.count()
-        with RowBar(min(total, asked.limit or total), hidden=asked.as_json) as bar:
-            from overpaint.jobs.batch import Batch
+        batch.total, batch.subfolders = total, total > MANY
+        batch.cancelled = interrupt.cancelled
+        with (
+            _executor(asked, batch, engines, settings),
+            RowBar(min(total, asked.limit or total), hidden=asked.as_json) as bar,
+        ):
             from overpaint.jobs.units import model_key
 
-            batch = Batch(
-                out=asked.out,
-                engine=engines,
-                width=width,
-                retry=retry,
-                limit=asked.limit,
-                grids=asked.grid,
-                encoding=manifest.defaults.encoding,
-                subfolders=total > MANY,
-                shard=shard,
-                prune=asked.prune,
-                total=total,
-                on_progress=bar,
-                cancelled=interrupt.cancelled,
-            )
+            batch.on_progress = bar
             try:
-                done = batch.run(manifest.units(model_key(engines[0].model().record), shard))
+                done = batch.run(manifest.units(model_key(engines[0].model().record), batch.shard))
             except (Cancelled, KeyboardInterrupt):
                 bar.stop()
                 console.say(f"{bar.ended} of {bar.total} rows are done; the same command goes on.")
                 raise
         settle()
         return done
+
+
+def _batch_of(asked: _BatchWords) -> Batch:
+    """The batch as far as the words say it; they are checked before anything is loaded."""
+    from overpaint.jobs.batch import Batch
+    from overpaint.jobs.shard import Shard
+
+    return Batch(
+        out=asked.out,
+        width=parse_width(asked.width),
+        retry=_checked_retry(asked),
+        limit=asked.limit,
+        grids=asked.grid,
+        encoding=_encoding(asked),
+        shard=None if asked.shard is None else Shard.parse(asked.shard),
+        prune=asked.prune,
+    )
+
+
+@contextmanager
+def _executor(
+    asked: _BatchWords, batch: Batch, engines: list[Engine], settings: Settings
+) -> Iterator[None]:
+    """Say who makes the edits: this process, or actors."""
+    if asked.ray is None:
+        batch.engine = engines
+        yield
+        return
+    from overpaint.apps.wiring import batches
+
+    model = batches.BatchModel(
+        name=_everywhere(engines[0].default_model),
+        device=asked.device,
+        dtype=asked.dtype,
+        loras=[parse_lora(each) for each in asked.lora or []],
+        width=batch.width,
+    )
+    batch.out = asked.out.absolute()
+    with batches.on_ray(asked.ray, asked.actors, model, batch.folder, settings) as elsewhere:
+        batch.elsewhere = elsewhere
+        yield
+
+
+def _everywhere(model: str) -> str:
+    """The model as processes with other working folders find it."""
+    return str(Path(model).absolute()) if Path(model).is_dir() else model
 
 
 @contextmanager
@@ -306,7 +352,6 @@ def parse_width(text: str | None) -> int | None:
 
 def _manifest(asked: _BatchWords, fingerprints: Fingerprints) -> Manifest:
     from overpaint.jobs.manifest import Manifest, UnitDefaults
-    from overpaint.jobs.output.encoding import PictureEncoding
 
     parts = {name: value for name, value in read_parts(asked.parts).items() if value}
     if asked.source.is_dir() and asked.out.resolve() == asked.source.resolve():
@@ -319,9 +364,19 @@ def _manifest(asked: _BatchWords, fingerprints: Fingerprints) -> Manifest:
         seed=asked.seed or 0,
         mask_dir=asked.mask_dir,
         skip=asked.out,
-        encoding=PictureEncoding((asked.format or "png").lower(), asked.quality),
+        encoding=_encoding(asked),
     )
-    return Manifest(asked.source, defaults, fingerprints)
+    source, mask_dir = asked.source, asked.mask_dir
+    if asked.ray is not None:  # actors have working folders of their own
+        source = source.absolute()
+        defaults = replace(defaults, mask_dir=mask_dir and mask_dir.absolute())
+    return Manifest(source, defaults, fingerprints)
+
+
+def _encoding(asked: _BatchWords) -> PictureEncoding:
+    from overpaint.jobs.output.encoding import PictureEncoding
+
+    return PictureEncoding((asked.format or "png").lower(), asked.quality)
 
 
 def _engines(asked: _BatchWords, manifest: Manifest, settings: Settings) -> list[Engine]:

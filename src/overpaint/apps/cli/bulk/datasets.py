@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overpaint.apps.cli import console
-from overpaint.apps.cli.bulk.batch import PassWidth, Retry, parse_width, statuses
+from overpaint.apps.cli.bulk.batch import (
+    Actors,
+    PassWidth,
+    RayAddress,
+    Retry,
+    parse_width,
+    statuses,
+)
 from overpaint.apps.cli.bulk.report import RowBar
 from overpaint.apps.cli.editing.edits import DeviceNames, Dtype, Json
 from overpaint.apps.cli.interrupt import Interrupt
@@ -41,13 +48,6 @@ DryRun = Annotated[
 ]
 AttemptLimit = Annotated[
     int | None, typer.Option("--limit", min=1, help="So many attempts or pictures at most.")
-]
-Ray = Annotated[
-    str | None,
-    typer.Option("--ray", metavar="ADDRESS", help="On a Ray cluster; 'local' = this machine."),
-]
-Actors = Annotated[
-    int | None, typer.Option("--actors", min=1, help="Engines on Ray. Default: one per GPU.")
 ]
 Schema = Annotated[bool, typer.Option("--schema", help="Print the recipe's JSON Schema.")]
 
@@ -81,7 +81,7 @@ def _of(task: RecipeTask) -> Callable[..., None]:
         dry_run: DryRun = False,
         retry: Retry = None,
         limit: AttemptLimit = None,
-        ray: Ray = None,
+        ray: RayAddress = None,
         actors: Actors = None,
         width: PassWidth = None,
         device: DeviceNames = None,
