@@ -249,7 +249,7 @@ def check(family: FamilySpec, request: EditRequest) -> CheckedRequest:
     """
     options = parse_options(family, request.options)
     for part in FAMILY_PARTS:
-        _check_need(family, part, getattr(request, part.name))
+        check_part(family, part, getattr(request, part.name))
         if part.kind == "mask" and part.name != "mask":
             _check_second_mask(part, getattr(request, part.name), request.image.size)
     if not 1 <= request.num_images <= MAX_IMAGES:
@@ -380,8 +380,17 @@ _MISSING = {
 }
 
 
-def _check_need(family: FamilySpec, part: Part, value: Any) -> None:
-    """Refuse what a family cannot use, so that nothing is dropped in silence, and what it lacks."""
+def check_part(family: FamilySpec, part: Part, value: Any) -> None:
+    """Refuse what a family cannot use, so that nothing is dropped in silence, and what it lacks.
+
+    Args:
+        family: the model's.
+        part: one of `FAMILY_PARTS`.
+        value: as of an `EditRequest`; None or empty = it is not there.
+
+    Raises:
+        InvalidRequest: the field is the part's name.
+    """
     need = family.need(part.name)
     is_missing = value is None or value in ("", ()) or (part.kind == "text" and not value.strip())
     if need == "required" and is_missing:

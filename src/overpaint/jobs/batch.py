@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from overpaint.core.files import remove_leftovers
 from overpaint.diffusion.denoise import MAX_BATCH
 from overpaint.engine.batching.batcher import Batcher
-from overpaint.jobs.book import Book, Tally
+from overpaint.jobs.book import PATIENCE, Book, Tally
 from overpaint.jobs.ledger import Ledger, LedgerEntry, Status
 from overpaint.jobs.output import predictions, status
 from overpaint.jobs.output.encoding import PictureEncoding
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 LEDGER = "ledger.jsonl"
 SHARES = "ledger-*-of-*.jsonl"
-
-PATIENCE = 10
-"""Rows in a row that may fail for a reason that is not theirs."""
 
 _RESULT = re.compile(r"-?[0-9a-f]{12}\.(png|jpg|webp)$")
 

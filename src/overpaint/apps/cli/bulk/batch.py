@@ -208,7 +208,7 @@ def _run(asked: _BatchWords) -> BatchOutcome:
     with Interrupt() as interrupt, _remembered(asked) as fingerprints:
         manifest = _manifest(asked, fingerprints)
         engines = _engines(asked, manifest, settings)
-        _check_options(asked, engines[0])
+        _check_options(asked, manifest, engines[0])
         console.warn(engines[0].model().notices)
         with console.waiting("Counting", hidden=asked.as_json):
             total = manifest.count()
@@ -236,10 +236,11 @@ def _batch_of(asked: _BatchWords) -> Batch:
     from overpaint.jobs.batch import Batch
     from overpaint.jobs.shard import Shard
 
+    check_prune(prune=asked.prune, limit=asked.limit, shard=asked.shard)
     return Batch(
         out=asked.out,
         width=parse_width(asked.width),
-        retry=_checked_retry(asked),
+        retry=statuses(asked.retry or []),
         limit=asked.limit,
         grids=asked.grid,
         encoding=_encoding(asked),
@@ -288,33 +289,39 @@ def _remembered(asked: _BatchWords) -> Iterator[Fingerprints]:
         fingerprints.close()
 
 
-def _checked_retry(asked: _BatchWords) -> tuple[Status, ...]:
-    """Statuses to try again; --prune is checked as well, before anything is loaded."""
-    if asked.prune and (asked.limit or asked.shard):
-        other = "--limit" if asked.limit else "--shard"
+def check_prune(*, prune: bool, limit: int | None, shard: str | None = None) -> None:
+    """What is left over can only be told where all rows are looked at.
+
+    Raises:
+        UnsupportedOption: they are not.
+    """
+    if prune and (limit or shard):
+        other = "--limit" if limit else "--shard"
         raise UnsupportedOption(
             f"{other} does not look at all rows, so it cannot tell what is left over; prune "
             "without it",
             field="prune",
         )
-    return statuses(asked.retry or [])
 
 
-def _check_options(asked: _BatchWords, engine: Engine) -> None:
-    """Refuse options that every row would fail with, before the first row.
+def _check_options(asked: _BatchWords, manifest: Manifest, engine: Engine) -> None:
+    """Refuse what every row would fail with, before the first row.
 
     Raises:
-        UnsupportedOption: the model's family does not know one, or its value.
+        InvalidRequest: the model's family does not know an option, cannot use a part that all rows
+            have, or needs a mask and no picture of the folder has one.
     """
-    from overpaint.core.types import PARTS
-    from overpaint.engine.intake import parse_options
+    from overpaint.core.types import FAMILY_PARTS, PARTS
+    from overpaint.engine.intake import check_part, parse_options
 
-    names = {part.name for part in PARTS}
+    spec, names = engine.model().family.spec, {part.name for part in PARTS}
     options = dict(parse_option(each) for each in asked.option or [])
-    parse_options(
-        engine.model().family.spec,
-        {name: value for name, value in options.items() if name not in names},
-    )
+    parse_options(spec, {name: value for name, value in options.items() if name not in names})
+    lacks_masks = not (manifest.has_tables or manifest.has_masks or asked.parts["mask"])
+    for part in FAMILY_PARTS:
+        value = asked.parts.get(part.name)
+        if value or (part.name == "mask" and lacks_masks):
+            check_part(spec, part, value)
 
 
 def statuses(names: list[str]) -> tuple[Status, ...]:
