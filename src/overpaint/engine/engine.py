@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from PIL import Image
 
@@ -49,6 +49,12 @@ TOO_LARGE = (
 T = TypeVar("T")
 
 
+class Compute(Protocol):
+    """Has work for the device done, in whichever thread that is."""
+
+    def __call__(self, work: Callable[[], T]) -> T: ...
+
+
 class Engine:
     """Edits pictures with the models that it is given.
 
@@ -63,6 +69,9 @@ class Engine:
         device: the one that its models compute on, as torch names it.
         eraser: name of a model without weights that continues a picture which grows, for models
             that see what is in its border; None = they see its edges go on.
+
+    Attributes:
+        compute: has all work for the device done.
     """
 
     def __init__(
@@ -83,6 +92,7 @@ class Engine:
         self.device = device
         self.eraser = eraser
         self.clock = clock.of(device)
+        self.compute: Compute = _at_once
 
     @takes_parts
     def edit(
@@ -153,7 +163,7 @@ class Engine:
         Raises:
             ModelNotFound, ModelLoadError, OutOfMemory, Overloaded: see `begin`.
         """
-        model = self.model(name, busy=busy)
+        model = self.compute(partial(self.model, name, busy=busy))
         self._with_room(model, busy, model.load)
 
     def screen(self, request: EditRequest | CheckedRequest, *, stop: Stop = None) -> Screened:
@@ -194,7 +204,7 @@ class Engine:
         started = time.perf_counter()
         submission = request.submission if isinstance(request, Screened) else request
         plain = _asked(submission)
-        model = self.model(plain.model, busy=busy)
+        model = self.compute(partial(self.model, plain.model, busy=busy))
         loading = time.perf_counter() - started
         family = model.family
         checked = (
@@ -234,7 +244,7 @@ class Engine:
             OutOfMemory: together they do not fit.
         """
         with shortage.mapped(TOO_LARGE):
-            model.family.advance(images)
+            self.compute(partial(model.family.advance, images))
 
     def preview(self, edit: Edit) -> Picture:
         """The picture with the first image's edit as it stands, decoded cheaply.
@@ -247,7 +257,8 @@ class Engine:
     def decode_preview(self, edit: Edit) -> Decoded:
         """The first half of `preview`: all that the device is needed for."""
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
-            return Decoded((rendering.unfinished(edit),), edit.seeds[:1])
+            picture = self.compute(partial(rendering.unfinished, edit))
+        return Decoded((picture,), edit.seeds[:1])
 
     def deliver_preview(self, edit: Edit, decoded: Decoded) -> Picture:
         """The second half of `preview`: the safety policy, and the mark.
@@ -269,8 +280,7 @@ class Engine:
     def decode(self, edit: Edit) -> Decoded:
         """The first half of `finish`: all that the device is needed for."""
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
-            # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
-            pictures = tuple(map(partial(rendering.finished, edit), edit.images))
+            pictures = self.compute(partial(_finished, edit))
         return Decoded(pictures, edit.seeds)
 
     def deliver(self, edit: Edit, decoded: Decoded, *, stop: Stop = None) -> EditResult:
@@ -371,12 +381,12 @@ class Engine:
         """
         try:
             with shortage.mapped(TOO_LARGE):
-                return work()
+                return self.compute(work)
         except OutOfMemory as error:
             if error.__cause__ is None or not self.models.make_room(model, busy):
                 raise
         with shortage.mapped(TOO_LARGE):
-            return work()
+            return self.compute(work)
 
     def _marked(
         self, edit: Edit, picture: Picture, recipe: Mapping[str, Any] | None = None
@@ -429,6 +439,15 @@ class Engine:
             decoded = edit.request.image.with_rgb(decoded).to_srgb()
         self._policy(edit.model).check_outputs([Picture(decoded)])
         return decoded
+
+
+def _at_once(work: Callable[[], T]) -> T:
+    return work()
+
+
+def _finished(edit: Edit) -> tuple[Picture, ...]:
+    # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
+    return tuple(map(partial(rendering.finished, edit), edit.images))
 
 
 def _asked(request: EditRequest | CheckedRequest) -> EditRequest:
