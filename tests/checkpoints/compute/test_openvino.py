@@ -67,7 +67,7 @@ def test_it_is_converted_once(checkpoint, checkpoint_folder, cache, monkeypatch)
     checkpoint.component("unet")
     before = sorted(cache.rglob("*.xml"))
     assert before
-    monkeypatch.setattr(openvino, "_converted", None)
+    monkeypatch.setattr(openvino, "_save", None)
     again = open_checkpoint(checkpoint_folder("sd2"), FLOAT32, backend=Backend("openvino", cache))
     again.component("unet")
     assert sorted(cache.rglob("*.xml")) == before

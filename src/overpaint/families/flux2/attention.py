@@ -148,6 +148,11 @@ def install(transformer: Any) -> None:
         block.attn.set_processor(ParallelAttention())
 
 
+def can_keep(transformer: Any) -> bool:
+    """Whether its attentions are here to keep anything: those of OpenVINO's networks are not."""
+    return hasattr(transformer, "transformer_blocks")
+
+
 def attentions(transformer: Any) -> Iterator[Any]:
     """All its attentions, in the order in which they compute."""
     for block in chain(transformer.transformer_blocks, transformer.single_transformer_blocks):

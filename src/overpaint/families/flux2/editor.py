@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -33,7 +33,7 @@ from overpaint.diffusion.shortcuts import Shortcuts
 from overpaint.families.flux1 import sparse
 from overpaint.families.flux1.layout import Layout, TokenGrid
 from overpaint.families.flux1.sparse import Sparse
-from overpaint.families.flux2 import autoencoder, passes, text
+from overpaint.families.flux2 import attention, autoencoder, passes, text
 from overpaint.families.flux2.layout import lay_out
 from overpaint.families.flux2.options import KleinKVOptions, Variant
 from overpaint.families.flux2.passes import LONGEST, Flux2Latent
@@ -151,7 +151,8 @@ class KleinEditor(InstructionDenoiser[OptionsT, KleinLatent]):
         encoded, warnings = self._encoded(request, plan, options)
         layout = self.layout(encoded)
         prepared = [self._start(seed, options, encoded, layout) for seed in seeds]
-        return prepared, warnings + _warnings(options, prepared[0])
+        _, whole = self._shortcuts(options)
+        return prepared, warnings + whole + _warnings(options, prepared[0])
 
     def layout(self, encoded: Encoded) -> Layout:
         """All tokens that a step computes: text, noise, references."""
@@ -253,7 +254,7 @@ class KleinEditor(InstructionDenoiser[OptionsT, KleinLatent]):
                 noise=autoencoder.tokens(noise),
                 mask=encoded.mask,
             )
-        shortcuts = options.shortcuts(self.variant.presets)
+        shortcuts, _ = self._shortcuts(options)
         chosen = _sparse(shortcuts, layout, encoded)
         return KleinLatent(
             seed=seed,
@@ -274,6 +275,19 @@ class KleinEditor(InstructionDenoiser[OptionsT, KleinLatent]):
             source=autoencoder.tokens(source),
             surroundings=surroundings,
         )
+
+    def _shortcuts(self, options: OptionsT) -> tuple[Shortcuts, list[str]]:
+        """What an edit leaves out, and a sentence about what it cannot."""
+        shortcuts = options.shortcuts(self.variant.presets)
+        can_keep = attention.can_keep(self.checkpoint.component("transformer"))
+        if can_keep or shortcuts.refresh_every == 1:
+            return shortcuts, []
+        warning = (
+            f"refresh_every: {shortcuts.refresh_every} has no effect: OpenVINO keeps nothing "
+            "between steps, so each one computes the whole picture; sparse steps need backend "
+            "'torch'"
+        )
+        return replace(shortcuts, refresh_every=1), [warning]
 
     def _schedule(self, options: OptionsT, grid: TokenGrid) -> tuple[Any, torch.Tensor]:
         steps = options.num_inference_steps

@@ -32,6 +32,12 @@ def _is_upcast(config: Mapping[str, Any]) -> bool:
     return bool(config.get("force_upcast", True))
 
 
+def _on_openvino(conversion: Any) -> Any:
+    from overpaint.families.sd import openvino_unet
+
+    return openvino_unet.replace(conversion)
+
+
 SD2_FAMILY = FamilySpec(
     name="sd2",
     implementation="overpaint.families.sd.sd2:SD2",
@@ -43,7 +49,7 @@ SD2_FAMILY = FamilySpec(
         "text_encoder": TEXT_ENCODER,
         "unet": replace(
             UNET,
-            openvino=True,
+            openvino=_on_openvino,
             # Its repeated blocks are the smaller part of it.
             compile_whole=True,
             lora="diffusers.loaders:StableDiffusionLoraLoaderMixin",
@@ -78,7 +84,7 @@ SDXL_FAMILY = FamilySpec(
         ),
         "unet": replace(UNET, lora="diffusers.loaders:StableDiffusionXLLoraLoaderMixin"),
         # OpenVINO's would compute in the model's own precision.
-        "vae": replace(AUTOENCODER_KL, float32=_is_upcast, openvino=False),
+        "vae": replace(AUTOENCODER_KL, float32=_is_upcast, openvino=None),
         "feature_extractor": UNUSED,
         "image_encoder": UNUSED,
     },

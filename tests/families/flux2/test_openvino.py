@@ -1,0 +1,104 @@
+"""FLUX.2 [klein] on OpenVINO: torch's pictures, and what it cannot keep."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from overpaint.checkpoints.compute.backends import Backend
+from overpaint.checkpoints.placement import Placement
+from overpaint.engine.engine import Engine
+from overpaint.engine.model import Model
+from overpaint.families.flux2 import KLEIN_FAMILY
+from tests.conftest import box_mask, open_checkpoint, picture
+
+pytest.importorskip("openvino")
+
+FLOAT32, BFLOAT16 = (
+    Placement(torch.device("cpu"), dtype) for dtype in (torch.float32, torch.bfloat16)
+)
+STEPS = {"num_inference_steps": 2, "max_sequence_length": 48}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("converted")
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint_folder, cache):
+    """backend → engine of the tiny klein, made once."""
+    made = {}
+
+    def make(backend, placement=FLOAT32, name="klein"):
+        if (backend, placement, name) not in made:
+            checkpoint = open_checkpoint(
+                checkpoint_folder(name), placement, backend=Backend(backend, cache)
+            )
+            model = Model(KLEIN_FAMILY.open(checkpoint), checkpoint)
+            made[backend, placement, name] = Engine(lambda _: model, name)
+        return made[backend, placement, name]
+
+    return make
+
+
+def edited(engine, size, **more):
+    result = engine.edit(picture(*size), "make it red", seed=5, composite=False, **STEPS, **more)
+    return np.asarray(result.images[0]).astype(int)
+
+
+@pytest.mark.parametrize("size", [(96, 80), (61, 93)])
+@pytest.mark.parametrize("references", [[], [picture(70, 121, seed=6)]], ids=len)
+def test_the_picture_is_torchs(engine, size, references):
+    asked = {"references": references, "mask": box_mask(*size), "strength": 0.6}
+    found, expected = (edited(engine(name), size, **asked) for name in ("openvino", "torch"))
+    assert np.abs(found - expected).max() <= 1
+
+
+def test_guidance_and_several_seeds_too(engine):
+    asked = {"num_images": 2, "guidance_scale": 4.0}
+    found, expected = (
+        edited(engine(name, name="klein_base"), (64, 64), **asked) for name in ("openvino", "torch")
+    )
+    assert np.abs(found - expected).max() <= 1
+
+
+def test_bfloat16_is_as_near_as_torchs(engine):
+    exact = edited(engine("torch"), (64, 64))
+    found, torchs = (
+        np.abs(edited(engine(name, BFLOAT16), (64, 64)) - exact).mean()
+        for name in ("openvino", "torch")
+    )
+    assert found < 2 * torchs + 1
+
+
+def test_sparse_steps_are_whole_and_the_result_says_so(engine):
+    asked = {"mask": box_mask(64, 64), "seed": 5, **STEPS}
+    whole = engine("openvino").edit(picture(64, 64), "make it red", **asked)
+    sparse = engine("openvino").edit(picture(64, 64), "make it red", preset="fast", **asked)
+    assert np.array_equal(np.asarray(whole.images[0]), np.asarray(sparse.images[0]))
+    assert not any("refresh_every" in each for each in whole.warnings)
+    assert any("refresh_every: 4 has no effect" in each for each in sparse.warnings)
+
+
+def test_the_kv_weights_keep_their_transformer(checkpoint_folder, cache):
+    checkpoint = open_checkpoint(
+        checkpoint_folder("klein_kv"), FLOAT32, backend=Backend("openvino", cache)
+    )
+    assert checkpoint.accelerated == ["vae"]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_small_weights_take_less_and_come_near(engine, cache, bits):
+    pytest.importorskip("nncf")
+    small = engine(f"openvino-int{bits}")
+    exact = edited(engine("openvino"), (64, 64))
+    assert 0 < np.abs(edited(small, (64, 64)) - exact).mean() < {8: 4, 4: 24}[bits]
+    sizes = small.model().checkpoint.sizes()
+    assert (
+        sizes["transformer"] * 32 // bits
+        == engine("torch").model().checkpoint.sizes()["transformer"]
+    )
+    file = next(cache.rglob(f"transformer-w{bits}.bin"))
+    assert file.stat().st_size < bits / 24 * (file.parent / "transformer.bin").stat().st_size
