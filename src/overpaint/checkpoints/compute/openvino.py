@@ -44,7 +44,7 @@ HALVES = (torch.bfloat16, torch.float16)
 
 WeightBits = Literal[4, 8]
 
-Trace = Callable[[Any], Any]
+Tracing = Callable[[Any], Any]
 """Makes a network of OpenVINO from a torch module (`converted`)."""
 
 Arrays = tuple[torch.Tensor, ...]
@@ -94,7 +94,7 @@ class Conversion:
     bits: WeightBits | None = None
     samples: Callable[[], list[Arrays]] | None = None
 
-    def network(self, name: str, trace: Trace) -> Network:
+    def network(self, name: str, trace: Tracing) -> Network:
         """A network of the component, kept under that name.
 
         Raises:
@@ -102,7 +102,7 @@ class Conversion:
         """
         return self._kept(name, lambda: trace(self._loaded()))
 
-    def quantized(self, name: str, trace: Trace) -> Network:
+    def quantized(self, name: str, trace: Tracing) -> Network:
         """The same, computed in int8 where NNCF finds that possible by the samples.
 
         Raises:
@@ -112,7 +112,7 @@ class Conversion:
         samples = self.samples
         return self._kept(f"{name}-int8", lambda: _quantized(trace(self._loaded()), samples()))
 
-    def compressed(self, name: str, trace: Trace) -> Network:
+    def compressed(self, name: str, trace: Tracing) -> Network:
         """The same, with its weights in so many `bits`; without, it is `network`.
 
         Raises:

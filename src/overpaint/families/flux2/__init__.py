@@ -77,6 +77,14 @@ COMPONENTS = {
     ),
 }
 
+PROMPT_STYLE = (
+    "As an instruction in plain prose that begins with what matters most: what changes, and into "
+    "what, with its colour, material and place; then light and mood where the wish has any; then "
+    "what stays as it is. Whole sentences, no lists of keywords, 30 to 80 words, only what is to "
+    "be seen and nothing about what is not. Words to be written in the picture stand in quotation "
+    "marks. Several pictures are 'the first picture', 'the second picture' and so on."
+)
+
 KLEIN_FAMILY = FamilySpec(
     name="klein",
     implementation="overpaint.families.flux2.klein:Klein",
@@ -89,6 +97,7 @@ KLEIN_FAMILY = FamilySpec(
     },
     components=COMPONENTS,
     pipelines={"Flux2KleinPipeline": {}, "Flux2KleinInpaintPipeline": {}},
+    prompt_style=PROMPT_STYLE,
 )
 
 KLEIN_KV_FAMILY = FamilySpec(
@@ -99,6 +108,7 @@ KLEIN_KV_FAMILY = FamilySpec(
     # On OpenVINO a transformer keeps nothing, and what this one is for is to keep.
     components={**COMPONENTS, "transformer": replace(COMPONENTS["transformer"], openvino=None)},
     pipelines={"Flux2KleinKVPipeline": {}},
+    prompt_style=PROMPT_STYLE,
 )
 
 FAMILIES = (KLEIN_FAMILY, KLEIN_KV_FAMILY)

@@ -26,6 +26,13 @@ TEXT_ENCODER = Component(role="text encoder", classes=("transformers:CLIPTextMod
 
 UNET = Component(role="denoiser", classes=("diffusers:UNet2DConditionModel",), float8=BLOCK_WEIGHTS)
 
+PROMPT_STYLE = (
+    "As a caption of what the masked area shows, in English, never as an instruction: the thing "
+    "first, then its colour, material and surface, then how it stands in the scene and its light. "
+    "Short phrases with commas between them, 10 to 40 words, for a text encoder of 77 tokens."
+)
+"""Of Stable Diffusion, whose text encoders were trained on captions of pictures."""
+
 
 def _is_upcast(config: Mapping[str, Any]) -> bool:
     """Whether an autoencoder's numbers do not fit half precision; diffusers' default is that."""
@@ -66,6 +73,7 @@ SD2_FAMILY = FamilySpec(
     },
     pipelines={"StableDiffusionInpaintPipeline": {}},
     workload=Workload(native=512),
+    prompt_style=PROMPT_STYLE,
     cells=1,
 )
 
@@ -94,6 +102,7 @@ SDXL_FAMILY = FamilySpec(
             "unet": {"in_channels": 9, "time_cond_proj_dim": None},
         }
     },
+    prompt_style=PROMPT_STYLE,
 )
 
 FAMILIES = (SD2_FAMILY, SDXL_FAMILY)
