@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from overpaint.checkpoints.compute.backends import Backend
 from overpaint.checkpoints.placement import Placement
@@ -18,6 +21,7 @@ pytest.importorskip("openvino")
 FLOAT32, BFLOAT16 = (
     Placement(torch.device("cpu"), dtype) for dtype in (torch.float32, torch.bfloat16)
 )
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 STEPS = {"num_inference_steps": 2, "max_sequence_length": 48}
 
 
@@ -64,13 +68,27 @@ def test_guidance_and_several_seeds_too(engine):
     assert np.abs(found - expected).max() <= 1
 
 
-def test_bfloat16_is_as_near_as_torchs(engine):
-    exact = edited(engine("torch"), (64, 64))
-    found, torchs = (
-        np.abs(edited(engine(name, BFLOAT16), (64, 64)) - exact).mean()
-        for name in ("openvino", "torch")
+def test_weights_in_bfloat16_are_taken_as_they_are(checkpoint_folder, tmp_path):
+    folder = tmp_path / "stored"
+    shutil.copytree(checkpoint_folder("klein"), folder)
+    for name in ("transformer", "vae"):
+        (file,) = (folder / name).glob("*.safetensors")
+        save_file({key: each.bfloat16() for key, each in load_file(file).items()}, file)
+
+    def made(backend, placement):
+        cache = tmp_path / "converted"
+        checkpoint = open_checkpoint(folder, placement, backend=Backend(backend, cache))
+        model = Model(KLEIN_FAMILY.open(checkpoint), checkpoint)
+        return edited(Engine(lambda _: model, "klein"), (64, 64))
+
+    exact = made("torch", FLOAT32)
+    assert np.abs(made("openvino", FLOAT32) - exact).max() <= 1
+    half, torchs = (np.abs(made(each, BFLOAT16) - exact).mean() for each in ("openvino", "torch"))
+    assert half < 2 * torchs + 1
+    assert all(
+        file.stat().st_size < 1.2 * (folder / "transformer" / WEIGHTS).stat().st_size
+        for file in (tmp_path / "converted").rglob("transformer.bin")
     )
-    assert found < 2 * torchs + 1
 
 
 def test_sparse_steps_are_whole_and_the_result_says_so(engine):

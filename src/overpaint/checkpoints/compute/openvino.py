@@ -219,7 +219,7 @@ def _without_halves(module: nn.Module) -> nn.Module:
         nn.Linear,
         "ov_ext::linear",
         convert=lambda layer, target, tokens: target(tokens, layer.weight, layer.bias),
-        evaluate=lambda layer, tokens: tokens.new_zeros(*tokens.shape[:-1], layer.out_features),
+        evaluate=lambda layer, tokens, *_: tokens.new_zeros(*tokens.shape[:-1], layer.out_features),
         condition=lambda layer: layer.weight.dtype in HALVES,
     )
     patch_model.patch_model(module, {nn.Linear: linear}, "_forward_of_torch")
