@@ -22,7 +22,7 @@ from PIL import Image
 from torch.nn import functional
 
 from overpaint.checkpoints.memo import content
-from overpaint.core.errors import InvalidRequest, UnsupportedOption
+from overpaint.core.errors import InvalidRequest
 from overpaint.core.geometry import Box, Plan
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, flow, latents
@@ -30,9 +30,9 @@ from overpaint.diffusion.conditions import Native
 from overpaint.diffusion.denoiser import InstructedLatent, InstructionDenoiser
 from overpaint.diffusion.flow import Surroundings
 from overpaint.diffusion.shortcuts import Shortcuts
-from overpaint.families.flux1 import sparse
-from overpaint.families.flux1.layout import Layout, TokenGrid
-from overpaint.families.flux1.sparse import Sparse
+from overpaint.diffusion.tokens import sparse
+from overpaint.diffusion.tokens.layout import Layout, TokenGrid
+from overpaint.diffusion.tokens.sparse import Sparse
 from overpaint.families.flux2 import attention, autoencoder, passes, text
 from overpaint.families.flux2.layout import lay_out
 from overpaint.families.flux2.options import KleinKVOptions, Variant
@@ -141,12 +141,7 @@ class KleinEditor(InstructionDenoiser[OptionsT, KleinLatent]):
     def prepare(
         self, request: EditRequest, plan: Plan, options: OptionsT, seeds: Sequence[int]
     ) -> tuple[list[KleinLatent], list[str]]:
-        if request.mask is None and options.strength < 1:
-            raise UnsupportedOption(
-                f"{options.strength:g} needs a mask: an instruction without one always starts from "
-                "noise",
-                field="options.strength",
-            )
+        self.require_effect(request, options)
         options = self.settle(options)
         encoded, warnings = self._encoded(request, plan, options)
         layout = self.layout(encoded)

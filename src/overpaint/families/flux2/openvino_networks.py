@@ -16,7 +16,7 @@ from overpaint.checkpoints.compute import openvino_autoencoder
 from overpaint.checkpoints.compute.openvino import Conversion, Network, StandIn, converted
 from overpaint.checkpoints.compute.openvino_autoencoder import Autoencoder
 from overpaint.checkpoints.files import weights
-from overpaint.families.flux1.layout import RotaryEmbedding
+from overpaint.diffusion.tokens.layout import RotaryEmbedding
 from overpaint.families.flux2 import attention
 
 STATISTICS = ("bn.running_mean", "bn.running_var")
