@@ -63,7 +63,7 @@ class ChatSettings(Table):
     base_url: str | None = Field(default=None, pattern="^https?://")
     model: str = ""
     key: SecretStr | None = None
-    timeout_s: float = Field(default=30, gt=0, le=600)
+    timeout_s: float = Field(default=30, gt=0)
 
     @model_validator(mode="after")
     def _names_a_model(self) -> ChatSettings:
@@ -74,6 +74,8 @@ class ChatSettings(Table):
 
 class RewriterSettings(ChatSettings):
     """A chat model that makes prompts of short wishes; without one, prompts stay as they are."""
+
+    timeout_s: float = Field(default=30, gt=0, le=600)
 
 
 def named_keys(lines: Iterable[str], where: str) -> dict[str, str]:
