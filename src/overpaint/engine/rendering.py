@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageChops
 
+from overpaint.core.compositing import composite
+from overpaint.core.imaging import masks
+from overpaint.core.imaging.fidelity.layer import EditLayer, whole_alpha
 from overpaint.core.imaging.images import Picture
 from overpaint.diffusion.family import Prepared
-from overpaint.engine import blending
+from overpaint.diffusion.options import DiffusionOptions
 from overpaint.engine.edit import Edit
+from overpaint.engine.windows import Region
 
 if TYPE_CHECKING:
     from overpaint.core.imaging.fidelity.report import Fidelity
@@ -20,11 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Rendered:
-    """A finished picture.
+    """A picture with an edit in it, or with that of a window.
 
     Attributes:
         picture: the whole.
-        fidelity: in numbers; None = the model's own picture was asked for.
+        fidelity: in numbers; None = the model's pixels were asked for as they are.
     """
 
     picture: Picture
@@ -33,28 +38,28 @@ class Rendered:
 
 def unfinished(edit: Edit) -> Picture:
     """The picture with the first image's edit as it stands, decoded cheaply."""
-    picture = edit.request.image
+    picture = edit.canvas.image
     for region, prepared in zip(edit.regions, edit.images[0], strict=True):
         small = edit.model.family.preview(prepared)
         edited = small.resize(region.plan.canvas, Image.Resampling.BILINEAR)
         alpha = None
         # Without a mask, what changed is known of a finished picture only.
-        if edit.request.mask is not None and edit.options.composite:
+        if edit.canvas.mask is not None and edit.options.composite:
             alpha = edit.model.family.blend_mask(
                 region.request, edit.options, region.plan, prepared, edited
             )
-        picture = blending.over(picture, edit, region, edited, alpha)
+        picture = _over(picture, edit, region, edited, alpha)
     return picture
 
 
 def finished(edit: Edit, image: Sequence[Prepared]) -> Rendered:
     """The picture with one image's edit, after its last step."""
-    picture, parts = edit.request.image, []
+    picture, parts = edit.canvas.image, []
     for region, prepared in zip(edit.regions, image, strict=True):
         started = time.perf_counter()
         edited = edit.model.family.decode(prepared)
         decoded = time.perf_counter()
-        blended = blending.blended(picture, edit, region, prepared, edited)
+        blended = _blended(picture, edit, region, prepared, edited)
         picture = blended.picture
         if blended.fidelity is not None:
             share = region.plan.window.area / (picture.size[0] * picture.size[1])
@@ -70,3 +75,89 @@ def _joined(parts: Sequence[tuple[Fidelity, float]]) -> Fidelity | None:
     from overpaint.core.imaging.fidelity import report  # OpenCV changes the environment
 
     return report.joined(parts)
+
+
+def _blended(
+    picture: Picture, edit: Edit, region: Region, prepared: Prepared, edited: Image.Image
+) -> Rendered:
+    """The edited canvas over the picture, where the family says."""
+    options = edit.options
+    if not options.composite:
+        return Rendered(_over(picture, edit, region, edited, None), None)
+    layer = edit.model.family.place(region.request, options, region.plan, prepared, edited)
+    if not options.hold:
+        return Rendered(_over(picture, edit, region, layer.edited, layer.alpha), None)
+    return _held(picture, edit, region, layer)
+
+
+def _over(
+    picture: Picture, edit: Edit, region: Region, edited: Image.Image, alpha: Image.Image | None
+) -> Picture:
+    """The edited canvas over the picture; None = everywhere.
+
+    Grey stays grey where a mask limits the edit; without one it takes colours that are there.
+    """
+    if alpha is None:
+        alpha = Image.new("L", picture.size, 255)
+    if region.request.mask is None and picture.is_grey and _is_coloured(edited):
+        picture = picture.in_colour()
+    in_srgb = edit.model.family.spec.in_srgb
+    return composite(picture, region.plan, edited, alpha, in_srgb=in_srgb)
+
+
+def _held(picture: Picture, edit: Edit, region: Region, layer: EditLayer) -> Rendered:
+    """Over the picture, its border fitted to what is around it."""
+    from overpaint.core.imaging.fidelity import report, seams  # OpenCV changes the environment
+
+    plan, scale = region.plan, region.plan.window.width / region.plan.content.width
+    if layer.alpha is None:
+        fidelity = report.measured(layer.edited, layer, None, scale)
+        return Rendered(_over(picture, edit, region, layer.edited, None), fidelity)
+    source = edit.canvas.image
+    in_srgb = edit.model.family.spec.in_srgb
+    before = plan.to_canvas(source.to_srgb() if in_srgb else source.own_image().convert("RGB"))
+    layer, cut_off = _followed(region, edit, layer, before)
+    assert layer.alpha is not None
+    alpha = plan.to_canvas(layer.alpha, fill=0)
+    layer = replace(layer, edited=seams.fitted(before, layer.edited, alpha))
+    fidelity = replace(report.measured(before, layer, alpha, scale), cut_off=cut_off)
+    result = _over(picture, edit, region, layer.edited, layer.alpha)
+    return Rendered(result, fidelity)
+
+
+def _followed(
+    region: Region, edit: Edit, layer: EditLayer, before: Image.Image
+) -> tuple[EditLayer, float]:
+    """With the blend grown to where the edit goes on beyond its mask, as far as it may.
+
+    Returns:
+        That, and the share of the masked area by which the edit goes on unseen.
+    """
+    from overpaint.core.imaging.fidelity import spill
+
+    request, options, plan = region.request, edit.options, region.plan
+    if request.mask is None or not isinstance(options, DiffusionOptions):
+        return layer, 0.0
+    inside = masks.grow(request.mask, options.grow)
+    blend = plan.to_canvas(inside, fill=0)
+    further = spill.beyond(before, layer.edited, blend)
+    if further is None:
+        return layer, 0.0
+    if not options.follow:
+        return layer, _area(further) / max(1, _area(blend))
+    allowed = masks.grow(request.mask, options.grow + options.follow)
+    found = ImageChops.darker(masks.grow(whole_alpha(further, plan), 2), allowed)
+    alpha = masks.feather(ImageChops.lighter(inside, found), options.feather)
+    seen = plan.to_canvas(alpha, fill=0)
+    unseen = ImageChops.subtract(further, seen.point(lambda value: 255 if value else 0))
+    return replace(layer, alpha=alpha), _area(unseen) / max(1, _area(blend))
+
+
+def _area(mask: Image.Image) -> int:
+    return int((np.asarray(mask) > 0).sum())
+
+
+def _is_coloured(picture: Image.Image) -> bool:
+    from overpaint.core.imaging.changes import is_coloured  # OpenCV changes the environment
+
+    return is_coloured(picture)
