@@ -14,9 +14,10 @@ Kind = Literal["picture", "pictures", "mask", "text", "number", "name", "choice"
 """What a part is. Pictures come as files, bytes, arrays or PIL images; 'mask' is one of one channel
 and of the picture's size; 'choice' is one of a few words."""
 
-MaskReading = Literal["white", "alpha", "paint"]
+MaskReading = Literal["white", "alpha", "paint", "openai"]
 """How a mask is read. white: bright = repaint. alpha: transparent = repaint. paint: what was
-painted = repaint."""
+painted = repaint. openai: as OpenAI does, transparent = repaint; a mask of which nothing is
+transparent is read as what it evidently is."""
 
 _KEY = "part"
 

@@ -136,7 +136,7 @@ def plain(name: str, text: str) -> Any:
     return json_value(name, text, dict)
 
 
-def json_value(name: str, text: str, kind: type) -> Any:
+def json_value(name: str, text: str | bytes, kind: type) -> Any:
     """JSON of a given kind.
 
     Raises:
