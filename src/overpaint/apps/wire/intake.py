@@ -86,9 +86,7 @@ def build(
     return checked
 
 
-def _with_markup(
-    values: Mapping[str, Any], markup: bytes, limits: ImageLimits
-) -> dict[str, Any]:
+def _with_markup(values: Mapping[str, Any], markup: bytes, limits: ImageLimits) -> dict[str, Any]:
     """The picture, decoded, and the references with one more: the picture under its markup.
 
     Raises:

@@ -353,7 +353,11 @@ class TestBarePicture:
 
     @pytest.mark.parametrize(
         ("change", "param"),
-        [({"n": 2}, "n"), ({"stream": True}, "stream"), ({"output_format": "webp"}, "output_format")],
+        [
+            ({"n": 2}, "n"),
+            ({"stream": True}, "stream"),
+            ({"output_format": "webp"}, "output_format"),
+        ],
     )
     def test_what_does_not_fit_one_picture(self, server, change, param):
         answer = self.post(server, "image/png", **change)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, Field, JsonValue, create_model
 
 from overpaint.apps.wire.intake import MAX_PICTURES
 from overpaint.core.imaging.encoded import from_base64
 from overpaint.core.parts import Kind, Part
+from overpaint.core.types import PARTS
 
 MAX_NAME = 200
 """Characters of a name."""
@@ -83,15 +84,32 @@ def from_text(part: Part, value: Any) -> Any:
     return from_base64(value, part.name) if part.is_visual else value
 
 
-def as_form(schema: dict[str, Any], parts: Iterable[Part]) -> dict[str, Any]:
-    """The schema of a multipart form, from that of a JSON body: visual parts are files."""
-    parts = tuple(parts)
-    options = {
-        part.name: {"type": "string", "description": f"{part.help} A JSON object."}
-        for part in parts
-        if part.kind == "options"
+def visual_parts(kind: type[BaseModel]) -> tuple[Part, ...]:
+    """The parts that are pictures, of those that a body has."""
+    return tuple(part for part in PARTS if part.is_visual and part.name in kind.model_fields)
+
+
+def structure_of(type_: Any) -> type | None:
+    """`list` or `dict` where a field is one of them, which a form writes as JSON."""
+    for each in (type_, *get_args(type_)):
+        if (origin := get_origin(each)) in (list, dict):
+            return cast("type", origin)
+    return None
+
+
+def contents(kind: type[BaseModel]) -> dict[str, Any]:
+    """OpenAPI's contents of a body: JSON, and a form where it has pictures, which are files."""
+    schema = kind.model_json_schema()
+    content = {"application/json": {"schema": schema}}
+    if not (files := file_fields(visual_parts(kind))):
+        return content
+    written = {
+        name: {"type": "string", "description": f"{field.description or ''} As JSON.".strip()}
+        for name, field in kind.model_fields.items()
+        if name not in files and structure_of(field.annotation) is not None
     }
-    return {**schema, "properties": {**schema["properties"], **file_fields(parts), **options}}
+    properties = {**schema["properties"], **written, **files}
+    return {**content, "multipart/form-data": {"schema": {**schema, "properties": properties}}}
 
 
 def file_fields(parts: Iterable[Part]) -> dict[str, Any]:

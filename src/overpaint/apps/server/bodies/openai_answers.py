@@ -72,7 +72,8 @@ class AnswerFormat:
             )
         if form.stream:
             raise InvalidRequest(
-                f"an answer of image/{kind} is one picture; accept text/event-stream", field="stream"
+                f"an answer of image/{kind} is one picture; accept text/event-stream",
+                field="stream",
             )
         return cls(form.model_copy(update={"output_format": kind}), is_bare=True)
 
@@ -143,9 +144,7 @@ class AnswerFormat:
             "size": f"{picture.size[0]}x{picture.size[1]}",
         }
 
-    def answer(
-        self, result: EditResult, pictures: int, warnings: Sequence[str]
-    ) -> dict[str, Any]:
+    def answer(self, result: EditResult, pictures: int, warnings: Sequence[str]) -> dict[str, Any]:
         """The answer's fields.
 
         Args:

@@ -10,7 +10,8 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from overpaint.apps.server.routes import ERRORS, json_body, service_of
+from overpaint.apps.server.bodies.fields import contents
+from overpaint.apps.server.routes import ERRORS, body_with_files, service_of
 from overpaint.apps.server.service import RETRY_AFTER
 from overpaint.apps.settings import Settings
 from overpaint.apps.wire.examples import PICTURE
@@ -109,15 +110,16 @@ class Desk:
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": SegmentBody.model_json_schema()}},
+            "content": contents(SegmentBody),
         }
     },
 )
 async def post_segment(request: Request) -> Response:
     """Find a thing in a picture: its mask as a PNG file."""
     service = service_of(request)
-    body = await json_body(request, SegmentBody)
-    picture = await service.picture(body.image)
+    service.check_running()
+    body, files = await body_with_files(request, SegmentBody)
+    picture = await service.picture(files.get("image", body.image))
     hints = _hints(body)
     hints.check(picture.size)
     model = _known(
