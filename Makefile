@@ -13,7 +13,7 @@ setup: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,server,azure,batch,datasets,c2pa]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,server,mcp,azure,batch,datasets,c2pa]'
 	touch $@
 
 demo: setup
