@@ -75,7 +75,9 @@ def verify(file: File, as_json: Json = False) -> None:
     from overpaint.core.imaging import images
 
     with console.reporting_errors(as_json=as_json):
-        facts = origins.facts(images.decode(file, field="file"), settings_.load())
+        picture = images.decode(file, field="file")
+        with console.waiting("Looking for a watermark", hidden=as_json):
+            facts = origins.facts(picture, settings_.load())
         if as_json:
             console.print_json(facts)
         else:
@@ -184,6 +186,7 @@ def _print(facts: dict[str, Any]) -> None:
         f"recipe: {'none' if facts['recipe'] is None else 'embedded'}",
         f"pixels: {_PIXELS[facts['unchanged']]}",
         *_credential_lines(facts["credentials"]),
+        f"watermark: {_watermark_line(facts['watermark'])}",
     ]
     # What strangers wrote must not speak to the terminal.
     shown = ("".join(each if each.isprintable() else "?" for each in line) for line in lines)
@@ -191,6 +194,16 @@ def _print(facts: dict[str, Any]) -> None:
 
 
 _PIXELS = {True: "as made", False: "changed since", None: "unknown"}
+
+
+def _watermark_line(watermark: dict[str, Any] | None) -> str:
+    if watermark is None:
+        return "none"
+    left, top, right, bottom = watermark["box"]
+    return (
+        f"Overpaint's, around {left},{top} to {right},{bottom}, at {watermark['scale']:.0%} of the "
+        f"size that it was made in (score {watermark['score']})"
+    )
 
 
 def _credential_lines(credential: dict[str, Any] | None) -> Iterator[str]:

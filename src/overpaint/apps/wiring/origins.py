@@ -8,9 +8,9 @@ from typing import Any
 from overpaint.apps.settings import Settings
 from overpaint.core.errors import InvalidSettings
 from overpaint.core.imaging.images import Picture
-from overpaint.provenance import credentials, marks, xmp
+from overpaint.provenance import credentials, marks, watermark, xmp
 
-_CLAIMS = ("digital_source_type", "recipe", "credentials")
+_CLAIMS = ("digital_source_type", "recipe", "credentials", "watermark")
 
 
 def facts(picture: Picture, settings: Settings) -> dict[str, Any]:
@@ -22,8 +22,8 @@ def facts(picture: Picture, settings: Settings) -> dict[str, Any]:
 
     Returns:
         `digital_source_type` and `tool` as the mark has them; `trained_model`: whether one had a
-        part in it; `recipe`; `unchanged`: whether the pixels are those that were made; and
-        `credentials`. None = it does not say.
+        part in it; `recipe`; `unchanged`: whether the pixels are those that were made;
+        `credentials`; and `watermark`: its score, scale and box. None = it does not say.
 
     Raises:
         InvalidSettings: the file of those who are trusted cannot be read.
@@ -37,12 +37,20 @@ def facts(picture: Picture, settings: Settings) -> dict[str, Any]:
         "recipe": recipe,
         "unchanged": None if recipe is None else _unchanged(picture, recipe),
         "credentials": _credentials(picture, settings),
+        "watermark": _watermark(picture),
     }
 
 
 def says_nothing(known: Mapping[str, Any]) -> bool:
     """Whether a picture's facts tell nothing about its making."""
     return all(known[name] is None for name in _CLAIMS)
+
+
+def _watermark(picture: Picture) -> dict[str, Any] | None:
+    trace = watermark.find(picture)
+    if trace is None:
+        return None
+    return {"score": trace.score, "scale": trace.scale, "box": trace.box.as_tuple()}
 
 
 def _credentials(picture: Picture, settings: Settings) -> dict[str, Any] | None:

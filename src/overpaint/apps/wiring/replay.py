@@ -75,6 +75,7 @@ class _Recipe(BaseModel):
     options: dict[str, Any]
     inputs: dict[str, str | tuple[str, ...] | None]
     picture: str
+    watermark: bool = False
 
 
 def replay(
@@ -104,11 +105,12 @@ def replay(
     """
     recipe = _recipe(original)
     request = _request(recipe, parts, _Finder(name_of, original.size, parts.get("image")))
+    provenance = settings.provenance.model_copy(update={"watermark": recipe.watermark})
     engine = build.engine(
         _known_model(recipe, settings),
         dtype=recipe.model.dtype,
         loras=loras,
-        settings=settings,
+        settings=settings.model_copy(update={"provenance": provenance}),
     )
     notes = _differences(recipe, engine)
     picture = engine.run([request], on_progress=on_progress)[0].pictures[0]
