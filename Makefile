@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two test workers with one torch thread each; more helps only where there are more cores.
 WORKERS ?= 2
 
-.PHONY: setup demo attack test test-ray test-roboflow test-azure nightly check bench serve
+.PHONY: setup demo attack test test-ray test-roboflow test-azure test-wheel nightly check bench serve
 
 setup: $(VENV)/.installed
 
@@ -50,6 +50,11 @@ test-azure: setup
 	venv=$$(PYTHON=$(PYTHON) scripts/azure-venv) && \
 	  OMP_NUM_THREADS=1 $$venv/bin/python -m pytest --override-ini=filterwarnings=ignore tests/azure
 
+# The built wheel, in an environment that does not see this tree.
+test-wheel: setup
+	venv=$$(scripts/wheel-venv $(VENV)) && \
+	  WHEEL_VENV=$$venv OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/wheel
+
 # Ray brings much along, so it gets a venv of its own; its warnings are not ours to mend.
 test-ray:
 	test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
@@ -58,7 +63,7 @@ test-ray:
 
 # Every night, and before a release: what needs environments of its own. `test-ray` takes under five
 # minutes once its environment is there.
-nightly: test test-ray test-roboflow test-azure
+nightly: test test-ray test-roboflow test-azure test-wheel
 
 # Tables of figures, into benchmarks/results; some hours.
 bench: setup

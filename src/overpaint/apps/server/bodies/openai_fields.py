@@ -45,8 +45,9 @@ _REFUSED = {
     "frame_count": "a result is one still picture",
     "frame_duration_ms": "a result is one still picture",
     "svg": "results are made of pixels",
+    "url": "this server fetches nothing from addresses: send the picture as a file",
 }
-"""Fields of OpenAI's that nothing here can follow, and why."""
+"""Fields of OpenAI's, and of servers like it, that nothing here can follow, and why."""
 
 _EXTRA = tuple(part for part in PARTS if part.name not in _FORM_NAMES and part.kind != "options")
 _EXTRA_FILES = tuple(part for part in _EXTRA if part.is_visual)
