@@ -67,7 +67,7 @@ def proxy(server, environment, tmp_path_factory):
     process = subprocess.Popen(command, env=environment, cwd=file.parent)
     url = f"http://127.0.0.1:{port}"
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while not _is_ready(url):
             assert process.poll() is None
             assert time.monotonic() < end

@@ -127,7 +127,8 @@ def failure(result) -> dict:
 
 def test_the_tools_and_their_arguments(client):
     tools = client.tools()
-    assert set(tools) == {"edit", "erase", "segment", "verify"}
+    of_parts = {"extend"} & {part.name for part in PARTS}
+    assert set(tools) == {"edit", "erase", "segment", "verify", *of_parts}
     edit = tools["edit"].input_schema
     assert set(edit["properties"]) == {"output", *(part.name for part in PARTS)}
     assert edit["required"] == ["image"]

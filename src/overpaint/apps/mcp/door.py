@@ -63,6 +63,12 @@ class Door:
         """Make an edit with the eraser."""
         return await self._edit(arguments, self._service.settings.defaults.erase, on_step)
 
+    async def extend(self, arguments: Arguments, on_step: OnStep) -> CallToolResult:
+        """Make a picture larger."""
+        if getattr(arguments, "extend", None) is None:
+            raise InvalidRequest("say how far the picture grows", field="extend")
+        return await self._edit(arguments, None, on_step)
+
     async def _edit(
         self, arguments: Arguments, default: str | None, on_step: OnStep
     ) -> CallToolResult:

@@ -84,17 +84,19 @@ class ToolSpec:
     Attributes:
         about: for the assistant.
         arguments: the class of its arguments.
+        needs: the part of an edit that it is about; without it there is no such tool.
     """
 
     about: str
     arguments: type[BaseModel]
+    needs: str | None = None
 
     def schema(self) -> dict[str, Any]:
         """JSON Schema of its arguments."""
         return self.arguments.model_json_schema()
 
 
-TOOLS: Mapping[str, ToolSpec] = {
+_TOOLS: Mapping[str, ToolSpec] = {
     "edit": ToolSpec(
         "Edit a picture with words. With a mask only what is under it is repainted, and the prompt "
         "says what is to be seen there; without one the prompt is an instruction. Pixels that are "
@@ -104,6 +106,12 @@ TOOLS: Mapping[str, ToolSpec] = {
     "erase": ToolSpec(
         "Remove what is under the mask, without words: texture of the same picture covers it.",
         EraseArguments,
+    ),
+    "extend": ToolSpec(
+        "Make a picture larger and fill the border: with words as they say, without words with what "
+        "the picture itself has. Its own pixels stay as they are.",
+        EditArguments,
+        needs="extend",
     ),
     "segment": ToolSpec(
         "Find a thing in a picture by points, a box, or words: a mask for edit and erase, white on "
@@ -115,3 +123,9 @@ TOOLS: Mapping[str, ToolSpec] = {
         VerifyArguments,
     ),
 }
+
+_NAMES = {part.name for part in PARTS}
+TOOLS: Mapping[str, ToolSpec] = {
+    name: tool for name, tool in _TOOLS.items() if tool.needs is None or tool.needs in _NAMES
+}
+"""The tools by name; those of parts that an edit has."""
