@@ -113,7 +113,7 @@ def marked(photo: Image.Image, side: int, seed: int) -> tuple[Image.Image, float
     return result, float(np.sqrt(np.mean((next(change) - next(change)) ** 2))), seconds
 
 
-def found(image: Image.Image) -> bool:
+def is_marked(image: Image.Image) -> bool:
     return watermark.find(Picture(image)) is not None
 
 
@@ -125,15 +125,15 @@ def survivals(task: tuple[int, Image.Image]) -> dict[str, list[float]]:
     rows["change"].append(change)
     rows["seconds"].append(seconds)
     for name, attack in ATTACKS.items():
-        rows[name].append(found(attack(result)))
+        rows[name].append(is_marked(attack(result)))
     for share in (0.75, 0.5, 0.25):
         inner = round(SIDE * np.sqrt(share))
-        rows[f"crop to {share:.0%}"].append(found(cut(result, photo, inner)))
+        rows[f"crop to {share:.0%}"].append(is_marked(cut(result, photo, inner)))
     for side in SIDES:
         result, change, _ = marked(photo, side, seed)
         rows[f"change {side}"].append(change)
         for name in ("PNG", "JPEG 80", "50% of the size", "half, then JPEG 80"):
-            rows[f"{side}: {name}"].append(found(ATTACKS[name](result)))
+            rows[f"{side}: {name}"].append(is_marked(ATTACKS[name](result)))
     return rows
 
 
@@ -188,7 +188,7 @@ def main() -> None:
     unmarked = chosen(arguments.photos, arguments.unmarked)
     rows: dict[str, list[float]] = defaultdict(list)
     with ProcessPoolExecutor(arguments.processes) as pool:
-        false_positives = sum(pool.map(found, unmarked, chunksize=4))
+        false_positives = sum(pool.map(is_marked, unmarked, chunksize=4))
         print(f"unmarked: {false_positives} of {len(unmarked)}", flush=True)
         for each in pool.map(survivals, enumerate(chosen(arguments.photos, arguments.count))):
             for name, values in each.items():

@@ -81,7 +81,7 @@ def test_serve(desk):
             address = re.search(r"http://\S+/", process.stdout.readline())
             assert address is not None
             body = {"image": b64(picture(96, 80)), "mask": b64(box_mask(96, 80)), "model": "erase"}
-            with httpx.Client(base_url=address[0], trust_env=False, timeout=60) as client:
+            with httpx.Client(base_url=address[0], trust_env=False, timeout=300) as client:
                 page = client.get("/", headers={"accept": "text/html"}).text
                 assert "<html" in page
                 [edited] = client.post("/v1/edits", json=body).json()["images"]

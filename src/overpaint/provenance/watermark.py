@@ -125,7 +125,7 @@ def embed(picture: Picture, source: Picture) -> Picture:
     Returns:
         The picture itself where too little was edited.
     """
-    changed = _changed(picture, source)
+    changed = _edited_pixels(picture, source)
     if np.count_nonzero(changed) < SMALLEST:
         return picture
     box = _surroundings(changed)
@@ -133,13 +133,13 @@ def embed(picture: Picture, source: Picture) -> Picture:
     own = np.asarray(picture.own_image().crop(box.as_tuple())).astype(np.float32)
     grey = own if own.ndim == 2 else own @ _LUMA
     anchor = _fullest(inside)
-    pattern = _repeated(grey.shape, anchor) * _visibility(grey) * inside
+    pattern = _tiling(grey.shape, anchor) * _visibility(grey) * inside
     trial = _trial(anchor)
     for strength in _STRENGTHS:
-        if _survives(_quantized(grey + strength * pattern)[trial]):
+        if _survives(_as_levels(grey + strength * pattern)[trial]):
             break
     shift = strength * pattern
-    marked = _quantized(own + (shift if own.ndim == 2 else shift[..., np.newaxis]))
+    marked = _as_levels(own + (shift if own.ndim == 2 else shift[..., np.newaxis]))
     alpha = Image.fromarray((inside * 255).astype(np.uint8))
     return picture.blended(Image.fromarray(marked), alpha, box, in_srgb=False)
 
@@ -155,17 +155,17 @@ def find(picture: Picture) -> Watermark | None:
         peak = _look(_reference(grey, scale))
         if peak is None:
             continue
-        sightings.append(_seen(peak, scale))
+        sightings.append(_sighting_of(peak, scale))
         if peak.score >= THRESHOLD + _MARGIN:
             break
     likeliest = sorted(sightings, key=lambda each: -each.score)[:_LOOKED_AT_AGAIN]
-    best = max((_refined(grey, each) for each in likeliest), default=None)
+    best = max((_refine(grey, each) for each in likeliest), default=None)
     if best is None or best.score < THRESHOLD:
         return None
     return best.watermark(grey.size)
 
 
-def _seen(peak: _Peak, scale: float, at: tuple[float, float] = (0, 0)) -> _Sighting:
+def _sighting_of(peak: _Peak, scale: float, at: tuple[float, float] = (0, 0)) -> _Sighting:
     """A peak in pixels of a picture, of whose scaled part it is; `at` is where that begins."""
     zoom = 2 * scale
     left, top = at[0] + peak.left * zoom, at[1] + peak.top * zoom
@@ -173,7 +173,7 @@ def _seen(peak: _Peak, scale: float, at: tuple[float, float] = (0, 0)) -> _Sight
     return _Sighting(peak.score, scale, (left, top, left + width, top + height))
 
 
-def _refined(grey: Image.Image, sighting: _Sighting) -> _Sighting:
+def _refine(grey: Image.Image, sighting: _Sighting) -> _Sighting:
     """The same place at finer scales, and between pixels."""
     best = sighting
     left, top, right, bottom = sighting.box
@@ -195,11 +195,11 @@ def _refined(grey: Image.Image, sighting: _Sighting) -> _Sighting:
             image = grey.resize((size[0], size[1]), Image.Resampling.LANCZOS, box=part)
             peak = _look(image)
             if peak is not None:
-                best = max(best, _seen(peak, zoom / 2, start))
+                best = max(best, _sighting_of(peak, zoom / 2, start))
     return best
 
 
-def _changed(picture: Picture, source: Picture) -> NDArray[np.bool_]:
+def _edited_pixels(picture: Picture, source: Picture) -> NDArray[np.bool_]:
     """(H, W): the pixels that were edited."""
     width, height = picture.size
     after, before = _values(picture), _values(source)
@@ -266,7 +266,7 @@ def _large_tile() -> Plane:
     return np.asarray(values / values.std(), np.float32)
 
 
-def _repeated(shape: tuple[int, ...], anchor: tuple[int, int]) -> Plane:
+def _tiling(shape: tuple[int, ...], anchor: tuple[int, int]) -> Plane:
     tile = np.roll(_large_tile(), anchor, axis=(0, 1))
     side = 2 * _TILE
     repeats = [-(-length // side) for length in shape[:2]]
@@ -282,7 +282,7 @@ def _visibility(grey: Plane) -> Plane:
     return np.asarray(np.clip(0.8 + hidden / 6, 0.8, 3.0), np.float32)
 
 
-def _quantized(values: Plane) -> NDArray[np.uint8]:
+def _as_levels(values: Plane) -> NDArray[np.uint8]:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
@@ -338,7 +338,7 @@ def _best(values: Plane) -> _Peak | None:
     """The highest score of all places and numbers of tiles."""
     if min(values.shape) < _TILE:
         return None
-    correlation, energy, levelled = _correlated(values)
+    correlation, energy, levelled = _correlations(values)
     best = None
     for rows, columns in _TILES:
         height = correlation.shape[0] - (rows - 1) * _TILE
@@ -371,7 +371,7 @@ def _agreement(tiles: Plane) -> float:
     return float(fit.sum() / np.sqrt(np.count_nonzero(phases) / 2))
 
 
-def _correlated(values: Plane) -> tuple[Plane, Plane, Plane]:
+def _correlations(values: Plane) -> tuple[Plane, Plane, Plane]:
     """For each place of a tile, its correlation with the tile, and the variance of that in noise.
 
     The third is what was correlated: the values within the band, levelled.
@@ -408,7 +408,7 @@ def _share() -> float:
 def _frequencies(height: int, width: int) -> Plane:
     """(height, width // 2 + 1): cycles per value."""
     rows, columns = fft.fftfreq(height), fft.rfftfreq(width)
-    return np.hypot(rows[:, np.newaxis], columns[np.newaxis]).astype(np.float32)
+    return np.asarray(np.hypot(rows[:, np.newaxis], columns[np.newaxis]), np.float32)
 
 
 def _within(frequencies: Plane) -> NDArray[np.bool_]:

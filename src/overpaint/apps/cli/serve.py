@@ -41,7 +41,7 @@ def serve(
     from overpaint.apps.wiring.models import defaults
 
     with console.reporting_errors(as_json=False):
-        settings = _changed(settings_.load(), model, device, dtype)
+        settings = _with_options(settings_.load(), model, device, dtype)
         settings.server.check_address(host)
         with console.waiting("Starting", hidden=False):
             from overpaint.apps.server.run import run
@@ -71,7 +71,7 @@ def mcp(
     from overpaint.apps.wiring.models import defaults
 
     with console.reporting_errors(as_json=False):
-        settings = _changed(settings_.load(), model, device, dtype)
+        settings = _with_options(settings_.load(), model, device, dtype)
         try:
             from overpaint.apps.mcp import serving
         except ModuleNotFoundError as error:
@@ -87,7 +87,7 @@ def mcp(
         serving.run(settings, folder)
 
 
-def _changed(
+def _with_options(
     settings: Settings, model: list[str] | None, device: str | None, dtype: str | None
 ) -> Settings:
     """The settings with what the command line says.

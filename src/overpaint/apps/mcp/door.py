@@ -81,7 +81,7 @@ class Door:
         if names:
             _check_fits(checked.request.image, names[0])
         job = service.accept(checked, CALLER, partial(self._answer, names))
-        return await _followed(service, job, on_step)
+        return await _follow(service, job, on_step)
 
     async def segment(self, arguments: SegmentArguments, _: OnStep) -> CallToolResult:
         """Find a thing."""
@@ -170,7 +170,7 @@ def _check_fits(picture: Picture, name: str) -> None:
         raise OutputError(error.message, field="output") from error
 
 
-async def _followed(
+async def _follow(
     service: EditService, job: EditJob[CallToolResult], on_step: OnStep
 ) -> CallToolResult:
     """The answer of an edit; a call that is cancelled cancels it."""

@@ -108,8 +108,8 @@ _TOOLS: Mapping[str, ToolSpec] = {
         EraseArguments,
     ),
     "extend": ToolSpec(
-        "Make a picture larger and fill the border: with words as they say, without words with what "
-        "the picture itself has. Its own pixels stay as they are.",
+        "Make a picture larger and fill the border: as words say, or without words with what the "
+        "picture itself has. Its own pixels stay as they are.",
         EditArguments,
         needs="extend",
     ),

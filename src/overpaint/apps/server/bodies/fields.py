@@ -91,10 +91,9 @@ def visual_parts(kind: type[BaseModel]) -> tuple[Part, ...]:
 
 def structure_of(type_: Any) -> type | None:
     """`list` or `dict` where a field is one of them, which a form writes as JSON."""
-    for each in (type_, *get_args(type_)):
-        if (origin := get_origin(each)) in (list, dict):
-            return cast("type", origin)
-    return None
+    if (origin := get_origin(type_)) in (list, dict):
+        return cast("type", origin)
+    return next(filter(None, map(structure_of, get_args(type_))), None)
 
 
 def contents(kind: type[BaseModel]) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def body_of(form: Form, kind: type[Body]) -> tuple[Body, dict[str, Any]]:
     """
     visual = visual_parts(kind)
     files = files_of(form, visual)
-    texts = {name: _plain(kind, name, text) for name, text in form.texts.items()}
+    texts = {name: plain(kind, name, text) for name, text in form.texts.items()}
     present = {part.name: "" for part in visual if part.required and part.name in files}
     try:
         return kind.model_validate({**texts, **present}, strict=False), files
@@ -154,7 +154,12 @@ def body_of(form: Form, kind: type[Body]) -> tuple[Body, dict[str, Any]]:
         raise invalid(error) from error
 
 
-def _plain(kind: type[BaseModel], name: str, text: str) -> Any:
+def plain(kind: type[BaseModel], name: str, text: str) -> Any:
+    """A form's text as the value that it stands for in a body of that kind.
+
+    Raises:
+        InvalidRequest: the field is a list or an object, and the text is none as JSON.
+    """
     field = kind.model_fields.get(name)
     structure = None if field is None else structure_of(field.annotation)
     return text if structure is None else json_value(name, text, structure)

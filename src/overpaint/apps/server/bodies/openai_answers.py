@@ -183,7 +183,7 @@ class AnswerFormat:
         return _event("partial_image", data, self.common(picture))
 
 
-def completed(answer: Mapping[str, Any]) -> list[str]:
+def last_events(answer: Mapping[str, Any]) -> list[str]:
     """The last events of an answer, one for each picture."""
     common = {name: answer[name] for name in _COMPLETED}
     return [_event("completed", image, common) for image in answer["data"]]

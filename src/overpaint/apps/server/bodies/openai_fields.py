@@ -249,8 +249,9 @@ def from_form(form: forms.Form) -> ImagesRequest:
         InvalidRequest: a field is unknown, refused, or has a wrong value.
     """
     _refuse(form.texts)
+    texts = {name: forms.plain(EditForm, name, text) for name, text in form.texts.items()}
     try:
-        fields = EditForm.model_validate(form.texts)
+        fields = EditForm.model_validate(texts)
     except ValidationError as error:
         raise forms.invalid(error) from error
     files = forms.files_of(form, _EXTRA_FILES, "image", "image[]", "mask", "markup")
@@ -279,7 +280,7 @@ def from_json(raw: bytes) -> ImagesRequest:
     return _checked(ImagesRequest(body, body.files(), _JSON_NAMES))
 
 
-def comparable(edit: EncodedEdit) -> tuple[Any, ...]:
+def content_of(edit: EncodedEdit) -> tuple[Any, ...]:
     """All of an edit as plain data, the same whether it came as a form or as JSON."""
     options = {
         name: value if isinstance(value, str) else json.dumps(value)

@@ -97,7 +97,7 @@ async def _edit(request: Request, deployment: str | None) -> Response:
         edit = asked.edit(served.family, service.limits.max_steps)
     except InvalidRequest as error:
         raise asked.renamed(error) from error
-    content = (served.spec.name, look.asked(), openai_fields.comparable(edit))
+    content = (served.spec.name, look.asked(), openai_fields.content_of(edit))
     async with repeats.claimed(request, "images", *content) as claim:
         job = claim.job()
         if job is None:
@@ -176,6 +176,6 @@ async def _stream(
         # Also reached when the caller hangs up: the edit then frees its place.
         if not keep:
             service.cancel(job)
-    for event in await service.work(openai_answers.completed, answer):
+    for event in await service.work(openai_answers.last_events, answer):
         yield event
     yield "data: [DONE]\n\n"
