@@ -128,7 +128,7 @@ class TestWatermark:
         assert ran.code == 0
         assert ran.json["digital_source_type"] is None
         assert ran.json["watermark"]["score"] > 7
-        assert "watermark: Overpaint's" in overpaint("verify", "bare.jpg").out
+        assert b"watermark: Overpaint's" in overpaint("verify", "bare.jpg").out
         again = overpaint("replay", "out.png", *TestReplay.ALL, "-o", "again.png", "--json")
         assert again.json["same"] is True
 
