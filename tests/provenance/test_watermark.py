@@ -97,9 +97,9 @@ def test_photos_have_none(name):
 
 
 def test_what_is_regular_has_none():
-    y, x = np.mgrid[:192, :192]
+    y, x = np.mgrid[:160, :160]
     waves = 127 + 120 * np.sin(x / 2.3) * np.sin(y / 3)
-    for values in (x * 0, (x // 8 + y // 8) % 2 * 255, x, waves, x % 16 // 8 * y):
+    for values in (x * 0, (x // 8 + y // 8) % 2 * 255, waves):
         flat = Image.fromarray(values.astype(np.uint8)).convert("RGB")
         assert watermark.find(Picture(flat)) is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -15,6 +16,11 @@ from anyio.from_thread import start_blocking_portal
 from mcp import Client, StdioServerParameters, stdio_client
 from PIL import Image
 
+from overpaint.apps.mcp.door import Door
+from overpaint.apps.mcp.tools import EraseArguments
+from overpaint.apps.server.service import EditService
+from overpaint.apps.settings import ServerSettings, Settings
+from overpaint.core.errors import InvalidRequest
 from overpaint.core.types import PARTS
 from tests.apps.server.conftest import FEW, b64
 from tests.conftest import box_mask, picture
@@ -57,24 +63,18 @@ def folder(tmp_path_factory, checkpoint_folder):
 
 
 @pytest.fixture(scope="module")
-def open_client(folder):
-    """(*arguments) → the client of a server of its own, whose calls wait."""
+def client(folder):
+    """The client of a server with the folder; its calls wait."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-
-    with start_blocking_portal() as portal:
-        opened = []
-
-        def start(*arguments):
-            process = StdioServerParameters(
-                command=sys.executable, args=[*ENTRY, *arguments], cwd=folder, env=environment
-            )
-            client = portal.wrap_async_context_manager(Client(stdio_client(process)))
-            opened.append(client)
-            return Calls(portal, client.__enter__())
-
-        yield start
-        for client in reversed(opened):
-            client.__exit__(None, None, None)
+    arguments = [*ENTRY, "--folder", "pictures"]
+    process = StdioServerParameters(
+        command=sys.executable, args=arguments, cwd=folder, env=environment
+    )
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(Client(stdio_client(process))) as opened,
+    ):
+        yield Calls(portal, opened)
 
 
 class Calls:
@@ -99,11 +99,6 @@ class Calls:
             return scope.cancelled_caught
 
         return self._portal.call(ask)
-
-
-@pytest.fixture(scope="module")
-def client(open_client):
-    return open_client("--folder", "pictures")
 
 
 def shown(result) -> list[Image.Image]:
@@ -213,10 +208,26 @@ def test_a_call_that_is_cancelled_frees_its_place(client):
     assert facts(client.call("edit", **IMAGES, **SD2))["seeds"] == [7]
 
 
-def test_a_server_without_a_folder_opens_no_files(open_client):
-    client = open_client("--model", "erase")
-    for arguments in ({"image": "a.png"}, {"image": data_url(picture()), "output": "o.png"}):
-        error = failure(client.call("erase", **arguments))
-        assert error["field"] in arguments
-        assert "--folder" in error["message"]
-    assert facts(client.call("verify", image=data_url(picture())))["recipe"] is None
+def test_a_server_without_a_folder_opens_no_files():
+    async def nobody(*_):
+        pass
+
+    async def refusals():
+        service = EditService(Settings(server=ServerSettings(models=("erase",))))
+        await service.start()
+        door = Door(service, None)
+        image, mask = data_url(picture(64, 64)), data_url(box_mask(64, 64))
+        for field, arguments in (
+            ("image", {"image": "a.png"}),
+            ("mask", {"image": image, "mask": "m.png"}),
+            ("output", {"image": image, "mask": mask, "output": "o.png"}),
+        ):
+            with pytest.raises(InvalidRequest, match="--folder") as raised:
+                await door.erase(EraseArguments(**arguments), nobody)
+            assert raised.value.field == field
+        erased = await door.erase(EraseArguments(image=image, mask=mask), nobody)
+        await service.stop()
+        door.close()
+        return erased
+
+    assert len(shown(asyncio.run(refusals()))) == 1
