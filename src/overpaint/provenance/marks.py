@@ -17,11 +17,11 @@ from overpaint.core.imaging.codecs.formats import FileFormat
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import PARTS
 from overpaint.core.version import __version__
-from overpaint.provenance import watermark, xmp
+from overpaint.provenance import recipes, watermark, xmp
 from overpaint.provenance.sealing import Seal, Signer
 from overpaint.provenance.xmp import SourceType
 
-_PROMPTS = tuple(part.name for part in PARTS if part.kind == "text")
+_PROMPTS = (*(part.name for part in PARTS if part.kind == "text"), recipes.REWRITING)
 _MODEL = ("name", "family", "revision")
 _NAMESPACE = "overpaint"
 
@@ -51,6 +51,7 @@ def marked(
     *,
     source_type: SourceType,
     source: Picture,
+    canvas: Picture,
     model: Mapping[str, Any],
     recipe: Mapping[str, Any] | None = None,
 ) -> Picture:
@@ -62,12 +63,13 @@ def marked(
         source_type: of what the family does.
         source: the input. A picture that a trained model made keeps saying so, whatever is done
             to it afterwards.
+        canvas: the input as it was edited: with its border, where it grew.
         model: its record.
         recipe: of this picture alone; None = it is unfinished.
     """
     watermarks = marking.watermark and source_type in xmp.TRAINED
     if watermarks and recipe is not None:
-        picture = watermark.embed(picture, source)
+        picture = watermark.embed(picture, canvas)
     earlier = xmp.read(source.xmp).source_type
     stays = earlier in xmp.TRAINED and source_type not in xmp.TRAINED
     claim = earlier if stays else source_type
@@ -131,7 +133,7 @@ def _seal(
     assert marking.signer is not None
     parameters = {name: model[name] for name in _MODEL if model.get(name) is not None}
     if marking.prompt and recipe is not None:
-        parameters |= {name: recipe[name] for name in _PROMPTS if recipe.get(name)}
+        parameters |= {name: recipe[name] for name in _PROMPTS if isinstance(recipe.get(name), str)}
     return Seal(
         signer=marking.signer,
         tool=("Overpaint", __version__),

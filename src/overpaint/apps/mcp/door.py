@@ -76,7 +76,7 @@ class Door:
         values = await service.work(self._values, arguments)
         names = await service.work(self._free_names, arguments.output, values["num_images"])
         edit = EncodedEdit(values=values)
-        served = service.resolve(values["model"] or default, masked=edit.is_masked)
+        served = service.resolve(values["model"] or default, edit.task)
         checked = await service.check(edit, served)
         if names:
             _check_fits(checked.request.image, names[0])

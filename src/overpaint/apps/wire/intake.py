@@ -15,6 +15,7 @@ from PIL import Image
 from overpaint.apps.settings import ServerSettings
 from overpaint.core.errors import InvalidImage, InvalidRequest, UnsupportedOption
 from overpaint.core.imaging.images import ImageLimits, Picture
+from overpaint.core.models import EditTask
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS
 from overpaint.diffusion.conditions import asked_size
@@ -38,16 +39,20 @@ class EncodedEdit:
         fit_mask: stretch a mask of another size to the picture's, instead of refusing it.
         markup: file of a transparent drawing over the picture; the model is shown the picture
             under it, as one more reference.
+        reads_canvas: a picture may bring its own border, as `borders.is_canvas` says.
     """
 
     values: Mapping[str, Any]
     fit_mask: bool = False
     markup: bytes | None = None
+    reads_canvas: bool = False
 
     @property
-    def is_masked(self) -> bool:
-        """Whether it has a mask."""
-        return self.values.get("mask") is not None
+    def task(self) -> EditTask:
+        """What it is, where it names no model; without words the eraser lets a picture grow."""
+        if self.values.get("extend") is not None:
+            return "extend" if str(self.values.get("prompt") or "").strip() else "erase"
+        return "edit" if self.values.get("mask") is None else "inpaint"
 
 
 def of_row(row: Row) -> EncodedEdit:
@@ -80,7 +85,12 @@ def build(
     values = {name: value for name, value in edit.values.items() if value is not None}
     if edit.markup is not None:
         values |= _with_markup(values, edit.markup, limits)
-    request = request_of({**values, "model": model}, limits=limits, fit_mask=edit.fit_mask)
+    request = request_of(
+        {**values, "model": model},
+        limits=limits,
+        fit_mask=edit.fit_mask,
+        reads_canvas=edit.reads_canvas,
+    )
     checked = check(family, request)
     asked_size(checked.options, size_step)
     return checked

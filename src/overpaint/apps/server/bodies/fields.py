@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
-from pydantic import BaseModel, Field, JsonValue, create_model
+from pydantic import BaseModel, Field, JsonValue, WithJsonSchema, create_model
 
 from overpaint.apps.wire.intake import MAX_PICTURES
+from overpaint.core.imaging import borders
 from overpaint.core.imaging.encoded import from_base64
 from overpaint.core.parts import Kind, Part
 from overpaint.core.types import PARTS
@@ -21,6 +22,7 @@ _TYPES: dict[Kind, Any] = {
     "picture": str,
     "pictures": list[str],
     "mask": str,
+    "borders": Annotated[dict[str, JsonValue], WithJsonSchema(borders.SCHEMA)],
     "text": str,
     "number": int,
     "name": str,
@@ -31,6 +33,8 @@ AS_SENT: dict[Kind, str] = {
     "pictures": "Files in base64.",
     "mask": "A file in base64, of the picture's size. `mask_is` says how it is "
     "read; left out, it is read as what it evidently is.",
+    "borders": "Pixels, or percent of the picture's side as `20%`; `to` is a ratio to reach. `{}` "
+    "fills the picture's own transparent border.",
     "name": "One that `GET /v1/models` lists. Default: the one for an edit with or without a mask.",
     "options": "`GET /v1/models` has their JSON Schema.",
 }
@@ -38,6 +42,7 @@ AS_KEPT: dict[Kind, str] = {
     "picture": "sha256 of its file.",
     "pictures": "sha256 of their files.",
     "mask": "sha256 of its file.",
+    "borders": "In pixels; sides that did not grow are left out.",
 }
 """What JSON makes of each kind."""
 
@@ -102,13 +107,17 @@ def contents(kind: type[BaseModel]) -> dict[str, Any]:
     content = {"application/json": {"schema": schema}}
     if not (files := file_fields(visual_parts(kind))):
         return content
-    written = {
+    properties = {**schema["properties"], **json_texts(kind), **files}
+    return {**content, "multipart/form-data": {"schema": {**schema, "properties": properties}}}
+
+
+def json_texts(kind: type[BaseModel]) -> dict[str, Any]:
+    """Properties of a form's schema: a text with JSON for each list or object of a body."""
+    return {
         name: {"type": "string", "description": f"{field.description or ''} As JSON.".strip()}
         for name, field in kind.model_fields.items()
-        if name not in files and structure_of(field.annotation) is not None
+        if structure_of(field.annotation) is not None
     }
-    properties = {**schema["properties"], **written, **files}
-    return {**content, "multipart/form-data": {"schema": {**schema, "properties": properties}}}
 
 
 def file_fields(parts: Iterable[Part]) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from overpaint.apps.server.bodies import forms
-from overpaint.apps.server.bodies.fields import FILE, file_fields, from_text, with_parts
+from overpaint.apps.server.bodies.fields import FILE, file_fields, from_text, json_texts, with_parts
 from overpaint.apps.wire.intake import MAX_PICTURES, EncodedEdit
 from overpaint.core import strict_json
 from overpaint.core.errors import InvalidImage, InvalidMask, InvalidRequest
 from overpaint.core.imaging.encoded import from_base64
+from overpaint.core.models import EditTask
 from overpaint.core.types import PARTS
 from overpaint.diffusion.family import FamilySpec
 from overpaint.diffusion.shortcuts import Preset
@@ -185,13 +186,15 @@ _MARKUP_HELP = "A transparent drawing over the picture, which shows what the pro
 def form_schema() -> dict[str, Any]:
     """JSON Schema of the multipart form."""
     schema = EditForm.model_json_schema()
-    files = {
+    fields = {
+        **schema["properties"],
+        **json_texts(EditForm),
         "image": {**FILE, "description": "A picture file; several as `image[]`."},
         "mask": {**FILE, "description": _MASK_HELP},
         "markup": {**FILE, "description": _MARKUP_HELP},
         **file_fields(_EXTRA_FILES),
     }
-    return {**schema, "required": ["image"], "properties": {**schema["properties"], **files}}
+    return {**schema, "required": ["image"], "properties": fields}
 
 
 @dataclass(frozen=True)
@@ -209,9 +212,10 @@ class ImagesRequest:
     names: Mapping[str, str]
 
     @property
-    def is_masked(self) -> bool:
-        """Whether it says where the picture is to be edited."""
-        return "mask" in self.files
+    def task(self) -> EditTask:
+        """What it is, where it names no model."""
+        values = {name: getattr(self.form, name, None) for name in ("extend", "prompt")}
+        return EncodedEdit(values={**values, "mask": self.files.get("mask")}).task
 
     def edit(self, family: FamilySpec, max_steps: int) -> EncodedEdit:
         """The edit in a family's terms.
@@ -228,10 +232,11 @@ class ImagesRequest:
         if markup is not None and family.need("references") == "refused":
             if family.need("mask") == "refused":
                 raise InvalidRequest(f"{family.name} cannot use it; leave it out", field="markup")
-            return EncodedEdit(values={**values, "mask": markup, "mask_is": "paint"})
+            masked = {**values, "mask": markup, "mask_is": "paint"}
+            return EncodedEdit(values=masked, reads_canvas=True)
         if "mask" in values and values.get("mask_is") is None:
             values["mask_is"] = "openai"
-        return EncodedEdit(values=values, markup=markup)
+        return EncodedEdit(values=values, markup=markup, reads_canvas=True)
 
     def renamed(self, error: InvalidRequest) -> InvalidRequest:
         """The same error, under the name that the client gave the field."""

@@ -22,6 +22,9 @@ from overpaint.apps.server.routes import require_type, service_of
 from overpaint.apps.server.service import EditService, Served
 from overpaint.apps.wire.intake import EncodedEdit
 from overpaint.core.errors import InvalidRequest
+from overpaint.core.imaging import borders
+from overpaint.core.imaging.images import Picture
+from overpaint.core.types import EditRequest
 
 router = APIRouter(tags=["openai"])
 
@@ -92,7 +95,7 @@ async def _edit(request: Request, deployment: str | None) -> Response:
     service.check_room()
     asked = await _parse(request, service)
     look = AnswerFormat.of(asked.form, request.headers.get("accept", ""))
-    served = service.resolve(deployment or asked.form.model, masked=asked.is_masked)
+    served = service.resolve(deployment or asked.form.model, asked.task)
     try:
         edit = asked.edit(served.family, service.limits.max_steps)
     except InvalidRequest as error:
@@ -133,12 +136,19 @@ async def _accepted(
         checked = await service.check(edit, served, previews=previews)
     except InvalidRequest as error:
         raise asked.renamed(error) from error
-    look.check(checked.request.image)
+    look.check(_without_own_border(checked.request))
     pictures = 1 + len(checked.request.references)
     warnings = _losses(look.form, served)
     return service.accept(
         checked, request.state.caller, lambda result: look.answer(result, pictures, warnings)
     )
+
+
+def _without_own_border(request: EditRequest) -> Picture:
+    """The picture as opaque as its result will be."""
+    if request.extend is None or not request.extend.is_own:
+        return request.image
+    return borders.canvas(request.image, request.extend)[0]
 
 
 def _losses(form: EditForm, served: Served) -> list[str]:
@@ -162,7 +172,7 @@ async def _stream(
         async for news in updates:
             if news is None:
                 yield ": still working\n\n"
-            elif (preview := news.update.preview) is not None:
+            elif (preview := news.update.preview) is not None and not news.update.is_result:
                 yield await service.work(look.partial, preview, index)
                 index += 1
         answer = await job.answer
