@@ -132,6 +132,16 @@ class TestWatermark:
         again = overpaint("replay", "out.png", *TestReplay.ALL, "-o", "again.png", "--json")
         assert again.json["same"] is True
 
+    def test_a_picture_that_grew_has_it_in_its_border_alone(self, overpaint, sd2, desk):
+        sd2("watermark = true")
+        picture(self.SIDE, self.SIDE).save(desk / "photo.png")
+        asked = ("extend", "photo.png", "a red kite", "--right", "160", "-o", "out.png")
+        ran = overpaint(*asked, "--model", "my-sd2", "--seed", 7, *FEW)
+        assert ran.code == 0, ran.err
+        out = np.asarray(Image.open(desk / "out.png"))
+        assert np.array_equal(out[:, : self.SIDE], np.asarray(Image.open(desk / "photo.png")))
+        assert overpaint("verify", "out.png", "--json").json["watermark"]["score"] > 7
+
     def test_there_is_none_unless_it_is_asked_for(self, overpaint, sd2, desk):
         self.marked(overpaint, desk)
         assert overpaint("verify", "out.png", "--json").json["watermark"] is None
