@@ -421,6 +421,7 @@ class Engine:
             self.marking,
             source_type=edit.model.family.spec.source_type,
             source=edit.request.image,
+            canvas=edit.canvas.image,
             model=edit.model.record,
             recipe=recipe,
         )

@@ -240,13 +240,18 @@ class EditService:
         checked = await self.decoding.run(build, is_plain=cost.is_plain, deadline=deadline)
         return Accepted(checked, deadline, held, previews)
 
-    async def picture(self, text: str, field: str = "image") -> Picture:
-        """A picture of a JSON body that no edit is made of, decoded beside the event loop.
+    async def picture(self, encoded: str | bytes, field: str = "image") -> Picture:
+        """A picture that no edit is made of, decoded beside the event loop.
+
+        Args:
+            encoded: its file, or base64 of that.
+            field: name of the field in errors.
 
         Raises:
             InvalidImage, Overloaded, Cancelled.
         """
-        encoded = await self.work(from_base64, text, field)
+        if isinstance(encoded, str):
+            encoded = await self.work(from_base64, encoded, field)
         cost = await self.work(of_file, encoded, field, self.limits)
         self.accounts.hold(cost)
         decode = partial(images.decode, encoded, field=field)

@@ -15,6 +15,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
+from overpaint.apps.server.bodies.fields import contents
 from overpaint.apps.server.bodies.session_schemas import PREFIX, Change, SessionInfo, TurnBody
 from overpaint.apps.server.bounds.decoding import Lane, watched
 from overpaint.apps.server.errors import NotFound
@@ -51,9 +52,8 @@ IF_MATCH = {
 
 def documented(body: type[BaseModel], *parameters: Mapping[str, Any]) -> dict[str, Any]:
     """OpenAPI of a body that the route reads itself."""
-    schema = {"schema": body.model_json_schema()}
     return {
-        "requestBody": {"required": True, "content": {"application/json": schema}},
+        "requestBody": {"required": True, "content": contents(body)},
         "parameters": list(parameters),
     }
 

@@ -76,7 +76,7 @@ class ServerSettings(Table):
     max_canvas_megapixels: float = Field(default=4.2, gt=0)
     max_megapixel_steps: float = Field(default=4000, gt=0)
     max_megapixel_steps_per_key: float = Field(default=16000, gt=0)
-    max_prompt: int = Field(default=8000, ge=1)
+    max_prompt: int = Field(default=32000, ge=1)
     max_images: int = Field(default=10, ge=1)
     max_steps: int = Field(default=200, ge=1)
     timeout_s: float = Field(default=600, gt=0)

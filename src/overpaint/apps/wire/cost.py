@@ -108,7 +108,7 @@ def _work(
     steps = denoising_steps(options)
     work = family.workload.megapixel_steps(
         canvas,
-        references=[size for name, size in further if name == "references"],
+        references=[size for name, size in further if name in ("references", "markup")],
         steps=steps,
         images=images if isinstance(images, int) else 1,
     )
@@ -152,6 +152,8 @@ def _pictures(edit: EncodedEdit, *names: str) -> Iterator[tuple[str, Any]]:
         if part.is_visual and value is not None and (not names or part.name in names):
             for each in each_of(part, value):
                 yield part.name, each
+    if edit.markup is not None and not names:
+        yield "markup", edit.markup
 
 
 def _size(value: Any, field: str, server: ServerSettings) -> Size:
