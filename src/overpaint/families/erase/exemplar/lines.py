@@ -199,7 +199,7 @@ def _mean_beside(values: Float, filled: BoolMask) -> tuple[Float, Float]:
     for here, there in _beside():
         total[here] += (values * one[..., None])[there]
         number[here] += one[there]
-    return total / np.maximum(number, 1)[..., None], number
+    return np.asarray(total / np.maximum(number, 1)[..., None], np.float32), number
 
 
 def _beside() -> tuple[Neighbours, ...]:
