@@ -6,7 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from overpaint.apps.settings.base import FilePath, Table, is_device, is_repository
+from overpaint.apps.settings.base import (
+    FilePath,
+    RewriterSettings,
+    Table,
+    is_device,
+    is_repository,
+)
 from overpaint.apps.settings.safety import ProvenanceSettings, SafetySettings
 from overpaint.apps.settings.server import RemoteSettings, ServerSettings
 from overpaint.apps.settings.sessions import JudgeSettings, SessionSettings
@@ -94,6 +100,7 @@ class Settings(Table):
         provenance: what the files of results say about themselves.
         sessions: where sessions are kept, and how much of them.
         judge: a vision model that judges whether an edit was done.
+        rewriter: a chat model that makes prompts of short wishes.
     """
 
     device: Annotated[str, AfterValidator(is_device)] = "auto"
@@ -114,6 +121,7 @@ class Settings(Table):
     provenance: ProvenanceSettings = ProvenanceSettings()
     sessions: SessionSettings = SessionSettings()
     judge: JudgeSettings = JudgeSettings()
+    rewriter: RewriterSettings = RewriterSettings()
 
     def own_models(self) -> tuple[ModelSpec, ...]:
         """The models of one's own."""
