@@ -32,7 +32,6 @@ from overpaint.core import strict_json
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.imaging import borders, images
 from overpaint.core.imaging.images import Format, Picture
-from overpaint.core.models import EditTask
 from overpaint.core.types import PARTS, EditRequest, EditResult
 
 router = APIRouter(tags=["openai"])
@@ -202,8 +201,9 @@ async def _edit(request: Request, deployment: str | None) -> Response:
     form = await forms.parse(request, await forms.body(request))
     look = AnswerFormat(_fields(form))
     values = _files(form)
-    masked: EditTask = "inpaint" if "mask" in values else "edit"
-    served = service.resolve(deployment or look.form.model, masked)
+    texts = {"prompt": look.form.prompt, "extend": getattr(look.form, "extend", None)}
+    task = EncodedEdit(values={**values, **texts}).task
+    served = service.resolve(deployment or look.form.model, task)
     values |= _texts(look.form, served, service)
     if "mask" in values and values.get("mask_is") is None:
         values["mask_is"] = "alpha"  # as OpenAI reads masks
