@@ -120,7 +120,7 @@ def of_keywords(
     return asked
 
 
-def parse(value: Any, size: Size, *, most_pixels: int | None = None) -> Borders:
+def parse(value: Any, size: Size, *, most_pixels: int = MOST_PIXELS) -> Borders:
     """The borders that a caller asks for.
 
     Args:
@@ -128,7 +128,7 @@ def parse(value: Any, size: Size, *, most_pixels: int | None = None) -> Borders:
             picture's side as '20%'), `to` (the ratio to reach, '16:9') and `anchor`; its JSON; or
             `Borders`. An empty one = the picture's own transparent border.
         size: (width, height) of the picture.
-        most_pixels: of the larger picture; None = `MOST_PIXELS`.
+        most_pixels: of the larger picture.
 
     Raises:
         InvalidRequest: a value cannot be used, nothing grows, or the larger picture is too large.
@@ -138,7 +138,7 @@ def parse(value: Any, size: Size, *, most_pixels: int | None = None) -> Borders:
     else:
         asked = _object(value)
         borders = _reaching(_sides(asked, size), asked, size) if asked else Borders()
-    _check_size(borders.around(size), size, most_pixels or MOST_PIXELS)
+    _check_size(borders.around(size), size, most_pixels)
     return borders
 
 
