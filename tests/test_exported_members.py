@@ -32,6 +32,7 @@ def test_public_names():
         "__version__",
         "detections",
         "errors",
+        "extend",
         "load",
         "masks",
         "request",

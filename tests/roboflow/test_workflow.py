@@ -162,13 +162,27 @@ def test_every_field_takes_a_selector(run, block):
         **_model(block),
     )
     untouched = {"type", "name", "image", "segmentation_mask", "control_image", "model", "server"}
-    untouched |= {"copy_from", "not_from", "reference_images"}
+    untouched |= {"copy_from", "not_from", "reference_images", "extend"}
     assert set(fields) - set(names) <= untouched
     wanted = run(literals, image=bgr(), predictions=predictions())[0]
     given = {name: VALUES[name] for name in names}
     result = run(selectors, image=bgr(), predictions=predictions(), **given)[0]
     np.testing.assert_array_equal(pixels(result), pixels(wanted))
     assert result["seed"] == VALUES["seed"]
+
+
+GROWING: list[dict[str, Any]] = [{}, {"prompt": "a field", "model": "my-sd2", "anchor": "left"}]
+
+
+@pytest.mark.parametrize("more", GROWING, ids=["erase", "sd2"])
+def test_a_picture_grows(run, more):
+    asked = {"left": "25%", "to": "2:1", "seed": 7, **more}
+    definition = workflow("extend", **asked)
+    del definition["steps"][0]["segmentation_mask"], definition["inputs"][1]
+    (result,) = run(definition, image=bgr())
+    assert pixels(result).shape == (80, 160, 3)
+    same = blocks.extend(bgr()[..., ::-1], **asked)
+    np.testing.assert_array_equal(pixels(result)[..., ::-1], np.asarray(same.image))
 
 
 def test_where_the_eraser_copies_from_by_selector(run):

@@ -48,6 +48,7 @@ class Edit:
 
     Attributes:
         request: what is asked for.
+        canvas: the same as it is computed, where the picture grows on its larger canvas.
         rewriting: who wrote its prompt, and of which wish; None = the caller did.
         model: that makes it.
         options: of the model's family.
@@ -59,6 +60,7 @@ class Edit:
     """
 
     request: EditRequest
+    canvas: EditRequest
     rewriting: Mapping[str, str] | None = None
     model: Model
     options: FamilyOptions

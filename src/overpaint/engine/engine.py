@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from PIL import Image
 
@@ -29,7 +29,8 @@ from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Prepared
-from overpaint.engine import clock, intake, rendering, rewriting, streams, windows
+from overpaint.diffusion.options import FamilyOptions
+from overpaint.engine import canvas, clock, intake, rendering, rewriting, streams, windows
 from overpaint.engine.cache import RETRY_AFTER, ModelCache
 from overpaint.engine.clock import Throttle
 from overpaint.engine.edit import Decoded, Edit, Screened, asked
@@ -49,6 +50,12 @@ TOO_LARGE = (
 T = TypeVar("T")
 
 
+class Compute(Protocol):
+    """Has work for the device done, in whichever thread that is."""
+
+    def __call__(self, work: Callable[[], T]) -> T: ...
+
+
 class Engine:
     """Edits pictures with the models that it is given.
 
@@ -62,6 +69,11 @@ class Engine:
         marking: what the files of results say about themselves.
         rewriter: makes prompts of short wishes; None = prompts stay as they are.
         device: the one that its models compute on, as torch names it.
+        eraser: name of a model without weights that continues a picture which grows, for models
+            that see what is in its border; None = they see its edges go on.
+
+    Attributes:
+        compute: has all work for the device done.
     """
 
     def __init__(
@@ -74,6 +86,7 @@ class Engine:
         marking: Marking | None = None,
         rewriter: Rewriter | None = None,
         device: str = "cpu",
+        eraser: str | None = None,
     ) -> None:
         self.models = ModelCache(load, budget)
         self.default_model = model
@@ -81,7 +94,9 @@ class Engine:
         self.marking = marking or Marking()
         self.rewriter = rewriter
         self.device = device
+        self.eraser = eraser
         self.clock = clock.of(device)
+        self.compute: Compute = _at_once
 
     @takes_parts
     def edit(
@@ -152,7 +167,7 @@ class Engine:
         Raises:
             ModelNotFound, ModelLoadError, OutOfMemory, Overloaded: see `begin`.
         """
-        model = self.model(name, busy=busy)
+        model = self.compute(partial(self.model, name, busy=busy))
         self._with_room(model, busy, model.load)
 
     @property
@@ -201,7 +216,7 @@ class Engine:
         """
         started = time.perf_counter()
         submission = request.submission if isinstance(request, Screened) else request
-        model = self.model(asked(submission).model, busy=busy)
+        model = self.compute(partial(self.model, asked(submission).model, busy=busy))
         loading = time.perf_counter() - started
         family = model.family
         checked = (
@@ -211,13 +226,17 @@ class Engine:
         screened = request if isinstance(request, Screened) else self.screen(submission)
         checked = replace(checked, request=asked(screened.submission))
         started = time.perf_counter()
+        computed = canvas.of(checked.request)
+        seen = self._seen(checked.request, computed, model, checked.options, busy)
+        seen = replace(checked, request=seen)
         regions, prepared, more = self._with_room(
-            model, busy, partial(self._prepared, model, checked, held)
+            model, busy, partial(self._prepared, model, seen, held)
         )
         streams.hand_over(model, prepared)
         model.release_text_encoders()
         edit = Edit(
             request=checked.request,
+            canvas=computed,
             rewriting=screened.rewriting,
             model=model,
             options=checked.options,
@@ -245,7 +264,7 @@ class Engine:
             OutOfMemory: together they do not fit.
         """
         with shortage.mapped(TOO_LARGE):
-            model.family.advance(images)
+            self.compute(partial(model.family.advance, images))
 
     def preview(self, edit: Edit) -> Picture:
         """The picture with the first image's edit as it stands, decoded cheaply.
@@ -258,7 +277,8 @@ class Engine:
     def decode_preview(self, edit: Edit) -> Decoded:
         """The first half of `preview`: all that the device is needed for."""
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
-            return Decoded((rendering.unfinished(edit),), edit.seeds[:1])
+            picture = self.compute(partial(rendering.unfinished, edit))
+        return Decoded((picture,), edit.seeds[:1])
 
     def deliver_preview(self, edit: Edit, decoded: Decoded) -> Picture:
         """The second half of `preview`: the safety policy, and the mark.
@@ -280,8 +300,7 @@ class Engine:
     def decode(self, edit: Edit) -> Decoded:
         """The first half of `finish`: all that the device is needed for."""
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
-            # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
-            pictures = tuple(map(partial(rendering.finished, edit), edit.images))
+            pictures = self.compute(partial(_finished, edit))
         return Decoded(pictures, edit.seeds)
 
     def deliver(self, edit: Edit, decoded: Decoded, *, stop: Stop = None) -> EditResult:
@@ -320,6 +339,20 @@ class Engine:
             warnings=tuple(edit.warnings),
             safety=verdicts or None,
         )
+
+    def _seen(
+        self,
+        request: EditRequest,
+        computed: EditRequest,
+        model: Model,
+        options: FamilyOptions,
+        busy: Collection[Model],
+    ) -> EditRequest:
+        """What the model sees: of a picture that grows, a border that goes on as the picture."""
+        sees = request.extend is not None and canvas.is_seen(model.family.spec, options)
+        if not sees or self.eraser is None:
+            return computed
+        return canvas.continued(request, computed, self.model(self.eraser, busy=busy).family)
 
     def _prepared(
         self, model: Model, checked: CheckedRequest, held: int
@@ -369,12 +402,12 @@ class Engine:
         """
         try:
             with shortage.mapped(TOO_LARGE):
-                return work()
+                return self.compute(work)
         except OutOfMemory as error:
             if error.__cause__ is None or not self.models.make_room(model, busy):
                 raise
         with shortage.mapped(TOO_LARGE):
-            return work()
+            return self.compute(work)
 
     def _marked(
         self, edit: Edit, picture: Picture, recipe: Mapping[str, Any] | None = None
@@ -422,8 +455,17 @@ class Engine:
     def _shown(self, edit: Edit, prepared: Prepared) -> Image.Image:
         """The canvas of an image as it stands, in sRGB, for those who may see it."""
         family = edit.model.family
-        canvas = family.decode(prepared)
+        decoded = family.decode(prepared)
         if not family.spec.in_srgb and not edit.request.image.is_grey:
-            canvas = edit.request.image.with_rgb(canvas).to_srgb()
-        self._policy(edit.model).check_outputs([Picture(canvas)])
-        return canvas
+            decoded = edit.request.image.with_rgb(decoded).to_srgb()
+        self._policy(edit.model).check_outputs([Picture(decoded)])
+        return decoded
+
+
+def _at_once(work: Callable[[], T]) -> T:
+    return work()
+
+
+def _finished(edit: Edit) -> tuple[Picture, ...]:
+    # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
+    return tuple(map(partial(rendering.finished, edit), edit.images))

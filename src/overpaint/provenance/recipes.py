@@ -38,6 +38,7 @@ def recipe(
         "overpaint": __version__,
         "model": dict(model),
         **words,
+        **({} if request.extend is None else {"extend": request.extend.as_json()}),
         **({} if rewriting is None else {REWRITING: dict(rewriting)}),
         "seeds": list(seeds),
         "options": dict(options),

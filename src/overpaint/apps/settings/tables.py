@@ -75,6 +75,7 @@ class Defaults(Table):
     inpaint: str = AUTO
     edit: str = AUTO
     erase: str = AUTO
+    extend: str = AUTO
 
 
 class Settings(Table):
@@ -88,6 +89,7 @@ class Settings(Table):
         compile: whether networks are compiled in the background on CUDA.
         record: whether steps are recorded and replayed on CUDA.
         cache: where pulled models lie; None = the hub client's own cache.
+        adapters: folder of low-rank adapters that may be added to a model's name.
         licences: file of the licences that were accepted; None = in the user's folder.
         debug: show tracebacks of Overpaint's own errors on the command line.
         defaults: models used where none is named.
@@ -108,6 +110,7 @@ class Settings(Table):
     compile: CompileName = "auto"
     record: RecordName = "auto"
     cache: FilePath | None = None
+    adapters: FilePath | None = None
     licences: FilePath | None = None
     debug: bool = False
     defaults: Defaults = Defaults()

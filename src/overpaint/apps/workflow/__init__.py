@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from inference.core.workflows.prototypes.block import WorkflowBlock
 
-from overpaint.apps.workflow.block import block
+from overpaint.apps.workflow.block import block, extension_block
 from overpaint.apps.workflow.fields import sides
 from overpaint.families.erase import ERASE_FAMILY
 from overpaint.families.flux1 import FILL_FAMILY, FLEX2_FAMILY, KONTEXT_FAMILY
@@ -103,6 +103,13 @@ EraseBlock = block(
 )
 
 
+ExtendBlock = extension_block(
+    "extend",
+    "Extend",
+    about="Lets a picture grow and fills its border: by words with a model, or without words.",
+)
+
+
 def load_blocks() -> list[type[WorkflowBlock]]:
     """What the execution engine asks a plugin for."""
     return [
@@ -114,4 +121,5 @@ def load_blocks() -> list[type[WorkflowBlock]]:
         KleinEditBlock,
         QwenEditBlock,
         EraseBlock,
+        ExtendBlock,
     ]

@@ -35,11 +35,13 @@ class Update:
         total: steps of that image.
         preview: the whole picture with the first image's unfinished edit in it, where one was
             asked for.
+        is_result: the preview is the result itself, before it is encoded and kept.
     """
 
     step: int
     total: int
     preview: Picture | None = None
+    is_result: bool = False
 
 
 @dataclass

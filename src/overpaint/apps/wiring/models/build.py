@@ -12,7 +12,7 @@ from overpaint.apps.wiring import imports, safety
 from overpaint.apps.wiring.models import checkpoints, defaults, families, rewriting
 from overpaint.apps.wiring.models.catalogue import find_model
 from overpaint.core.errors import OutOfMemory, UnsupportedOption
-from overpaint.core.models import EditTask, Lora, ModelSpec
+from overpaint.core.models import ERASER, EditTask, Lora, ModelSpec
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
@@ -233,6 +233,7 @@ def _engines(
         "policy": safety.policy(settings),
         "marking": safety.marking(settings),
         "rewriter": rewriting.rewriter(settings),
+        "eraser": ERASER,
     }
 
     def load(on: str, name: str) -> Model:
