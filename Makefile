@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(BIN)/python -m examples.demo
+	$(BIN)/overpaint demo
 
 # Lint, format, types, import directions.
 check: setup
