@@ -55,7 +55,7 @@ INVERTED = {
     r"(?:^|[.!?:;] )(?:So|Such|Nor|Neither) [a-z]+ (?:is|are|was|were|does|do|has|have)\b": (
         "an inverted sentence"
     ),
-    r"(?:^|[.!?:;] )What [^,.?]+ (?:is|are|stays|counts|goes|comes)\b[^?]*?\.": (
+    r"(?:^|[.!?:;] )What [^,.?]+ (?:counts|binds|goes|comes)\b[^?]*?\.": (
         "a sentence whose subject is a clause"
     ),
 }
