@@ -55,7 +55,9 @@ def stacked(*rows: Image.Image) -> Image.Image:
     """The rows from top to bottom, at the width of the first."""
     width = rows[0].width
     rows = tuple(row.resize((width, round(row.height * width / row.width))) for row in rows)
-    sheet = Image.new("RGB", (width, sum(row.height for row in rows) + GAP * (len(rows) - 1)), "white")
+    sheet = Image.new(
+        "RGB", (width, sum(row.height for row in rows) + GAP * (len(rows) - 1)), "white"
+    )
     top = 0
     for row in rows:
         sheet.paste(row, (0, top))

@@ -67,6 +67,9 @@ SKIPPED = ("typography", "weasel_words")
 CODE = "…"
 """In the place of code in a sentence."""
 
+NUMBER = "#"
+"""In the place of figures, which are repeated in tables."""
+
 APART = "¶"
 """Between two texts, so that the end of one and the start of the next are no repeated word."""
 
@@ -102,6 +105,7 @@ def paragraphs(markdown: str) -> Iterator[tuple[int, str]]:
     Returns:
         Pairs of the line, counted from 1, and the text on one line.
     """
+    markdown = re.sub(r"\d[\d.,]*", NUMBER, markdown)
     plain = re.sub(r"```.*?```", lambda code: "\n" * code[0].count("\n"), markdown, flags=re.DOTALL)
     line = 1
     for block in re.split(r"(\n\s*\n|\n(?=[|>#*-]|\d+\.))", plain):
@@ -124,13 +128,20 @@ def _config() -> Config:
 
 def _own_checks() -> Iterator[Check]:
     for word, advice in WORDS.items():
-        yield Check(types.Existence(items=(word,)), path="own.words", message=f"{advice}.")
+        yield Check(
+            types.Existence(items=(_as_written(word),)), path="own.words", message=f"{advice}."
+        )
     for pattern, kind in INVERTED.items():
         yield Check(
             types.ExistenceSimple(pattern=pattern),
             path="own.order",
             message=f"Turn it round: {kind}.",
         )
+
+
+def _as_written(word: str) -> str:
+    """A pattern of the word in small letters, maybe at the start of a sentence: CAPITALS are quoted."""
+    return f"(?-i:[{word[0].upper()}{word[0]}]{word[1:]})"
 
 
 if __name__ == "__main__":
