@@ -140,7 +140,7 @@ def _own_checks() -> Iterator[Check]:
 
 
 def _as_written(word: str) -> str:
-    """A pattern of the word in small letters, maybe at the start of a sentence: CAPITALS are quoted."""
+    """A pattern of the word in small letters, or with a capital at the start of a sentence."""
     return f"(?-i:[{word[0].upper()}{word[0]}]{word[1:]})"
 
 
