@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two test workers with one torch thread each; more helps only where there are more cores.
 WORKERS ?= 2
 
-.PHONY: setup demo attack test test-ray test-roboflow test-azure test-litellm test-wheel nightly check bench serve
+.PHONY: setup demo docs attack test test-ray test-roboflow test-azure test-litellm test-wheel nightly check bench serve
 
 setup: $(VENV)/.installed
 
@@ -17,17 +17,22 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(BIN)/python -m examples.demo
+	$(BIN)/overpaint demo
 
-# Lint, format, types, import directions, container files.
+# Lint, format, types, import directions, container files, words.
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/hadolint Containerfile Containerfile.cuda
+	$(BIN)/python -m scripts.prose
 
-test: check
+# The documentation as a site; a broken link or reference ends it.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+test: check docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --cov --cov-report=
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --fail-under=90 --format=total \
