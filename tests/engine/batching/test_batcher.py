@@ -201,7 +201,9 @@ class TestFairness:
 
 
 def waiting(*, steps, since) -> Ticket:
-    return Ticket(request=request(), steps=steps, trace=Trace(submitted=0.0, submitted_pass=since))
+    return Ticket(
+        request=request(), steps=steps, trace=Trace(submitted=0.0, submitted_effort=since)
+    )
 
 
 class TestPace:

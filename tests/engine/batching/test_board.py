@@ -26,7 +26,14 @@ def make_board(make_engine):
         engines = [
             Engine(source.models.get, "sd2", device=f"card:{number}") for number in range(count)
         ]
-        return Board(engines, max_images=max_images, max_queued=64, width=1, observer=Observer())
+        return Board(
+            engines,
+            max_images=max_images,
+            max_queued=64,
+            of_a_caller=64,
+            width=1,
+            observer=Observer(),
+        )
 
     return board
 
@@ -40,7 +47,7 @@ def submit(board: Board, seed=0, **more) -> Ticket:
         options={"num_inference_steps": STEPS},
         **more,
     )
-    ticket = Ticket(request=request, steps=STEPS, trace=Trace(0.0, board.passes))
+    ticket = Ticket(request=request, steps=STEPS, trace=Trace(0.0, board.effort))
     board.add(ticket)
     return ticket
 
@@ -59,7 +66,7 @@ def admit(board: Board, number=0) -> Ticket | None:
 
 def batch_of(board: Board, number=0):
     device = board.devices[number]
-    return device.policy.choose(device.running, board.passes)
+    return device.policy.choose(device.running, board.effort)
 
 
 def finish(board: Board, ticket: Ticket, number=0) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -131,6 +132,7 @@ class EditService:
         self._batcher = Batcher(
             self._engines,
             max_queued=self.limits.max_queued,
+            max_queued_of_a_caller=math.ceil(self.limits.of_a_key(self.limits.max_queued)),
             max_images=max(self.limits.max_images_under_way, self.limits.max_images),
             check_seconds=self.limits.check_timeout_s,
             observer=self.metrics,
@@ -273,6 +275,8 @@ class EditService:
             seconds=max(0.0, checked.deadline - time.monotonic()),
             previews=checked.previews,
             on_update=on_update,
+            caller=caller,
+            canvas=checked.held.cost.canvas,
         )
         checked.held.is_edits = True
         answer = self.spawn(self._answer(ticket, encode, pool or self._pool, undo))

@@ -87,6 +87,14 @@ class ServerSettings(Table):
     keep_results_mb: float = Field(default=512, gt=0)
     drain_s: float = Field(default=30, ge=0)
 
+    def of_a_key(self, amount: float) -> float:
+        """What one key may have of what all share: half of it, where there are several keys.
+
+        Raises:
+            InvalidSettings: see `all_keys`.
+        """
+        return amount / 2 if len(self.all_keys()) > 1 else amount
+
     def check_address(self, host: str) -> None:
         """Others than this machine may reach the server only with a key.
 

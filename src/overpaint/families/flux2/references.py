@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from overpaint.families.flux1 import sparse
 from overpaint.families.flux1.layout import Layout
 from overpaint.families.flux2 import attention
 
@@ -70,12 +71,6 @@ class ReferenceKeys:
             name: 'reference' = they are attended to, 'kept' = the pass writes them.
         """
         attentions = list(attention.attentions(transformer))
-        names = (f"{name}_keys", f"{name}_values")
-        try:
-            for layer, *tensors in zip(attentions, self.keys, self.values, strict=True):
-                vars(layer).update(zip(names, tensors, strict=True))
+        tensors = {f"{name}_keys": list(self.keys), f"{name}_values": list(self.values)}
+        with sparse.lent(attentions, tensors):
             yield
-        finally:
-            for layer in attentions:
-                for each in names:
-                    vars(layer).pop(each, None)
