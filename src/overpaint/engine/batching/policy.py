@@ -3,8 +3,8 @@
 Least remaining work first, with ageing: the score of an edit is the effort that it and its caller's
 edits before it still take, minus `AGEING` times the effort of all passes since it arrived, and the
 lowest score leads the next pass. A short edit so overtakes long ones, and a long one is overtaken
-for a bounded time only: after `remaining / AGEING` no newcomer has a lower score. A caller with many
-edits is no faster than one with few: of two callers with equal edits each has every other pass.
+for a bounded time only: after `remaining / AGEING` no newcomer has a lower score. A caller with
+many edits is no faster than one with few: of two with equal edits each has every other pass.
 
 The effort of a step is 1 for a canvas of up to `UNIT_PIXELS`, and grows with its pixels beyond.
 
