@@ -96,9 +96,7 @@ def unpacked(message: dict[str, Any], blocks: list[bytes], encoded: bytes, most:
             _FORMATS[message["format"]],
             xmp or None,
             tuple((str(keyword), str(words)) for keyword, words in json.loads(text)),
-            None
-            if message["dpi"] is None
-            else (float(message["dpi"][0]), float(message["dpi"][1])),
+            _pair(message["dpi"]),
             encoded if reading.has_credentials(encoded) else None,
         )
     except (KeyError, ValueError, TypeError, IndexError) as error:
