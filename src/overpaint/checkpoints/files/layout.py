@@ -158,6 +158,10 @@ def require_vocabulary(folder: Path, names: Mapping[str, str]) -> None:
         )
 
 
+_LEVELS = ("block_out_channels", "dim_mult")
+"""Where autoencoders say what each of their levels has; each but the last halves the picture."""
+
+
 def size_step(folder: Path, cells: int) -> int:
     """What widths and heights are multiples of, from the configuration of the autoencoder.
 
@@ -169,10 +173,11 @@ def size_step(folder: Path, cells: int) -> int:
         Pixels; 1 where the configuration does not say.
     """
     try:
-        channels = config(folder / "vae").get("block_out_channels")
+        settings = config(folder / "vae")
     except ModelLoadError:
         return 1
-    return cells * 2 ** (len(channels) - 1) if isinstance(channels, list) and channels else 1
+    levels = next((settings[name] for name in _LEVELS if isinstance(settings.get(name), list)), [])
+    return cells * 2 ** (len(levels) - 1) if levels else 1
 
 
 def choose_files(

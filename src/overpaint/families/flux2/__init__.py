@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from overpaint.checkpoints.component import BLOCK_WEIGHTS, Component, Removal, files
+from overpaint.core.workload import Workload
 from overpaint.diffusion.autoencoder import AUTOENCODER_KL
 from overpaint.diffusion.family import FamilySpec
 from overpaint.families.flux2.options import KleinKVOptions, KleinOptions
@@ -34,6 +35,10 @@ def _decoding(config: Mapping[str, Any], width: int) -> int:
 
 _AFTER = re.compile(r"^model\.layers\.(?:2[7-9]|[3-9]\d|\d{3,})\.|^model\.norm\.|^lm_head\.")
 """Qwen3's weights after its 27th layer."""
+
+LARGEST = 1.05
+"""Area of the largest canvas that FLUX.2 chooses by itself, in areas of its own size: the 4300
+tokens up to which its noise schedule is made for few steps."""
 
 COMPONENTS = {
     "scheduler": files("diffusers:FlowMatchEulerDiscreteScheduler"),
@@ -76,6 +81,8 @@ KLEIN_FAMILY = FamilySpec(
     },
     components=COMPONENTS,
     pipelines={"Flux2KleinPipeline": {}, "Flux2KleinInpaintPipeline": {}},
+    cells=2,
+    workload=Workload(largest=LARGEST),
 )
 
 KLEIN_KV_FAMILY = FamilySpec(
@@ -85,6 +92,8 @@ KLEIN_KV_FAMILY = FamilySpec(
     accepts={"prompt": "required", "mask": "optional", "references": "optional"},
     components=COMPONENTS,
     pipelines={"Flux2KleinKVPipeline": {}},
+    cells=2,
+    workload=Workload(largest=LARGEST, passes=1),
 )
 
 FAMILIES = (KLEIN_FAMILY, KLEIN_KV_FAMILY)

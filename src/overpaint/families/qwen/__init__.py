@@ -114,6 +114,7 @@ QWEN_EDIT_FAMILY = FamilySpec(
     },
     components=COMPONENTS,
     pipelines={"QwenImageEditPlusPipeline": {}},
+    cells=2,
 )
 
 FAMILIES = (QWEN_EDIT_FAMILY,)

@@ -88,6 +88,7 @@ SDXL_FAMILY = FamilySpec(
             "unet": {"in_channels": 9, "time_cond_proj_dim": None},
         }
     },
+    cells=1,
 )
 
 FAMILIES = (SD2_FAMILY, SDXL_FAMILY)

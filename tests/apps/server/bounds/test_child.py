@@ -94,4 +94,3 @@ def test_a_large_picture_of_16_bits_is_edited_and_keeps_them(server):
     values = edited.raster.values
     assert np.array_equal(values[:400], pixels[:400])
     assert not np.array_equal(values[500:520, 400:420], pixels[500:520, 400:420])
-
