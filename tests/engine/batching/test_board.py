@@ -21,7 +21,7 @@ STEPS = 3
 def make_board(make_engine):
     """(devices) → board of as many sd2 engines, nobody at work on it."""
 
-    def board(count=1, max_images=4) -> Board:
+    def board(count=1, max_images=4, of_a_caller=64) -> Board:
         source = make_engine("sd2")
         engines = [
             Engine(source.models.get, "sd2", device=f"card:{number}") for number in range(count)
@@ -30,7 +30,7 @@ def make_board(make_engine):
             engines,
             max_images=max_images,
             max_queued=64,
-            of_a_caller=64,
+            of_a_caller=of_a_caller,
             width=1,
             observer=Observer(),
         )
@@ -38,7 +38,7 @@ def make_board(make_engine):
     return board
 
 
-def submit(board: Board, seed=0, **more) -> Ticket:
+def submit(board: Board, seed=0, caller="", **more) -> Ticket:
     request = EditRequest(
         image=Picture.from_pil(picture(64, 64, seed=seed)),
         prompt="a red cat",
@@ -47,7 +47,7 @@ def submit(board: Board, seed=0, **more) -> Ticket:
         options={"num_inference_steps": STEPS},
         **more,
     )
-    ticket = Ticket(request=request, steps=STEPS, trace=Trace(0.0, board.effort))
+    ticket = Ticket(request=request, steps=STEPS, caller=caller, trace=Trace(0.0, board.effort))
     board.add(ticket)
     return ticket
 
@@ -97,6 +97,17 @@ def test_an_edit_that_found_no_room_for_its_model_waits_for_one_that_fails_too(m
     break_pass(board)
     assert failing.future.exception() is not None
     assert admit(board) is blocked
+
+
+def test_a_caller_fills_its_own_part_of_the_queue_alone(make_board):
+    board = make_board(of_a_caller=2)
+    first = [submit(board, seed, caller="many") for seed in range(2)]
+    with pytest.raises(errors.Overloaded, match="your part of the queue"):
+        submit(board, 3, caller="many")
+    other = submit(board, 4, caller="few")
+    assert admit(board) is first[0]
+    submit(board, 5, caller="many")
+    assert admit(board) is other
 
 
 def test_a_device_that_has_the_model_is_preferred_until_it_has_much_to_do(make_board):

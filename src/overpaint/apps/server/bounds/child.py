@@ -28,7 +28,7 @@ MODES: dict[str, int] = {"L": 1, "RGB": 3, "CMYK": 4, "LAB": 3}
 """Bytes of a pixel by the modes that `Raw` has."""
 
 NICENESS = 10
-"""Strangers' files are decoded with the processor time that edits leave, about a tenth beside them."""
+"""Strangers' files are decoded with a tenth of the processor time where edits want it too."""
 
 TOO_MUCH_MEMORY = "decoding it takes more memory than a picture may; give a smaller one"
 _FORMATS: dict[str, FileFormat] = {name: name for name in get_args(FileFormat)}
