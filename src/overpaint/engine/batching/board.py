@@ -114,7 +114,7 @@ class Board:
 
     def position(self, ticket: Ticket) -> int | None:
         """How many edits are before this one in the queue; None once it left the queue."""
-        order = in_order(self.waiting, self.effort)
+        order = in_order(self.waiting, self.effort, self._begun)
         return order.index(ticket) if ticket in order else None
 
     def busy_models(self, device: Device) -> list[Model]:
@@ -272,7 +272,7 @@ class Board:
         ticket = next_ticket(
             device,
             self.devices,
-            in_order([each for each in waiting if not each.screening], self.effort),
+            in_order([each for each in waiting if not each.screening], self.effort, self._begun),
             effort=self.effort,
             reserved=max(0, delivering - self.max_images),
         )
@@ -454,9 +454,12 @@ class Board:
             self.lose(device, device.fault)
         self.change.notify_all()
 
+    @property
+    def _begun(self) -> list[Ticket]:
+        return [ticket for device in self.devices for ticket in device.under_way]
+
     def _all(self) -> list[Ticket]:
-        on_devices = (ticket for device in self.devices for ticket in device.under_way)
-        return [*self.waiting, *on_devices, *self.delivering]
+        return [*self.waiting, *self._begun, *self.delivering]
 
     def _drop_lost(self, tickets: Iterable[Ticket]) -> None:
         """Let go of edits that were cancelled or are past their deadline."""

@@ -55,12 +55,15 @@ def step_effort(ticket: Ticket) -> float:
     return max(1.0, ticket.pixels / UNIT_PIXELS)
 
 
-def in_order(tickets: Iterable[Ticket], effort: float) -> list[Ticket]:
+def in_order(
+    tickets: Iterable[Ticket], effort: float, beside: Iterable[Ticket] = ()
+) -> list[Ticket]:
     """Tickets by score, in order of arrival where it is equal.
 
     Args:
         tickets: those that wait for the same thing.
         effort: of all passes so far.
+        beside: edits under way already; what they still take counts as their callers'.
     """
     left = {ticket: ticket.remaining * step_effort(ticket) for ticket in tickets}
     own = {
@@ -69,6 +72,8 @@ def in_order(tickets: Iterable[Ticket], effort: float) -> list[Ticket]:
     }
     scores: dict[Ticket, float] = {}
     before: defaultdict[str, float] = defaultdict(float)
+    for ticket in beside:
+        before[ticket.caller] += ticket.remaining * step_effort(ticket)
     for ticket in sorted(left, key=lambda each: (own[each], each.number)):
         scores[ticket] = own[ticket] + before[ticket.caller]
         before[ticket.caller] += left[ticket]
