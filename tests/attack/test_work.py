@@ -174,3 +174,17 @@ class TestLongWork:
         assert answer.status_code == 200
         assert busy.client.get(where).json()["status"] in ("queued", "running")
         busy.client.delete(where)
+
+    def test_of_erase_too(self, start):
+        """A round of a large hole takes many seconds: others have their turn, and it can be ended."""
+        server = start()
+        assert server.client.post("/v1/edits", json=edit(model="flex2")).status_code == 200
+        hole = b64(box_mask(1600, 1200, (100, 100, 1300, 1100)))
+        body = {"model": "erase", "image": b64(picture(1600, 1200)), "mask": hole, "prompt": ""}
+        where = server.client.post("/v1/edits", json={**body, "async": True}).headers["location"]
+        server.until(lambda: server.client.get(where).json()["status"] == "running")
+        with within(6):
+            assert server.client.post("/v1/edits", json=edit(model="flex2")).status_code == 200
+        assert server.client.get(where).json()["status"] == "running"
+        server.client.delete(where)
+        server.until(lambda: server.service.batcher.idle, 3)

@@ -63,7 +63,7 @@ async def json_body(request: Request, kind: type[Body]) -> Body:
     service = service_of(request)
     service.check_running()
     require_type(request, "application/json")
-    return await service.work(parsed, await forms.body(request), kind)
+    return await service.read(parsed, await forms.body(request), kind)
 
 
 def require_type(request: Request, *types: str) -> None:

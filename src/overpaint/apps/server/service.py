@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from overpaint.apps.server.bounds import arrival
 from overpaint.apps.server.bounds.accounts import Accounts, Hold
-from overpaint.apps.server.bounds.decoding import DecodingDesk
+from overpaint.apps.server.bounds.decoding import DecodingDesk, Lane
 from overpaint.apps.server.bounds.memory import Trimmer
 from overpaint.apps.server.errors import Stopping, forget_frames, status_of
 from overpaint.apps.server.jobs import EditJob, Jobs, new_id
@@ -116,6 +116,8 @@ class EditService:
         self.decoding = DecodingDesk(self.limits)
         self._trimmer = Trimmer()
         self._pool = ThreadPoolExecutor(PICTURE_THREADS, "pictures")
+        of_a_key = int(self.limits.of_a_key(PICTURE_THREADS))
+        self._bodies = Lane("bodies", PICTURE_THREADS, of_a_key)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loading_task: asyncio.Task[None] | None = None
 
@@ -160,6 +162,7 @@ class EditService:
         patience = min(PATIENCE, ending.seconds_left)
         await asyncio.to_thread(self.batcher.close, patience)
         self._pool.shutdown(wait=not ending.is_cut)
+        self._bodies.pool.shutdown(wait=not ending.is_cut)
         if not ending.is_cut:
             self.decoding.close()
 
@@ -174,8 +177,16 @@ class EditService:
         return self.ending.has_begun
 
     async def work(self, work: Callable[..., Value], *args: Any) -> Value:
-        """Do something slow beside the event loop: decode, encode, parse."""
+        """Do something slow beside the event loop, such as to encode an answer."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+
+    async def read(self, work: Callable[..., Value], *args: Any) -> Value:
+        """Read what a caller sent, beside the event loop; callers take turns.
+
+        Raises:
+            Overloaded: too many requests wait for that.
+        """
+        return await self._bodies.run(partial(work, *args))
 
     def check_running(self) -> None:
         """Refuse where the server takes nothing more.
@@ -221,7 +232,7 @@ class EditService:
         self.check_room()
         allowed = self.limits.timeout_s
         deadline = arrival.since() + min(seconds or allowed, allowed)
-        cost = await self.work(of_edit, edit, served.family, self.limits)
+        cost = await self.read(of_edit, edit, served.family, self.limits)
         held = self.accounts.hold(cost)
         build = partial(
             intake.build, edit, served.spec.name, served.family, size_step=served.size_step
@@ -235,8 +246,8 @@ class EditService:
         Raises:
             InvalidImage, Overloaded, Cancelled.
         """
-        encoded = await self.work(from_base64, text, field)
-        cost = await self.work(of_file, encoded, field, self.limits)
+        encoded = await self.read(from_base64, text, field)
+        cost = await self.read(of_file, encoded, field, self.limits)
         self.accounts.hold(cost)
         decode = partial(images.decode, encoded, field=field)
         return await self.decoding.run(lambda limits: decode(limits=limits), is_plain=cost.is_plain)

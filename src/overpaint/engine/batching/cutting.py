@@ -4,20 +4,22 @@ Between two operations of the network somebody looks around: edits that nobody w
 once, and much smaller edits get their turn, of the same model or of another one. An attention over
 a large picture is a single operation that takes most of the time, so it is made piece by piece.
 That is on processors, where a pass over a large picture takes minutes; accelerators compute later
-than they are asked to.
+than they are asked to. Families that compute without torch ask by themselves, see
+`core.interruption`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from overpaint.core import interruption
 from overpaint.engine.batching.ticket import Ticket
 
 LONG_PIXELS = 512 * 512
@@ -61,12 +63,17 @@ class LongWork(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
     ) -> Any:
-        self._look_around()
+        self.look_around()
         if func is functional.scaled_dot_product_attention:
             return self._attended(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
-    def _look_around(self) -> None:
+    def look_around(self) -> None:
+        """Let others have their turn, if it is time for that.
+
+        Raises:
+            Cancelled: nobody waits for the long work any more.
+        """
         now = time.monotonic()
         if now < self._next:
             return
@@ -86,7 +93,7 @@ class LongWork(TorchFunctionMode):
             return attend(query, key, value, mask, **more)
         parts = []
         for start, end in pieces:
-            self._look_around()
+            self.look_around()
             of_piece = mask if mask is None or mask.shape[-2] == 1 else mask[..., start:end, :]
             parts.append(attend(query[..., start:end, :], key, value, of_piece, **more))
         return torch.cat(parts, dim=-2)
@@ -104,10 +111,11 @@ def _pieces(query: torch.Tensor, key: torch.Tensor) -> list[tuple[int, int]]:
 @contextmanager
 def looking(look: Callable[[], bool], ticket: Ticket, device: str) -> Iterator[LongWork | None]:
     """Look around within, where what is computed for an edit is large and on a processor."""
-    if device != "cpu" or ticket.pixels < LONG_PIXELS:
+    if ticket.pixels < LONG_PIXELS:
         yield None
         return
-    with LongWork(look) as work:
+    work = LongWork(look)
+    with interruption.answered(work.look_around), work if device == "cpu" else nullcontext():
         yield work
 
 

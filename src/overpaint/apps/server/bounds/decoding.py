@@ -186,7 +186,10 @@ class Lane:
         self._waiting: Counter[str] = Counter()
 
     async def run(
-        self, work: Callable[[], Value], stop: Callable[[], None], seconds: float
+        self,
+        work: Callable[[], Value],
+        stop: Callable[[], None] = lambda: None,
+        seconds: float | None = None,
     ) -> Value:
         """Do work in one of the threads; if it takes too long or is cancelled, `stop` ends it.
 

@@ -146,8 +146,8 @@ async def _parse(
 ) -> tuple[EditBody, EncodedEdit]:
     require_type(request, "application/json", "multipart/form-data")
     if forms.media_type(request) == "application/json":
-        return await service.work(_from_json, raw)
-    return await service.work(_from_form, await forms.parse(request, raw))
+        return await service.read(_from_json, raw)
+    return await service.read(_from_form, await forms.parse(request, raw))
 
 
 def _from_json(raw: bytes) -> tuple[EditBody, EncodedEdit]:
