@@ -176,7 +176,7 @@ class TestLongWork:
         busy.client.delete(where)
 
     def test_of_erase_too(self, start):
-        """A round of a large hole takes many seconds: others have their turn, and it can be ended."""
+        """A round of a large hole takes long: others have their turn, and it can be ended."""
         server = start()
         assert server.client.post("/v1/edits", json=edit(model="flex2")).status_code == 200
         hole = b64(box_mask(1600, 1200, (100, 100, 1300, 1100)))
