@@ -275,7 +275,7 @@ def measure(folder: Path, seconds: float) -> bool:
     honest, attackers = Honest(url), Attackers(url)
     honest.work(5)  # the first edits are slower
     honest.seconds.clear()
-    honest.work(min(60, max(15, seconds / 5)))
+    honest.work(min(30, max(10, seconds / 5)))
     quiet, calm = p95(honest.seconds), len(honest.seconds)
     honest.seconds.clear()
     attackers.begin()
