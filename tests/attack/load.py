@@ -92,7 +92,20 @@ class Honest:
     def __init__(self, url: str) -> None:
         self.url = url
         self.seconds: list[float] = []
+        self.stages: list[dict[str, float]] = []
         self.lost: list[str] = []
+
+    def forget(self) -> None:
+        """Begin to count anew; what was lost stays lost."""
+        self.seconds.clear()
+        self.stages.clear()
+
+    def where(self) -> str:
+        """The mean seconds of an edit's stages, as its answer says; the rest is around them."""
+        names = sorted(self.stages[0])
+        means = {name: statistics.mean(each[name] for each in self.stages) for name in names}
+        means["around"] = statistics.mean(self.seconds) - means["total"]
+        return ", ".join(f"{name} {seconds:.3f}" for name, seconds in means.items())
 
     def work(self, seconds: float) -> None:
         """Let all clients work for so many seconds."""
@@ -113,7 +126,9 @@ class Honest:
                 started = time.monotonic()
                 answer = client.post("/v1/edits", content=body, headers=headers)
                 self.seconds.append(time.monotonic() - started)
-                if answer.status_code != 200:
+                if answer.status_code == 200:
+                    self.stages.append(answer.json()["timings"])
+                else:
                     self.lost.append(f"{answer.status_code} {answer.text[:200]}")
 
 
@@ -274,10 +289,11 @@ def measure(folder: Path, seconds: float) -> bool:
     process, url = serve(folder)
     honest, attackers = Honest(url), Attackers(url)
     honest.work(5)  # the first edits are slower
-    honest.seconds.clear()
+    honest.forget()
     honest.work(min(30, max(10, seconds / 5)))
     quiet, calm = p95(honest.seconds), len(honest.seconds)
-    honest.seconds.clear()
+    sys.stdout.write(f"mean seconds, quiet: {honest.where()}\n")
+    honest.forget()
     attackers.begin()
     with Watch(process.pid) as memory:
         honest.work(seconds)
@@ -290,7 +306,8 @@ def measure(folder: Path, seconds: float) -> bool:
         f"honest edits: {calm} quiet, {len(honest.seconds)} attacked, "
         f"lost: {len(honest.lost)} {honest.lost[:3]}\n"
         f"P95 quiet {quiet:.2f} s, attacked {attacked:.2f} s: {attacked / quiet:.2f} times; "
-        f"medians {statistics.median(honest.seconds):.2f} s attacked\n"
+        f"median {statistics.median(honest.seconds):.2f} s attacked\n"
+        f"mean seconds, attacked: {honest.where()}\n"
         f"memory grew by {memory.grown_mb:.0f} MiB at most; "
         f"ended with {code} after {ending:.1f} s\n"
         f"hostile requests: {sent}\n"
