@@ -42,7 +42,7 @@ class ServerSettings(Table):
         max_body_mb: size of a request's body.
         max_megapixels: of a picture.
         max_canvas_megapixels: of an answer whose size is asked for.
-        max_megapixel_steps: work of one request: `core.workload` says how it is estimated.
+        max_megapixel_steps: work of one request: `core.work.workload` says how it is estimated.
         max_megapixel_steps_per_key: work of all edits of a key that wait or are made.
         max_prompt: characters of a prompt.
         max_images: images of one request.

@@ -5,7 +5,7 @@ once, and much smaller edits get their turn, of the same model or of another one
 a large picture is a single operation that takes most of the time, so it is made piece by piece.
 That is on processors, where a pass over a large picture takes minutes; accelerators compute later
 than they are asked to. Families that compute without torch ask by themselves, see
-`core.interruption`.
+`core.work.interruption`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from overpaint.core import interruption
+from overpaint.core.work import interruption
 from overpaint.engine.batching.ticket import Ticket
 
 LONG_PIXELS = 512 * 512

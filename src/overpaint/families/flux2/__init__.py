@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from overpaint.checkpoints.component import BLOCK_WEIGHTS, Component, Removal, files
-from overpaint.core.workload import Workload
+from overpaint.core.work.workload import Workload
 from overpaint.diffusion.autoencoder import AUTOENCODER_KL
 from overpaint.diffusion.family import FamilySpec
 from overpaint.families.flux2.options import KleinKVOptions, KleinOptions

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from overpaint.core import interruption
+from overpaint.core.work import interruption
 
 BANDS = 8  # each on one thread at a time; fixed, so that a seed is a picture
 
