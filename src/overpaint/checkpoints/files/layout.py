@@ -176,8 +176,11 @@ def size_step(folder: Path, cells: int) -> int:
         settings = config(folder / "vae")
     except ModelLoadError:
         return 1
-    levels = next((settings[name] for name in _LEVELS if isinstance(settings.get(name), list)), [])
-    return cells * 2 ** (len(levels) - 1) if levels else 1
+    for name in _LEVELS:
+        levels = settings.get(name)
+        if isinstance(levels, list) and levels:
+            return cells * 2 ** (len(levels) - 1)
+    return 1
 
 
 def choose_files(
