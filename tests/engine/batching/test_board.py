@@ -21,7 +21,7 @@ STEPS = 3
 def make_board(make_engine):
     """(devices) → board of as many sd2 engines, nobody at work on it."""
 
-    def board(count=1, max_images=4, of_a_caller=64) -> Board:
+    def board(count=1, max_images=4, max_queued=64, callers=1) -> Board:
         source = make_engine("sd2")
         engines = [
             Engine(source.models.get, "sd2", device=f"card:{number}") for number in range(count)
@@ -29,8 +29,8 @@ def make_board(make_engine):
         return Board(
             engines,
             max_images=max_images,
-            max_queued=64,
-            of_a_caller=of_a_caller,
+            max_queued=max_queued,
+            callers=callers,
             width=1,
             observer=Observer(),
         )
@@ -100,7 +100,7 @@ def test_an_edit_that_found_no_room_for_its_model_waits_for_one_that_fails_too(m
 
 
 def test_a_caller_fills_its_own_part_of_the_queue_alone(make_board):
-    board = make_board(of_a_caller=2)
+    board = make_board(max_queued=4, callers=2)
     first = [submit(board, seed, caller="many") for seed in range(2)]
     with pytest.raises(errors.Overloaded, match="your part of the queue"):
         submit(board, 3, caller="many")
@@ -108,6 +108,16 @@ def test_a_caller_fills_its_own_part_of_the_queue_alone(make_board):
     assert admit(board) is first[0]
     submit(board, 5, caller="many")
     assert admit(board) is other
+
+
+def test_a_caller_whose_images_are_many_holds_up_its_own_edits_alone(make_board):
+    board = make_board(max_images=4, callers=2)
+    assert submit(board, 0, caller="many") is admit(board)
+    waits = submit(board, 1, caller="many", num_images=3)
+    small = [submit(board, seed, caller="few") for seed in (2, 3)]
+    assert [admit(board), admit(board)] == small
+    assert admit(board) is None
+    assert waits.state == "waiting"
 
 
 def test_a_device_that_has_the_model_is_preferred_until_it_has_much_to_do(make_board):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -134,7 +133,7 @@ class EditService:
         self._batcher = Batcher(
             self._engines,
             max_queued=self.limits.max_queued,
-            max_queued_of_a_caller=math.ceil(self.limits.of_a_key(self.limits.max_queued)),
+            callers=round(1 / self.limits.of_a_key(1)),
             max_images=max(self.limits.max_images_under_way, self.limits.max_images),
             check_seconds=self.limits.check_timeout_s,
             observer=self.metrics,

@@ -47,7 +47,7 @@ class Batcher:
     Args:
         engines: one, or one per device; used by this batcher's threads alone from now on.
         max_queued: edits that may wait to be encoded; more are refused.
-        max_queued_of_a_caller: those of one caller among them; None = all.
+        callers: of queue and images under way, one caller has one of so many parts at most.
         max_images: images under way on a device at most, which bounds memory.
         width: images in a pass at most; None = learnt from the passes' times.
         check_seconds: that the safety policy may take for a request, and for a result; None = as
@@ -60,7 +60,7 @@ class Batcher:
         engines: Engine | Sequence[Engine],
         *,
         max_queued: int = 64,
-        max_queued_of_a_caller: int | None = None,
+        callers: int = 1,
         max_images: int = 32,
         width: int | None = None,
         check_seconds: float | None = None,
@@ -72,7 +72,7 @@ class Batcher:
             self.engines,
             max_images=max_images,
             max_queued=max_queued,
-            of_a_caller=max_queued if max_queued_of_a_caller is None else max_queued_of_a_caller,
+            callers=callers,
             width=width,
             observer=observer or Observer(),
         )

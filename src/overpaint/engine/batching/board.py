@@ -11,6 +11,7 @@ An edit leaves the queue once the safety policy has judged it. `assignment` says
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Hashable, Iterable, Sequence
@@ -50,7 +51,7 @@ class Board:
         engines: one per device.
         max_images: images under way on a device at most.
         max_queued: edits that may wait at most.
-        of_a_caller: those of one caller among them.
+        callers: one caller has one of so many parts of the queue and of the images at most.
         width: images in a pass at most; None = learnt from the passes' times.
         observer: told what happens.
 
@@ -67,12 +68,18 @@ class Board:
         *,
         max_images: int,
         max_queued: int,
-        of_a_caller: int,
+        callers: int,
         width: int | None,
         observer: Observer,
     ) -> None:
         self.devices = tuple(
-            Device(engine=engine, number=number, max_images=max_images, policy=PassPolicy(width))
+            Device(
+                engine=engine,
+                number=number,
+                max_images=max_images,
+                of_a_caller=max_images // callers,
+                policy=PassPolicy(width),
+            )
             for number, engine in enumerate(engines)
         )
         self.max_images = max_images
@@ -81,7 +88,7 @@ class Board:
         self.closed = False
         # An RLock inside: what holds it may ask the batcher's own questions.
         self.change = threading.Condition()
-        self._max_queued, self._of_a_caller = max_queued, of_a_caller
+        self._max_queued, self._of_a_caller = max_queued, math.ceil(max_queued / callers)
         self._observer = observer
         self._draining = False
 

@@ -59,6 +59,7 @@ class Device:
         engine: its models; used by the device's two threads alone.
         number: its place among the batcher's devices.
         max_images: images under way at most.
+        of_a_caller: those of one caller among them.
         policy: chooses the images of its passes.
         preparing, running, finishing: its edits in each state.
         previews, loads: further work for its encoder.
@@ -77,6 +78,7 @@ class Device:
     engine: Engine
     number: int
     max_images: int
+    of_a_caller: int
     policy: PassPolicy
     preparing: list[Ticket] = field(default_factory=list)
     running: list[Ticket] = field(default_factory=list)
@@ -136,11 +138,20 @@ class Device:
 
         Short edits need no place: one that would lead the next pass may use a small reserve.
         """
-        room = self.max_images - reserved - self.images
+        room = min(self.max_images - reserved - self.images, self._part_left(ticket))
         if ticket.images <= room:
             return True
         leads = in_order([ticket, *self.running], effort)[0] is ticket
         return leads and ticket.images <= room + EXPRESS
+
+    def has_part(self, ticket: Ticket) -> bool:
+        """Whether its caller may have more images under way here."""
+        return ticket.images <= self._part_left(ticket)
+
+    def _part_left(self, ticket: Ticket) -> int:
+        """Images that the edit's caller may still have; a single edit may exceed its part."""
+        own = sum(each.images for each in self.under_way if each.caller == ticket.caller)
+        return self.of_a_caller - own if own else self.max_images
 
     def steps_before(self, ticket: Ticket) -> int:
         """Steps of work that it has beside the edit, loading the edit's model included."""
