@@ -115,4 +115,4 @@ def test_long_work_keeps_a_share_of_its_thread(always):
             functional.silu(torch.zeros(512, 512))
             steps += 1
     assert steps == 20
-    assert work.aside > 0
+    assert work._aside > 0

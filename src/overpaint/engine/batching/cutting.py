@@ -10,16 +10,15 @@ than they are asked to. Families that compute without torch ask by themselves, s
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from overpaint.core.work import interruption
 from overpaint.engine.batching.ticket import Ticket
 
 LONG_PIXELS = 512 * 512
@@ -48,14 +47,11 @@ class LongWork(TorchFunctionMode):
     Args:
         look: called now and then; does some of the work of shorter edits and says whether there was
             any. What it raises ends the long work.
-
-    Attributes:
-        aside: seconds that went to others.
     """
 
     def __init__(self, look: Callable[[], bool]) -> None:
         super().__init__()
-        self.aside = 0.0
+        self._aside = 0.0
         self._look = look
         self._began = time.monotonic()
         self._next = self._began + LOOK_EVERY
@@ -77,11 +73,11 @@ class LongWork(TorchFunctionMode):
         now = time.monotonic()
         if now < self._next:
             return
-        own = now - self._began - self.aside
-        before = self.aside
-        while self._look() and self.aside < MOST_ASIDE * own:
-            self.aside = before + time.monotonic() - now
-        self.aside = before + time.monotonic() - now
+        self._next = math.inf  # what others compute in between does not look around for this work
+        own, before = now - self._began - self._aside, self._aside
+        while self._look() and self._aside < MOST_ASIDE * own:
+            self._aside = before + time.monotonic() - now
+        self._aside = before + time.monotonic() - now
         self._next = time.monotonic() + LOOK_EVERY
 
     def _attended(self, query: Any, key: Any, value: Any, mask: Any = None, **more: Any) -> Any:
@@ -108,15 +104,12 @@ def _pieces(query: torch.Tensor, key: torch.Tensor) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], rows], strict=True))
 
 
-@contextmanager
-def looking(look: Callable[[], bool], ticket: Ticket, device: str) -> Iterator[LongWork | None]:
-    """Look around within, where what is computed for an edit is large and on a processor."""
-    if ticket.pixels < LONG_PIXELS:
-        yield None
-        return
-    work = LongWork(look)
-    with interruption.answered(work.look_around), work if device == "cpu" else nullcontext():
-        yield work
+def is_long(ticket: Ticket, device: str) -> bool:
+    """Whether to look around during an edit: it is large, and a processor computes it."""
+    on_processor = device == "cpu" or (
+        ticket.edit is not None and ticket.edit.model.checkpoint is None
+    )
+    return on_processor and ticket.pixels >= LONG_PIXELS
 
 
 def shorter(tickets: Iterable[Ticket], work: Ticket) -> list[Ticket]:

@@ -15,15 +15,19 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, wait
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
+
+import torch
 
 from overpaint.checkpoints.placement import make_current
 from overpaint.core.errors import ContentBlocked, Overloaded, SafetyUnavailable
 from overpaint.core.types import EditResult
+from overpaint.engine.batching import cores
 from overpaint.engine.batching.board import Board
-from overpaint.engine.batching.cutting import LongWork, looking
+from overpaint.engine.batching.cores import Cores, at_once
+from overpaint.engine.batching.cutting import is_long
 from overpaint.engine.batching.device import Device, DeviceLoad, Preview
 from overpaint.engine.batching.panics import as_errors, plain
 from overpaint.engine.batching.policy import Pick
@@ -34,6 +38,13 @@ if TYPE_CHECKING:
     from overpaint.engine.edit import Decoded, Edit
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass
+class Aside:
+    """Seconds of a long pass that went to passes of others."""
+
+    seconds: float = 0.0
 
 
 class Worker:
@@ -50,7 +61,9 @@ class Worker:
         self._device = device
         self._engine = device.engine
         self._pool = pool
-        self._passes: deque[tuple[list[Pick], Watch, LongWork | None]] = deque()
+        self._cores = _cores_of(device)
+        self._engine.compute = at_once if self._cores is None else self._cores.run
+        self._passes: deque[tuple[list[Pick], Watch, Aside]] = deque()
         self._threads = [
             threading.Thread(
                 target=self._run, args=[work], name=f"{name} {self._engine.device}", daemon=True
@@ -64,6 +77,9 @@ class Worker:
         """Wait until the threads have ended, or until that time of the monotonic clock."""
         for thread in self._threads:
             thread.join(None if end is None else max(0.0, end - time.monotonic()))
+        self._engine.compute = at_once
+        if self._cores is not None:
+            self._cores.close()
 
     def _run(self, work: Callable[[], None]) -> None:
         try:
@@ -80,11 +96,11 @@ class Worker:
             del batch  # Its images are not kept while there is nothing to do.
 
     def _step(self, batch: list[Pick]) -> None:
-        before = [pick.image.step for pick in batch]
+        before, aside = [pick.image.step for pick in batch], Aside()
         try:
             watch = self._engine.clock.start()
             tickets = [pick.ticket for pick in batch]
-            with self._cuttable(partial(self._step_aside, tickets), tickets[0]) as long:
+            with self._cuttable(partial(self._step_aside, tickets, aside), tickets[0]):
                 self._engine.step(batch[0].edit.model, [pick.image for pick in batch])
             watch.stop()
         except Exception as error:
@@ -92,7 +108,7 @@ class Worker:
             self._board.stumbled(self._device, batch, error, untouched=untouched)
             batch.clear()  # An error that somebody keeps leads back to this list.
             return
-        self._passes.append((batch, watch, long))
+        self._passes.append((batch, watch, aside))
         ends = any(not pick.ticket.remaining for pick in batch)
         self._settle(0 if ends else AHEAD)
         for ticket, edit in {pick.ticket: pick.edit for pick in batch}.items():
@@ -100,27 +116,30 @@ class Worker:
             ticket.tell(update)
             self._board.advanced(self._device, ticket, edit, update)
 
-    def _step_aside(self, tickets: list[Ticket]) -> bool:
+    def _step_aside(self, tickets: list[Ticket], aside: Aside) -> bool:
         """While a long pass of these edits is made: end it, or make a short one of others."""
         batch = self._board.passes_beside(self._device, tickets)
         if batch:
+            started = time.perf_counter()
             self._step(batch)
+            aside.seconds += time.perf_counter() - started
         return bool(batch)
 
     @contextmanager
-    def _cuttable(self, look: Callable[[], bool], ticket: Ticket) -> Iterator[LongWork | None]:
+    def _cuttable(self, look: Callable[[], bool], ticket: Ticket) -> Iterator[None]:
         """Look around while an edit is computed; a native library's panic fails it alone."""
-        with as_errors(), looking(look, ticket, self._engine.device) as long:
-            yield long
+        is_cut = is_long(ticket, self._engine.device)
+        with as_errors(), cores.looking(look if is_cut else None):
+            yield
 
     def _settle(self, ahead: int) -> None:
         """Tell the board of passes that are done; wait for all but the last `ahead` of them."""
         while self._passes:
-            batch, watch, long = self._passes[0]
+            batch, watch, aside = self._passes[0]
             try:
                 if len(self._passes) <= ahead and not watch.is_done:
                     return
-                seconds = watch.seconds() - (0.0 if long is None else long.aside)
+                seconds = watch.seconds() - aside.seconds
             except Exception as error:  # a card reports what went wrong when it is waited for
                 self._board.stumbled(self._device, batch, error, untouched=False)
             else:
@@ -227,6 +246,12 @@ class Worker:
             load.future.set_exception(error)
         else:
             load.future.set_result(None)
+
+
+def _cores_of(device: Device) -> Cores | None:
+    """The thread that computes for a processor with several cores; None = each its own."""
+    name = device.engine.device
+    return Cores(f"cores {name}") if name == "cpu" and torch.get_num_threads() > 1 else None
 
 
 def _progress(edit: Edit) -> Update:

@@ -16,9 +16,8 @@ from typing import Any
 
 import torch
 
-from overpaint.families.flux1 import sparse
-from overpaint.families.flux1.layout import Layout
-from overpaint.families.flux2 import attention
+from overpaint.diffusion.tokens.layout import Layout
+from overpaint.diffusion.tokens.sparse import attentions, lent
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +49,7 @@ class ReferenceKeys:
     @classmethod
     def empty(cls, transformer: Any, tokens: int) -> ReferenceKeys:
         """Room for those of so many tokens, on the transformer's device."""
-        layers = list(attention.attentions(transformer))
+        layers = list(attentions(transformer))
         shape = (len(layers), 1, tokens, layers[0].heads, layers[0].head_dim)
         keys, values = (
             torch.empty(shape, dtype=transformer.dtype, device=transformer.device) for _ in range(2)
@@ -70,7 +69,6 @@ class ReferenceKeys:
             transformer: whose.
             name: 'reference' = they are attended to, 'kept' = the pass writes them.
         """
-        attentions = list(attention.attentions(transformer))
         tensors = {f"{name}_keys": list(self.keys), f"{name}_values": list(self.values)}
-        with sparse.lent(attentions, tensors):
+        with lent(list(attentions(transformer)), tensors):
             yield
