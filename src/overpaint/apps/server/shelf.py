@@ -31,7 +31,7 @@ from overpaint.sessions.types import Session
 
 WORKERS = 2
 UPLOADS = 16
-"""Uploads that the safety policy judges at the same time."""
+"""Uploads that the safety policy judges at the same time; of one key half, where there are more."""
 
 TIDY_EVERY = 900.0
 """Seconds."""
@@ -65,7 +65,7 @@ class Shelf:
         # Measuring takes seconds, a judge may take more: other edits do not wait for them.
         self.pool = ThreadPoolExecutor(WORKERS, "sessions")
         self._measuring = ThreadPoolExecutor(1, "measuring")
-        self._uploads = Lane("uploads", UPLOADS)
+        self._uploads = Lane("uploads", UPLOADS, int(settings.server.of_a_key(UPLOADS)))
         self._settings = settings
         self._lock = threading.Lock()
         self._open: tuple[Store, Examiner] | None = None

@@ -123,7 +123,7 @@ async def _parse(request: Request, service: EditService) -> ImagesRequest:
     require_type(request, "multipart/form-data", "application/json")
     raw = await forms.body(request)
     if forms.media_type(request) == "application/json":
-        return await service.work(openai_fields.from_json, raw)
+        return await service.read(openai_fields.from_json, raw)
     return openai_fields.from_form(await forms.parse(request, raw))
 
 

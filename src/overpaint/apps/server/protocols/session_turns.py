@@ -54,7 +54,7 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
         )
     sessions = await service.work(sessions_of, request)
     place = (id, known, body.parent, body.from_original)
-    values = await service.work(partial(body.part_values, **files))
+    values = await service.read(partial(body.part_values, **files))
     async with repeats.claimed(request, "turn", place, values) as claim:
         job = claim.job()
         if job is None:
