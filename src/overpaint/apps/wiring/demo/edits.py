@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -23,7 +23,7 @@ from overpaint.jobs.units import model_key
 
 SEED = 7
 
-GUIDED = {"num_inference_steps": 20, "guidance_scale": 3.0, "negative_prompt": ""}
+GUIDED: Mapping[str, Any] = {"num_inference_steps": 20, "guidance_scale": 3.0, "negative_prompt": ""}
 """True guidance, which the twins need: by default FLUX models imitate it."""
 
 

@@ -141,7 +141,7 @@ def _cores(difference: NDArray[np.float32]) -> _Cores:
     count, labels = cv2.connectedComponents(strong, connectivity=8)
     weights = np.bincount(labels.ravel(), weights=difference.ravel(), minlength=count)
     weights[0] = 0
-    pixels = np.bincount(labels.ravel(), minlength=count)
+    pixels = np.bincount(labels.ravel(), minlength=count).astype(np.float64)
     return _Cores(np.asarray(labels, np.int32), weights, pixels)
 
 
