@@ -21,9 +21,9 @@ For authors: two threads call a family. One plans, prepares, decodes and preview
 advances; neither runs twice at the same time. But on a processor, a thread may do another edit's
 work between two operations of torch, or where the family calls `core.work.interruption.check`: what
 is put on modules for a pass goes back afterwards to what it was before. `plan`, `decode`,
-`preview`, `place` and `blend_mask` change nothing. `advance` changes the `Prepared` that it is given
-and nothing else. A component of the checkpoint is borrowed while something is computed with it
-(`Checkpoint.borrowed`).
+`preview`, `place` and `blend_mask` change nothing. `advance` changes the `Prepared` that it is
+given and nothing else. A component of the checkpoint is borrowed while something is computed with
+it (`Checkpoint.borrowed`).
 """
 
 from __future__ import annotations

@@ -23,7 +23,11 @@ from overpaint.jobs.units import model_key
 
 SEED = 7
 
-GUIDED: Mapping[str, Any] = {"num_inference_steps": 20, "guidance_scale": 3.0, "negative_prompt": ""}
+GUIDED: Mapping[str, Any] = {
+    "num_inference_steps": 20,
+    "guidance_scale": 3.0,
+    "negative_prompt": "",
+}
 """True guidance, which the twins need: by default FLUX models imitate it."""
 
 
