@@ -30,8 +30,9 @@ BEND = 0.35  # of the way between two ends, to which each one's direction counts
 SMOOTHING = 40  # sweeps
 MOST = 24  # ends of lines that are followed
 
-Point = npt.NDArray[np.float64]  # (y, x)
-Neighbours = tuple[tuple[slice, slice], tuple[slice, slice]]
+PixelVector = npt.NDArray[np.float64]  # (y, x)
+Course = npt.NDArray[np.float64]  # points (n, 2)
+Shifts = tuple[tuple[slice, slice], tuple[slice, slice]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +45,8 @@ class End:
         left, right: (C,) values beside the edge, seen along `way`.
     """
 
-    place: Point
-    way: Point
+    place: PixelVector
+    way: PixelVector
     left: Float
     right: Float
 
@@ -109,7 +110,7 @@ def _inwards(hole: BoolMask) -> Float:
     return np.stack([down / length, right / length], 2)
 
 
-def _end(smooth: Float, place: Point, way: Point) -> End:
+def _end(smooth: Float, place: PixelVector, way: PixelVector) -> End:
     beside = BESIDE * np.array([-way[1], way[0]])
     last = np.array(smooth.shape[:2]) - 1
     left, right = (
@@ -119,7 +120,7 @@ def _end(smooth: Float, place: Point, way: Point) -> End:
     return End(place, way, left, right)
 
 
-def _courses(ends: list[End]) -> Iterator[npt.NDArray[np.float64]]:
+def _courses(ends: list[End]) -> Iterator[Course]:
     """Points (n, 2) of each line: first those between two ends, then those straight ahead."""
     pairs = []
     for one, other in combinations(range(len(ends)), 2):
@@ -148,7 +149,7 @@ def _mismatch(one: End, other: End) -> float:
     return max(colours, float((1 - facing) / (1 - FACING)))
 
 
-def _curve(one: End, other: End) -> npt.NDArray[np.float64]:
+def _curve(one: End, other: End) -> Course:
     """A Bézier curve (n, 2) that leaves both ends along their ways."""
     length = float(np.hypot(*(other.place - one.place)))
     near, far = one.place + BEND * length * one.way, other.place + BEND * length * other.way
@@ -159,7 +160,7 @@ def _curve(one: End, other: End) -> npt.NDArray[np.float64]:
     )
 
 
-def _draw(barrier: npt.NDArray[np.uint8], hole: BoolMask, course: npt.NDArray[np.float64]) -> None:
+def _draw(barrier: npt.NDArray[np.uint8], hole: BoolMask, course: Course) -> None:
     """Draws a line from its first point in the hole to where it leaves it or meets another."""
     points = np.rint(course).astype(int)
     inside = ((points >= 0) & (points < hole.shape)).all(1)
@@ -202,7 +203,7 @@ def _mean_beside(values: Float, filled: BoolMask) -> tuple[Float, Float]:
     return np.asarray(total / np.maximum(number, 1)[..., None], np.float32), number
 
 
-def _beside() -> tuple[Neighbours, ...]:
+def _beside() -> tuple[Shifts, ...]:
     most, rest, every = slice(None, -1), slice(1, None), slice(None)
     return (
         ((most, every), (rest, every)),
