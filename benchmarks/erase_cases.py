@@ -144,7 +144,7 @@ def score(truth: Pixels, filled: Pixels, hole: Mask) -> Score:
     """Measures a filling inside its hole; all arrays (H, W[, 3])."""
     error = np.mean((truth[hole].astype(np.float64) - filled[hole]) ** 2)
     _, similarity = structural_similarity(truth, filled, channel_axis=2, full=True)
-    energy = _gradient(filled)[hole].mean() / max(_gradient(truth)[hole].mean(), 1e-6)
+    energy = gradient(filled)[hole].mean() / max(gradient(truth)[hole].mean(), 1e-6)
     return Score(
         psnr=float(10 * np.log10(255**2 / max(error, 1e-3))),
         ssim=float(similarity[hole].mean()),
@@ -152,7 +152,8 @@ def score(truth: Pixels, filled: Pixels, hole: Mask) -> Score:
     )
 
 
-def _gradient(pixels: Pixels) -> npt.NDArray[np.float64]:
+def gradient(pixels: Pixels) -> npt.NDArray[np.float64]:
+    """(H, W), steps between neighbouring grey levels."""
     grey = pixels.astype(np.float64).mean(2)
     down, right = np.gradient(grey)
     return np.hypot(down, right)

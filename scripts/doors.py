@@ -29,6 +29,7 @@ DOORS: Mapping[str, Mapping[str, str]] = {
     "`inpaint`": edits.LEFT_OUT["inpaint"],
     "`edit`": edits.LEFT_OUT["edit"],
     "`erase`": edits.LEFT_OUT["erase"],
+    "`extend`": edits.LEFT_OUT["extend"],
     "`session edit`": {},
     "`replay`": REPLAY_LEFT_OUT,
     "`batch`, for all rows": batch.LEFT_OUT,

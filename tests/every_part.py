@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from overpaint.apps.wiring.models import families
+from overpaint.core.imaging.borders import Borders
 from overpaint.core.parts import Part
 from overpaint.core.types import FAMILY_PARTS
 from overpaint.diffusion.family import FamilySpec
@@ -44,7 +45,14 @@ def sample(part: Part, size: tuple[int, int] = SIZE) -> Any:
         return (picture(*size, seed=5), picture(*size, seed=6))
     if part.kind == "choice":
         return part.choices[0]
+    if part.kind == "borders":
+        return Borders(left=8, bottom=4)
     return {"text": f"words of {part.name}", "number": 7, "options": {}}[part.kind]
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it, where it is no picture."""
+    return value.as_json() if isinstance(value, Borders) else value
 
 
 def needed(spec: FamilySpec, part: Part) -> Iterator[Part]:

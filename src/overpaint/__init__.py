@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from overpaint.core.geometry import Plan as Plan
     from overpaint.core.imaging import detections as detections
     from overpaint.core.imaging import masks as masks
+    from overpaint.core.imaging.borders import Anchor
     from overpaint.core.imaging.detections import Detection as Detection
     from overpaint.core.imaging.images import Picture as Picture
     from overpaint.core.models import Lora as Lora
@@ -80,6 +81,7 @@ __all__ = [
     "__version__",
     "detections",
     "errors",
+    "extend",
     "load",
     "masks",
     "request",
@@ -132,6 +134,49 @@ def request(image: PictureLike, prompt: str = "", **values: Any) -> EditRequest:
     from overpaint.engine import intake
 
     return intake.request_of(intake.split({"image": image, "prompt": prompt, **values}))
+
+
+def extend(
+    image: PictureLike,
+    prompt: str = "",
+    *,
+    left: int | str = 0,
+    top: int | str = 0,
+    right: int | str = 0,
+    bottom: int | str = 0,
+    to: str | None = None,
+    anchor: Anchor = "center",
+    model: str | None = None,
+    **values: Any,
+) -> EditResult:
+    """Let a picture grow, and fill the border; every pixel of the picture stays.
+
+    The model is loaded for this call; for many pictures load it once, and call
+    `load(model).edit(image, prompt, extend={"right": "20%"})`.
+
+    Args:
+        image: a path, bytes, an array, a PIL image or a `Picture`. With no side and no `to`, its
+            own transparent border is filled.
+        prompt: what the border shows; empty = the eraser continues the picture.
+        left, top, right, bottom: pixels that are added there, or percent of the picture's width
+            or height, as '20%'.
+        to: the ratio of width to height to reach, as '16:9'.
+        anchor: where the picture stays while `to` is reached: 'center', 'left', 'top-left' …
+        model: name or folder; None = the default for extending, without words the eraser.
+        **values: as for `Engine.edit`.
+
+    Raises:
+        overpaint.errors.InvalidRequest: a value cannot be used; its `field` names it.
+        overpaint.errors.OverpaintError: as for `load` and `Engine.edit`.
+    """
+    from overpaint.apps.wiring.models import build
+    from overpaint.core.imaging import borders
+
+    grows = borders.of_keywords(left, top, right, bottom, to, anchor)
+    engine = build.engine(model, task="extend" if prompt.strip() else "erase")
+    for sentence in engine.model().notices:
+        warnings.warn(sentence, UserWarning, stacklevel=2)
+    return engine.edit(image, prompt, extend=grows, **values)
 
 
 def segment(

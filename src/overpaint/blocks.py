@@ -35,6 +35,8 @@ from typing import Any
 import overpaint
 from overpaint.apps.wiring.models.defaults import TOY
 from overpaint.apps.wiring.painting import Painted, Painting, WhenMissing, paint
+from overpaint.core.imaging import borders
+from overpaint.core.imaging.borders import Anchor
 from overpaint.core.imaging.detections import Detection
 from overpaint.core.models import EditTask
 
@@ -42,6 +44,7 @@ __all__ = [
     "Detection",
     "Painted",
     "erase",
+    "extend",
     "flex2_inpainting",
     "kontext_edit",
     "sd2_inpainting",
@@ -235,7 +238,51 @@ def erase(
     return _one("erase", "erase", locals())
 
 
-def _one(family: str, task: EditTask, values: Mapping[str, Any]) -> Painted:
+def extend(
+    image: Any,
+    prompt: str = "",
+    seed: int | None = None,
+    *,
+    left: int | str = 0,
+    top: int | str = 0,
+    right: int | str = 0,
+    bottom: int | str = 0,
+    to: str | None = None,
+    anchor: Anchor = "center",
+    negative_prompt: str | None = None,
+    feather: int | None = None,
+    model: str | None = None,
+    server: str | None = None,
+) -> Painted:
+    """Let a picture grow, and fill the border; every pixel of the picture stays.
+
+    With no side and no `to`, the picture's own transparent border is filled.
+
+    Args:
+        prompt: what the border shows; empty = the eraser continues the picture.
+        left, top, right, bottom: pixels that are added there, or percent of the picture's width
+            or height, as '20%'.
+        to: the ratio of width to height to reach, as '16:9'.
+        anchor: where the picture stays while `to` is reached: 'center', 'left', 'top-left' …
+        feather: pixels of the border over which it is blended in; None = the model's default.
+        model: name or folder of any model that takes a mask; None = as in the settings.
+
+    The other arguments, and the errors, are those of `flex2_inpainting`.
+    """
+    values = {
+        "image": image,
+        "prompt": prompt,
+        "seed": seed,
+        "extend": borders.of_keywords(left, top, right, bottom, to, anchor),
+        "negative_prompt": negative_prompt,
+        "feather": feather,
+        "model": model,
+        "server": server,
+    }
+    return _one(None, "extend" if prompt.strip() else "erase", values)
+
+
+def _one(family: str | None, task: EditTask, values: Mapping[str, Any]) -> Painted:
     """Repaint one picture with a function's arguments.
 
     Python's warnings say where no model ran, or a toy.

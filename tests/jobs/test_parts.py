@@ -16,7 +16,7 @@ from overpaint.jobs import rows, tables
 from overpaint.jobs.manifest import Manifest, UnitDefaults
 from overpaint.jobs.units import ALWAYS, identity
 from tests.conftest import picture
-from tests.every_part import FAMILIES_AND_PARTS, SIZE, as_files, needed, png, sample
+from tests.every_part import FAMILIES_AND_PARTS, SIZE, as_files, needed, plain, png, sample
 
 IMAGE = base64.b64encode(png(picture(*SIZE))).decode()
 COLUMNS = [part for part in rows.ROW_PARTS if part.kind not in ("options", "choice")]
@@ -27,7 +27,7 @@ def as_text(part):
     value = sample(part)
     if part.kind == "pictures":
         return [base64.b64encode(png(each)).decode() for each in value]
-    return base64.b64encode(png(value)).decode() if part.is_visual else value
+    return base64.b64encode(png(value)).decode() if part.is_visual else plain(value)
 
 
 def same(part, value, expected) -> bool:
@@ -104,7 +104,7 @@ OWN = ("image", "seed")
 )
 def test_a_part_for_all_units(tmp_path, part):
     picture(*SIZE).save(tmp_path / "image.png")
-    value = as_files(part, tmp_path)
+    value = plain(as_files(part, tmp_path))
     if part.is_visual:
         several = value if part.kind == "pictures" else [value]
         paths = [tmp_path / name for name in several]

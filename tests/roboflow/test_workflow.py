@@ -22,6 +22,10 @@ BLOCKS = {
     "flex2_inpainting": {"prompt": "a red kite", **FEW},
     "sd2_inpainting": {"prompt": "a red kite", "model": "my-sd2", **FEW},
     "kontext_edit": {"prompt": "make it red", **FEW},
+    "sdxl_inpainting": {"prompt": "a red kite", "model": "my-sdxl", **FEW},
+    "fill_inpainting": {"prompt": "a red kite", "model": "my-fill", **FEW},
+    "klein_edit": {"prompt": "make it red", "model": "my-klein_base", **FEW},
+    "qwen_edit": {"prompt": "make it red", "model": "my-qwen_edit", **FEW},
     "erase": {"seed": 7},
 }
 VALUES = {
@@ -39,6 +43,7 @@ VALUES = {
     "control_stop": 0.5,
     "num_inference_steps": 2,
     "guidance_scale": 4.0,
+    "true_cfg_scale": 4.0,
     "strength": 0.9,
     "shadow": False,
     "grow": 2,
@@ -157,13 +162,27 @@ def test_every_field_takes_a_selector(run, block):
         **_model(block),
     )
     untouched = {"type", "name", "image", "segmentation_mask", "control_image", "model", "server"}
-    untouched |= {"copy_from", "not_from", "reference_images"}
+    untouched |= {"copy_from", "not_from", "reference_images", "extend"}
     assert set(fields) - set(names) <= untouched
     wanted = run(literals, image=bgr(), predictions=predictions())[0]
     given = {name: VALUES[name] for name in names}
     result = run(selectors, image=bgr(), predictions=predictions(), **given)[0]
     np.testing.assert_array_equal(pixels(result), pixels(wanted))
     assert result["seed"] == VALUES["seed"]
+
+
+GROWING: list[dict[str, Any]] = [{}, {"prompt": "a field", "model": "my-sd2", "anchor": "left"}]
+
+
+@pytest.mark.parametrize("more", GROWING, ids=["erase", "sd2"])
+def test_a_picture_grows(run, more):
+    asked = {"left": "25%", "to": "2:1", "seed": 7, **more}
+    definition = workflow("extend", **asked)
+    del definition["steps"][0]["segmentation_mask"], definition["inputs"][1]
+    (result,) = run(definition, image=bgr())
+    assert pixels(result).shape == (80, 160, 3)
+    same = blocks.extend(bgr()[..., ::-1], **asked)
+    np.testing.assert_array_equal(pixels(result)[..., ::-1], np.asarray(same.image))
 
 
 def test_where_the_eraser_copies_from_by_selector(run):
@@ -324,4 +343,5 @@ def _fields(block: str) -> dict[str, Any]:
 
 
 def _model(block: str) -> dict[str, str]:
-    return {"model": "my-sd2"} if block == "sd2_inpainting" else {}
+    """The model that a block needs beside the settings' defaults."""
+    return {key: value for key, value in BLOCKS[block].items() if key == "model"}

@@ -9,15 +9,21 @@ from typing import Literal, get_args
 
 Source = Literal["bundled", "folder", "hub", "none"]
 
-EditTask = Literal["inpaint", "edit", "erase"]
-"""What people come for: repaint what a mask covers, follow an instruction, remove a thing."""
+EditTask = Literal["inpaint", "edit", "erase", "extend"]
+"""What people come for: repaint what a mask covers, follow an instruction, remove a thing, let a
+picture grow by what words say."""
 
 EDIT_TASKS: tuple[EditTask, ...] = get_args(EditTask)
+
+ERASER = "erase"
+"""Name of the model that needs no weights, and is always here."""
 
 AUTO = "auto"
 """In place of a default model's name: the first of `PREFERRED` that is here."""
 
-BackendName = Literal["torch", "torch-compiled", "torch-float8", "openvino", "openvino-int8"]
+BackendName = Literal[
+    "torch", "torch-compiled", "torch-float8", "openvino", "openvino-int8", "openvino-int4"
+]
 """What computes networks; see `checkpoints/compute/backends.py`."""
 
 AttentionName = Literal["auto", "cudnn", "flash", "efficient", "math"]
@@ -217,6 +223,7 @@ PREFERRED: Mapping[EditTask, tuple[str, ...]] = {
         *("klein-9b-kv", "klein-9b", "kontext", "klein-base-9b"),
     ),
     "erase": ("erase",),
+    "extend": ("flex2", "sdxl", "sd2", "fill"),
 }
 """Names of the models that `auto` looks for, by task: those whose licence allows commercial use
 first, and of those the better ones. A name that `BUILTIN` does not have is passed over."""

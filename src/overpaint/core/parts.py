@@ -10,9 +10,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["picture", "pictures", "mask", "text", "number", "name", "choice", "options"]
+Kind = Literal[
+    "picture", "pictures", "mask", "borders", "text", "number", "name", "choice", "options"
+]
 """What a part is. Pictures come as files, bytes, arrays or PIL images; 'mask' is one of one channel
-and of the picture's size; 'choice' is one of a few words."""
+and of the picture's size; 'borders' is an object that says how far the picture grows; 'choice' is
+one of a few words."""
 
 MaskReading = Literal["white", "alpha", "paint"]
 """How a mask is read. white: bright = repaint. alpha: transparent = repaint. paint: what was

@@ -12,6 +12,7 @@ from overpaint.core.parts import MaskReading, about, parts_of
 if TYPE_CHECKING:
     from PIL import Image
 
+    from overpaint.core.imaging.borders import Borders
     from overpaint.core.imaging.images import Picture
     from overpaint.core.safety import Verdict
 
@@ -30,6 +31,7 @@ class EditRequest:
         mask_is: how a picture of the mask is read, until it is `mask`: 'white' (white is
             repainted), 'alpha' (transparent is) or 'paint' (what is painted is). None = as what it
             evidently is, and where `mask` is there already.
+        extend: how far the picture grows on each side; the border is filled. None = not at all.
         negative_prompt: what to avoid. None = none; families run true
             classifier-free guidance with it or refuse it, they never drop it.
         control: 'RGB' line, pose or depth picture; resized with the picture it belongs to.
@@ -57,6 +59,12 @@ class EditRequest:
             "choice",
             "How the mask is read: white, alpha (transparent is repainted) or paint.",
             choices=get_args(MaskReading),
+        ),
+    )
+    extend: Borders | None = field(
+        default=None,
+        metadata=about(
+            "borders", "How far the picture grows: left, top, right, bottom, or the ratio `to`."
         ),
     )
     negative_prompt: str | None = field(
@@ -91,6 +99,11 @@ class EditRequest:
         default_factory=dict, metadata=about("options", "The model family's own options.")
     )
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the picture with the border that it gets."""
+        return self.image.size if self.extend is None else self.extend.around(self.image.size)
+
 
 PARTS = parts_of(EditRequest)
 """All parts of an edit."""
@@ -104,7 +117,8 @@ class EditResult:
     """What an edit gives back.
 
     Attributes:
-        pictures: one per image, of the input's own size unless height and width were asked for.
+        pictures: one per image, of the input's own size unless it was extended, or height and
+            width were asked for.
         seeds: the seed of each; the same request with `seed=seeds[i]`, `num_images=1` makes
             `pictures[i]` again.
         recipe: plain data that makes the result again: model, revision, options, hashes, versions.

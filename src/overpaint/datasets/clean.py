@@ -12,6 +12,7 @@ from PIL import Image
 from overpaint.core.geometry import Box
 from overpaint.core.imaging import detections, images, masks
 from overpaint.core.imaging.images import Picture
+from overpaint.core.models import ERASER
 from overpaint.core.types import EditRequest
 from overpaint.datasets import exact, gate, measure
 from overpaint.datasets.outcome import Outcome, Rejection, unfit
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 Ending = Literal["edited", "unchanged", "edit failed"]
 """What became of a picture that was cleaned."""
-
-ERASER = "erase"
-"""The model of 'erase' where a rule names none."""
 
 SOFT = 2
 """Pixels over which an edit that is limited to a part of a picture fades in."""

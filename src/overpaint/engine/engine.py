@@ -29,12 +29,14 @@ from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Prepared
-from overpaint.engine import clock, intake, rendering, streams, windows
+from overpaint.diffusion.options import FamilyOptions
+from overpaint.engine import canvas, clock, intake, rendering, rewriting, streams, windows
 from overpaint.engine.cache import RETRY_AFTER, ModelCache
 from overpaint.engine.clock import Throttle
-from overpaint.engine.edit import Decoded, Edit, Screened
+from overpaint.engine.edit import Decoded, Edit, Screened, asked
 from overpaint.engine.intake import CheckedRequest, PictureLike, check, takes_parts
 from overpaint.engine.model import Model
+from overpaint.engine.rewriting import Rewriter
 from overpaint.engine.windows import Region
 from overpaint.provenance import marks, recipes
 from overpaint.provenance.marks import Marking
@@ -65,7 +67,10 @@ class Engine:
         policy: what is checked before anything is computed and before anything leaves; None =
             nothing.
         marking: what the files of results say about themselves.
+        rewriter: makes prompts of short wishes; None = prompts stay as they are.
         device: the one that its models compute on, as torch names it.
+        eraser: name of a model without weights that continues a picture which grows, for models
+            that see what is in its border; None = they see its edges go on.
 
     Attributes:
         compute: has all work for the device done.
@@ -79,13 +84,17 @@ class Engine:
         budget: int | None = None,
         policy: Policy | None = None,
         marking: Marking | None = None,
+        rewriter: Rewriter | None = None,
         device: str = "cpu",
+        eraser: str | None = None,
     ) -> None:
         self.models = ModelCache(load, budget)
         self.default_model = model
         self.policy = policy or Policy.off()
         self.marking = marking or Marking()
+        self.rewriter = rewriter
         self.device = device
+        self.eraser = eraser
         self.clock = clock.of(device)
         self.compute: Compute = _at_once
 
@@ -161,8 +170,13 @@ class Engine:
         model = self.compute(partial(self.model, name, busy=busy))
         self._with_room(model, busy, model.load)
 
+    @property
+    def screens(self) -> bool:
+        """Whether `screen` has anything to do."""
+        return self.policy.checks or self.rewriter is not None
+
     def screen(self, request: EditRequest | CheckedRequest, *, stop: Stop = None) -> Screened:
-        """Let the safety policy judge what a caller gives.
+        """Let the safety policy judge what a caller gives, and what a rewriter makes of the prompt.
 
         Args:
             request: what to do.
@@ -170,10 +184,14 @@ class Engine:
 
         Raises:
             ContentBlocked, SafetyUnavailable.
+            RewriterUnavailable: the prompt cannot be rewritten.
         """
         started = time.perf_counter()
-        verdicts = self.policy.check_request(_asked(request), stop=stop)
-        return Screened(request, verdicts, time.perf_counter() - started)
+        verdicts = self.policy.check_request(asked(request), stop=stop)
+        screened = Screened(request, verdicts, {"safety": time.perf_counter() - started})
+        if self.rewriter is None:
+            return screened
+        return rewriting.rewritten(screened, self.rewriter, self.policy, self.default_model, stop)
 
     def begin(
         self,
@@ -198,8 +216,7 @@ class Engine:
         """
         started = time.perf_counter()
         submission = request.submission if isinstance(request, Screened) else request
-        plain = _asked(submission)
-        model = self.compute(partial(self.model, plain.model, busy=busy))
+        model = self.compute(partial(self.model, asked(submission).model, busy=busy))
         loading = time.perf_counter() - started
         family = model.family
         checked = (
@@ -207,23 +224,34 @@ class Engine:
         )
         checked = replace(checked, options=family.settle(checked.options))
         screened = request if isinstance(request, Screened) else self.screen(submission)
+        checked = replace(checked, request=asked(screened.submission))
         started = time.perf_counter()
+        computed = canvas.of(checked.request)
+        seen = self._seen(checked.request, computed, model, checked.options, busy)
+        seen = replace(checked, request=seen)
         regions, prepared, more = self._with_room(
-            model, busy, partial(self._prepared, model, checked, held)
+            model, busy, partial(self._prepared, model, seen, held)
         )
         streams.hand_over(model, prepared)
         model.release_text_encoders()
         edit = Edit(
-            request=plain,
+            request=checked.request,
+            canvas=computed,
+            rewriting=screened.rewriting,
             model=model,
             options=checked.options,
             regions=regions,
             prepared=prepared,
-            warnings=[*checked.warnings, *more, *model.warnings, *marks.losses(plain.image)],
+            warnings=[
+                *checked.warnings,
+                *more,
+                *model.warnings,
+                *marks.losses(checked.request.image),
+            ],
             verdicts=screened.verdicts,
         )
         edit.timings["load"] = loading
-        edit.timings["safety"] = screened.seconds
+        edit.timings.update(screened.timings)
         edit.timings["prepare"] = time.perf_counter() - started
         return edit
 
@@ -298,6 +326,7 @@ class Engine:
             model=edit.model.record,
             options=edit.options.model_dump(),
             seeds=decoded.seeds,
+            rewriting=edit.rewriting,
         )
         return EditResult(
             pictures=tuple(
@@ -310,6 +339,20 @@ class Engine:
             warnings=tuple(edit.warnings),
             safety=verdicts or None,
         )
+
+    def _seen(
+        self,
+        request: EditRequest,
+        computed: EditRequest,
+        model: Model,
+        options: FamilyOptions,
+        busy: Collection[Model],
+    ) -> EditRequest:
+        """What the model sees: of a picture that grows, a border that goes on as the picture."""
+        sees = request.extend is not None and canvas.is_seen(model.family.spec, options)
+        if not sees or self.eraser is None:
+            return computed
+        return canvas.continued(request, computed, self.model(self.eraser, busy=busy).family)
 
     def _prepared(
         self, model: Model, checked: CheckedRequest, held: int
@@ -412,11 +455,11 @@ class Engine:
     def _shown(self, edit: Edit, prepared: Prepared) -> Image.Image:
         """The canvas of an image as it stands, in sRGB, for those who may see it."""
         family = edit.model.family
-        canvas = family.decode(prepared)
+        decoded = family.decode(prepared)
         if not family.spec.in_srgb and not edit.request.image.is_grey:
-            canvas = edit.request.image.with_rgb(canvas).to_srgb()
-        self._policy(edit.model).check_outputs([Picture(canvas)])
-        return canvas
+            decoded = edit.request.image.with_rgb(decoded).to_srgb()
+        self._policy(edit.model).check_outputs([Picture(decoded)])
+        return decoded
 
 
 def _at_once(work: Callable[[], T]) -> T:
@@ -426,7 +469,3 @@ def _at_once(work: Callable[[], T]) -> T:
 def _finished(edit: Edit) -> tuple[Picture, ...]:
     # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
     return tuple(map(partial(rendering.finished, edit), edit.images))
-
-
-def _asked(request: EditRequest | CheckedRequest) -> EditRequest:
-    return request.request if isinstance(request, CheckedRequest) else request

@@ -22,7 +22,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
-from overpaint.core.imaging import annotation_files, detections, images, masks
+from overpaint.core.imaging import annotation_files, borders, detections, images, masks
 from overpaint.core.imaging.codecs import reading
 from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.imaging.morphology import fit
@@ -30,6 +30,7 @@ from overpaint.core.parts import MaskReading, Part
 from overpaint.core.types import FAMILY_PARTS, MAX_SEED, PARTS, EditRequest
 from overpaint.diffusion.family import FamilySpec
 from overpaint.diffusion.options import FamilyOptions
+from overpaint.engine import canvas
 
 PictureLike = Picture | Image.Image | NDArray[Any] | bytes | str | os.PathLike[str]
 """A picture: decoded, a PIL image, an array (H, W[, C]), encoded bytes, or a file's path."""
@@ -76,7 +77,11 @@ class CheckedRequest:
 
 
 def request_of(
-    values: Mapping[str, Any], *, limits: ImageLimits = _NO_LIMITS, fit_mask: bool = False
+    values: Mapping[str, Any],
+    *,
+    limits: ImageLimits = _NO_LIMITS,
+    fit_mask: bool = False,
+    reads_canvas: bool = False,
 ) -> EditRequest:
     """An edit of parts by name; those that are missing or None are left out.
 
@@ -84,6 +89,7 @@ def request_of(
         values: pictures and masks as files, bytes, arrays, PIL images or `Picture`; words; numbers.
         limits: what each picture may cost before it is decoded.
         fit_mask: stretch a mask of another size to the picture's, instead of refusing it later.
+        reads_canvas: let a picture grow that brings its own border, as `borders.is_canvas` says.
 
     Raises:
         InvalidRequest: a value cannot be used; its `field` names the part.
@@ -105,6 +111,8 @@ def request_of(
     }
     if fit_mask and "mask" in parts:
         parts["mask"] = fit(parts["mask"], image.size)
+    if reads_canvas and "extend" not in parts and borders.is_canvas(image, parts.get("mask")):
+        parts["extend"] = borders.Borders()
     return EditRequest(image=image, **parts)
 
 
@@ -248,8 +256,10 @@ def check(family: FamilySpec, request: EditRequest) -> CheckedRequest:
         InvalidRequest: with the field, the value and the way out.
     """
     options = parse_options(family, request.options)
+    canvas.check(family, request, options)
     for part in FAMILY_PARTS:
-        check_part(family, part, getattr(request, part.name))
+        if part.name != "mask" or request.mask is not None or request.extend is None:
+            check_part(family, part, getattr(request, part.name))
         if part.kind == "mask" and part.name != "mask":
             _check_second_mask(part, getattr(request, part.name), request.image.size)
     if not 1 <= request.num_images <= MAX_IMAGES:
@@ -301,8 +311,8 @@ def decoded(
     Args:
         part: which.
         value: in any form.
-        size: (width, height) of the picture that is edited; detections need it.
-        limits: what a file may cost before it is decoded.
+        size: (width, height) of the picture that is edited; detections and borders need it.
+        limits: what a file, or a picture that grows, may cost.
         reads: how a picture of `mask` is read; None = as what it evidently is.
 
     Raises:
@@ -311,6 +321,9 @@ def decoded(
     if part.kind == "mask":
         own = reads if part.name == "mask" else None
         return as_mask(value, part.name, size=size, limits=limits, reads=own)
+    if part.kind == "borders":
+        assert size is not None
+        return borders.parse(value, size, most_pixels=limits.max_pixels)
     if part.kind == "pictures":
         if isinstance(value, str | bytes) or not isinstance(value, Sequence):
             value = (value,)

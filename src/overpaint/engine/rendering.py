@@ -16,11 +16,11 @@ from overpaint.engine.windows import Region
 
 def unfinished(edit: Edit) -> Picture:
     """The picture with the first image's edit as it stands, decoded cheaply."""
-    picture = edit.request.image
+    picture = edit.canvas.image
     for region, prepared in zip(edit.regions, edit.images[0], strict=True):
         small = edit.model.family.preview(prepared)
         edited = small.resize(region.plan.canvas, Image.Resampling.BILINEAR)
-        if edit.request.mask is None:
+        if edit.canvas.mask is None:
             # What changed is known of a finished picture only.
             picture = _over(picture, edit, region, edited, None)
         else:
@@ -30,7 +30,7 @@ def unfinished(edit: Edit) -> Picture:
 
 def finished(edit: Edit, image: Sequence[Prepared]) -> Picture:
     """The picture with one image's edit, after its last step."""
-    picture = edit.request.image
+    picture = edit.canvas.image
     for region, prepared in zip(edit.regions, image, strict=True):
         started = time.perf_counter()
         edited = edit.model.family.decode(prepared)

@@ -6,11 +6,12 @@ A column is a part of an edit (`core.types.PARTS`), under its own name or the co
 | --- | --- |
 | a picture or a mask | base64 of a picture file, also with line breaks, also a data URI |
 | several pictures | a list of those; as text: its JSON, or the pictures with `;` between them |
+| `extend` | object, or its JSON |
 | a text, a choice, a number | as it is; tables may hold numbers as text |
 | `parameters` or `options` | object, or its JSON; the row's own, before those for all rows |
 
-`null` means that the value is missing. Texts and numbers may stand among the parameters, for all
-rows: where a row stands does not change its picture.
+`null` means that the value is missing. Texts, numbers and `extend` may stand among the parameters,
+for all rows: where a row stands does not change its picture.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ LEFT_OUT = {
 ROW_PARTS = tuple(part for part in PARTS if part.name not in LEFT_OUT)
 """Parts that are columns."""
 
-COMMON = tuple(part for part in ROW_PARTS if part.kind in ("text", "number", "choice"))
+COMMON = tuple(part for part in ROW_PARTS if part.kind in ("text", "number", "choice", "borders"))
 """Parts that may stand among the parameters, for all rows."""
 
 MAX_SEED = 2**63 - 1
@@ -232,7 +233,7 @@ def _value(part: Part, cell: Any, where: str, read: CellReader | None) -> Any:
         return tuple(_file(each, where, read) for each in _list(cell, where))
     if part.is_visual:
         return _file(cell, where, read)
-    if part.kind == "options":
+    if part.kind in ("options", "borders"):
         return _object(cell, where)
     if part.kind == "number":
         return _whole_number(cell, where)

@@ -19,6 +19,7 @@ from typing import IO, Any
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from overpaint.core.errors import InvalidRequest
+from overpaint.core.geometry import Size
 from overpaint.core.imaging import images
 from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.parts import Part
@@ -165,9 +166,9 @@ def _inputs(turn: Turn) -> list[tuple[Part, Any]]:
     return [(part, turn.inputs[part.name]) for part in INPUTS if part.name in turn.inputs]
 
 
-def _decoded(part: Part, value: Any, limits: ImageLimits) -> Any:
+def _decoded(part: Part, value: Any, limits: ImageLimits, size: Size) -> Any:
     try:
-        return intake.decoded(part, value, limits=limits)
+        return intake.decoded(part, value, size, limits=limits)
     except InvalidRequest as error:
         raise type(error)(error.message, field=FIELD) from error
 
@@ -237,12 +238,15 @@ def _stored(
         return images.decode(reader.get(key), field=FIELD, limits=may)
 
     shown = picture(turn.picture)
+    size = turn.size_before(shown.size)
+    if min(size) < 1:
+        raise _wrong(f"turn {turn.id} grew by more than its picture has")
     inputs: dict[str, Any] = {}
     for part, value in _inputs(turn):
         files = [reader.get(key) for key in turn.files_of(part)]
         if files:
             value = files if part.kind == "pictures" else files[0]
-        inputs[part.name] = _decoded(part, value, may)
+        inputs[part.name] = _decoded(part, value, may, size)
     check(EditRequest(image=shown, prompt=turn.prompt, **inputs))
     if turn.touched is not None:
         images.decode_mask(reader.get(turn.touched), field=FIELD, limits=may)

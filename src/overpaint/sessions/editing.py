@@ -10,16 +10,25 @@ from typing import Any
 from PIL import Image
 
 from overpaint.core.errors import InvalidRequest
-from overpaint.core.imaging import images
+from overpaint.core.imaging import borders, images
 from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.types import EditRequest, EditResult
-from overpaint.engine import intake
+from overpaint.engine import canvas, intake
 from overpaint.sessions import judging, measures
 from overpaint.sessions.judging import Judge, JudgedEdit, Judgement, JudgeUnavailable, PixelJudge
 from overpaint.sessions.measures import Comparison, Similarity, Thresholds
 from overpaint.sessions.pictures import Pictures
 from overpaint.sessions.store import ANYONE, Store
-from overpaint.sessions.types import INPUTS, ROOT, Session, Turn, TurnKind, now
+from overpaint.sessions.types import (
+    INPUTS,
+    ROOT,
+    Session,
+    Turn,
+    TurnInput,
+    TurnKind,
+    TurnVerdict,
+    now,
+)
 
 THUMBNAIL = 256
 """Longer side, in pixels."""
@@ -144,6 +153,7 @@ def original_turn(pictures: Pictures, picture: Picture) -> Turn:
         created=now(),
         picture=pictures.put(images.encode(picture)),
         thumbnail=pictures.put(thumbnail(picture)),
+        format=picture.format,
     )
 
 
@@ -151,14 +161,14 @@ def all_instructions(session: Session, parent: Turn, instruction: str) -> str:
     """The instructions from the original to `parent`, and one more, as one text.
 
     Raises:
-        InvalidRequest: one of the turns had a mask, which words cannot stand for.
+        InvalidRequest: one of the turns had a mask or a border, which words cannot stand for.
     """
     words: list[str] = []
     for turn in session.path(parent.id)[1:]:
         if turn.kind != "edit":
             raise InvalidRequest(
-                f"turn {turn.id} had a mask, so the original cannot be edited again with words "
-                "alone; go on from the turn itself",
+                f"turn {turn.id} had a mask or a border, so the original cannot be edited again "
+                "with words alone; go on from the turn itself",
                 field="from_original",
             )
         words.append(turn.prompt)
@@ -191,8 +201,9 @@ def record(
         SessionNotFound: the session was deleted meanwhile.
         StoreUnavailable: it cannot be kept.
     """
-    edit = JudgedEdit(before=request.image, instruction=request.prompt, mask=request.mask)
-    outcomes = [judging.outcome(edit, each) for each in result.pictures]
+    computed = canvas.of(request)
+    edit = JudgedEdit(before=computed.image, instruction=request.prompt, mask=computed.mask)
+    outcomes = [_outcome(request, edit, each) for each in result.pictures]
     judgements, warnings = _judged(examiner.judge, edit, result.pictures)
     ranked = judging.rank(judgements, outcomes)
     common = _common(store.pictures, start, request, result)
@@ -205,11 +216,11 @@ def record(
             verdict=outcomes[index],
             measures={"judge": _as_json(judgements[index])},
         )
-        turn = _placed(store.pictures, turn, start, request, result.pictures[index])
+        turn = _placed(store.pictures, turn, start, computed, result.pictures[index])
         said = _sentences(turn, judgements[index] if examiner.judge.reads else None)
         turn = replace(turn, warnings=(*result.warnings, *warnings, *said, *_repeats(start, turn)))
         if measured:
-            pictures = request.image, result.pictures[index]
+            pictures = computed.image, result.pictures[index]
             turn = _measured(store.pictures, turn, start.session, pictures, examiner)
         turns.append(turn)
     session = start.session
@@ -225,9 +236,15 @@ def measure(store: Store, session: Session, turn: Turn, examiner: Examiner) -> T
     """
     assert turn.parent is not None
     base = session.turn(ROOT if turn.from_original else turn.parent)
-    pictures = opened(store.pictures, base.picture), opened(store.pictures, turn.picture)
+    before = framed(opened(store.pictures, base.picture), [turn])
+    pictures = before, opened(store.pictures, turn.picture)
     measured = _measured(store.pictures, turn, session, pictures, examiner)
-    store.amend(session.id, measured, session.owner)
+    store.amend(
+        session.id,
+        turn.id,
+        lambda now: replace(measured, is_kept=now.is_kept),
+        session.owner,
+    )
     return measured
 
 
@@ -245,6 +262,7 @@ def again(pictures: Pictures, session: Session, turn: Turn) -> EditRequest:
     if turn.from_original:
         base, prompt = session.turn(ROOT), all_instructions(session, parent, turn.prompt)
     inputs: dict[str, Any] = {}
+    image = opened(pictures, base.picture)
     for part in INPUTS:
         files = [pictures.get(key) for key in turn.files_of(part)]
         if files:
@@ -252,8 +270,9 @@ def again(pictures: Pictures, session: Session, turn: Turn) -> EditRequest:
             inputs[part.name] = intake.decoded(part, value, limits=_KEPT)
         elif part.name in turn.inputs:
             inputs[part.name] = turn.inputs[part.name]
+    inputs["extend"] = turn.borders
     return EditRequest(
-        image=opened(pictures, base.picture),
+        image=image,
         prompt=prompt,
         seed=turn.seed,
         model=turn.model,
@@ -268,13 +287,24 @@ def compare(pictures: Pictures, first: Turn, second: Turn, examiner: Examiner) -
     return measures.compare(before, after, similarity=examiner.similarity)
 
 
+def framed(picture: Picture, turns: Sequence[Turn]) -> Picture:
+    """A picture as large as these turns made it, so that it can be laid beside theirs."""
+    for turn in turns:
+        borders_, options = turn.borders, turn.options
+        if borders_ is not None and not borders_.is_own:
+            picture, _ = borders.canvas(picture, borders_)
+        elif options.get("width") and options.get("height"):
+            picture = picture.resized((int(options["width"]), int(options["height"])))
+    return picture
+
+
 def opened(pictures: Pictures, key: str) -> Picture:
     """A picture that is kept.
 
     Raises:
         StoreUnavailable: it is missing or damaged.
     """
-    return images.decode(pictures.get(key), limits=_KEPT)
+    return pictures.recent.get(key, lambda each: images.decode(pictures.get(each), limits=_KEPT))
 
 
 def thumbnail(picture: Picture) -> bytes:
@@ -321,21 +351,30 @@ def _common(pictures: Pictures, start: Start, request: EditRequest, result: Edit
     )
 
 
-def _inputs(pictures: Pictures, request: EditRequest) -> dict[str, str | tuple[str, ...]]:
+def _inputs(pictures: Pictures, request: EditRequest) -> dict[str, TurnInput]:
     """What else an edit was given, its pictures kept."""
-    inputs: dict[str, str | tuple[str, ...]] = {}
+    inputs: dict[str, TurnInput] = {}
     for part in INPUTS:
         value = getattr(request, part.name)
         if value is None or value == ():
             continue
         if part.kind == "pictures":
             inputs[part.name] = tuple(pictures.put(png(each)) for each in value)
+        elif part.kind == "borders":
+            inputs[part.name] = value.as_json()
         else:
             inputs[part.name] = pictures.put(png(value)) if part.is_visual else value
     return inputs
 
 
+def _outcome(request: EditRequest, edit: JudgedEdit, picture: Picture) -> TurnVerdict:
+    """Whether an edit did what it should; a border is there in any case."""
+    return "done" if request.extend is not None else judging.outcome(edit, picture)
+
+
 def _kind(request: EditRequest) -> TurnKind:
+    if request.extend is not None:
+        return "extend"
     if request.mask is None:
         return "edit"
     return "inpaint" if request.prompt.strip() else "erase"
@@ -375,14 +414,26 @@ def _repeats(start: Start, turn: Turn) -> list[str]:
 def _placed(
     pictures: Pictures, turn: Turn, start: Start, request: EditRequest, picture: Picture
 ) -> Turn:
-    """The turn with its picture, and with the area touched so far."""
+    """The turn with its picture, and with the area touched so far.
+
+    Args:
+        pictures: where pictures are kept.
+        turn: as far as it is known.
+        start: from the beginning of the edit.
+        request: as it was computed, on the larger canvas where the picture grew.
+        picture: what came of it.
+    """
     if request.mask is not None:
         region = measures.working(request.mask)
     else:
         region = measures.changed_region(request.image, picture)
     before = start.base.touched
     if before is not None:
-        region = measures.union(images.decode_mask(pictures.get(before), limits=_KEPT), region)
+        touched = images.decode_mask(pictures.get(before), limits=_KEPT)
+        if turn.borders is not None:
+            size = turn.size_before(request.image.size)
+            touched = measures.moved(touched, turn.borders, size)
+        region = measures.union(touched, region)
     return replace(
         turn,
         picture=pictures.put(images.encode(picture)),
@@ -412,17 +463,20 @@ def _measured(
     base, picture = pair
     touched = images.decode_mask(pictures.get(turn.touched), limits=_KEPT)
     is_first = turn.from_original or turn.parent == ROOT
-    original = base if is_first else opened(pictures, session.turn(ROOT).picture)
+    original = base
+    if not is_first:
+        turns = [*_line(session, session.turn(turn.parent)), turn]
+        original = framed(opened(pictures, session.turn(ROOT).picture), turns)
     beside = {"original": measures.compare(original, picture, touched, examiner.similarity)}
     if turn.from_original:
-        previous = opened(pictures, session.turn(turn.parent).picture)
+        previous = framed(opened(pictures, session.turn(turn.parent).picture), [turn])
         beside["previous"] = measures.compare(previous, picture, None, examiner.similarity)
         telling = ["original"]
     elif is_first:
         beside["previous"] = beside["original"]  # the same two pictures
         telling = ["previous"]
     else:
-        region = _region(pictures, turn, pair)
+        region = _region(pictures, turn, session, pair)
         beside["previous"] = measures.compare(base, picture, region, examiner.similarity)
         telling = ["previous", "original"]
     comparisons = {name: beside[name].as_json() for name in _BESIDE}
@@ -438,8 +492,21 @@ def _measured(
     )
 
 
-def _region(pictures: Pictures, turn: Turn, pair: tuple[Picture, Picture]) -> Image.Image:
+def _region(
+    pictures: Pictures, turn: Turn, session: Session, pair: tuple[Picture, Picture]
+) -> Image.Image:
     """Where this turn alone was meant to change its picture."""
+    if turn.borders is not None:
+        mask = canvas.of(again(pictures, session, turn)).mask
+        assert mask is not None
+        return measures.working(mask)
     if turn.mask is None:
         return measures.changed_region(*pair)
     return measures.working(images.decode_mask(pictures.get(turn.mask), limits=_KEPT))
+
+
+def _line(session: Session, turn: Turn) -> list[Turn]:
+    """The turns that made its picture of the original, one after the other."""
+    path = session.path(turn.id)[1:]
+    fresh = [place for place, each in enumerate(path) if each.from_original]
+    return path[fresh[-1] :] if fresh else path

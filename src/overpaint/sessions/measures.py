@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
+from overpaint.core.geometry import Size
 from overpaint.core.imaging import changes
+from overpaint.core.imaging.borders import Borders
 from overpaint.core.imaging.images import Picture
 
 WORKING_PIXELS = 1_000_000
@@ -181,6 +183,25 @@ def union(first: Image.Image | None, second: Image.Image) -> Image.Image:
     if first is None:
         return second
     return ImageChops.lighter(first.resize(second.size, Image.Resampling.NEAREST), second)
+
+
+def moved(region: Image.Image, borders: Borders, size: Size) -> Image.Image:
+    """A region of a picture in the working size of the larger one that it became.
+
+    Args:
+        region: 'L' of any size.
+        borders: how far the picture grew.
+        size: (width, height) of the picture before.
+    """
+    larger = borders.around(size)
+    placed = Image.new("L", _working_size(larger))
+    across, down = placed.width / larger[0], placed.height / larger[1]
+    inside = borders.within(size)
+    left, top = round(inside.left * across), round(inside.top * down)
+    right, bottom = round(inside.right * across), round(inside.bottom * down)
+    part = max(1, right - left), max(1, bottom - top)
+    placed.paste(region.resize(part, Image.Resampling.NEAREST), (left, top))
+    return placed
 
 
 def working(mask: Image.Image) -> Image.Image:

@@ -8,12 +8,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from overpaint.core.errors import SessionConflict, SessionNotFound
+from overpaint.core.errors import InvalidRequest, SessionConflict, SessionNotFound
+from overpaint.core.geometry import Size
+from overpaint.core.imaging.borders import Borders
+from overpaint.core.imaging.codecs.formats import FileFormat
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS
 
-TurnKind = Literal["original", "edit", "inpaint", "erase"]
+TurnKind = Literal["original", "edit", "inpaint", "erase", "extend"]
 TurnVerdict = Literal["done", "nothing_changed", "everything_changed"]
+
+TurnInput = str | tuple[str, ...] | Mapping[str, int]
+"""A part of an edit as a turn keeps it: a file, several, words, or pixels by side."""
 
 ROOT = "0"
 """Id of every session's first turn, the original picture."""
@@ -35,7 +41,8 @@ INPUTS = tuple(part for part in PARTS if part.name not in OWN)
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One step of a session; once it is there it never changes, but that it may be measured later.
+    """One step of a session; once it is there it never changes, but that it may be measured later,
+    and a candidate may be kept.
 
     Pictures are named by the sha256 of their files.
 
@@ -43,19 +50,23 @@ class Turn:
         id: '0' is the original, later turns count on.
         parent: the turn that it follows; None for the original.
         kind: 'edit' = an instruction without a mask, 'inpaint' = words and a mask, 'erase' = a
-            mask alone.
+            mask alone, 'extend' = a border, with words or without.
         created: time in UTC, ISO 8601.
         picture: PNG, every pixel as it was made.
         thumbnail: small WebP.
         touched: PNG, 'L', at most `measures.WORKING_PIXELS`: 255 = some turn from the original to
             this one changed it on purpose; None = nothing was.
         inputs: the other parts that it was made with, by name: the PNG of a picture or mask, those
-            of several pictures as a tuple, words as they were; see `INPUTS`.
+            of several pictures as a tuple, words as they were, the pixels of a border by side;
+            see `INPUTS`.
         prompt, model, seed, options: as they were asked for.
         from_original: it was made from the original with all instructions so far, not from its
             parent's picture.
         candidate_of: the turn that was preferred to this one, of the same edit.
         candidates: pictures that the edit made.
+        is_kept: a candidate that was not preferred, and that somebody wants to keep in sight.
+        format: of the file that the original came from; None = it came from none, or this is no
+            original.
         verdict: whether it did what an edit should, or nothing, or more than it should.
         measures: numbers beside its parent and beside the original, once it is measured; None for
             the original.
@@ -71,7 +82,7 @@ class Turn:
     picture: str
     thumbnail: str
     touched: str | None = None
-    inputs: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    inputs: Mapping[str, TurnInput] = field(default_factory=dict)
     prompt: str = ""
     model: str | None = None
     seed: int | None = None
@@ -79,6 +90,8 @@ class Turn:
     from_original: bool = False
     candidate_of: str | None = None
     candidates: int = 1
+    is_kept: bool = False
+    format: FileFormat | None = None
     verdict: TurnVerdict = "done"
     measures: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
@@ -98,7 +111,18 @@ class Turn:
         value = self.inputs.get(part.name, ())
         if not part.is_visual:
             return ()
-        return (value,) if isinstance(value, str) else value
+        return (value,) if isinstance(value, str) else tuple(value)
+
+    @property
+    def borders(self) -> Borders | None:
+        """How far the picture grew; None = it did not."""
+        value = self.inputs.get("extend")
+        return Borders(**value) if isinstance(value, Mapping) else None
+
+    def size_before(self, size: Size) -> Size:
+        """(width, height) of the picture that grew to that size in this turn."""
+        wider, higher = (self.borders or Borders()).around((0, 0))
+        return size[0] - wider, size[1] - higher
 
     @property
     def mask(self) -> str | None:
@@ -145,13 +169,18 @@ def fields_of(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "inputs": {name: each for name, each in inputs.items() if each is not None}}
 
 
-def _input(part: Part, value: Any) -> str | tuple[str, ...] | None:
+def _input(part: Part, value: Any) -> TurnInput | None:
     """An input as a turn has it; None = it had none."""
+    if part.kind == "borders" and isinstance(value, Mapping):
+        try:
+            return Borders(**value).as_json()
+        except (TypeError, InvalidRequest) as error:
+            raise ValueError(f"{part.name}: {str(error)[:80]}") from error
     if part.kind == "pictures":
         value = () if value is None else value
         if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
             return tuple(value) or None
-    elif value is None or isinstance(value, str):
+    elif value is None or (isinstance(value, str) and part.kind != "borders"):
         return value
     raise ValueError(f"{part.name}: a {type(value).__name__} is no {part.kind} of a turn")
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from overpaint.apps.wiring.models import families
+from overpaint.core.imaging.borders import Borders
 from overpaint.core.parts import Part
 from overpaint.core.types import FAMILY_PARTS, PARTS
 from tests.apps.server.conftest import FAMILIES, png
@@ -20,7 +21,7 @@ from tests.conftest import box_mask, picture
 
 MODELS = (*FAMILIES, "erase")
 STRIP = box_mask(64, 64, box=(0, 0, 64, 14))
-BESIDE = tuple(part for part in PARTS if part.kind == "number")
+BESIDE = tuple(part for part in PARTS if part.kind in ("number", "borders"))
 OPENAI = {"num_images": "n"}
 """OpenAI's name of what has no field of its own there, or another one."""
 
@@ -36,6 +37,7 @@ def sample(part: Part) -> Any:
         "mask": box_mask(64, 64) if part.name == "mask" else STRIP,
         "text": "a red kite",
         "number": 2,
+        "borders": Borders(left=8, bottom=8),
     }
     return values[part.kind]
 
@@ -54,6 +56,8 @@ def as_text(value: Any) -> Any:
     """A value in JSON."""
     if isinstance(value, tuple):
         return [as_text(each) for each in value]
+    if isinstance(value, Borders):
+        return value.as_json()
     return base64.b64encode(png(value)).decode() if isinstance(value, Image.Image) else value
 
 
@@ -66,7 +70,13 @@ def as_files(values: Values) -> tuple[Values, list[tuple[str, Any]]]:
         if isinstance(each, Image.Image)
     ]
     pixels = {name for name, _ in files}
-    return {name: str(value) for name, value in values.items() if name not in pixels}, files
+    texts = {name: as_text(value) for name, value in values.items() if name not in pixels}
+    return {name: in_form(text) for name, text in texts.items()}, files
+
+
+def in_form(value: Any) -> str:
+    """A value as a form's text: objects are JSON."""
+    return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 def by_json(server, model: str, values: Values):
@@ -84,6 +94,7 @@ def by_oip(server, model: str, values: Values):
     def of(name: str, value: Any) -> dict:
         texts = as_text(value)
         data = texts if isinstance(texts, list) else [texts]
+        data = [json.dumps(each) if isinstance(each, dict) else each for each in data]
         return tensor(name, *data, datatype="INT64" if isinstance(value, int) else "BYTES")
 
     body = {"inputs": [of(*each) for each in values.items()], "parameters": options(model)}

@@ -25,11 +25,13 @@ from overpaint.core.errors import (
     UnsupportedOption,
 )
 from overpaint.core.imaging import images
+from overpaint.core.imaging.borders import Borders
 from overpaint.core.types import PARTS
 from overpaint.engine.intake import request_of
 from tests.apps.server.conftest import make_settings as make_settings
 from tests.apps.server.conftest import serving
 from tests.conftest import box_mask, picture
+from tests.every_part import plain
 
 KEY = "a-key-of-the-test-000"
 PAINT = {"prompt": "a red kite", "num_inference_steps": 2, "seed": 7, "keep_input_size": True}
@@ -112,6 +114,7 @@ def test_every_part_of_a_request_is_sent(no_settings, answering):
         "number": 2,
         "name": "flex2",
         "choice": "white",
+        "borders": Borders(left=8),
         "options": {"grow": 2},
     }
     values = {part.name: samples[part.kind] for part in PARTS}
@@ -128,7 +131,7 @@ def test_every_part_of_a_request_is_sent(no_settings, answering):
             given = values[part.name] if part.kind == "pictures" else (values[part.name],)
             assert value == tuple(each.tobytes() for each in given)
         else:
-            assert value == values[part.name]
+            assert value == plain(values[part.name])
 
 
 def decoded(file: bytes) -> Image.Image:

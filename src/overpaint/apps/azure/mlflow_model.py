@@ -43,6 +43,7 @@ _COLUMNS: dict[Kind, str] = {
     "pictures": "string",  # the pictures as base64 with `;` between them, or their JSON
     "text": "string",
     "choice": "string",
+    "borders": "string",
     "options": "string",
 }
 """MLflow's name of each kind's column."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from overpaint import __version__
 from overpaint.apps.wire.errors import code_of, named_message
 from overpaint.apps.wire.examples import MASK, PICTURE
+from overpaint.core.imaging import borders
 from overpaint.core.parts import Kind
 from overpaint.jobs import rows
 from overpaint.jobs.tables import FORMS
@@ -56,6 +57,7 @@ _TYPES: dict[Kind, dict[str, Any]] = {
     "text": {"type": "string"},
     "number": {"type": "integer"},
     "choice": {"type": "string"},
+    "borders": borders.SCHEMA,
     "options": {"type": "object"},
 }
 _ROW = {

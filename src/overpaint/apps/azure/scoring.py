@@ -126,7 +126,7 @@ class Scorer:
             ticket = self._batcher.submit(checked, seconds=self.limits.timeout_s)
         except InvalidRequest as error:
             return ScoredRow(row=row, error=row.at(error))
-        return row, ticket, checked.request.image.size
+        return row, ticket, checked.request.size
 
     def _end(self, ticketed: tuple[Row, Ticket, tuple[int, int]] | ScoredRow) -> ScoredRow:
         if isinstance(ticketed, ScoredRow):

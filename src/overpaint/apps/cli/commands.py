@@ -27,7 +27,8 @@ from overpaint.apps.cli.editing import edits, segment, session
 
 app = typer.Typer(
     name="overpaint",
-    help="Edit pictures with words: inpaint, edit, erase. Pixels outside the mask never change.",
+    help="Edit pictures with words: inpaint, edit, erase, extend. Pixels outside the mask never "
+    "change.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command("inpaint")(edits.inpaint)
 app.command("edit")(edits.edit)
 app.command("erase")(edits.erase)
+app.command("extend")(edits.extend)
 app.command("batch")(batch.batch)
 app.command("collect")(datasets.collect)
 app.command("clean")(datasets.clean)

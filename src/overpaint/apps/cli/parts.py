@@ -33,6 +33,7 @@ _TYPES: Mapping[str, tuple[Any, str | None]] = {
     "picture": (Path | None, "FILE"),
     "pictures": (list[Path] | None, "FILE"),
     "mask": (list[Path] | None, "MASK"),
+    "borders": (str | None, "JSON"),
     "text": (str | None, "TEXT"),
     "name": (str | None, "NAME"),
     "number": (int | None, "N"),

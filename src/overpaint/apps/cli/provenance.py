@@ -89,6 +89,7 @@ def verify(file: File, as_json: Json = False) -> None:
 
 REPLAY_LEFT_OUT = {
     "mask_is": "every reading is tried, and the recipe's hash says which one it was",
+    "extend": "the recipe has it",
     "seed": "the recipe has it",
     "num_images": "a recipe is of one picture",
     "model": "the recipe has it",

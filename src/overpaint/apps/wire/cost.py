@@ -22,6 +22,7 @@ from overpaint.apps.wire.intake import (
 )
 from overpaint.core.errors import InvalidImage, InvalidRequest, UnsupportedOption
 from overpaint.core.geometry import Size
+from overpaint.core.imaging import borders
 from overpaint.core.imaging.codecs import headers
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import PARTS
@@ -63,12 +64,16 @@ def of_edit(edit: EncodedEdit, family: FamilySpec, server: ServerSettings) -> Co
             family.
     """
     check_values(edit.values, server)
+    extend = edit.values.get("extend")
     options = parse_options(family, edit.values.get("options") or {})
     check_options(options, server)
     sizes = {name: _size(value, name, server) for name, value in _pictures(edit, "image")}
+    if extend is not None and "image" in sizes:
+        sizes["image"] = _grown(sizes["image"], extend, server)
     further = [(name, _size(value, name, server)) for name, value in _pictures(edit)]
     files = [value for _, value in _pictures(edit) if isinstance(value, bytes)]
-    total = sum(width * height for _, (width, height) in further) / MEGA
+    held = [size for _, size in further] + ([sizes["image"]] if extend is not None else [])
+    total = sum(width * height for width, height in held) / MEGA
     return Cost(
         megapixels=total,
         work=_work(edit, family, options, sizes.get("image"), further, server),
@@ -115,6 +120,29 @@ def _work(
             field="options.width" if asked is not None else "options.num_inference_steps",
         )
     return work
+
+
+def _grown(size: Size, extend: Any, server: ServerSettings) -> Size:
+    """The size of a picture with its border.
+
+    A file may say in its EXIF that it stands on its side, so the dearer way up counts.
+
+    Raises:
+        InvalidRequest: the border is none, or too large, whichever way up the picture is.
+    """
+    most = image_limits(server).max_pixels
+    if size == (most, 1):
+        return size  # nobody knows its size yet
+    larger: list[Size] = []
+    problems: list[InvalidRequest] = []
+    for each in (size, size[::-1]):
+        try:
+            larger.append(borders.parse(extend, each, most_pixels=most).around(each))
+        except InvalidRequest as error:
+            problems.append(error)
+    if not larger:
+        raise problems[0]
+    return max(larger, key=lambda each: each[0] * each[1])
 
 
 def _pictures(edit: EncodedEdit, *names: str) -> Iterator[tuple[str, Any]]:

@@ -15,6 +15,7 @@ from PIL import Image
 from overpaint.apps.settings import ServerSettings
 from overpaint.core.errors import InvalidRequest, UnsupportedOption
 from overpaint.core.imaging.images import ImageLimits, Picture
+from overpaint.core.models import EditTask
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS
 from overpaint.diffusion.conditions import asked_size
@@ -36,15 +37,19 @@ class EncodedEdit:
         values: the parts by name; pictures are encoded files, or decoded where they did not come
             over the wire. None = not given.
         fit_mask: stretch a mask of another size to the picture's, instead of refusing it.
+        reads_canvas: a picture may bring its own border, as `borders.is_canvas` says.
     """
 
     values: Mapping[str, Any]
     fit_mask: bool = False
+    reads_canvas: bool = False
 
     @property
-    def is_masked(self) -> bool:
-        """Whether it has a mask."""
-        return self.values.get("mask") is not None
+    def task(self) -> EditTask:
+        """What it is, where it names no model; without words the eraser lets a picture grow."""
+        if self.values.get("extend") is not None:
+            return "extend" if str(self.values.get("prompt") or "").strip() else "erase"
+        return "edit" if self.values.get("mask") is None else "inpaint"
 
 
 def of_row(row: Row) -> EncodedEdit:
@@ -75,7 +80,12 @@ def build(
         InvalidRequest: with the field that is at fault.
     """
     values = {name: value for name, value in edit.values.items() if value is not None}
-    request = request_of({**values, "model": model}, limits=limits, fit_mask=edit.fit_mask)
+    request = request_of(
+        {**values, "model": model},
+        limits=limits,
+        fit_mask=edit.fit_mask,
+        reads_canvas=edit.reads_canvas,
+    )
     checked = check(family, request)
     asked_size(checked.options, size_step)
     return checked

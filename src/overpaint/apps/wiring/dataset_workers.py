@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from overpaint.apps.wiring.models import build
-from overpaint.datasets.clean import ERASER, Cleaner
+from overpaint.core.models import ERASER
+from overpaint.datasets.clean import Cleaner
 from overpaint.datasets.collect import Collector
 from overpaint.datasets.recipes.recipe import Clean, Collect, Recipe
 from overpaint.datasets.vision.client import VisionModel

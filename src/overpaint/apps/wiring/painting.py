@@ -59,7 +59,7 @@ class Painting:
     """What a block wants of one picture.
 
     Attributes:
-        family: the model's, by name.
+        family: the model's, by name; None = of any family.
         task: of the settings' defaults.
         image: the picture, in any form that an engine takes.
         segmentation_mask: what was found in it (see `core.detections`), or a mask in any form
@@ -73,11 +73,11 @@ class Painting:
         keep_input_size: leave `height` and `width` aside.
         options: further options of the family; None = the family's default.
         model: name; None = the settings' default for the task where it is of the family, else one
-            of the family that is here, else its bundled twin.
+            of the family that is here, else its bundled twin. Without a family it is the default.
         server: URL of an Overpaint server; None = as in the settings, else this process.
     """
 
-    family: str
+    family: str | None
     task: EditTask
     image: Any
     segmentation_mask: Any = None
@@ -94,7 +94,7 @@ class Painting:
     server: str | None = None
 
     @classmethod
-    def of(cls, family: str, task: EditTask, values: Mapping[str, Any]) -> Painting:
+    def of(cls, family: str | None, task: EditTask, values: Mapping[str, Any]) -> Painting:
         """What a block wants, from its fields: what is neither a part nor ours is an option."""
         own = {each.name for each in fields(cls)}
         names = {block_name(part.name): part.name for part in BLOCK_PARTS}
@@ -205,13 +205,15 @@ def mask_of(painting: Painting, picture: Picture) -> Image.Image | str | None:
     return masks.invert(mask) if painting.invert else mask
 
 
-def model_name(family: str, task: EditTask, named: str | None, settings: Settings) -> str:
+def model_name(family: str | None, task: EditTask, named: str | None, settings: Settings) -> str:
     """The model that a block uses.
 
     Raises:
         InvalidRequest: the named one is of another family.
         ModelNotFound: there is none of that name.
     """
+    if family is None:
+        return named or defaults.choose(task, settings)
     if named is None:
         return defaults.choose_of_family(family, task, settings)
     model_family = catalogue.find_model(named, settings).family
@@ -260,7 +262,7 @@ def _decoded(part: Part, value: Any, size: tuple[int, int]) -> Any:
         return tuple(as_picture(each, name).to_srgb() for each in several)
     if part.kind == "mask":
         return _where(value, size, name)
-    return decoded(replace(part, name=name), value)
+    return decoded(replace(part, name=name), value, size)
 
 
 def _where(segmentation: Any, size: tuple[int, int], name: str) -> Image.Image:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from overpaint.core import errors
 from overpaint.core.errors import InvalidRequest, OverpaintError
 from overpaint.core.imaging import images
+from overpaint.core.imaging.borders import Borders
 from overpaint.core.imaging.images import Picture
 from overpaint.core.parts import Part
 from overpaint.core.safety import Verdict
@@ -200,6 +201,8 @@ def _plain(part: Part, value: Any) -> Any:
         return [_encoded(each) for each in value]
     if part.is_visual:
         return _encoded(value)
+    if isinstance(value, Borders):
+        return value.as_json()
     return dict(value) if part.kind == "options" else value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from PIL import Image, ImageChops
 from pydantic import BaseModel, Field, ValidationError
 
+from overpaint.apps.settings import RewriterSettings
 from overpaint.apps.wiring.models import build, catalogue
 from overpaint.core.errors import InvalidRequest, ModelNotFound
 from overpaint.core.imaging import images, masks
@@ -74,6 +76,13 @@ class _Recipe(BaseModel):
     seeds: tuple[int, ...] = Field(min_length=1, max_length=1)
     options: dict[str, Any]
     inputs: dict[str, str | tuple[str, ...] | None]
+    extend: dict[str, int] | None = None
+
+    def size_of_input(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) of the picture that was edited, from that of the result."""
+        sides = defaultdict(int, self.extend or {})
+        return size[0] - sides["left"] - sides["right"], size[1] - sides["top"] - sides["bottom"]
+
     picture: str
 
 
@@ -103,12 +112,14 @@ def replay(
         OverpaintError: as for any edit.
     """
     recipe = _recipe(original)
-    request = _request(recipe, parts, _Finder(name_of, original.size, parts.get("image")))
+    size = recipe.size_of_input(original.size)
+    request = _request(recipe, parts, _Finder(name_of, size, parts.get("image")))
     engine = build.engine(
         _known_model(recipe, settings),
         dtype=recipe.model.dtype,
         loras=loras,
-        settings=settings,
+        # The recipe has the prompt as it was rewritten.
+        settings=settings.model_copy(update={"rewriter": RewriterSettings()}),
     )
     notes = _differences(recipe, engine)
     picture = engine.run([request], on_progress=on_progress)[0].pictures[0]
@@ -147,7 +158,11 @@ def _request(recipe: _Recipe, parts: Mapping[str, Any], finder: _Finder) -> Edit
     Raises:
         InvalidRequest: of all that is missing, or is not what the recipe names.
     """
-    values: dict[str, Any] = {"seed": recipe.seeds[0], "options": recipe.options}
+    values: dict[str, Any] = {
+        "seed": recipe.seeds[0],
+        "options": recipe.options,
+        "extend": recipe.extend,
+    }
     for part in PARTS:
         value = parts.get(part.name)
         if part.is_visual:
@@ -164,7 +179,7 @@ class _Finder:
 
     Args:
         name_of: what a part is called where an error is read.
-        size: (width, height) of the picture.
+        size: (width, height) of the picture that was edited.
         image: the picture's file, if it was named.
     """
 

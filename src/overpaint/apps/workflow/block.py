@@ -25,8 +25,10 @@ from inference.core.workflows.execution_engine.entities.types import (
 from inference.core.workflows.prototypes.block import WorkflowBlock, WorkflowBlockManifest
 from pydantic import ConfigDict, create_model
 
-from overpaint.apps.wiring.painting import Painted, Painting, paint
+from overpaint.apps.wiring.painting import BLOCK_PARTS, Painted, Painting, paint
 from overpaint.apps.workflow.fields import (
+    ANY_MODEL,
+    BORDERS,
     CHOICE,
     IMAGE,
     KEEP_SIZE,
@@ -35,8 +37,10 @@ from overpaint.apps.workflow.fields import (
     SEGMENTATION,
     ManifestField,
     family_options,
+    of_part,
     parts,
 )
+from overpaint.core.imaging import borders
 from overpaint.core.imaging.images import Picture
 from overpaint.core.models import BUILTIN, EditTask
 from overpaint.diffusion.family import FamilySpec
@@ -48,7 +52,7 @@ class Block(WorkflowBlock):  # type: ignore[misc]
     """What the blocks share: they differ in their manifests."""
 
     manifest: ClassVar[type[WorkflowBlockManifest]]
-    family: ClassVar[str]
+    family: ClassVar[str | None]
     task: ClassVar[EditTask]
 
     @classmethod
@@ -79,6 +83,20 @@ class Block(WorkflowBlock):  # type: ignore[misc]
             "warnings": list(answer.warnings),
             "recipe": dict(answer.recipe),
         }
+
+
+class ExtensionBlock(Block):
+    """A block that lets a picture grow: by its words with a model, without words by the eraser."""
+
+    def _painting(self, row: Mapping[str, Any]) -> Painting:
+        values = {name: _plain(value) for name, value in row.items() if value is not None}
+        keys = {name: values.pop(name) for name in BORDERS if name in values}
+        words = str(values.get("prompt", "")).strip()
+        return Painting.of(
+            self.family,
+            self.task if words else "erase",
+            {**values, "extend": borders.of_keywords(**keys)},
+        )
 
 
 class BlockManifest(WorkflowBlockManifest):  # type: ignore[misc]
@@ -145,6 +163,41 @@ def block(
         **family_options(spec.options, *options),
         **PLACE,
     }
+    licence = next(each.licence for each in BUILTIN if each.family == spec.name)
+    attributes = {"family": spec.name, "task": task}
+    return _made(Block, name, title, about, fields, attributes, [spec.name], licence)
+
+
+def extension_block(name: str, title: str, *, about: str) -> type[Block]:
+    """A block that lets pictures grow, with a model of any family.
+
+    Args:
+        name, title, about: as for `block`.
+    """
+    words = [part for part in BLOCK_PARTS if part.name in ("prompt", "negative_prompt", "seed")]
+    fields = {
+        "image": IMAGE,
+        **{part.name: of_part(part, required=False) for part in words},
+        **BORDERS,
+        **PLACE,
+        "model": ANY_MODEL,
+    }
+    tags = ["outpainting", "uncrop"]
+    attributes = {"family": None, "task": "extend"}
+    return _made(ExtensionBlock, name, title, about, fields, attributes, tags, "that of the model")
+
+
+def _made(
+    base: type[Block],
+    name: str,
+    title: str,
+    about: str,
+    fields: Mapping[str, ManifestField],
+    attributes: Mapping[str, Any],
+    tags: Sequence[str],
+    licence: str,
+) -> type[Block]:
+    """A block with these fields."""
     definitions: dict[str, Any] = {
         "type": (Literal[f"overpaint/{name}@v1"], ...),
         **{key: each.definition() for key, each in fields.items()},
@@ -156,22 +209,13 @@ def block(
         __module__=__name__,
         **definitions,
     )
-    manifest.model_config = BlockManifest.model_config | _description(title, about, spec)
+    manifest.model_config = BlockManifest.model_config | _description(title, about, tags, licence)
     manifest.model_rebuild(force=True)
-    return type(
-        f"{class_name}Block",
-        (Block,),
-        {
-            "__module__": __name__,
-            "__doc__": about,
-            "manifest": manifest,
-            "family": spec.name,
-            "task": task,
-        },
-    )
+    own = {"__module__": __name__, "__doc__": about, "manifest": manifest}
+    return type(f"{class_name}Block", (base,), {**own, **attributes})
 
 
-def _description(title: str, about: str, spec: FamilySpec) -> ConfigDict:
+def _description(title: str, about: str, tags: Sequence[str], licence: str) -> ConfigDict:
     """What the editor of workflows shows of a block."""
     return ConfigDict(
         json_schema_extra={
@@ -180,9 +224,9 @@ def _description(title: str, about: str, spec: FamilySpec) -> ConfigDict:
             "short_description": about,
             "long_description": f"{about} Runs on your own machine, or on an Overpaint server of "
             "yours. Pixels outside the mask do not change when the answer has the input's size.",
-            "license": next(each.licence for each in BUILTIN if each.family == spec.name),
+            "license": licence,
             "block_type": "model",
-            "search_keywords": ["inpainting", "image editing", "overpaint", spec.name],
+            "search_keywords": ["inpainting", "image editing", "overpaint", *tags],
         },
     )
 

@@ -7,12 +7,13 @@ names, limits, defaults and descriptions are written once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from inference.core.workflows.execution_engine.entities import types as kinds
 from inference.core.workflows.execution_engine.entities.types import (
     BOOLEAN_KIND,
+    DICTIONARY_KIND,
     FLOAT_KIND,
     FLOAT_ZERO_TO_ONE_KIND,
     IMAGE_KIND,
@@ -27,6 +28,7 @@ from inference.core.workflows.execution_engine.entities.types import (
 from pydantic import Field
 
 from overpaint.apps.wiring.painting import BLOCK_PARTS, block_name
+from overpaint.core.imaging.borders import ANCHORS, SIDES
 from overpaint.core.parts import Kind, Part
 from overpaint.core.types import FAMILY_PARTS
 from overpaint.diffusion.family import FamilySpec
@@ -144,10 +146,45 @@ PLACE: dict[str, ManifestField] = {
 }
 
 
+ANY_MODEL = replace(
+    PLACE["model"],
+    description="Name or folder of any model that takes a mask; left out: with words the default "
+    "for extending, without words the eraser.",
+)
+BORDERS: dict[str, ManifestField] = {
+    **{
+        side: ManifestField(
+            [INTEGER_KIND, STRING_KIND],
+            int | str,
+            None,
+            f"Pixels that are added at the {side}, or percent of the picture's side as '20%'.",
+            [64, "20%", f"$inputs.{side}"],
+        )
+        for side in SIDES
+    },
+    "to": ManifestField(
+        [STRING_KIND],
+        str,
+        None,
+        "Ratio of width to height to reach; with neither it nor a side, the picture's own "
+        "transparent border is filled.",
+        ["16:9", "$inputs.to"],
+    ),
+    "anchor": ManifestField(
+        [STRING_KIND],
+        Literal[ANCHORS],
+        None,
+        "Where the picture stays while the ratio is reached; left out: in the centre.",
+        ["left", "$inputs.anchor"],
+    ),
+}
+"""How far a picture grows: a field for each key of the part `extend`."""
+
 _OF_PARTS: dict[Kind, tuple[Sequence[Any], Any]] = {
     "picture": ([IMAGE_KIND], None),
     "pictures": ([IMAGE_KIND], None),
     "mask": (SEGMENTATION.kinds, SEGMENTATION.literal),
+    "borders": ([DICTIONARY_KIND], dict[str, Any]),
     "text": ([STRING_KIND], str),
     "number": ([INTEGER_KIND], int),
 }
@@ -158,13 +195,14 @@ def parts(spec: FamilySpec) -> dict[str, ManifestField]:
     """Fields for the parts of an edit that a family takes, as the table of parts has them."""
     needs = {part: spec.accepts.get(part.name, "refused") for part in FAMILY_PARTS}
     return {
-        block_name(part.name): _of_part(part, required=needs.get(part) == "required")
+        block_name(part.name): of_part(part, required=needs.get(part) == "required")
         for part in BLOCK_PARTS
         if needs.get(part) != "refused"
     }
 
 
-def _of_part(part: Part, *, required: bool) -> ManifestField:
+def of_part(part: Part, *, required: bool) -> ManifestField:
+    """The field of a part, as the table of parts has it."""
     kinds, literal = _OF_PARTS[part.kind]
     if part.kind == "number":
         literal = Annotated[literal, Field(ge=part.minimum, le=part.maximum)]

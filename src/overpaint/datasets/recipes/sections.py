@@ -42,6 +42,7 @@ OWN = {
     "prompt": "the recipe has a template of it",
     "mask": "the recipe says how to find it",
     "mask_is": "the recipe says how to find the mask",
+    "extend": "the pictures of a data set keep their sizes",
     "seed": "each task has its own, derived from the recipe's",
     "num_images": "the recipe has quotas",
     "model": "it is a key of the recipe with a meaning of its own: a rule may name another",

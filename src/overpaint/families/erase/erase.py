@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from overpaint.core import geometry
+from overpaint.core.errors import UnsupportedOption
 from overpaint.core.geometry import Box, Plan
 from overpaint.core.imaging import masks
 from overpaint.core.types import EditRequest
@@ -95,6 +96,7 @@ class Erase(Family[EraseOptions, Erased]):
         not_from = _marked(request.not_from, plan)
         shadow, warnings = None, _large(request, options)
         if options.shadow:
+            _refuse_border(request)
             grown = grow_over_shadow(pixels, hole)
             shadow, hole = grown & ~hole, grown
             if not shadow.any():
@@ -149,10 +151,28 @@ def _large(request: EditRequest, options: EraseOptions) -> list[str]:
     share = float(np.mean(np.array(conditions.grown_mask(request, options)) > 0))
     if share <= LARGE_SHARE:
         return []
+    if request.extend is not None:
+        return [
+            f"extend: {share:.0%} of the larger picture is new. The eraser can only copy what is "
+            "there, so a wide border may be a collage; let it grow less, or use a model that paints"
+        ]
     return [
         f"mask: it covers {share:.0%} of the picture. The eraser can only copy what is left, so "
         "the filling may be a collage; erase smaller parts, or use a model that paints"
     ]
+
+
+def _refuse_border(request: EditRequest) -> None:
+    """A border throws no shadow: what would be taken for one is a part of the picture.
+
+    Raises:
+        UnsupportedOption: the picture grows.
+    """
+    if request.extend is not None:
+        raise UnsupportedOption(
+            "a border has no shadow; leave it out, or erase and extend one after the other",
+            field="options.shadow",
+        )
 
 
 def _copyable(hole: Image.Image, not_from: Image.Image, plan: Plan) -> HoleMask:

@@ -63,6 +63,7 @@ def test_the_best_model_that_is_here_answers(settings, here, inpaint, edit):
     assert defaults.choose("inpaint", settings) == inpaint
     assert defaults.choose("edit", settings) == edit
     assert defaults.choose("erase", settings) == "erase"
+    assert defaults.choose("extend", settings) == inpaint
 
 
 def test_a_name_in_the_settings_wins(settings):
@@ -70,7 +71,7 @@ def test_a_name_in_the_settings_wins(settings):
     named = settings.model_copy(update={"defaults": Defaults(inpaint="sd2")})
     assert defaults.choose("inpaint", named) == "sd2"
     assert defaults.resolved(named).defaults == Defaults(
-        inpaint="sd2", edit="tiny-kontext", erase="erase"
+        inpaint="sd2", edit="tiny-kontext", erase="erase", extend="flex2"
     )
 
 
@@ -127,7 +128,7 @@ class TestToys:
         put_there("flex2", settings)
         (edit,) = defaults.notices(settings)
         assert "tiny-kontext" in edit
-        chosen = Defaults(inpaint="tiny-flex2", edit="tiny-kontext")
+        chosen = Defaults(inpaint="tiny-flex2", edit="tiny-kontext", extend="tiny-flex2")
         assert defaults.notices(settings.model_copy(update={"defaults": chosen})) == []
 
     def test_one_that_was_named_says_nothing(self, settings):

@@ -387,9 +387,14 @@ def _encoding(asked: _BatchWords) -> PictureEncoding:
 
 
 def _engines(asked: _BatchWords, manifest: Manifest, settings: Settings) -> list[Engine]:
-    """Pictures without masks are edited by their prompts; all others are inpainted."""
+    """Pictures without masks are edited by their prompts; all others are inpainted.
+
+    Those that grow without words are erased.
+    """
     has_masks = manifest.has_tables or manifest.has_masks or asked.parts["mask"]
     task: EditTask = "inpaint" if has_masks else "edit"
+    if asked.parts["extend"]:
+        task = "extend" if asked.parts["prompt"] else "erase"
     with console.waiting("Loading", hidden=asked.as_json):
         from overpaint.apps.wiring.models import build
 

@@ -1,4 +1,4 @@
-"""The commands that edit a picture: inpaint, edit, erase."""
+"""The commands that edit a picture: inpaint, edit, erase, extend."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from overpaint.apps.cli.editing import output
 from overpaint.apps.cli.editing.job import Job, run
 from overpaint.apps.cli.editing.segment import Boxes, Points, SegmenterName
 from overpaint.apps.cli.parts import options_of_parts, ordered, taken, with_arguments
+from overpaint.core.imaging.borders import ANCHORS, SIDES
 
 Image = output.ImageFile
 PromptWords = Annotated[
@@ -24,6 +25,37 @@ Instruction = Annotated[
     str,
     typer.Argument(metavar="INSTRUCTION", help="What to change, as you would tell a person."),
 ]
+BorderWords = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[PROMPT]",
+        help="What the border shows; @FILE reads it from a file. None: the eraser continues the "
+        "picture.",
+    ),
+]
+
+
+def _side(name: str) -> Any:
+    """The option of a side that may grow."""
+    help_ = f"Pixels, or percent of the picture's side, that are added at the {name}."
+    return Annotated[str | None, typer.Option(f"--{name}", metavar="N|N%", help=help_)]
+
+
+BORDERS: Mapping[str, Any] = {
+    **{name: _side(name) for name in SIDES},
+    "to": Annotated[
+        str | None,
+        typer.Option("--to", metavar="W:H", help="Ratio of width to height to reach, as 16:9."),
+    ],
+    "anchor": Annotated[
+        str | None,
+        typer.Option(
+            "--anchor", metavar="PLACE", help=f"Where the picture stays: {', '.join(ANCHORS)}."
+        ),
+    ],
+}
+"""Options of how far a picture grows, each a key of the part `extend`."""
+
 Select = Annotated[
     str | None,
     typer.Option("--select", metavar="WORDS", help="Instead of a mask: what to look for."),
@@ -111,6 +143,7 @@ RUNNING: Mapping[str, Any] = {"device": DeviceName, "dtype": Dtype, "as_json": J
 """Options of where an edit runs and how it is told."""
 
 ORDER = (
+    *BORDERS,
     *("mask", "select", "point", "box", "segmenter", "…", "shadow", "out", "force"),
     *("format", "quality", "model"),
     *("negative_prompt", "seed", "num_images", "lora", "option", "invert", "grow", "feather"),
@@ -126,11 +159,22 @@ POSITIONAL = {
 """Parts that are no options of a command that edits, and why."""
 
 _ONLY_ERASER = {"copy_from": "only the eraser copies", "not_from": "only the eraser copies"}
+_OWN_COMMAND = {"extend": "`extend` is a command of its own"}
 
 LEFT_OUT: Mapping[str, Mapping[str, str]] = {
-    "inpaint": {"references": "no family that repaints a masked area takes any", **_ONLY_ERASER},
-    "edit": {"control": "no family that follows instructions takes any", **_ONLY_ERASER},
+    "inpaint": {
+        "references": "no family that repaints a masked area takes any",
+        **_ONLY_ERASER,
+        **_OWN_COMMAND,
+    },
+    "edit": {
+        "control": "no family that follows instructions takes any",
+        **_ONLY_ERASER,
+        **_OWN_COMMAND,
+    },
+    "extend": {"extend": "--left, --top, --right, --bottom, --to and --anchor are its keys"},
     "erase": {
+        **_OWN_COMMAND,
         "negative_prompt": "an eraser takes no words",
         "control": "an eraser takes no steering picture",
         "references": "an eraser follows no instruction",
@@ -187,3 +231,21 @@ for _name in ("device", "dtype"):  # an eraser has no weights to place
 def erase(values: dict[str, Any]) -> None:
     """Remove what the mask covers; no words, no weights."""
     run(Job.of("erase", taken(values), values))
+
+
+_EXTEND = {**shared(LEFT_OUT["extend"], **FILES, **WEIGHTS), **BORDERS}
+for _name in ("select", "point", "box", "segmenter", "invert"):  # the border is its mask
+    del _EXTEND[_name]
+
+
+@with_arguments({"image": Image}, {"prompt": BorderWords, **ordered(_EXTEND, ORDER)})
+def extend(values: dict[str, Any]) -> None:
+    """Let a picture grow: fill a border around it, with words or without.
+
+    With no side and no ratio, the picture's own transparent border is filled.
+    """
+    keys = {name: values.pop(name) for name in BORDERS}
+    parts = taken(values)
+    parts["extend"] = {name: value for name, value in keys.items() if value is not None}
+    parts["prompt"] = parts["prompt"] or ""
+    run(Job.of("extend" if parts["prompt"].strip() else "erase", parts, values))

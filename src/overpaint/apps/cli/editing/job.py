@@ -88,10 +88,10 @@ class Job:
             task=task,
             parts={name: value for name, value in parts.items() if value not in (None, [])},
             selection=Selection(
-                points=values["point"] or (),
-                boxes=values["box"] or (),
-                words=values["select"],
-                segmenter=values["segmenter"],
+                points=values.get("point") or (),
+                boxes=values.get("box") or (),
+                words=values.get("select"),
+                segmenter=values.get("segmenter"),
             ),
             loras=values.get("lora") or (),
             options=values["option"] or (),
@@ -149,7 +149,8 @@ def engine_for(job: Job, request: EditRequest, settings: Settings) -> Engine:
         from overpaint.engine.intake import check
 
         family = families.find(catalogue.find_model(model, settings).family)
-        _require_task(job.task, model, family)
+        if "extend" not in job.parts:  # which goes with words and without
+            _require_task(job.task, model, family)
         check(family, request)
         return build.engine(
             named, task=job.task, device=job.device, dtype=job.dtype, loras=loras, settings=settings
@@ -223,7 +224,7 @@ def _mask(job: Job, picture: Picture, settings: Settings) -> Image.Image | None:
         masks.check_size(mask, picture.size)
     elif job.selection.is_given:
         mask = job.selection.mask(picture, settings)
-    elif job.task != "edit":
+    elif job.task != "edit" and "extend" not in job.parts:
         raise InvalidMask(
             "what should be repainted? Give --mask FILE, --select WORDS, --box or --point",
             field="mask",

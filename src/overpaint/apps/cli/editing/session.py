@@ -118,6 +118,8 @@ def edit(values: dict[str, Any]) -> None:
     job = Job.of("edit", parts, values)
     if "mask" in job.parts or job.selection.is_given:
         job = replace(job, task="inpaint" if parts["prompt"].strip() else "erase")
+    if "extend" in job.parts:
+        job = replace(job, task="extend" if parts["prompt"].strip() else "erase")
     with _opened(job.as_json) as (settings, store):
         session = store.find(which)
         after, turn = _edit(

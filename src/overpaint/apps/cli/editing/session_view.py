@@ -128,7 +128,11 @@ def _print_measures(beside: Mapping[str, Mapping[str, Any]], where: Console) -> 
 
 
 def _about(turn: Turn) -> str:
-    words = turn.prompt or {"original": "the original", "erase": "erased"}.get(turn.kind, turn.kind)
+    words = turn.prompt or {
+        "original": "the original",
+        "erase": "erased",
+        "extend": "extended",
+    }.get(turn.kind, turn.kind)
     again = " (from the original)" if turn.from_original else ""
     other = f" (candidate of {turn.candidate_of})" if turn.candidate_of else ""
     return f"{words}{again}{other}{_VERDICTS[turn.verdict]}"

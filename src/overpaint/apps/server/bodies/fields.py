@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, JsonValue, create_model
+from pydantic import BaseModel, Field, JsonValue, WithJsonSchema, create_model
 
 from overpaint.apps.wire.intake import MAX_PICTURES
+from overpaint.core.imaging import borders
 from overpaint.core.imaging.encoded import from_base64
 from overpaint.core.parts import Kind, Part
+
+OBJECTS: tuple[Kind, ...] = ("options", "borders")
+"""Kinds of parts that are JSON objects."""
 
 MAX_NAME = 200
 """Characters of a name."""
@@ -20,6 +24,7 @@ _TYPES: dict[Kind, Any] = {
     "picture": str,
     "pictures": list[str],
     "mask": str,
+    "borders": Annotated[dict[str, JsonValue], WithJsonSchema(borders.SCHEMA)],
     "text": str,
     "number": int,
     "name": str,
@@ -30,6 +35,8 @@ AS_SENT: dict[Kind, str] = {
     "pictures": "Files in base64.",
     "mask": "A file in base64, of the picture's size. `mask_is` says how it is "
     "read; left out, it is read as what it evidently is.",
+    "borders": "Pixels, or percent of the picture's side as `20%`; `to` is a ratio to reach. `{}` "
+    "fills the picture's own transparent border.",
     "name": "One that `GET /v1/models` lists. Default: the one for an edit with or without a mask.",
     "options": "`GET /v1/models` has their JSON Schema.",
 }
@@ -37,6 +44,7 @@ AS_KEPT: dict[Kind, str] = {
     "picture": "sha256 of its file.",
     "pictures": "sha256 of their files.",
     "mask": "sha256 of its file.",
+    "borders": "In pixels; sides that did not grow are left out.",
 }
 """What JSON makes of each kind."""
 
@@ -86,12 +94,17 @@ def from_text(part: Part, value: Any) -> Any:
 def as_form(schema: dict[str, Any], parts: Iterable[Part]) -> dict[str, Any]:
     """The schema of a multipart form, from that of a JSON body: visual parts are files."""
     parts = tuple(parts)
-    options = {
+    objects = text_fields(parts)
+    return {**schema, "properties": {**schema["properties"], **file_fields(parts), **objects}}
+
+
+def text_fields(parts: Iterable[Part]) -> dict[str, Any]:
+    """Properties of a form's schema: a text with JSON for each part that is an object."""
+    return {
         part.name: {"type": "string", "description": f"{part.help} A JSON object."}
         for part in parts
-        if part.kind == "options"
+        if part.kind in OBJECTS
     }
-    return {**schema, "properties": {**schema["properties"], **file_fields(parts), **options}}
 
 
 def file_fields(parts: Iterable[Part]) -> dict[str, Any]:

@@ -13,10 +13,14 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
+from overpaint.apps.server.bodies.fields import OBJECTS
 from overpaint.apps.server.bodies.multipart import StrictParser
 from overpaint.core import strict_json
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.parts import Part
+from overpaint.core.types import PARTS
+
+_OBJECTS = tuple(part.name for part in PARTS if part.kind in OBJECTS)
 
 MAX_PARTS = 100
 MAX_TEXT = 2**20
@@ -126,14 +130,12 @@ def files_of(form: Form, parts: Iterable[Part], *others: str) -> dict[str, Any]:
 
 
 def plain(name: str, text: str) -> Any:
-    """A form's text as the value it stands for: `options` is JSON, the rest stays text.
+    """A form's text as the value it stands for: objects are JSON, the rest stays text.
 
     Raises:
-        InvalidRequest: `options` is not a JSON object.
+        InvalidRequest: it should be a JSON object, and is not.
     """
-    if name != "options":
-        return text
-    return json_value(name, text, dict)
+    return json_value(name, text, dict) if name in _OBJECTS else text
 
 
 def json_value(name: str, text: str, kind: type) -> Any:

@@ -202,7 +202,7 @@ def _served(service: EditService) -> Served:
     for served in service.served.values():
         if served.spec.family == FAMILY:
             return served
-    return service.resolve(None, masked=True)
+    return service.resolve(None, "inpaint")
 
 
 async def _check(service: EditService, row: Row, served: Served) -> Accepted | OverpaintError:
@@ -235,7 +235,7 @@ async def _answer(
     try:
         return await service.wait(job, request, keep=keep)
     except ContentBlocked:
-        black = rows.blocked(edit.request.image.size)
+        black = rows.blocked(edit.request.size)
         return await service.work(rows.answer, row, black, True)
     except InvalidRequest as error:
         raise row.at(error) from error

@@ -197,7 +197,7 @@ async def infer(request: Request, model: str, version: str = VERSION) -> Respons
 def _served(service: EditService, model: str, version: str) -> Served:
     if version != VERSION:
         raise errors.NotFound(f"there is no such version; there is {VERSION}")
-    return service.resolve(model, masked=False)
+    return service.resolve(model)
 
 
 def _read(raw: bytes) -> tuple[InferRequest, EncodedEdit]:

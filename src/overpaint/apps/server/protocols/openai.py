@@ -23,16 +23,17 @@ from starlette.responses import JSONResponse, StreamingResponse
 from overpaint.apps.server import errors, repeats
 from overpaint.apps.server.bodies import forms
 from overpaint.apps.server.bodies.answers import verdicts
-from overpaint.apps.server.bodies.fields import file_fields, with_parts
+from overpaint.apps.server.bodies.fields import file_fields, text_fields, with_parts
 from overpaint.apps.server.jobs import EditJob, News
 from overpaint.apps.server.routes import require_type, service_of
 from overpaint.apps.server.service import Accepted, EditService, Served
 from overpaint.apps.wire.intake import MAX_PICTURES, EncodedEdit
 from overpaint.core import strict_json
 from overpaint.core.errors import InvalidRequest
-from overpaint.core.imaging import images
+from overpaint.core.imaging import borders, images
 from overpaint.core.imaging.images import Format, Picture
-from overpaint.core.types import PARTS, EditResult
+from overpaint.core.models import EditTask
+from overpaint.core.types import PARTS, EditRequest, EditResult
 
 router = APIRouter(tags=["openai"])
 
@@ -108,6 +109,7 @@ _DOCUMENT: dict[str, Any] = {
                             "description": "Of the picture's size; transparent = edit.",
                         },
                         **file_fields(_EXTRA_FILES),
+                        **text_fields(_EXTRA_TEXTS),
                     },
                 }
             }
@@ -200,11 +202,12 @@ async def _edit(request: Request, deployment: str | None) -> Response:
     form = await forms.parse(request, await forms.body(request))
     look = AnswerFormat(_fields(form))
     values = _files(form)
-    served = service.resolve(deployment or look.form.model, masked="mask" in values)
+    masked: EditTask = "inpaint" if "mask" in values else "edit"
+    served = service.resolve(deployment or look.form.model, masked)
     values |= _texts(look.form, served, service)
     if "mask" in values and values.get("mask_is") is None:
         values["mask_is"] = "alpha"  # as OpenAI reads masks
-    edit = EncodedEdit(values=values)
+    edit = EncodedEdit(values=values, reads_canvas=True)
     asked = look.form.model_dump(exclude={"stream", "partial_images"})
     async with repeats.claimed(request, "images", served.spec.name, asked, values) as claim:
         job = claim.job()
@@ -242,8 +245,10 @@ async def _accepted(
 
 
 def _fields(form: forms.Form) -> EditForm:
+    extra = {part.name for part in _EXTRA_TEXTS} & form.texts.keys()
+    objects = {name: forms.plain(name, form.texts[name]) for name in extra}
     try:
-        fields = EditForm.model_validate(form.texts)
+        fields = EditForm.model_validate({**form.texts, **objects})
     except ValidationError as error:
         raise forms.invalid(error) from error
     if fields.partial_images and not fields.stream:
@@ -307,9 +312,16 @@ def _as_openai_names(error: InvalidRequest) -> InvalidRequest:
 def _check_format(look: AnswerFormat, checked: Accepted) -> None:
     """Refuse before anything is made what the format cannot hold."""
     try:
-        images.check_fits(look.shown(checked.request.image), look.format)
+        images.check_fits(look.shown(_without_own_border(checked.request)), look.format)
     except InvalidRequest as error:
         raise InvalidRequest(error.message, field="output_format") from error
+
+
+def _without_own_border(request: EditRequest) -> Picture:
+    """The picture as opaque as its result will be."""
+    if request.extend is None or not request.extend.is_own:
+        return request.image
+    return borders.canvas(request.image, request.extend)[0]
 
 
 def _losses(form: EditForm, served: Served) -> list[str]:

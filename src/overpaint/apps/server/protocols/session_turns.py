@@ -120,7 +120,7 @@ async def _checked(
         return start, EncodedEdit(values={**values, "image": picture, "prompt": start.prompt})
 
     start, edit = await service.work(begin)
-    served = service.resolve(edit.values.get("model"), masked=edit.is_masked)
+    served = service.resolve(edit.values.get("model"), edit.task)
     return start, await service.check(edit, served, seconds=body.timeout_s, previews=body.previews)
 
 

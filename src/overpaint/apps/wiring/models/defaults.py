@@ -112,7 +112,7 @@ def notice(spec: ModelSpec, settings: Settings, asked: Collection[str] = ()) -> 
 def notices(settings: Settings) -> list[str]:
     """Such a sentence for each task whose model is a toy that nobody chose."""
     asked = chosen_by_hand(settings)
-    names = [choose(task, settings) for task in EDIT_TASKS]
+    names = dict.fromkeys(choose(task, settings) for task in EDIT_TASKS)
     known = catalogue.models(settings)
     said = [notice(known[name], settings, asked) for name in names if name in known]
     return [sentence for sentence in said if sentence is not None]

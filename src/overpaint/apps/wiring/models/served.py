@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from overpaint.apps.settings import Settings
-from overpaint.apps.wiring.models import catalogue, checkpoints, families
+from overpaint.apps.wiring.models import adapters, catalogue, checkpoints, families
 from overpaint.checkpoints.files import layout
 from overpaint.core.errors import InvalidSettings, ModelNotFound
-from overpaint.core.models import ModelSpec
+from overpaint.core.models import EDIT_TASKS, EditTask, ModelSpec
 from overpaint.diffusion.family import FamilySpec
 
 CATCH_ALL = "*"
@@ -44,23 +44,32 @@ class ServedModels:
 
     def __init__(self, settings: Settings) -> None:
         self.all = _served(settings)
+        self._settings = settings
         self._defaults = settings.defaults
         self._aliases = settings.server.aliases
         self._check_aliases()
 
-    def resolve(self, name: str | None, *, masked: bool) -> Served:
+    def add(self, spec: ModelSpec, settings: Settings) -> Served:
+        """Serve one more model, which is here.
+
+        Raises:
+            ModelNotFound, ModelLoadError: it is not.
+        """
+        served = self.all[spec.name] = _one(spec, settings)
+        return served
+
+    def resolve(self, name: str | None, task: EditTask = "edit") -> Served:
         """The model that a client means: by name, alias, or family; None = the task's default.
 
         Raises:
             ModelNotFound: it is not served.
         """
-        defaults = self._defaults
         if name is None:
-            wanted = (defaults.inpaint if masked else defaults.edit, *self.all)
+            wanted = (getattr(self._defaults, task), *self.all)
             name = next(each for each in wanted if each in self.all)
         name = self._aliases.get(name, name)
         catch_all = self._aliases.get(CATCH_ALL, name)
-        if served := self._named(name) or self._named(catch_all):
+        if served := self._named(name) or self._adapted(name) or self._named(catch_all):
             return served
         known = ", ".join(sorted({*self.all, *self._aliases}))
         raise ModelNotFound(f"there is no such model here; there are {known}", field="model")
@@ -71,6 +80,14 @@ class ServedModels:
             if name in (served.spec.name, served.spec.family):
                 return served
         return None
+
+    def _adapted(self, name: str) -> Served | None:
+        """A model that is served, with adapters that the name adds."""
+        base, _, names = name.partition(adapters.JOINT)
+        served = self._named(self._aliases.get(base, base)) if names else None
+        if served is None or served.spec.source == "none":
+            return None
+        return replace(served, spec=adapters.adapted(served.spec, names, self._settings))
 
     def aliases_of(self, served: Served) -> list[str]:
         """Further names of a model."""
@@ -97,7 +114,7 @@ def _served(settings: Settings) -> dict[str, Served]:
     names = settings.server.models or tuple(
         dict.fromkeys(
             name
-            for name in (defaults.inpaint, defaults.edit, defaults.erase)
+            for name in (getattr(defaults, task) for task in EDIT_TASKS)
             if name in catalogue.models(settings)
             and catalogue.state(catalogue.find_model(name, settings), settings) == "ready"
         )
