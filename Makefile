@@ -54,7 +54,8 @@ test-azure: setup
 test-ray:
 	test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
 	.venv-ray/bin/python -m pip install --constraint constraints.txt --editable '.[dev,server,datasets,ray]'
-	OMP_NUM_THREADS=1 timeout 300 .venv-ray/bin/pytest -W default tests/apps/test_ray_serve.py tests/apps/test_ray_datasets.py
+	OMP_NUM_THREADS=1 timeout 300 .venv-ray/bin/pytest -W default \
+	  tests/apps/test_ray_serve.py tests/apps/test_ray_datasets.py tests/apps/test_ray_batch.py
 
 # Every night, and before a release: what needs environments of its own. `test-ray` takes under five
 # minutes once its environment is there.

@@ -7,11 +7,11 @@ several ways. One run is left alone. Another is killed (`kill -9`) and started a
 predictions of both are compared byte by byte. Peak memory is that of whole processes, with a
 tenth of the rows and with all.
 
-    python -m benchmarks.batch --speed --rows 60 --rounds 3
+    python -m benchmarks.batch --speed --rows 40 --steps 10 --rounds 3   # about five minutes
 
 `batch` beside a plain loop over diffusers' own pipeline, in turns, each in a process of its own on
-the same rows and the same checkpoint in float32. Loading is not counted: both are timed from the
-first picture on the disk to the last.
+the same rows and the same checkpoint in float32. Loading is not counted. It wants idle cores, and
+`OMP_NUM_THREADS` not set.
 """
 
 from __future__ import annotations

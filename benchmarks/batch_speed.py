@@ -1,16 +1,18 @@
 """`overpaint batch` beside a plain loop over diffusers' pipeline: `benchmarks.batch --speed`.
 
 The rows are pictures and masks of the pipeline's own size, so both do the same work. Each side is
-timed by its own files: from the end of the first picture to the end of the last.
+timed by its own files, from the end of the eighth picture to the end of the last: so many share the
+widest pass, and what comes before them is loading.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,17 @@ from training.world.inpaint import sample_inpaint_task
 from training.world.render import render
 
 SIZE = 128
-WIDTHS = (1, 4, 8)
+WARM = 8
+"""Pictures before the first that counts."""
+
+WAYS = {
+    "batch": ("torch",),
+    "batch --width auto": ("torch", "--width", "auto"),
+    "batch --width 8": ("torch", "--width", "8"),
+    "batch, OpenVINO": ("openvino",),
+    "batch --width auto, OpenVINO": ("openvino", "--width", "auto"),
+}
+"""Of our own: the backend, and words of the command line."""
 
 PLAIN = """
 import csv, sys, torch
@@ -42,36 +54,41 @@ for number, row in enumerate(csv.DictReader(Path(folder, "rows.csv").open())):
     made.save(Path(out, f"{number}.png"))
 """
 
+PEER = "diffusers in a loop"
 OURS = "import sys; from overpaint.apps.cli import main; sys.exit(main())"
 
 
 def main(model: str, rows: int, steps: int, rounds: int) -> None:
     """Measure in turns, and write the table."""
+    paces: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_rows(folder, rows)
         checkpoint = Path(overpaint.__file__).parent / "twins" / model
-        paces: dict[str, list[float]] = {}
         for number in range(rounds):
-            out = folder / f"plain-{number}"
+            out = folder / f"{PEER}-{number}"
             out.mkdir()
             run(PLAIN, str(checkpoint), str(folder), str(out), str(steps))
-            paces.setdefault("diffusers in a loop", []).append(pace(out))
-            for width in WIDTHS:
-                out = folder / f"ours-{number}-{width}"
-                run(OURS, *_words(folder, out, model, steps, width))
-                paces.setdefault(f"batch --width {width}", []).append(pace(out / "pictures"))
-    plain = statistics.median(paces["diffusers in a loop"])
-    table: list[dict[str, Any]] = [
+            paces.setdefault(PEER, []).append(pace(out))
+            for way, (backend, *words) in WAYS.items():
+                out = folder / f"{way}-{number}"
+                run(OURS, *_words(folder, out, model, steps), *words, backend=backend)
+                paces.setdefault(way, []).append(pace(out / "pictures"))
+    command = f"python -m benchmarks.batch --speed --rows {rows} --steps {steps} --rounds {rounds}"
+    report.write("batch-speed", "A batch beside a plain loop", command, _table(paces))
+
+
+def _table(paces: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    plain = statistics.median(paces[PEER])
+    return [
         {
-            "what": what,
+            "what": way,
             "pictures/s": f"{statistics.median(values):.2f}",
             "ratio": f"{statistics.median(values) / plain:.2f}",
+            "rounds": ", ".join(f"{value:.2f}" for value in values),
         }
-        for what, values in paces.items()
+        for way, values in paces.items()
     ]
-    command = f"python -m benchmarks.batch --speed --rows {rows} --steps {steps} --rounds {rounds}"
-    report.write("batch-speed", "A batch beside a plain loop", command, table)
 
 
 def write_rows(folder: Path, count: int) -> None:
@@ -87,20 +104,23 @@ def write_rows(folder: Path, count: int) -> None:
     (folder / "rows.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _words(folder: Path, out: Path, model: str, steps: int, width: int) -> list[str]:
+def _words(folder: Path, out: Path, model: str, steps: int) -> list[str]:
     return [
         *("batch", str(folder / "rows.csv"), "-o", str(out), "--model", model, "--json"),
-        *("--dtype", "float32", "--width", str(width), "-O", f"num_inference_steps={steps}"),
+        *("--dtype", "float32", "-O", f"num_inference_steps={steps}"),
     ]
 
 
-def run(program: str, *words: str) -> None:
+def run(program: str, *words: str, backend: str = "torch") -> None:
     """One process to its end."""
     command: Sequence[str] = [sys.executable, "-W", "ignore", "-c", program, *words]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    environment = {**os.environ, "OVERPAINT_BACKEND": backend}
+    subprocess.run(
+        command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    )
 
 
 def pace(folder: Path) -> float:
-    """Pictures a second, from the first one's end to the last one's."""
-    ends = sorted(path.stat().st_mtime for path in folder.glob("*.png"))
+    """Pictures a second, from the end of the last warm one to the last one's."""
+    ends = sorted(path.stat().st_mtime for path in folder.glob("*.png"))[WARM - 1 :]
     return (len(ends) - 1) / (ends[-1] - ends[0])

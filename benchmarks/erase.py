@@ -2,7 +2,8 @@
 
     python benchmarks/erase.py --contrib-python PYTHON --out docs/erase-figures
 
-writes `OUT.json`, `OUT.md` and, with `--sheet PNG`, a contact sheet. `--contrib-python` names an
+writes `OUT.json`, `OUT.md` and, with `--sheet PNG` and `--drawn-sheet PNG`, contact sheets of the
+square photos and of the drawn holes. `--contrib-python` names an
 interpreter whose cv2 has xphoto (opencv-contrib-python-headless); without it SHIFTMAP is left out.
 Every case is filled by each method in turn, so that a busy machine slows all of them alike.
 """
@@ -33,6 +34,7 @@ from overpaint.families.erase.exemplar.seams import solve
 
 OURS, TELEA, NS, SHIFTMAP, BLENDED = "ours", "TELEA", "NS", "SHIFTMAP", "SHIFTMAP + Poisson"
 SHEET = (8, 17, 10, 35, 4, 29, 14, 39, 45, 12)  # cases shown on the contact sheet
+DRAWN_SHEET = ("helmet", "shuttle", "flag", "cup", "nose", "cell", "photographer", "face")
 CONTEXT = 1.0  # of the hole's longer side, on each side of it, for the 24 MP photo
 
 # From picture and hole to the filled picture, the seconds it took, and the processor's seconds.
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("--contrib-python", help="interpreter with opencv-contrib, for SHIFTMAP")
     parser.add_argument("--out", type=Path, default=Path("erase-figures"), help="without suffix")
     parser.add_argument("--sheet", type=Path, help="contact sheet to write, .png")
+    parser.add_argument("--drawn-sheet", type=Path, help="the same of drawn holes, .png")
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 512])
     parser.add_argument(
         "--every", type=int, nargs="+", default=[1], help="take each n-th case only, per side"
@@ -63,7 +66,7 @@ def main() -> None:
         str(side): _run(methods, side, step)
         for side, step in zip(options.sides, steps, strict=True)
     }
-    results["drawn"] = _drawn()
+    results["drawn"] = _drawn(options.drawn_sheet)
     results["textures"] = _textures()
     results["large"] = json.loads(
         subprocess.run(
@@ -177,20 +180,26 @@ def _summary(values: np.ndarray) -> dict[str, float]:
     }
 
 
-def _drawn() -> dict[str, dict[str, float]]:
+def _drawn(sheet: Path | None) -> dict[str, dict[str, float]]:
     """The strange share of each drawn hole's filling, in a window as the command takes it."""
-    shares = {}
+    shares, strips = {}, []
     for drawing in DRAWINGS:
         photo = read_photo(drawing.photo)
         hole = drawing.hole(photo.shape)
         window = _window(hole)
         pixels, hole = np.ascontiguousarray(photo[window]), hole[window]
-        telea = cv2.inpaint(pixels, hole.astype(np.uint8), 3, cv2.INPAINT_TELEA)
-        shares[f"{drawing.photo}: {drawing.thing}"] = {
-            "photo": round(strange_share(pixels, hole), 2),
-            TELEA: round(strange_share(telea, hole), 2),
-            OURS: round(strange_share(fill(pixels, hole), hole), 2),
+        panels = {
+            "photo": pixels,
+            TELEA: cv2.inpaint(pixels, hole.astype(np.uint8), 3, cv2.INPAINT_TELEA),
+            OURS: fill(pixels, hole),
         }
+        shares[f"{drawing.photo}: {drawing.thing}"] = {
+            name: round(strange_share(panel, hole), 2) for name, panel in panels.items()
+        }
+        if drawing.thing in DRAWN_SHEET:
+            strips.append(_framed([_marked(pixels, hole), panels[TELEA], panels[OURS]]))
+    if sheet:
+        _write_sheet(sheet, strips)
     return shares
 
 
@@ -262,7 +271,10 @@ def _window(hole: Mask) -> tuple[slice, slice]:
 def _contact_sheet(methods: dict[str, Method], path: Path) -> None:
     """Rows of photo, hole, TELEA, SHIFTMAP and ours; two cases to a row."""
     chosen = {case.number: case for case in cases(256) if case.number in SHEET}
-    strips = [_strip(methods, chosen[number]) for number in SHEET]
+    _write_sheet(path, [_strip(methods, chosen[number]) for number in SHEET])
+
+
+def _write_sheet(path: Path, strips: list[Pixels]) -> None:
     pairs = [np.hstack(strips[i : i + 2]) for i in range(0, len(strips), 2)]
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet = cv2.cvtColor(np.vstack(pairs), cv2.COLOR_RGB2BGR)
@@ -270,17 +282,23 @@ def _contact_sheet(methods: dict[str, Method], path: Path) -> None:
 
 
 def _strip(methods: dict[str, Method], case: Case) -> Pixels:
-    marked = case.truth.copy()
-    marked[case.hole] = (255, 0, 255)
-    shown = [case.truth, marked]
+    shown = [case.truth, _marked(case.truth, case.hole)]
     shown += [
         methods[name](case.truth, case.hole)[0]
         for name in (TELEA, SHIFTMAP, OURS)
         if name in methods
     ]
-    framed = [
-        cv2.resize(np.asarray(panel), (160, 160), interpolation=cv2.INTER_AREA) for panel in shown
-    ]
+    return _framed(shown)
+
+
+def _marked(pixels: Pixels, hole: Mask) -> Pixels:
+    marked = pixels.copy()
+    marked[hole] = (255, 0, 255)
+    return marked
+
+
+def _framed(panels: list[Pixels]) -> Pixels:
+    framed = [cv2.resize(panel, (160, 160), interpolation=cv2.INTER_AREA) for panel in panels]
     return np.pad(np.hstack(framed), [(3, 3), (4, 4), (0, 0)], constant_values=255)
 
 

@@ -4,13 +4,15 @@
     python -m benchmarks.klein --blocks 1 2 --side 512    # few of them
 
 Random weights in the real shape: a step costs what it costs with real ones. All are measured in
-one run, in turns (with `--apart` one after the other); the medians count. Rows:
+one run, in turns; with `--apart` one after the other, each in a process of its own whose peak
+memory is told. The medians count. Rows:
 
-- a step of `klein` in bfloat16, beside a step of `Flux2KleinPipeline` in its default, float32, and
-  in bfloat16; the picture is the one reference;
+- a step of `klein` in bfloat16 on each of the `--backends`, beside a step of `Flux2KleinPipeline`
+  in its default, float32, and in bfloat16, and beside OpenVINO's plain conversion of the
+  transformer; the picture is the one reference;
 - the same with `refresh_every`, a mask over a tenth of the picture;
-- all steps of an edit with the -kv weights: the first of a picture, and a second instruction on it,
-  beside all steps of `Flux2KleinKVPipeline`.
+- with `--kept` all steps of an edit with the -kv weights: the first of a picture, and a second
+  instruction on it, beside all steps of `Flux2KleinKVPipeline`.
 
 Gates: in float32 and at a small size the pictures are diffusers' own, within one level of 255, and
 a second instruction gives the same picture whether references were kept or not.
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -35,12 +38,29 @@ import overpaint
 from benchmarks import real_size, report
 from benchmarks.performance import peers
 from benchmarks.performance.peers import Row
+from overpaint.apps import settings as settings_
+from overpaint.apps.wiring.models import build
 
 STEPS = 4
 GATE_SIDE, GATE_BLOCKS = 128, (1, 1)
 TEXT = 512
 
 Measure = Callable[[], float]
+Make = Callable[[], Measure]
+
+BACKENDS = {
+    "torch": "a step, bfloat16",
+    "sparse": "a sparse step, 10 % mask, bfloat16",
+    "openvino": "a step, OpenVINO bfloat16",
+    "openvino-int8": "a step, OpenVINO, weights in int8",
+    "openvino-int4": "a step, OpenVINO, weights in int4",
+}
+PEERS = {
+    "float32": "diffusers float32 (its default)",
+    "bfloat16": "diffusers bfloat16",
+    "plain-openvino": "OpenVINO bfloat16, the transformer alone, one fixed size",
+}
+ASKED = {("torch", "float32"): 2.0, ("openvino-int8", "plain-openvino"): 1.0}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,22 +77,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--side", type=int, default=512, help="of the picture, in pixels")
     parser.add_argument("--references", type=int, default=0, help="further pictures of that size")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peers", nargs="*", default=["float32", "bfloat16"], choices=PEERS)
+    parser.add_argument("--backends", nargs="*", default=["torch", "sparse"], choices=BACKENDS)
+    parser.add_argument("--kept", action="store_true", help="the -kv weights too")
     parser.add_argument(
-        "--peers", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"]
-    )
-    parser.add_argument(
-        "--apart", action="store_true", help="load each kind alone: slower, and half of the memory"
+        "--apart", action="store_true", help="measure each kind alone, with its peak memory"
     )
     parser.add_argument("--checkpoint", type=Path, default=Path(gettempdir()) / "overpaint-real")
     given = parser.parse_args(arguments)
     full = real_size.KLEIN[given.model][:2]
     blocks = tuple(given.blocks or full)
     share = f"{blocks[0]}+{blocks[1]} of {full[0]}+{full[1]} blocks"
-    rows = _plain(given, blocks, share)
+    rows = _plain(given, blocks, share) if given.backends else []
     gc.collect()
-    rows += _kept(given, blocks, share)
-    command = f"python -m benchmarks.klein --model {given.model} --side {given.side}"
-    command += f" --references {given.references} --blocks {blocks[0]} {blocks[1]}"
+    rows += _kept(given, blocks, share) if given.kept else []
+    given_words = sys.argv[1:] if arguments is None else arguments
+    command = " ".join(["python -m benchmarks.klein", *given_words])
     report.write("klein", "FLUX.2 [klein] at its real width, random weights", command, rows)
 
 
@@ -86,34 +106,74 @@ def _plain(given: Any, blocks: tuple[int, ...], share: str) -> list[Row]:
     folder = _checkpoint(given, blocks, "Flux2KleinPipeline")
     gate = _gate(_checkpoint(given, GATE_BLOCKS, "Flux2KleinPipeline"))
     pictures = _pictures(given)
-    masked = {"mask": peers.mask(given.side), "window": "full", "refresh_every": STEPS}
-
-    def ours(**options: Any) -> Measure:
-        engine = overpaint.load(str(folder), dtype="bfloat16")
-        return lambda: _our_step(engine, pictures, **options)
-
-    def theirs(dtype: str) -> Measure:
-        peer = _peer(folder, dtype)
-        return lambda: _peer_step(peer, pictures)
-
-    kinds: dict[str, Callable[[], Measure]] = {"ours": ours, "sparse": partial(ours, **masked)}
-    seconds = _seconds(given, kinds | {each: partial(theirs, each) for each in given.peers})
+    kinds: dict[str, Make] = {
+        each: partial(_ours, folder, each, pictures) for each in given.backends
+    }
+    kinds |= {each: partial(_theirs, folder, each, pictures) for each in given.peers}
+    seconds, memory = _measured(given, kinds)
     work = f"{given.model}, {given.side}x{given.side}, {1 + given.references} references, {share}"
-    rows = []
-    for dtype in given.peers:
-        default = " (its default)" if dtype == "float32" else ""
-        for kind, name in (("ours", "a step"), ("sparse", "a sparse step, 10 % mask")):
-            asked = 2.0 if kind == "ours" and default else ""
-            row = peers.row(
-                f"{work}: {name}, bfloat16",
-                f"diffusers {dtype}{default}",
-                seconds[dtype],
-                seconds[kind],
-                asked=asked,
-                gate=gate,
-            )
-            rows.append(row)
-    return rows
+
+    def named(kind: str, name: str) -> str:
+        return name + (f", peak {memory[kind]:.1f} GB" if memory else "")
+
+    return [
+        peers.row(
+            f"{work}: " + named(ours, BACKENDS[ours]),
+            named(theirs, PEERS[theirs]),
+            seconds[theirs],
+            seconds[ours],
+            asked=ASKED.get((ours, theirs), ""),
+            gate=gate,
+        )
+        for theirs in given.peers
+        for ours in given.backends
+    ]
+
+
+def _ours(folder: Path, backend: str, pictures: Sequence[Any]) -> Measure:
+    """Measures a step of ours in bfloat16."""
+    options: dict[str, Any] = {}
+    if backend == "sparse":
+        side = pictures[0].width
+        options = {"mask": peers.mask(side), "window": "full", "refresh_every": STEPS}
+        backend = "torch"
+    cache = folder.with_name(f"{folder.name}-converted")
+    settings = settings_.load({}).model_copy(update={"backend": backend, "cache": cache})
+    engine = build.engine(str(folder), dtype="bfloat16", settings=settings)
+    return lambda: _our_step(engine, pictures, **options)
+
+
+def _theirs(folder: Path, peer: str, pictures: Sequence[Any]) -> Measure:
+    """Measures a step of a peer."""
+    if peer == "plain-openvino":
+        file = folder.with_name(f"{folder.name}-plain") / f"{pictures[0].width}.xml"
+        return peers.plain_openvino(file, partial(_transformer, folder, pictures))
+    loaded = _peer(folder, peer)
+    return lambda: _peer_step(loaded, pictures)
+
+
+def _transformer(
+    folder: Path, pictures: Sequence[Any]
+) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+    """diffusers' transformer in float32, and what a step gives it."""
+    transformer = diffusers.Flux2Transformer2DModel.from_pretrained(
+        folder / "transformer", dtype=torch.float32
+    ).eval()
+    forward, config = transformer.forward, transformer.config
+    tokens = sum((each.width // 16) * (each.height // 16) for each in pictures[:1] + pictures)
+
+    def call(tokens: Any, time: Any, text: Any, words: Any, places: Any) -> torch.Tensor:
+        return forward(tokens, text, time, places, words, return_dict=False)[0]
+
+    transformer.forward = call
+    example = (
+        torch.zeros(1, tokens, config.in_channels),
+        torch.ones(1),
+        torch.zeros(1, TEXT, config.joint_attention_dim),
+        torch.zeros(TEXT, 4),
+        torch.zeros(tokens, 4),
+    )
+    return transformer, example
 
 
 def _kept(given: Any, blocks: tuple[int, ...], share: str) -> list[Row]:
@@ -121,18 +181,10 @@ def _kept(given: Any, blocks: tuple[int, ...], share: str) -> list[Row]:
     folder = _checkpoint(given, blocks, "Flux2KleinKVPipeline")
     gate = _gate(_checkpoint(given, GATE_BLOCKS, "Flux2KleinKVPipeline"))
     pictures = _pictures(given)
-
-    def ours(*, forget: bool) -> Measure:
-        engine = overpaint.load(str(folder), dtype="bfloat16")
-        _require_same(engine, pictures)
-        return lambda: _all_steps(engine, pictures, forget=forget)
-
-    def theirs() -> Measure:
-        peer = _peer(folder, "bfloat16")
-        return lambda: STEPS * _peer_step(peer, pictures, whole=True)
-
-    first, second = partial(ours, forget=True), partial(ours, forget=False)
-    seconds = _seconds(given, {"first": first, "second": second, "diffusers": theirs})
+    first, second = (partial(_edits, folder, pictures, forget=forget) for forget in (True, False))
+    kinds: dict[str, Make] = {"first": first, "second": second}
+    kinds |= {"diffusers": partial(_peer_edits, folder, pictures)}
+    seconds, _ = _measured(given, kinds)
     work = f"{given.model} -kv, {given.side}x{given.side}, {1 + given.references} references, "
     work += f"{share}: {STEPS} steps of a second instruction"
     gate += "; kept references: the same bytes"
@@ -142,15 +194,24 @@ def _kept(given: Any, blocks: tuple[int, ...], share: str) -> list[Row]:
     ]
 
 
-def _seconds(given: Any, kinds: Mapping[str, Callable[[], Measure]]) -> dict[str, float]:
-    """The median of each kind: in turns, or one kind after the other, each alone in memory."""
-    if not given.apart:
-        return peers.medians(given.rounds, {kind: make() for kind, make in kinds.items()})
-    seconds = {}
-    for kind, make in kinds.items():
-        seconds |= peers.medians(given.rounds, {kind: make()})
-        gc.collect()
-    return seconds
+def _edits(folder: Path, pictures: Sequence[Any], *, forget: bool) -> Measure:
+    """Measures all steps of ours."""
+    engine = overpaint.load(str(folder), dtype="bfloat16")
+    _require_same(engine, pictures)
+    return lambda: _all_steps(engine, pictures, forget=forget)
+
+
+def _peer_edits(folder: Path, pictures: Sequence[Any]) -> Measure:
+    """Measures all steps of diffusers."""
+    peer = _peer(folder, "bfloat16")
+    return lambda: STEPS * _peer_step(peer, pictures, whole=True)
+
+
+def _measured(given: Any, kinds: Mapping[str, Make]) -> peers.Measured:
+    """Seconds of each kind, in turns; or one after the other, with gigabytes."""
+    if given.apart:
+        return peers.apart(given.rounds, kinds)
+    return peers.medians(given.rounds, {kind: make() for kind, make in kinds.items()}), {}
 
 
 def _require_same(engine: overpaint.Engine, pictures: Sequence[Any]) -> None:

@@ -41,6 +41,8 @@ def main() -> None:
         )
         photo(browser, url, asked.out)
         phone(browser, url, asked.out)
+        tablet(browser, url, asked.out)
+        candidates(browser, url, asked.out)
         instruction(browser, url, asked.out)
         browser.close()
 
@@ -103,18 +105,47 @@ def phone(browser: Browser, url: str, out: Path) -> None:
     shoot(page, out / "page-phone.jpg")
 
 
+def tablet(browser: Browser, url: str, out: Path) -> None:
+    """A picture that is about to grow, on a tablet."""
+    page = visit(browser, url, {"width": 820, "height": 1180})
+    start(page, rocket(), "rocket.png")
+    page.check("[name=task][value=extend]")
+    page.select_option("#extend-ratio", "16:9")
+    shoot(page, out / "page-extend.jpg")
+
+
+def candidates(browser: Browser, url: str, out: Path) -> None:
+    """Several results of one edit, and a thing that clicks select."""
+    page, picture = at_scene(browser, url, "inpaint", "a green triangle")
+    page.fill("#count", "3")
+    width, height = picture.size
+    x0, y0, x1, y1 = width // 2 - 20, height // 2 - 20, width // 2 + 20, height // 2 + 20
+    mark(page, picture, [(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+    run(page)
+    page.keyboard.press(".")
+    page.wait_for_selector("#flip-told:text('2 of 3')")
+    page.keyboard.press("k")
+    shoot(page, out / "page-candidates.jpg")
+
+
 def instruction(browser: Browser, url: str, out: Path) -> None:
     """An instruction under way, with a preview, and then done."""
-    picture = scene("scene").convert("RGB")
-    page = visit(browser, url, {"width": 1280, "height": 800})
-    start(page, picture, "scene.png")
-    page.check("[name=task][value=edit]")
-    page.fill("#prompt", "make the circle purple")
+    page, _ = at_scene(browser, url, "edit", "make the circle purple")
     page.click("#more summary")
     page.fill("#option-num_inference_steps", "20")
     page.click("#run")
     page.wait_for_selector("#progress-told:text-matches('Step (9|1.) of')", timeout=SLOW)
     shoot(page, out / "page-progress.jpg")
+
+
+def at_scene(browser: Browser, url: str, task: str, words: str) -> tuple[Page, Image.Image]:
+    """The scene on a desktop, with a task and its words."""
+    picture = scene("scene").convert("RGB")
+    page = visit(browser, url, {"width": 1280, "height": 800})
+    start(page, picture, "scene.png")
+    page.check(f"[name=task][value={task}]")
+    page.fill("#prompt", words)
+    return page, picture
 
 
 def visit(browser: Browser, url: str, size: dict[str, int], **options: float) -> Page:

@@ -29,6 +29,7 @@ class Hub:
         name: of the repository by now, as the hub answers; empty = `repository`.
         head: commit of the main branch; empty = `commit`.
         requests: (method, path, Range header) in order.
+        open: files are sent while it is set.
     """
 
     repository: str = "owner/model"
@@ -42,6 +43,10 @@ class Hub:
     name: str = ""
     head: str = ""
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
+    open: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.open.set()
 
     def add(self, folder: Path) -> None:
         """Offer the files of a folder."""
@@ -169,6 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if not body:
             return
+        self.has.open.wait(60)
         limit = self.has.truncate.pop(name, None)
         if limit is not None:
             self.wfile.write(sent[start:limit])

@@ -67,6 +67,7 @@ def test_errors_are_one_tree():
         "out_of_memory",
         "output_error",
         "overloaded",
+        "rewriter_unavailable",
         "safety_unavailable",
         "session_not_found",
         "store_unavailable",

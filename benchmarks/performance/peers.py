@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import resource
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,9 @@ from PIL import Image
 from overpaint.checkpoints.memo import Memo
 
 Row = dict[str, Any]
+
+Measured = tuple[dict[str, float], dict[str, float]]
+"""Seconds and gigabytes by kind."""
 
 MASKED = 0.1
 """Share of the picture that is masked."""
@@ -78,6 +84,74 @@ def seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
+
+
+def plain_openvino(
+    file: Path, load: Callable[[], tuple[torch.nn.Module, tuple[torch.Tensor, ...]]]
+) -> Callable[[], float]:
+    """Seconds of one inference by OpenVINO in bfloat16 of a module as it is, with fixed sizes.
+
+    Args:
+        file: where the network is kept (.xml).
+        load: gives the module, whose call takes tensors alone, and an example of them.
+    """
+    import openvino
+
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        openvino.save_model(_network(*load()), file, compress_to_fp16=True)
+    options = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY"}
+    request = openvino.Core().compile_model(file, "CPU", options).create_infer_request()
+    inputs = [torch.randn(list(port.shape)).numpy() for port in request.model_inputs]
+    request.infer(inputs)
+    return lambda: seconds(lambda: request.infer(inputs))
+
+
+def _network(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> Any:
+    """By OpenVINO's own frontend."""
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(module, example, check_trace=False)
+    manager = FrontEndManager()
+    frontend = manager.load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(traced, example_input=example)
+    network = frontend.convert(frontend.load(decoder))
+    shapes = zip(network.inputs, example, strict=True)
+    network.reshape({port: list(each.shape) for port, each in shapes})
+    return network
+
+
+def apart(rounds: int, kinds: Mapping[str, Callable[[], Callable[[], float]]]) -> Measured:
+    """The median of what each kind measures in a process of its own, and that one's peak memory.
+
+    Args:
+        rounds: of each kind.
+        kinds: make what measures; they can be pickled.
+
+    Returns:
+        Seconds, and gigabytes (10^9 bytes) with mapped files, by kind.
+    """
+    found, memory = {}, {}
+    for kind, make in kinds.items():
+        ours, theirs = multiprocessing.Pipe()
+        process = multiprocessing.get_context("spawn").Process(
+            target=_measure, args=(theirs, rounds, kind, make)
+        )
+        process.start()
+        theirs.close()
+        found[kind], memory[kind] = ours.recv()
+        process.join()
+    return found, memory
+
+
+def _measure(pipe: Any, rounds: int, kind: str, make: Callable[[], Callable[[], float]]) -> None:
+    median = medians(rounds, {kind: make()})[kind]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    print(f"  {kind}: peak {peak:.2f} GB", flush=True)
+    pipe.send((median, peak))
 
 
 def medians(rounds: int, kinds: Mapping[str, Callable[[], float]]) -> dict[str, float]:

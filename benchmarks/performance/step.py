@@ -12,9 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,27 +165,12 @@ def errors(checkpoint: Path, engines: Sequence[overpaint.Engine]) -> list[float]
 
 def _plain_openvino(checkpoint: Path, cache: Path, side: int) -> Callable[[], float]:
     """Seconds of one inference by OpenVINO of the UNet as it is, with fixed sizes."""
-    import openvino
-
-    file = cache / f"unet-{side}.xml"
-    if not file.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        openvino.save_model(_trace(checkpoint, side), file, compress_to_fp16=True)
-    options = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY"}
-    request = openvino.Core().compile_model(file, "CPU", options).create_infer_request()
-    inputs = [
-        torch.randn(port.shape.to_string() and list(port.shape)).numpy()
-        for port in request.model_inputs
-    ]
-    request.infer(inputs)
-    return lambda: peers.seconds(lambda: request.infer(inputs))
+    return peers.plain_openvino(cache / f"unet-{side}.xml", partial(_unet, checkpoint, side))
 
 
-def _trace(checkpoint: Path, side: int) -> Any:
-    """The UNet with guidance's two inputs at one size, by OpenVINO's own frontend."""
+def _unet(checkpoint: Path, side: int) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+    """The UNet, and guidance's two inputs at one size."""
     from diffusers import UNet2DConditionModel
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     unet = UNet2DConditionModel.from_pretrained(checkpoint / "unet").eval()
     channels, width = unet.config.in_channels, unet.config.cross_attention_dim
@@ -195,16 +180,7 @@ def _trace(checkpoint: Path, side: int) -> Any:
         torch.zeros(2, TOKENS, width),
     )
     unet.forward = _positional(unet.forward)
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(unet, example, check_trace=False)
-    manager = FrontEndManager()
-    frontend = manager.load_by_framework("pytorch")
-    decoder = TorchScriptPythonDecoder(traced, example_input=example)
-    network = frontend.convert(frontend.load(decoder))
-    shapes = zip(network.inputs, example, strict=True)
-    network.reshape({port: list(each.shape) for port, each in shapes})
-    return network
+    return unet, example
 
 
 def _positional(forward: Callable[..., Any]) -> Callable[..., torch.Tensor]:

@@ -12,9 +12,8 @@ import pytest
 from PIL import Image
 
 from overpaint.core.errors import OutputError
-from overpaint.jobs import batch as batch_
 from overpaint.jobs.batch import Batch
-from overpaint.jobs.output import predictions
+from overpaint.jobs.output import pictures, predictions
 from tests.conftest import box_mask, picture
 from tests.jobs.conftest import request, unit
 
@@ -199,11 +198,13 @@ def test_wider_passes_give_the_same_pictures(tmp_path, make_engine):
     ],
 )
 def test_names_of_files_are_harmless_and_readable(name, words):
-    assert batch_.name(replace(unit(0), id="0" * 32, source=name)) == words + "0" * 12
+    assert pictures.file_stem(replace(unit(0), id="0" * 32, source=name)) == words + "0" * 12
 
 
 def test_names_of_files_fit_every_file_system():
-    made = batch_.name(replace(unit(0), id="0" * 32, source="\N{GRINNING FACE}강" * 100 + ".png"))
+    made = pictures.file_stem(
+        replace(unit(0), id="0" * 32, source="\N{GRINNING FACE}강" * 100 + ".png")
+    )
     assert len(made.encode()) < 200
     assert "강" in made
 

@@ -24,6 +24,8 @@ ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-backgroun
 SLOW = 120_000
 """Milliseconds that an edit may take on a busy machine."""
 
+expect.set_options(timeout=60_000)
+
 EDGE = 24
 """Pixels that the page leaves around a fitted picture, and how far it enlarges."""
 ENLARGED = 8
@@ -31,11 +33,19 @@ ENLARGED = 8
 
 @contextmanager
 def serving(
-    folder: Path, *models: str, settings: str = "", port: int = 0, **environment: str
+    folder: Path,
+    *models: str,
+    settings: str = "",
+    head: str = "",
+    port: int = 0,
+    **environment: str,
 ) -> Iterator[str]:
-    """Run `overpaint serve` on that port, or any, until the block ends; gives its address."""
+    """Run `overpaint serve` on that port, or any, until the block ends; gives its address.
+
+    `head` begins its settings file, `settings` are those of the server and what follows them.
+    """
     (folder / "overpaint.toml").write_text(
-        f'device = "cpu"\ndtype = "float32"\n[sessions]\nfolder = "sessions"\n'
+        f'{head}\ndevice = "cpu"\ndtype = "float32"\n[sessions]\nfolder = "sessions"\n'
         f"[provenance]\nrecipe = true\n[server]\nmodels = {json.dumps(models)}\n{settings}",
         encoding="utf-8",
     )
@@ -216,7 +226,8 @@ def desk_of(browser, request):
 
     def make(url: str, **options) -> Desk:
         context = browser.new_context(accept_downloads=True, **options)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(60_000)
+        context.set_default_navigation_timeout(SLOW)
         desks.append(Desk(context.new_page(), url))
         return desks[-1]
 
@@ -237,6 +248,13 @@ def desk(desk_of, address) -> Desk:
 def stage(desk: Desk) -> Image.Image:
     """What is seen of the picture."""
     return Image.open(io.BytesIO(desk.page.locator("#canvas").screenshot())).convert("RGB")
+
+
+def drawn(desk: Desk) -> None:
+    """Wait until what was asked for is on the canvas."""
+    desk.page.evaluate(
+        "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
 
 
 def spot(desk: Desk, x: float, y: float) -> tuple[int, int]:

@@ -236,7 +236,7 @@ def test_a_speck_of_dust_that_is_erased_is_no_failure(desk):
     expect(desk.page.locator("#notice")).to_be_hidden()
     expect(desk.page.locator("#turn-warnings li")).to_have_count(0)
     # Measures come after the result.
-    expect(desk.page.locator("#turn-facts")).to_contain_text("of the pixels changed")
+    expect(desk.page.locator("#turn-facts")).to_contain_text("of the pixels changed", timeout=SLOW)
 
 
 def test_an_erase_of_nothing_says_so_in_words_that_fit(desk):

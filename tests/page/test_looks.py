@@ -7,13 +7,16 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.page.conftest import stage
+from tests.page.conftest import drawn, spot, stage
 
 PHONE = {"width": 390, "height": 844}
 LANDSCAPE = {"width": 844, "height": 390}
 TABLET = {"width": 820, "height": 1180}
 
-CONTROLS = "#prompt, #model, #count, #seed, #lock, .zoom, #options input"
+CONTROLS = (
+    "#prompt, #model, #count, #seed, #lock, .zoom, .option input, #select-words, #extend select,"
+    " #extend input"
+)
 
 
 def luminance(colour: str) -> float:
@@ -89,6 +92,30 @@ def test_a_mask_can_be_hidden_and_painting_shows_it(desk, scene):
     assert stage(desk).tobytes() == without
     desk.mark(74, 44, 114, 84)
     assert desk.page.get_attribute("#hide-mask", "aria-pressed") == "false"
+
+
+def test_the_mask_has_a_colour_and_an_outline_of_ones_own(desk, scene):
+    desk.open(scene)
+    sand = stage(desk).getpixel(spot(desk, 120, 10))
+    desk.mark(14, 14, 58, 58)
+    desk.page.click("#look")
+    desk.page.fill("#look-colour", "#00ff00")
+    drawn(desk)
+    red, green, _ = stage(desk).getpixel(spot(desk, 17, 17))
+    assert green > red + 80
+    desk.page.check("#look-outline")
+    drawn(desk)
+    shown = stage(desk)
+    assert shown.getpixel(spot(desk, 17, 17)) == sand
+    edge, inside = spot(desk, 14, 30), spot(desk, 16, 30)
+    row = [shown.getpixel((x, edge[1])) for x in range(edge[0] - 8, inside[0])]
+    assert any(green > red + 80 for red, green, _ in row)
+    desk.page.keyboard.press("Escape")
+    desk.page.reload()
+    desk.until("state.mask !== null && !state.mask.isEmpty")
+    assert desk.state("state.look") == {"colour": "#00ff00", "outline": True}
+    drawn(desk)
+    assert stage(desk).getpixel(spot(desk, 17, 17)) == sand
 
 
 def test_tools_that_do_nothing_in_a_view_are_not_lit(desk, scene):

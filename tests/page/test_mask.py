@@ -87,6 +87,72 @@ def test_a_click_and_a_box_find_things(desk, scene):
     assert desk.mask().getpixel((94, 64)) == 255
 
 
+def test_clicks_say_what_is_part_of_a_thing_and_what_is_not(desk, scene):
+    desk.open(scene)
+    sent = []
+    desk.page.on(
+        "request",
+        lambda asked: asked.url.endswith("/segments") and sent.append(json.loads(asked.post_data)),
+    )
+    desk.page.click("[data-tool=segment]")
+    expect(desk.page.locator("#select")).to_be_visible()
+    desk.drag((36, 36), (36, 36))
+    desk.until("state.mask.done.length === 1")
+    first = desk.mask().tobytes()
+    desk.page.keyboard.down("Shift")
+    desk.drag((94, 64), (94, 64))
+    desk.page.keyboard.up("Shift")
+    desk.until("state.mask.done.length === 2")
+    desk.page.check("[name=click][value=not]")
+    desk.drag((64, 10), (64, 10))
+    desk.until("state.mask.done.length === 3")
+    points = [
+        [(round(p["x"]), round(p["y"]), p["inside"]) for p in body["points"]] for body in sent
+    ]
+    assert points[2] == [(36, 36, True), (94, 64, True), (64, 10, False)]
+    assert desk.mask().getpixel((64, 10)) == 0
+    desk.page.keyboard.press("Control+z")
+    desk.page.keyboard.press("Control+z")
+    assert desk.mask().tobytes() == first  # step by step, and the points go with them
+    desk.page.check("[name=click][value=more]")
+    desk.drag((40, 30), (40, 30))
+    desk.until("state.mask.done.length === 2")
+    assert len(sent[-1]["points"]) == 2
+    desk.page.check("[name=click][value=another]")
+    desk.drag((94, 64), (94, 64))
+    desk.until("state.mask.done.length === 3")
+    assert len(sent[-1]["points"]) == 1
+    assert desk.mask().getpixel((94, 64)) == 255
+
+
+def test_looking_for_a_thing_is_seen_and_words_may_name_it(desk, scene):
+    desk.open(scene)
+    wanted = Image.new("L", scene.size)
+    wanted.paste(255, (80, 50, 108, 78))
+    file = io.BytesIO()
+    wanted.save(file, "PNG")
+    held = []
+    desk.page.click("[data-tool=segment]")
+    desk.page.fill("#select-words", "the blue box")
+    desk.page.click("#select-run")  # no such model is on this server
+    expect(desk.page.get_by_role("alert")).to_contain_text("needs a model that is not here")
+    desk.complaints.clear()
+    desk.page.route("**/v1/segments", lambda route: held.append(route))  # a model that is slow
+    desk.page.click("#select-run")
+    expect(desk.page.locator("#stage")).to_have_attribute("aria-busy", "true")
+    words = desk.page.evaluate(
+        "getComputedStyle(document.querySelector('#stage'), '::before').content"
+    )
+    assert words == '"Looking for it"'
+    while not held:
+        desk.page.wait_for_timeout(20)
+    assert json.loads(held[0].request.post_data)["text"] == "the blue box"
+    held[0].fulfill(body=file.getvalue(), content_type="image/png")
+    desk.until("!state.mask.isEmpty")
+    assert desk.mask().tobytes() == wanted.tobytes()
+    expect(desk.page.locator("#stage")).not_to_have_attribute("aria-busy", "true")
+
+
 def test_a_click_selects_in_the_picture_that_is_shown(desk, scene):
     sent = []
     desk.page.on(

@@ -177,7 +177,15 @@ def test_nobody_is_kept_out(desk_of, address, scene, scheme, size):
     desk.page.keyboard.press("Delete")
     desk.page.click("#run")
     findings.append(serious(desk))
-    assert findings == [[]] * 4
+    desk.page.click("[data-tool=segment]")
+    desk.page.click("#downloads")
+    findings.append(serious(desk))
+    desk.page.keyboard.press("Escape")
+    desk.task("extend")
+    desk.page.click("#all-models")
+    expect(desk.page.locator("#models li").first).to_be_visible()
+    findings.append(serious(desk))
+    assert findings == [[]] * 6
 
 
 def serious(desk) -> list[str]:

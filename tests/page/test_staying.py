@@ -55,9 +55,15 @@ def test_files_stay_with_their_session_and_can_be_taken_away(desk, scene):
     expect(chip).to_have_count(0)
     desk.page.goto(address)
     expect(chip).to_contain_text("grain.png")
+    desk.page.reload()
+    desk.until("state.mask !== null")
+    expect(chip).to_contain_text("grain.png")
+    desk.options()
     desk.page.get_by_role("button", name="Remove grain.png").click()
     expect(chip).to_have_count(0)
     assert desk.page.input_value("#part-copy_from") == ""
+    blobs = "(await import('/page/blobs.js')).get(state.session.id, 'parts')"
+    desk.until(f"(await {blobs}).copy_from.length === 0")
 
 
 def test_candidates_and_later_turns_have_titles_of_their_own(desk, scene):

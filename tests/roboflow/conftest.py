@@ -37,9 +37,10 @@ def settings_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("overpaint")
     lines = ['device = "cpu"', 'dtype = "float32"']
     lines += ["[defaults]", 'inpaint = "my-flex2"', 'edit = "my-kontext"']
-    for family in ("flex2", "sd2", "kontext"):
-        getattr(checkpoints, family)(folder / family)
-        lines += [f"[models.my-{family}]", f'family = "{family}"', f'folder = "{family}"']
+    for name in ("flex2", "sd2", "kontext", "sdxl", "fill", "klein_base", "qwen_edit"):
+        getattr(checkpoints, name)(folder / name)
+        family = "klein" if name == "klein_base" else name.replace("_", "-")
+        lines += [f"[models.my-{name}]", f'family = "{family}"', f'folder = "{name}"']
     file = folder / "overpaint.toml"
     file.write_text("\n".join(lines), encoding="utf-8")
     os.environ["OVERPAINT_CONFIG"] = str(file)

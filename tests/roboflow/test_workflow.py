@@ -22,6 +22,10 @@ BLOCKS = {
     "flex2_inpainting": {"prompt": "a red kite", **FEW},
     "sd2_inpainting": {"prompt": "a red kite", "model": "my-sd2", **FEW},
     "kontext_edit": {"prompt": "make it red", **FEW},
+    "sdxl_inpainting": {"prompt": "a red kite", "model": "my-sdxl", **FEW},
+    "fill_inpainting": {"prompt": "a red kite", "model": "my-fill", **FEW},
+    "klein_edit": {"prompt": "make it red", "model": "my-klein_base", **FEW},
+    "qwen_edit": {"prompt": "make it red", "model": "my-qwen_edit", **FEW},
     "erase": {"seed": 7},
 }
 VALUES = {
@@ -39,6 +43,7 @@ VALUES = {
     "control_stop": 0.5,
     "num_inference_steps": 2,
     "guidance_scale": 4.0,
+    "true_cfg_scale": 4.0,
     "strength": 0.9,
     "shadow": False,
     "grow": 2,
@@ -338,4 +343,5 @@ def _fields(block: str) -> dict[str, Any]:
 
 
 def _model(block: str) -> dict[str, str]:
-    return {"model": "my-sd2"} if block == "sd2_inpainting" else {}
+    """The model that a block needs beside the settings' defaults."""
+    return {key: value for key, value in BLOCKS[block].items() if key == "model"}

@@ -361,4 +361,6 @@ class Checkpoint:
         pattern = part.float8
         if self.backend.quantizes and pattern and self._loader.is_accelerated(name):
             size -= (width - 1) * sum(weights.parameters(file, pattern) for file in files)
+        if (bits := self._loader.weight_bits(name)) is not None:
+            size = size * bits // (8 * width)
         return size

@@ -56,7 +56,8 @@ class Component:
         float8: pattern of the weights that may be held in float8; None = none may.
         float32: whether it computes in float32, whatever precision the model has, from its
             configuration; None = it never does.
-        openvino: whether OpenVINO can compute it.
+        openvino: makes what stands in its place where OpenVINO computes it, from a
+            `checkpoints.compute.openvino.Conversion`; None = OpenVINO cannot compute it.
         compile_whole: whether it is compiled in one piece, and not block by block.
         ahead: weights that can leave; None = there are none.
         surplus: weights that the family never computes with, so they are never loaded; None =
@@ -78,7 +79,7 @@ class Component:
     read: Callable[[Path], Any] | None = None
     float8: re.Pattern[str] | None = None
     float32: Callable[[Mapping[str, Any]], bool] | None = None
-    openvino: bool = False
+    openvino: Callable[[Any], Any] | None = None
     compile_whole: bool = False
     ahead: Ahead | None = None
     surplus: Removal | None = None

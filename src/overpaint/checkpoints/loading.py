@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,6 +64,11 @@ class Loader:
     def is_converted(self, name: str) -> bool:
         """Whether a component of the backend's own takes its place."""
         return self.backend.converts and self.is_accelerated(name)
+
+    def weight_bits(self, name: str) -> int | None:
+        """Bits that a component's weights are held in; None = those of its precision."""
+        is_denoiser = self.inventory[name].role == "denoiser"
+        return self.backend.weight_bits if is_denoiser and self.is_converted(name) else None
 
     def placement_of(self, name: str) -> Placement:
         """Device and precision of a component: the checkpoint's, unless it needs float32."""
@@ -123,7 +128,7 @@ class Loader:
                 layout.require_vocabulary(where, getattr(cls, "vocab_files_names", {}))
                 return cls.from_pretrained(where, local_files_only=True)
             if self.is_converted(name):
-                return self._load_converted(cls, where, self.placement_of(name))
+                return self._load_converted(name, cls)
             model = self._load_network(name, cls, evict=evict, on_host=resident is not None)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             if shortage.is_shortage(error):
@@ -181,19 +186,25 @@ class Loader:
                 )
         return adapters
 
-    def _load_converted(self, cls: Any, where: Path, placement: Placement) -> Any:
-        from overpaint.checkpoints.compute import openvino
+    def _load_converted(self, name: str, cls: Any) -> Any:
+        from overpaint.checkpoints.compute.openvino import Conversion
 
+        part, where = self.inventory[name], self.inventory.folder / name
+        placement = self.placement_of(name)
         assert self.backend.cache is not None
-        plain = replace(placement, dtype=torch.float32)
-        return openvino.replace(
-            cls,
-            where,
-            placement,
-            self.backend.cache,
-            partial(read, cls, where, plain),
+        assert part.openvino is not None
+        with LOADING.alone():
+            module = weights.empty(cls, where)
+        conversion = Conversion(
+            module=module,
+            folder=where,
+            placement=placement,
+            cache=self.backend.cache,
+            load=lambda dtype: read(cls, where, replace(placement, dtype=dtype)),
+            bits=self.backend.weight_bits,
             samples=self.backend.samples,
         )
+        return part.openvino(conversion)
 
     def _load_network(self, name: str, cls: Any, *, evict: bool, on_host: bool) -> Any:
         placement, part = self.placement_of(name), self.inventory[name]

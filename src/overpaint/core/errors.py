@@ -13,6 +13,7 @@
     ├── LicenceNotAccepted
     ├── ModelLoadError
     ├── SafetyUnavailable
+    ├── RewriterUnavailable     the chat model that rewrites prompts does not answer
     ├── Overloaded
     ├── DeadlineExceeded
     ├── OutOfMemory
@@ -137,6 +138,12 @@ class SafetyUnavailable(OverpaintError):
     """A configured safety checker did not answer; nothing passes unchecked."""
 
     code = "safety_unavailable"
+
+
+class RewriterUnavailable(OverpaintError):
+    """The chat model that is set to rewrite prompts did not answer with one."""
+
+    code = "rewriter_unavailable"
 
 
 class Overloaded(OverpaintError):

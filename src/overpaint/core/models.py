@@ -21,7 +21,9 @@ ERASER = "erase"
 AUTO = "auto"
 """In place of a default model's name: the first of `PREFERRED` that is here."""
 
-BackendName = Literal["torch", "torch-compiled", "torch-float8", "openvino", "openvino-int8"]
+BackendName = Literal[
+    "torch", "torch-compiled", "torch-float8", "openvino", "openvino-int8", "openvino-int4"
+]
 """What computes networks; see `checkpoints/compute/backends.py`."""
 
 AttentionName = Literal["auto", "cudnn", "flash", "efficient", "math"]

@@ -24,7 +24,8 @@ class Verdict:
 
     Attributes:
         stage: what was checked.
-        index: which of several: input pictures in the order image, control, references; outputs.
+        index: which of several: input pictures in the order image, control, references; outputs;
+            of prompts 1 is the one that was made of the caller's by a rewriter.
         severities: 0 (harmless) to 7 by category; a category that no checker knows is missing.
         flagged: the categories that reached their threshold.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from overpaint.datasets.recipes.sections import Filters
 from overpaint.datasets.tasks import Task
@@ -49,6 +50,8 @@ class Outcome:
         target: pictures wanted by cell; empty where there is no target.
         missing: pictures that cells still lack.
         stopped: why the run gave up early; None = it did not.
+        stale: made pictures of earlier recipes or sources; empty where only some tasks were looked
+            at.
     """
 
     members: list[Member] = field(default_factory=list)
@@ -57,6 +60,7 @@ class Outcome:
     target: dict[str, int] = field(default_factory=dict)
     missing: dict[str, int] = field(default_factory=dict)
     stopped: str | None = None
+    stale: list[Path] = field(default_factory=list)
     _names: dict[str, str] = field(init=False, default_factory=dict, repr=False)
 
     def keep(self, task: Task, entry: LedgerEntry) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ DECIDES_CLEANING = ("exact", "edit", "look", "rules", "gate")
 """Keys of a recipe that decide what cleaning gives."""
 
 _WORDS = tuple(part.name for part in COMMON if not part.is_visual)
+
+_MADE = re.compile(r"([0-9a-f]{32})(\.mask)?\.png")
 
 MADE = "made"
 """Folder of all pictures that were made, good or bad, by the id of their task."""
@@ -135,3 +138,9 @@ def source_digest(item: Item) -> str | None:
 def complete(folder: Path, entry: LedgerEntry) -> bool:
     """Whether the picture of an entry is still in the output folder."""
     return entry.picture is None or (folder / entry.picture).is_file()
+
+
+def stale(folder: Path, ids: Collection[str]) -> list[Path]:
+    """Pictures and masks that were made in the output folder for other tasks than these."""
+    made = sorted((folder / MADE).glob("??/*.png"))
+    return [path for path in made if (own := _MADE.fullmatch(path.name)) and own[1] not in ids]

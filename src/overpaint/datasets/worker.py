@@ -106,7 +106,7 @@ class TaskWorker(ABC, Generic[R]):
         self.recipe = recipe
         self.tools = tools
         self.folder = folder
-        self._common = _common_parts(recipe)
+        self._common = common_parts(recipe)
         self._english: dict[str, str] = {}
 
     def __call__(self, task: Task) -> LedgerEntry:
@@ -273,7 +273,7 @@ class TaskWorker(ABC, Generic[R]):
         )
 
 
-def _common_parts(recipe: Recipe) -> dict[str, Any]:
+def common_parts(recipe: Recipe) -> dict[str, Any]:
     """What all edits of a recipe have, decoded once.
 
     Raises:

@@ -69,10 +69,16 @@ def _encoding(config: Mapping[str, Any], width: int) -> int:
     return int(ENCODING * channels * width)
 
 
+def _on_openvino(conversion: Any) -> Any:
+    from overpaint.checkpoints.compute import openvino_autoencoder
+
+    return openvino_autoencoder.replace(conversion)
+
+
 AUTOENCODER_KL = Component(
     role="autoencoder",
     classes=("diffusers:AutoencoderKL",),
-    openvino=True,
+    openvino=_on_openvino,
     tile=_tile,
     decoding=_decoding,
     encoding=_encoding,

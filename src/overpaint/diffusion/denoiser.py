@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from PIL import Image
 
+from overpaint.core.errors import UnsupportedOption
 from overpaint.core.geometry import Plan
 from overpaint.core.imaging import changes
 from overpaint.core.types import EditRequest
@@ -125,6 +126,19 @@ class InstructionDenoiser(Denoiser[InstructionT, InstructedT]):
     @abstractmethod
     def copied(self, request: EditRequest, plan: Plan, prepared: InstructedT) -> Image.Image:
         """The picture on the plan's canvas as the autoencoder alone gives it back."""
+
+    def require_effect(self, request: EditRequest, options: InstructionT) -> None:
+        """Refuse a strength that would have none.
+
+        Raises:
+            UnsupportedOption: it is less than 1, and there is no mask.
+        """
+        if request.mask is None and options.strength < 1:
+            raise UnsupportedOption(
+                f"{options.strength:g} needs a mask: an instruction without one always starts from "
+                "noise",
+                field="options.strength",
+            )
 
     def after_step(self, prepared: InstructedT) -> None:
         if prepared.surroundings is None:

@@ -66,6 +66,8 @@ class FamilySpec:
             multiples of them; None = any size will do, or its plan says.
         source_type: IPTC's term for what it makes of a picture.
         workload: how its work grows with the sizes of an edit.
+        prompt_style: how its prompts are best written, as a chat model is told that rewrites them;
+            None = they stay as they are.
         in_srgb: it computes in sRGB, whatever the picture's space; else in the picture's own.
     """
 
@@ -78,6 +80,7 @@ class FamilySpec:
     cells: int | None = None
     source_type: SourceType = "compositeWithTrainedAlgorithmicMedia"
     workload: Workload = field(default_factory=Workload)
+    prompt_style: str | None = None
     in_srgb: bool = True
 
     def need(self, part: str) -> Need:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from overpaint.core.imaging.images import Picture
@@ -21,14 +22,16 @@ class Screened:
     """A request that the safety policy lets in; made by `Engine.screen` alone.
 
     Attributes:
-        submission: the request.
+        submission: the request, with its prompt rewritten where that is asked for.
         verdicts: of the policy.
-        seconds: that it took.
+        timings: seconds that checking and rewriting took.
+        rewriting: who wrote the prompt, and of which wish; None = the caller did.
     """
 
     submission: EditRequest | CheckedRequest
     verdicts: tuple[Verdict, ...]
-    seconds: float
+    timings: Mapping[str, float]
+    rewriting: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +49,7 @@ class Edit:
     Attributes:
         request: what is asked for.
         canvas: the same as it is computed, where the picture grows on its larger canvas.
+        rewriting: who wrote its prompt, and of which wish; None = the caller did.
         model: that makes it.
         options: of the model's family.
         regions: the parts that are computed, each by itself.
@@ -57,6 +61,7 @@ class Edit:
 
     request: EditRequest
     canvas: EditRequest
+    rewriting: Mapping[str, str] | None = None
     model: Model
     options: FamilyOptions
     regions: tuple[Region, ...]
@@ -84,3 +89,8 @@ class Edit:
     def snapshot(self) -> Edit:
         """The edit with its first image only, as that stands now, for `Engine.preview`."""
         return replace(self, prepared=[copy.copy(each) for each in self.images[0]])
+
+
+def asked(submission: EditRequest | CheckedRequest) -> EditRequest:
+    """The request itself, checked or not."""
+    return submission.request if isinstance(submission, CheckedRequest) else submission

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from PIL import Image
 
@@ -30,12 +30,13 @@ from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Prepared
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine import canvas, clock, intake, rendering, streams, windows
+from overpaint.engine import canvas, clock, intake, rendering, rewriting, streams, windows
 from overpaint.engine.cache import RETRY_AFTER, ModelCache
 from overpaint.engine.clock import Throttle
-from overpaint.engine.edit import Decoded, Edit, Screened
+from overpaint.engine.edit import Decoded, Edit, Screened, asked
 from overpaint.engine.intake import CheckedRequest, PictureLike, check, takes_parts
 from overpaint.engine.model import Model
+from overpaint.engine.rewriting import Rewriter
 from overpaint.engine.windows import Region
 from overpaint.provenance import marks, recipes
 from overpaint.provenance.marks import Marking
@@ -49,6 +50,12 @@ TOO_LARGE = (
 T = TypeVar("T")
 
 
+class Compute(Protocol):
+    """Has work for the device done, in whichever thread that is."""
+
+    def __call__(self, work: Callable[[], T]) -> T: ...
+
+
 class Engine:
     """Edits pictures with the models that it is given.
 
@@ -60,9 +67,13 @@ class Engine:
         policy: what is checked before anything is computed and before anything leaves; None =
             nothing.
         marking: what the files of results say about themselves.
+        rewriter: makes prompts of short wishes; None = prompts stay as they are.
         device: the one that its models compute on, as torch names it.
         eraser: name of a model without weights that continues a picture which grows, for models
             that see what is in its border; None = they see its edges go on.
+
+    Attributes:
+        compute: has all work for the device done.
     """
 
     def __init__(
@@ -73,6 +84,7 @@ class Engine:
         budget: int | None = None,
         policy: Policy | None = None,
         marking: Marking | None = None,
+        rewriter: Rewriter | None = None,
         device: str = "cpu",
         eraser: str | None = None,
     ) -> None:
@@ -80,9 +92,11 @@ class Engine:
         self.default_model = model
         self.policy = policy or Policy.off()
         self.marking = marking or Marking()
+        self.rewriter = rewriter
         self.device = device
         self.eraser = eraser
         self.clock = clock.of(device)
+        self.compute: Compute = _at_once
 
     @takes_parts
     def edit(
@@ -153,11 +167,16 @@ class Engine:
         Raises:
             ModelNotFound, ModelLoadError, OutOfMemory, Overloaded: see `begin`.
         """
-        model = self.model(name, busy=busy)
+        model = self.compute(partial(self.model, name, busy=busy))
         self._with_room(model, busy, model.load)
 
+    @property
+    def screens(self) -> bool:
+        """Whether `screen` has anything to do."""
+        return self.policy.checks or self.rewriter is not None
+
     def screen(self, request: EditRequest | CheckedRequest, *, stop: Stop = None) -> Screened:
-        """Let the safety policy judge what a caller gives.
+        """Let the safety policy judge what a caller gives, and what a rewriter makes of the prompt.
 
         Args:
             request: what to do.
@@ -165,10 +184,14 @@ class Engine:
 
         Raises:
             ContentBlocked, SafetyUnavailable.
+            RewriterUnavailable: the prompt cannot be rewritten.
         """
         started = time.perf_counter()
-        verdicts = self.policy.check_request(_asked(request), stop=stop)
-        return Screened(request, verdicts, time.perf_counter() - started)
+        verdicts = self.policy.check_request(asked(request), stop=stop)
+        screened = Screened(request, verdicts, {"safety": time.perf_counter() - started})
+        if self.rewriter is None:
+            return screened
+        return rewriting.rewritten(screened, self.rewriter, self.policy, self.default_model, stop)
 
     def begin(
         self,
@@ -193,8 +216,7 @@ class Engine:
         """
         started = time.perf_counter()
         submission = request.submission if isinstance(request, Screened) else request
-        plain = _asked(submission)
-        model = self.model(plain.model, busy=busy)
+        model = self.compute(partial(self.model, asked(submission).model, busy=busy))
         loading = time.perf_counter() - started
         family = model.family
         checked = (
@@ -202,26 +224,34 @@ class Engine:
         )
         checked = replace(checked, options=family.settle(checked.options))
         screened = request if isinstance(request, Screened) else self.screen(submission)
+        checked = replace(checked, request=asked(screened.submission))
         started = time.perf_counter()
-        computed = canvas.of(plain)
-        seen = replace(checked, request=self._seen(plain, computed, model, checked.options, busy))
+        computed = canvas.of(checked.request)
+        seen = self._seen(checked.request, computed, model, checked.options, busy)
+        seen = replace(checked, request=seen)
         regions, prepared, more = self._with_room(
             model, busy, partial(self._prepared, model, seen, held)
         )
         streams.hand_over(model, prepared)
         model.release_text_encoders()
         edit = Edit(
-            request=plain,
+            request=checked.request,
             canvas=computed,
+            rewriting=screened.rewriting,
             model=model,
             options=checked.options,
             regions=regions,
             prepared=prepared,
-            warnings=[*checked.warnings, *more, *model.warnings, *marks.losses(plain.image)],
+            warnings=[
+                *checked.warnings,
+                *more,
+                *model.warnings,
+                *marks.losses(checked.request.image),
+            ],
             verdicts=screened.verdicts,
         )
         edit.timings["load"] = loading
-        edit.timings["safety"] = screened.seconds
+        edit.timings.update(screened.timings)
         edit.timings["prepare"] = time.perf_counter() - started
         return edit
 
@@ -234,7 +264,7 @@ class Engine:
             OutOfMemory: together they do not fit.
         """
         with shortage.mapped(TOO_LARGE):
-            model.family.advance(images)
+            self.compute(partial(model.family.advance, images))
 
     def preview(self, edit: Edit) -> Picture:
         """The picture with the first image's edit as it stands, decoded cheaply.
@@ -247,7 +277,8 @@ class Engine:
     def decode_preview(self, edit: Edit) -> Decoded:
         """The first half of `preview`: all that the device is needed for."""
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
-            return Decoded((rendering.unfinished(edit),), edit.seeds[:1])
+            picture = self.compute(partial(rendering.unfinished, edit))
+        return Decoded((picture,), edit.seeds[:1])
 
     def deliver_preview(self, edit: Edit, decoded: Decoded) -> Picture:
         """The second half of `preview`: the safety policy, and the mark.
@@ -269,8 +300,7 @@ class Engine:
     def decode(self, edit: Edit) -> Decoded:
         """The first half of `finish`: all that the device is needed for."""
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
-            # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
-            pictures = tuple(map(partial(rendering.finished, edit), edit.images))
+            pictures = self.compute(partial(_finished, edit))
         return Decoded(pictures, edit.seeds)
 
     def deliver(self, edit: Edit, decoded: Decoded, *, stop: Stop = None) -> EditResult:
@@ -296,6 +326,7 @@ class Engine:
             model=edit.model.record,
             options=edit.options.model_dump(),
             seeds=decoded.seeds,
+            rewriting=edit.rewriting,
         )
         return EditResult(
             pictures=tuple(
@@ -371,12 +402,12 @@ class Engine:
         """
         try:
             with shortage.mapped(TOO_LARGE):
-                return work()
+                return self.compute(work)
         except OutOfMemory as error:
             if error.__cause__ is None or not self.models.make_room(model, busy):
                 raise
         with shortage.mapped(TOO_LARGE):
-            return work()
+            return self.compute(work)
 
     def _marked(
         self, edit: Edit, picture: Picture, recipe: Mapping[str, Any] | None = None
@@ -431,5 +462,10 @@ class Engine:
         return decoded
 
 
-def _asked(request: EditRequest | CheckedRequest) -> EditRequest:
-    return request.request if isinstance(request, CheckedRequest) else request
+def _at_once(work: Callable[[], T]) -> T:
+    return work()
+
+
+def _finished(edit: Edit) -> tuple[Picture, ...]:
+    # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
+    return tuple(map(partial(rendering.finished, edit), edit.images))

@@ -259,7 +259,7 @@ def check(family: FamilySpec, request: EditRequest) -> CheckedRequest:
     canvas.check(family, request, options)
     for part in FAMILY_PARTS:
         if part.name != "mask" or request.mask is not None or request.extend is None:
-            _check_need(family, part, getattr(request, part.name))
+            check_part(family, part, getattr(request, part.name))
         if part.kind == "mask" and part.name != "mask":
             _check_second_mask(part, getattr(request, part.name), request.image.size)
     if not 1 <= request.num_images <= MAX_IMAGES:
@@ -393,8 +393,17 @@ _MISSING = {
 }
 
 
-def _check_need(family: FamilySpec, part: Part, value: Any) -> None:
-    """Refuse what a family cannot use, so that nothing is dropped in silence, and what it lacks."""
+def check_part(family: FamilySpec, part: Part, value: Any) -> None:
+    """Refuse what a family cannot use, so that nothing is dropped in silence, and what it lacks.
+
+    Args:
+        family: the model's.
+        part: one of `FAMILY_PARTS`.
+        value: as of an `EditRequest`; None or empty = it is not there.
+
+    Raises:
+        InvalidRequest: the field is the part's name.
+    """
     need = family.need(part.name)
     is_missing = value is None or value in ("", ()) or (part.kind == "text" and not value.strip())
     if need == "required" and is_missing:

@@ -11,40 +11,28 @@ from __future__ import annotations
 
 import itertools
 import re
-import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from overpaint.core.errors import OutputError
 from overpaint.core.files import remove_leftovers
-from overpaint.core.imaging import images
-from overpaint.core.imaging.images import Picture
+from overpaint.diffusion.denoise import MAX_BATCH
 from overpaint.engine.batching.batcher import Batcher
-from overpaint.jobs.book import Book, Tally
+from overpaint.jobs.book import PATIENCE, Book, Tally
 from overpaint.jobs.ledger import Ledger, LedgerEntry, Status
-from overpaint.jobs.output import grid, predictions, status
+from overpaint.jobs.output import predictions, status
 from overpaint.jobs.output.encoding import PictureEncoding
+from overpaint.jobs.output.pictures import GRIDS, PICTURES, PictureFolder, sheet_of
 from overpaint.jobs.runner import UNDER_WAY, Runner
 from overpaint.jobs.shard import Shard
 from overpaint.jobs.units import Unit
 
 if TYPE_CHECKING:
-    from overpaint.core.types import EditResult
     from overpaint.engine.engine import Engine
 
 LEDGER = "ledger.jsonl"
-PICTURES = "pictures"
-GRIDS = "grids"
 SHARES = "ledger-*-of-*.jsonl"
-
-PATIENCE = 10
-"""Rows in a row that may fail for a reason that is not theirs."""
-
-LONGEST_NAME = 120
-"""Bytes of a file's name that tell people where it comes from."""
 
 _RESULT = re.compile(r"-?[0-9a-f]{12}\.(png|jpg|webp)$")
 
@@ -78,9 +66,10 @@ class Batch:
     Attributes:
         out: the folder; made where it is missing.
         engine: makes the edits; one, or one per device; used by this batch alone while it runs.
+            None = `elsewhere` does.
         width: images in a pass of the model at most. With 1 a picture has the same bytes whatever
             is made beside it; with more a GPU has more to do at a time, and pictures agree within
-            rounding.
+            rounding. None = learnt from the passes' times.
         retry: units that ended in one of these ways are tried again.
         limit: only so many units, the first ones; None = all.
         grids: draw input, mask and output side by side, too.
@@ -88,6 +77,7 @@ class Batch:
         subfolders: spread the files over 256 folders, by the first digits of their units' ids.
         shard: this run's share of the work, which has a ledger of its own and writes no tables.
             The next run without one takes all shares' ledgers in.
+        elsewhere: brings units to their end instead of `engine`, into the same folder.
         prune: remove pictures and sheets that no row names any more.
         total: rows of the input, for those who look into the folder; None = not known.
         on_progress: called when a unit is at its end.
@@ -95,14 +85,15 @@ class Batch:
     """
 
     out: Path
-    engine: Engine | Sequence[Engine]
-    width: int = 1
+    engine: Engine | Sequence[Engine] | None = None
+    width: int | None = 1
     retry: Collection[Status] = ()
     limit: int | None = None
     grids: bool = False
     encoding: PictureEncoding = field(default_factory=PictureEncoding)
     subfolders: bool = False
     shard: Shard | None = None
+    elsewhere: Callable[[Iterable[Unit], Book[Unit]], None] | None = None
     prune: bool = False
     total: int | None = None
     on_progress: Callable[[Tally], None] | None = None
@@ -116,27 +107,44 @@ class Batch:
             OutputError: the folder cannot be written to, or another process writes to it.
         """
         name_ = self.shard.ledger if self.shard else LEDGER
-        with Ledger(self.out / name_) as ledger, _batcher(self.engine, self.width) as batcher:
-            self._prepare_folders()
+        with Ledger(self.out / name_) as ledger:
+            self.folder.prepare()
             self._take_in(ledger)
             if self.total is not None:
                 status.write_total(self.out, self.total)
             order: list[PlannedUnit] = []
             book: Book[Unit] = Book(
                 ledger=ledger,
-                complete=self._is_there,
+                complete=self.folder.has,
                 retry=self.retry,
                 on_progress=self.on_progress,
                 cancelled=self.cancelled,
                 patience=PATIENCE,
             )
-            under_way = (UNDER_WAY + self.width - 1) * len(batcher.engines)
-            runner = Runner(batcher=batcher, keep=self._keep, book=book, under_way=under_way)
             rest = iter(units)
-            runner.run(self._noted(itertools.islice(rest, self.limit), ledger, order))
+            execute = self.elsewhere or self._execute
+            execute(self._noted(itertools.islice(rest, self.limit), ledger, order), book)
             if self.shard is not None:
                 return BatchOutcome(tally=book.tally, tables=[])
             return self._close(ledger, order, rest, book.tally)
+
+    @property
+    def folder(self) -> PictureFolder:
+        """Where its pictures go."""
+        return PictureFolder(
+            out=self.out, encoding=self.encoding, grids=self.grids, subfolders=self.subfolders
+        )
+
+    def _execute(self, units: Iterable[Unit], book: Book[Unit]) -> None:
+        assert self.engine is not None, "an engine, or elsewhere"
+        batcher = Batcher(self.engine, width=self.width)
+        try:
+            width = MAX_BATCH if self.width is None else self.width
+            under_way = (UNDER_WAY + width - 1) * len(batcher.engines)
+            keep = self.folder.keep
+            Runner(batcher=batcher, keep=keep, book=book, under_way=under_way).run(units)
+        finally:
+            batcher.close()
 
     def _close(
         self, ledger: Ledger, order: list[PlannedUnit], rest: Iterator[Unit], tally: Tally
@@ -174,7 +182,7 @@ class Batch:
     def _stale(self, ledger: Ledger, order: Iterable[PlannedUnit]) -> list[Path]:
         """Files of ours that no row names."""
         named = {entry.picture for entry in _entries(ledger, order) if entry.picture}
-        named |= {_sheet_of(picture) for picture in named}
+        named |= {sheet_of(picture) for picture in named}
         folders = (self.out / PICTURES, self.out / GRIDS)
         files = (path for folder in folders for path in sorted(folder.rglob("*")))
         return [
@@ -182,16 +190,6 @@ class Batch:
             for path in files
             if _RESULT.search(path.name) and path.relative_to(self.out).as_posix() not in named
         ]
-
-    def _prepare_folders(self) -> None:
-        folders = [self.out / name for name in (PICTURES, *([GRIDS] if self.grids else []))]
-        for folder in folders:
-            try:
-                folder.mkdir(exist_ok=True)
-            except OSError as error:
-                raise OutputError(
-                    f"{folder} cannot be made: {error.strerror}", field="output"
-                ) from error
 
     def _noted(
         self, units: Iterable[Unit], ledger: Ledger, order: list[PlannedUnit]
@@ -203,66 +201,9 @@ class Batch:
             if entry is not None and entry.extra != unit.extra:
                 entry = replace(entry, extra=unit.extra)
                 ledger.append(entry, to_disk=False)
-            if self.grids and entry is not None and entry.picture and self._is_there(entry):
-                self._draw(unit, entry.picture)
+            if self.grids and entry is not None and entry.picture and self.folder.has(entry):
+                self.folder.draw(unit, entry.picture)
             yield unit
-
-    def _keep(self, unit: Unit, result: EditResult) -> str:
-        folder = f"{PICTURES}/{unit.id[:2]}" if self.subfolders else PICTURES
-        picture = f"{folder}/{name(unit)}{unit.suffix}"
-        self._folder_of(picture)
-        self.encoding.save(result.pictures[0], self.out / picture)
-        if self.grids:
-            self._draw(unit, picture)
-        return picture
-
-    def _is_there(self, entry: LedgerEntry) -> bool:
-        return entry.picture is None or (self.out / entry.picture).is_file()
-
-    def _draw(self, unit: Unit, picture: str) -> None:
-        """Draw the sheet of a unit, where there is none that is newer than its picture."""
-        source, sheet = self.out / picture, self.out / _sheet_of(picture)
-        if sheet.exists() and sheet.stat().st_mtime_ns >= source.stat().st_mtime_ns:
-            return
-        drawn = grid.draw(unit.load(), images.decode(source).to_srgb())
-        self._folder_of(_sheet_of(picture))
-        images.save(Picture(drawn), sheet)
-
-    def _folder_of(self, file: str) -> None:
-        folder = (self.out / file).parent
-        try:
-            folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"{folder} cannot be made: {error.strerror}", field="output"
-            ) from error
-
-
-def _sheet_of(picture: str) -> str:
-    """The sheet of a picture, both relative to the folder."""
-    return f"{GRIDS}/{PurePosixPath(picture).relative_to(PICTURES).with_suffix('.png')}"
-
-
-def name(unit: Unit) -> str:
-    """A file's name: where the unit comes from, for people, and a part of its id.
-
-    Letters and digits of all scripts stay as they are.
-    """
-    source = unicodedata.normalize("NFC", unit.source)
-    words = re.sub(r"[^\w-]+", "-", PurePosixPath(source).with_suffix("").as_posix()).strip("-")
-    number = re.search(r"#\d+$", source)
-    end = words[-60:].encode()[-LONGEST_NAME:].decode(errors="ignore")
-    stem = f"{end}{number[0].replace('#', '-') if number else ''}"
-    return f"{stem}-{unit.id[:12]}".lstrip("-")
-
-
-@contextmanager
-def _batcher(engines: Engine | Sequence[Engine], width: int) -> Iterator[Batcher]:
-    batcher = Batcher(engines, width=width)
-    try:
-        yield batcher
-    finally:
-        batcher.close()
 
 
 def _entries(ledger: Ledger, order: Iterable[PlannedUnit]) -> Iterator[LedgerEntry]:

@@ -2,6 +2,7 @@
 
 Actors work on tasks and write what they make, so the folder must be one that all machines see.
 Small rows come back to this process, which alone writes the ledger: the same one as without Ray.
+An actor that is killed is started again, and Ray gives it its tasks once more.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import islice
 from typing import Any, TypeVar
 
 import ray
@@ -39,7 +39,8 @@ PATIENCE = 10.0
 """Seconds to wait for a listener at an address."""
 
 PLAN = 20_000
-"""Tasks in one plan of Ray Data."""
+PLAN_BYTES = 64 * 2**20
+"""Tasks, and their bytes, in one plan of Ray Data: rows of tables may hold whole pictures."""
 
 
 class Cluster:
@@ -67,7 +68,7 @@ class Cluster:
         """
         gpus = ray.cluster_resources().get("GPU", 0)
         pending = book.pending(tasks)
-        while some := [{"task": pickle.dumps(task)} for task in islice(pending, PLAN)]:
+        while some := _plan(pending):
             rows = ray.data.from_items(some, override_num_blocks=_blocks(len(some))).map_batches(
                 _Actor,
                 fn_constructor_args=(make,),
@@ -143,6 +144,19 @@ class _Actor:
             return json.dumps(asdict(self._work(pickle.loads(pickled))))  # noqa: S301
         except OutputError as error:
             return json.dumps({"output_error": error.message})
+
+
+def _plan(pending: Iterator[Any]) -> list[dict[str, bytes]]:
+    """The next tasks, as rows of Ray Data; empty = there are none left."""
+    rows: list[dict[str, bytes]] = []
+    size = 0
+    for task in pending:
+        pickled = pickle.dumps(task)
+        rows.append({"task": pickled})
+        size += len(pickled)
+        if len(rows) == PLAN or size >= PLAN_BYTES:
+            break
+    return rows
 
 
 def _blocks(tasks: int) -> int:

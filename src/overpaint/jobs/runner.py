@@ -9,9 +9,10 @@ killed in between is made again, and nothing that is in the ledger is missing.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from overpaint.core.errors import Cancelled, ContentBlocked, OutputError, OverpaintError
@@ -74,7 +75,7 @@ class Runner:
         try:
             ticket = self.batcher.submit(unit.load())
         except Exception as error:
-            self.book.end(_failed(unit, error))
+            self.book.end(failed(unit, error))
         else:
             under_way[ticket.future] = unit, ticket
 
@@ -84,32 +85,38 @@ class Runner:
         self.book.check_cancelled()
         for future in ready:
             unit, ticket = under_way[future]
-            self.book.end(self._outcome(unit, ticket))
+            self.book.end(outcome(unit, ticket, self.keep))
             del under_way[future]
 
-    def _outcome(self, unit: Unit, ticket: Ticket) -> LedgerEntry:
-        try:
-            result = ticket.result()
-            picture = self.keep(unit, result)
-        except (Cancelled, OutputError):
-            raise
-        except Exception as error:
-            return _failed(unit, error)
-        return LedgerEntry(
-            id=unit.id,
-            status="done",
-            source=unit.source,
-            prompt=unit.prompt,
-            seed=result.seeds[0],
-            picture=picture,
-            flagged=result.flagged[0],
-            recipe=result.recipe,
-            timings=result.timings,
-            extra=unit.extra,
-        )
+
+def outcome(unit: Unit, ticket: Ticket, keep: Callable[[Unit, EditResult], str]) -> LedgerEntry:
+    """The end of a unit whose edit is under way: waits for it, and keeps its picture.
+
+    Raises:
+        Cancelled, OutputError.
+    """
+    try:
+        result = ticket.result()
+        picture = keep(unit, result)
+    except (Cancelled, OutputError):
+        raise
+    except Exception as error:
+        return failed(unit, error)
+    return LedgerEntry(
+        id=unit.id,
+        status="done",
+        source=unit.source,
+        prompt=unit.prompt,
+        seed=result.seeds[0],
+        picture=picture,
+        flagged=result.flagged[0],
+        recipe=result.recipe,
+        timings=result.timings,
+        extra=unit.extra,
+    )
 
 
-def _failed(unit: Unit, error: Exception) -> LedgerEntry:
+def failed(unit: Unit, error: Exception) -> LedgerEntry:
     """The end of a unit that gave an error instead of a result."""
     if isinstance(error, OverpaintError):
         code, reason = error.code, str(error)
@@ -128,3 +135,30 @@ def _failed(unit: Unit, error: Exception) -> LedgerEntry:
         flagged=True if blocked else None,
         extra=unit.extra,
     )
+
+
+@dataclass(frozen=True)
+class UnitWorker:
+    """Brings one unit to its end, for those who have threads or processes of their own.
+
+    Args:
+        batcher: makes the edits.
+        keep: as of a `Runner`.
+    """
+
+    batcher: Batcher
+    keep: Callable[[Unit, EditResult], str]
+
+    def __call__(self, unit: Unit) -> LedgerEntry:
+        """Load, edit, keep; the unit fails alone.
+
+        Raises:
+            Cancelled, OutputError.
+        """
+        try:
+            ticket = self.batcher.submit(unit.load())
+        except Exception as error:
+            entry = failed(unit, error)
+        else:
+            entry = outcome(unit, ticket, self.keep)
+        return replace(entry, finished=time.time())  # here, and not when an actor's rows come back

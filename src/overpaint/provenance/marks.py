@@ -17,11 +17,11 @@ from overpaint.core.imaging.codecs.formats import FileFormat
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import PARTS
 from overpaint.core.version import __version__
-from overpaint.provenance import xmp
+from overpaint.provenance import recipes, xmp
 from overpaint.provenance.sealing import Seal, Signer
 from overpaint.provenance.xmp import SourceType
 
-_PROMPTS = tuple(part.name for part in PARTS if part.kind == "text")
+_PROMPTS = (*(part.name for part in PARTS if part.kind == "text"), recipes.REWRITING)
 _MODEL = ("name", "family", "revision")
 _NAMESPACE = "overpaint"
 
@@ -124,7 +124,7 @@ def _seal(
     assert marking.signer is not None
     parameters = {name: model[name] for name in _MODEL if model.get(name) is not None}
     if marking.prompt and recipe is not None:
-        parameters |= {name: recipe[name] for name in _PROMPTS if recipe.get(name)}
+        parameters |= {name: recipe[name] for name in _PROMPTS if isinstance(recipe.get(name), str)}
     return Seal(
         signer=marking.signer,
         tool=("Overpaint", __version__),

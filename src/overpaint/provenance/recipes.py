@@ -12,6 +12,9 @@ from overpaint.core.imaging.images import Picture
 from overpaint.core.types import PARTS, EditRequest
 from overpaint.core.version import __version__
 
+REWRITING = "rewriting"
+"""Key of what a recipe says of a prompt that was rewritten; `wish` in it are the caller's words."""
+
 
 def recipe(
     request: EditRequest,
@@ -19,6 +22,7 @@ def recipe(
     model: Mapping[str, Any],
     options: Mapping[str, Any],
     seeds: Sequence[int],
+    rewriting: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """JSON-able record of what was asked and of what made it.
 
@@ -27,6 +31,7 @@ def recipe(
         model: name, family, revision, dtype and device of the model.
         options: every option of the family with its value, defaults included.
         seeds: one per image.
+        rewriting: who wrote the prompt, and of which wish; None = the caller did.
     """
     words = {part.name: getattr(request, part.name) for part in PARTS if part.kind == "text"}
     return {
@@ -34,6 +39,7 @@ def recipe(
         "model": dict(model),
         **words,
         **({} if request.extend is None else {"extend": request.extend.as_json()}),
+        **({} if rewriting is None else {REWRITING: dict(rewriting)}),
         "seeds": list(seeds),
         "options": dict(options),
         "inputs": {

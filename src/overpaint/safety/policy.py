@@ -121,6 +121,18 @@ class Policy:
             *self._check_pictures(_input_pictures(request), "input_image", stop),
         )
 
+    def check_rewritten(self, prompt: str, *, stop: Stop = None) -> tuple[Verdict, ...]:
+        """Judge a prompt that was made of a caller's; its verdict has index 1.
+
+        Args:
+            prompt: what is judged.
+            stop: as for `check_request`.
+
+        Raises:
+            ContentBlocked, SafetyUnavailable: as for `check_request`.
+        """
+        return self._check_text(prompt, "prompt", stop, index=1)
+
     def check_outputs(
         self, pictures: Sequence[Picture], *, stop: Stop = None
     ) -> tuple[Verdict, ...]:
@@ -136,10 +148,12 @@ class Policy:
         views = [_views(picture) for picture in pictures]
         return self._check_pictures(views, "output_image", stop)
 
-    def _check_text(self, text: str, stage: Stage, stop: Stop) -> tuple[Verdict, ...]:
+    def _check_text(
+        self, text: str, stage: Stage, stop: Stop, index: int = 0
+    ) -> tuple[Verdict, ...]:
         if self.mode == "off" or not self.text_checkers or not text.strip():
             return ()
-        return (self._judged(self.text_checkers, [text], stage, stop),)
+        return (self._judged(self.text_checkers, [text], stage, stop, index),)
 
     def _check_pictures(
         self, pictures: Sequence[Sequence[Image.Image]], stage: Stage, stop: Stop

@@ -153,6 +153,7 @@ def original_turn(pictures: Pictures, picture: Picture) -> Turn:
         created=now(),
         picture=pictures.put(images.encode(picture)),
         thumbnail=pictures.put(thumbnail(picture)),
+        format=picture.format,
     )
 
 
@@ -238,7 +239,12 @@ def measure(store: Store, session: Session, turn: Turn, examiner: Examiner) -> T
     before = framed(opened(store.pictures, base.picture), [turn])
     pictures = before, opened(store.pictures, turn.picture)
     measured = _measured(store.pictures, turn, session, pictures, examiner)
-    store.amend(session.id, measured, session.owner)
+    store.amend(
+        session.id,
+        turn.id,
+        lambda now: replace(measured, is_kept=now.is_kept),
+        session.owner,
+    )
     return measured
 
 
@@ -298,7 +304,7 @@ def opened(pictures: Pictures, key: str) -> Picture:
     Raises:
         StoreUnavailable: it is missing or damaged.
     """
-    return images.decode(pictures.get(key), limits=_KEPT)
+    return pictures.recent.get(key, lambda each: images.decode(pictures.get(each), limits=_KEPT))
 
 
 def thumbnail(picture: Picture) -> bytes:

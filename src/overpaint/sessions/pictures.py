@@ -11,18 +11,47 @@ import hashlib
 import os
 import re
 import sys
+import threading
 import time
-from collections.abc import Collection, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from overpaint.core.errors import OutputError, StoreUnavailable
 from overpaint.core.files import atomic_write
+from overpaint.core.imaging.images import Picture
 
 GRACE_SECONDS = 3600.0
 """Files that nobody names are kept this long: a turn may be about to name them."""
 
+MOST_PIXELS = 32_000_000
+"""Of decoded pictures that are held together."""
+
 _KEY = re.compile(r"[0-9a-f]{64}")
 _TRASH = ".trash"
+
+
+class RecentPictures:
+    """Decoded pictures that were used last, by the keys of their files: the next turn goes on from
+    the last. Safe for several threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pictures: OrderedDict[str, Picture] = OrderedDict()
+
+    def get(self, key: str, read: Callable[[str], Picture]) -> Picture:
+        """A picture, from `read` where it is not held."""
+        with self._lock:
+            if key in self._pictures:
+                self._pictures.move_to_end(key)
+                return self._pictures[key]
+        picture = read(key)
+        with self._lock:
+            self._pictures[key] = picture
+            while sum(map(_pixels, self._pictures.values())) > MOST_PIXELS:
+                self._pictures.popitem(last=False)
+        return picture
 
 
 class Pictures:
@@ -37,6 +66,7 @@ class Pictures:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.recent = RecentPictures()
         try:
             for each in (folder.parent, folder):
                 each.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -149,3 +179,8 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _pixels(picture: Picture) -> int:
+    width, height = picture.size
+    return width * height

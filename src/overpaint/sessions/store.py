@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -254,17 +254,26 @@ class Store:
                 )
         return self.get(id_, owner), numbered
 
-    def amend(self, id_: str, turn: Turn, owner: str = ANYONE) -> None:
+    def amend(
+        self, id_: str, turn: str, change: Callable[[Turn], Turn], owner: str = ANYONE
+    ) -> Turn:
         """Keep what was found out about a turn since; nobody's revision becomes old by that.
 
+        Args:
+            id_: of the session.
+            turn: its id.
+            change: makes the turn that takes the place of the one that is kept now.
+            owner: whose the session is.
+
         Raises:
-            SessionNotFound: the session is gone.
+            SessionNotFound: the session is gone, or has no such turn.
         """
         with self._transaction() as connection:
-            read(connection, id_, owner)
-            row = turns.c.session == id_, turns.c.number == int(turn.id)
-            data = json.dumps(turn.as_json(), allow_nan=False)
+            amended = change(read(connection, id_, owner).turn(turn))
+            row = turns.c.session == id_, turns.c.number == int(turn)
+            data = json.dumps(amended.as_json(), allow_nan=False)
             connection.execute(turns.update().where(*row).values(data=data))
+        return amended
 
     def move(
         self, id_: str, turn: str, revision: int | None = None, owner: str = ANYONE

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from overpaint.core.errors import InvalidRequest, SessionConflict, SessionNotFound
 from overpaint.core.geometry import Size
 from overpaint.core.imaging.borders import Borders
+from overpaint.core.imaging.codecs.formats import FileFormat
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS
 
@@ -40,7 +41,8 @@ INPUTS = tuple(part for part in PARTS if part.name not in OWN)
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One step of a session; once it is there it never changes, but that it may be measured later.
+    """One step of a session; once it is there it never changes, but that it may be measured later,
+    and a candidate may be kept.
 
     Pictures are named by the sha256 of their files.
 
@@ -62,6 +64,9 @@ class Turn:
             parent's picture.
         candidate_of: the turn that was preferred to this one, of the same edit.
         candidates: pictures that the edit made.
+        is_kept: a candidate that was not preferred, and that somebody wants to keep in sight.
+        format: of the file that the original came from; None = it came from none, or this is no
+            original.
         verdict: whether it did what an edit should, or nothing, or more than it should.
         measures: numbers beside its parent and beside the original, once it is measured; None for
             the original.
@@ -85,6 +90,8 @@ class Turn:
     from_original: bool = False
     candidate_of: str | None = None
     candidates: int = 1
+    is_kept: bool = False
+    format: FileFormat | None = None
     verdict: TurnVerdict = "done"
     measures: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()

@@ -67,7 +67,7 @@ def test_it_is_converted_once(checkpoint, checkpoint_folder, cache, monkeypatch)
     checkpoint.component("unet")
     before = sorted(cache.rglob("*.xml"))
     assert before
-    monkeypatch.setattr(openvino, "_converted", None)
+    monkeypatch.setattr(openvino, "_save", None)
     again = open_checkpoint(checkpoint_folder("sd2"), FLOAT32, backend=Backend("openvino", cache))
     again.component("unet")
     assert sorted(cache.rglob("*.xml")) == before
@@ -168,6 +168,20 @@ def test_int8_is_quantized_once_and_comes_near(checkpoint_folder, make_engine, t
     near, far = (np.asarray(each.images[0]).astype(float) for each in (found, expected))
     assert 0 < np.abs(near - far).mean() < 8
     assert len(list(tmp_path.rglob("unet-int8.xml"))) == 1
+
+
+def test_weights_in_int4_come_near(checkpoint_folder, engine, cache):
+    pytest.importorskip("nncf")
+    asked = {"mask": box_mask(64, 64), "seed": 3, "num_inference_steps": 4}
+    small = open_checkpoint(
+        checkpoint_folder("sd2"), FLOAT32, backend=Backend("openvino-int4", cache)
+    )
+    model = Model(SD2_FAMILY.open(small), small)
+    found, expected = (
+        np.asarray(each.edit(picture(64, 64), "a red cat", **asked).images[0]).astype(float)
+        for each in (Engine(lambda _: model, "sd2"), engine)
+    )
+    assert 0 < np.abs(found - expected).mean() < 24
 
 
 def test_without_nncf_the_way_out_is_named(checkpoint_folder, tmp_path, monkeypatch):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import socket
 from functools import partial
 
 import huggingface_hub
 import pytest
+import torch
 
 from overpaint.checkpoints.files import hub
-from overpaint.checkpoints.files.layout import choose_files
+from overpaint.checkpoints.files.layout import choose_files, unused_shards
 from overpaint.checkpoints.files.pins import PINS, Pin
 from overpaint.core.errors import LicenceNotAccepted, ModelLoadError, ModelNotFound
+from overpaint.families.flux2 import KLEIN_FAMILY
 from overpaint.families.sd import SD2_FAMILY
 from tests.hub_server import COMMIT, Hub, serving
 
@@ -310,6 +313,41 @@ def test_shards_and_their_list_are_taken():
         "owner/model", INDEX, ["model_index.json", index, *shards], SD2_FAMILY.components
     )
     assert chosen == ["model_index.json", index, *shards]
+
+
+def test_shards_that_no_family_reads_are_left_on_the_hub(checkpoint_folder, tmp_path, monkeypatch):
+    from transformers import Qwen3ForCausalLM
+
+    from overpaint.checkpoints.checkpoint import Checkpoint
+    from overpaint.checkpoints.placement import Placement
+
+    whole = checkpoint_folder("klein")
+    folder = tmp_path / "sharded"
+    shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("text_encoder"))
+    encoder = Qwen3ForCausalLM.from_pretrained(whole / "text_encoder")
+    encoder.save_pretrained(folder / "text_encoder", max_shard_size="20KB")
+    files = {str(each.relative_to(folder)): each for each in folder.rglob("*") if each.is_file()}
+    with serving(Hub(files={name: each.read_bytes() for name, each in files.items()})) as server:
+        point_client_at(server.url, monkeypatch)
+        pulled = hub.pull("owner/model", components=KLEIN_FAMILY.components, cache=tmp_path / "c")
+        left = {name for name in files if name.endswith(".safetensors")} - set(server.downloads())
+
+    def states(where):
+        placement = Placement(torch.device("cpu"), torch.float32)
+        checkpoint = Checkpoint(where, KLEIN_FAMILY.components, placement)
+        return checkpoint.component("text_encoder").state_dict()
+
+    assert left
+    assert left == {name for name in left if name.startswith("text_encoder/")}
+    found, expected = states(pulled.folder), states(whole)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"weight_map": 3}'])
+def test_a_damaged_list_of_shards_leaves_nothing_out(content):
+    chosen = ["text_encoder/model.safetensors.index.json", "text_encoder/model-1.safetensors"]
+    assert unused_shards(chosen, KLEIN_FAMILY.components, lambda _: content) == frozenset()
 
 
 def point_client_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,18 +8,24 @@ here fails a test.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import huggingface_hub
+import numpy as np
 import pytest
+from diffusers import FluxTransformer2DModel, UNet2DConditionModel
+from transformers import T5EncoderModel
 
 from overpaint.apps.wiring.models import families
 from overpaint.apps.wiring.segmentation import SEGMENTERS
 from overpaint.checkpoints.files import hub
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import BUILTIN, ModelSpec
+from tests.checkpoints.files.test_hub import point_client_at
+from tests.conftest import box_mask, picture
 from tests.hub_server import Hub, serving
 
 NOTHING = [None, None]
@@ -338,14 +344,7 @@ REPLAYED = sorted(KNOWN.keys() & LAYOUTS.keys())
 def online(monkeypatch) -> Iterator[Hub]:
     """A hub that has nothing yet."""
     with serving(Hub()) as offered:
-        constants = huggingface_hub.constants
-        monkeypatch.setattr(constants, "ENDPOINT", offered.url)
-        monkeypatch.setattr(
-            constants,
-            "HUGGINGFACE_CO_URL_TEMPLATE",
-            offered.url + "/{repo_id}/resolve/{revision}/{filename}",
-        )
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        point_client_at(offered.url, monkeypatch)
         yield offered
 
 
@@ -390,3 +389,51 @@ def test_a_class_that_models_share_is_told_apart_before_weights(online, tmp_path
     with pytest.raises(ModelLoadError, match=r"in_channels 64, where .*'flex2' has 196"):
         pull(KNOWN[online.repository], tmp_path)
     assert not [name for name in online.downloads() if name.endswith(".safetensors")]
+
+
+SHARDED = {
+    "black-forest-labs/FLUX.1-Fill-dev": {
+        "transformer": FluxTransformer2DModel,
+        "text_encoder_2": T5EncoderModel,
+    },
+    "diffusers/stable-diffusion-xl-1.0-inpainting-0.1": {"unet": UNet2DConditionModel},
+}
+MORE_BESIDE = (
+    "dev_grid.jpg",
+    "sd_xl_base_1.0_inpainting_0.1.safetensors",
+    "text_encoder_2/pytorch_model.bin",
+    "transformer/model.fp16.safetensors",
+    "unet/diffusion_pytorch_model.fp16.safetensors.index.json",
+)
+
+
+@pytest.fixture(params=SHARDED)
+def published(request, checkpoint_folder, tmp_path) -> tuple[str, Path]:
+    """A repository's name, and a small checkpoint of it whose large components are in shards."""
+    tiny = checkpoint_folder(KNOWN[request.param].family)
+    folder = Path(shutil.copytree(tiny, tmp_path / "published"))
+    for name, cls in SHARDED[request.param].items():
+        model = cls.from_pretrained(folder / name)
+        shutil.rmtree(folder / name)
+        model.save_pretrained(folder / name, max_shard_size="60KB")
+        assert len(list((folder / name).glob("*-of-*.safetensors"))) > 1
+        assert list((folder / name).glob("*.safetensors.index.json"))
+    return request.param, folder
+
+
+def test_shards_are_pulled_once_and_edit_as_published(online, published, make_engine, tmp_path):
+    repository, folder = published
+    online.repository = repository
+    online.add(folder)
+    wanted = {name for name in online.files if not name.startswith("vocabulary")}
+    online.files |= dict.fromkeys((*LAYOUTS[repository].beside, *MORE_BESIDE), b"more")
+    pulled = pull(KNOWN[repository], tmp_path / "cache")
+    assert set(pulled.files) == wanted
+    assert set(online.downloads()) <= wanted  # of equal files the client fetches one
+    expected, actual = (
+        make_engine(KNOWN[repository].family, each).edit(
+            picture(64, 64), "a cat", mask=box_mask(64, 64), seed=1, num_inference_steps=2
+        )
+        for each in (folder, pulled.folder)
+    )
+    assert np.array_equal(np.asarray(actual.images[0]), np.asarray(expected.images[0]))

@@ -14,11 +14,11 @@ from overpaint.apps.wiring.models import families
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.flow import noised
+from overpaint.diffusion.tokens import sparse
+from overpaint.diffusion.tokens.sparse import active_tokens, bucket, kept_bytes
 from overpaint.engine.engine import Engine
 from overpaint.engine.intake import as_picture
 from overpaint.engine.model import Model
-from overpaint.families.flux1 import sparse
-from overpaint.families.flux1.sparse import active_tokens, bucket, kept_bytes
 from tests.conftest import box_mask, open_checkpoint, picture
 
 FAMILIES = ["flex2", "kontext"]

@@ -10,9 +10,10 @@ from overpaint.checkpoints.memo import Memo
 from overpaint.checkpoints.placement import MemoryPlan, Placement
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
+from overpaint.diffusion.tokens.sparse import attentions
 from overpaint.engine.engine import Engine
 from overpaint.engine.model import Model
-from overpaint.families.flux2 import KLEIN_KV_FAMILY, attention
+from overpaint.families.flux2 import KLEIN_KV_FAMILY
 from tests.conftest import box_mask, open_checkpoint, picture
 
 SHORT = {"max_sequence_length": 48, "num_inference_steps": 2}
@@ -157,5 +158,5 @@ def test_a_pass_leaves_nothing_on_the_transformer_even_when_it_fails(
     monkeypatch.setattr(transformer.proj_out, "forward", broken)
     with pytest.raises(ValueError, match="broken"):
         engine.step(started.model, started.prepared)
-    left = {name for each in attention.attentions(transformer) for name in vars(each)}
+    left = {name for each in attentions(transformer) for name in vars(each)}
     assert not left & {"reference_keys", "reference_values", "kept_keys", "kept_values"}

@@ -8,7 +8,7 @@ from PIL import Image
 
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
-from overpaint.families.flux1.sparse import kept_bytes
+from overpaint.diffusion.tokens.sparse import kept_bytes
 from tests.conftest import box_mask, picture
 
 CORNER = (0, 0, 32, 32)

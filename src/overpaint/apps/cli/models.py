@@ -50,17 +50,15 @@ def pull(
 ) -> None:
     """Download a model, or complete and check one that is here; without a name, recommend one."""
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring.models import catalogue, families, licences
-    from overpaint.apps.wiring.segmentation import SEGMENTERS
-    from overpaint.checkpoints.files import hub
-    from overpaint.checkpoints.files.pins import PINS, Pin
+    from overpaint.apps.wiring import pulling
+    from overpaint.apps.wiring.models import licences
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
         if model is None:
             _recommend(_tasks(task), settings, as_json=as_json)
             return
-        spec = SEGMENTERS.get(model) or catalogue.find_model(model, settings)
+        spec = pulling.find(model, settings)
         if spec.source != "hub":
             _nothing_to_pull(spec, as_json=as_json)
             return
@@ -68,16 +66,7 @@ def pull(
         if not as_json:
             console.say(f"{spec.name}: {spec.location}, licence: {_licence(spec)}")
         with _DownloadBar(hidden=as_json) as bar:
-            family = None if model in SEGMENTERS else families.find(spec.family)
-            pulled = hub.pull(
-                spec.location,
-                spec.revision,
-                pin=PINS.get(spec.location) if revision is None else Pin(revision),
-                components=None if family is None else family.components,
-                refusal=None if family is None else family.refusal,
-                cache=settings.cache,
-                on_progress=bar,
-            )
+            pulled = pulling.pull(spec, settings, revision=revision, on_progress=bar)
         _tell_pulled(spec, pulled, as_json=as_json)
 
 

@@ -23,6 +23,7 @@ from overpaint.apps.server.guard import Guard, Keys
 from overpaint.apps.server.logs import AccessLog, report
 from overpaint.apps.server.protocols import (
     azure,
+    catalogue,
     models,
     native,
     oip,
@@ -33,6 +34,7 @@ from overpaint.apps.server.protocols import (
     session_turns,
     sessions,
 )
+from overpaint.apps.server.pulls import Pulls
 from overpaint.apps.server.service import EditService
 from overpaint.apps.server.shelf import Shelf
 from overpaint.apps.settings import Settings
@@ -50,6 +52,7 @@ _HTTP_ERRORS: dict[int, type[errors.Refusal]] = {
 _ROUTES = (
     native,
     models,
+    catalogue,
     segments,
     sessions,
     session_turns,
@@ -87,6 +90,11 @@ def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = 
     app.state.service = service
     app.state.desk = segments.Desk()
     app.state.shelf = Shelf(settings)
+    app.state.pulls = Pulls(
+        service.settings,
+        allowed=settings.server.may_pull(loopback_only=loopback_only),
+        serve=service.serve,
+    )
     app.openapi = partial(_document, app)  # type: ignore[method-assign]
     for routes in _ROUTES:
         app.include_router(routes.router)
@@ -116,6 +124,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     tidying = asyncio.create_task(shelf.tidy())
     yield
     tidying.cancel()
+    app.state.pulls.close()
     await service.stop()
     desk.close()
     shelf.close()

@@ -92,7 +92,8 @@ class EditJob(Generic[Answer]):
     def note(self, update: Update, loop: asyncio.AbstractEventLoop) -> None:
         """Take in news, in any thread; wake the event loop only where somebody listens."""
         number = next(self._numbers)
-        self._latest = News(number, Update(step=update.step, total=update.total))
+        if not update.is_result:
+            self._latest = News(number, Update(step=update.step, total=update.total))
         if self._listeners:
             loop.call_soon_threadsafe(self._publish, News(number, update))
 

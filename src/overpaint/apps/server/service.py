@@ -29,10 +29,12 @@ from overpaint.apps.wire.cost import of_edit, of_file
 from overpaint.apps.wire.intake import MEGA, EncodedEdit
 from overpaint.apps.wiring.models import build, defaults, licences
 from overpaint.apps.wiring.models.served import Served, ServedModels
+from overpaint.apps.wiring.segmentation import SEGMENTERS
 from overpaint.core.errors import Cancelled, Overloaded, OverpaintError
 from overpaint.core.imaging import images
 from overpaint.core.imaging.encoded import from_base64
 from overpaint.core.imaging.images import Picture
+from overpaint.core.models import ModelSpec
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.engine.batching.batcher import Batcher
 from overpaint.engine.batching.ticket import Ticket, Update
@@ -91,7 +93,7 @@ class EditService:
         self.limits = settings.server
         asked = defaults.chosen_by_hand(settings)
         self.settings = settings = defaults.resolved(settings)
-        models = ServedModels(settings)
+        self._models = models = ServedModels(settings)
         self.served, self.resolve, self.aliases_of = models.all, models.resolve, models.aliases_of
         budget = self.limits.memory_gb
         self._engines = build.engines(
@@ -137,6 +139,17 @@ class EditService:
         )
         self.metrics.watch(self._batcher)
         self._loading_task = asyncio.create_task(self._load_models())
+
+    def serve(self, spec: ModelSpec) -> None:
+        """Load one more model, which is here now, and serve it. Blocks until it is loaded.
+
+        Raises:
+            OverpaintError: it cannot be loaded.
+        """
+        if spec.name in SEGMENTERS:
+            return  # it is loaded when something is to be found
+        self.batcher.load(spec.name).result()
+        self.health.add(spec.name, self._models.add(spec, self.settings).family)
 
     def warn_of_licences(self) -> None:
         """Say which models' licences may not allow that others are served."""
@@ -275,7 +288,7 @@ class EditService:
             on_update=on_update,
         )
         checked.held.is_edits = True
-        answer = self.spawn(self._answer(ticket, encode, pool or self._pool, undo))
+        answer = self.spawn(self._answer(ticket, encode, pool or self._pool, undo, on_update))
         answer.add_done_callback(lambda _: self._freed(checked.held))
         model = str(checked.request.model)
         job = EditJob(id=new_id(), caller=caller, model=model, ticket=ticket, answer=answer)
@@ -334,11 +347,15 @@ class EditService:
         encode: Callable[[EditResult], Value],
         pool: ThreadPoolExecutor,
         undo: Callable[[], None] | None,
+        on_update: Callable[[Update], None],
     ) -> Value:
         outcome = "internal_error"
         loop = asyncio.get_running_loop()
         try:
             result = await asyncio.wrap_future(ticket.future)
+            if ticket.previews and len(result.pictures) == 1:
+                whole = result.pictures[0]
+                on_update(Update(step=1, total=1, preview=whole, is_result=True))
             answer = await loop.run_in_executor(pool, encode, result)
             outcome = "done"
             self.health.works(str(ticket.request.model))

@@ -120,7 +120,7 @@ class Shelf:
             try:
                 work()
             except OverpaintError as error:
-                _log.warning("cannot measure a turn", extra={"error": str(error)})
+                _log.warning("cannot do what was left for later", extra={"error": str(error)})
 
         self._measuring.submit(attempt)
 

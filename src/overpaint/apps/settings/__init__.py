@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
-from overpaint.apps.settings.base import named_keys
+from overpaint.apps.settings.base import RewriterSettings, named_keys
 from overpaint.apps.settings.safety import (
     AzureSettings,
     ClassifierSettings,
@@ -42,6 +42,7 @@ __all__ = [
     "ModelSettings",
     "ProvenanceSettings",
     "RemoteSettings",
+    "RewriterSettings",
     "SafetySettings",
     "ServerSettings",
     "SessionSettings",
@@ -235,6 +236,7 @@ def _keys_beside(location: list[str]) -> list[str]:
         "provenance": ProvenanceSettings,
         "sessions": SessionSettings,
         "judge": JudgeSettings,
+        "rewriter": RewriterSettings,
     }
     if "loras" in location[2:]:
         return list(LoraSettings.model_fields)

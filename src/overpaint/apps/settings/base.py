@@ -7,7 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    model_validator,
+)
 
 from overpaint.core.errors import InvalidSettings
 
@@ -40,6 +48,34 @@ class Table(BaseModel):
     """A table of the settings: unknown keys are refused, values are fixed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ChatSettings(Table):
+    """A model behind OpenAI's chat completions.
+
+    Attributes:
+        base_url: of the API; None = there is none.
+        model: its name there.
+        key: of the API.
+        timeout_s: seconds that one answer may take.
+    """
+
+    base_url: str | None = Field(default=None, pattern="^https?://")
+    model: str = ""
+    key: SecretStr | None = None
+    timeout_s: float = Field(default=30, gt=0)
+
+    @model_validator(mode="after")
+    def _names_a_model(self) -> ChatSettings:
+        if self.base_url is not None and not self.model:
+            raise ValueError("base_url needs a model: its name in that API")
+        return self
+
+
+class RewriterSettings(ChatSettings):
+    """A chat model that makes prompts of short wishes; without one, prompts stay as they are."""
+
+    timeout_s: float = Field(default=30, gt=0, le=600)
 
 
 def named_keys(lines: Iterable[str], where: str) -> dict[str, str]:

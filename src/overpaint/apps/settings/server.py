@@ -57,6 +57,8 @@ class ServerSettings(Table):
         keep_results_s: seconds that results of asynchronous edits are kept.
         keep_results_mb: memory for them.
         drain_s: seconds that a stopping server has to finish edits and to hand over results.
+        pulls: whether callers may have the server download models; None = only where nobody but
+            this machine reaches it.
     """
 
     models: tuple[str, ...] = ()
@@ -86,6 +88,17 @@ class ServerSettings(Table):
     keep_results_s: float = Field(default=600, gt=0)
     keep_results_mb: float = Field(default=512, gt=0)
     drain_s: float = Field(default=30, ge=0)
+    pulls: bool | None = None
+
+    def may_pull(self, *, loopback_only: bool) -> bool:
+        """Whether callers may have the server download models.
+
+        Args:
+            loopback_only: the server listens on this machine alone.
+        """
+        if self.pulls is not None:
+            return self.pulls
+        return loopback_only and not self.allowed_hosts and not self.origins
 
     def check_address(self, host: str) -> None:
         """Others than this machine may reach the server only with a key.

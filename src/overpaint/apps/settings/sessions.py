@@ -7,9 +7,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr
 
-from overpaint.apps.settings.base import FilePath, Table
+from overpaint.apps.settings.base import ChatSettings, FilePath, Table
 
 
 class WarnSettings(Table):
@@ -57,23 +57,5 @@ class SessionSettings(Table):
         return (Path(named) if named else home / ".local" / "share") / "overpaint" / "sessions"
 
 
-class JudgeSettings(Table):
-    """A vision model behind OpenAI's chat completions that judges whether an edit was done.
-
-    Attributes:
-        base_url: of the API; None = no such judge, pixels are compared.
-        model: its name there.
-        key: of the API.
-        timeout_s: seconds that one candidate may take.
-    """
-
-    base_url: str | None = Field(default=None, pattern="^https?://")
-    model: str = ""
-    key: SecretStr | None = None
-    timeout_s: float = Field(default=30, gt=0)
-
-    @model_validator(mode="after")
-    def _names_a_model(self) -> JudgeSettings:
-        if self.base_url is not None and not self.model:
-            raise ValueError("base_url needs a model: its name in that API")
-        return self
+class JudgeSettings(ChatSettings):
+    """A vision model that judges whether an edit was done; without one, pixels are compared."""

@@ -6,7 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from overpaint.apps.settings.base import FilePath, Table, is_device, is_repository
+from overpaint.apps.settings.base import (
+    FilePath,
+    RewriterSettings,
+    Table,
+    is_device,
+    is_repository,
+)
 from overpaint.apps.settings.safety import ProvenanceSettings, SafetySettings
 from overpaint.apps.settings.server import RemoteSettings, ServerSettings
 from overpaint.apps.settings.sessions import JudgeSettings, SessionSettings
@@ -83,6 +89,7 @@ class Settings(Table):
         compile: whether networks are compiled in the background on CUDA.
         record: whether steps are recorded and replayed on CUDA.
         cache: where pulled models lie; None = the hub client's own cache.
+        adapters: folder of low-rank adapters that may be added to a model's name.
         licences: file of the licences that were accepted; None = in the user's folder.
         debug: show tracebacks of Overpaint's own errors on the command line.
         defaults: models used where none is named.
@@ -93,6 +100,7 @@ class Settings(Table):
         provenance: what the files of results say about themselves.
         sessions: where sessions are kept, and how much of them.
         judge: a vision model that judges whether an edit was done.
+        rewriter: a chat model that makes prompts of short wishes.
     """
 
     device: Annotated[str, AfterValidator(is_device)] = "auto"
@@ -102,6 +110,7 @@ class Settings(Table):
     compile: CompileName = "auto"
     record: RecordName = "auto"
     cache: FilePath | None = None
+    adapters: FilePath | None = None
     licences: FilePath | None = None
     debug: bool = False
     defaults: Defaults = Defaults()
@@ -112,6 +121,7 @@ class Settings(Table):
     provenance: ProvenanceSettings = ProvenanceSettings()
     sessions: SessionSettings = SessionSettings()
     judge: JudgeSettings = JudgeSettings()
+    rewriter: RewriterSettings = RewriterSettings()
 
     def own_models(self) -> tuple[ModelSpec, ...]:
         """The models of one's own."""

@@ -25,6 +25,7 @@ STATUSES: dict[type[OverpaintError], int] = {
     errors.LicenceNotAccepted: 403,
     errors.ModelLoadError: 503,
     errors.SafetyUnavailable: 503,
+    errors.RewriterUnavailable: 503,
     errors.Overloaded: 429,
     errors.DeadlineExceeded: 504,
     errors.OutOfMemory: 503,

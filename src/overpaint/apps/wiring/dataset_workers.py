@@ -35,7 +35,7 @@ class Where:
     Attributes:
         device, dtype: as `build.engines` takes them.
         width: images in a pass of the model at most; with 1 a picture has the same bytes whatever
-            is made beside it.
+            is made beside it. None = learnt from the passes' times.
         threads: tasks under way in a process, for each of its devices.
         ray: address of a Ray cluster, or 'local'; None = this process.
         actors: engines on Ray; None = one for each GPU, or one.
@@ -43,7 +43,7 @@ class Where:
 
     device: str | None = None
     dtype: str | None = None
-    width: int = 1
+    width: int | None = 1
     threads: int = THREADS
     ray: str | None = None
     actors: int | None = None
@@ -66,7 +66,7 @@ def model_names(recipe: Recipe) -> list[str]:
 
 @contextmanager
 def worker_with(
-    recipe: Recipe, settings: Settings, engines: Sequence[Engine], width: int, out: Path
+    recipe: Recipe, settings: Settings, engines: Sequence[Engine], width: int | None, out: Path
 ) -> Iterator[TaskWorker[Any]]:
     """A worker of this process, and the batcher that its edits meet in."""
     from overpaint.engine.batching.batcher import Batcher

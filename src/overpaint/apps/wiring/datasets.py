@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from overpaint.apps.wiring import batches
 from overpaint.apps.wiring.dataset_workers import Where, make_worker, model_names, worker_with
 from overpaint.apps.wiring.models import build, catalogue, defaults
 from overpaint.core import licences
 from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError
 from overpaint.core.files import atomic_write, remove_leftovers
-from overpaint.datasets import plan
+from overpaint.datasets import plan, trials
 from overpaint.datasets.clean import Cleaning
 from overpaint.datasets.collect import Collection as Collecting
 from overpaint.datasets.outcome import Outcome
@@ -28,8 +29,8 @@ from overpaint.datasets.recipes import prompts
 from overpaint.datasets.recipes.languages import ENGLISH_ONLY
 from overpaint.datasets.recipes.recipe import Clean, Collect, Recipe
 from overpaint.datasets.sources import readers
-from overpaint.datasets.tasks import MADE, Task, complete, recipe_key
-from overpaint.jobs.book import Book, Tally
+from overpaint.datasets.tasks import MADE, Task, complete, recipe_key, stale
+from overpaint.jobs.book import PATIENCE, Book, Tally
 from overpaint.jobs.ledger import Ledger, Status
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class Run:
             records = {name: self.engines[0].model(name).record for name in names}
         check_policy(self.recipe, self.engines[0] if self.engines else None)
         _check_revision(self.recipe, records)
+        for trial in trials.trials(self.recipe) if self.engines else ():
+            trials.check(self.engines[0].model(trial.request.model).family.spec, trial)
         self.facts = _facts(self.recipe, records, self.settings)
         self.key = recipe_key(self.recipe, _keys(records))
 
@@ -105,6 +108,7 @@ class Run:
         *,
         retry: Collection[Status] = (),
         limit: int | None = None,
+        prune: bool = False,
         on_progress: Callable[[Tally, int | None], None] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> tuple[Outcome, Tally]:
@@ -113,6 +117,7 @@ class Run:
         Args:
             retry: tasks that ended in one of these ways are tried again.
             limit: attempts or pictures at most.
+            prune: remove made pictures that no task of this run is of; not with a limit.
             on_progress: called when a task is at its end, with the tasks known so far.
             cancelled: asked several times a second; True ends the run.
 
@@ -120,6 +125,7 @@ class Run:
             Cancelled: all that ended is kept; the same call goes on.
             OutputError: the folder cannot be written to, another run is writing there, or it is a
                 source.
+            RunStopped: one task after the other fails for a reason that is not its own.
         """
         check_places(self.recipe, self.out)
         job = self.plan(limit)
@@ -131,16 +137,30 @@ class Run:
                 complete=partial(complete, self.out),
                 retry=retry,
                 cancelled=cancelled,
-                tally=Tally(),
+                patience=PATIENCE,
             )
-            with self._executor(book) as work:
-                if isinstance(job, Collecting):
-                    return job.run(ledger, partial(_rounds, book, work, on_progress)), book.tally
-                if on_progress is not None:
-                    total = sum(1 for _ in self.items()) if limit is None else limit
-                    book.on_progress = partial(_report, on_progress, total)
-                work(job.tasks())
-                return job.outcome(ledger), book.tally
+            outcome = self._executed(job, book, on_progress, limit)
+            if limit is None:
+                outcome.stale = stale(self.out, book.asked)
+            for path in outcome.stale if prune else ():
+                path.unlink(missing_ok=True)
+            return outcome, book.tally
+
+    def _executed(
+        self,
+        job: Collecting | Cleaning,
+        book: Book[Task],
+        on_progress: Callable[[Tally, int | None], None] | None,
+        limit: int | None,
+    ) -> Outcome:
+        with self._executor(book) as work:
+            if isinstance(job, Collecting):
+                return job.run(book.ledger, partial(_rounds, book, work, on_progress))
+            if on_progress is not None:
+                total = sum(1 for _ in self.items()) if limit is None else limit
+                book.on_progress = partial(_report, on_progress, total)
+            work(job.tasks())
+            return job.outcome(book.ledger)
 
     def write(self, outcome: Outcome) -> Path:
         """Write data set, card, recipe and report, in place of earlier ones.
@@ -169,12 +189,10 @@ class Run:
     @contextmanager
     def _executor(self, book: Book[Task]) -> Iterator[Callable[[Iterable[Task]], None]]:
         if self.where.ray is not None:
-            from overpaint.jobs import ray
-
             make = partial(
                 make_worker, self.recipe, self.settings, replace(self.where, ray=None), self.out
             )
-            with ray.cluster(self.where.ray, actors=self.where.actors) as cluster:
+            with batches.cluster(self.where.ray, self.where.actors) as cluster:
                 yield lambda tasks: cluster.run(tasks, make, book, actors=self.where.actors)
             return
         from overpaint.jobs import pool

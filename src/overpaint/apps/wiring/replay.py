@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from PIL import Image, ImageChops
 from pydantic import BaseModel, Field, ValidationError
 
+from overpaint.apps.settings import RewriterSettings
 from overpaint.apps.wiring.models import build, catalogue
 from overpaint.core.errors import InvalidRequest, ModelNotFound
 from overpaint.core.imaging import images, masks
@@ -117,7 +118,8 @@ def replay(
         _known_model(recipe, settings),
         dtype=recipe.model.dtype,
         loras=loras,
-        settings=settings,
+        # The recipe has the prompt as it was rewritten.
+        settings=settings.model_copy(update={"rewriter": RewriterSettings()}),
     )
     notes = _differences(recipe, engine)
     picture = engine.run([request], on_progress=on_progress)[0].pictures[0]

@@ -11,8 +11,10 @@ from inference.core.workflows.prototypes.block import WorkflowBlock
 from overpaint.apps.workflow.block import block, extension_block
 from overpaint.apps.workflow.fields import sides
 from overpaint.families.erase import ERASE_FAMILY
-from overpaint.families.flux1 import FLEX2_FAMILY, KONTEXT_FAMILY
-from overpaint.families.sd import SD2_FAMILY
+from overpaint.families.flux1 import FILL_FAMILY, FLEX2_FAMILY, KONTEXT_FAMILY
+from overpaint.families.flux2 import KLEIN_FAMILY
+from overpaint.families.qwen import QWEN_EDIT_FAMILY
+from overpaint.families.sd import SD2_FAMILY, SDXL_FAMILY
 
 Flex2InpaintingBlock = block(
     "flex2_inpainting",
@@ -39,6 +41,46 @@ SD2InpaintingBlock = block(
     task="inpaint",
     sides=sides(None, 8),
     options=["num_inference_steps", "guidance_scale", "strength", "grow", "feather"],
+)
+
+SDXLInpaintingBlock = block(
+    "sdxl_inpainting",
+    "SDXL Inpainting",
+    about="Repaints what a model detected in a picture, from a prompt, with SDXL.",
+    spec=SDXL_FAMILY,
+    task="inpaint",
+    sides=sides(None, 8),
+    options=["num_inference_steps", "guidance_scale", "strength", "grow", "feather"],
+)
+
+FillInpaintingBlock = block(
+    "fill_inpainting",
+    "Fill Inpainting",
+    about="Repaints what a model detected in a picture, from a prompt, with FLUX.1 Fill.",
+    spec=FILL_FAMILY,
+    task="inpaint",
+    sides=sides(None, 16),
+    options=["num_inference_steps", "guidance_scale", "strength", "grow", "feather"],
+)
+
+KleinEditBlock = block(
+    "klein_edit",
+    "Klein Edit",
+    about="Changes a picture as an instruction says, with FLUX.2 klein; a mask limits where.",
+    spec=KLEIN_FAMILY,
+    task="edit",
+    sides=sides(None, 16),
+    options=["num_inference_steps", "guidance_scale", "strength", "grow", "feather"],
+)
+
+QwenEditBlock = block(
+    "qwen_edit",
+    "Qwen Edit",
+    about="Changes a picture as an instruction says, with Qwen-Image-Edit; a mask limits where.",
+    spec=QWEN_EDIT_FAMILY,
+    task="edit",
+    sides=sides(None, 16),
+    options=["num_inference_steps", "true_cfg_scale", "strength", "grow", "feather"],
 )
 
 KontextEditBlock = block(
@@ -70,4 +112,14 @@ ExtendBlock = extension_block(
 
 def load_blocks() -> list[type[WorkflowBlock]]:
     """What the execution engine asks a plugin for."""
-    return [Flex2InpaintingBlock, SD2InpaintingBlock, KontextEditBlock, EraseBlock, ExtendBlock]
+    return [
+        Flex2InpaintingBlock,
+        SD2InpaintingBlock,
+        SDXLInpaintingBlock,
+        FillInpaintingBlock,
+        KontextEditBlock,
+        KleinEditBlock,
+        QwenEditBlock,
+        EraseBlock,
+        ExtendBlock,
+    ]

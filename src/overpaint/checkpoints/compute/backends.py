@@ -1,6 +1,6 @@
 """What computes a checkpoint's networks, where it is more than torch as it comes.
 
-`openvino`, `openvino-int8`: Stable Diffusion's UNet and autoencoder on processors, converted
+`openvino`, `openvino-int8`, `openvino-int4`: denoisers and autoencoders on processors, converted
 (`checkpoints/compute/openvino.py`). `torch-compiled`: the denoiser's blocks, compiled by torch.
 `torch-float8`: the same, with their linear layers in float8 (`checkpoints/compute/float8.py`).
 On CUDA, `torch` compiles in the background while it is used (`checkpoints/compiling.py`).
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -53,6 +53,12 @@ class Backend:
         return self.name.startswith("openvino")
 
     @property
+    def weight_bits(self) -> Literal[4, 8] | None:
+        """Bits of a denoiser's weights on OpenVINO; None = as many as its precision has."""
+        bits: dict[str, Literal[4, 8]] = {"openvino-int8": 8, "openvino-int4": 4}
+        return bits.get(self.name)
+
+    @property
     def quantizes(self) -> bool:
         """Whether the denoiser's linear layers are held in float8."""
         return self.name == "torch-float8"
@@ -76,7 +82,7 @@ class Backend:
             adapted: whether low-rank adapters change it.
         """
         if self.converts:
-            return part.openvino and device.type == "cpu" and not adapted
+            return part.openvino is not None and device.type == "cpu" and not adapted
         if self.quantizes and (adapted or part.float8 is None):
             return False
         return self.name != "torch" and part.role == "denoiser"

@@ -1,11 +1,18 @@
-"""OpenVINO as the processor's backend of Stable Diffusion's UNet and autoencoder.
+"""OpenVINO as the processor's backend of denoisers and autoencoders.
 
-A component is converted once, from float32, and kept on disk; afterwards it is read from there,
-without its torch module. Computed are float32 or bfloat16, as the placement says; tensors go in and
-come out as float32. With samples of its inputs the UNet is computed in int8 where that is possible
-(NNCF's post-training quantization), with an error that docs/performance.md tells. Its pictures
-differ from torch's, in float32 in the last bits (about 1e-6 of the prediction), so it is chosen by
-hand and the recipe names it.
+A component is converted once and kept on disk; afterwards it is read from there, without its torch
+module. Computed are float32 or bfloat16, as the placement says; tensors go in and come out as
+float32. Its pictures differ from torch's, in float32 in the last bits (about 1e-6 of the
+prediction), so it is chosen by hand and the recipe names it.
+
+A denoiser can be made smaller and faster at a cost in quality, which docs/performance.md tells:
+
+- with samples of its inputs it is computed in int8 where that is possible (NNCF's post-training
+  quantization);
+- its weights are held in int8 or int4, and computed with in the precision of the rest.
+
+What a component's networks are, and what stands in its place, its family says
+(`Component.openvino`).
 """
 
 from __future__ import annotations
@@ -14,72 +21,119 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import nn
 
 from overpaint.checkpoints.files import weights
 from overpaint.checkpoints.placement import Placement
 from overpaint.core.errors import ModelLoadError
 
-ODD = 9
-"""Latents along a side of the traced example. It is not divisible by two, so that the upsampling to
-the size of the skip connections is part of the trace and any size fits."""
-
 _log = logging.getLogger(__name__)
-
-LoadModule = Callable[[], Any]
 
 FORM = 2
 """Of what is kept on disk; a network in another form is converted anew."""
 
-Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""What a UNet's network is given: latents with conditions, sines of the timesteps, texts."""
+GROUP = 64
+"""Weights that share a scale in int4; fewer where a row does not consist of whole groups."""
 
-Samples = Callable[[], list[Inputs]]
-"""Gives what a UNet's network is given in the steps of ordinary edits."""
+HALVES = (torch.bfloat16, torch.float16)
+
+WeightBits = Literal[4, 8]
+
+Tracing = Callable[[Any], Any]
+"""Makes a network of OpenVINO from a torch module (`converted`)."""
+
+Arrays = tuple[torch.Tensor, ...]
+"""What a network is given."""
 
 
-def replace(
-    cls: type,
-    folder: Path,
-    placement: Placement,
-    cache: Path,
-    load: LoadModule,
-    samples: Samples | None = None,
-) -> Any:
-    """A component on OpenVINO with the calls of its torch class that families use.
+class Network:
+    """A compiled network of one output."""
 
-    Args:
-        cls: the component's class, UNet2DConditionModel or AutoencoderKL.
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
+        arrays = [each.float().contiguous().numpy() for each in inputs]
+        return torch.from_numpy(self._request.infer(arrays, share_inputs=True)[0].copy())
+
+
+class StandIn:
+    """Stands in a component's place: what families ask of any component."""
+
+    device = torch.device("cpu")
+    dtype = torch.float32
+
+    def __init__(self, module: Any) -> None:
+        self.config = module.config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """A component that OpenVINO will compute, as its family's `Component.openvino` is given it.
+
+    Attributes:
+        module: of its torch class, without memory for its weights.
         folder: the component's own, with config.json and weights.
         placement: on the CPU; its dtype says in which precision is computed.
         cache: folder of converted components.
-        load: gives the torch module in float32; called where nothing is converted yet.
-        samples: the UNet is quantized to int8, by these; called where that is not done yet.
-
-    Raises:
-        ModelLoadError: OpenVINO or NNCF is not installed, or cannot convert the component.
+        load: gives the torch module in a precision; called where nothing is converted yet.
+        bits: of a denoiser's weights; None = as they are.
+        samples: gives what a denoiser's network is given in ordinary edits.
     """
-    module = weights.empty(cls, folder)
-    converted_folder = cache / weights.key(folder, FORM, _import().__version__, placement.dtype)
 
-    def network(name: str, trace: Callable[[Any], Any]) -> _Network:
-        return _Network(_compiled(converted_folder / name, placement, lambda: trace(load())))
+    module: nn.Module
+    folder: Path
+    placement: Placement
+    cache: Path
+    load: Callable[[torch.dtype], nn.Module]
+    bits: WeightBits | None = None
+    samples: Callable[[], list[Arrays]] | None = None
 
-    if cls.__name__ == "UNet2DConditionModel" and samples is not None:
-        return _Unet(
-            module, network("unet-int8", lambda unet: _quantized(_trace_unet(unet), samples()))
+    def network(self, name: str, trace: Tracing) -> Network:
+        """A network of the component, kept under that name.
+
+        Raises:
+            ModelLoadError: OpenVINO is not installed, or cannot convert or compute it.
+        """
+        return self._kept(name, lambda: trace(self._loaded()))
+
+    def quantized(self, name: str, trace: Tracing) -> Network:
+        """The same, computed in int8 where NNCF finds that possible by the samples.
+
+        Raises:
+            ModelLoadError: as `network`; or NNCF is not installed.
+        """
+        assert self.samples is not None
+        samples = self.samples
+        return self._kept(f"{name}-int8", lambda: _quantized(trace(self._loaded()), samples()))
+
+    def compressed(self, name: str, trace: Tracing) -> Network:
+        """The same, with its weights in so many `bits`; without, it is `network`.
+
+        Raises:
+            ModelLoadError: as `network`; or NNCF is not installed.
+        """
+        if self.bits is None:
+            return self.network(name, trace)
+        bits = self.bits
+        return self._kept(
+            f"{name}-w{bits}", lambda: _with_small_weights(trace(self._loaded()), bits)
         )
-    if cls.__name__ == "UNet2DConditionModel":
-        return _Unet(module, network("unet", _trace_unet))
-    return _Autoencoder(
-        module, network("encoder", _trace_encoder), network("decoder", _trace_decoder)
-    )
+
+    def _kept(self, name: str, convert: Callable[[], Any]) -> Network:
+        key = weights.key(self.folder, FORM, _import().__version__, self.placement.dtype)
+        return Network(_compiled(self.cache / key / name, self.placement, convert))
+
+    def _loaded(self) -> nn.Module:
+        """The module in float32, or in 16 bits where it is stored so: that takes half the memory,
+        or none where the files are mapped."""
+        stored = (each for each in HALVES if weights.stored_as(self.folder, each))
+        return _without_halves(self.load(next(stored, torch.float32)).eval())
 
 
 def _compiled(path: Path, placement: Placement, convert: Callable[[], Any]) -> Any:
@@ -118,68 +172,6 @@ def _save(network: Any, path: Path, *, halved: bool) -> None:
         partial.with_suffix(suffix).replace(path.with_suffix(suffix))
 
 
-class _Network:
-    """A compiled network of one output."""
-
-    def __init__(self, request: Any) -> None:
-        self._request = request
-
-    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
-        arrays = [each.float().contiguous().numpy() for each in inputs]
-        return torch.from_numpy(self._request.infer(arrays, share_inputs=True)[0].copy())
-
-
-class _Component:
-    """What families ask of any component."""
-
-    device = torch.device("cpu")
-    dtype = torch.float32
-
-    def __init__(self, module: Any) -> None:
-        self.config = module.config
-
-
-class _Unet(_Component):
-    """A UNet whose timesteps become sines in float32, as in torch: a network in bfloat16 would
-    round the angles, and 981 with them to 980."""
-
-    def __init__(self, module: Any, network: _Network) -> None:
-        super().__init__(module)
-        self._sines = module.time_proj
-        self._network = network
-        self.taken: list[Inputs] | None = None
-        """Where it is a list, what the network is given goes there."""
-
-    def __call__(
-        self,
-        sample: torch.Tensor,
-        timestep: torch.Tensor,
-        *,
-        encoder_hidden_states: torch.Tensor,
-        return_dict: bool,
-    ) -> tuple[torch.Tensor]:
-        assert not return_dict
-        inputs = (sample, self._sines(timestep.expand(len(sample))), encoder_hidden_states)
-        if self.taken is not None:
-            self.taken.append((sample.clone(), inputs[1], encoder_hidden_states.clone()))
-        return (self._network(*inputs),)
-
-
-class _Autoencoder(_Component):
-    def __init__(self, module: Any, encoder: _Network, decoder: _Network) -> None:
-        super().__init__(module)
-        self._encoder, self._decoder = encoder, decoder
-
-    def encode(self, pixels: torch.Tensor) -> SimpleNamespace:
-        """(B, 3, H, W) → `.latent_dist`, as `AutoencoderKL.encode`."""
-        return SimpleNamespace(latent_dist=DiagonalGaussianDistribution(self._encoder(pixels)))
-
-    def decode(self, latents: torch.Tensor, *, return_dict: bool) -> tuple[torch.Tensor]:
-        """(B, C, h, w) → ((B, 3, H, W),), as `AutoencoderKL.decode`."""
-        assert not return_dict
-        return (self._decoder(latents),)
-
-
 class _Call(nn.Module):
     """A function of a module as a module, for the tracer."""
 
@@ -192,46 +184,20 @@ class _Call(nn.Module):
         return self._call(*inputs)
 
 
-def _trace_unet(unet: Any) -> Any:
-    unet.get_time_embed = lambda sample, timestep: timestep
-    example = (
-        torch.zeros(2, unet.config.in_channels, ODD, ODD),
-        torch.zeros(2, unet.config.block_out_channels[0]),
-        torch.zeros(2, 8, unet.config.cross_attention_dim),
-    )
-    return _converted(
-        _Call(
-            unet,
-            lambda sample, sines, text: unet(
-                sample, sines, encoder_hidden_states=text, return_dict=False
-            )[0],
-        ),
-        example,
-    )
+def converted(module: Any, call: Callable[..., torch.Tensor], example: Arrays) -> Any:
+    """A network of OpenVINO that computes a function of a module.
 
-
-def _trace_encoder(vae: Any) -> Any:
-    side = 8 * 2 ** (len(vae.config.block_out_channels) - 1)
-    return _converted(
-        _Call(vae, lambda pixels: vae.encode(pixels).latent_dist.parameters),
-        (torch.zeros(1, vae.config.in_channels, side, side),),
-    )
-
-
-def _trace_decoder(vae: Any) -> Any:
-    return _converted(
-        _Call(vae, lambda latents: vae.decode(latents, return_dict=False)[0]),
-        (torch.zeros(1, vae.config.latent_channels, 8, 8),),
-    )
-
-
-def _converted(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Any:
+    Args:
+        module: whose weights it has.
+        call: of tensors alone; it is traced.
+        example: what it is given; other sizes fit too, where no size of it equals one.
+    """
     with torch.inference_mode(), warnings.catch_warnings():
         # What the trace fixes are checks of channels and of huge sizes, which hold for any edit.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         # OpenVINO's frontend for `torch.export` fixes the sizes; for the trace it does not.
         warnings.filterwarnings("ignore", "`torch.jit.trace", DeprecationWarning)
-        traced = torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(_Call(module, call), example, check_trace=False)  # type: ignore[no-untyped-call]
     # Not by `openvino.convert_model`: that tells Intel's telemetry about each conversion.
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -242,24 +208,52 @@ def _converted(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Any:
     return frontend.convert(frontend.load(decoder))
 
 
-def _quantized(network: Any, samples: list[Inputs]) -> Any:
+def _without_halves(module: nn.Module) -> nn.Module:
+    """Let a module compute in float32 though linear layers keep their weights in 16 bits.
+
+    OpenVINO takes those as they are; the tracer computes nothing with them.
+    """
+    from openvino.frontend.pytorch import ModuleExtension, patch_model
+
+    linear = ModuleExtension(
+        nn.Linear,
+        "ov_ext::linear",
+        convert=lambda layer, target, tokens: target(tokens, layer.weight, layer.bias),
+        evaluate=lambda layer, tokens, *_: tokens.new_zeros(*tokens.shape[:-1], layer.out_features),
+        condition=lambda layer: layer.weight.dtype in HALVES,
+    )
+    patch_model.patch_model(module, {nn.Linear: linear}, "_forward_of_torch")
+    for part in module.modules():
+        if type(part) is not nn.Linear:
+            for weight in part.parameters(recurse=False):
+                weight.data = weight.data.float()
+    return module
+
+
+def _quantized(network: Any, samples: list[Arrays]) -> Any:
     """The network with int8 where NNCF finds it possible; what it does not take stays as it was."""
-    # NNCF tells Intel of each quantization, unless it believes to run in its own tests.
-    os.environ.setdefault("NNCF_CI", "1")
-    try:
-        import nncf
-    except ImportError as error:
-        raise ModelLoadError(
-            "backend 'openvino-int8' needs a package: pip install 'overpaint[int8]'; or set "
-            'backend = "openvino"'
-        ) from error
-    nncf.set_log_level(logging.ERROR)
+    nncf = _import_nncf()
     arrays = [tuple(each.float().numpy() for each in inputs) for inputs in samples]
     return nncf.quantize(
         network,
         nncf.Dataset(arrays),
         subset_size=len(arrays),
         model_type=nncf.ModelType.TRANSFORMER,
+    )
+
+
+def _with_small_weights(network: Any, bits: WeightBits) -> Any:
+    """The network with its weights in 8 bits, one scale a row, or in 4, one scale a `GROUP`."""
+    nncf = _import_nncf()
+    if bits == 8:
+        return nncf.compress_weights(network, mode=nncf.CompressWeightsMode.INT8_SYM)
+    adjusted = nncf.GroupSizeFallbackMode.ADJUST
+    return nncf.compress_weights(
+        network,
+        mode=nncf.CompressWeightsMode.INT4_SYM,
+        group_size=GROUP,
+        ratio=1.0,
+        advanced_parameters=nncf.AdvancedCompressionParameters(group_size_fallback_mode=adjusted),
     )
 
 
@@ -272,3 +266,17 @@ def _import() -> Any:
             'backend = "torch"'
         ) from error
     return openvino
+
+
+def _import_nncf() -> Any:
+    # NNCF tells Intel of each quantization, unless it believes to run in its own tests.
+    os.environ.setdefault("NNCF_CI", "1")
+    try:
+        import nncf
+    except ImportError as error:
+        raise ModelLoadError(
+            "int8 and int4 need a package: pip install 'overpaint[int8]'; or set "
+            'backend = "openvino"'
+        ) from error
+    nncf.set_log_level(logging.ERROR)
+    return nncf

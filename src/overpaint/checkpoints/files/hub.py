@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from overpaint.checkpoints.component import Components
-from overpaint.checkpoints.files.layout import CONFIG, INDEX, choose_files, choose_single, pipeline
+from overpaint.checkpoints.files.layout import (
+    CONFIG,
+    INDEX,
+    choose_files,
+    choose_single,
+    pipeline,
+    unused_shards,
+)
 from overpaint.checkpoints.files.pins import Pin
 from overpaint.core.errors import LicenceNotAccepted, ModelLoadError, ModelNotFound, OutputError
 from overpaint.core.files import atomic_write
@@ -151,7 +158,9 @@ def _choose(
     if components is not None and INDEX in offered:
         index = json.loads(fetch(offered[INDEX]).read_text(encoding="utf-8"))
         _require(repository, refusal, index, fetch, offered)
-        return choose_files(repository, index, list(offered), components)
+        chosen = choose_files(repository, index, list(offered), components)
+        unused = unused_shards(chosen, components, lambda name: fetch(offered[name]).read_bytes())
+        return [name for name in chosen if name not in unused]
     if components is None and CONFIG in offered:
         return choose_single(repository, list(offered))
     needed = f"no {CONFIG}; only single models in transformers layout"

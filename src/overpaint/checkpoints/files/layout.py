@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from overpaint.core.errors import ModelLoadError
 
 INDEX = "model_index.json"
 CONFIG = "config.json"
+
+SHARDS = ".safetensors.index.json"
+"""How the name of a list ends that says which weight is in which file."""
 
 CHECKSUMS = "SHA256SUMS"
 """Optional file of a model folder: lines of `<sha256>  <path>`; what it lists is checked."""
@@ -204,6 +207,40 @@ def choose_files(
         if weights:  # a checkpoint without it works, and its results say that nobody looked
             chosen += sorted(filter(_is_text, files)) + sorted(weights)
     return chosen
+
+
+def unused_shards(
+    chosen: Sequence[str], known: Components, read: Callable[[str], bytes]
+) -> frozenset[str]:
+    """Files of weights that hold nothing but weights which their family never computes with.
+
+    Args:
+        chosen: files of a repository, as `choose_files` gives them.
+        known: the family's components.
+        read: gives a file's content; asked for lists of shards alone.
+    """
+    unused: set[str] = set()
+    for component, part in known.items():
+        lists = [
+            name for name in chosen if name.startswith(f"{component}/") and name.endswith(SHARDS)
+        ]
+        if part.surplus is None or not lists:
+            continue
+        shards: dict[str, list[bool]] = {}
+        for weight, file in _weight_map(read(lists[0])).items():
+            is_surplus = part.surplus.weights.search(part.name_of(weight)) is not None
+            shards.setdefault(f"{component}/{file}", []).append(is_surplus)
+        unused |= {name for name, are_surplus in shards.items() if all(are_surplus)}
+    return frozenset(unused)
+
+
+def _weight_map(content: bytes) -> Mapping[str, str]:
+    """Which file has which weight; nothing where the list is damaged, so that no file is missed."""
+    try:
+        listed = json.loads(content)["weight_map"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return listed if isinstance(listed, dict) else {}
 
 
 def choose_single(repository: str, offered: Sequence[str]) -> list[str]:

@@ -119,7 +119,7 @@ class Batcher:
         ticket = Ticket(
             request=plain,
             checked=checked,
-            screening=self.engine.policy.checks,
+            screening=self.engine.screens,
             steps=checked.steps if checked else (steps if isinstance(steps, int) else 1),
             deadline=None if seconds is None else now + seconds,
             check_seconds=self._check_seconds,

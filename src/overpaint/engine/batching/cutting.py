@@ -1,59 +1,30 @@
 """Long passes, encodings and decodings can be cut, and step aside for shorter ones.
 
-Between two operations of the network, every `LOOK_EVERY` seconds, somebody looks around: edits that
+Between two operations of the network (`cores.py`) somebody looks around: edits that
 nobody waits for end at once, and edits of other models get their turn. That is on processors, where
 a pass over a large picture takes minutes; accelerators compute later than they are told to.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from torch.overrides import TorchFunctionMode
-
+from overpaint.engine.batching import cores
 from overpaint.engine.batching.ticket import Ticket
 
 LONG_PIXELS = 512 * 512
 """Of a canvas, from which on looking around costs nothing that could be noticed."""
 
-LOOK_EVERY = 0.05
-"""Seconds."""
-
 SHORTER = 2
 """An edit is a shorter one if it has so many times fewer pixels."""
-
-
-class LongWork(TorchFunctionMode):
-    """Looks around between the operations of its thread.
-
-    Args:
-        look: called now and then; what it raises ends the work.
-    """
-
-    def __init__(self, look: Callable[[], None]) -> None:
-        super().__init__()
-        self._look = look
-        self._next = time.monotonic() + LOOK_EVERY
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
-    ) -> Any:
-        if time.monotonic() >= self._next:
-            self._look()
-            self._next = time.monotonic() + LOOK_EVERY
-        return func(*args, **(kwargs or {}))
 
 
 @contextmanager
 def looking(look: Callable[[], None], tickets: Iterable[Ticket], device: str) -> Iterator[None]:
     """Look around within, where what is computed is large and on a processor."""
-    if device != "cpu" or max(map(pixels, tickets), default=0) < LONG_PIXELS:
-        yield
-        return
-    with LongWork(look):
+    is_long = device == "cpu" and max(map(pixels, tickets), default=0) >= LONG_PIXELS
+    with cores.looking(look if is_long else None):
         yield
 
 

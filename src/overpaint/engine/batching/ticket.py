@@ -35,11 +35,13 @@ class Update:
         total: steps of that image.
         preview: the whole picture with the first image's unfinished edit in it, where one was
             asked for.
+        is_result: the preview is the result itself, before it is encoded and kept.
     """
 
     step: int
     total: int
     preview: Picture | None = None
+    is_result: bool = False
 
 
 @dataclass
@@ -74,7 +76,7 @@ class Ticket:
         request: what is asked for.
         checked: the same, where it was checked already.
         screened: the same, where the safety policy has judged it.
-        screening: whether the safety policy has yet to judge it.
+        screening: whether it has yet to be judged by the safety policy, or rewritten.
         steps: denoising steps expected of each image; exact once it is prepared.
         deadline: time of the batcher's clock after which nobody wants the result; None = never.
         check_seconds: that the safety policy may take for the request, and for the result.
@@ -168,8 +170,8 @@ class Ticket:
             return DeadlineExceeded("the edit was not done before its deadline")
         if self.check_by is not None and now >= self.check_by:
             return SafetyUnavailable(
-                f"the safety policy took longer than {self.check_seconds:g} seconds, so nothing "
-                "passes; try again later"
+                f"the safety policy, or who rewrites the prompt, took longer than "
+                f"{self.check_seconds:g} seconds, so nothing passes; try again later"
             )
         return None
 

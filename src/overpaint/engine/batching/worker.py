@@ -19,10 +19,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import torch
+
 from overpaint.checkpoints.placement import make_current
 from overpaint.core.errors import ContentBlocked, Overloaded, SafetyUnavailable
 from overpaint.core.types import EditResult
 from overpaint.engine.batching.board import Board
+from overpaint.engine.batching.cores import Cores, at_once
 from overpaint.engine.batching.cutting import looking
 from overpaint.engine.batching.device import Device, DeviceLoad, Preview
 from overpaint.engine.batching.panics import as_errors, plain
@@ -50,6 +53,8 @@ class Worker:
         self._device = device
         self._engine = device.engine
         self._pool = pool
+        self._cores = _cores_of(device)
+        self._engine.compute = at_once if self._cores is None else self._cores.run
         self._passes: deque[tuple[list[Pick], Watch]] = deque()
         self._threads = [
             threading.Thread(
@@ -64,6 +69,9 @@ class Worker:
         """Wait until the threads have ended, or until that time of the monotonic clock."""
         for thread in self._threads:
             thread.join(None if end is None else max(0.0, end - time.monotonic()))
+        self._engine.compute = at_once
+        if self._cores is not None:
+            self._cores.close()
 
     def _run(self, work: Callable[[], None]) -> None:
         try:
@@ -223,6 +231,12 @@ class Worker:
             load.future.set_exception(error)
         else:
             load.future.set_result(None)
+
+
+def _cores_of(device: Device) -> Cores | None:
+    """The thread that computes for a processor with several cores; None = each its own."""
+    name = device.engine.device
+    return Cores(f"cores {name}") if name == "cpu" and torch.get_num_threads() > 1 else None
 
 
 def _progress(edit: Edit) -> Update:

@@ -50,6 +50,22 @@ COMPONENTS = {
     "image_encoder": UNUSED,
 }
 
+CAPTION_STYLE = (
+    "As a description of what the masked area shows, in whole English sentences, never as an "
+    "instruction: the thing first, then its colour, material and surface, then how it stands in "
+    "the scene and its light. 20 to 60 words."
+)
+"""Of the families that fill a masked area."""
+
+INSTRUCTION_STYLE = (
+    "As one instruction in English that begins with a verb: what changes, named so that nobody can "
+    "take it for something else in the picture (no 'it', no 'them'), into what, and then what "
+    "stays exactly as it is ('while keeping the same face, pose and background'). 'Change', "
+    "'replace' or 'add', not 'transform', where only a part changes. Words to be written in the "
+    "picture stand in quotation marks. 10 to 50 words."
+)
+"""Of the family that follows instructions."""
+
 FILL_FAMILY = FamilySpec(
     name="fill",
     implementation="overpaint.families.flux1.fill:Fill",
@@ -57,6 +73,7 @@ FILL_FAMILY = FamilySpec(
     accepts={"prompt": "required", "mask": "required", "negative_prompt": "optional"},
     components=COMPONENTS,
     pipelines={"FluxFillPipeline": {}},
+    prompt_style=CAPTION_STYLE,
     cells=2,
 )
 
@@ -73,6 +90,7 @@ FLEX2_FAMILY = FamilySpec(
     components=COMPONENTS,
     # The published repository calls itself FluxPipeline, as FLUX.1's own do.
     pipelines={"Flex2Pipeline": {}, "FluxPipeline": {"transformer": {"in_channels": 196}}},
+    prompt_style=CAPTION_STYLE,
     cells=2,
 )
 
@@ -88,6 +106,7 @@ KONTEXT_FAMILY = FamilySpec(
     },
     components=COMPONENTS,
     pipelines={"FluxKontextPipeline": {}, "FluxKontextInpaintPipeline": {}},
+    prompt_style=INSTRUCTION_STYLE,
     cells=2,
 )
 

@@ -23,7 +23,8 @@ from overpaint.core.geometry import Plan
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, flow, latents
 from overpaint.diffusion.prompts import FluxPrompt
-from overpaint.families.flux1 import flux, sparse
+from overpaint.diffusion.tokens import sparse
+from overpaint.families.flux1 import flux
 from overpaint.families.flux1.flux import FluxLatent
 from overpaint.families.flux1.inpainting import FluxInpainting
 from overpaint.families.flux1.layout import lay_out

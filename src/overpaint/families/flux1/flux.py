@@ -25,10 +25,10 @@ from overpaint.diffusion.conditions import Native
 from overpaint.diffusion.denoiser import Latent
 from overpaint.diffusion.prompts import FluxPrompt
 from overpaint.diffusion.recorded import recorded
-from overpaint.families.flux1 import modulation, sparse
-from overpaint.families.flux1.layout import Layout, RotaryEmbedding, TokenGrid
+from overpaint.diffusion.tokens.layout import Layout, RotaryEmbedding, TokenGrid
+from overpaint.diffusion.tokens.sparse import Sparse
+from overpaint.families.flux1 import attention, modulation
 from overpaint.families.flux1.options import DEFAULT_TRUE_CFG
-from overpaint.families.flux1.sparse import Sparse
 
 MAX_TOKENS = 512
 """T5 tokens that FLUX models are trained with at most."""
@@ -126,7 +126,7 @@ def prepare(transformer: Any) -> None:
             holder, name = transformer.time_text_embed, "embedding"
         setattr(holder, name, OptionalGuidanceEmbedding(getattr(holder, name)))
     transformer.pos_embed = RotaryEmbedding(transformer.pos_embed)
-    sparse.install(transformer)
+    attention.install(transformer)
 
 
 def condition(

@@ -20,7 +20,6 @@ from PIL import Image
 
 from overpaint.checkpoints.memo import content
 from overpaint.core import geometry
-from overpaint.core.errors import UnsupportedOption
 from overpaint.core.geometry import Box, Plan
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, flow, latents
@@ -28,7 +27,8 @@ from overpaint.diffusion.conditions import Native
 from overpaint.diffusion.denoiser import InstructedLatent, InstructionDenoiser
 from overpaint.diffusion.flow import Surroundings
 from overpaint.diffusion.prompts import FluxPrompt
-from overpaint.families.flux1 import flux, sparse
+from overpaint.diffusion.tokens import sparse
+from overpaint.families.flux1 import flux
 from overpaint.families.flux1.flux import FluxLatent
 from overpaint.families.flux1.layout import lay_out
 from overpaint.families.flux1.options import PRESETS, KontextOptions
@@ -73,11 +73,7 @@ class Kontext(InstructionDenoiser[KontextOptions, KontextLatent]):
     def prepare(
         self, request: EditRequest, plan: Plan, options: KontextOptions, seeds: Sequence[int]
     ) -> tuple[list[KontextLatent], list[str]]:
-        if request.mask is None and options.strength < 1:
-            raise UnsupportedOption(
-                "strength needs a mask: an instruction without one always starts from noise",
-                field="options.strength",
-            )
+        self.require_effect(request, options)
         cfg_scale = flux.true_cfg_scale(request.negative_prompt, options.true_cfg_scale)
         length = flux.text_length(self.checkpoint, options.max_sequence_length)
         prompt, negative, warnings = flux.encode_prompts(

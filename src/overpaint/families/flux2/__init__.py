@@ -32,6 +32,18 @@ def _decoding(config: Mapping[str, Any], width: int) -> int:
     return AUTOENCODER_KL.decoding({**config, "block_out_channels": decoder}, width)
 
 
+def _on_openvino(conversion: Any) -> Any:
+    from overpaint.families.flux2 import openvino_networks
+
+    return openvino_networks.replace_transformer(conversion)
+
+
+def _autoencoder_on_openvino(conversion: Any) -> Any:
+    from overpaint.families.flux2 import openvino_networks
+
+    return openvino_networks.replace_autoencoder(conversion)
+
+
 _AFTER = re.compile(r"^model\.layers\.(?:2[7-9]|[3-9]\d|\d{3,})\.|^model\.norm\.|^lm_head\.")
 """Qwen3's weights after its 27th layer."""
 
@@ -53,6 +65,7 @@ COMPONENTS = {
         classes=("diffusers:Flux2Transformer2DModel",),
         float8=BLOCK_WEIGHTS,
         blocks=("transformer_blocks", "single_transformer_blocks"),
+        openvino=_on_openvino,
         prepare=_prepare,
         lora="diffusers.loaders:Flux2LoraLoaderMixin",
     ),
@@ -60,9 +73,17 @@ COMPONENTS = {
         AUTOENCODER_KL,
         classes=("diffusers:AutoencoderKLFlux2",),
         decoding=_decoding,
-        openvino=False,
+        openvino=_autoencoder_on_openvino,
     ),
 }
+
+PROMPT_STYLE = (
+    "As an instruction in plain prose that begins with what matters most: what changes, and into "
+    "what, with its colour, material and place; then light and mood where the wish has any; then "
+    "what stays as it is. Whole sentences, no lists of keywords, 30 to 80 words, only what is to "
+    "be seen and nothing about what is not. Words to be written in the picture stand in quotation "
+    "marks. Several pictures are 'the first picture', 'the second picture' and so on."
+)
 
 KLEIN_FAMILY = FamilySpec(
     name="klein",
@@ -76,6 +97,7 @@ KLEIN_FAMILY = FamilySpec(
     },
     components=COMPONENTS,
     pipelines={"Flux2KleinPipeline": {}, "Flux2KleinInpaintPipeline": {}},
+    prompt_style=PROMPT_STYLE,
 )
 
 KLEIN_KV_FAMILY = FamilySpec(
@@ -83,8 +105,10 @@ KLEIN_KV_FAMILY = FamilySpec(
     implementation="overpaint.families.flux2.kv:KleinKV",
     options=KleinKVOptions,
     accepts={"prompt": "required", "mask": "optional", "references": "optional"},
-    components=COMPONENTS,
+    # On OpenVINO a transformer keeps nothing, and what this one is for is to keep.
+    components={**COMPONENTS, "transformer": replace(COMPONENTS["transformer"], openvino=None)},
     pipelines={"Flux2KleinKVPipeline": {}},
+    prompt_style=PROMPT_STYLE,
 )
 
 FAMILIES = (KLEIN_FAMILY, KLEIN_KV_FAMILY)

@@ -1,14 +1,12 @@
 """FLUX.2's two attentions, with keys and values that are kept.
 
-An attention can keep those of a pass (sparse steps: `families/flux1/sparse.py`), and it can take
+An attention can keep those of a pass (sparse steps: `diffusion/tokens/sparse.py`), and it can take
 those of references that were computed before (`families/flux2/references.py`): they stand between
 the text's and the noise's. Where it does neither it is diffusers' own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
 import torch
@@ -148,7 +146,6 @@ def install(transformer: Any) -> None:
         block.attn.set_processor(ParallelAttention())
 
 
-def attentions(transformer: Any) -> Iterator[Any]:
-    """All its attentions, in the order in which they compute."""
-    for block in chain(transformer.transformer_blocks, transformer.single_transformer_blocks):
-        yield block.attn
+def can_keep(transformer: Any) -> bool:
+    """Whether its attentions are here to keep anything: those of OpenVINO's networks are not."""
+    return hasattr(transformer, "transformer_blocks")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -22,7 +22,7 @@ from PIL import Image
 from torch.nn import functional
 
 from overpaint.checkpoints.memo import content
-from overpaint.core.errors import InvalidRequest, UnsupportedOption
+from overpaint.core.errors import InvalidRequest
 from overpaint.core.geometry import Box, Plan
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import conditions, flow, latents
@@ -30,10 +30,10 @@ from overpaint.diffusion.conditions import Native
 from overpaint.diffusion.denoiser import InstructedLatent, InstructionDenoiser
 from overpaint.diffusion.flow import Surroundings
 from overpaint.diffusion.shortcuts import Shortcuts
-from overpaint.families.flux1 import sparse
-from overpaint.families.flux1.layout import Layout, TokenGrid
-from overpaint.families.flux1.sparse import Sparse
-from overpaint.families.flux2 import autoencoder, passes, text
+from overpaint.diffusion.tokens import sparse
+from overpaint.diffusion.tokens.layout import Layout, TokenGrid
+from overpaint.diffusion.tokens.sparse import Sparse
+from overpaint.families.flux2 import attention, autoencoder, passes, text
 from overpaint.families.flux2.layout import lay_out
 from overpaint.families.flux2.options import KleinKVOptions, Variant
 from overpaint.families.flux2.passes import LONGEST, Flux2Latent
@@ -141,17 +141,13 @@ class KleinEditor(InstructionDenoiser[OptionsT, KleinLatent]):
     def prepare(
         self, request: EditRequest, plan: Plan, options: OptionsT, seeds: Sequence[int]
     ) -> tuple[list[KleinLatent], list[str]]:
-        if request.mask is None and options.strength < 1:
-            raise UnsupportedOption(
-                f"{options.strength:g} needs a mask: an instruction without one always starts from "
-                "noise",
-                field="options.strength",
-            )
+        self.require_effect(request, options)
         options = self.settle(options)
         encoded, warnings = self._encoded(request, plan, options)
         layout = self.layout(encoded)
         prepared = [self._start(seed, options, encoded, layout) for seed in seeds]
-        return prepared, warnings + _warnings(options, prepared[0])
+        _, whole = self._shortcuts(options)
+        return prepared, warnings + whole + _warnings(options, prepared[0])
 
     def layout(self, encoded: Encoded) -> Layout:
         """All tokens that a step computes: text, noise, references."""
@@ -253,7 +249,7 @@ class KleinEditor(InstructionDenoiser[OptionsT, KleinLatent]):
                 noise=autoencoder.tokens(noise),
                 mask=encoded.mask,
             )
-        shortcuts = options.shortcuts(self.variant.presets)
+        shortcuts, _ = self._shortcuts(options)
         chosen = _sparse(shortcuts, layout, encoded)
         return KleinLatent(
             seed=seed,
@@ -274,6 +270,19 @@ class KleinEditor(InstructionDenoiser[OptionsT, KleinLatent]):
             source=autoencoder.tokens(source),
             surroundings=surroundings,
         )
+
+    def _shortcuts(self, options: OptionsT) -> tuple[Shortcuts, list[str]]:
+        """What an edit leaves out, and a sentence about what it cannot."""
+        shortcuts = options.shortcuts(self.variant.presets)
+        can_keep = attention.can_keep(self.checkpoint.component("transformer"))
+        if can_keep or shortcuts.refresh_every == 1:
+            return shortcuts, []
+        warning = (
+            f"refresh_every: {shortcuts.refresh_every} has no effect: OpenVINO keeps nothing "
+            "between steps, so each one computes the whole picture; sparse steps need backend "
+            "'torch'"
+        )
+        return replace(shortcuts, refresh_every=1), [warning]
 
     def _schedule(self, options: OptionsT, grid: TokenGrid) -> tuple[Any, torch.Tensor]:
         steps = options.num_inference_steps

@@ -14,8 +14,8 @@ import torch
 from overpaint.checkpoints.memo import content
 from overpaint.core.geometry import Plan
 from overpaint.core.types import EditRequest
-from overpaint.families.flux1 import sparse
-from overpaint.families.flux1.layout import Layout
+from overpaint.diffusion.tokens import sparse
+from overpaint.diffusion.tokens.layout import Layout
 from overpaint.families.flux2 import passes
 from overpaint.families.flux2.editor import Encoded, KleinEditor, KleinLatent
 from overpaint.families.flux2.layout import lay_out

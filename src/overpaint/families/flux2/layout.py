@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from overpaint.checkpoints.checkpoint import Checkpoint
-from overpaint.families.flux1.layout import Layout, TokenGrid
+from overpaint.diffusion.tokens.layout import Layout, TokenGrid
 
 BETWEEN = 10
 """From one picture's number to the next one's."""

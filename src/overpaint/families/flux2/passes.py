@@ -15,8 +15,8 @@ import torch
 
 from overpaint.diffusion.denoiser import Latent
 from overpaint.diffusion.recorded import recorded
-from overpaint.families.flux1.layout import Layout, RotaryEmbedding, TokenGrid
-from overpaint.families.flux1.sparse import Sparse
+from overpaint.diffusion.tokens.layout import Layout, RotaryEmbedding, TokenGrid
+from overpaint.diffusion.tokens.sparse import Sparse
 from overpaint.families.flux2 import attention
 from overpaint.families.flux2.references import ReferenceKeys
 

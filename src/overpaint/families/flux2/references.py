@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from overpaint.families.flux1.layout import Layout
-from overpaint.families.flux2 import attention
+from overpaint.diffusion.tokens.layout import Layout
+from overpaint.diffusion.tokens.sparse import attentions
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class ReferenceKeys:
     @classmethod
     def empty(cls, transformer: Any, tokens: int) -> ReferenceKeys:
         """Room for those of so many tokens, on the transformer's device."""
-        layers = list(attention.attentions(transformer))
+        layers = list(attentions(transformer))
         shape = (len(layers), 1, tokens, layers[0].heads, layers[0].head_dim)
         keys, values = (
             torch.empty(shape, dtype=transformer.dtype, device=transformer.device) for _ in range(2)
@@ -69,13 +69,13 @@ class ReferenceKeys:
             transformer: whose.
             name: 'reference' = they are attended to, 'kept' = the pass writes them.
         """
-        attentions = list(attention.attentions(transformer))
+        layers = list(attentions(transformer))
         names = (f"{name}_keys", f"{name}_values")
         try:
-            for layer, *tensors in zip(attentions, self.keys, self.values, strict=True):
+            for layer, *tensors in zip(layers, self.keys, self.values, strict=True):
                 vars(layer).update(zip(names, tensors, strict=True))
             yield
         finally:
-            for layer in attentions:
+            for layer in layers:
                 for each in names:
                     vars(layer).pop(each, None)

@@ -102,6 +102,14 @@ COMPONENTS = {
     ),
 }
 
+PROMPT_STYLE = (
+    "As one precise instruction that begins with a verb (add, remove, replace, change): the thing, "
+    "its colour, size and material, its place in the picture, then what stays as it is. Concise, "
+    "without ornament, 10 to 50 words, in the language of the wish. Words to be written in the "
+    "picture stand in quotation marks, in their own language and with their capitals. Several "
+    "pictures are 'Picture 1', 'Picture 2' and so on."
+)
+
 QWEN_EDIT_FAMILY = FamilySpec(
     name="qwen-edit",
     implementation="overpaint.families.qwen.edit:QwenEdit",
@@ -114,6 +122,7 @@ QWEN_EDIT_FAMILY = FamilySpec(
     },
     components=COMPONENTS,
     pipelines={"QwenImageEditPlusPipeline": {}},
+    prompt_style=PROMPT_STYLE,
 )
 
 FAMILIES = (QWEN_EDIT_FAMILY,)

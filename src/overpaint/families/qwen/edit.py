@@ -81,6 +81,7 @@ class QwenEdit(InstructionDenoiser[QwenEditOptions, QwenLatent]):
     def prepare(
         self, request: EditRequest, plan: Plan, options: QwenEditOptions, seeds: Sequence[int]
     ) -> tuple[list[QwenLatent], list[str]]:
+        self.require_effect(request, options)
         texts = (request.prompt, _negative_prompt(request, options))
         pictures = [request.image.to_srgb().crop(plan.window.as_tuple())]
         pictures += [reference.convert("RGB") for reference in request.references]
@@ -267,11 +268,6 @@ def _negative_prompt(request: EditRequest, options: QwenEditOptions) -> str | No
     Raises:
         UnsupportedOption: something that was asked for would have no effect.
     """
-    if request.mask is None and options.strength < 1:
-        raise UnsupportedOption(
-            "strength needs a mask: an instruction without one always starts from noise",
-            field="options.strength",
-        )
     if options.true_cfg_scale > 1:
         return BLANK if request.negative_prompt is None else request.negative_prompt
     if request.negative_prompt is not None:

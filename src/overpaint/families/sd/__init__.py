@@ -26,10 +26,23 @@ TEXT_ENCODER = Component(role="text encoder", classes=("transformers:CLIPTextMod
 
 UNET = Component(role="denoiser", classes=("diffusers:UNet2DConditionModel",), float8=BLOCK_WEIGHTS)
 
+PROMPT_STYLE = (
+    "As a caption of what the masked area shows, in English, never as an instruction: the thing "
+    "first, then its colour, material and surface, then how it stands in the scene and its light. "
+    "Short phrases with commas between them, 10 to 40 words, for a text encoder of 77 tokens."
+)
+"""Of Stable Diffusion, whose text encoders were trained on captions of pictures."""
+
 
 def _is_upcast(config: Mapping[str, Any]) -> bool:
     """Whether an autoencoder's numbers do not fit half precision; diffusers' default is that."""
     return bool(config.get("force_upcast", True))
+
+
+def _on_openvino(conversion: Any) -> Any:
+    from overpaint.families.sd import openvino_unet
+
+    return openvino_unet.replace(conversion)
 
 
 SD2_FAMILY = FamilySpec(
@@ -43,7 +56,7 @@ SD2_FAMILY = FamilySpec(
         "text_encoder": TEXT_ENCODER,
         "unet": replace(
             UNET,
-            openvino=True,
+            openvino=_on_openvino,
             # Its repeated blocks are the smaller part of it.
             compile_whole=True,
             lora="diffusers.loaders:StableDiffusionLoraLoaderMixin",
@@ -60,6 +73,7 @@ SD2_FAMILY = FamilySpec(
     },
     pipelines={"StableDiffusionInpaintPipeline": {}},
     workload=Workload(native=512),
+    prompt_style=PROMPT_STYLE,
     cells=1,
 )
 
@@ -78,7 +92,7 @@ SDXL_FAMILY = FamilySpec(
         ),
         "unet": replace(UNET, lora="diffusers.loaders:StableDiffusionXLLoraLoaderMixin"),
         # OpenVINO's would compute in the model's own precision.
-        "vae": replace(AUTOENCODER_KL, float32=_is_upcast, openvino=False),
+        "vae": replace(AUTOENCODER_KL, float32=_is_upcast, openvino=None),
         "feature_extractor": UNUSED,
         "image_encoder": UNUSED,
     },
@@ -88,6 +102,7 @@ SDXL_FAMILY = FamilySpec(
             "unet": {"in_channels": 9, "time_cond_proj_dim": None},
         }
     },
+    prompt_style=PROMPT_STYLE,
 )
 
 FAMILIES = (SD2_FAMILY, SDXL_FAMILY)

@@ -27,7 +27,7 @@ class InpaintingOptions(DiffusionOptions):
     strength: Fraction = Field(
         default=1.0,
         description="1: the masked area starts from noise alone; less: from the picture, with "
-        "int(steps x strength) steps.",
+        "that share of the steps.",
     )
     eta: Fraction = Field(default=0.0, description="DDIM's eta; other schedulers ignore it.")
 

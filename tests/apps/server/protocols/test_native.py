@@ -153,6 +153,19 @@ class TestLater:
         assert kept == told[-1][1]
         assert kept["images"] == server.client.post("/v1/edits", json=edit(3, 6)).json()["images"]
 
+    def test_what_changed_is_shown_alone_and_the_result_before_it_is_encoded(self, server):
+        body = edit(3, 6, previews=1, **{"async": True})
+        where = server.client.post("/v1/edits", json=body).headers["location"]
+        with server.client.stream("GET", f"{where}/events?changed=true") as stream:
+            told = events(stream.iter_lines())
+        previews = [data for name, data in told if name == "preview"]
+        before = picture(64, 64, seed=3)
+        whole = before.copy()
+        shown = from_b64(previews[-1]["image"])
+        assert shown.size < before.size
+        whole.paste(shown, (previews[-1]["left"], previews[-1]["top"]))
+        assert whole.tobytes() == from_b64(told[-1][1]["images"][0]).convert("RGB").tobytes()
+
     def test_cancelled_and_forgotten(self, server):
         where = server.client.post("/v1/edits", json=edit(steps=200, **{"async": True})).headers[
             "location"

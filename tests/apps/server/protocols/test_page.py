@@ -34,7 +34,7 @@ def test_all_that_the_page_names_is_there_and_here(server):
     for name, asset in page.assets().items():
         if not asset.type.startswith("image/") or name.endswith(".svg"):
             text = asset.content.decode()
-            named = re.findall(r"(?:/page/|from \"\./)([\w.-]+)", text)
+            named = re.findall(r"(?:/page/|(?:from |import\()\"\./)([\w.-]+)", text)
             assert set(named) <= set(page.assets()), name
             assert not re.search(r"https?://(?!www\.w3\.org)", text), name
         answer = server.client.get(f"/page/{name}")
@@ -42,10 +42,19 @@ def test_all_that_the_page_names_is_there_and_here(server):
         assert answer.headers["content-type"] == asset.type
 
 
-def test_the_page_is_light():
-    sizes = {name: len(asset.content) for name, asset in page.assets().items()}
-    del sizes["scene.png"]  # the demo models' own
-    assert sum(sizes.values()) <= 150_000
+def test_the_page_is_light(server):
+    """All its files as they are sent, whatever a visit needs of them."""
+    sent = 0
+    for name, asset in page.assets().items():
+        path = f"/page/{name}"
+        with server.client.stream("GET", path, headers={"accept-encoding": "gzip"}) as answer:
+            packed = sum(map(len, answer.iter_raw()))
+        assert packed == int(answer.headers["content-length"]) <= len(asset.content)
+        sent += packed
+    assert sent <= 150_000
+    plain = server.client.get("/page/main.js", headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert plain.content == page.assets()["main.js"].content
 
 
 def test_an_unchanged_file_is_not_sent_again(server):

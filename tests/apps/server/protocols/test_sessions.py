@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import time
 
@@ -141,6 +142,47 @@ def test_of_candidates_the_best_is_the_turn_and_the_others_stay(client):
     scores = [each["measures"]["judge"]["score"] for each in (best, *others)]
     assert scores == sorted(scores, reverse=True)
     assert {each["seed"] for each in (best, *others)} == {1, 2, 3}
+
+
+def test_a_candidate_is_kept_and_stays_so_when_it_is_measured(client):
+    session = begin(client)
+    revision = edited(client, session, num_images=2, measure_later=True)["revision"]
+    where = f"/v1/sessions/{session['id']}/turns/2"
+    marked = client.patch(where, json={"is_kept": True})
+    assert marked.status_code == 200, marked.text
+    assert marked.json()["is_kept"] is True
+    end = time.monotonic() + 60
+    while show(client, session)["turns"][2]["measures"] is None:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    shown = show(client, session)
+    assert [each["is_kept"] for each in shown["turns"]] == [False, False, True]
+    assert shown["revision"] == revision
+    assert client.patch(where, json={"is_kept": False}).json()["is_kept"] is False
+    assert client.patch(f"{where}0", json={"is_kept": True}).status_code == 404
+
+
+def test_a_download_is_in_the_format_of_the_original(client):
+    photo = io.BytesIO()
+    Image.linear_gradient("L").resize((SIDE, SIDE)).convert("RGB").save(photo, "JPEG", quality=90)
+    body = {"name": "photo", "image": base64.b64encode(photo.getvalue()).decode()}
+    session = client.post("/v1/sessions", json=body).json()
+    assert session["turns"][0]["format"] == "JPEG"
+    edited(client, session)
+    made = opened(client, f"/v1/sessions/{session['id']}/turns/1/picture").convert("RGB")
+    where = f"/v1/sessions/{session['id']}/turns/1/download"
+    answer = client.get(where)
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert 25 < float(answer.headers["x-overpaint-psnr"]) <= 99
+    for name, exact in (("PNG", True), ("WEBP", True), ("JPEG", False)):
+        answer = client.get(where, params={"format": name})
+        file = Image.open(io.BytesIO(answer.content))
+        assert file.format == name
+        assert (file.convert("RGB").tobytes() == made.tobytes()) is exact
+    assert client.get(where, params={"format": "GIF"}).status_code == 422
+    plain = begin(client)
+    answer = client.get(f"/v1/sessions/{plain['id']}/turns/0/download")
+    assert answer.headers["content-type"] == "image/png"
 
 
 def test_rename_compare_and_delete(client):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
     from overpaint.core.models import EditTask
     from overpaint.engine.engine import Engine
-    from overpaint.jobs.batch import BatchOutcome
+    from overpaint.jobs.batch import Batch, BatchOutcome
     from overpaint.jobs.inputs import Fingerprints
     from overpaint.jobs.ledger import Status
     from overpaint.jobs.manifest import Manifest
+    from overpaint.jobs.output.encoding import PictureEncoding
 
 Input = Annotated[
     Path | None,
@@ -64,13 +65,22 @@ Retry = Annotated[
 RowLimit = Annotated[
     int | None, typer.Option("--limit", min=1, help="The first rows only, to try it out.")
 ]
-BatchWidth = Annotated[
-    int | None,
-    typer.Option("--width", min=1, max=8, help="Pictures in a pass; more is faster on a GPU."),
+PassWidth = Annotated[
+    str | None,
+    typer.Option(
+        "--width", metavar="N|auto", help="Pictures in a pass, 1 to 8; auto = what is fastest here."
+    ),
 ]
 ShardName = Annotated[
     str | None,
     typer.Option("--shard", metavar="I/N", help="This machine's share of the rows, such as 2/3."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="On a Ray cluster; 'local' = this machine."),
+]
+Actors = Annotated[
+    int | None, typer.Option("--actors", min=1, help="Engines on Ray. Default: one per GPU.")
 ]
 PictureFormat = Annotated[
     str | None,
@@ -118,11 +128,13 @@ OPTIONS: Mapping[str, Any] = {
     "seed": Seed,
     "retry": Retry,
     "limit": RowLimit,
-    "width": BatchWidth,
+    "width": PassWidth,
     "grid": GridSheet,
     "format": PictureFormat,
     "quality": Quality,
     "shard": ShardName,
+    "ray": RayAddress,
+    "actors": Actors,
     "prune": Prune,
     "verify": Verify,
     "status": StatusOf,
@@ -150,11 +162,13 @@ class _BatchWords:
     seed: int | None
     retry: list[str] | None
     limit: int | None
-    width: int | None
+    width: str | None
     grid: bool
     format: str | None
     quality: int | None
     shard: str | None
+    ray: str | None
+    actors: int | None
     prune: bool
     verify: bool
     lora: list[str] | None
@@ -188,45 +202,80 @@ def batch(values: dict[str, Any]) -> None:
 
 def _run(asked: _BatchWords) -> BatchOutcome:
     from overpaint.apps import settings as settings_
-    from overpaint.jobs.shard import Shard
 
     settings = settings_.load()
-    shard = None if asked.shard is None else Shard.parse(asked.shard)
-    retry = _checked_retry(asked)
+    batch = _batch_of(asked)
     with Interrupt() as interrupt, _remembered(asked) as fingerprints:
         manifest = _manifest(asked, fingerprints)
         engines = _engines(asked, manifest, settings)
-        _check_options(asked, engines[0])
+        _check_options(asked, manifest, engines[0])
         console.warn(engines[0].model().notices)
         with console.waiting("Counting", hidden=asked.as_json):
             total = manifest.count()
-        with RowBar(min(total, asked.limit or total), hidden=asked.as_json) as bar:
-            from overpaint.jobs.batch import Batch
+        batch.total, batch.subfolders = total, total > MANY
+        batch.cancelled = interrupt.cancelled
+        with (
+            _executor(asked, batch, engines, settings),
+            RowBar(min(total, asked.limit or total), hidden=asked.as_json) as bar,
+        ):
             from overpaint.jobs.units import model_key
 
-            batch = Batch(
-                out=asked.out,
-                engine=engines,
-                width=asked.width or 1,
-                retry=retry,
-                limit=asked.limit,
-                grids=asked.grid,
-                encoding=manifest.defaults.encoding,
-                subfolders=total > MANY,
-                shard=shard,
-                prune=asked.prune,
-                total=total,
-                on_progress=bar,
-                cancelled=interrupt.cancelled,
-            )
+            batch.on_progress = bar
             try:
-                done = batch.run(manifest.units(model_key(engines[0].model().record), shard))
+                done = batch.run(manifest.units(model_key(engines[0].model().record), batch.shard))
             except (Cancelled, KeyboardInterrupt):
                 bar.stop()
                 console.say(f"{bar.ended} of {bar.total} rows are done; the same command goes on.")
                 raise
         settle()
         return done
+
+
+def _batch_of(asked: _BatchWords) -> Batch:
+    """The batch as far as the words say it; they are checked before anything is loaded."""
+    from overpaint.jobs.batch import Batch
+    from overpaint.jobs.shard import Shard
+
+    check_prune(prune=asked.prune, limit=asked.limit, shard=asked.shard)
+    return Batch(
+        out=asked.out,
+        width=parse_width(asked.width),
+        retry=statuses(asked.retry or []),
+        limit=asked.limit,
+        grids=asked.grid,
+        encoding=_encoding(asked),
+        shard=None if asked.shard is None else Shard.parse(asked.shard),
+        prune=asked.prune,
+    )
+
+
+@contextmanager
+def _executor(
+    asked: _BatchWords, batch: Batch, engines: list[Engine], settings: Settings
+) -> Iterator[None]:
+    """Say who makes the edits: this process, or actors."""
+    if asked.ray is None:
+        batch.engine = engines
+        yield
+        return
+    from overpaint.apps.wiring import batches
+
+    model = batches.BatchModel(
+        name=_everywhere(engines[0].default_model),
+        device=asked.device,
+        dtype=asked.dtype,
+        loras=[parse_lora(each) for each in asked.lora or []],
+        width=batch.width,
+    )
+    batch.out = asked.out.absolute()
+    with batches.on_ray(asked.ray, asked.actors, model, batch.folder, settings) as elsewhere:
+        batch.elsewhere = elsewhere
+        yield
+
+
+def _everywhere(model: str) -> str:
+    """The model as processes with other working folders find it."""
+    return str(Path(model).absolute()) if Path(model).is_dir() else model
 
 
 @contextmanager
@@ -240,33 +289,39 @@ def _remembered(asked: _BatchWords) -> Iterator[Fingerprints]:
         fingerprints.close()
 
 
-def _checked_retry(asked: _BatchWords) -> tuple[Status, ...]:
-    """Statuses to try again; --prune is checked as well, before anything is loaded."""
-    if asked.prune and (asked.limit or asked.shard):
-        other = "--limit" if asked.limit else "--shard"
+def check_prune(*, prune: bool, limit: int | None, shard: str | None = None) -> None:
+    """What is left over can only be told where all rows are looked at.
+
+    Raises:
+        UnsupportedOption: they are not.
+    """
+    if prune and (limit or shard):
+        other = "--limit" if limit else "--shard"
         raise UnsupportedOption(
             f"{other} does not look at all rows, so it cannot tell what is left over; prune "
             "without it",
             field="prune",
         )
-    return statuses(asked.retry or [])
 
 
-def _check_options(asked: _BatchWords, engine: Engine) -> None:
-    """Refuse options that every row would fail with, before the first row.
+def _check_options(asked: _BatchWords, manifest: Manifest, engine: Engine) -> None:
+    """Refuse what every row would fail with, before the first row.
 
     Raises:
-        UnsupportedOption: the model's family does not know one, or its value.
+        InvalidRequest: the model's family does not know an option, cannot use a part that all rows
+            have, or needs a mask and no picture of the folder has one.
     """
-    from overpaint.core.types import PARTS
-    from overpaint.engine.intake import parse_options
+    from overpaint.core.types import FAMILY_PARTS, PARTS
+    from overpaint.engine.intake import check_part, parse_options
 
-    names = {part.name for part in PARTS}
+    spec, names = engine.model().family.spec, {part.name for part in PARTS}
     options = dict(parse_option(each) for each in asked.option or [])
-    parse_options(
-        engine.model().family.spec,
-        {name: value for name, value in options.items() if name not in names},
-    )
+    parse_options(spec, {name: value for name, value in options.items() if name not in names})
+    lacks_masks = not (manifest.has_tables or manifest.has_masks or asked.parts["mask"])
+    for part in FAMILY_PARTS:
+        value = asked.parts.get(part.name)
+        if value or (part.name == "mask" and lacks_masks):
+            check_part(spec, part, value)
 
 
 def statuses(names: list[str]) -> tuple[Status, ...]:
@@ -285,9 +340,25 @@ def statuses(names: list[str]) -> tuple[Status, ...]:
     return tuple(status for status in STATUSES if status in names)
 
 
+def parse_width(text: str | None) -> int | None:
+    """Of `--width`; None = learnt from the passes' times.
+
+    Raises:
+        UnsupportedOption: it is neither 'auto' nor a number in range.
+    """
+    from overpaint.diffusion.denoise import MAX_BATCH
+
+    if text in (None, "auto"):
+        return 1 if text is None else None
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_BATCH:
+        raise UnsupportedOption(
+            f"'{text}' is neither auto nor a number from 1 to {MAX_BATCH}", field="width"
+        )
+    return int(text)
+
+
 def _manifest(asked: _BatchWords, fingerprints: Fingerprints) -> Manifest:
     from overpaint.jobs.manifest import Manifest, UnitDefaults
-    from overpaint.jobs.output.encoding import PictureEncoding
 
     parts = {name: value for name, value in read_parts(asked.parts).items() if value}
     if asked.source.is_dir() and asked.out.resolve() == asked.source.resolve():
@@ -300,9 +371,19 @@ def _manifest(asked: _BatchWords, fingerprints: Fingerprints) -> Manifest:
         seed=asked.seed or 0,
         mask_dir=asked.mask_dir,
         skip=asked.out,
-        encoding=PictureEncoding((asked.format or "png").lower(), asked.quality),
+        encoding=_encoding(asked),
     )
-    return Manifest(asked.source, defaults, fingerprints)
+    source, mask_dir = asked.source, asked.mask_dir
+    if asked.ray is not None:  # actors have working folders of their own
+        source = source.absolute()
+        defaults = replace(defaults, mask_dir=mask_dir and mask_dir.absolute())
+    return Manifest(source, defaults, fingerprints)
+
+
+def _encoding(asked: _BatchWords) -> PictureEncoding:
+    from overpaint.jobs.output.encoding import PictureEncoding
+
+    return PictureEncoding((asked.format or "png").lower(), asked.quality)
 
 
 def _engines(asked: _BatchWords, manifest: Manifest, settings: Settings) -> list[Engine]:

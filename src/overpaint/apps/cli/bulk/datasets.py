@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overpaint.apps.cli import console
-from overpaint.apps.cli.bulk.batch import Retry, statuses
-from overpaint.apps.cli.bulk.report import RowBar
+from overpaint.apps.cli.bulk.batch import (
+    Actors,
+    PassWidth,
+    Prune,
+    RayAddress,
+    Retry,
+    check_prune,
+    parse_width,
+    statuses,
+)
+from overpaint.apps.cli.bulk.report import RowBar, exit_code, reasons, tell_reasons, tell_stale
 from overpaint.apps.cli.editing.edits import DeviceNames, Dtype, Json
 from overpaint.apps.cli.interrupt import Interrupt
 from overpaint.core.errors import Cancelled, InvalidRequest, OutputError
@@ -42,17 +51,6 @@ DryRun = Annotated[
 AttemptLimit = Annotated[
     int | None, typer.Option("--limit", min=1, help="So many attempts or pictures at most.")
 ]
-Ray = Annotated[
-    str | None,
-    typer.Option("--ray", metavar="ADDRESS", help="On a Ray cluster; 'local' = this machine."),
-]
-Actors = Annotated[
-    int | None, typer.Option("--actors", min=1, help="Engines on Ray. Default: one per GPU.")
-]
-WorkerWidth = Annotated[
-    int,
-    typer.Option("--width", min=1, max=64, help="Pictures in a pass; more is faster on a GPU."),
-]
 Schema = Annotated[bool, typer.Option("--schema", help="Print the recipe's JSON Schema.")]
 
 
@@ -67,9 +65,10 @@ class _RecipeWords:
     dry_run: bool
     retry: list[str]
     limit: int | None
+    prune: bool
     ray: str | None
     actors: int | None
-    width: int
+    width: str | None
     device: str | None
     dtype: str | None
     as_json: bool
@@ -85,9 +84,10 @@ def _of(task: RecipeTask) -> Callable[..., None]:
         dry_run: DryRun = False,
         retry: Retry = None,
         limit: AttemptLimit = None,
-        ray: Ray = None,
+        prune: Prune = False,
+        ray: RayAddress = None,
         actors: Actors = None,
-        width: WorkerWidth = 1,
+        width: PassWidth = None,
         device: DeviceNames = None,
         dtype: Dtype = None,
         schema: Schema = False,
@@ -101,6 +101,7 @@ def _of(task: RecipeTask) -> Callable[..., None]:
             dry_run=dry_run,
             retry=retry or [],
             limit=limit,
+            prune=prune,
             ray=ray,
             actors=actors,
             width=width,
@@ -140,8 +141,17 @@ def _run(asked: _RecipeWords, *, schema: bool) -> None:
             with console.waiting("Writing", hidden=asked.as_json):
                 report = run.write(outcome)
         _tell(asked, run, outcome, tally, report, time.monotonic() - started)
-        if outcome.stopped:
-            raise typer.Exit(console.OUR_FAULT)
+        if code := _exit_code(asked, outcome, tally):
+            raise typer.Exit(code)
+
+
+def _exit_code(asked: _RecipeWords, outcome: Outcome, tally: Tally) -> int:
+    """As of a batch; attempts at a cell may fail where its quota is met all the same."""
+    if outcome.stopped:
+        return console.OUR_FAULT
+    if asked.task == "collect" and outcome.members and not outcome.missing:
+        return 0
+    return exit_code(tally)
 
 
 def _prepared(asked: _RecipeWords) -> Run:
@@ -149,6 +159,8 @@ def _prepared(asked: _RecipeWords) -> Run:
         raise InvalidRequest("name a recipe: a YAML file", field="recipe")
     if asked.out is None and not asked.dry_run:
         raise OutputError("name a folder with -o", field="output")
+    check_prune(prune=asked.prune, limit=asked.limit)
+    statuses(asked.retry)
     from overpaint.datasets.recipes import recipe
 
     read = recipe.load(asked.recipe, asked.task, asked.overrides)
@@ -163,7 +175,7 @@ def _prepared(asked: _RecipeWords) -> Run:
             where=Where(
                 device=asked.device,
                 dtype=asked.dtype,
-                width=asked.width,
+                width=parse_width(asked.width),
                 ray=asked.ray,
                 actors=asked.actors,
             ),
@@ -183,6 +195,7 @@ def _execute(run: Run, asked: _RecipeWords, interrupt: Interrupt) -> tuple[Outco
             return run.execute(
                 retry=retry,
                 limit=asked.limit,
+                prune=asked.prune,
                 on_progress=report,
                 cancelled=interrupt.cancelled,
             )
@@ -192,12 +205,12 @@ def _execute(run: Run, asked: _RecipeWords, interrupt: Interrupt) -> tuple[Outco
             raise
 
 
-def _tell(
+def _summary(
     asked: _RecipeWords, run: Run, outcome: Outcome, tally: Tally, report: Path, seconds: float
-) -> None:
+) -> dict[str, Any]:
     from overpaint.datasets.clean import endings, unknown_labels
 
-    summary: dict[str, Any] = {
+    return {
         "output": str(run.out),
         "report": str(report),
         "kept": len(outcome.members),
@@ -208,9 +221,17 @@ def _tell(
         "unknown_labels": unknown_labels(outcome),
         "computed": tally.computed,
         "errors": dict(sorted(tally.codes.items())),
+        "reasons": reasons(tally),
+        "stale": len(outcome.stale),
         "stopped": outcome.stopped,
         "seconds": round(seconds, 1),
     }
+
+
+def _tell(
+    asked: _RecipeWords, run: Run, outcome: Outcome, tally: Tally, report: Path, seconds: float
+) -> None:
+    summary = _summary(asked, run, outcome, tally, report, seconds)
     if asked.as_json:
         console.print_json(summary)
         return
@@ -223,6 +244,8 @@ def _tell(
         f"{summary['kept']} pictures kept{ends}{left}; {tally.computed} worked on in this run, "
         f"{seconds:.1f} s"
     )
+    tell_reasons(tally)
+    tell_stale(len(outcome.stale), pruned=asked.prune)
     if unknown := summary["unknown_labels"]:
         some = ", ".join(f"{label} ({count})" for label, count in list(unknown.items())[:5])
         console.say(f"The vision model gave labels that are not in the recipe: {some}.")

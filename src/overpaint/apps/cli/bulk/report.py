@@ -39,7 +39,7 @@ def tell_outcome(
     for table in done.tables:
         sys.stdout.write(f"{table}\n")
     console.say(f"{_totals(tally)}; {tally.computed} in this run, {seconds:.1f} s")
-    _tell_reasons(tally)
+    tell_reasons(tally)
     _tell_advice(done, pruned=pruned)
 
 
@@ -51,14 +51,19 @@ def _tell_advice(done: BatchOutcome, *, pruned: bool) -> None:
         console.say(
             f"The table has the reasons; --retry failed tries {them} again.", style="yellow"
         )
-    if count := len(done.stale):
-        files = "1 picture" if count == 1 else f"{count} pictures"
-        ending = "removed" if pruned else "left in the folder; --prune removes such files"
-        console.say(f"{files} of earlier options or inputs: {ending}.", style="yellow")
+    tell_stale(len(done.stale), pruned=pruned)
     if not done.tables:
         console.say("No tables: the same command without --shard joins all shares and writes them.")
     elif not has_parquet():
         console.say("No Parquet table: pip install 'overpaint[batch]'", style="dim")
+
+
+def tell_stale(count: int, *, pruned: bool) -> None:
+    """How many pictures are in the folder that nothing names any more."""
+    if count:
+        files = "1 picture" if count == 1 else f"{count} pictures"
+        ending = "removed" if pruned else "left in the folder; --prune removes such files"
+        console.say(f"{files} of earlier options or inputs: {ending}.", style="yellow")
 
 
 def tell_status(folder: Path, *, as_json: bool) -> None:
@@ -95,7 +100,7 @@ def tell_status(folder: Path, *, as_json: bool) -> None:
     if found.last is not None:
         last = datetime.fromtimestamp(found.last).astimezone()
         sys.stdout.write(f"last row: {last.isoformat(' ', 'seconds')}\n")
-    _tell_reasons(found.tally)
+    tell_reasons(found.tally)
 
 
 def exit_code(tally: Tally) -> int:
@@ -116,7 +121,7 @@ def _counts(tally: Tally) -> dict[str, Any]:
         "rows": tally.ended,
         **{status: tally.statuses.get(status, 0) for status in STATUSES},
         "errors": dict(sorted(tally.codes.items())),
-        "reasons": [{"rows": count, "example": text} for text, count in tally.commonest()],
+        "reasons": reasons(tally),
     }
 
 
@@ -131,7 +136,13 @@ def _parts(tally: Tally) -> str:
     return ", ".join(f"{count} {status}" for count, status in counts if count)
 
 
-def _tell_reasons(tally: Tally) -> None:
+def reasons(tally: Tally) -> list[dict[str, Any]]:
+    """The commonest reasons of failures, for programs."""
+    return [{"rows": count, "example": text} for text, count in tally.commonest()]
+
+
+def tell_reasons(tally: Tally) -> None:
+    """The same, for people."""
     for text, count in tally.commonest():
         console.say(f"  {count} × {text}", style="yellow")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from PIL import ImageChops
+
 from overpaint.apps.server import errors
 from overpaint.apps.server.bodies.schemas import EditState, ErrorDetail
 from overpaint.apps.server.jobs import EditJob
@@ -30,6 +32,25 @@ def encode(result: EditResult) -> dict[str, Any]:
 def encoded(picture: Picture) -> str:
     """base64 of a PNG file."""
     return base64.b64encode(images.encode(picture)).decode()
+
+
+def changed_part(before: Picture, after: Picture) -> dict[str, Any] | None:
+    """What an edit changed, as base64 of PNG, and where; None = the pictures differ in size."""
+    if before.size != after.size:
+        return None
+    left, top, right, bottom = ImageChops.difference(before.rgb, after.rgb).getbbox() or (
+        0,
+        0,
+        1,
+        1,
+    )
+    box = (left, top, right, bottom)
+    part = Picture(
+        after.rgb.crop(box),
+        None if after.alpha is None else after.alpha.crop(box),
+        after.icc_profile,
+    )
+    return {"image": encoded(part), "left": left, "top": top}
 
 
 def verdicts(result: EditResult) -> list[dict[str, Any]] | None:

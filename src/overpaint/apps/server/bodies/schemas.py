@@ -169,6 +169,10 @@ class ModelInfo(BaseModel):
     aliases: list[str] = Field(
         default_factory=list, description="Further names; `*` = every name that is not served."
     )
+    adapters: list[str] = Field(
+        default_factory=list,
+        description="That may be added to its name, each with a scale: `NAME+ADAPTER@0.8`.",
+    )
     about: str
     licence: str
     licence_url: str | None = None
@@ -182,6 +186,9 @@ class ModelInfo(BaseModel):
     )
     real_model: str | None = Field(
         default=None, description="Of a toy: the model to pull instead on the server's machine."
+    )
+    real_model_gb: float | None = Field(
+        default=None, description="Gigabytes that its download takes, about."
     )
     loaded: bool
     error: str | None = Field(default=None, description="Why it could not be loaded.")

@@ -54,6 +54,12 @@ class NewName(Change):
     name: str = Field(max_length=MAX_NAME)
 
 
+class TurnMark(_Body):
+    """What may change about a turn."""
+
+    is_kept: bool = Field(description="Whether to keep a candidate in sight, as a branch.")
+
+
 class TurnBody(EditFields):
     """One more turn: the fields of `POST /v1/edits` without the picture."""
 
@@ -92,7 +98,10 @@ _SHOWN = tuple(part for part in PARTS if part.name not in _NOT_SHOWN)
 
 @with_parts(_SHOWN, AS_KEPT)
 class TurnInfo(BaseModel):
-    """One turn; it never changes. Of further pictures it has the sha256 of the files."""
+    """One turn; only `measures` and `is_kept` change.
+
+    Of further pictures it has the sha256 of the files.
+    """
 
     id: str
     parent: str | None
@@ -109,6 +118,8 @@ class TurnInfo(BaseModel):
     warnings: list[str]
     candidates: int = Field(description="Pictures that the edit made.")
     candidate_of: str | None = Field(description="The turn that was preferred to this one.")
+    is_kept: bool = Field(description="A candidate that somebody keeps in sight, as a branch.")
+    format: str | None = Field(description="Of the file that the original came from.")
     from_original: bool
     inputs: dict[str, Any] = Field(
         description="What else the edit was given, by part: addresses of pictures and masks, words."

@@ -50,7 +50,7 @@ class ModelHealth:
     ) -> None:
         self.errors: dict[str, Exception] = {}
         self.gave_up = False
-        self._families = families
+        self._families = dict(families)
         self._spawn = spawn
         self._failures: Counter[str] = Counter()
         self._probes: dict[str, asyncio.Task[Any]] = {}
@@ -60,6 +60,10 @@ class ModelHealth:
         """Whether no model is left."""
         return self._families.keys() <= self.errors.keys()
 
+    def add(self, model: str, family: FamilySpec) -> None:
+        """Watch one more model."""
+        self._families[model] = family
+
     def works(self, model: str) -> None:
         """An edit of the model was done."""
         self.errors.pop(model, None)
@@ -67,8 +71,8 @@ class ModelHealth:
 
     def failed(self, model: str, error: Exception, batcher: Batcher) -> None:
         """An edit of the model failed; after several of them the server tries one of its own."""
-        if not _may_be_the_devices(error):
-            return
+        if model not in self._families or not _may_be_the_devices(error):
+            return  # with adapters of the caller's choice a model may well fail
         self._failures[model] += 1
         if self._failures[model] >= SUSPICIOUS and model not in self._probes:
             self._probes[model] = self._spawn(self._probe(model, batcher))

@@ -101,6 +101,27 @@ const blob = async (...args) => (await request(...args)).blob();
 
 export const models = async () => (await json("GET", "/v1/models")).data;
 
+/** What a request may cost, and whether models can be downloaded from here. */
+export const limits = () => json("GET", "/v1/limits");
+
+/** What the server's machine has of models, and what it could fetch. */
+export const catalogue = () => json("GET", "/v1/catalogue");
+
+/** The download of a model. */
+export const pulls = {
+  begin: (name) => json("POST", `/v1/models/${encodeURIComponent(name)}/pull`),
+  get: (name) => json("GET", `/v1/models/${encodeURIComponent(name)}/pull`),
+  cancel: (name) => request("DELETE", `/v1/models/${encodeURIComponent(name)}/pull`),
+};
+
+/** A turn as a file, and what JPEG kept of it in decibels; without a format as the original came. */
+export async function download({ picture: path }, format) {
+  const query = format ? `?format=${format}` : "";
+  const answer = await request("GET", path.replace(/picture$/, `download${query}`));
+  const psnr = answer.headers.get("x-overpaint-psnr");
+  return { blob: await answer.blob(), psnr: psnr && Number(psnr) };
+}
+
 /** The bytes of a picture of the server. */
 export const picture = (path, signal) => blob("GET", path, { signal });
 
@@ -111,6 +132,7 @@ export const sessions = {
     json("POST", "/v1/sessions", { body: { name, image: await base64(file) } }),
   rename: (id, name) => json("PATCH", `/v1/sessions/${id}`, { body: { name } }),
   remove: (id) => request("DELETE", `/v1/sessions/${id}`),
+  keep: (id, turn, kept) => json("PATCH", `/v1/sessions/${id}/turns/${turn}`, { body: { is_kept: kept } }),
   moveHead: (session, turn) =>
     json("POST", `/v1/sessions/${session.id}/head`, {
       body: { turn },
@@ -134,11 +156,14 @@ export const cancel = (edit) => request("DELETE", `/v1/edits/${edit}`);
 export const segment = async (image, hints) =>
   blob("POST", "/v1/segments", { body: { image: await base64(image), ...hints } });
 
-/** News of an edit, `[name, data]` each, until it is done; a broken line is taken up again. */
-export async function* events(edit, signal) {
+/**
+ * News of an edit, `[name, data]` each, until it is done; a broken line is taken up again.
+ * `whole`: previews are whole pictures, not only what changed.
+ */
+export async function* events(edit, { signal, whole = false } = {}) {
   for (let broken = 0; ; broken += 1) {
     try {
-      const answer = await request("GET", `/v1/edits/${edit}/events`, { signal });
+      const answer = await request("GET", `/v1/edits/${edit}/events?changed=${!whole}`, { signal });
       for await (const event of read(answer.body)) {
         broken = 0;
         yield event;

@@ -5,15 +5,20 @@ import { Levels } from "./viewport.js";
 const AMPLIFIED = 8;
 const STRIP = 2 ** 20; // pixels that are compared at a time
 
-/** Levels of the difference of two pictures' levels, amplified; black is unchanged. */
-export async function differenceOf(before, after) {
+/**
+ * Levels of the difference of two pictures' levels, amplified; black is unchanged.
+ * `box`: where the first lies in the second, [x, y, width, height]; null = all of it.
+ */
+export async function differenceOf(before, after, box = null) {
   const { width, height } = after;
   const canvas = new OffscreenCanvas(width, height);
   const paint = canvas.getContext("2d", { alpha: false });
   const rows = Math.max(1, Math.floor(STRIP / width));
   for (let top = 0; top < height; top += rows) {
     const count = Math.min(rows, height - top);
-    const [first, second] = [before, after].map((levels) => strip(levels.full, width, height, top, count));
+    const all = [0, 0, width, height];
+    const first = strip(before.full, box ?? all, top, width, count);
+    const second = strip(after.full, all, top, width, count);
     subtract(second.data, first.data);
     paint.putImageData(second, 0, top);
     await new Promise((next) => setTimeout(next)); // pointers and keys are heard meanwhile
@@ -21,12 +26,11 @@ export async function differenceOf(before, after) {
   return Levels.of(canvas);
 }
 
-/** Rows of a picture, stretched only where the other one has another size. */
-function strip(picture, width, height, top, count) {
+/** Rows of a picture that lies in a box, stretched only where that has another size. */
+function strip(picture, [x, y, w, h], top, width, count) {
   const canvas = new OffscreenCanvas(width, count);
   const paint = canvas.getContext("2d", { willReadFrequently: true });
-  const scale = picture.height / height;
-  paint.drawImage(picture, 0, top * scale, picture.width, count * scale, 0, 0, width, count);
+  paint.drawImage(picture, x, y - top, w, h);
   return paint.getImageData(0, 0, width, count);
 }
 

@@ -14,16 +14,20 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/** Swap the symbol of the icon in a button. */
+/** Show the icon of that name, or the one that the page names, in a button. */
 export function setIcon(button, name) {
-  button.querySelector("use").setAttribute("href", `/page/icons.svg#${name}`);
+  const svg = button.querySelector("[data-icon]");
+  svg.setAttribute("aria-hidden", "true");
+  svg.innerHTML = `<use href="/page/icons.svg#${name ?? svg.dataset.icon}"/>`;
 }
+for (const svg of document.querySelectorAll("[data-icon]")) setIcon(svg.parentElement);
 
 let noticeEnds = 0;
 
-/** A sentence that something went wrong; it goes after a while, unless it stays. */
-export function complain(sentence, { stays = false } = {}) {
+/** A sentence that something went wrong, or a calm one; it goes after a while, unless it stays. */
+export function complain(sentence, { stays = false, calm = false } = {}) {
   clearTimeout(noticeEnds);
+  $("#notice").classList.toggle("calm", calm);
   $("#notice-words").textContent = sentence;
   $("#notice").hidden = false;
   if (!stays) noticeEnds = setTimeout(() => hush(), 12000);

@@ -41,7 +41,7 @@ function shown() {
   const { turns } = state.session;
   const needed = new Set([head()?.id, ...turns.map((turn) => turn.parent)]);
   // Candidates that nobody chose are shown in the panel, not here.
-  return turns.filter((turn) => !turn.candidate_of || needed.has(turn.id));
+  return turns.filter((turn) => !turn.candidate_of || turn.is_kept || needed.has(turn.id));
 }
 
 function draw() {
@@ -57,7 +57,6 @@ function draw() {
   tree.style.height = `${rows * ROW - 6}px`;
   tree.replaceChildren(lines(placed, columns, rows), make("ol", {}, ...placed.map(node)));
   tree.querySelector("[aria-current=true]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
-  candidates();
 }
 
 function lines(placed, columns, rows) {
@@ -86,7 +85,8 @@ function node({ turn, column, row, from }) {
   return item;
 }
 
-function button(turn, words, current) {
+/** A turn as a small picture that leads to it. */
+export function button(turn, words, current) {
   const image = make("img", { alt: "", width: 72, height: 56, decoding: "async" });
   attempt(async () => {
     image.src = await thumbnail(turn.thumbnail);
@@ -117,16 +117,4 @@ function forget() {
   // Later: a picture that is still on its way would be missed.
   for (const url of thumbnails.values()) url.then((old) => setTimeout(() => URL.revokeObjectURL(old), 10000), () => {});
   thumbnails.clear();
-}
-
-/** The candidates that the shown turn was made with. */
-function candidates() {
-  const turn = head();
-  const best = turn?.candidate_of ?? turn?.id;
-  const group = state.session.turns.filter((each) => each.id === best || each.candidate_of === best);
-  const place = $("#candidates");
-  place.hidden = group.length < 2;
-  if (place.hidden) return;
-  const label = (each, i) => `Candidate ${i + 1} of ${group.length}${each.id === best ? ", ranked first" : ""}`;
-  place.replaceChildren(...group.map((each, i) => button(each, label(each, i), each === turn)));
 }

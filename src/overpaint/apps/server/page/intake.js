@@ -1,6 +1,7 @@
 // Files that come in: chosen, dropped, pasted; a new picture, a session, a mask or a reference.
 
 import { $, attempt } from "./dom.js";
+import * as queue from "./queue.js";
 import * as parts from "./parts.js";
 import * as session from "./session.js";
 import { state } from "./state.js";
@@ -23,7 +24,12 @@ export function init() {
 }
 
 function offer(files) {
-  const [file] = files ?? [];
+  const [file, ...others] = files ?? [];
+  if (others.length && state.session) {
+    queue.add([file, ...others]); // several pictures can only be more of the same
+    return;
+  }
+  if (others.length) queue.add(others);
   if (file && !document.querySelector("dialog[open]")) attempt(() => place(file));
 }
 

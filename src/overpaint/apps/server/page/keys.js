@@ -18,7 +18,8 @@ const VIEWS = { 1: "result", 2: "slider", 3: "side", 4: "difference" };
 
 const SHORTCUTS = [
   ["B  E  L  R  S  H", "brush, eraser, lasso, box, select a thing, hand"],
-  ["Alt", "take away instead, with lasso, box and brush"],
+  ["Alt", "take away instead; with S: not part of the thing"],
+  ["Shift", "with S: more of the same thing"],
   ["[  ]", "smaller, larger brush"],
   ["Ctrl+Z  Ctrl+Shift+Z", "undo, redo: strokes first, then edits"],
   ["I  M  Delete", "invert, hide, clear the mask"],
@@ -26,7 +27,8 @@ const SHORTCUTS = [
   ["Wheel  +  −  0", "zoom in and out, fit"],
   ["Tab", "hold to see the original"],
   ["1  2  3  4", "result, slider, side by side, difference"],
-  ["Ctrl+Enter", "do it"],
+  ["Ctrl+Enter  A", "do it; the same once more, with another seed"],
+  [",  .  K", "candidate before, next one, keep it"],
   ["Esc", "cancel"],
   ["O  D  ?", "open, download, this list"],
 ];
@@ -93,13 +95,18 @@ function simple(event, key) {
     }
     return;
   }
-  const buttons = { i: "#invert", m: "#hide-mask", delete: "#clear", backspace: "#clear", o: "#open", d: "#download", "?": "#help" };
-  if (buttons[key]) $(buttons[key]).click();
+  const buttons = { a: "#again", k: "#keep", ",": "#flip-back", ".": "#flip-on", i: "#invert", m: "#hide-mask", delete: "#clear", backspace: "#clear", o: "#open", d: "#download", "?": "#help" };
+  if (buttons[key]) press($(buttons[key]));
   else if (key === "[") resize(1 / 1.15, -1);
   else if (key === "]") resize(1.15, 1);
   else if (key === "0") viewport.fit();
   else if (key === "+" || key === "=") viewport.zoom(1.25);
   else if (key === "-") viewport.zoom(0.8);
+}
+
+/** As with the mouse: what is hidden cannot be pressed. */
+function press(button) {
+  if (!button.closest("[hidden]")) button.click();
 }
 
 function resize(factor, least) {
@@ -132,6 +139,7 @@ function holdTab(event) {
     const levels = first && (await session.levelsOf(first));
     if (!tab || !levels || state.running) return;
     viewport.holding = levels;
+    viewport.holdingBox = session.boxOf(first, levels);
     viewport.draw();
   });
 }

@@ -1,14 +1,19 @@
 // The page: its parts put together, its buttons wired.
 
 import * as api from "./api.js";
+import * as candidates from "./candidates.js";
 import * as connection from "./connection.js";
 import { $, attempt, complain, fileName, hush, save, tell } from "./dom.js";
+import * as downloads from "./downloads.js";
+import * as extend from "./extend.js";
 import * as history from "./history.js";
 import * as intake from "./intake.js";
 import * as keys from "./keys.js";
 import * as panel from "./panel.js";
 import * as parts from "./parts.js";
+import * as queue from "./queue.js";
 import { cancel, init as initRun, resume, run } from "./run.js";
+import * as selection from "./selection.js";
 import * as session from "./session.js";
 import * as stage from "./stage.js";
 import * as start from "./start.js";
@@ -18,21 +23,20 @@ import { Viewport } from "./viewport.js";
 const viewport = new Viewport($("#canvas"));
 const click = (id, work) => $(id).addEventListener("click", () => attempt(work));
 
-for (const part of [session, stage, keys]) part.init(viewport);
+for (const part of [session, stage, selection, extend, keys]) part.init(viewport);
 initRun(viewport);
 panel.init();
 history.init();
 start.init();
 intake.init();
 parts.init();
+downloads.init();
+candidates.init(viewport);
+queue.init();
 
 // The bar
 click("#home", () => {
   location.hash = "";
-});
-click("#download", async () => {
-  const turn = head();
-  save(await api.picture(turn.picture), fileName(`${state.session.name || "picture"} ${number(turn)}`, "png"));
 });
 $("#name").addEventListener("change", ({ target }) =>
   attempt(async () => {
@@ -62,6 +66,16 @@ on(["hidesMask"], () => {
   viewport.hidesMask = state.hidesMask;
   viewport.draw();
 });
+$("#look-colour").addEventListener("input", ({ target }) => set({ look: { ...state.look, colour: target.value } }));
+$("#look-outline").addEventListener("change", ({ target }) => set({ look: { ...state.look, outline: target.checked } }));
+on(["look"], () => {
+  viewport.look = state.look;
+  viewport.draw();
+  localStorage.setItem("overpaint.look", JSON.stringify(state.look));
+});
+viewport.look = state.look;
+$("#look-colour").value = state.look.colour ?? "#ff2d6f";
+$("#look-outline").checked = Boolean(state.look.outline);
 for (const button of document.querySelectorAll("[data-tool]")) {
   button.addEventListener("click", () => {
     set({ tool: button.dataset.tool });
@@ -73,12 +87,15 @@ click("#redo", session.redo);
 $("#size").addEventListener("input", ({ target }) => keys.setBrush(target.valueAsNumber));
 click("#invert", () => state.mask.invert());
 click("#clear", () => state.mask.clear());
-$("#refine-box").addEventListener("toggle", ({ target, newState }) => {
-  if (newState !== "open") return;
-  const from = $("#refine").getBoundingClientRect();
-  target.style.left = `${Math.max(8, Math.min(from.left, innerWidth - target.offsetWidth - 8))}px`;
-  target.style.top = `${from.top - target.offsetHeight - 10}px`;
-});
+for (const box of document.querySelectorAll("[popover]")) {
+  box.addEventListener("toggle", ({ target, newState }) => {
+    if (newState !== "open") return;
+    const from = $(`[popovertarget=${target.id}]`).getBoundingClientRect();
+    target.style.left = `${Math.max(8, Math.min(from.left, innerWidth - target.offsetWidth - 8))}px`;
+    const above = from.top - target.offsetHeight - 10;
+    target.style.top = `${above > 0 ? above : from.bottom + 6}px`;
+  });
+}
 const pixels = () => Math.max(1, $("#refine-pixels").valueAsNumber || 1);
 click("#grow", () => state.mask.grow(pixels()));
 click("#shrink", () => state.mask.grow(-pixels()));
@@ -99,14 +116,19 @@ $("#panel").addEventListener("submit", (event) => {
   attempt(run);
 });
 click("#cancel", cancel);
+stage.onPainted(() => {
+  if (state.task === "erase" && $("#at-once").checked) attempt(run);
+});
+click("#select-run", () => selection.words($("#select-words").value.trim()));
+$("#select-words").addEventListener("keydown", (event) => {
+  if (event.key === "Enter") $("#select-run").click();
+});
 click("#reuse", () => panel.reuse(head()));
 click("#reuse-mask", () => session.takeMask(head()));
 click("#copy", () => copyFrom($("#copy"), JSON.stringify(head().recipe, null, 2)));
 click("#copy-command", () => copyFrom($("#copy-command"), $("#pull-command").textContent));
 click("#demo-scene", () => intake.takeSample("scene.png", "Sample scene"));
 click("#export", async () => save(await api.sessions.bundle(state.session.id), fileName(state.session.name || "session", "zip")));
-
-const number = (turn) => state.session.turns.indexOf(turn);
 
 /** Copy what a button is for, and say so on it. */
 async function copyFrom(button, text) {
@@ -151,11 +173,14 @@ on(["session", "mask", "running"], () => {
   $("#undo").disabled = Boolean(state.running) || !session.canUndo();
   $("#redo").disabled = Boolean(state.running) || !session.canRedo();
 });
-on(["tool", "view", "session"], () => {
-  const paints = stage.viewed() === "result";
+on(["tool", "view", "session", "frame"], () => {
+  const paints = stage.viewed() === "result" && !state.frame;
+  const moves = stage.viewed() !== "result" || state.tool === "hand";
+  const used = paints ? state.tool : moves && "hand";
+  $(".pills").hidden = Boolean(state.frame);
   for (const button of document.querySelectorAll("[data-tool]")) {
     // In other views every pointer moves the picture, so that only the hand is lit there.
-    const lit = button.dataset.tool === (paints ? state.tool : "hand");
+    const lit = button.dataset.tool === used;
     button.setAttribute("aria-pressed", String(lit));
     button.toggleAttribute("data-off", !paints && !lit);
   }
@@ -214,7 +239,8 @@ async function route() {
 }
 
 async function begin() {
-  set({ models: await api.models() });
+  const [models, limits] = await Promise.all([api.models(), api.limits()]);
+  set({ models, limits });
   await route();
 }
 

@@ -5,7 +5,7 @@ import { feathered, grown } from "./distance.js";
 const MOST_PIXELS = 4e6; // of the mask's own canvas; larger pictures have a coarser mask
 const MOST_UNDO = 160e6; // bytes
 const RGB = [255, 45, 111];
-const COLOUR = `rgb(${RGB})`;
+export const COLOUR = `rgb(${RGB})`;
 
 const canvasOf = (width, height) => Object.assign(document.createElement("canvas"), { width, height });
 
@@ -21,7 +21,11 @@ export class Mask {
     );
     this.paint = this.canvas.getContext("2d");
     this.kept = canvasOf(this.canvas.width, this.canvas.height);
-    this.changed = changed;
+    this.encoded = null; // a promise of the file, until the mask changes
+    this.changed = () => {
+      this.encoded = null;
+      changed();
+    };
     this.done = [];
     this.undone = [];
     this.touched = null;
@@ -137,8 +141,11 @@ export class Mask {
     this.reshape((values, w, h) => feathered(values, w, h, pixels * this.scale));
   }
 
-  /** Add what a mask file marks: white, or transparent where transparency varies; or take it off. */
-  add(bitmap, erase = false) {
+  /**
+   * Add what a mask file marks: white, or transparent where transparency varies; or take it off.
+   * `instead` is an entry of `done`: what it added goes first.
+   */
+  add(bitmap, { erase = false, instead = null } = {}) {
     const { width, height } = this.canvas;
     const drawn = canvasOf(width, height);
     const paint = drawn.getContext("2d", { willReadFrequently: true });
@@ -152,6 +159,7 @@ export class Mask {
       [data[i], data[i + 1], data[i + 2]] = RGB;
     }
     paint.putImageData(image, 0, 0);
+    if (instead) put(this.canvas, instead.before, instead.x, instead.y);
     this.paint.globalCompositeOperation = erase ? "destination-out" : "source-over";
     this.paint.drawImage(drawn, 0, 0);
     this.all();
@@ -203,8 +211,13 @@ export class Mask {
     return true;
   }
 
-  /** A PNG of the picture's size: white = repaint. */
+  /** A PNG of the picture's size: white = repaint. Made once for each state of the mask. */
   file() {
+    this.encoded ??= this.encode();
+    return this.encoded;
+  }
+
+  encode() {
     const whole = canvasOf(this.width, this.height);
     const paint = whole.getContext("2d", { alpha: false });
     // Black everywhere, white by the mask's own opacity.

@@ -9,13 +9,20 @@ const FIRST = ["num_inference_steps", "guidance_scale", "true_cfg_scale", "stren
 
 const rank = ([name]) => (FIRST.includes(name) ? FIRST.indexOf(name) : FIRST.length);
 
-/** Fill `place` with fields for the schema's properties; `values` are what was set before. */
-export function render(place, schema, values, changed) {
-  const fields = Object.entries(schema.properties ?? {})
+const SEEN = new Set(["strength", "context", "control_strength"]); // where a person looks for them
+
+/**
+ * Fill two places with fields for the schema's properties, those in sight (null = none) and all others.
+ * `values` are what was set before.
+ */
+export function render(sight, place, schema, values, changed) {
+  const shown = Object.entries(schema.properties ?? {})
     .filter(([name]) => !HIDDEN.has(name))
-    .sort((a, b) => rank(a) - rank(b))
-    .map(([name, property]) => field(name, resolved(property, schema), values, changed));
-  place.replaceChildren(...fields);
+    .sort((a, b) => rank(a) - rank(b));
+  const fields = (some) => some.map(([name, property]) => field(name, resolved(property, schema), values, changed));
+  const isSeen = ([name]) => sight !== null && SEEN.has(name);
+  sight?.replaceChildren(...fields(shown.filter(isSeen)));
+  place.replaceChildren(...fields(shown.filter((each) => !isSeen(each))));
 }
 
 /** A property with its reference followed and its `null` alternative told as `optional`. */

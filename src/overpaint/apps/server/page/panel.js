@@ -1,7 +1,9 @@
 // The panel: what to do, with which model and options, and what is known of the turn that is shown.
 
-import { $, make, setIcon } from "./dom.js";
+import { $, attempt, make, setIcon } from "./dom.js";
 import { render } from "./options.js";
+import * as adapters from "./adapters.js";
+import * as extend from "./extend.js";
 import * as parts from "./parts.js";
 import * as session from "./session.js";
 import { head, on, set, state } from "./state.js";
@@ -17,6 +19,12 @@ const TASKS = {
     label: "What should be there",
     hint: "Paint where, and say what. Everything else stays as it is.",
     fits: ({ mask, prompt }) => mask !== "refused" && prompt !== "refused",
+  },
+  extend: {
+    does: "Extend",
+    label: "What the border shows (optional)",
+    hint: "Pull the edges of the frame outwards, or choose a ratio. No words needed.",
+    fits: ({ mask }) => mask !== "refused",
   },
   edit: {
     does: "Edit",
@@ -34,6 +42,10 @@ export function init() {
   for (const radio of document.querySelectorAll("[name=task]")) {
     radio.addEventListener("change", () => set({ task: radio.value }));
   }
+  $("#prompt").addEventListener("input", () => {
+    // A border with words needs a model that reads them.
+    if (state.task === "extend" && $("#model").value !== model()?.id) dress();
+  });
   $("#model").addEventListener("change", ({ target }) => {
     chosen[state.task] = target.value;
     describe();
@@ -46,6 +58,9 @@ export function init() {
   }, true);
   on(["task", "models"], dress);
   on(["session"], showTurn);
+  on(["pulls", "limits"], () => warnOfDemo(model()));
+  $("#pull").addEventListener("click", ({ target }) => attempt(async () => (await library()).pull(target.value)));
+  $("#all-models").addEventListener("click", () => attempt(async () => (await library()).open()));
 }
 
 /** The models that do a task, demos last. */
@@ -60,6 +75,10 @@ export const model = () =>
 function preferred(task) {
   const models = fitting(task);
   const suited = models.filter(({ accepts }) => task !== "inpaint" || accepts.mask === "required");
+  if (task === "extend") {
+    const words = Boolean($("#prompt").value.trim());
+    return models.find(({ accepts }) => (accepts.prompt !== "refused") === words) ?? models[0] ?? null;
+  }
   return suited.find(({ is_demo }) => !is_demo) ?? models.find(({ is_demo }) => !is_demo) ?? suited[0] ?? models[0] ?? null;
 }
 
@@ -74,6 +93,8 @@ function dress() {
   $("#task-hint").textContent = hint;
   $("#prompt-field").hidden = !label;
   $("#prompt-label").textContent = label ?? "";
+  $("#extend").hidden = state.task !== "extend";
+  $("#at-once-field").hidden = state.task !== "erase";
   $("#from-original-field").hidden = state.task !== "edit";
   const now = model()?.id;
   $("#model").replaceChildren(
@@ -88,16 +109,36 @@ function describe() {
   warnOfDemo(now);
   parts.render(now);
   if (!now) return;
+  adapters.render(now);
   values[now.id] ??= {};
-  render($("#options"), now.options, values[now.id], countChanged);
+  const sight = $("#seen-options");
+  sight.replaceChildren();
+  render(now.accepts.prompt === "refused" ? null : sight, $("#options"), now.options, values[now.id], countChanged);
   countChanged();
 }
 
-/** A toy ruins photos: say so where it is chosen, with the command that brings a real model. */
+/** A toy ruins photos: say so where it is chosen, with what brings a real model. */
 function warnOfDemo(now) {
   $("#demo").hidden = !now?.is_demo;
-  if (now?.is_demo) $("#pull-command").textContent = `overpaint pull ${now.real_model}`;
+  if (!now?.is_demo) return;
+  const here = Boolean(state.limits?.can_pull);
+  $("#pull-command").textContent = `overpaint pull ${now.real_model}`;
+  $("#pull-by-hand").hidden = here;
+  $("#pull").hidden = !here;
+  const size = now.real_model_gb ? ` (${now.real_model_gb} GB)` : "";
+  $("#pull").textContent = `Download ${now.real_model}${size}`;
+  $("#pull").value = now.real_model;
+  if (here) attempt(() => showPull(now.real_model));
 }
+
+async function showPull(name) {
+  const { bar } = await library();
+  const shown = bar(state.pulls[name]);
+  $("#pull").hidden = Boolean(shown);
+  $("#pull-progress").replaceChildren(shown ?? "");
+}
+
+const library = () => import("./library.js");
 
 function countChanged() {
   const count = Object.keys(values[model().id]).length;
@@ -111,12 +152,16 @@ function keepSeed(kept) {
   setIcon($("#lock"), seedKept ? "locked" : "unlocked");
 }
 
+/** How many candidates to make. */
+export const count = () => $("#count").valueAsNumber || 1;
+
 /** What to do, as `/v1` wants it, without the mask. */
 export async function request() {
   const now = model();
   if (!now) throw say("No model for this task is served here.");
-  const body = { model: now.id, options: values[now.id], num_images: $("#count").valueAsNumber || 1 };
-  if (state.task !== "erase") body.prompt = $("#prompt").value.trim();
+  const body = { model: adapters.named(now), options: values[now.id], num_images: count() };
+  if (TASKS[state.task].label) body.prompt = $("#prompt").value.trim();
+  if (body.prompt && now.accepts.prompt === "refused") throw say(`“${now.id}” reads no words. Choose another model, or clear the words.`);
   if (now.accepts.prompt === "required" && !body.prompt) {
     $("#prompt").focus();
     throw say(state.task === "edit" ? "First say what to change." : "First say what should be there.");
@@ -124,6 +169,7 @@ export async function request() {
   if (seedKept) body.seed = $("#seed").valueAsNumber;
   if (state.task === "edit" && $("#from-original").checked) body.from_original = true;
   Object.assign(body, await parts.values(now));
+  if (state.task === "extend") return { body: { ...body, ...extend.request(body.options) }, mask: "refused" };
   return { body, mask: now.accepts.mask };
 }
 
@@ -131,7 +177,8 @@ const say = (sentence) => Object.assign(new Error(sentence), { sentence });
 
 /** Take over the settings of a turn. */
 export async function reuse(turn) {
-  const used = state.models.find(({ id }) => id === turn.model);
+  const name = adapters.taken(turn.model);
+  const used = state.models.find(({ id }) => id === name);
   const task = turn.kind in TASKS ? turn.kind : state.task;
   if (used && TASKS[task].fits(used.accepts)) {
     chosen[task] = used.id;
@@ -145,6 +192,7 @@ export async function reuse(turn) {
   $("#seed").value = turn.seed ?? "";
   set({ task });
   keepSeed(true);
+  if (turn.inputs.extend) extend.grow(turn.inputs.extend);
   if (model()) await parts.reuse(model(), turn);
 }
 

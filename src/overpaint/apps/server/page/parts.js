@@ -2,7 +2,8 @@
 // its help. Files belong to the session in which they were given.
 
 import { base64, picture, title } from "./api.js";
-import { $, make, tell } from "./dom.js";
+import * as blobs from "./blobs.js";
+import { $, attempt, make, tell } from "./dom.js";
 import { on, state } from "./state.js";
 
 const ELSEWHERE = new Set(["prompt", "mask"]); // written and painted in places of their own
@@ -12,7 +13,7 @@ const FILES = new Set(["picture", "pictures", "mask"]);
 export const PICTURES = "image/*,.heic,.heif,.avif,.tif,.tiff";
 
 const fields = {}; // name -> its field; words stay when another model comes and goes
-const files = new Map(); // session -> part -> its files
+const files = new Map(); // session -> part -> its files; they are kept in the browser, too
 let model = null;
 
 export function init() {
@@ -21,6 +22,7 @@ export function init() {
     if (shown === state.session?.id) return;
     shown = state.session?.id;
     render(model);
+    if (shown && !files.has(shown)) attempt(() => restore(shown));
   });
 }
 
@@ -32,14 +34,15 @@ export function render(now) {
   model = now;
   const parts = model ? partsOf(model) : [];
   $("#words").replaceChildren(...parts.filter((part) => !isFile(part)).map(field));
-  $("#files").replaceChildren(...parts.filter(isFile).map(field));
+  $("#pictures").replaceChildren(...parts.filter((part) => isFile(part) && part.kind !== "mask").map(field));
+  $("#files").replaceChildren(...parts.filter(({ kind }) => kind === "mask").map(field));
 }
 
 function field(part) {
   if (isFile(part)) fields[part.name] = fileField(part);
   else fields[part.name] ??= wordsField(part);
   inputOf(part).required = part.need === "required";
-  if (isFile(part)) put(part.name, filesOf(part.name));
+  if (isFile(part)) show(part.name, filesOf(part.name));
   return fields[part.name];
 }
 
@@ -55,10 +58,25 @@ function fileField({ name, kind, help }) {
 
 const filesOf = (name) => files.get(state.session?.id)?.[name] ?? [];
 
+/** The files that an earlier visit left with a session. */
+async function restore(id) {
+  const kept = await blobs.get(id, "parts");
+  if (!kept || files.has(id)) return;
+  files.set(id, kept);
+  if (state.session?.id === id) render(model);
+}
+
 /** Give a part its files, and show them with their names; each can be taken away. */
 function put(name, given) {
   const id = state.session?.id;
-  if (id) files.set(id, { ...files.get(id), [name]: given });
+  if (id && (given.length || filesOf(name).length)) {
+    files.set(id, { ...files.get(id), [name]: given });
+    attempt(() => blobs.put(id, "parts", files.get(id)));
+  }
+  show(name, given);
+}
+
+function show(name, given) {
   const transfer = new DataTransfer();
   for (const file of given) transfer.items.add(file);
   fields[name].querySelector("input").files = transfer.files;

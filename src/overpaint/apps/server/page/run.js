@@ -10,7 +10,7 @@ import { Levels } from "./viewport.js";
 
 const PREVIEWS = 4;
 const VERDICT = /^(Nothing|Most of the picture) changed/;
-const UNDER_WAY = "overpaint.edits"; // session -> { edit, turns }, for all tabs and for a reload
+const UNDER_WAY = "overpaint.edits"; // session -> { edit, turns, … }, for all tabs and for a reload
 
 const sending = new Set(); // sessions whose edit is on its way to the server
 let following = null; // { session, leave }: the edit that is listened to
@@ -25,7 +25,7 @@ export function init(shownOn) {
   });
 }
 
-/** Edits under way by their session: `{ edit, turns }`, turns as many as there were before. */
+/** Edits under way by their session: `{ edit, turns, keepsMask }`, turns as many as there were before. */
 export const underWay = () => JSON.parse(localStorage.getItem(UNDER_WAY) ?? "{}");
 
 function remember(id, news) {
@@ -40,25 +40,30 @@ export async function run() {
   if (state.running || !state.session) return;
   hush();
   const { body, mask } = await panel.request();
-  const shown = state.session;
   const empty = state.mask.isEmpty;
   if (empty && mask === "required") {
     throw Object.assign(new Error(), {
       sentence: state.task === "erase" ? "First paint over what should go." : "First paint where it should be.",
     });
   }
-  const edit = await begin(shown, empty || mask === "refused" ? body : { ...body, mask: state.mask.file() });
+  await send(empty || mask === "refused" ? body : { ...body, mask: state.mask.file() });
+}
+
+/** Send an edit of the open session, and follow it. `keepsMask`: it leaves the mask that is painted. */
+export async function send(body, { keepsMask = false } = {}) {
+  const shown = state.session;
+  const edit = await begin(shown, body, keepsMask);
   if (state.session?.id === shown.id) await follow(shown.id, edit);
 }
 
-async function begin(shown, body) {
+async function begin(shown, body, keepsMask) {
   sending.add(shown.id);
   scrollTo({ top: 0 }); // on a phone, where the panel is below the picture
   progress(shown.id, { told: "Sending" });
   try {
-    if (body.mask) body.mask = await api.base64(await body.mask);
-    const { id } = await send(shown, { ...body, parent: shown.head, previews: PREVIEWS, measure_later: true });
-    remember(shown.id, { edit: id, turns: shown.turns.length });
+    if (body.mask && typeof body.mask !== "string") body.mask = await api.base64(await body.mask);
+    const { id } = await accepted(shown, { parent: shown.head, ...body, previews: PREVIEWS, measure_later: true });
+    remember(shown.id, { edit: id, turns: shown.turns.length, keepsMask, whole: body.from_original });
     return id;
   } catch (error) {
     end(shown.id);
@@ -68,19 +73,19 @@ async function begin(shown, body) {
   }
 }
 
-async function send(shown, body) {
-  let accepted;
+async function accepted(shown, body) {
+  let answer;
   try {
-    accepted = await api.sessions.edit(shown, body);
+    answer = await api.sessions.edit(shown, body);
   } catch (error) {
     if (error.code !== "conflict") throw error;
     // Another tab was here first: the edit still follows the picture that was looked at.
-    accepted = await api.sessions.edit(await api.sessions.get(shown.id), body);
+    answer = await api.sessions.edit(await api.sessions.get(shown.id), body);
     tell("The session was changed elsewhere; this edit goes on from the picture that you saw.");
   }
   // The session moves on with the edit's beginning, so that nobody begins another unawares.
-  if (state.session?.id === shown.id) await session.refresh(accepted.revision);
-  return accepted;
+  if (state.session?.id === shown.id) await session.refresh(answer.revision);
+  return answer;
 }
 
 /** Listen again to the edit of the open session that is still under way, if there is one. */
@@ -97,7 +102,7 @@ async function follow(id, edit) {
   following = { session: id, leave: () => line.abort() };
   progress(id, { edit, told: "Preparing" });
   try {
-    for await (const [name, data] of api.events(edit, line.signal)) await hear(id, name, data);
+    for await (const [name, data] of api.events(edit, { signal: line.signal, whole: underWay()[id]?.whole })) await hear(id, name, data);
     finish(id);
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -106,36 +111,36 @@ async function follow(id, edit) {
       following = null; // it is taken up again when the server answers
       return;
     }
-    const { turns = -1 } = underWay()[id] ?? {}; // -1: another tab took note of its end
+    const { turns = -1, keepsMask } = underWay()[id] ?? {}; // -1: another tab took note of its end
     finish(id);
     if (error.status !== 404) throw error;
-    await lookFor(id, turns);
+    await lookFor(id, turns, keepsMask);
   }
 }
 
 /** The server knows an edit no more: it is done, or was lost when the server stopped. */
-async function lookFor(id, turns) {
+async function lookFor(id, turns, keepsMask) {
   await session.refresh();
   if (state.session?.id !== id) return;
-  if (state.session.turns.length > turns) await done(id, {});
+  if (state.session.turns.length > turns) await done(id, {}, keepsMask);
   else complain("The server stopped before this edit was finished. Your mask is still here: try again.", { stays: true });
 }
 
 async function hear(id, name, data) {
   if (name === "queued") progress(id, { told: place(data.position) });
   if (name === "step") progress(id, { told: `Step ${data.step} of ${data.total}`, ...data });
-  if (name === "preview") await preview(id, data.image);
+  if (name === "preview") await preview(id, data);
   if (name === "error") await session.refresh(); // the session stands where it stood before
   if (name === "error" && data.error.code === "cancelled") tell("Cancelled.");
   else if (name === "error") throw new api.Fault(500, data.error);
   if (name === "done") {
     progress(id, { told: "Finishing" });
-    await done(id, data);
+    await done(id, data, underWay()[id]?.keepsMask);
   }
 }
 
-async function done(id, data) {
-  if (!(await session.arrived(id))) return;
+async function done(id, data, keepsMask) {
+  if (!(await session.arrived(id, keepsMask))) return;
   panel.showSeed(head()?.seed);
   const turn = head();
   if (turn && turn.verdict !== "done") complain(turn.warnings.find((each) => VERDICT.test(each)) ?? "");
@@ -146,10 +151,14 @@ async function done(id, data) {
 const place = (position) =>
   position > 0 ? `Waiting, ${position} ${position === 1 ? "edit" : "edits"} before this one` : "Next in the queue";
 
-async function preview(id, image) {
-  const levels = await Levels.of(api.fromBase64(image));
+/** An unfinished picture, or the part of it that changes: that is drawn over the picture. */
+async function preview(id, { image, left, top }) {
+  const blob = api.fromBase64(image);
+  const isPart = left !== undefined;
+  const shown = isPart ? await createImageBitmap(blob) : await Levels.of(blob);
   if (state.running?.session !== id) return;
-  Object.assign(viewport, { holding: levels, mask: null });
+  if (isPart) Object.assign(viewport, { patch: { bitmap: shown, box: [left, top, shown.width, shown.height] }, mask: null });
+  else Object.assign(viewport, { holding: shown, holdingBox: null, mask: null });
   viewport.draw();
 }
 
@@ -192,7 +201,7 @@ function end(id) {
 }
 
 function hide() {
-  viewport.holding = null;
+  Object.assign(viewport, { holding: null, patch: null });
   viewport.mask = state.mask;
   viewport.draw();
   $("#run").hidden = false;

@@ -20,8 +20,25 @@ export function init(shownOn) {
 
 /** Begin a session with a picture file, which is shown while it is on its way to the server. */
 export async function create(file) {
-  const before = state.session?.id;
   const levels = await Levels.of(file).catch(() => null); // the server reads more kinds of files
+  const larger = levels && state.limits && levels.width * levels.height > state.limits.max_megapixels * 1e6;
+  if (larger) await createFitting(file, levels);
+  else await send(file, levels);
+}
+
+/** A picture over the server's limit: at the limit, or a window of it, as its owner wants. */
+async function createFitting(file, levels) {
+  const larger = await import("./larger.js");
+  const fitting = await larger.ask(file, levels);
+  levels.close();
+  if (!fitting) return;
+  await send(fitting.file, await Levels.of(fitting.file));
+  if (fitting.window) await larger.keep(state.session.id, file, fitting.window);
+}
+
+/** Send a picture to the server; its levels, if the browser can read it, are shown meanwhile. */
+async function send(file, levels) {
+  const before = state.session?.id;
   if (levels) glance(levels);
   tell("Opening the picture.");
   const name = (file.name || "Pasted picture").replace(/\.\w+$/, "").slice(0, 200);
@@ -134,11 +151,11 @@ export async function redo() {
 export const canUndo = () => Boolean(state.mask?.canUndo || state.session?.undo);
 export const canRedo = () => Boolean(state.mask?.canRedo || state.session?.redo);
 
-/** After an edit: its turn is the head, and the mask has done its work. False where it is not open. */
-export async function arrived(id) {
+/** After an edit: its turn is the head, and the mask has done its work, unless it was another's. False where it is not open. */
+export async function arrived(id, keepsMask) {
   await refresh();
   if (state.session?.id !== id) return false;
-  freshMask();
+  if (!keepsMask) freshMask();
   return true;
 }
 
@@ -170,7 +187,7 @@ const maskOf = async (turn) => createImageBitmap(await api.picture(turn.mask));
 /** What people call a turn. */
 export function nameOf(turn) {
   if (turn.parent === null) return "Original";
-  const kind = { erase: "erased", inpaint: "inpainted", edit: "edited" }[turn.kind] ?? turn.kind;
+  const kind = { erase: "erased", inpaint: "inpainted", edit: "edited", extend: "extended" }[turn.kind] ?? turn.kind;
   return `${numberOf(turn)}, ${turn.prompt ? `“${turn.prompt}”` : kind}`;
 }
 
@@ -201,8 +218,28 @@ export function levelsOf(turn) {
   return levels;
 }
 
+const sameEdit = (a, b) =>
+  a.parent === b.parent && a.prompt === b.prompt && a.kind === b.kind &&
+  JSON.stringify(a.recipe.inputs) === JSON.stringify(b.recipe.inputs);
+
+/** Results of the same edit as the shown one, in the order in which they came. */
+export function candidates() {
+  const turn = head();
+  return turn?.parent ? state.session.turns.filter((each) => sameEdit(each, turn)) : [];
+}
+
+/** The candidate so many places after the shown one, round and round. */
+export function candidateAt(step) {
+  const turns = candidates();
+  return turns.at((turns.indexOf(head()) + step) % turns.length);
+}
+
 /** The picture that the shown one is compared with, or null. */
-const compared = () => (state.against === "original" ? original() : turnOf(head()?.parent));
+function compared() {
+  if (state.against === "original") return original();
+  const isAlone = state.against !== "candidate" || candidates().length < 2;
+  return isAlone ? turnOf(head()?.parent) : candidateAt(-1);
+}
 
 async function show() {
   const turn = head();
@@ -210,10 +247,10 @@ async function show() {
   const after = await levelsOf(turn);
   const other = state.view === "result" ? null : compared();
   const before = other ? await levelsOf(other) : null;
-  const changes = before && state.view === "difference" ? await changesOf(before, after) : null;
+  const changes = before && state.view === "difference" ? await changesOf(before, after, boxOf(other, before)) : null;
   if (turn !== head()) return; // another one came meanwhile
   const resized = viewport.size?.[0] !== after.width || viewport.size?.[1] !== after.height;
-  Object.assign(viewport, { after, before, changes, view: state.view });
+  Object.assign(viewport, { after, before, changes, patch: null, view: state.view, beforeBox: other && boxOf(other, before) });
   if (resized || !state.mask) {
     viewport.open(after.width, after.height);
     freshMask();
@@ -223,11 +260,21 @@ async function show() {
 
 let seen = null; // { before, after, changes }: the difference that was made last
 
-async function changesOf(before, after) {
+/** Where an earlier turn's picture lies in the shown one, which may have grown since; null = all of it. */
+export function boxOf(turn, { width, height }) {
+  let [x, y, grew] = [0, 0, false];
+  for (let each = head(); each && each !== turn; each = turnOf(each.parent)) {
+    const { left = 0, top = 0 } = each.inputs.extend ?? {};
+    [x, y, grew] = [x + left, y + top, grew || Boolean(each.inputs.extend)];
+  }
+  return grew ? [x, y, width, height] : null;
+}
+
+async function changesOf(before, after, box) {
   if (seen?.before === before && seen.after === after) return seen.changes;
   forgetChanges();
   tell("Comparing.");
-  const changes = await differenceOf(before, after);
+  const changes = await differenceOf(before, after, box);
   seen = { before, after, changes };
   return changes;
 }

@@ -1,12 +1,16 @@
 // Pointers on the stage: painting the mask, moving and zooming the picture.
 
-import * as api from "./api.js";
-import { $, attempt, complain, make, tell } from "./dom.js";
-import * as session from "./session.js";
+import { $, attempt, complain, make } from "./dom.js";
+import * as extend from "./extend.js";
+import * as selection from "./selection.js";
 import { head, on, set, state } from "./state.js";
 
-const LOOKED_AT = 1024; // longest side of the picture that is sent to find a thing
 const CLICK = 5; // pixels within which a pointer has not moved
+
+const CURSORS = {
+  left: "ew-resize", right: "ew-resize", top: "ns-resize", bottom: "ns-resize",
+  "left-top": "nwse-resize", "right-bottom": "nwse-resize", "top-right": "nesw-resize", "left-bottom": "nesw-resize",
+};
 
 const stage = $("#stage");
 const divider = $("#divider");
@@ -14,7 +18,12 @@ const pointers = new Map(); // pointers that are down: id -> [x, y]
 let viewport = null;
 let drag = null; // what the pointer that went down does: { move, end, cancel }
 let spaceHeld = false;
-let looked = null; // { picture, blob, scale }: the picture as it is sent to find a thing
+let painted = () => {}; // called when a pointer has changed the mask
+
+/** Who is called when a pointer has changed the mask. */
+export function onPainted(listener) {
+  painted = listener;
+}
 
 export function init(shownOn) {
   viewport = shownOn;
@@ -26,7 +35,7 @@ export function init(shownOn) {
   stage.addEventListener("wheel", wheel, { passive: false });
   stage.addEventListener("contextmenu", (event) => event.preventDefault());
   divider.addEventListener("keydown", slide);
-  on(["tool", "view", "running", "session"], dress);
+  on(["tool", "view", "running", "session", "frame"], dress);
   on(["view", "session", "against"], compare);
   dress();
 }
@@ -38,7 +47,7 @@ export function holdSpace(held) {
 }
 
 /** Whether pointers move the picture: nothing can be painted in this view, or at this moment. */
-const pans = () => spaceHeld || state.tool === "hand" || viewed() !== "result" || state.running || !state.mask;
+const pans = () => spaceHeld || state.tool === "hand" || viewed() !== "result" || state.running || !state.mask || state.frame;
 
 /** The view that is shown; the original can be compared with nothing. */
 export const viewed = () => (head()?.parent ? state.view : "result");
@@ -71,13 +80,14 @@ function down(event) {
 
 function begin(event, at) {
   if (event.target.closest("#divider")) return sliding();
+  if (state.frame && !spaceHeld && state.tool !== "hand" && !state.running && viewed() === "result") return extend.take(at) ?? panning(at);
   if (pans() || event.button === 1) return panning(at);
   if (state.hidesMask) set({ hidesMask: false }); // nobody paints unseen
   const erase = state.tool === "eraser" || event.altKey;
   if (state.tool === "brush" || state.tool === "eraser") return painting(at, erase);
   if (state.tool === "lasso") return outlining(at, erase, (points, next) => [...points, next]);
   if (state.tool === "box") return outlining(at, erase, ([first], next) => corners(first, next));
-  return finding(at, erase);
+  return finding(at, erase, event.shiftKey);
 }
 
 function move(event) {
@@ -104,6 +114,8 @@ function up(event) {
 
 function cursor(at) {
   const paints = state.tool === "brush" || state.tool === "eraser";
+  if (at && state.frame && !drag) stage.style.cursor = CURSORS[extend.edges(at).join("-")] ?? "";
+  else if (!state.frame) stage.style.cursor = "";
   const shown = at && paints && !pans() && viewport.size;
   viewport.cursor = shown ? [...at, state.brush / 2] : null;
   viewport.draw();
@@ -158,7 +170,10 @@ function painting(from, erase) {
         last = next;
       }
     },
-    end: () => mask.commit(),
+    end() {
+      mask.commit();
+      painted();
+    },
     cancel: () => mask.abandon(),
   };
 }
@@ -180,14 +195,16 @@ function outlining(from, erase, grow) {
     },
     end() {
       hide();
-      if (points.length > 2) mask.fill(points, erase);
+      if (points.length < 3) return;
+      mask.fill(points, erase);
+      painted();
     },
     cancel: hide,
   };
 }
 
 /** A click finds the thing there, a drag the thing in the box. */
-function finding(from, erase) {
+function finding(from, erase, shift) {
   const box = outlining(from, erase, ([first], next) => corners(first, next));
   let to = from;
   return {
@@ -203,44 +220,13 @@ function finding(from, erase) {
         return;
       }
       const [a, b] = [from, to].map((at) => viewport.nearest(...at));
-      attempt(() => find(far ? [a, b] : [a], erase));
+      attempt(async () => {
+        await (far ? selection.box(a, b, erase) : selection.click(a, { shift, alt: erase }));
+        painted();
+      });
     },
     cancel: box.cancel,
   };
-}
-
-async function find(points, erase) {
-  const { mask } = state;
-  stage.setAttribute("aria-busy", "true");
-  tell("Looking.");
-  try {
-    const { blob, scale } = await smallPicture();
-    const [first, second] = points.map((point) => point.map((value) => value * scale));
-    const hints = second
-      ? { box: [Math.min(first[0], second[0]), Math.min(first[1], second[1]), Math.max(first[0], second[0]), Math.max(first[1], second[1])] }
-      : { points: [{ x: first[0], y: first[1] }] };
-    const found = await createImageBitmap(await api.segment(blob, hints));
-    if (mask === state.mask) mask.add(found, erase);
-    tell("Found and marked.");
-  } finally {
-    stage.removeAttribute("aria-busy");
-  }
-}
-
-async function smallPicture() {
-  const turn = head();
-  if (looked?.picture !== turn.picture) {
-    const levels = await session.levelsOf(turn);
-    const scale = Math.min(1, LOOKED_AT / Math.max(levels.width, levels.height));
-    const canvas = make("canvas", {
-      width: Math.round(levels.width * scale),
-      height: Math.round(levels.height * scale),
-    });
-    canvas.getContext("2d").drawImage(levels.at(scale), 0, 0, canvas.width, canvas.height);
-    const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
-    looked = { picture: turn.picture, blob, scale };
-  }
-  return looked;
 }
 
 function wheel(event) {

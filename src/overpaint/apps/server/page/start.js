@@ -1,6 +1,7 @@
 // The start: taking in a picture, and the sessions that there are.
 
 import * as api from "./api.js";
+import * as blobs from "./blobs.js";
 import { $, attempt, make } from "./dom.js";
 import { thumbnail } from "./history.js";
 import * as intake from "./intake.js";
@@ -120,5 +121,6 @@ function say(item, { status, step, total }) {
 async function remove(id, label, item) {
   if (!window.confirm(`Delete “${label}” with all its turns? This cannot be undone.`)) return;
   await api.sessions.remove(id);
+  await blobs.forget(id);
   item.remove();
 }

@@ -12,6 +12,10 @@ export const state = {
   running: null, // { session, edit, told, step, total } of the open session
   mask: null,
   hidesMask: false,
+  look: JSON.parse(localStorage.getItem("overpaint.look") ?? "{}"), // of the mask
+  limits: null, // of the server
+  frame: null, // of a picture that is to grow: pixels on each side
+  pulls: {}, // downloads of models that are under way, by name
 };
 
 const listeners = [];

@@ -1,8 +1,11 @@
 // The canvas that shows the picture: zoom, pan, and the ways of comparing. It draws once a frame,
 // and of a large picture only what is seen, from a copy that is not much larger than the screen.
 
+import { COLOUR } from "./mask.js";
+
 const SMALLEST = 1024; // longest side of the smallest copy
 const EDGE = 24; // pixels around a picture that is fitted
+const NO_FRAME = { left: 0, top: 0, right: 0, bottom: 0 };
 
 /** A picture and copies of it, each half the size of the one before. */
 export class Levels {
@@ -59,8 +62,15 @@ export class Viewport {
     this.cursor = null; // [x, y, radius] in the stage
     this.outline = null; // points of a lasso or box, in the picture
     this.holding = null; // a picture shown instead of everything
+    this.patch = null; // { bitmap, box }: a part of the picture that is shown as it is about to be
     this.waiting = 0;
     this.hidesMask = false;
+    this.look = {}; // of the mask: { colour, outline }
+    this.frame = null; // how far the picture is to grow: { left, top, right, bottom }
+    this.held = false; // whether a pointer draws the frame
+    this.beforeBox = null; // where `before` lies in the picture: [x, y, width, height]; null = all of it
+    this.holdingBox = null;
+    this.marks = []; // places that were clicked, in the picture: [x, y, inside]
     this.onScale = () => {};
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
@@ -88,11 +98,13 @@ export class Viewport {
   }
 
   fit() {
-    const [w, h] = this.size;
+    const { left, top, right, bottom } = this.frame ?? NO_FRAME;
+    const [w, h] = [this.size[0] + left + right, this.size[1] + top + bottom];
     const room = this.view === "side" ? this.width / 2 : this.width;
-    this.scale = Math.min((room - 2 * EDGE) / w, (this.height - 2 * EDGE) / h, 8);
-    this.x = (this.width - w * this.scale) / 2;
-    this.y = (this.height - h * this.scale) / 2;
+    const edge = this.frame ? EDGE + 0.1 * Math.min(this.width, this.height) : EDGE; // room to pull
+    this.scale = Math.min((room - 2 * edge) / w, (this.height - 2 * edge) / h, 8);
+    this.x = (this.width - w * this.scale) / 2 + left * this.scale;
+    this.y = (this.height - h * this.scale) / 2 + top * this.scale;
     this.fitted = true;
     this.draw();
   }
@@ -152,26 +164,38 @@ export class Viewport {
     context.fillStyle = getComputedStyle(this.canvas).backgroundColor;
     context.fillRect(0, 0, this.width, this.height);
     if (!this.size || !this.after) return;
-    if (this.holding) this.layer(this.holding);
+    if (this.holding) this.layer(this.holding, this.holdingBox);
+    else if (this.patch) this.patched();
     else this[this.before || this.view === "result" ? this.view : "result"]();
+  }
+
+  patched() {
+    const { bitmap, box } = this.patch;
+    this.layer(this.after);
+    this.piece(bitmap, this.context, box);
   }
 
   result() {
     this.layer(this.after);
+    if (this.frame) {
+      this.framed();
+      return;
+    }
     if (this.mask && !this.hidesMask) this.masked();
     if (this.outline) this.outlined();
+    for (const mark of this.marks) this.marked(...mark);
     if (this.cursor) this.ring(...this.cursor);
   }
 
   slider() {
     const at = this.split * this.width;
-    this.clipped(0, at, 0, () => this.layer(this.before));
+    this.clipped(0, at, 0, () => this.layer(this.before, this.beforeBox));
     this.clipped(at, this.width, 0, () => this.layer(this.after));
   }
 
   side() {
     const half = this.width / 2;
-    this.clipped(0, half - 1, -half / 2, () => this.layer(this.before));
+    this.clipped(0, half - 1, -half / 2, () => this.layer(this.before, this.beforeBox));
     this.clipped(half + 1, this.width, half / 2, () => this.layer(this.after));
   }
 
@@ -191,42 +215,96 @@ export class Viewport {
   }
 
   /** A picture in its place, over a chequered ground where it is transparent. */
-  layer(levels) {
+  layer(levels, box = null) {
     const { context, scale } = this;
-    const [w, h] = this.size;
+    const [x, y, w, h] = box ?? [0, 0, ...this.size];
     context.fillStyle = chequers(context);
     // A pixel smaller, so that none of it shows at the edges of a picture that hides it.
-    context.fillRect(this.x + 1, this.y + 1, w * scale - 2, h * scale - 2);
+    context.fillRect(this.x + x * scale + 1, this.y + y * scale + 1, w * scale - 2, h * scale - 2);
     // From device pixels up to which a copy is sharp; pixels show as such when far enlarged.
     const source = levels.at(scale * this.ratio);
     context.imageSmoothingEnabled = scale * this.ratio < 3;
-    this.piece(source);
+    this.piece(source, context, [x, y, w, h]);
+  }
+
+  /** Left, top, right and bottom of the frame in the stage. */
+  framePlace() {
+    const { left, top, right, bottom } = this.frame;
+    const [w, h] = this.size;
+    const place = (value, from) => from + value * this.scale;
+    return [place(-left, this.x), place(-top, this.y), place(w + right, this.x), place(h + bottom, this.y)];
+  }
+
+  /** The border that the picture will get, and handles to pull. */
+  framed() {
+    const { context, scale } = this;
+    const [left, top, right, bottom] = this.framePlace();
+    context.beginPath();
+    context.rect(left, top, right - left, bottom - top);
+    context.rect(this.x, this.y, this.size[0] * scale, this.size[1] * scale);
+    context.globalAlpha = 0.6;
+    context.fillStyle = chequers(context);
+    context.fill("evenodd");
+    context.globalAlpha = 1;
+    context.beginPath();
+    context.rect(left, top, right - left, bottom - top);
+    this.twoTone();
+    const [across, down] = [(left + right) / 2, (top + bottom) / 2];
+    for (const [x, y] of [[left, top], [across, top], [right, top], [left, down], [right, down], [left, bottom], [across, bottom], [right, bottom]]) {
+      context.beginPath();
+      context.rect(x - 5, y - 5, 10, 10);
+      context.fillStyle = "#fff";
+      context.fill();
+      this.twoTone();
+    }
   }
 
   masked() {
-    const { context } = this;
+    const { context, look, width, height } = this;
     context.save();
-    context.globalAlpha = 0.55;
+    context.globalAlpha = look.outline ? 1 : 0.55;
     context.imageSmoothingEnabled = true;
-    this.piece(this.mask.canvas);
+    if (look.colour || look.outline) context.drawImage(this.tinted(), 0, 0, width, height);
+    else this.piece(this.mask.canvas);
     context.restore();
   }
 
+  /** What is seen of the mask, or its edge alone, in a colour of one's own. */
+  tinted() {
+    const { canvas, look, ratio } = this;
+    this.veil ??= new OffscreenCanvas(1, 1);
+    Object.assign(this.veil, { width: canvas.width, height: canvas.height });
+    const paint = this.veil.getContext("2d");
+    const at = (dx, dy) => {
+      paint.setTransform(ratio, 0, 0, ratio, dx * ratio, dy * ratio);
+      this.piece(this.mask.canvas, paint);
+    };
+    if (look.outline) {
+      for (let turn = 0; turn < 8; turn += 1) at(2 * Math.cos((turn * Math.PI) / 4), 2 * Math.sin((turn * Math.PI) / 4));
+      paint.globalCompositeOperation = "destination-out";
+    }
+    at(0, 0);
+    paint.globalCompositeOperation = "source-in";
+    paint.fillStyle = look.colour ?? COLOUR;
+    paint.fillRect(0, 0, this.width, this.height);
+    return this.veil;
+  }
+
   /** The part of a source that can be seen, drawn where the picture is. */
-  piece(source) {
-    const { context, scale } = this;
-    const [w, h] = this.size;
+  piece(source, context = this.context, [x, y, w, h] = [0, 0, ...this.size]) {
+    const { scale } = this;
+    const [fromX, fromY] = [this.x + x * scale, this.y + y * scale];
     const margin = this.width / 2; // for views that shift it
-    const left = Math.max(0, Math.floor((-margin - this.x) / scale));
-    const top = Math.max(0, Math.floor(-this.y / scale));
-    const right = Math.min(w, Math.ceil((this.width + margin - this.x) / scale));
-    const bottom = Math.min(h, Math.ceil((this.height - this.y) / scale));
+    const left = Math.max(0, Math.floor((-margin - fromX) / scale));
+    const top = Math.max(0, Math.floor(-fromY / scale));
+    const right = Math.min(w, Math.ceil((this.width + margin - fromX) / scale));
+    const bottom = Math.min(h, Math.ceil((this.height - fromY) / scale));
     if (right <= left || bottom <= top) return;
     const [fx, fy] = [source.width / w, source.height / h];
     context.drawImage(
       source,
       left * fx, top * fy, (right - left) * fx, (bottom - top) * fy,
-      this.x + left * scale, this.y + top * scale, (right - left) * scale, (bottom - top) * scale,
+      fromX + left * scale, fromY + top * scale, (right - left) * scale, (bottom - top) * scale,
     );
   }
 
@@ -238,6 +316,25 @@ export class Viewport {
     context.fillStyle = "rgb(255 45 111 / 25%)";
     context.fill();
     this.twoTone();
+  }
+
+  /** A plus where the thing is, a minus where it is not. */
+  marked(px, py, inside) {
+    const { context } = this;
+    const [x, y] = [this.x + px * this.scale, this.y + py * this.scale];
+    context.beginPath();
+    context.arc(x, y, 8, 0, 7);
+    context.fillStyle = inside ? "#127a3a" : "#a8123f";
+    context.fill();
+    context.strokeStyle = "#fff";
+    context.lineWidth = 2;
+    context.moveTo(x - 4, y);
+    context.lineTo(x + 4, y);
+    if (inside) {
+      context.moveTo(x, y - 4);
+      context.lineTo(x, y + 4);
+    }
+    context.stroke();
   }
 
   ring(x, y, radius) {

@@ -8,7 +8,7 @@ from overpaint.apps.server.bodies.schemas import ModelInfo, ModelList, PartInfo,
 from overpaint.apps.server.errors import message_of
 from overpaint.apps.server.routes import ERRORS, service_of
 from overpaint.apps.server.service import EditService, Served
-from overpaint.apps.wiring.models import defaults
+from overpaint.apps.wiring.models import adapters, defaults
 from overpaint.core.types import FAMILY_PARTS
 
 router = APIRouter(prefix="/v1", tags=["edits"])
@@ -37,10 +37,12 @@ def _info(served: Served, service: EditService) -> ModelInfo:
         id=spec.name,
         family=spec.family,
         aliases=service.aliases_of(served),
+        adapters=[] if spec.source == "none" else list(adapters.files(service.settings)),
         about=spec.about,
         **licence_of(spec),
         is_demo=real is not None,
         real_model=None if real is None else real.name,
+        real_model_gb=None if real is None else real.size_gb or None,
         loaded=error is None and spec.name in service.batcher.loaded,
         error=None if error is None else message_of(error),
         accepts={part.name: need for part, need in needs.items()},

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 from starlette.responses import JSONResponse, StreamingResponse
 
 from overpaint.apps.server import errors, repeats
 from overpaint.apps.server.bodies import forms
-from overpaint.apps.server.bodies.answers import encode, encoded, state_of
+from overpaint.apps.server.bodies.answers import changed_part, encode, encoded, state_of
 from overpaint.apps.server.bodies.fields import as_form
 from overpaint.apps.server.bodies.schemas import REQUIRED, EditAnswer, EditBody, EditState
 from overpaint.apps.server.jobs import EditJob, JobStatus, News
@@ -20,6 +20,7 @@ from overpaint.apps.server.routes import ERRORS, parsed, require_type, service_o
 from overpaint.apps.server.service import EditService
 from overpaint.apps.wire.intake import EncodedEdit
 from overpaint.core.errors import InvalidRequest
+from overpaint.core.imaging.images import Picture
 from overpaint.core.types import PARTS
 
 router = APIRouter(prefix="/v1", tags=["edits"])
@@ -117,7 +118,17 @@ async def get_edit(request: Request, id: str) -> Response:  # noqa: A002 - the p
         204: {"description": "the client's Last-Event-ID is that of the last event"},
     },
 )
-async def get_events(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
+async def get_events(
+    request: Request,
+    id: str,  # noqa: A002 - the path's word
+    changed: Annotated[
+        bool,
+        Query(
+            description="Of previews only what the edit changed, with its place (`left`, `top`); "
+            "and the result as the last one, before it is encoded."
+        ),
+    ] = False,
+) -> Response:
     """News of an edit as they come."""
     service = service_of(request)
     job = service.jobs.find(id, request.state.caller)
@@ -127,7 +138,8 @@ async def get_events(request: Request, id: str) -> Response:  # noqa: A002 - the
     after = int(last) if last.isascii() and last.isdigit() and len(last) < MAX_DIGITS else -1
     news = job.news(POSITION_EVERY, after)
     await anext(news)  # refuses where too many listen
-    return StreamingResponse(_events(service, job, news), media_type="text/event-stream")
+    before = job.ticket.request.image if changed and job.ticket is not None else None
+    return StreamingResponse(_events(service, job, news, before), media_type="text/event-stream")
 
 
 @router.delete("/edits/{id}", response_model=EditState, responses=ERRORS)
@@ -172,7 +184,10 @@ def _answer(job: EditJob[Any], fields: dict[str, Any]) -> Response:
 
 
 async def _events(
-    service: EditService, job: EditJob[Any], news: AsyncIterator[News | None]
+    service: EditService,
+    job: EditJob[Any],
+    news: AsyncIterator[News | None],
+    before: Picture | None,
 ) -> AsyncIterator[str]:
     position = service.position(job)
     if position is not None:
@@ -187,10 +202,9 @@ async def _events(
         progress: dict[str, Any] = {"step": update.step, "total": update.total}
         if update.preview is None:
             yield _event("step", progress, number)
-        else:
-            picture = await service.work(encoded, update.preview)
-            preview = {**progress, "image": picture}
-            yield await service.work(_event, "preview", preview, number)
+        elif before is not None or not update.is_result:
+            picture = await service.work(_shown, before, update.preview)
+            yield await service.work(_event, "preview", {**progress, **picture}, number)
     try:
         answer = await job.answer
     except Exception as error:
@@ -199,6 +213,12 @@ async def _events(
     else:
         job.fetched = True
         yield await service.work(_event, "done", {"id": job.id, **answer}, LAST_EVENT)
+
+
+def _shown(before: Picture | None, picture: Picture) -> dict[str, Any]:
+    """A preview's picture: what changed since, where that is asked for."""
+    part = None if before is None else changed_part(before, picture)
+    return {"image": encoded(picture)} if part is None else part
 
 
 def _event(name: str, data: Any, number: int | str | None = None) -> str:

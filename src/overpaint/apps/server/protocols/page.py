@@ -6,9 +6,10 @@ from `/v1`, where keys count.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import PurePath
 
@@ -63,6 +64,13 @@ class Asset:
     type: str
     etag: str
 
+    @cached_property
+    def packed(self) -> bytes | None:
+        """As gzip; None where that would save nothing."""
+        if self.type.startswith("image/") and "svg" not in self.type:
+            return None
+        return gzip.compress(self.content, mtime=0)
+
 
 @cache
 def assets() -> dict[str, Asset]:
@@ -72,7 +80,7 @@ def assets() -> dict[str, Asset]:
     for file in (*(files("overpaint.apps.server") / "page").iterdir(), scene):
         if kind := _TYPES.get(PurePath(file.name).suffix):
             content = file.read_bytes()
-            etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+            etag = f'W/"{hashlib.sha256(content).hexdigest()[:32]}"'
             files_by_name[file.name] = Asset(content, kind, etag)
     return files_by_name
 
@@ -100,7 +108,10 @@ def _serve(name: str, request: Request) -> Response:
     file = assets().get(name)
     if file is None:
         raise NotFound("there is no such file")
-    headers = {**_HEADERS, "etag": file.etag, "vary": "accept"}
+    headers = {**_HEADERS, "etag": file.etag, "vary": "accept, accept-encoding"}
     if file.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    return Response(file.content, media_type=file.type, headers=headers)
+    content = file.content
+    if file.packed and "gzip" in request.headers.get("accept-encoding", ""):
+        content, headers["content-encoding"] = file.packed, "gzip"
+    return Response(content, media_type=file.type, headers=headers)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 import tempfile
 from collections.abc import Iterator
 from typing import IO, Annotated
 
+import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
 
@@ -16,11 +18,17 @@ from overpaint.apps.server.errors import NotFound
 from overpaint.apps.server.routes import require_type, service_of
 from overpaint.apps.server.shelf import FEW, answer, found, sessions_of, shelf_of
 from overpaint.apps.wire.intake import MEGA
-from overpaint.core.imaging.images import ImageLimits
-from overpaint.sessions import archive
+from overpaint.core.imaging import images
+from overpaint.core.imaging.codecs.formats import FileFormat
+from overpaint.core.imaging.images import Format, ImageLimits, Picture
+from overpaint.sessions import archive, editing
 from overpaint.sessions.types import INPUTS, Session
 
 router = APIRouter(prefix=PREFIX, tags=["sessions"])
+
+_MEDIA_TYPES: dict[Format, str] = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+_FORMATS: dict[FileFormat | None, Format] = {"JPEG": "JPEG", "WEBP": "WEBP"}
+"""Of files that are written as they came; all others become PNG."""
 
 ARCHIVE = "application/zip"
 UNPACKED = 4
@@ -67,6 +75,52 @@ def _picture_route(name: str, kind: str) -> None:
 
 for _name, _kind in (("picture", "image/png"), ("thumbnail", "image/webp"), ("mask", "image/png")):
     _picture_route(_name, _kind)
+
+
+@router.get(
+    "/{id}/turns/{turn}/download",
+    response_class=Response,
+    responses={
+        **FEW,
+        200: {
+            "description": "the picture; `x-overpaint-psnr` is what JPEG kept of it, in decibels",
+            "content": dict.fromkeys(sorted(_MEDIA_TYPES.values()), _BINARY),
+        },
+    },
+)
+async def get_download(
+    request: Request,
+    id: str,  # noqa: A002 - the path's word
+    turn: str,
+    format: Annotated[Format | None, Query()] = None,  # noqa: A002 - as above
+) -> Response:
+    """A turn's picture as a file: in the format of the original's file where none is named.
+
+    JPEG has quality 95, WebP keeps every pixel. A format that is read but not written, such as
+    HEIC, becomes PNG.
+    """
+    session = await found(request, id)
+    key, own = session.turn(turn).picture, session.turns[0].format
+    wanted = format or _FORMATS.get(own, "PNG")
+
+    def pack() -> tuple[bytes, dict[str, str]]:
+        pictures = shelf_of(request).open()[0].pictures
+        if wanted == "PNG":
+            return pictures.get(key), {}
+        picture = editing.opened(pictures, key)
+        encoded = images.encode(picture, wanted)
+        return encoded, _loss(picture, encoded) if wanted == "JPEG" else {}
+
+    file, headers = await service_of(request).work(pack)
+    return Response(file, media_type=_MEDIA_TYPES[wanted], headers=headers)
+
+
+def _loss(picture: Picture, encoded: bytes) -> dict[str, str]:
+    """What a file kept of a picture."""
+    pixels = (np.asarray(each.rgb, np.float32) for each in (picture, images.decode(encoded)))
+    error = float(np.mean(np.square(np.subtract(*pixels))))
+    decibels = 99.0 if error == 0 else min(99.0, 10 * math.log10(255**2 / error))
+    return {"x-overpaint-psnr": f"{decibels:.1f}"}
 
 
 @router.get(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
@@ -18,6 +20,8 @@ from overpaint.apps.server.bodies.session_schemas import (
     SessionInfo,
     SessionList,
     SessionSummary,
+    TurnInfo,
+    TurnMark,
 )
 from overpaint.apps.server.routes import json_body, service_of
 from overpaint.apps.server.shelf import (
@@ -31,7 +35,7 @@ from overpaint.apps.server.shelf import (
     shelf_of,
 )
 from overpaint.sessions.store import Store
-from overpaint.sessions.types import Session
+from overpaint.sessions.types import Session, Turn
 
 router = APIRouter(prefix=PREFIX, tags=["sessions"])
 
@@ -52,7 +56,14 @@ async def post_session(request: Request) -> Response:
     def create(stop: Callable[[], None]) -> Session:
         return sessions_of(request, stop).new(picture, body.name)
 
-    return answer(await shelf_of(request).checked(create), 201)
+    session = await shelf_of(request).checked(create)
+    # The first edit finds it decoded.
+    shelf_of(request).later(partial(_open_original, request, session))
+    return answer(session, 201)
+
+
+def _open_original(request: Request, session: Session) -> None:
+    sessions_of(request).picture(session.turns[0])
 
 
 @router.get("", response_model=SessionList, responses=FEW)
@@ -119,6 +130,24 @@ async def post_head(request: Request, id: str) -> Response:  # noqa: A002 - the 
         NewHead,
         lambda store, body, known, caller: store.move(id, body.turn, known, caller),
     )
+
+
+@router.patch(
+    "/{id}/turns/{turn}",
+    response_model=TurnInfo,
+    responses=FEW,
+    openapi_extra=documented(TurnMark),
+)
+async def patch_turn(request: Request, id: str, turn: str) -> Response:  # noqa: A002 - as above
+    """Keep a candidate in sight, or no more; the session's revision stays."""
+    body, caller = await json_body(request, TurnMark), request.state.caller
+
+    def mark() -> Turn:
+        store, _ = shelf_of(request).open()
+        return store.amend(id, turn, lambda now: replace(now, is_kept=body.is_kept), caller)
+
+    marked = await service_of(request).work(mark)
+    return JSONResponse(TurnInfo.of(id, marked).model_dump())
 
 
 @router.get("/{id}/turns/{a}/compare/{b}", response_model=ComparisonInfo, responses=FEW)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from overpaint.apps import settings as settings_
 from overpaint.apps.wiring import imports, safety
-from overpaint.apps.wiring.models import checkpoints, defaults, families
+from overpaint.apps.wiring.models import checkpoints, defaults, families, rewriting
 from overpaint.apps.wiring.models.catalogue import find_model
 from overpaint.core.errors import OutOfMemory, UnsupportedOption
 from overpaint.core.models import ERASER, EditTask, Lora, ModelSpec
@@ -229,7 +229,12 @@ def _engines(
     from overpaint.engine.engine import Engine
 
     precision = dtype or settings.dtype
-    policy, marking = safety.policy(settings), safety.marking(settings)
+    shared: dict[str, Any] = {
+        "policy": safety.policy(settings),
+        "marking": safety.marking(settings),
+        "rewriter": rewriting.rewriter(settings),
+        "eraser": ERASER,
+    }
 
     def load(on: str, name: str) -> Model:
         adapters = loras if name == default else ()
@@ -246,16 +251,7 @@ def _engines(
         )
 
     by_device = {
-        on: Engine(
-            partial(load, on),
-            default,
-            budget=budget,
-            policy=policy,
-            marking=marking,
-            device=on,
-            eraser=ERASER,
-        )
-        for on in places
+        on: Engine(partial(load, on), default, budget=budget, device=on, **shared) for on in places
     }
     engines = list(by_device.values())
     if not lazy:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring.models import families
+from overpaint.apps.wiring.models import adapters, families
 from overpaint.checkpoints.files import hub, layout
 from overpaint.checkpoints.files.layout import INDEX
 from overpaint.core.errors import ModelLoadError, ModelNotFound
@@ -31,7 +31,7 @@ def models(settings: Settings) -> dict[str, ModelSpec]:
 
 
 def find_model(name: str, settings: Settings) -> ModelSpec:
-    """The model of that name; a path to a folder is a model too.
+    """The model of that name, with adapters where it names some; a path to a folder is a model too.
 
     Raises:
         ModelNotFound: no model of that name.
@@ -40,6 +40,9 @@ def find_model(name: str, settings: Settings) -> ModelSpec:
     known = models(settings)
     if name in known:
         return known[name]
+    base, _, names = name.partition(adapters.JOINT)
+    if names and base in known:
+        return adapters.adapted(known[base], names, settings)
     if Path(name).is_file():
         from overpaint.checkpoints.files import foreign
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from overpaint.apps.settings import Settings
-from overpaint.apps.wiring.models import catalogue, checkpoints, families
+from overpaint.apps.wiring.models import adapters, catalogue, checkpoints, families
 from overpaint.checkpoints.files import layout
 from overpaint.core.errors import InvalidSettings, ModelNotFound
 from overpaint.core.models import EDIT_TASKS, EditTask, ModelSpec
@@ -44,9 +44,19 @@ class ServedModels:
 
     def __init__(self, settings: Settings) -> None:
         self.all = _served(settings)
+        self._settings = settings
         self._defaults = settings.defaults
         self._aliases = settings.server.aliases
         self._check_aliases()
+
+    def add(self, spec: ModelSpec, settings: Settings) -> Served:
+        """Serve one more model, which is here.
+
+        Raises:
+            ModelNotFound, ModelLoadError: it is not.
+        """
+        served = self.all[spec.name] = _one(spec, settings)
+        return served
 
     def resolve(self, name: str | None, task: EditTask = "edit") -> Served:
         """The model that a client means: by name, alias, or family; None = the task's default.
@@ -59,7 +69,7 @@ class ServedModels:
             name = next(each for each in wanted if each in self.all)
         name = self._aliases.get(name, name)
         catch_all = self._aliases.get(CATCH_ALL, name)
-        if served := self._named(name) or self._named(catch_all):
+        if served := self._named(name) or self._adapted(name) or self._named(catch_all):
             return served
         known = ", ".join(sorted({*self.all, *self._aliases}))
         raise ModelNotFound(f"there is no such model here; there are {known}", field="model")
@@ -70,6 +80,14 @@ class ServedModels:
             if name in (served.spec.name, served.spec.family):
                 return served
         return None
+
+    def _adapted(self, name: str) -> Served | None:
+        """A model that is served, with adapters that the name adds."""
+        base, _, names = name.partition(adapters.JOINT)
+        served = self._named(self._aliases.get(base, base)) if names else None
+        if served is None or served.spec.source == "none":
+            return None
+        return replace(served, spec=adapters.adapted(served.spec, names, self._settings))
 
     def aliases_of(self, served: Served) -> list[str]:
         """Further names of a model."""

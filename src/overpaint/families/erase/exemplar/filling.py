@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from overpaint.core.errors import InvalidImage, InvalidMask
 
-from .matching import Matcher, rounds
+from .matching import Matcher, better_start, rounds
 from .pyramid import Layer, build
 from .seams import HOLD, HOLD_CHOSEN, blend
 from .smooth import fill_smooth_parts
@@ -35,9 +35,9 @@ def fill(
 
     Coarse to fine, each patch over the hole is matched to the most similar patch of known pixels
     (PatchMatch, Barnes et al. 2009), and the matches vote on the hole's pixels (Wexler et al.
-    2007). What is unusual near the hole costs more, unless `copy_from` says what to copy. A
-    screened Poisson solve hides the seams. Gaps in plain or evenly graded areas are
-    filled smoothly instead, unless `copy_from` says what to copy.
+    2007). A screened Poisson solve hides the seams. Unless `copy_from` says what to copy, lines
+    that reach the hole are continued across it, what is unusual near the hole costs more, and gaps
+    in plain or evenly graded areas are filled smoothly.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
@@ -82,48 +82,59 @@ class Filling:
     ) -> None:
         copyable = _check(pixels, hole, copy_from, not_from)
         self._pixels, self._hole, self._seed = pixels, hole, seed
-        self._hold = HOLD if copy_from is None else HOLD_CHOSEN
-        self._matcher: Matcher | None = None
+        self._guided = copy_from is None
+        self._hold = HOLD if self._guided else HOLD_CHOSEN
+        self._matchers: list[Matcher] = []  # of the present layer; more than one on the coarsest
         self._turns: list[_Turn] = []
         self._filled = pixels
         if hole.any():
-            self._begin(copyable, smoothly=copy_from is None)
+            self._begin(copyable)
         self.rounds = len(self._turns)
 
     def improve(self) -> None:
         """One round of matching and voting; the last one also hides the seams."""
         turn = self._turns.pop()
         if turn.first:
-            coarser = None if self._matcher is None else self._matcher.field
-            self._matcher = Matcher(turn.layer, coarser, self._seed)
-        assert self._matcher is not None
+            self._matchers = self._matchers_of(turn.layer)
         finished = not self._turns
-        self._matcher.improve(last=finished)
+        for matcher in self._matchers:
+            matcher.improve(last=finished)
         if finished:
-            blended = blend(turn.layer.values, turn.layer.hole, self._matcher.votes, self._hold)
+            best = better_start(self._matchers)
+            blended = blend(best.layer.values, best.layer.hole, best.votes, self._hold)
             self._filled = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
-            self._matcher = None
+            self._matchers = []
 
     def picture(self) -> Pixels:
         """The picture as it stands: (H, W, 3) uint8, equal to the original outside the hole."""
         height, width = self._hole.shape
-        filled, matcher = self._filled, self._matcher
-        if matcher is not None:
-            filled = _enlarged(matcher.layer, filled.shape)
+        filled = self._filled
+        if self._matchers:
+            filled = _enlarged(self._matchers[-1].layer, filled.shape)
         result = self._pixels.copy()
         result[self._hole] = filled[:height, :width][self._hole]
         return result
 
-    def _begin(self, copyable: BoolMask, *, smoothly: bool) -> None:
+    def _matchers_of(self, layer: Layer) -> list[Matcher]:
+        """A layer is begun from the coarser one; the coarsest with peels, and also with lines."""
+        if self._matchers:
+            return [Matcher(layer, better_start(self._matchers).field, self._seed)]
+        started = [Matcher(layer, None, self._seed)]
+        if self._guided:
+            other = replace(layer, values=layer.values.copy())
+            started.append(Matcher(other, None, self._seed, guided=True))
+        return started
+
+    def _begin(self, copyable: BoolMask) -> None:
         height, width = self._hole.shape
         room = [(0, max(0, MARGIN - height)), (0, max(0, MARGIN - width))]
         hole, copyable = (np.pad(mask, room, mode="edge") for mask in (self._hole, copyable))
         self._filled = np.pad(self._pixels, [*room, (0, 0)], mode="edge")
-        if smoothly:
+        if self._guided:
             self._filled, hole = fill_smooth_parts(self._filled, hole)
         if hole.any():
             layers = build(self._filled, hole, copyable)
-            if smoothly:
+            if self._guided:
                 set_prices(layers)
             self._turns = _turns(layers)
 

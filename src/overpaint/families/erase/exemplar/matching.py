@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from . import kernels
+from . import kernels, lines
 from .bands import THREADS
 from .offsets import repeating_steps
 from .pyramid import Layer, spread_in
@@ -25,6 +25,9 @@ FEWEST_ROUNDS = 1
 WORK = 700_000  # targets times rounds beyond which a layer gets fewer rounds
 EXHAUSTIVE = 3_000_000  # pairs of target and source compared; of more, every n-th source
 FIRST_GUESS = 0.1  # weight of guessed pixels against known ones in that comparison
+GUIDE = 0.3  # the same for pixels of the guide
+GUIDE_PULL = 0.5  # of the way from the votes to the guide, after the first rounds
+WORSE = 1.03  # how much worse a filling begun with lines may fit than one begun with peels
 PEEL = 2.0  # pixels by which the filling of the coarsest layer proceeds inwards each time
 
 
@@ -59,10 +62,20 @@ class Votes:
 
 
 class Matcher:
-    """Fills one layer in place, from a guess or from the next coarser layer's field."""
+    """Fills one layer in place, from a guess or from the next coarser layer's field.
 
-    def __init__(self, layer: Layer, coarser: Field | None, seed: int) -> None:
+    Args:
+        layer: what is filled.
+        coarser: the next coarser layer's field; None on the coarsest.
+        seed: of the random search.
+        guided: whether the coarsest layer is begun with lines rather than with peels.
+    """
+
+    def __init__(
+        self, layer: Layer, coarser: Field | None, seed: int, *, guided: bool = False
+    ) -> None:
         self.layer = layer
+        self._guide: Float | None = None
         self._rng = np.random.default_rng((seed, layer.hole.size))
         self._height, self._width = layer.hole.shape
         self._near = NEARNESS * layer.size**2
@@ -72,16 +85,25 @@ class Matcher:
         self._doubt = self._doubt_of_targets()
         self._passes = 0
         self._steps = repeating_steps(layer.values, ~layer.hole, layer.size)
-        if coarser is None:
-            self._guess()
-        else:
+        if coarser is not None:
             self._refine(coarser)
+        elif guided:
+            self._follow_lines()
+        else:
+            self._peel()
 
     def improve(self, *, last: bool) -> None:
         """One round: better sources for every target, then a vote on every pixel."""
         for _ in range(PASSES):
             self._search()
         self._vote(FINAL_SOFTNESS if last else SOFTNESS)
+        if self._guide is not None:
+            self._pull(self._guide)
+
+    def mismatch(self) -> float:
+        """How badly the sources fit the present filling in the mean; compare within a layer."""
+        self._search()
+        return float(self.field.cost.mean())
 
     def _new_field(self) -> Field:
         y, x = (index.astype(np.int32) for index in np.nonzero(_targets(self.layer)))
@@ -113,7 +135,22 @@ class Matcher:
             cv2.distanceTransform(self.layer.hole.astype(np.uint8), cv2.DIST_L2, 5), np.float32
         )
 
-    def _guess(self) -> None:
+    def _follow_lines(self) -> None:
+        """The coarsest layer: a smooth filling that no line crosses, then sources like it."""
+        layer = self.layer
+        layer.values = lines.continued(layer.values, layer.hole)
+        self._guide = layer.values.copy()
+        certainty = np.where(layer.hole, GUIDE, 1).astype(np.float32)
+        self._compare_all(certainty, np.arange(self.field.cost.size, dtype=np.int32))
+        self._vote(SOFTNESS)
+
+    def _pull(self, guide: Float) -> None:
+        """Draws the filling towards the guide, less in each round, in the last one not at all."""
+        hole, values = self.layer.hole, self.layer.values
+        pull = GUIDE_PULL * max(0.0, 1 - self._passes / (PASSES * ROUNDS_COARSEST))
+        values[hole] += np.float32(pull) * (guide[hole] - values[hole])
+
+    def _peel(self) -> None:
         """The coarsest layer: a smooth filling, then sources peel by peel from the rim inwards."""
         layer = self.layer
         layer.values = np.ascontiguousarray(spread_in(layer.values, layer.hole))
@@ -204,3 +241,14 @@ def _targets(layer: Layer) -> BoolMask:
     touches[height - last :] = False
     touches[:, width - last :] = False
     return touches
+
+
+def better_start(matchers: list[Matcher]) -> Matcher:
+    """Of one or two ways to begin a layer (peels, lines) the one whose sources fit better.
+
+    Lines win unless they are clearly worse: they leave more of what is behind the hole in order.
+    """
+    if len(matchers) == 1:
+        return matchers[0]
+    peels, guided = matchers
+    return guided if guided.mismatch() <= WORSE * peels.mismatch() else peels
