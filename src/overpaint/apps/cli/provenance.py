@@ -71,13 +71,13 @@ def verify(file: File, as_json: Json = False) -> None:
     Exit code 1 if its signature does not hold, 2 if it says nothing.
     """
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring import origins
     from overpaint.core.imaging import images
+    from overpaint.provenance import origins
 
     with console.reporting_errors(as_json=as_json):
         picture = images.decode(file, field="file")
         with console.waiting("Looking for a watermark", hidden=as_json):
-            facts = origins.facts(picture, settings_.load())
+            facts = origins.facts(picture, settings_.load().provenance.trust)
         if as_json:
             console.print_json(facts)
         else:
@@ -176,7 +176,7 @@ _STATES = {
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from overpaint.apps.wiring import origins
+    from overpaint.provenance import origins
 
     if origins.says_nothing(facts):
         console.say("it says nothing about how it was made")
