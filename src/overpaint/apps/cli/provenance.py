@@ -186,8 +186,8 @@ def _print(facts: dict[str, Any]) -> None:
         f"tool: {facts['tool']}",
         f"recipe: {'none' if facts['recipe'] is None else 'embedded'}",
         f"pixels: {_PIXELS[facts['unchanged']]}",
-        *_credential_lines(facts["credentials"]),
         f"watermark: {_watermark_line(facts['watermark'])}",
+        *_credential_lines(facts["credentials"]),
     ]
     # What strangers wrote must not speak to the terminal.
     shown = ("".join(each if each.isprintable() else "?" for each in line) for line in lines)
