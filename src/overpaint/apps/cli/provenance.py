@@ -71,13 +71,13 @@ def verify(file: File, as_json: Json = False) -> None:
     Exit code 1 if its signature does not hold, 2 if it says nothing.
     """
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring import origins
     from overpaint.core.imaging import images
+    from overpaint.provenance import origins
 
     with console.reporting_errors(as_json=as_json):
         picture = images.decode(file, field="file")
         with console.waiting("Looking for a watermark", hidden=as_json):
-            facts = origins.facts(picture, settings_.load())
+            facts = origins.facts(picture, settings_.load().provenance.trust)
         if as_json:
             console.print_json(facts)
         else:
@@ -176,7 +176,7 @@ _STATES = {
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from overpaint.apps.wiring import origins
+    from overpaint.provenance import origins
 
     if origins.says_nothing(facts):
         console.say("it says nothing about how it was made")
@@ -186,8 +186,8 @@ def _print(facts: dict[str, Any]) -> None:
         f"tool: {facts['tool']}",
         f"recipe: {'none' if facts['recipe'] is None else 'embedded'}",
         f"pixels: {_PIXELS[facts['unchanged']]}",
-        *_credential_lines(facts["credentials"]),
         f"watermark: {_watermark_line(facts['watermark'])}",
+        *_credential_lines(facts["credentials"]),
     ]
     # What strangers wrote must not speak to the terminal.
     shown = ("".join(each if each.isprintable() else "?" for each in line) for line in lines)

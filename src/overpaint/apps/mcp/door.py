@@ -20,12 +20,13 @@ from overpaint.apps.server.jobs import EditJob
 from overpaint.apps.server.protocols.segments import Desk, hints_of, known_model
 from overpaint.apps.server.service import EditService
 from overpaint.apps.wire.intake import EncodedEdit, image_limits
-from overpaint.apps.wiring import origins, segmentation
+from overpaint.apps.wiring import segmentation
 from overpaint.core.errors import InvalidRequest, OutputError
 from overpaint.core.imaging import images
 from overpaint.core.imaging.encoded import from_base64
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import PARTS, EditResult
+from overpaint.provenance import origins
 
 OnStep = Callable[[int, int], Awaitable[None]]
 """Is told the steps that are done, and how many there are."""
@@ -99,7 +100,8 @@ class Door:
         """What a picture says about its making."""
         encoded = await self._service.work(self._file, arguments.image, "image")
         picture = await self._service.picture(encoded)
-        facts = await self._service.work(origins.facts, picture, self._service.settings)
+        trust = self._service.settings.provenance.trust
+        facts = await self._service.work(origins.facts, picture, trust)
         return _result([], facts)
 
     def _values(self, arguments: Arguments) -> dict[str, Any]:

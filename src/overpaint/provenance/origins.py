@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from overpaint.apps.settings import Settings
 from overpaint.core.errors import InvalidSettings
 from overpaint.core.imaging.images import Picture
 from overpaint.provenance import credentials, marks, watermark, xmp
@@ -13,12 +13,12 @@ from overpaint.provenance import credentials, marks, watermark, xmp
 _CLAIMS = ("digital_source_type", "recipe", "credentials", "watermark")
 
 
-def facts(picture: Picture, settings: Settings) -> dict[str, Any]:
+def facts(picture: Picture, trust: Path | None = None) -> dict[str, Any]:
     """What a picture says, as plain data.
 
     Args:
         picture: decoded from a file.
-        settings: say whose signatures are trusted.
+        trust: certificates in PEM of those whose signatures are trusted.
 
     Returns:
         `digital_source_type` and `tool` as the mark has them; `trained_model`: whether one had a
@@ -36,7 +36,7 @@ def facts(picture: Picture, settings: Settings) -> dict[str, Any]:
         "tool": mark.tool,
         "recipe": recipe,
         "unchanged": None if recipe is None else _unchanged(picture, recipe),
-        "credentials": _credentials(picture, settings),
+        "credentials": _credentials(picture, trust),
         "watermark": _watermark(picture),
     }
 
@@ -53,10 +53,9 @@ def _watermark(picture: Picture) -> dict[str, Any] | None:
     return {"score": trace.score, "scale": trace.scale, "box": trace.box.as_tuple()}
 
 
-def _credentials(picture: Picture, settings: Settings) -> dict[str, Any] | None:
+def _credentials(picture: Picture, trust: Path | None) -> dict[str, Any] | None:
     if picture.signed is None or picture.format is None:
         return None
-    trust = settings.provenance.trust
     try:
         anchors = None if trust is None else trust.read_bytes()
     except OSError as error:
