@@ -51,7 +51,7 @@ def sample(part: Part, size: tuple[int, int] = SIZE) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it, where it is no picture."""
+    """A value as JSON has it, where it is not a picture."""
     return value.as_json() if isinstance(value, Borders) else value
 
 

@@ -164,8 +164,8 @@ def test_how_a_mask_is_read_can_be_said():
         ({"mask": PAINT, "mask_is": "black"}, "none of white, alpha, paint"),
         ({"mask": PAINT, "mask_is": 7}, "none of white, alpha, paint"),
         ({"mask_is": "white"}, "no mask to read"),
-        ({"mask": MASK, "mask_is": "white"}, "ndarray is no picture"),
-        ({"mask": RUNS, "mask_is": "alpha"}, "dict is no picture"),
+        ({"mask": MASK, "mask_is": "white"}, "ndarray is not a picture"),
+        ({"mask": RUNS, "mask_is": "alpha"}, "dict is not a picture"),
         ({"mask": json.dumps(RUNS).encode(), "mask_is": "alpha"}, "no picture"),
     ],
 )

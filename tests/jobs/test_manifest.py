@@ -118,7 +118,7 @@ def test_masks_and_words_beside_pictures(photos):
     assert (request.prompt, request.mask.size) == ("a red kite", SIZE)
     assert (second.load().prompt, second.load().mask) == ("a boat", None)
     (photos / "a.txt").write_bytes(b"\xff\xfe\xff")
-    assert "it is no text in UTF-8" in error_of(units(photos)[0])
+    assert "it is not UTF-8 text" in error_of(units(photos)[0])
 
 
 def test_a_folder_of_pictures(photos, tmp_path):
@@ -130,7 +130,7 @@ def test_a_folder_of_pictures(photos, tmp_path):
     assert [unit.source for unit in made] == ["a.jpg", "b.png", "sub/c.webp"]
     request = made[0].load()
     assert (request.prompt, request.negative_prompt, request.mask.size) == ("a kite", "fog", SIZE)
-    assert f"there is no mask b.png in {masks}" in error_of(made[1])
+    assert f"there is not a mask b.png in {masks}" in error_of(made[1])
     assert made[2].load().mask is not None
     assert [unit.load().mask for unit in units(photos, mask_dir=None, skip=masks)] == [None] * 3
 

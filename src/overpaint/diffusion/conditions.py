@@ -56,7 +56,7 @@ def asked_size(options: FamilyOptions, step: int) -> tuple[int, int] | None:
     if options.height is None or options.width is None:
         missing = "height" if options.height is None else "width"
         raise UnsupportedOption(
-            "height and width go together: give both, or neither for an answer of the input's size",
+            "give both height and width, or neither for a result of the input's size",
             field=f"options.{missing}",
         )
     return options.width, options.height

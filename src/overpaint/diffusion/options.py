@@ -40,13 +40,13 @@ class FamilyOptions(BaseModel):
         "own size.",
     )
     width: int | None = Field(
-        default=None, ge=16, le=8192, description="Width of the answer in pixels; see `height`."
+        default=None, ge=16, le=8192, description="Width of the result in pixels; see `height`."
     )
     grow: int = Field(
         default=0,
         ge=-512,
         le=512,
-        description="Pixels by which the mask grows (negative: shrinks) before anything else.",
+        description="Grow the mask by this many pixels before anything else; negative numbers shrink it.",
     )
     feather: int = Field(
         default=4,
@@ -112,13 +112,13 @@ class DiffusionOptions(FamilyOptions):
     preset: Preset = Field(
         default="exact",
         description="exact: the reference's arithmetic; balanced, fast: less work at a measured "
-        "cost in quality. Sets the options below that are not given.",
+        "cost in quality. Sets the options below that you do not set.",
     )
     compute_every: int | None = Field(
         default=None,
         ge=1,
         le=10,
-        description="Ask the network in every n-th step and extrapolate between; 1 = in all.",
+        description="Run the network in every n-th step and extrapolate in between; 1 = in all steps.",
     )
     guidance_start: Fraction | None = Field(
         default=None,

@@ -121,7 +121,7 @@ def _reading(present: dict[str, Any]) -> MaskReading | None:
     if "mask_is" not in present:
         return None
     if "mask" not in present:
-        raise InvalidRequest("there is no mask to read; leave it out", field="mask_is")
+        raise InvalidRequest("there is not a mask to read; leave it out", field="mask_is")
     reads: MaskReading = present.pop("mask_is")
     return reads
 
@@ -164,7 +164,7 @@ def as_picture(
 
     Raises:
         InvalidImage: it cannot be read.
-        InvalidRequest: it is no picture.
+        InvalidRequest: it is not a picture.
     """
     if isinstance(value, Picture):
         return value
@@ -174,7 +174,7 @@ def as_picture(
         return Picture.from_array(value, field=field)
     if isinstance(value, bytes | str | os.PathLike):
         return images.decode(value, field=field, limits=limits)
-    raise InvalidRequest(f"a value of type {type(value).__name__} is no picture", field=field)
+    raise InvalidRequest(f"a value of type {type(value).__name__} is not a picture", field=field)
 
 
 def as_mask(
@@ -200,7 +200,7 @@ def as_mask(
 
     Raises:
         InvalidMask: it cannot be read.
-        InvalidRequest: it is no mask.
+        InvalidRequest: it is not a mask.
     """
     if reads is not None:
         _choice(_BY_NAME["mask_is"], reads)
@@ -215,7 +215,7 @@ def as_mask(
         value = annotation_files.parse(encoded, size, picture=picture, field=field)
     if reads is not None:
         raise InvalidRequest(
-            f"a value of type {type(value).__name__} is no picture, so there is no question of how "
+            f"a value of type {type(value).__name__} is not a picture, so there is no question of how "
             "to read it; leave it out",
             field="mask_is",
         )
@@ -235,7 +235,7 @@ def _of_values(value: Any, field: str, size: tuple[int, int] | None) -> Image.Im
     if size is not None and detections.are_detections(value):
         things = detections.parse(value, size, field=field)
         return detections.union(things, size, field=field)
-    raise InvalidRequest(f"a value of type {type(value).__name__} is no mask", field=field)
+    raise InvalidRequest(f"a value of type {type(value).__name__} is not a mask", field=field)
 
 
 def _are_rows(value: Sequence[Any]) -> bool:
@@ -349,7 +349,7 @@ def _plain(part: Part, value: Any) -> Any:
 
 def _choice(part: Part, value: Any) -> Any:
     if value not in part.choices:
-        raise InvalidRequest(f"{value!r} is none of {', '.join(part.choices)}", field=part.name)
+        raise InvalidRequest(f"{value!r} is not one of {', '.join(part.choices)}", field=part.name)
     return value
 
 

@@ -313,7 +313,7 @@ def _mask_of(name: Path, folder: Path) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    raise InvalidMask(f"there is no mask {name.with_suffix('.png')} in {folder}", field="mask")
+    raise InvalidMask(f"there is not a mask {name.with_suffix('.png')} in {folder}", field="mask")
 
 
 def _mask_beside(picture: Path) -> Path | None:
@@ -339,7 +339,7 @@ def _words(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InvalidRequest(f"{file} cannot be read: {reason}", field="prompt") from error
 
 

@@ -41,7 +41,7 @@ PUBLISHED = {"mask": "mask_image", "options": "parameters"}
 names are taken, and errors use the published one where a row has neither."""
 
 LEFT_OUT = {
-    "num_images": "a row is answered with one picture; send a row for each",
+    "num_images": "each row has one result; send a row for each",
     "model": "all rows go to the same model",
 }
 """Parts that are no columns, and why."""

@@ -135,7 +135,7 @@ class Sessions:
         return self._to(before, before.redo, "redo")
 
     def branch(self, session: str, turn: str) -> Session:
-        """Go on from any turn; what came after it stays."""
+        """Continue from any turn; later turns stay."""
         return self.store.move(session, turn, owner=self.owner)
 
     def picture(self, turn: Turn) -> Picture:

@@ -107,7 +107,7 @@ class Turn:
         return tuple(dict.fromkeys(keys))
 
     def files_of(self, part: Part) -> tuple[str, ...]:
-        """The files of one of its inputs; none where it had no such input, or it is no picture."""
+        """The files of one of its inputs; none where it had no such input, or it is not a picture."""
         value = self.inputs.get(part.name, ())
         if not part.is_visual:
             return ()

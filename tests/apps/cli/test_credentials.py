@@ -118,7 +118,7 @@ def test_a_picture_changed_after_signing(overpaint, signing, desk):
     (desk / "bad.jpg").write_bytes(encoded)
     ran = overpaint("verify", "bad.jpg")
     assert ran.code == 1
-    assert b"NOT as it was signed" in ran.out
+    assert b"NOT intact: changed after it was signed" in ran.out
     assert b"assertion.dataHash.mismatch" in ran.out
 
 

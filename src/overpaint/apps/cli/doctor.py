@@ -86,7 +86,7 @@ def _guarded(what: str, check: Callable[[], Finding]) -> Iterator[Finding]:
     except OverpaintError as error:
         yield Finding(what, "broken", str(error))
     except Exception as error:
-        yield Finding(what, "broken", f"cannot be told: {type(error).__name__}: {error}")
+        yield Finding(what, "broken", f"unknown: {type(error).__name__}: {error}")
 
 
 def _python() -> Finding:
@@ -168,10 +168,10 @@ def _safety(settings: Settings) -> Finding:
     from overpaint.apps.wiring import safety
 
     if settings.safety.is_unset:
-        return Finding("safety", "note", "nothing is checked; docs/safety.md says how to")
+        return Finding("safety", "note", "no content is checked; see docs/safety.md")
     policy = safety.policy(settings)
     if not policy.checks:
-        return Finding("safety", "ok", "off: nothing is checked, as the settings say")
+        return Finding("safety", "ok", "off: no content is checked, as the settings say")
     texts, pictures = policy.text_checkers, policy.image_checkers
     checkers = [*(each.name for each in texts), *(each.name for each in pictures)]
     unseen = "" if policy.checks_images else "; pictures are not checked"

@@ -10,7 +10,7 @@ import typer
 
 from overpaint.apps.cli import console
 
-app = typer.Typer(no_args_is_help=True, help="Write a model in the form of another system.")
+app = typer.Typer(no_args_is_help=True, help="Export a model for another system.")
 
 
 @app.callback()
@@ -21,7 +21,9 @@ def _root() -> None:
 @app.command("mlflow")
 def mlflow(
     model: Annotated[str, typer.Argument(help="Name, or folder in diffusers layout.")],
-    out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to be made.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder to write; it must not exist.")
+    ],
 ) -> None:
     """An MLflow model: prompt, image, mask_image in; generated_image, nsfw_content_detected out."""
     from overpaint.apps import settings as settings_

@@ -23,7 +23,7 @@ Json = console.Json
 
 @app.command()
 def show(model: LicensedModel, as_json: Json = False) -> None:
-    """What a licence forbids and demands, where its text is, and whether it was accepted."""
+    """Show what a licence forbids and demands, where its text is, and whether it was accepted."""
     from overpaint.apps import settings as settings_
     from overpaint.apps.wiring.models import licences
 
@@ -84,10 +84,10 @@ def _print(facts: dict[str, Any]) -> None:
     lines = [f"{facts['model']}: {facts['licence']} {facts.get('version', '')}".rstrip()]
     lines += [f"commercial use: {_COMMERCIAL[facts['commercial']]}"]
     if "url" not in facts:
-        lines += ["nothing more is known of it; ask the makers of the model"]
+        lines += ["no more is known about it; ask the makers of the model"]
     else:
         lines += [f"- {each}" for each in facts["restrictions"]]
-        lines += [f"This is a guide; what binds is {facts['url']}"]
+        lines += [f"This is a guide; only the text is binding: {facts['url']}"]
         lines += [f"(sha256 {facts['text_sha256']})"]
         if facts["attribution"]:
             lines += [f"Notice to pass on with the model: {facts['attribution']}"]

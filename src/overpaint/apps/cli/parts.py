@@ -169,7 +169,7 @@ def _text(value: str, name: str) -> str:
     try:
         return Path(value[1:]).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InvalidRequest(
             f"{value[1:]} cannot be read: {reason}; for words that begin with @ write @@",
             field=name,

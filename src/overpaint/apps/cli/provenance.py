@@ -40,12 +40,12 @@ Json = console.Json
 @app.command()
 def init(
     folder: Annotated[
-        Path | None, typer.Argument(help="For the files. Default: in the user's folder.")
+        Path | None, typer.Argument(help="Folder for the files. Default: in the user's folder.")
     ] = None,
     name: Annotated[
-        str, typer.Option("--name", help="Whose signatures they are, as people will read.")
+        str, typer.Option("--name", help="Name of the signer, as people will read it.")
     ] = "Overpaint, local",
-    force: Annotated[bool, typer.Option("--force", help="Write over existing files.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     as_json: Json = False,
 ) -> None:
     """Make a certificate for content credentials, and an authority that vouches for it."""
@@ -171,7 +171,7 @@ def _sameness(again: Replayed) -> str:
 _STATES = {
     "trusted": "intact, signed by somebody you trust",
     "valid": "intact, signed by somebody who is not known here",
-    "invalid": "NOT as it was signed",
+    "invalid": "NOT intact: changed after it was signed",
 }
 
 
@@ -179,7 +179,7 @@ def _print(facts: dict[str, Any]) -> None:
     from overpaint.provenance import origins
 
     if origins.says_nothing(facts):
-        console.say("it says nothing about how it was made")
+        console.say("it does not say how it was made")
         return
     lines = [
         f"digital source type: {facts['digital_source_type']}",

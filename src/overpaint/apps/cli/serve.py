@@ -25,7 +25,9 @@ Models = Annotated[
 def serve(
     host: Annotated[
         str,
-        typer.Option("--host", help="Address to listen on; others than this machine need keys."),
+        typer.Option(
+            "--host", help="Address to listen on. If other machines can reach it, it needs keys."
+        ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0 = any.")] = 8000,
     model: Models = None,
@@ -33,10 +35,10 @@ def serve(
     dtype: Dtype = None,
     log_level: Annotated[
         Literal["debug", "info", "warning"],
-        typer.Option("--log-level", help="The least that is logged."),
+        typer.Option("--log-level", help="The lowest level that is logged."),
     ] = "info",
 ) -> None:
-    """Serve edits over HTTP, and the page to make them on."""
+    """Serve edits over HTTP, and a page to make them on."""
     from overpaint.apps import settings as settings_
     from overpaint.apps.wiring.models import defaults
 

@@ -13,7 +13,7 @@ def warm(
     model: Annotated[str, typer.Argument(help="Name of the model, or its folder.")],
     as_json: console.Json = False,
 ) -> None:
-    """Compile a model for this machine now, and keep what comes of it for later starts."""
+    """Compile a model for this machine now, and keep the result for later starts."""
     from overpaint.apps import settings as settings_
     from overpaint.apps.wiring import warming
 

@@ -196,12 +196,12 @@ def mask_of(painting: Painting, picture: Picture) -> Image.Image | str | None:
         except detections.NoSuchClass as error:
             if painting.when_missing == "error":
                 raise
-            return f"{error}; the picture is returned as it was."
+            return f"{error}; the picture is returned unchanged."
         if not chosen:
             return _nothing(len(results), painting.confidence)
         mask = detections.union(chosen, picture.size)
     if mask.getbbox() is None:
-        return "Nothing is marked; the picture is returned as it was."
+        return "Nothing is marked; the picture is returned unchanged."
     return masks.invert(mask) if painting.invert else mask
 
 
@@ -294,7 +294,7 @@ def _flat(mask_like: Any, size: tuple[int, int]) -> Any:
 
 def _nothing(count: int, confidence: float | None) -> str:
     if not count:
-        return "Nothing was detected; the picture is returned as it was."
+        return "Nothing was detected; the picture is returned unchanged."
     return (
         f"None of the detections reaches the confidence of {confidence}; the picture is returned "
         "as it was."

@@ -40,7 +40,7 @@ _WAIT = 5.0
 
 
 class RemoteError(OverpaintError):
-    """The server cannot be reached, answers with something else than an edit, or with an error
+    """The server cannot be reached, did not answer with an edit, or with an error
     that is no edit's.
 
     Attributes:
@@ -105,7 +105,7 @@ class Server:
                 safety=tuple(map(Verdict.from_json, answer.get("safety") or ())) or None,
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise RemoteError(f"{self._url} answers with something else than an edit") from error
+            raise RemoteError(f"{self._url} did not answer with an edit") from error
 
     def _ask(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         request = urllib.request.Request(  # noqa: S310 - the scheme was checked
@@ -127,9 +127,9 @@ class Server:
         try:
             parsed = json.loads(answer)
         except ValueError as error:
-            raise RemoteError(f"{self._url} answers with something else than JSON") from error
+            raise RemoteError(f"{self._url} did not answer with JSON") from error
         if not isinstance(parsed, Mapping):
-            raise RemoteError(f"{self._url} answers with something else than an object")
+            raise RemoteError(f"{self._url} did not answer with a JSON object")
         return parsed
 
     def _error(self, status: int, answer: bytes, retry_after: str | None) -> OverpaintError:

@@ -74,7 +74,7 @@ def _from_json(text: str, size: Size, picture: str | None, field: str) -> list[D
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidMask(f"the file is no JSON: {error}", field=field) from error
+        raise InvalidMask(f"the file is not JSON: {error}", field=field) from error
     try:
         if (tasks := _tasks(content)) is not None:
             return _from_label_studio(_chosen(tasks, _named, picture, field), size, field)
@@ -83,7 +83,7 @@ def _from_json(text: str, size: Size, picture: str | None, field: str) -> list[D
         return detections.parse(content, size, field=field)
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise InvalidMask(
-            "the JSON is none of COCO's, Label Studio's or Roboflow's forms "
+            "the JSON is not one of COCO's, Label Studio's or Roboflow's forms "
             f"({type(error).__name__}: {error})",
             field=field,
         ) from error
@@ -159,7 +159,7 @@ def _yolo_line(cells: Sequence[str], where: str, size: Size) -> Detection:
     shares = np.array(numbers).reshape(-1, 2)
     if len(shares) < 2 or not (shares > -_BEYOND).all() or not (shares < 1 + _BEYOND).all():
         raise InvalidMask(
-            "it is no class with a box (x y width height) or a polygon (x y x y x y …) in shares "
+            "it is not a class with a box (x y width height) or a polygon (x y x y x y …) in shares "
             f"of the picture, 0 to 1: {' '.join(cells)[:60]}",
             field=where,
         )

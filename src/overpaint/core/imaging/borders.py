@@ -319,7 +319,7 @@ def _reaching(sides: Borders, asked: Mapping[str, Any], size: Size) -> Borders:
     anchor = asked.get("anchor", "center")
     if anchor not in ANCHORS:
         raise InvalidRequest(
-            f"{_shown(anchor)} is none of {', '.join(ANCHORS)}", field=f"{FIELD}.anchor"
+            f"{_shown(anchor)} is not one of {', '.join(ANCHORS)}", field=f"{FIELD}.anchor"
         )
     if "to" not in asked:
         if sides.is_own:

@@ -315,7 +315,7 @@ def _number(value: Any, index: int, field: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise InvalidMask(
-            f"Detection {index} has a coordinate that is no number: {value!r}.", field=field
+            f"Detection {index} has a coordinate that is not a number: {value!r}.", field=field
         )
     return number
 
@@ -366,7 +366,7 @@ def _no_such_class(detections: Sequence[Detection], classes: Sequence[str | int]
 
 def _unknown_form(value: Any, field: str) -> InvalidMask:
     return InvalidMask(
-        f"A {type(value).__name__} is no segmentation; give supervision.Detections, Roboflow's "
+        f"A {type(value).__name__} is not a segmentation; give supervision.Detections, Roboflow's "
         "predictions, COCO annotations, or a mask of the picture's size.",
         field=field,
     )

@@ -145,7 +145,7 @@ class Picture:
         try:
             return _picture(reading.raw_of(pixels.planes_of(array), {}, None))
         except ValueError as error:
-            raise InvalidImage(f"The array is no picture: {error}.", field=field) from error
+            raise InvalidImage(f"The array is not a picture: {error}.", field=field) from error
 
     @property
     def size(self) -> tuple[int, int]:

@@ -132,7 +132,7 @@ def from_array(array: NDArray[Any], *, field: str = "mask") -> Image.Image:
         array = array[..., 0]
     if array.ndim != 2 or not array.size:
         raise InvalidMask(
-            f"An array of shape {array.shape} is no mask; give H x W values.", field=field
+            f"An array of shape {array.shape} is not a mask; give H x W values.", field=field
         )
     if array.dtype.kind in "iu" and (array.dtype != np.uint16 or array.max() <= 255):
         if array.min() < 0 or array.max() > 255:
@@ -145,7 +145,7 @@ def from_array(array: NDArray[Any], *, field: str = "mask") -> Image.Image:
     try:
         return Image.fromarray(np.ascontiguousarray(pixels.to_uint8(array)))
     except ValueError as error:
-        raise InvalidMask(f"The array is no mask: {error}.", field=field) from error
+        raise InvalidMask(f"The array is not a mask: {error}.", field=field) from error
 
 
 def from_boxes(

@@ -104,7 +104,7 @@ def test_the_summary_for_programs(overpaint, photos, desk):
         "stale": 0,
     }
     (reason,) = ran.json["reasons"]
-    assert (reason["rows"], "there is no mask b.png" in reason["example"]) == (1, True)
+    assert (reason["rows"], "there is not a mask b.png" in reason["example"]) == (1, True)
     box_mask(*SIZE).save(desk / "masks" / "b.png")
     again = overpaint(*ERASE, "--json")
     assert (again.code, again.json["done"], again.json["computed"]) == (0, 3, 1)
@@ -169,7 +169,7 @@ def test_the_status_of_a_folder(overpaint, photos, desk):
     assert [told[name] for name in names] == [3, 3, 2, 1, []]
     plain = overpaint("batch", "--status", "out")
     assert plain.out.decode().startswith("3 of 3 rows: 2 done, 1 failed\n")
-    assert "there is no mask b.png" in plain.err
+    assert "there is not a mask b.png" in plain.err
 
 
 def test_lines_of_progress_where_there_is_no_terminal(capsys, monkeypatch):
@@ -257,7 +257,7 @@ def test_ctrl_c_and_the_same_command_again(photos, desk, tmp_path, checkpoint_fo
         out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (130, b"")
     first, last = err.decode().splitlines()
-    assert first.endswith(" of 3 rows are done; the same command goes on.")
+    assert first.endswith(" of 3 rows are done; run the same command to continue.")
     assert last == "Cancelled."
     assert not list(desk.glob("out/**/*.tmp"))
     made = int(first.split()[0])

@@ -1,4 +1,4 @@
-"""Sizes from headers: the real ones, of every kind of file, and none of what is no picture."""
+"""Sizes from headers: the real ones, of every kind of file, and none of what is not a picture."""
 
 from __future__ import annotations
 

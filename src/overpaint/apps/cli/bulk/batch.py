@@ -46,13 +46,13 @@ Input = Annotated[
     ),
 ]
 OutFolder = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where everything goes.")
+    Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the results.")
 ]
 MaskFolder = Annotated[
     Path | None,
     typer.Option(
         "--mask-dir",
-        help="Folder with a mask for each picture, of its name. Default: x_mask.png beside x.jpg.",
+        help="Folder of masks named like the pictures. Default: x_mask.png beside x.jpg.",
     ),
 ]
 Seed = Annotated[
@@ -60,10 +60,12 @@ Seed = Annotated[
 ]
 Retry = Annotated[
     list[str] | None,
-    typer.Option("--retry", metavar="STATUS", help="Try again what is failed or blocked."),
+    typer.Option(
+        "--retry", metavar="STATUS", help="Try rows with this status again: failed or blocked."
+    ),
 ]
 RowLimit = Annotated[
-    int | None, typer.Option("--limit", min=1, help="The first rows only, to try it out.")
+    int | None, typer.Option("--limit", min=1, help="Edit only the first rows, as a trial.")
 ]
 PassWidth = Annotated[
     str | None,
@@ -77,7 +79,9 @@ ShardName = Annotated[
 ]
 RayAddress = Annotated[
     str | None,
-    typer.Option("--ray", metavar="ADDRESS", help="On a Ray cluster; 'local' = this machine."),
+    typer.Option(
+        "--ray", metavar="ADDRESS", help="Run on a Ray cluster; 'local' means this machine."
+    ),
 ]
 Actors = Annotated[
     int | None, typer.Option("--actors", min=1, help="Engines on Ray. Default: one per GPU.")
@@ -87,14 +91,18 @@ PictureFormat = Annotated[
     typer.Option(
         "--format",
         metavar="png|jpeg|webp|input",
-        help="Of the results; input = that of each row's picture. Default: png.",
+        help="Format of the results; input keeps each picture's own. Default: png.",
     ),
 ]
 Prune = Annotated[bool, typer.Option("--prune", help="Remove pictures that no row names any more.")]
-Verify = Annotated[bool, typer.Option("--verify", help="Read every input again, changed or not.")]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Read every input again, even if it seems unchanged.")
+]
 StatusOf = Annotated[
     Path | None,
-    typer.Option("--status", metavar="FOLDER", help="How far the batch in this folder is."),
+    typer.Option(
+        "--status", metavar="FOLDER", help="Show the progress of the batch in this folder."
+    ),
 ]
 GridSheet = Annotated[
     bool, typer.Option("--grid", help="Also draw input, mask and output side by side.")
@@ -104,7 +112,7 @@ GridSheet = Annotated[
 LEFT_OUT = {
     "image": "each row has its own",
     "seed": "--seed is what each row's own is derived from",
-    "num_images": "a row is answered with one picture",
+    "num_images": "each row has one result",
     "model": "--model loads it for all rows",
     "options": "-O KEY=VALUE gives one at a time",
 }
@@ -180,7 +188,7 @@ class _BatchWords:
 
 @with_arguments({}, OPTIONS)
 def batch(values: dict[str, Any]) -> None:
-    """Edit many pictures. Killed and started again, it goes on where it stopped."""
+    """Edit many pictures. If it is stopped, the same command continues."""
     with console.reporting_errors(as_json=values["as_json"]):
         folder = values.pop("status")
         if folder is not None:
@@ -225,7 +233,9 @@ def _run(asked: _BatchWords) -> BatchOutcome:
                 done = batch.run(manifest.units(model_key(engines[0].model().record), batch.shard))
             except (Cancelled, KeyboardInterrupt):
                 bar.stop()
-                console.say(f"{bar.ended} of {bar.total} rows are done; the same command goes on.")
+                console.say(
+                    f"{bar.ended} of {bar.total} rows are done; run the same command to continue."
+                )
                 raise
         settle()
         return done

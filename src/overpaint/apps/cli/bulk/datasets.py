@@ -34,22 +34,22 @@ if TYPE_CHECKING:
     from overpaint.jobs.book import Tally
 
 RecipeFile = Annotated[
-    Path | None, typer.Argument(metavar="RECIPE", help="A YAML file; docs/datasets.md has them.")
+    Path | None, typer.Argument(metavar="RECIPE", help="A YAML file; see docs/datasets.md.")
 ]
 DataSetFolder = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where everything goes.")
+    Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the results.")
 ]
 Set = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", "-s", metavar="KEY=VALUE", help="Overrides a key of the recipe: quota=2."
+        "--set", "-s", metavar="KEY=VALUE", help="Override a key of the recipe, such as quota=2."
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be done; measures one picture.")
+    bool, typer.Option("--dry-run", help="Show what would be done; measures one picture.")
 ]
 AttemptLimit = Annotated[
-    int | None, typer.Option("--limit", min=1, help="So many attempts or pictures at most.")
+    int | None, typer.Option("--limit", min=1, help="At most this many attempts or pictures.")
 ]
 Schema = Annotated[bool, typer.Option("--schema", help="Print the recipe's JSON Schema.")]
 
@@ -115,12 +115,10 @@ def _of(task: RecipeTask) -> Callable[..., None]:
 
 
 collect = _of("collect")
-collect.__doc__ = (
-    """Make the pictures that a data set lacks, cell by cell. Started again, it goes on."""
-)
+collect.__doc__ = """Make the pictures that a data set lacks, cell by cell. If it is stopped, the same command continues."""
 
 clean = _of("clean")
-clean.__doc__ = """Bring the pictures of a data set into line. Sources stay as they are."""
+clean.__doc__ = """Clean the pictures of a data set. The sources stay as they are."""
 
 
 def _run(asked: _RecipeWords, *, schema: bool) -> None:
@@ -204,7 +202,7 @@ def _execute(run: Run, asked: _RecipeWords, interrupt: Interrupt) -> tuple[Outco
             )
         except (Cancelled, KeyboardInterrupt):
             bar.stop()
-            console.say(f"{bar.ended} pictures are done; the same command goes on.")
+            console.say(f"{bar.ended} pictures are done; run the same command to continue.")
             raise
 
 

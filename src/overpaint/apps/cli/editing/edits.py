@@ -58,7 +58,7 @@ BORDERS: Mapping[str, Any] = {
 
 Select = Annotated[
     str | None,
-    typer.Option("--select", metavar="WORDS", help="Instead of a mask: what to look for."),
+    typer.Option("--select", metavar="WORDS", help="Words for what to find, instead of a mask."),
 ]
 OutFile = Annotated[
     str | None,
@@ -66,17 +66,19 @@ OutFile = Annotated[
         "--out",
         "-o",
         metavar="FILE",
-        help="Where the result goes; - = stdout. Default: IMAGE-edited.png beside the input.",
+        help="Where to write the result; - means stdout. Default: IMAGE-edited.png beside the input.",
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Write over existing files.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 FormatName = Annotated[
     str | None,
-    typer.Option("--format", help="png, jpeg or webp. Default: as the result's name ends."),
+    typer.Option("--format", help="png, jpeg or webp. Default: the ending of the result's name."),
 ]
 Quality = Annotated[
     int | None,
-    typer.Option("--quality", help="1 to 100, of JPEG and WebP; without it WebP keeps all pixels."),
+    typer.Option(
+        "--quality", help="Quality of JPEG and WebP, 1 to 100. Default: WebP is lossless."
+    ),
 ]
 ModelName = Annotated[
     str | None,
@@ -95,12 +97,15 @@ Options = Annotated[
         help="Option of the model (see `overpaint models NAME`); repeatable.",
     ),
 ]
-Invert = Annotated[bool, typer.Option("--invert", help="The mask's black is repainted.")]
+Invert = Annotated[
+    bool, typer.Option("--invert", help="Repaint the black part of the mask instead of the white.")
+]
 Grow = Annotated[
-    int | None, typer.Option("--grow", help="Pixels by which the mask grows (negative: shrinks).")
+    int | None,
+    typer.Option("--grow", help="Grow the mask by this many pixels; negative numbers shrink it."),
 ]
 Feather = Annotated[
-    int | None, typer.Option("--feather", help="Pixels over which the edit is blended in.")
+    int | None, typer.Option("--feather", help="Blend the edit in over this many pixels.")
 ]
 PresetName = Annotated[
     str | None,
@@ -124,7 +129,7 @@ Dtype = Annotated[
 ]
 Shadow = Annotated[
     bool | None,
-    typer.Option("--shadow/--no-shadow", help="Erase a soft shadow beside the mask, too."),
+    typer.Option("--shadow/--no-shadow", help="Also erase a soft shadow beside the mask."),
 ]
 Json = console.Json
 
@@ -209,7 +214,7 @@ WEIGHTS: Mapping[str, Any] = {"lora": Loras, "preset": PresetName}
     shared(LEFT_OUT["inpaint"], **FILES, **WEIGHTS),
 )
 def inpaint(values: dict[str, Any]) -> None:
-    """Repaint the masked part of a picture as the prompt says."""
+    """Repaint the masked part of a picture to match a prompt."""
     run(Job.of("inpaint", taken(values), values))
 
 
@@ -218,7 +223,7 @@ def inpaint(values: dict[str, Any]) -> None:
     shared(LEFT_OUT["edit"], **FILES, **WEIGHTS),
 )
 def edit(values: dict[str, Any]) -> None:
-    """Change a picture as an instruction says; a mask limits where."""
+    """Follow an instruction to change a picture; a mask limits where."""
     run(Job.of("edit", taken(values), values))
 
 

@@ -23,7 +23,7 @@ STDIO = "-"
 
 ImageFile = Annotated[
     str,
-    typer.Argument(metavar="IMAGE", help="PNG, JPEG, WebP, AVIF, HEIC or TIFF; - = stdin."),
+    typer.Argument(metavar="IMAGE", help="PNG, JPEG, WebP, AVIF, HEIC or TIFF; - means stdin."),
 ]
 FIELD = "output"
 
@@ -237,7 +237,7 @@ def _check_not_inputs(paths: Sequence[Path], inputs: Sequence[Path]) -> None:
     for path, source in itertools.product(paths, inputs):
         if path.exists() and source.exists() and path.samefile(source):
             what = "the input itself" if source == inputs[0] else "one of the edit's inputs"
-            raise OutputError(f"{path} is {what}; add --force to write over it", field=FIELD)
+            raise OutputError(f"{path} is {what}; add --force to overwrite it", field=FIELD)
 
 
 def _check_names(paths: Sequence[Path]) -> None:

@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 Points = Annotated[
     list[str] | None,
     typer.Option(
-        "--point", metavar="X,Y", help="A place on the thing, in pixels; repeatable, all of one."
+        "--point",
+        metavar="X,Y",
+        help="A point on the thing, in pixels; repeatable, all on one thing.",
     ),
 ]
 NotPoints = Annotated[
     list[str] | None,
-    typer.Option("--not-point", metavar="X,Y", help="A place that is not on it; repeatable."),
+    typer.Option("--not-point", metavar="X,Y", help="A point that is not on it; repeatable."),
 ]
 Boxes = Annotated[
     list[str] | None,
@@ -104,7 +106,9 @@ def segment(
     image: output.ImageFile,
     out: Annotated[
         str,
-        typer.Option("--out", "-o", metavar="MASK", help="Where the mask goes; - = stdout."),
+        typer.Option(
+            "--out", "-o", metavar="MASK", help="Where to write the mask; - means stdout."
+        ),
     ],
     point: Points = None,
     not_point: NotPoints = None,
@@ -113,15 +117,15 @@ def segment(
         str | None, typer.Option("--text", metavar="WORDS", help="What to look for, in words.")
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--everything", help="Mark all that is found (sam2).")
+        bool, typer.Option("--everything", help="Mark everything that is found (sam2).")
     ] = False,
     model: Annotated[
         str | None,
         typer.Option("--model", "-M", help="grabcut, sam2, grounding-dino, owlv2, sam3, a folder."),
     ] = None,
-    grow: Annotated[int, typer.Option("--grow", help="Pixels by which the mask grows.")] = 0,
+    grow: Annotated[int, typer.Option("--grow", help="Grow the mask by this many pixels.")] = 0,
     invert: Annotated[bool, typer.Option("--invert", help="Mark everything else.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write over existing files.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     as_json: console.Json = False,
 ) -> None:
     """Make a mask from a point, a box or words: white = found."""

@@ -38,16 +38,19 @@ TurnWords = Annotated[
     str | None,
     typer.Argument(
         metavar="[INSTRUCTION]",
-        help="What to change, or what to show in the mask; none with a mask: erase.",
+        help="What to change, or what to show in the mask. If you give a mask but no instruction, the area is erased.",
     ),
 ]
-Parent = Annotated[str | None, typer.Option("--from", metavar="TURN", help="Go on from this turn.")]
+Parent = Annotated[
+    str | None, typer.Option("--from", metavar="TURN", help="Continue from this turn.")
+]
 FromOriginal = Annotated[
     bool,
     typer.Option("--from-original", help="Edit the original again, with all instructions so far."),
 ]
 TurnFile = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the turn's picture, too.")
+    Path | None,
+    typer.Option("--out", "-o", metavar="FILE", help="Also write the turn's picture to this file."),
 ]
 Json = edits.Json
 
@@ -62,7 +65,9 @@ ORDER = (
 @app.command("new")
 def new(
     image: edits.Image,
-    name: Annotated[str | None, typer.Option("--name", help="Default: the picture's name.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the session. Default: the picture's name.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Begin a session with a picture."""
@@ -77,12 +82,13 @@ def new(
 @app.command("list")
 def list_(
     search: Annotated[
-        str, typer.Option("--search", metavar="WORDS", help="Only those with this in their names.")
+        str,
+        typer.Option("--search", metavar="WORDS", help="Only sessions with this in their names."),
     ] = "",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="So many at most.")] = 1000,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many.")] = 1000,
     as_json: Json = False,
 ) -> None:
-    """List the sessions, the one changed last first."""
+    """List the sessions, the latest first."""
     with _opened(as_json) as (_, store):
         session_view.list_(store.summaries(limit=limit, search=search), as_json=as_json)
 
@@ -111,7 +117,7 @@ def list_(
     },
 )
 def edit(values: dict[str, Any]) -> None:
-    """Make one more turn."""
+    """Make another turn."""
     which, out = values["session"], values.pop("out")
     parts = taken(values)
     parts["prompt"] = parts["prompt"] or ""
@@ -157,7 +163,7 @@ def redo(session: Which, as_json: Json = False) -> None:
 
 @app.command("branch")
 def branch(session: Which, turn: TurnId, as_json: Json = False) -> None:
-    """Go on from any turn; what came after it stays."""
+    """Continue from any turn; later turns stay."""
     with _opened(as_json) as (_, store):
         opened_session = store.find(session)
         session_view.tell(_moved(store, opened_session, turn, "branch"), as_json=as_json)
@@ -174,12 +180,13 @@ def log(session: Which, as_json: Json = False) -> None:
 def show(
     session: Which,
     turn: Annotated[
-        str | None, typer.Argument(metavar="[TURN]", help="Default: where the session stands.")
+        str | None,
+        typer.Argument(metavar="[TURN]", help="Number of the turn. Default: the current one."),
     ] = None,
     out: TurnFile = None,
     as_json: Json = False,
 ) -> None:
-    """Show one turn with its measures, or write its picture."""
+    """Show a turn with its measures, or write its picture."""
     with _opened(as_json) as (_, store):
         opened_session = store.find(session)
         wanted = opened_session.turn(turn)
@@ -193,11 +200,12 @@ def compare(
     session: Which,
     first: TurnId,
     second: Annotated[
-        str | None, typer.Argument(metavar="[TURN]", help="Default: where the session stands.")
+        str | None,
+        typer.Argument(metavar="[TURN]", help="Number of the turn. Default: the current one."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure one turn beside another."""
+    """Compare two turns by their measures."""
     with _opened(as_json) as (settings, store):
         from overpaint.apps.wiring import sessions
         from overpaint.sessions import editing
@@ -221,7 +229,7 @@ def rename(
 
 @app.command("delete")
 def delete(session: Which, as_json: Json = False) -> None:
-    """Forget a session and its pictures."""
+    """Delete a session and its pictures."""
     with _opened(as_json) as (_, store):
         opened_session = store.find(session)
         store.delete(opened_session.id)
@@ -241,7 +249,8 @@ def prune(
         ),
     ] = None,
     search: Annotated[
-        str, typer.Option("--search", metavar="WORDS", help="Only those with this in their names.")
+        str,
+        typer.Option("--search", metavar="WORDS", help="Only sessions with this in their names."),
     ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: Json = False,
@@ -273,7 +282,7 @@ def _unchanged(store: Store, days: int, search: str) -> list[Summary]:
 def export(
     session: Which,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="A ZIP file, written whole.")
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The ZIP file to write.")
     ],
     as_json: Json = False,
 ) -> None:
@@ -293,7 +302,7 @@ def export(
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `export` wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A ZIP file that `export` wrote.")],
     as_json: Json = False,
 ) -> None:
     """Begin a session from an exported one."""

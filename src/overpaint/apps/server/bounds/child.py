@@ -89,7 +89,7 @@ def unpacked(message: dict[str, Any], blocks: list[bytes], encoded: bytes, most:
     """A decoded file of a message; whatever says so, it is no larger than it may be.
 
     Raises:
-        EOFError: it is no picture.
+        EOFError: it is not a picture.
     """
     try:
         colours, alpha, deep, icc, exif, xmp, text = blocks

@@ -106,7 +106,7 @@ async def patch_session(request: Request, id: str) -> Response:  # noqa: A002 - 
 
 @router.delete("/{id}", status_code=204, responses=FEW, openapi_extra={"parameters": [IF_MATCH]})
 async def delete_session(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
-    """Forget a session and its pictures."""
+    """Delete a session and its pictures."""
     known, caller = revision_of(request, None), request.state.caller
 
     def delete() -> None:
