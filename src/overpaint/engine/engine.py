@@ -228,10 +228,8 @@ class Engine:
         started = time.perf_counter()
         computed = canvas.of(checked.request)
         seen = self._seen(checked.request, computed, model, checked.options, busy)
-        seen = replace(checked, request=seen)
-        regions, prepared, more = self._with_room(
-            model, busy, partial(self._prepared, model, seen, held)
-        )
+        work = partial(self._prepared, model, replace(checked, request=seen), held)
+        regions, prepared, more = self._with_room(model, busy, work)
         streams.hand_over(model, prepared)
         model.release_text_encoders()
         edit = Edit(
