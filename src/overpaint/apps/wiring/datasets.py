@@ -10,9 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from overpaint.apps.wiring import batches
 from overpaint.apps.wiring.dataset_workers import Where, make_worker, model_names, worker_with
-from overpaint.apps.wiring.models import build, catalogue, defaults
+from overpaint.apps.wiring.models import batches, build, catalogue, defaults
 from overpaint.core import licences
 from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError
 from overpaint.core.files import atomic_write, remove_leftovers

@@ -268,7 +268,7 @@ def _executor(
         batch.engine = engines
         yield
         return
-    from overpaint.apps.wiring import batches
+    from overpaint.apps.wiring.models import batches
 
     model = batches.BatchModel(
         name=_everywhere(engines[0].default_model),
