@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from overpaint.apps.wiring.demo.edits import Section, sections
+from overpaint.apps.wiring.demo.edits import DemoSection, sections
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images"
 HEIGHT = 240
@@ -26,7 +26,7 @@ def main() -> None:
     stacked(first, second).save(FOLDER / "readme.jpg", quality=88)
 
 
-def strip(section: Section) -> Image.Image:
+def strip(section: DemoSection) -> Image.Image:
     """The pictures of a section in rows of one height, at most eight in a row."""
     shown = [fitted(picture.convert("RGB")) for _, picture in section.pictures]
     rows = [beside(shown[start : start + 8]) for start in range(0, len(shown), 8)]

@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--replicas", type=int, default=1)
-    parser.add_argument("--most", type=int, help="autoscale up to so many replicas")
+    parser.add_argument("--most", type=int, help="scale up to this many replicas")
     parser.add_argument("--cpus", type=float, default=1, help="of each replica")
     parser.add_argument("--gpus", type=float, default=0, help="of each replica")
     arguments = parser.parse_args()

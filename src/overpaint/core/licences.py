@@ -47,7 +47,7 @@ _FLUX_RESTRICTIONS = (
     "Not for military purposes, surveillance or biometric processing (4a).",
     "Not for anything unlawful, fraudulent, defamatory or abusive; nobody's likeness or rights "
     "without leave (4a).",
-    "Whoever gets the model gets the licence and the notice (3).",
+    "Everyone who gets the model gets the licence and the notice (3).",
 )
 
 FLUX_DEV = Licence(
@@ -90,12 +90,12 @@ OPEN_RAIL = Licence(
     text_sha256="e514164be7f2ca2c0fb39e7283b01ab4a06d802837eaf171aa4645cfd7ee1157",
     restrictions=(
         "Not for anything unlawful, nor to exploit or harm minors.",
-        "Not for false or personal information that shall harm somebody, nor to defame or harass.",
+        "Not for false or personal information in order to harm somebody, nor to defame or harass.",
         "Not to discriminate, to exploit people's weaknesses, or to decide about their rights by "
         "machine alone.",
         "Not for medical advice, nor for law enforcement, justice, immigration or asylum.",
-        "Whoever gets the model, or uses it over a network, is bound by the same restrictions and "
-        "must be told so (4, 5).",
+        "Everyone who gets the model or uses it over a network has the same restrictions and "
+        "must be informed of them (4, 5).",
     ),
     attribution="Copyright (c) 2022 Stability AI and contributors",
 )
@@ -132,7 +132,9 @@ APACHE = Licence(
     version="2.0",
     url="https://www.apache.org/licenses/LICENSE-2.0.txt",
     text_sha256="cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30",
-    restrictions=("Whoever gets the model gets the licence, and its NOTICE if there is one (4).",),
+    restrictions=(
+        "Everyone who gets the model gets the licence, and its NOTICE if there is one (4).",
+    ),
 )
 
 LICENCES: dict[str, Licence] = {

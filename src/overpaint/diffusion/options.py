@@ -46,7 +46,8 @@ class FamilyOptions(BaseModel):
         default=0,
         ge=-512,
         le=512,
-        description="Grow the mask by this many pixels before anything else; negative numbers shrink it.",
+        description="Grow the mask by this many pixels before anything else; negative numbers "
+        "shrink it.",
     )
     feather: int = Field(
         default=4,
@@ -118,7 +119,8 @@ class DiffusionOptions(FamilyOptions):
         default=None,
         ge=1,
         le=10,
-        description="Run the network in every n-th step and extrapolate in between; 1 = in all steps.",
+        description="Run the network in every n-th step and extrapolate in between; 1 = in all "
+        "steps.",
     )
     guidance_start: Fraction | None = Field(
         default=None,

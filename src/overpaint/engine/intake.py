@@ -215,8 +215,8 @@ def as_mask(
         value = annotation_files.parse(encoded, size, picture=picture, field=field)
     if reads is not None:
         raise InvalidRequest(
-            f"a value of type {type(value).__name__} is not a picture, so there is no question of how "
-            "to read it; leave it out",
+            f"a value of type {type(value).__name__} is not a picture, so this does not "
+            "apply; leave it out",
             field="mask_is",
         )
     return _of_values(value, field, size)

@@ -107,7 +107,7 @@ class Turn:
         return tuple(dict.fromkeys(keys))
 
     def files_of(self, part: Part) -> tuple[str, ...]:
-        """The files of one of its inputs; none where it had no such input, or it is not a picture."""
+        """The files of one of its inputs; none if it has no such picture."""
         value = self.inputs.get(part.name, ())
         if not part.is_visual:
             return ()

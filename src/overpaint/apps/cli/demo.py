@@ -12,7 +12,7 @@ from overpaint.apps.cli import console, interrupt
 from overpaint.apps.cli.editing import output
 
 if TYPE_CHECKING:
-    from overpaint.apps.wiring.demo.edits import Section
+    from overpaint.apps.wiring.demo.edits import DemoSection
 
 
 def demo(
@@ -24,7 +24,7 @@ def demo(
     with console.reporting_errors(as_json=False):
         from overpaint.apps.wiring.demo import page
 
-        def report(section: Section) -> None:
+        def report(section: DemoSection) -> None:
             interrupt.raise_if_pressed()
             console.say(f"{section.title} ({section.seconds:.1f} s)")
 

@@ -142,7 +142,7 @@ def raise_if_pressed() -> None:
 
 
 def settle() -> None:
-    """From here on Ctrl-C comes too late: what is done counts. A second one still ends at once."""
+    """From here on Ctrl-C comes too late: the work is done. A second one still ends at once."""
     if _ear is not None:
         _ear.settled = True
 

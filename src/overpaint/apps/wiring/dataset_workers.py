@@ -107,7 +107,7 @@ def _worker(
 
 
 def _edit(batcher: Batcher | None, request: EditRequest) -> EditResult:
-    assert batcher is not None, "model_names names all models of a recipe"
+    assert batcher is not None, "`model_names` lists all models of a recipe"
     return batcher.submit(request).result()
 
 

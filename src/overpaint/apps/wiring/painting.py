@@ -201,7 +201,7 @@ def mask_of(painting: Painting, picture: Picture) -> Image.Image | str | None:
             return _nothing(len(results), painting.confidence)
         mask = detections.union(chosen, picture.size)
     if mask.getbbox() is None:
-        return "Nothing is marked; the picture is returned unchanged."
+        return "The mask is empty; the picture is returned unchanged."
     return masks.invert(mask) if painting.invert else mask
 
 

@@ -46,7 +46,7 @@ class Report:
     def __str__(self) -> str:
         if self.folder is None:
             return (
-                f"{self.model} on {self.device}: nothing is compiled here. On CUDA it is with "
+                f"{self.model} on {self.device}: no network is compiled here. On CUDA it is with "
                 'triton and a C++ compiler; elsewhere set backend = "torch-compiled"'
             )
         return (

@@ -159,8 +159,8 @@ def _yolo_line(cells: Sequence[str], where: str, size: Size) -> Detection:
     shares = np.array(numbers).reshape(-1, 2)
     if len(shares) < 2 or not (shares > -_BEYOND).all() or not (shares < 1 + _BEYOND).all():
         raise InvalidMask(
-            "it is not a class with a box (x y width height) or a polygon (x y x y x y …) in shares "
-            f"of the picture, 0 to 1: {' '.join(cells)[:60]}",
+            "it is not a class with a box (x y width height) or a polygon (x1 y1 x2 y2 …) in "
+            f"shares of the picture, 0 to 1: {' '.join(cells)[:60]}",
             field=where,
         )
     corners = shares * size

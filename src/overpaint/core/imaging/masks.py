@@ -287,7 +287,7 @@ def from_detections(
     boxes = np.asarray(detections.xyxy)
     chosen = list(range(len(boxes)) if indices is None else indices)
     if not chosen:
-        raise InvalidMask("There are no detections; nothing is marked.", field=field)
+        raise InvalidMask("There are no detections, so the mask is empty.", field=field)
     for index in chosen:
         if not 0 <= index < len(boxes):
             raise InvalidMask(

@@ -300,7 +300,7 @@ def _remembered(asked: _BatchWords) -> Iterator[Fingerprints]:
 
 
 def check_prune(*, prune: bool, limit: int | None, shard: str | None = None) -> None:
-    """What is left over can only be told where all rows are looked at.
+    """What is left over is only known if all rows are looked at.
 
     Raises:
         UnsupportedOption: they are not.

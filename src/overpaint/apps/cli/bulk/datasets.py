@@ -115,7 +115,9 @@ def _of(task: RecipeTask) -> Callable[..., None]:
 
 
 collect = _of("collect")
-collect.__doc__ = """Make the pictures that a data set lacks, cell by cell. If it is stopped, the same command continues."""
+collect.__doc__ = (
+    """Make the pictures that a data set lacks, cell by cell. Run it again to continue."""
+)
 
 clean = _of("clean")
 clean.__doc__ = """Clean the pictures of a data set. The sources stay as they are."""

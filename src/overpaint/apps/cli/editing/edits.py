@@ -66,7 +66,7 @@ OutFile = Annotated[
         "--out",
         "-o",
         metavar="FILE",
-        help="Where to write the result; - means stdout. Default: IMAGE-edited.png beside the input.",
+        help="Where to write the result; - means stdout. Default: IMAGE-edited.png.",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]

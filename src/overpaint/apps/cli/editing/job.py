@@ -80,7 +80,7 @@ class Job:
 
         Args:
             task: which of the settings' default models runs.
-            parts: of the edit.
+            parts: the edit's.
             values: the other options of the command, by their names.
         """
         own = {"out", "force", "format", "quality", "invert", "device", "dtype", "as_json"}

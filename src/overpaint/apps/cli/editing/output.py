@@ -174,7 +174,7 @@ def choose(
         force: write over whatever is there.
         others: further files that are read.
         encoding: how they are written.
-        field: of the input, in errors.
+        field: name of the input, in errors.
 
     Raises:
         InvalidImage: the input that names follow from is not there.
@@ -226,7 +226,7 @@ def _free_names(path: Path, count: int, *, force: bool) -> list[Path]:
 
 
 def _numbered(path: Path, count: int, start: int = 1) -> list[Path]:
-    """`name.png`, then `name-2.png`, …; of several pictures `name-1.png`, `name-2.png`, …"""
+    """`name.png`, then `name-2.png`, …; for several pictures `name-1.png`, `name-2.png`, …"""
     if count == 1 and start == 1:
         return [path]
     return [path.with_stem(f"{path.stem}-{start + index}") for index in range(count)]

@@ -96,7 +96,7 @@ class Selection:
         """The mask of all that is found.
 
         Raises:
-            InvalidMask: nothing is.
+            InvalidMask: no thing is.
         """
         detections = self.find(picture, settings)
         return mask_of(detections, picture, self)

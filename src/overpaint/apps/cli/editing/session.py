@@ -38,7 +38,8 @@ TurnWords = Annotated[
     str | None,
     typer.Argument(
         metavar="[INSTRUCTION]",
-        help="What to change, or what to show in the mask. If you give a mask but no instruction, the area is erased.",
+        help="What to change, or what to show in the mask. If you give a mask but no "
+        "instruction, the area is erased.",
     ),
 ]
 Parent = Annotated[
@@ -269,7 +270,7 @@ def prune(
 
 
 def _unchanged(store: Store, days: int, search: str) -> list[Summary]:
-    """Sessions that were not changed for so many days."""
+    """Sessions that have not changed for this many days."""
     from datetime import UTC, datetime, timedelta
 
     from overpaint.sessions.types import stamp
@@ -319,7 +320,7 @@ def import_(
 
 @contextmanager
 def _opened(as_json: bool) -> Iterator[tuple[Settings, Store]]:
-    """Settings and store; errors are told as everywhere."""
+    """Settings and store; errors are reported as everywhere."""
     from overpaint.apps import settings as settings_
     from overpaint.apps.wiring import sessions
 

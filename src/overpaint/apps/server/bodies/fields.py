@@ -32,7 +32,7 @@ AS_SENT: dict[Kind, str] = {
     "picture": "A file in base64.",
     "pictures": "Files in base64.",
     "mask": "A file in base64, of the picture's size. `mask_is` says how it is "
-    "read; left out, it is read as what it evidently is.",
+    "read; without it, Overpaint looks at the mask.",
     "borders": "Pixels, or percent of the picture's side as `20%`; `to` is a ratio to reach. `{}` "
     "fills the picture's own transparent border.",
     "name": "One that `GET /v1/models` lists. Default: the one for an edit with or without a mask.",

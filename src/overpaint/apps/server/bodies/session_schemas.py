@@ -111,8 +111,8 @@ class TurnInfo(BaseModel):
     thumbnail: str = Field(description="Address of a small WebP.")
     mask: str | None = Field(description="Address of the mask's PNG.")
     measures: dict[str, Any] | None = Field(
-        description="Numbers beside the turn before (`previous`) and beside the original; of a "
-        "turn with `measure_later` they are here a little later."
+        description="Numbers beside the turn before (`previous`) and beside the original; a "
+        "turn with `measure_later` has them a little later."
     )
     verdict: TurnVerdict
     warnings: list[str]

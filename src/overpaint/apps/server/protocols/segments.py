@@ -79,7 +79,7 @@ class Desk:
         """The mask's PNG file.
 
         Raises:
-            InvalidRequest: the hints do not fit the picture, or nothing is found.
+            InvalidRequest: the hints do not fit the picture, or no thing is found.
             ModelLoadError: the model is not what it should be.
             Overloaded: too many wait already.
         """

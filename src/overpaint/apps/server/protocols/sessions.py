@@ -174,7 +174,7 @@ async def _changed(
     kind: type[_Asked],
     change: Callable[[Store, _Asked, int | None, str], Session],
 ) -> Response:
-    """The session after a change: of the store, with the body, the known revision, the caller."""
+    """The session after a change in the store, with the body, the known revision, the caller."""
     body = await json_body(request, kind)
     known, caller = revision_of(request, body), request.state.caller
 

@@ -32,7 +32,7 @@ GUIDED: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Section:
+class DemoSection:
     """A part of the page.
 
     Attributes:
@@ -50,7 +50,7 @@ class Section:
     is_twin: bool = False
 
 
-def sections() -> Iterator[Section]:
+def sections() -> Iterator[DemoSection]:
     """Make the edits, one section at a time.
 
     Raises:
@@ -64,11 +64,11 @@ def sections() -> Iterator[Section]:
     yield from _twins()
 
 
-def _erased(engine: Engine, title: str, thing: str, pair: photos.Pair) -> Section:
+def _erased(engine: Engine, title: str, thing: str, pair: photos.Pair) -> DemoSection:
     picture, mask = pair
     started = time.perf_counter()
     after = engine.edit(picture, mask=mask, seed=SEED).images[0]
-    return Section(
+    return DemoSection(
         title,
         f"{thing} is erased without a model: the eraser copies from what is around it.",
         (("before", picture), ("mask", mask), ("after", after)),
@@ -76,7 +76,7 @@ def _erased(engine: Engine, title: str, thing: str, pair: photos.Pair) -> Sectio
     )
 
 
-def _batch(engine: Engine) -> Section:
+def _batch(engine: Engine) -> DemoSection:
     pairs = photos.captioned_crops()
     with TemporaryDirectory() as folder:
         source, out = Path(folder, "in"), Path(folder, "out")
@@ -88,7 +88,7 @@ def _batch(engine: Engine) -> Section:
         results = _run_batch(engine, source, out)
         seconds = time.perf_counter() - started
     sheet = zip((picture for picture, _ in pairs), results, strict=True)
-    return Section(
+    return DemoSection(
         "A folder of pictures",
         f"{len(pairs)} captions are erased by one batch, which goes on where it was stopped.",
         tuple(shown for before, after in sheet for shown in (("before", before), ("after", after))),
@@ -107,7 +107,7 @@ def _run_batch(engine: Engine, source: Path, out: Path) -> list[Image.Image]:
     return [Image.open(file).convert("RGB") for file in results]
 
 
-def _twins() -> Iterator[Section]:
+def _twins() -> Iterator[DemoSection]:
     words = json.loads((files("overpaint") / "twins" / "scene" / "words.json").read_text("utf-8"))
     for name in ("tiny-sd2", "tiny-flex2"):
         engine = build.engine(name, dtype="float32")
@@ -117,23 +117,23 @@ def _twins() -> Iterator[Section]:
     yield _instructed(build.engine("tiny-kontext", dtype="float32"), words["turns"])
 
 
-def _inpainted(engine: Engine, title: str, prompt: str, **values: Any) -> Section:
+def _inpainted(engine: Engine, title: str, prompt: str, **values: Any) -> DemoSection:
     picture, mask = photos.scene("scene"), photos.scene("mask")
     started = time.perf_counter()
     result = engine.edit(picture, prompt, mask=mask, seed=SEED, **GUIDED, **values)
     control = [("control", values["control"])] if "control" in values else []
     pictures = [("before", picture), ("mask", mask), *control, ("after", result.images[0])]
     text = f"“{prompt}”, painted where the mask is white."
-    return Section(title, text, tuple(pictures), time.perf_counter() - started, is_twin=True)
+    return DemoSection(title, text, tuple(pictures), time.perf_counter() - started, is_twin=True)
 
 
-def _instructed(engine: Engine, turns: list[str]) -> Section:
+def _instructed(engine: Engine, turns: list[str]) -> DemoSection:
     pictures = [("before", photos.scene("scene"))]
     started = time.perf_counter()
     for words in turns:
         result = engine.edit(pictures[-1][1], words, seed=SEED, **GUIDED)
         pictures.append((f"“{words}”", result.images[0]))
-    return Section(
+    return DemoSection(
         "Instructions, turn after turn: tiny-kontext",
         "No mask: each instruction edits the picture that the one before gave.",
         tuple(pictures),

@@ -10,12 +10,12 @@ from pathlib import Path
 import jinja2
 from PIL import Image
 
-from overpaint.apps.wiring.demo.edits import Section, sections
+from overpaint.apps.wiring.demo.edits import DemoSection, sections
 from overpaint.core.files import atomic_write
 from overpaint.core.version import __version__
 
 
-def write(page: Path, on_section: Callable[[Section], None]) -> None:
+def write(page: Path, on_section: Callable[[DemoSection], None]) -> None:
     """Make the demo's edits and write the page that shows them.
 
     Args:
