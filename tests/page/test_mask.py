@@ -158,18 +158,18 @@ def test_looking_for_a_thing_is_seen_and_words_may_name_it(desk, scene):
         found.paste(255, (0, 0, side, side))
         answer = io.BytesIO()
         found.save(answer, "PNG")
-        desk.page.route(
-            "**/v1/segments",
-            lambda route, answer=answer: route.fulfill(
-                body=answer.getvalue(), content_type="image/png"
-            ),
-        )
+        desk.page.route("**/v1/segments", answering(answer.getvalue()))
         if number > 2:
             desk.page.check("[name=click][value=more]")
         desk.drag((10, 10), (10, 10))
         desk.until(f"state.mask.done.length === {number}")
     wanted.paste(255, (0, 0, 20, 20))
     assert desk.mask().tobytes() == wanted.tobytes()
+
+
+def answering(png: bytes):
+    """A route's handler that finds what is in that file."""
+    return lambda route: route.fulfill(body=png, content_type="image/png")
 
 
 def test_a_click_selects_in_the_picture_that_is_shown(desk, scene):
