@@ -228,8 +228,8 @@ class Engine:
         checked = replace(checked, request=asked(screened.submission))
         started = time.perf_counter()
         computed = canvas.of(checked.request)
-        seen = self._seen(checked.request, computed, model, checked.options, busy)
-        seen = replace(checked, request=seen)
+        shown = self._seen(checked.request, computed, model, checked.options, busy)
+        seen = replace(checked, request=shown)
         regions, prepared, more = self._with_room(
             model, busy, partial(self._prepared, model, seen, held)
         )
