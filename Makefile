@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two test workers with one torch thread each; more helps only where there are more cores.
 WORKERS ?= 2
 
-.PHONY: setup demo attack test test-ray test-roboflow test-azure nightly check bench serve
+.PHONY: setup demo docs attack test test-ray test-roboflow test-azure test-litellm test-wheel nightly check bench serve
 
 setup: $(VENV)/.installed
 
@@ -13,20 +13,26 @@ setup: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,server,azure,batch,datasets,c2pa]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,server,mcp,azure,batch,datasets,c2pa]'
 	touch $@
 
 demo: setup
-	$(BIN)/python -m examples.demo
+	$(BIN)/overpaint demo
 
-# Lint, format, types, import directions.
+# Lint, format, types, import directions, container files, words.
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint Containerfile Containerfile.cuda
+	$(BIN)/python -m scripts.prose
 
-test: check
+# The documentation as a site; a broken link or reference ends it.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+test: check docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --cov --cov-report=
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --fail-under=90 --format=total \
@@ -50,6 +56,16 @@ test-azure: setup
 	venv=$$(PYTHON=$(PYTHON) scripts/azure-venv) && \
 	  OMP_NUM_THREADS=1 $$venv/bin/python -m pytest --override-ini=filterwarnings=ignore tests/azure
 
+# LiteLLM's client and proxy, which pin what Overpaint does not.
+test-litellm: setup
+	venv=$$(PYTHON=$(PYTHON) scripts/litellm-venv) && \
+	  LITELLM_VENV=$$venv OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/litellm
+
+# The built wheel, in an environment that does not see this tree.
+test-wheel: setup
+	venv=$$(scripts/wheel-venv $(VENV)) && \
+	  WHEEL_VENV=$$venv OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/wheel
+
 # Ray brings much along, so it gets a venv of its own; its warnings are not ours to mend.
 test-ray:
 	test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
@@ -59,7 +75,7 @@ test-ray:
 
 # Every night, and before a release: what needs environments of its own. `test-ray` takes under five
 # minutes once its environment is there.
-nightly: test test-ray test-roboflow test-azure
+nightly: test test-ray test-roboflow test-azure test-litellm test-wheel
 
 # Tables of figures, into benchmarks/results; some hours.
 bench: setup

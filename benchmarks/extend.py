@@ -38,9 +38,6 @@ PHOTOS = (
     *("gravel", "hubble", "ihc", "microaneurysms", "moon", "motorcycle", "other eye", "page"),
     *("retina", "rocket", "text"),
 )
-LONGER = 512
-"""Pixels of a photo's longer side."""
-
 CUT = 8
 """One part of so many is cut from each side of a photo, and grown back."""
 
@@ -59,32 +56,34 @@ def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["photos", "twins"])
-    parser.add_argument("--count", type=int, default=48, help="scenes for each figure")
+    parser.add_argument("--longer", type=int, default=256, help="side of a photo in pixels")
+    parser.add_argument("--count", type=int, default=24, help="scenes for each figure")
+    parser.add_argument("--by", nargs="+", default=[*TWINS, "erase"], help="who fills scenes")
     arguments = parser.parse_args()
     report.RESULTS.mkdir(exist_ok=True)
     if arguments.what == "photos":
         report.write(
             "extend-photos",
             "Photos cut and grown back by the eraser",
-            "python -m benchmarks.extend photos",
-            photo_rows(),
+            f"python -m benchmarks.extend photos --longer {arguments.longer}",
+            photo_rows(arguments.longer),
         )
     else:
         report.write(
             "extend-twins",
             "Ground continued right",
             f"python -m benchmarks.extend twins --count {arguments.count}",
-            twin_rows(arguments.count),
+            twin_rows(arguments.by, arguments.count),
         )
 
 
-def photo_rows() -> list[Row]:
+def photo_rows(longer: int) -> list[Row]:
     """A row for each photo, and their means."""
     engine = overpaint.load("erase")
     engine.edit(Image.new("RGB", (32, 32)), extend={"left": 8})  # compiled code is loaded
     rows, sheet = [], []
     for name in PHOTOS:
-        truth = photo(name)
+        truth = photo(name, longer)
         borders = Borders(*(side // CUT for side in (truth.shape[1], truth.shape[0]) * 2))
         box = borders.within(
             (truth.shape[1] - borders.left * 2, truth.shape[0] - borders.top * 2)
@@ -126,11 +125,11 @@ def _middle(rows: Sequence[Row]) -> Row:
     return {"photo": "median", "inside": "identical" if same else "differs", **numbers}
 
 
-def photo(name: str) -> Pixels:
-    """A photo at `LONGER` pixels at most, of sides that can be cut evenly."""
+def photo(name: str, longer: int) -> Pixels:
+    """A photo whose longer side has so many pixels at most."""
     pixels = np.asarray(stereo_motorcycle()[1]) if name == "other eye" else read_photo(name)
     height, width = pixels.shape[:2]
-    scale = min(1.0, LONGER / max(height, width))
+    scale = min(1.0, longer / max(height, width))
     size = round(width * scale), round(height * scale)
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
@@ -193,11 +192,11 @@ def is_right(picture: Pixels, task: Growing) -> bool:
     ))  # fmt: skip
 
 
-def twin_rows(count: int) -> list[Row]:
+def twin_rows(names: Sequence[str], count: int) -> list[Row]:
     """A row for each who fills, by the kind of ground."""
     tasks = growing(count)
     rows = []
-    for name in (*TWINS, "erase"):
+    for name in names:
         pictures = filled(name, tasks)
         right = [is_right(each, task) for each, task in zip(pictures, tasks, strict=True)]
         kinds = [task.scene.background.kind for task in tasks]

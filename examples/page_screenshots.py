@@ -19,8 +19,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from examples.demo import MAST, rocket
-from overpaint.apps.wiring.demo import scene
+from overpaint.apps.wiring.demo import photos
+from overpaint.apps.wiring.demo.photos import MAST
 
 SLOW = 300_000  # milliseconds that an edit may take
 EDGE, ENLARGED = 24, 8  # as the page fits pictures
@@ -74,7 +74,7 @@ def server(url: str | None) -> Iterator[str]:
 
 def photo(browser: Browser, url: str, out: Path) -> None:
     """Marking, the slider, the difference and the history, on a desktop."""
-    picture = rocket()
+    picture = photos.photo("rocket")
     page = visit(browser, url, {"width": 1280, "height": 800})
     start(page, picture, "rocket.png")
     mark(page, picture, MAST)
@@ -98,7 +98,7 @@ def photo(browser: Browser, url: str, out: Path) -> None:
 
 def phone(browser: Browser, url: str, out: Path) -> None:
     """The same on a phone."""
-    picture = rocket().crop((300, 60, 600, 427))
+    picture = photos.photo("rocket").crop((300, 60, 600, 427))
     page = visit(browser, url, {"width": 390, "height": 844}, device_scale_factor=2)
     start(page, picture, "launch pad.png")
     mark(page, picture, [(x - 300, y - 60) for x, y in MAST])
@@ -108,7 +108,7 @@ def phone(browser: Browser, url: str, out: Path) -> None:
 def tablet(browser: Browser, url: str, out: Path) -> None:
     """A picture that is about to grow, on a tablet."""
     page = visit(browser, url, {"width": 820, "height": 1180})
-    start(page, rocket(), "rocket.png")
+    start(page, photos.photo("rocket"), "rocket.png")
     page.check("[name=task][value=extend]")
     page.select_option("#extend-ratio", "16:9")
     shoot(page, out / "page-extend.jpg")
@@ -140,7 +140,7 @@ def instruction(browser: Browser, url: str, out: Path) -> None:
 
 def at_scene(browser: Browser, url: str, task: str, words: str) -> tuple[Page, Image.Image]:
     """The scene on a desktop, with a task and its words."""
-    picture = scene("scene").convert("RGB")
+    picture = photos.scene("scene").convert("RGB")
     page = visit(browser, url, {"width": 1280, "height": 800})
     start(page, picture, "scene.png")
     page.check(f"[name=task][value={task}]")

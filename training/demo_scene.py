@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from training.world.controls import control_picture
-from training.world.masks import Mask, grown
-from training.world.render import Picture, footprint, render
+from training.world.masks import Mask
+from training.world.render import Picture, render
 from training.world.scene import Background, Light, Scene, Thing
 
 FOLDER = Path(__file__).parents[1] / "src" / "overpaint" / "twins" / "scene"
@@ -28,23 +28,22 @@ WORDS = {
     "inpaint": "a green triangle",
     "control": "a yellow star",
     "turns": [
-        "make the circle purple",
-        "remove the square",
-        "add a yellow square in the bottom right",
+        "make the red circle green",
+        "add a yellow star in the top right",
+        "remove the blue square",
         "darken the picture",
     ],
 }
 
 
 def main() -> None:
-    """Write scene.png, mask.png, erase.png (a mask), control.png and words.json."""
+    """Write scene.png, mask.png, control.png and words.json."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     place = np.zeros((SIZE, SIZE), bool)
     place[70:122, 8:66] = True
     shapes = {
         "scene": render(SCENE, SIZE),
         "mask": _mask(place),
-        "erase": _mask(grown(footprint(SCENE.things[1], SCENE.light, SIZE), 0.03)),
         "control": control_picture(
             Scene(SCENE.background, SCENE.light, (Thing("yellow", "star", 0.28, 0.74, 0.17),)),
             "line",

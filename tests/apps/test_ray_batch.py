@@ -37,7 +37,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, checkpoint_folder: Any) -> Pa
 
 
 def start(desk: Path, out: str, *flags: str) -> subprocess.Popen[bytes]:
-    """In its own session, so that all of it can be killed; the folders are named as from there."""
+    """In a process group of its own, so that all of it can be killed."""
     words = json.loads((desk / "words.json").read_text())
     return subprocess.Popen(
         [
@@ -54,7 +54,7 @@ def start(desk: Path, out: str, *flags: str) -> subprocess.Popen[bytes]:
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        start_new_session=True,
+        process_group=0,
         cwd=desk,
         env={**os.environ, "OVERPAINT_CONFIG": ""},
     )

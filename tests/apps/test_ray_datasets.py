@@ -84,9 +84,7 @@ def test_killed_on_ray_it_goes_on(desk: Path) -> None:
     run(desk / "local")
     out = desk / "killed"
     flags = ("--ray", "local", "--actors", "2")
-    process = subprocess.Popen(
-        command(out, *flags), stdout=subprocess.DEVNULL, start_new_session=True
-    )
+    process = subprocess.Popen(command(out, *flags), stdout=subprocess.DEVNULL, process_group=0)
     ledger = out / "ledger.jsonl"
     while process.poll() is None:
         if ledger.exists() and ledger.read_bytes().count(b"\n") >= 3:

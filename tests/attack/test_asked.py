@@ -12,11 +12,16 @@ import pytest
 from PIL import Image
 
 from overpaint.apps.settings import ModelSettings
+from overpaint.apps.wiring.models import families
 from overpaint.apps.wiring.models.served import ServedModels
-from overpaint.core.errors import InvalidSettings, ModelLoadError
+from overpaint.checkpoints.files import layout
+from overpaint.core.errors import InvalidSettings, ModelLoadError, UnsupportedOption
+from overpaint.engine.intake import check, request_of
 from tests.apps.server.conftest import b64, edit, png, serving
 from tests.apps.server.protocols.test_openai import transparent_mask
 from tests.conftest import box_mask, picture
+
+WITH_WEIGHTS = [family for family in families.importable() if family.components]
 
 FEW = {"num_inference_steps": "1"}
 
@@ -97,12 +102,21 @@ class TestSizes:
         assert error.get("field", error.get("param")) == field
         assert "multiple of" in error["message"] or "together" in error["message"]
 
-    @pytest.mark.parametrize("name", ["flex2", "kontext"])
-    def test_are_those_of_the_model(self, server, name):
+    @pytest.mark.parametrize("family", WITH_WEIGHTS, ids=lambda family: family.name)
+    def test_are_those_of_the_model(self, make_engine, checkpoint_folder, family):
         """The step that is known before the model is there is the one that its plan uses."""
-        step = server.service.served[name].size_step
-        family = server.service.batcher.engine.model(name).family
-        assert step == getattr(family, "_step", step) > 1
+        step = layout.size_step(checkpoint_folder(family.name), family.cells)
+        sides = {"width": 4 * step, "height": 3 * step}
+        parts = {"image": png(picture(64, 64)), "prompt": "a cat", "model": family.name}
+        if family.need("mask") == "required":
+            parts["mask"] = box_mask(64, 64)
+        asked = [sides, {**sides, "width": 4 * step + step // 2}, {**sides, "height": 5 * step + 1}]
+        plan = make_engine(family.name).model().family.plan
+        first, *others = (check(family, request_of({**parts, "options": each})) for each in asked)
+        assert plan(first.request, first.options).canvas == (4 * step, 3 * step)
+        for each in others:
+            with pytest.raises(UnsupportedOption, match=f"is not a multiple of {step};"):
+                plan(each.request, each.options)
 
 
 class TestErase:

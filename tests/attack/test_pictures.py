@@ -73,6 +73,21 @@ class TestEveryPictureCounts:
             assert (answer.status_code, answer.json()["error"]["field"]) == (400, "image")
             assert "0.01 megapixels" in answer.json()["error"]["message"]
 
+    def test_an_archive_counts_as_its_largest_turn(self, server, start):
+        body = {"image": b64(picture(100, 100))}
+        where = server.client.post("/v1/sessions", json=body).headers["location"]
+        archive = server.client.get(f"{where}/export").content
+        for limit, status in ((0.005, 400), (0.02, 201)):
+            other = start(max_queued_megapixels=limit, max_megapixels=1)
+            kind = {"content-type": "application/zip"}
+            answer = other.client.post("/v1/sessions/import", content=archive, headers=kind)
+            assert answer.status_code == status, answer.text
+            if status == 400:
+                error = answer.json()["error"]
+                assert error["field"] == "archive"
+                assert "0.01 megapixels" in error["message"]
+            assert other.service.accounts.megapixels == 0
+
 
 class TestHostileFiles:
     def test_a_file_that_takes_too_long_is_given_up(self, start):

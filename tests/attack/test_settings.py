@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from overpaint.apps import settings
+from overpaint.apps.settings import ServerSettings
 from overpaint.core.errors import InvalidSettings
 
 VARIABLES = {
@@ -42,3 +46,22 @@ def test_the_threshold_is_that_of_every_checker(tmp_path):
     assert chosen.safety.threshold == 4
     with pytest.raises(InvalidSettings):
         load(tmp_path, "[safety]\nblocklist = 'words.toml'\n", CONTENT_SAFETY_KEY="secret-key")
+
+
+def test_the_docs_have_a_row_for_every_limit_with_its_default():
+    text = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    section = text.split("## Limits\n")[1].split("\n## ")[0]
+    rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    stated = {}
+    for names, defaults, *_ in rows:
+        named = re.findall(r"`(\w+)`", names)
+        numbers = re.findall(r"\d[\d.]*", defaults) or [None]
+        stated |= dict(zip(named, numbers, strict=False))
+    fields = {
+        name: field.default
+        for name, field in ServerSettings.model_fields.items()
+        if field.annotation in (int, float, int | None, float | None)
+    }
+    assert stated.keys() == fields.keys()
+    for name, default in fields.items():
+        assert default is None or float(stated[name]) == default, name

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import json
 import time
 
 import pytest
 
-from tests.apps.server.conftest import edit, png
-from tests.attack.conftest import KEYS, header_of, within
+from overpaint.apps.server import guard
+from tests.apps.server.conftest import b64, edit, png
+from tests.attack.conftest import KEYS, connected, filled_jpeg, head, header_of, within
 from tests.conftest import box_mask, picture
 
 LARGE = {"width": 4992, "height": 4992, "num_inference_steps": 1}
@@ -84,6 +87,45 @@ def test_a_key_that_has_too_much_under_way_waits_and_others_do_not(start):
     assert ask("/v1/edits", json=edit(), headers=header_of("bad")).status_code == 200
 
 
+class TestOneKeyBesideOthers:
+    """Of what all share, a key has half."""
+
+    def test_pictures(self, start):
+        server = start(keys=KEYS, max_queued_megapixels=0.04)
+        body, ask = edit(steps=200, **{"async": True}), server.client.post
+        answers = [ask("/v1/edits", json=body, headers=header_of("bad")) for _ in range(3)]
+        assert [each.status_code for each in answers] == [202, 202, 429]
+        assert "your pictures" in answers[2].json()["error"]["message"]
+        assert ask("/v1/edits", json=edit(), headers=header_of("good")).status_code == 200
+
+    def test_bodies(self, start, monkeypatch):
+        monkeypatch.setattr(guard, "MAX_HELD", 2_000_000)
+        server = start(keys=KEYS)
+        with contextlib.ExitStack() as stack:
+            wires = [stack.enter_context(connected(server)) for _ in range(2)]
+            for wire in wires:
+                wire.sendall(head("/v1/edits", 900_000, "bad") + b" " * 600_000)
+            assert b"429" in wires[1].recv(100)
+            answer = server.client.post("/v1/edits", json=edit(), headers=header_of("good"))
+            assert answer.status_code == 200
+
+    def test_places_to_decode(self, start):
+        server = start(keys=KEYS, decode_timeout_s=60)
+        hostile = base64.b64encode(filled_jpeg(20_000_000)).decode()
+        body = json.dumps(edit(image=hostile)).encode()
+        picture_ = b64(picture(1100, 1000))
+        mask = b64(box_mask(1100, 1000, (400, 500, 420, 520)))
+        large = {"model": "erase", "image": picture_, "mask": mask, "prompt": ""}
+        with contextlib.ExitStack() as stack:
+            for _ in range(4):
+                wire = stack.enter_context(connected(server))
+                wire.sendall(head("/v1/edits", len(body), "bad") + body)
+            time.sleep(0.5)
+            with within(10):
+                answer = server.client.post("/v1/edits", json=large, headers=header_of("good"))
+            assert answer.status_code == 200
+
+
 def test_what_refused_requests_held_is_given_back(server):
     for more in ({"options": {"nope": 1}}, {"prompt": ""}, {"image": "AAAA"}):
         assert server.client.post("/v1/edits", json={**edit(), **more}).status_code == 400
@@ -121,12 +163,28 @@ class TestLongWork:
         with within(3):
             assert busy.client.post("/v1/edits", json=edit()).status_code == 200
 
-    def test_steps_aside_for_another_model(self, busy):
+    @pytest.mark.parametrize("model", ["sd2", "flex2"])
+    def test_steps_aside(self, busy, model):
+        """For another model, and for a much smaller edit of the same one."""
         body = {**edit(**{"async": True}), **HUGE}
         where = busy.client.post("/v1/edits", json=body).headers["location"]
         time.sleep(0.5)
         with within(4):
-            answer = busy.client.post("/v1/edits", json=edit(model="flex2"))
+            answer = busy.client.post("/v1/edits", json=edit(model=model))
         assert answer.status_code == 200
         assert busy.client.get(where).json()["status"] in ("queued", "running")
         busy.client.delete(where)
+
+    def test_of_erase_too(self, start):
+        """A round of a large hole takes long: others have their turn, and it can be ended."""
+        server = start()
+        assert server.client.post("/v1/edits", json=edit(model="flex2")).status_code == 200
+        hole = b64(box_mask(1600, 1200, (100, 100, 1300, 1100)))
+        body = {"model": "erase", "image": b64(picture(1600, 1200)), "mask": hole, "prompt": ""}
+        where = server.client.post("/v1/edits", json={**body, "async": True}).headers["location"]
+        server.until(lambda: server.client.get(where).json()["status"] == "running")
+        with within(6):
+            assert server.client.post("/v1/edits", json=edit(model="flex2")).status_code == 200
+        assert server.client.get(where).json()["status"] == "running"
+        server.client.delete(where)
+        server.until(lambda: server.service.batcher.idle, 3)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from overpaint.core.errors import OutputError
+from overpaint.jobs import batch as batch_
 from overpaint.jobs.batch import Batch
 from overpaint.jobs.output import pictures, predictions
 from tests.conftest import box_mask, picture
@@ -213,3 +214,20 @@ def test_a_folder_that_is_a_file(tmp_path, make_engine):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         Batch(out=tmp_path / "file", engine=make_engine("erase")).run([unit(0)])
+
+
+def test_tables_grow_while_it_runs_and_never_shrink(made, monkeypatch):
+    monkeypatch.setattr(batch_, "TABLES_EVERY", 0.0)
+    monkeypatch.setattr(batch_, "TABLES_SHARE", 0.0)
+    units, seen = [unit(number) for number in range(3)], []
+
+    def look(_) -> None:
+        seen.append(len(table(made.out)) if (made.out / "predictions.csv").exists() else 0)
+
+    made.on_progress = look
+    made.run(units)
+    assert seen == [0, 1, 2]
+    seen.clear()
+    made.run([*units, unit(3)])
+    assert seen == [3, 3, 3, 3]
+    assert len(table(made.out)) == 4

@@ -151,6 +151,25 @@ def test_looking_for_a_thing_is_seen_and_words_may_name_it(desk, scene):
     desk.until("!state.mask.isEmpty")
     assert desk.mask().tobytes() == wanted.tobytes()
     expect(desk.page.locator("#stage")).not_to_have_attribute("aria-busy", "true")
+    # What further clicks find takes the place of what the first ones found; the rest stays.
+    desk.page.unroute("**/v1/segments")
+    for number, side in enumerate((40, 60, 20), start=2):
+        found = Image.new("L", scene.size)
+        found.paste(255, (0, 0, side, side))
+        answer = io.BytesIO()
+        found.save(answer, "PNG")
+        desk.page.route(
+            "**/v1/segments",
+            lambda route, answer=answer: route.fulfill(
+                body=answer.getvalue(), content_type="image/png"
+            ),
+        )
+        if number > 2:
+            desk.page.check("[name=click][value=more]")
+        desk.drag((10, 10), (10, 10))
+        desk.until(f"state.mask.done.length === {number}")
+    wanted.paste(255, (0, 0, 20, 20))
+    assert desk.mask().tobytes() == wanted.tobytes()
 
 
 def test_a_click_selects_in_the_picture_that_is_shown(desk, scene):

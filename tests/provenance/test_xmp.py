@@ -102,7 +102,9 @@ def edited(given: bytes | None, *, marked: bool = True):
     photo = Picture(picture(8, 8), xmp=given)
     made: xmp.SourceType = "compositeWithTrainedAlgorithmicMedia"
     marking = Marking(source_type=marked)
-    return marks.marked(photo, marking, source_type=made, source=photo, model={"name": "x"})
+    return marks.marked(
+        photo, marking, source_type=made, source=photo, canvas=photo, model={"name": "x"}
+    )
 
 
 class TestKept:

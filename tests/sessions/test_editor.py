@@ -251,3 +251,18 @@ def test_picture_keeps_what_it_came_with(editor):
     session = editor.new(Picture.from_pil(image))
     session, turn = editor.edit(session.id, "a cat", mask=box_mask(SIDE, SIDE), seed=1, **FEW)
     assert editor.picture(turn).alpha.tobytes() == box_mask(SIDE, SIDE).tobytes()
+
+
+def test_the_parents_seed_again_is_a_warning(editor, session):
+    def seeds(turn) -> list[str]:
+        return [each for each in turn.warnings if "the same noise" in each]
+
+    session, first = editor.edit(session.id, "a cat", seed=1, **FEW)
+    assert seeds(first) == []
+    session, again = editor.edit(session.id, "a hat", seed=1, **FEW)
+    assert seeds(again) == [
+        "Turn 1 had the seed 1, too: the same noise over its own result makes flaws stronger. "
+        "Another seed, or none, is better."
+    ]
+    session, whole = editor.edit(session.id, "a bow", seed=1, from_original=True, **FEW)
+    assert seeds(whole) == [], "the original was made by nobody"

@@ -105,6 +105,11 @@ class Checkpoint:
         return any(self.backend.compiles_later(part, device) for part in parts)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether all its components are loaded, and stay so."""
+        return not self.take_turns and all(name in self._loaded for name in self.components)
+
+    @property
     def warnings(self) -> list[str]:
         """Warnings about what was loaded so far, passed on with every edit."""
         return self._loader.warnings

@@ -47,8 +47,9 @@ class Memo:
             return value
         self.misses += 1
         value = compute()
+        if key not in self._values:  # another edit may have been encoded in the middle of it
+            self.size += size_of(value)
         self._values[key] = value
-        self.size += size_of(value)
         while self.size > self._capacity or len(self._values) > MOST:
             self.size -= size_of(self._values.popitem(last=False)[1])
         return value

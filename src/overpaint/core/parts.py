@@ -17,9 +17,10 @@ Kind = Literal[
 and of the picture's size; 'borders' is an object that says how far the picture grows; 'choice' is
 one of a few words."""
 
-MaskReading = Literal["white", "alpha", "paint"]
+MaskReading = Literal["white", "alpha", "paint", "openai"]
 """How a mask is read. white: bright = repaint. alpha: transparent = repaint. paint: what was
-painted = repaint."""
+painted = repaint. openai: as OpenAI does, transparent = repaint; a mask of which nothing is
+transparent is read as what it evidently is."""
 
 _KEY = "part"
 

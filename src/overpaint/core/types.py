@@ -29,8 +29,9 @@ class EditRequest:
             that take no words.
         mask: 'L', same size as `image`, 255 = repaint, 0 = keep; values between blend.
         mask_is: how a picture of the mask is read, until it is `mask`: 'white' (white is
-            repainted), 'alpha' (transparent is) or 'paint' (what is painted is). None = as what it
-            evidently is, and where `mask` is there already.
+            repainted), 'alpha' (transparent is), 'paint' (what is painted is) or 'openai'
+            (transparent is, where something is transparent). None = as what it evidently is, and
+            where `mask` is there already.
         extend: how far the picture grows on each side; the border is filled. None = not at all.
         negative_prompt: what to avoid. None = none; families run true
             classifier-free guidance with it or refuse it, they never drop it.
@@ -57,7 +58,8 @@ class EditRequest:
         default=None,
         metadata=about(
             "choice",
-            "How the mask is read: white, alpha (transparent is repainted) or paint.",
+            "How the mask is read: white, alpha (transparent is repainted), paint, or openai "
+            "(alpha where something is transparent).",
             choices=get_args(MaskReading),
         ),
     )

@@ -9,8 +9,8 @@ from PIL import Image
 
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.imaging.images import Picture
+from overpaint.core.models import ERASER
 from overpaint.core.types import FAMILY_PARTS, EditRequest
-from overpaint.datasets.clean import ERASER
 from overpaint.datasets.recipes.recipe import Clean, Collect, Recipe
 from overpaint.datasets.recipes.sections import Rule
 from overpaint.datasets.worker import common_parts

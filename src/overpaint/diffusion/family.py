@@ -18,9 +18,12 @@ specs, or in another package, which registers a spec as an entry point of the gr
 `overpaint.families`.
 
 For authors: two threads call a family. One plans, prepares, decodes and previews, the other one
-advances; neither runs twice at the same time. `plan`, `decode`, `preview`, `place` and `blend_mask`
-change nothing. `advance` changes the `Prepared` that it is given and nothing else. A component of
-the checkpoint is borrowed while something is computed with it (`Checkpoint.borrowed`).
+advances; neither runs twice at the same time. But on a processor, a thread may do another edit's
+work between two operations of torch, or where the family calls `core.work.interruption.check`: what
+is put on modules for a pass goes back afterwards to what it was before. `plan`, `decode`,
+`preview`, `place` and `blend_mask` change nothing. `advance` changes the `Prepared` that it is
+given and nothing else. A component of the checkpoint is borrowed while something is computed with
+it (`Checkpoint.borrowed`).
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.imaging import masks
 from overpaint.core.imaging.fidelity.layer import EditLayer
-from overpaint.core.workload import Workload
+from overpaint.core.work.workload import Workload
 from overpaint.diffusion.options import FamilyOptions
 
 if TYPE_CHECKING:

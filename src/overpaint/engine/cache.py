@@ -107,6 +107,10 @@ class ModelCache:
             self.spare = model.plan.spare
         return model
 
+    def peek(self, name: str) -> Model | None:
+        """The model of that name if it is there; it counts as no use of it."""
+        return self._models.get(name)
+
     def make_room(self, model: Model, busy: Collection[Model] = ()) -> bool:
         """Let everything leave that is idle, where memory turned out to be short for a model.
 

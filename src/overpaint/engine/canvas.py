@@ -22,6 +22,9 @@ from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Family, FamilySpec
 from overpaint.diffusion.options import FamilyOptions
 
+SEEN_PIXELS = 2**17
+"""Of the copy on which the eraser continues a picture for a model to see: shapes and colours."""
+
 
 def check(family: FamilySpec, request: EditRequest, options: FamilyOptions) -> None:
     """Refuse what cannot be done to a picture that grows.
@@ -31,7 +34,8 @@ def check(family: FamilySpec, request: EditRequest, options: FamilyOptions) -> N
     """
     if request.extend is None:
         return
-    borders.parse(request.extend, request.image.size)
+    # What a picture may cost was said where it was read.
+    borders.parse(request.extend, request.image.size, most_pixels=borders.LONGEST_SIDE**2)
     if request.extend.is_own:
         borders.own_border(request.image)
     if family.need("mask") == "refused":
@@ -57,10 +61,6 @@ def check(family: FamilySpec, request: EditRequest, options: FamilyOptions) -> N
             f"{options.grow} would leave a part of the border empty; give 0 or more",
             field="options.grow",
         )
-
-
-SEEN_PIXELS = 2**17
-"""Of the copy on which the eraser continues a picture for a model to see: shapes and colours."""
 
 
 def of(request: EditRequest) -> EditRequest:

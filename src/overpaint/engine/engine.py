@@ -228,8 +228,8 @@ class Engine:
         checked = replace(checked, request=asked(screened.submission))
         started = time.perf_counter()
         computed = canvas.of(checked.request)
-        shown = self._seen(checked.request, computed, model, checked.options, busy)
-        seen = replace(checked, request=shown)
+        visible = self._seen(checked.request, computed, model, checked.options, busy)
+        seen = replace(checked, request=visible)
         regions, prepared, more = self._with_room(
             model, busy, partial(self._prepared, model, seen, held)
         )
@@ -421,6 +421,7 @@ class Engine:
             self.marking,
             source_type=edit.model.family.spec.source_type,
             source=edit.request.image,
+            canvas=edit.canvas.image,
             model=edit.model.record,
             recipe=recipe,
         )

@@ -41,6 +41,11 @@ class Model:
         """Bytes that its plan promises it and that it has not taken yet."""
         return 0 if self.checkpoint is None else self.checkpoint.reserved
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of it has to be loaded to make an edit."""
+        return self.checkpoint is None or self.checkpoint.is_whole
+
     def load(self) -> None:
         """Load every component now, not on its first use; text encoders that leave, later."""
         if self.checkpoint is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 LEDGER = "ledger.jsonl"
 SHARES = "ledger-*-of-*.jsonl"
+
+TABLES_EVERY = 60.0
+TABLES_SHARE = 50
+"""Seconds between two writings of the tables on the way, and how many times those that one took."""
 
 _RESULT = re.compile(r"-?[0-9a-f]{12}\.(png|jpg|webp)$")
 
@@ -121,6 +126,8 @@ class Batch:
                 cancelled=self.cancelled,
                 patience=PATIENCE,
             )
+            if self.shard is None:
+                book.on_progress = _Tables(self, ledger, order, least=len(ledger))
             rest = iter(units)
             execute = self.elsewhere or self._execute
             execute(self._noted(itertools.islice(rest, self.limit), ledger, order), book)
@@ -204,6 +211,29 @@ class Batch:
             if self.grids and entry is not None and entry.picture and self.folder.has(entry):
                 self.folder.draw(unit, entry.picture)
             yield unit
+
+
+@dataclass
+class _Tables:
+    """Writes the tables of the rows so far now and then, and passes progress on.
+
+    What an earlier run made is in its tables, so they are not written before all of it was seen.
+    """
+
+    batch: Batch
+    ledger: Ledger
+    order: list[PlannedUnit]
+    least: int
+    next: float = field(default_factory=lambda: time.monotonic() + TABLES_EVERY)
+
+    def __call__(self, tally: Tally) -> None:
+        if self.batch.on_progress is not None:
+            self.batch.on_progress(tally)
+        started = time.monotonic()
+        if started >= self.next and len(self.order) >= self.least:
+            predictions.write(self.batch.out, lambda: _entries(self.ledger, self.order))
+            now = time.monotonic()
+            self.next = now + max(TABLES_EVERY, TABLES_SHARE * (now - started))
 
 
 def _entries(ledger: Ledger, order: Iterable[PlannedUnit]) -> Iterator[LedgerEntry]:

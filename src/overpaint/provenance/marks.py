@@ -17,7 +17,7 @@ from overpaint.core.imaging.codecs.formats import FileFormat
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import PARTS
 from overpaint.core.version import __version__
-from overpaint.provenance import recipes, xmp
+from overpaint.provenance import recipes, watermark, xmp
 from overpaint.provenance.sealing import Seal, Signer
 from overpaint.provenance.xmp import SourceType
 
@@ -33,12 +33,14 @@ class Marking:
     Attributes:
         source_type: whether they carry the digital source type.
         recipe: whether they carry the recipe.
+        watermark: whether what a trained model made in them has an invisible watermark.
         prompt: whether recipe and credentials have the prompts; they can be personal.
         signer: who signs their content credentials; None = they carry none.
     """
 
     source_type: bool = True
     recipe: bool = False
+    watermark: bool = False
     prompt: bool = False
     signer: Signer | None = None
 
@@ -49,6 +51,7 @@ def marked(
     *,
     source_type: SourceType,
     source: Picture,
+    canvas: Picture,
     model: Mapping[str, Any],
     recipe: Mapping[str, Any] | None = None,
 ) -> Picture:
@@ -60,9 +63,13 @@ def marked(
         source_type: of what the family does.
         source: the input. A picture that a trained model made keeps saying so, whatever is done
             to it afterwards.
+        canvas: the input as it was edited: with its border, where it grew.
         model: its record.
-        recipe: of this picture alone.
+        recipe: of this picture alone; None = it is unfinished.
     """
+    watermarks = marking.watermark and source_type in xmp.TRAINED
+    if watermarks and recipe is not None:
+        picture = watermark.embed(picture, canvas)
     earlier = xmp.read(source.xmp).source_type
     stays = earlier in xmp.TRAINED and source_type not in xmp.TRAINED
     claim = earlier if stays else source_type
@@ -108,6 +115,8 @@ def _packet(mark: xmp.Mark, source: bytes | None) -> bytes | None:
 
 def _record(picture: Picture, recipe: Mapping[str, Any], marking: Marking) -> str:
     record = {**recipe, "picture": picture.sha256}
+    if marking.watermark:
+        record["watermark"] = True
     if not marking.prompt:
         # An empty one stays, so that a missing one is known to have been left out.
         record = {key: value for key, value in record.items() if not (key in _PROMPTS and value)}

@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
@@ -21,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.geometry import Size
 from overpaint.core.imaging import images
+from overpaint.core.imaging.codecs import headers
 from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.parts import Part
 from overpaint.core.types import EditRequest
@@ -38,6 +40,8 @@ MAX_INDEX = 32 * 2**20
 """Bytes of `session.json`."""
 
 _FOLDER, _SUFFIX = "pictures/", ".png"
+_HEADER = 64
+"""Bytes of a PNG that say its size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,16 +118,13 @@ def load(
         ContentBlocked, SafetyUnavailable: from `check`.
     """
     limits = limits or ArchiveLimits()
-    try:
-        with zipfile.ZipFile(file) as archive:
-            index = _index(archive, limits)
-            turns = _turns(index, limits)
-            if len(turns) > store.limits.turns:
-                raise _wrong(f"it has {len(turns)} turns, more than the {store.limits.turns} kept")
-            reader = _Reader(archive, limits)
-            turns = [_stored(store, turn, reader, check) for turn in turns]
-    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
-        raise _wrong(f"it is no ZIP file that can be read ({error})") from error
+    with _readable(), zipfile.ZipFile(file) as archive:
+        index = _index(archive, limits)
+        turns = _turns(index, limits)
+        if len(turns) > store.limits.turns:
+            raise _wrong(f"it has {len(turns)} turns, more than the {store.limits.turns} kept")
+        reader = _Reader(archive, limits)
+        turns = [_stored(store, turn, reader, check) for turn in turns]
     return store.insert(
         Session(
             id="",
@@ -137,6 +138,31 @@ def load(
             turns=tuple(turns),
         )
     )
+
+
+def pixels(file: IO[bytes], limits: ArchiveLimits) -> int:
+    """Of the pictures and masks that `load` holds at the same time, from the headers of the files.
+
+    Raises:
+        InvalidRequest: it is no such archive, or breaks a limit.
+    """
+    with _readable(), zipfile.ZipFile(file) as archive:
+        reader = _Reader(archive, limits)
+        turns = _turns(_index(archive, limits), limits)
+        return max(sum(map(reader.pixels, _carried(turn))) for turn in turns)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """What goes wrong within is the fault of the archive.
+
+    Raises:
+        InvalidRequest.
+    """
+    try:
+        yield
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
+        raise _wrong(f"it is no ZIP file that can be read ({error})") from error
 
 
 class _Reader:
@@ -153,13 +179,26 @@ class _Reader:
         Raises:
             InvalidRequest: it is missing, too large, or another one than its name says.
         """
-        info = self._there.get(f"{_FOLDER}{key}{_SUFFIX}")
-        if info is None:
-            raise _wrong(f"the picture {key[:12]}… is missing in it")
-        data = _read(self._archive, info, self.limits.picture.max_bytes)
+        data = _read(self._archive, self._info(key), self.limits.picture.max_bytes)
         if hashlib.sha256(data).hexdigest() != key:
             raise _wrong(f"the picture {key[:12]}… is damaged")
         return data
+
+    def pixels(self, key: str) -> int:
+        """Pixels of a file, by its header; as many as there may be where that says nothing.
+
+        Raises:
+            InvalidRequest: it is missing.
+        """
+        with self._archive.open(self._info(key)) as file:
+            header = headers.read(file.read(_HEADER))
+        return self.limits.picture.max_pixels if header is None else header.pixels
+
+    def _info(self, key: str) -> zipfile.ZipInfo:
+        info = self._there.get(f"{_FOLDER}{key}{_SUFFIX}")
+        if info is None:
+            raise _wrong(f"the picture {key[:12]}… is missing in it")
+        return info
 
 
 def _inputs(turn: Turn) -> list[tuple[Part, Any]]:

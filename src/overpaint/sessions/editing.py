@@ -232,7 +232,7 @@ def record(
         )
         turn = _placed(store.pictures, turn, start, computed, result.pictures[index])
         said = _sentences(turn, judgements[index] if examiner.judge.reads else None)
-        turn = replace(turn, warnings=(*result.warnings, *warnings, *said))
+        turn = replace(turn, warnings=(*result.warnings, *warnings, *said, *_repeats(start, turn)))
         if measured:
             pictures = computed.image, result.pictures[index]
             turn = _measured(store.pictures, turn, start.session, pictures, examiner)
@@ -416,6 +416,18 @@ def _sentences(turn: Turn, read: Judgement | None) -> list[str]:
     if read is not None and read.score < judging.DOUBT:
         sentences.append(f"The judge doubts that it was done: {read.reason}")
     return sentences
+
+
+def _repeats(start: Start, turn: Turn) -> list[str]:
+    """A sentence where the picture was made with this very noise already."""
+    base = start.base
+    is_repeated = base.seed is not None and (base.seed, base.model) == (turn.seed, turn.model)
+    if not is_repeated or turn.kind == "erase":
+        return []
+    return [
+        f"Turn {base.id} had the seed {turn.seed}, too: the same noise over its own result makes "
+        "flaws stronger. Another seed, or none, is better."
+    ]
 
 
 def _placed(

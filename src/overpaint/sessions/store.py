@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, true
 
 from overpaint.core.errors import InvalidRequest, SessionNotFound
 from overpaint.sessions import database
@@ -113,7 +113,13 @@ class Store:
         return session
 
     def summaries(
-        self, owner: str = ANYONE, *, limit: int = 100, offset: int = 0, search: str = ""
+        self,
+        owner: str = ANYONE,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        search: str = "",
+        before: str | None = None,
     ) -> list[Summary]:
         """An owner's sessions, the one changed last first.
 
@@ -122,6 +128,7 @@ class Store:
             limit: so many at most.
             offset: without so many of the first.
             search: a part of their names, in any case; '' = all.
+            before: only those that were last changed before this time (`types.stamp`); None = all.
         """
         counted = (
             select(func.count())
@@ -129,12 +136,18 @@ class Store:
             .where(turns.c.session == sessions.c.id)
             .scalar_subquery()
         )
+        size = (
+            select(func.coalesce(func.sum(files.c.bytes), 0))
+            .where(files.c.session == sessions.c.id)
+            .scalar_subquery()
+        )
         head = turns.alias()
         query = (
-            select(sessions, counted.label("turns"), head.c.thumbnail)
+            select(sessions, counted.label("turns"), size.label("bytes"), head.c.thumbnail)
             .join(head, (head.c.session == sessions.c.id) & (head.c.number == sessions.c.head))
             .where(sessions.c.owner == owner)
             .where(sessions.c.name.icontains(search, autoescape=True))
+            .where(true() if before is None else sessions.c.updated < before)
             .order_by(sessions.c.updated.desc(), sessions.c.id)
             .limit(limit)
             .offset(offset)
@@ -150,6 +163,7 @@ class Store:
                     revision=row.revision,
                     turns=row.turns,
                     thumbnail=row.thumbnail,
+                    bytes=int(row.bytes),
                 )
                 for row in connection.execute(query)
             ]

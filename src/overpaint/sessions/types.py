@@ -270,6 +270,7 @@ class Summary:
     Attributes:
         turns: how many, the original among them.
         thumbnail: of the head, its sha256.
+        bytes: of its pictures; some may be another session's, too.
     """
 
     id: str
@@ -280,8 +281,18 @@ class Summary:
     revision: int
     turns: int
     thumbnail: str
+    bytes: int
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601 with milliseconds; later times sort after earlier ones."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """The time in UTC, as `stamp` writes it."""
+    return stamp(datetime.now(UTC))
+
+
+def stamp(time: datetime) -> str:
+    """ISO 8601 with milliseconds; later times sort after earlier ones.
+
+    Args:
+        time: in UTC.
+    """
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

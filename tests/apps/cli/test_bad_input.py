@@ -259,7 +259,7 @@ def test_no_such_level_of_logging(overpaint):
 
 
 def test_the_demos_place_is_tried_first(overpaint, monkeypatch):
-    monkeypatch.setattr("overpaint.apps.wiring.demo.scene", lambda name: pytest.fail("it began"))
+    monkeypatch.setattr("overpaint.apps.wiring.demo.page.sections", lambda: pytest.fail("it began"))
     failed = overpaint("demo", "-o", "nowhere/page.html")
     assert failed.code == 2
     assert failed.err == "Error: output: nowhere is not a folder; create it first\n"

@@ -104,6 +104,54 @@ class TestMarks:
         assert overpaint("verify", "a.txt").code == 2
 
 
+class TestWatermark:
+    SIDE = 224
+    BOX = (32, 40, 200, 208)
+
+    def marked(self, overpaint, desk, command="inpaint"):
+        picture(self.SIDE, self.SIDE).save(desk / "photo.png")
+        box_mask(self.SIDE, self.SIDE, self.BOX).save(desk / "mask.png")
+        if command == "inpaint":
+            inpaint(overpaint, "out.png")
+        else:
+            asked = ("erase", "photo.png", "--mask", "mask.png", "-o", "out.png")
+            assert overpaint(*asked).code == 0
+
+    def test_it_is_found_in_what_was_edited_alone(self, overpaint, sd2, desk):
+        sd2("watermark = true", "recipe = true", "prompt = true", "mark = false")
+        self.marked(overpaint, desk)
+        before, after = (np.asarray(Image.open(desk / f"{n}.png")) for n in ("photo", "out"))
+        outside = np.asarray(box_mask(self.SIDE, self.SIDE, self.BOX)) == 0
+        assert np.array_equal(before[outside], after[outside])
+        Image.open(desk / "out.png").save(desk / "bare.jpg", quality=80)
+        ran = overpaint("verify", "bare.jpg", "--json")
+        assert ran.code == 0
+        assert ran.json["digital_source_type"] is None
+        assert ran.json["watermark"]["score"] > 7
+        assert b"watermark: Overpaint's" in overpaint("verify", "bare.jpg").out
+        again = overpaint("replay", "out.png", *TestReplay.ALL, "-o", "again.png", "--json")
+        assert again.json["same"] is True
+
+    def test_a_picture_that_grew_has_it_in_its_border_alone(self, overpaint, sd2, desk):
+        sd2("watermark = true")
+        picture(self.SIDE, self.SIDE).save(desk / "photo.png")
+        asked = ("extend", "photo.png", "a red kite", "--right", "160", "-o", "out.png")
+        ran = overpaint(*asked, "--model", "my-sd2", "--seed", 7, *FEW)
+        assert ran.code == 0, ran.err
+        out = np.asarray(Image.open(desk / "out.png"))
+        assert np.array_equal(out[:, : self.SIDE], np.asarray(Image.open(desk / "photo.png")))
+        assert overpaint("verify", "out.png", "--json").json["watermark"]["score"] > 7
+
+    def test_there_is_none_unless_it_is_asked_for(self, overpaint, sd2, desk):
+        self.marked(overpaint, desk)
+        assert overpaint("verify", "out.png", "--json").json["watermark"] is None
+
+    def test_the_eraser_makes_none(self, overpaint, sd2, desk):
+        sd2("watermark = true")
+        self.marked(overpaint, desk, "erase")
+        assert overpaint("verify", "out.png", "--json").json["watermark"] is None
+
+
 class TestReplay:
     ALL = ("--image", "photo.png", "--mask", "mask.png")
 

@@ -124,15 +124,21 @@ def test_how_a_mask_is_read_can_be_said(server, requests, door):
     assert door(server, "erase", {**edit, "mask_is": "black"}).status_code in (400, 422)
 
 
-def test_openais_masks_are_transparent_unless_it_is_said_otherwise(server, requests):
-    form = {"model": "erase", "prompt": ""}
-    files = [("image", ("i.png", png(picture(64, 64)))), ("mask", ("m.png", png(box_mask(64, 64))))]
-    refused = server.client.post("/v1/images/edits", data=form, files=files)
+def test_openais_masks_are_transparent_where_they_have_transparency(server, requests):
+    def post(mask, **more):
+        form = {"model": "erase", "prompt": "", **more}
+        files = [("image", ("i.png", png(picture(64, 64)))), ("mask", ("m.png", png(mask)))]
+        return server.client.post("/v1/images/edits", data=form, files=files)
+
+    assert post(box_mask(64, 64)).status_code == 200
+    assert same(box_mask(64, 64), requests[-1].mask)
+    refused = post(box_mask(64, 64), mask_is="alpha")
     assert refused.status_code == 400
     assert "no transparency" in refused.json()["error"]["message"]
-    white = {**form, "mask_is": "white"}
-    assert server.client.post("/v1/images/edits", data=white, files=files).status_code == 200
-    assert same(box_mask(64, 64), requests[-1].mask)
+    island = Image.new("RGBA", (64, 64))
+    island.paste("red", (16, 16, 40, 40))  # which looks like paint on an empty layer
+    assert post(island).status_code == 200
+    assert requests[-1].mask.getpixel((20, 20)) == 0
 
 
 def field_of(answer) -> str:

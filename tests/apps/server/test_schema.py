@@ -63,6 +63,7 @@ def operations() -> list[str]:
         "POST /openai/deployments/{deployment}/images/edits",
         "POST /v1/edits",
         "POST /v1/images/edits",
+        "POST /openai/v1/images/edits",
         "POST /v1/segments",
         "GET /v1/sessions",
         "POST /v1/sessions",

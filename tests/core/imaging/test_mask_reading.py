@@ -130,3 +130,22 @@ def test_a_mask_that_never_reaches_an_end_is_said(ground, paint, says):
     mask = masks.from_pil(drawn("L", ground, paint))
     assert any(says in each for each in masks.check(mask, SIZE))
     assert mask.getextrema() == (ground, paint)
+
+
+class TestOpenAI:
+    """'openai': transparency, where there is some; else what the mask evidently is."""
+
+    @pytest.mark.parametrize("name", ["an erased photo", "white paint on an empty layer"])
+    def test_transparent_is_repainted(self, name):
+        image = {**PLAIN, **NOTED}[name]
+        mask = np.asarray(images.decode_mask(encoded(image), reads="openai"))
+        assert np.array_equal(mask, 255 - np.asarray(image.getchannel("A")))
+
+    @pytest.mark.parametrize("name", ["white on black", "a stray alpha value"])
+    def test_a_mask_without_transparency(self, name):
+        mask = images.decode_mask(encoded(PLAIN[name]), reads="openai")
+        assert np.array_equal(np.asarray(mask) == 255, MARKED)
+
+    def test_all_transparent(self):
+        mask = images.decode_mask(encoded(Image.new("RGBA", SIZE)), reads="openai")
+        assert mask.getextrema() == (255, 255)

@@ -189,6 +189,18 @@ class TestFairness:
         tickets = [waiting(steps=10, since=since) for since in (5, 0, 9)]
         assert in_order(tickets, 20) == [tickets[1], tickets[0], tickets[2]]
 
+    def test_callers_take_turns_whatever_the_number_of_their_edits(self):
+        many = [waiting(steps=4, since=0, caller="many") for _ in range(20)]
+        few = [waiting(steps=4, since=0, caller="few") for _ in range(2)]
+        order = in_order([*many, *few], 0)
+        assert [order.index(each) for each in few] == [1, 3]
+
+    def test_a_step_counts_by_its_pixels(self):
+        large = waiting(steps=1, since=0, canvas=2048 * 2048)
+        small = waiting(steps=10, since=5, canvas=64 * 64)
+        assert in_order([large, small], 5) == [small, large]
+        assert in_order([large, waiting(steps=10, since=150)], 150)[0] is large
+
     def test_short_edits_need_no_slot(self, holding):
         batcher = holding(width=1, max_images=2)
         long = [batcher.submit(request(seed, 20)) for seed in range(3)]
@@ -200,8 +212,9 @@ class TestFairness:
         assert [each.state for each in long].count("waiting") == 1
 
 
-def waiting(*, steps, since) -> Ticket:
-    return Ticket(request=request(), steps=steps, trace=Trace(submitted=0.0, submitted_pass=since))
+def waiting(*, steps, since, **more) -> Ticket:
+    trace = Trace(submitted=0.0, submitted_effort=since)
+    return Ticket(request=request(), steps=steps, trace=trace, **more)
 
 
 class TestPace:

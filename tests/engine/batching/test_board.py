@@ -21,17 +21,24 @@ STEPS = 3
 def make_board(make_engine):
     """(devices) → board of as many sd2 engines, nobody at work on it."""
 
-    def board(count=1, max_images=4) -> Board:
+    def board(count=1, max_images=4, max_queued=64, callers=1) -> Board:
         source = make_engine("sd2")
         engines = [
             Engine(source.models.get, "sd2", device=f"card:{number}") for number in range(count)
         ]
-        return Board(engines, max_images=max_images, max_queued=64, width=1, observer=Observer())
+        return Board(
+            engines,
+            max_images=max_images,
+            max_queued=max_queued,
+            callers=callers,
+            width=1,
+            observer=Observer(),
+        )
 
     return board
 
 
-def submit(board: Board, seed=0, **more) -> Ticket:
+def submit(board: Board, seed=0, caller="", **more) -> Ticket:
     request = EditRequest(
         image=Picture.from_pil(picture(64, 64, seed=seed)),
         prompt="a red cat",
@@ -40,7 +47,7 @@ def submit(board: Board, seed=0, **more) -> Ticket:
         options={"num_inference_steps": STEPS},
         **more,
     )
-    ticket = Ticket(request=request, steps=STEPS, trace=Trace(0.0, board.passes))
+    ticket = Ticket(request=request, steps=STEPS, caller=caller, trace=Trace(0.0, board.effort))
     board.add(ticket)
     return ticket
 
@@ -59,7 +66,7 @@ def admit(board: Board, number=0) -> Ticket | None:
 
 def batch_of(board: Board, number=0):
     device = board.devices[number]
-    return device.policy.choose(device.running, board.passes)
+    return device.policy.choose(device.running, board.effort)
 
 
 def finish(board: Board, ticket: Ticket, number=0) -> None:
@@ -90,6 +97,27 @@ def test_an_edit_that_found_no_room_for_its_model_waits_for_one_that_fails_too(m
     break_pass(board)
     assert failing.future.exception() is not None
     assert admit(board) is blocked
+
+
+def test_a_caller_fills_its_own_part_of_the_queue_alone(make_board):
+    board = make_board(max_queued=4, callers=2)
+    first = [submit(board, seed, caller="many") for seed in range(2)]
+    with pytest.raises(errors.Overloaded, match="your part of the queue"):
+        submit(board, 3, caller="many")
+    other = submit(board, 4, caller="few")
+    assert admit(board) is first[0]
+    submit(board, 5, caller="many")
+    assert admit(board) is other
+
+
+def test_a_caller_whose_images_are_many_holds_up_its_own_edits_alone(make_board):
+    board = make_board(max_images=4, callers=2)
+    assert submit(board, 0, caller="many") is admit(board)
+    waits = submit(board, 1, caller="many", num_images=3)
+    small = [submit(board, seed, caller="few") for seed in (2, 3)]
+    assert [admit(board), admit(board)] == small
+    assert admit(board) is None
+    assert waits.state == "waiting"
 
 
 def test_a_device_that_has_the_model_is_preferred_until_it_has_much_to_do(make_board):

@@ -29,17 +29,17 @@ def box(top, bottom, left, right):
     return hole
 
 
-def continued(pixels, hole):
+def continuation(pixels, hole):
     values = np.dstack([pixels, np.zeros(hole.shape)]).astype(np.float32)
     values[hole] = 0
-    return lines.continued(values, hole)
+    return lines.continuation(values, hole)
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.5, -0.8])
 def test_an_edge_stays_sharp_across_the_hole(slope):
     pixels, above = edge(slope)
     hole = box(8, 40, 14, 34)
-    guide = continued(pixels, hole)
+    guide = continuation(pixels, hole)
     clear = hole & (np.abs(above) > 3)
     wrong = np.abs(guide[..., 0] - pixels[..., 0]) > (BRIGHT - DARK) / 4
     assert wrong[clear].mean() < 0.02
@@ -49,7 +49,7 @@ def test_an_edge_stays_sharp_across_the_hole(slope):
 def test_a_bent_edge_is_joined_with_its_other_end():
     pixels, above = edge(bend=0.02)
     hole = box(8, 44, 14, 34)
-    guide = continued(pixels, hole)
+    guide = continuation(pixels, hole)
     clear = hole & (np.abs(above) > 4)
     wrong = np.abs(guide[..., 0] - pixels[..., 0]) > (BRIGHT - DARK) / 4
     assert wrong[clear].mean() < 0.02
@@ -58,7 +58,7 @@ def test_a_bent_edge_is_joined_with_its_other_end():
 def test_an_edge_without_another_end_goes_straight_ahead():
     pixels, above = edge(0.4)
     hole = box(8, 48, 28, 48)  # to the picture's border
-    guide = continued(pixels, hole)
+    guide = continuation(pixels, hole)
     clear = hole & (np.abs(above) > 5)  # a few degrees off after 20 pixels
     wrong = np.abs(guide[..., 0] - pixels[..., 0]) > (BRIGHT - DARK) / 4
     assert wrong[clear].mean() < 0.05
@@ -70,7 +70,7 @@ def test_edges_along_the_rim_and_texture_are_no_lines():
     framed[10:38, 10:38] = DARK
     noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     for pixels in (framed, noise):
-        guide = continued(pixels, hole)
+        guide = continuation(pixels, hole)
         np.testing.assert_array_equal(guide, pyramid.spread_in(guide, hole))
 
 
@@ -90,22 +90,22 @@ def checkers():
 
 
 @pytest.mark.parametrize(
-    ("pixels", "hole", "guided"),
+    ("pixels", "hole", "with_lines"),
     [
         (edge(0.5, grain=4)[0], box(6, 42, 12, 36), True),
         (checkers(), box(8, 40, 8, 40), False),
     ],
     ids=["an edge", "checkers"],
 )
-def test_the_start_whose_sources_fit_better_is_kept(pixels, hole, guided):
+def test_the_start_whose_sources_fit_better_is_kept(pixels, hole, with_lines):
     layers = pyramid.build(pixels, hole, ~hole)
     surroundings.set_prices(layers)
     layer = layers[-1]
     other = replace(layer, values=layer.values.copy())
-    starts = [Matcher(layer, None, 0), Matcher(other, None, 0, guided=True)]
+    starts = [Matcher(layer, None, 0), Matcher(other, None, 0, with_lines=True)]
     for matcher in starts * ROUNDS_COARSEST:
         matcher.improve(last=False)
-    assert better_start(starts) is starts[guided]
+    assert better_start(starts) is starts[with_lines]
 
 
 def test_a_grainy_wall_gets_no_tint():

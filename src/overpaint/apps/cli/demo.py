@@ -1,15 +1,18 @@
-"""`overpaint demo`: a page that shows every family at work on a bundled scene."""
+"""`overpaint demo`: a page of edits, made on this machine."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from overpaint.apps.cli import console, interrupt
 from overpaint.apps.cli.editing import output
+
+if TYPE_CHECKING:
+    from overpaint.apps.wiring.demo.edits import Section
 
 
 def demo(
@@ -17,14 +20,14 @@ def demo(
         Path, typer.Option("--out", "-o", metavar="PAGE", help="The page to write.")
     ] = Path("overpaint-demo.html"),
 ) -> None:
-    """Edit a bundled scene with every family and write a page that shows it."""
+    """Edit the photos and scenes that come along, and write a page that shows before and after."""
     with console.reporting_errors(as_json=False):
-        from overpaint.apps.wiring import demo as demo_
+        from overpaint.apps.wiring.demo import page
 
-        def report(shown: demo_.Shown) -> None:
+        def report(section: Section) -> None:
             interrupt.raise_if_pressed()
-            console.say(f"{shown.title} ({shown.seconds:.1f} s) {shown.words}".rstrip())
+            console.say(f"{section.title} ({section.seconds:.1f} s)")
 
         output.check_folder(out.parent)
-        demo_.run(out, report)
+        page.write(out, report)
         sys.stdout.write(f"{out}\n")

@@ -50,15 +50,15 @@ def pull(
 ) -> None:
     """Download a model, or complete and check one that is here; without a name, recommend one."""
     from overpaint.apps import settings as settings_
-    from overpaint.apps.wiring import pulling
-    from overpaint.apps.wiring.models import licences
+    from overpaint.apps.wiring.models import catalogue, licences, pulling
+    from overpaint.apps.wiring.segmentation import SEGMENTERS
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
         if model is None:
             _recommend(_tasks(task), settings, as_json=as_json)
             return
-        spec = pulling.find(model, settings)
+        spec = SEGMENTERS.get(model) or catalogue.find_model(model, settings)
         if spec.source != "hub":
             _nothing_to_pull(spec, as_json=as_json)
             return
@@ -66,7 +66,13 @@ def pull(
         if not as_json:
             console.say(f"{spec.name}: {spec.location}, licence: {_licence(spec)}")
         with _DownloadBar(hidden=as_json) as bar:
-            pulled = pulling.pull(spec, settings, revision=revision, on_progress=bar)
+            pulled = pulling.pull(
+                spec,
+                settings,
+                edits=model not in SEGMENTERS,
+                revision=revision,
+                on_progress=bar,
+            )
         _tell_pulled(spec, pulled, as_json=as_json)
 
 

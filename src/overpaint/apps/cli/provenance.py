@@ -24,9 +24,7 @@ from overpaint.apps.cli.parts import (
 )
 
 if TYPE_CHECKING:
-    from overpaint.apps.settings import Settings
     from overpaint.apps.wiring.replay import Replayed
-    from overpaint.core.imaging.images import Picture
 
 app = typer.Typer(help="Sign results with content credentials (C2PA).", no_args_is_help=True)
 
@@ -74,14 +72,17 @@ def verify(file: File, as_json: Json = False) -> None:
     """
     from overpaint.apps import settings as settings_
     from overpaint.core.imaging import images
+    from overpaint.provenance import origins
 
     with console.reporting_errors(as_json=as_json):
-        facts = _facts(images.decode(file, field="file"), settings_.load())
+        picture = images.decode(file, field="file")
+        with console.waiting("Looking for a watermark", hidden=as_json):
+            facts = origins.facts(picture, settings_.load().provenance.trust)
         if as_json:
             console.print_json(facts)
         else:
             _print(facts)
-        if _says_nothing(facts):
+        if origins.says_nothing(facts):
             raise typer.Exit(console.INPUT_AT_FAULT)
         if facts["credentials"] is not None and facts["credentials"]["state"] == "invalid":
             raise typer.Exit(console.OUR_FAULT)
@@ -167,48 +168,6 @@ def _sameness(again: Replayed) -> str:
     return "not the same picture"
 
 
-def _facts(picture: Picture, settings: Settings) -> dict[str, Any]:
-    from overpaint.provenance import marks, xmp
-
-    mark, recipe = xmp.read(picture.xmp), marks.recipe_in(picture)
-    return {
-        "digital_source_type": mark.source_type,
-        "trained_model": None if mark.source_type is None else mark.source_type in xmp.TRAINED,
-        "tool": mark.tool,
-        "recipe": recipe,
-        "unchanged": None if recipe is None else _unchanged(picture, recipe),
-        "credentials": _credentials(picture, settings),
-    }
-
-
-def _credentials(picture: Picture, settings: Settings) -> dict[str, Any] | None:
-    from overpaint.core.errors import InvalidSettings
-    from overpaint.provenance import credentials
-
-    if picture.signed is None or picture.format is None:
-        return None
-    trust = settings.provenance.trust
-    try:
-        anchors = None if trust is None else trust.read_bytes()
-    except OSError as error:
-        raise InvalidSettings(
-            f"{trust} cannot be read: {error.strerror}", field="provenance.trust"
-        ) from error
-    credential = credentials.read(picture.signed, picture.format, anchors)
-    return None if credential is None else vars(credential)
-
-
-def _unchanged(picture: Picture, recipe: dict[str, Any]) -> bool | None:
-    """Whether the pixels are those that were made; lossy files cannot tell."""
-    if recipe.get("picture") == picture.sha256:
-        return True
-    return False if picture.format == "PNG" else None
-
-
-def _says_nothing(facts: dict[str, Any]) -> bool:
-    return all(facts[name] is None for name in ("digital_source_type", "recipe", "credentials"))
-
-
 _STATES = {
     "trusted": "intact, signed by somebody you trust",
     "valid": "intact, signed by somebody who is not known here",
@@ -217,7 +176,9 @@ _STATES = {
 
 
 def _print(facts: dict[str, Any]) -> None:
-    if _says_nothing(facts):
+    from overpaint.provenance import origins
+
+    if origins.says_nothing(facts):
         console.say("it says nothing about how it was made")
         return
     lines = [
@@ -225,6 +186,7 @@ def _print(facts: dict[str, Any]) -> None:
         f"tool: {facts['tool']}",
         f"recipe: {'none' if facts['recipe'] is None else 'embedded'}",
         f"pixels: {_PIXELS[facts['unchanged']]}",
+        f"watermark: {_watermark_line(facts['watermark'])}",
         *_credential_lines(facts["credentials"]),
     ]
     # What strangers wrote must not speak to the terminal.
@@ -233,6 +195,16 @@ def _print(facts: dict[str, Any]) -> None:
 
 
 _PIXELS = {True: "as made", False: "changed since", None: "unknown"}
+
+
+def _watermark_line(watermark: dict[str, Any] | None) -> str:
+    if watermark is None:
+        return "none"
+    left, top, right, bottom = watermark["box"]
+    return (
+        f"Overpaint's, around {left},{top} to {right},{bottom}, at {watermark['scale']:.0%} of the "
+        f"size that it was made in (score {watermark['score']})"
+    )
 
 
 def _credential_lines(credential: dict[str, Any] | None) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+from collections import Counter
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers
@@ -28,7 +29,8 @@ OPEN_FOLDER = "/page/"
 """The page's files: it cannot ask for a key before it is there."""
 
 MAX_HELD = 2**30
-"""Bytes of all bodies that are held at the same time; more requests than that get 429."""
+"""Bytes of all bodies that are held at the same time; more requests than that get 429. Where there
+are several keys, half of that is one key's at most."""
 
 LINGER_BYTES, LINGER_SECONDS = 16 * 2**20, 2.0
 
@@ -38,6 +40,9 @@ class Keys:
 
     def __init__(self, keys: Mapping[str, str]) -> None:
         self._digests = {name: _digest(key) for name, key in keys.items()}
+
+    def __len__(self) -> int:
+        return len(self._digests)
 
     def caller(self, headers: Headers) -> str:
         """The name of the key that the headers carry.
@@ -85,7 +90,8 @@ class Guard:
         self._max_body = max_body
         self._body_timeout = body_timeout
         self._hosts = hosts
-        self._held = 0
+        self._held: Counter[str] = Counter()
+        self._held_of_a_key = MAX_HELD // 2 if len(keys) > 1 else MAX_HELD
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -101,7 +107,7 @@ class Guard:
             else:
                 arrival.caller = self._keys.caller(headers)
                 scope.setdefault("state", {})["caller"] = arrival.caller
-            body = await self._body(headers, receive)
+            body = await self._body(headers, receive, arrival.caller)
         except OverpaintError as refused:
             await _refuse(refused, scope, receive, send)
             return
@@ -114,22 +120,22 @@ class Guard:
             with arrival.answering():
                 await self._app(_as_get(scope), arrival.receive, send)
         finally:
-            self._held -= held
+            self._held[arrival.caller] -= held
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+    async def _body(self, headers: Headers, receive: Receive, caller: str) -> bytes:
         announced = headers.get("content-length", "0")
         if announced.isascii() and announced.isdigit() and int(announced[:20]) > self._max_body:
             raise self._too_large()
         try:
             async with asyncio.timeout(self._body_timeout):
-                return await self._read(receive)
+                return await self._read(receive, caller)
         except TimeoutError as error:
             raise errors.SlowBody(
                 f"the body did not arrive within {self._body_timeout:g} seconds"
             ) from error
 
-    async def _read(self, receive: Receive) -> bytes:
-        """The whole body, counted as held; the caller gives it back."""
+    async def _read(self, receive: Receive, caller: str) -> bytes:
+        """The whole body, counted as held; who called gives it back."""
         chunks, size, more = [], 0, True
         try:
             while more:
@@ -138,14 +144,14 @@ class Guard:
                     raise ConnectionAbortedError
                 chunks.append(message.get("body", b""))
                 size += len(chunks[-1])
-                self._held += len(chunks[-1])
+                self._held[caller] += len(chunks[-1])
                 if size > self._max_body:
                     raise self._too_large()
-                if self._held > MAX_HELD:
+                if self._held.total() > MAX_HELD or self._held[caller] > self._held_of_a_key:
                     raise Overloaded("too many large requests at once", retry_after=5)
                 more = message.get("more_body", False)
         except BaseException:
-            self._held -= size
+            self._held[caller] -= size
             raise
         return b"".join(chunks)
 

@@ -12,8 +12,7 @@ from typing import Literal
 from overpaint.apps.server.errors import Forbidden, NotFound
 from overpaint.apps.server.logs import report
 from overpaint.apps.settings import Settings
-from overpaint.apps.wiring import pulling
-from overpaint.apps.wiring.models import catalogue, licences
+from overpaint.apps.wiring.models import catalogue, licences, pulling
 from overpaint.apps.wiring.segmentation import SEGMENTERS
 from overpaint.core.errors import Cancelled, InvalidRequest, ModelNotFound
 from overpaint.core.models import ModelSpec
@@ -128,7 +127,8 @@ class Pulls:
 
         try:
             note("", 0, 0)
-            pulling.pull(pull.spec, self._settings, on_progress=note)
+            edits = pull.spec.name not in SEGMENTERS
+            pulling.pull(pull.spec, self._settings, edits=edits, on_progress=note)
             self._serve(pull.spec)
         except Cancelled:
             pull.progress = replace(pull.progress, status="cancelled")

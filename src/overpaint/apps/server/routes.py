@@ -63,7 +63,23 @@ async def json_body(request: Request, kind: type[Body]) -> Body:
     service = service_of(request)
     service.check_running()
     require_type(request, "application/json")
-    return await service.work(parsed, await forms.body(request), kind)
+    return await service.read(parsed, await forms.body(request), kind)
+
+
+async def body_with_files(request: Request, kind: type[Body]) -> tuple[Body, dict[str, Any]]:
+    """The body of a request that brings pictures, as JSON or as a form.
+
+    Returns:
+        The body, and the files of a form by the part's name.
+
+    Raises:
+        UnsupportedMediaType, InvalidRequest.
+    """
+    require_type(request, "application/json", "multipart/form-data")
+    raw = await forms.body(request)
+    if forms.media_type(request) == "application/json":
+        return await service_of(request).read(parsed, raw, kind), {}
+    return forms.body_of(await forms.parse(request, raw), kind)
 
 
 def require_type(request: Request, *types: str) -> None:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from overpaint.apps.server.bounds import arrival
 from overpaint.apps.server.bounds.accounts import Accounts, Hold
-from overpaint.apps.server.bounds.decoding import DecodingDesk
+from overpaint.apps.server.bounds.decoding import DecodingDesk, Lane
 from overpaint.apps.server.bounds.memory import Trimmer
 from overpaint.apps.server.errors import Stopping, forget_frames, status_of
 from overpaint.apps.server.jobs import EditJob, Jobs, new_id
@@ -117,6 +117,8 @@ class EditService:
         self.decoding = DecodingDesk(self.limits)
         self._trimmer = Trimmer()
         self._pool = ThreadPoolExecutor(PICTURE_THREADS, "pictures")
+        of_a_key = int(self.limits.of_a_key(PICTURE_THREADS))
+        self._bodies = Lane("bodies", PICTURE_THREADS, of_a_key)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loading_task: asyncio.Task[None] | None = None
 
@@ -133,6 +135,7 @@ class EditService:
         self._batcher = Batcher(
             self._engines,
             max_queued=self.limits.max_queued,
+            callers=round(1 / self.limits.of_a_key(1)),
             max_images=max(self.limits.max_images_under_way, self.limits.max_images),
             check_seconds=self.limits.check_timeout_s,
             observer=self.metrics,
@@ -171,6 +174,7 @@ class EditService:
         patience = min(PATIENCE, ending.seconds_left)
         await asyncio.to_thread(self.batcher.close, patience)
         self._pool.shutdown(wait=not ending.is_cut)
+        self._bodies.pool.shutdown(wait=not ending.is_cut)
         if not ending.is_cut:
             self.decoding.close()
 
@@ -185,8 +189,16 @@ class EditService:
         return self.ending.has_begun
 
     async def work(self, work: Callable[..., Value], *args: Any) -> Value:
-        """Do something slow beside the event loop: decode, encode, parse."""
+        """Do something slow beside the event loop, such as to encode an answer."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+
+    async def read(self, work: Callable[..., Value], *args: Any) -> Value:
+        """Read what a caller sent, beside the event loop; callers take turns.
+
+        Raises:
+            Overloaded: too many requests wait for that.
+        """
+        return await self._bodies.run(partial(work, *args))
 
     def check_running(self) -> None:
         """Refuse where the server takes nothing more.
@@ -232,7 +244,7 @@ class EditService:
         self.check_room()
         allowed = self.limits.timeout_s
         deadline = arrival.since() + min(seconds or allowed, allowed)
-        cost = await self.work(of_edit, edit, served.family, self.limits)
+        cost = await self.read(of_edit, edit, served.family, self.limits)
         held = self.accounts.hold(cost)
         build = partial(
             intake.build, edit, served.spec.name, served.family, size_step=served.size_step
@@ -240,14 +252,19 @@ class EditService:
         checked = await self.decoding.run(build, is_plain=cost.is_plain, deadline=deadline)
         return Accepted(checked, deadline, held, previews)
 
-    async def picture(self, text: str, field: str = "image") -> Picture:
-        """A picture of a JSON body that no edit is made of, decoded beside the event loop.
+    async def picture(self, encoded: str | bytes, field: str = "image") -> Picture:
+        """A picture that no edit is made of, decoded beside the event loop.
+
+        Args:
+            encoded: its file, or base64 of that.
+            field: name of the field in errors.
 
         Raises:
             InvalidImage, Overloaded, Cancelled.
         """
-        encoded = await self.work(from_base64, text, field)
-        cost = await self.work(of_file, encoded, field, self.limits)
+        if isinstance(encoded, str):
+            encoded = await self.read(from_base64, encoded, field)
+        cost = await self.read(of_file, encoded, field, self.limits)
         self.accounts.hold(cost)
         decode = partial(images.decode, encoded, field=field)
         return await self.decoding.run(lambda limits: decode(limits=limits), is_plain=cost.is_plain)
@@ -286,6 +303,8 @@ class EditService:
             seconds=max(0.0, checked.deadline - time.monotonic()),
             previews=checked.previews,
             on_update=on_update,
+            caller=caller,
+            canvas=checked.held.cost.canvas,
         )
         checked.held.is_edits = True
         answer = self.spawn(self._answer(ticket, encode, pool or self._pool, undo, on_update))

@@ -15,6 +15,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
+from overpaint.apps.server.bodies.fields import contents
 from overpaint.apps.server.bodies.session_schemas import PREFIX, Change, SessionInfo, TurnBody
 from overpaint.apps.server.bounds.decoding import Lane, watched
 from overpaint.apps.server.errors import NotFound
@@ -30,7 +31,7 @@ from overpaint.sessions.types import Session
 
 WORKERS = 2
 UPLOADS = 16
-"""Uploads that the safety policy judges at the same time."""
+"""Uploads that the safety policy judges at the same time; of one key half, where there are more."""
 
 TIDY_EVERY = 900.0
 """Seconds."""
@@ -51,9 +52,8 @@ IF_MATCH = {
 
 def documented(body: type[BaseModel], *parameters: Mapping[str, Any]) -> dict[str, Any]:
     """OpenAPI of a body that the route reads itself."""
-    schema = {"schema": body.model_json_schema()}
     return {
-        "requestBody": {"required": True, "content": {"application/json": schema}},
+        "requestBody": {"required": True, "content": contents(body)},
         "parameters": list(parameters),
     }
 
@@ -65,7 +65,7 @@ class Shelf:
         # Measuring takes seconds, a judge may take more: other edits do not wait for them.
         self.pool = ThreadPoolExecutor(WORKERS, "sessions")
         self._measuring = ThreadPoolExecutor(1, "measuring")
-        self._uploads = Lane("uploads", UPLOADS)
+        self._uploads = Lane("uploads", UPLOADS, int(settings.server.of_a_key(UPLOADS)))
         self._settings = settings
         self._lock = threading.Lock()
         self._open: tuple[Store, Examiner] | None = None

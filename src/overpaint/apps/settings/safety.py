@@ -103,6 +103,7 @@ class ProvenanceSettings(Table):
     Attributes:
         mark: whether they carry IPTC's digital source type, in XMP.
         recipe: whether they carry the recipe, for `overpaint replay`.
+        watermark: whether what a trained model made in them has an invisible watermark.
         prompt: whether recipe and content credentials have the prompts, which can be personal.
         certificate: chain in PEM; files are then signed with content credentials (C2PA).
         key: its private key in PEM.
@@ -111,6 +112,7 @@ class ProvenanceSettings(Table):
 
     mark: bool = True
     recipe: bool = False
+    watermark: bool = False
     prompt: bool = False
     certificate: FilePath | None = None
     key: FilePath | None = None

@@ -42,7 +42,7 @@ class ServerSettings(Table):
         max_body_mb: size of a request's body.
         max_megapixels: of a picture.
         max_canvas_megapixels: of an answer whose size is asked for.
-        max_megapixel_steps: work of one request: `core.workload` says how it is estimated.
+        max_megapixel_steps: work of one request: `core.work.workload` says how it is estimated.
         max_megapixel_steps_per_key: work of all edits of a key that wait or are made.
         max_prompt: characters of a prompt.
         max_images: images of one request.
@@ -76,7 +76,7 @@ class ServerSettings(Table):
     max_canvas_megapixels: float = Field(default=4.2, gt=0)
     max_megapixel_steps: float = Field(default=4000, gt=0)
     max_megapixel_steps_per_key: float = Field(default=16000, gt=0)
-    max_prompt: int = Field(default=8000, ge=1)
+    max_prompt: int = Field(default=32000, ge=1)
     max_images: int = Field(default=10, ge=1)
     max_steps: int = Field(default=200, ge=1)
     timeout_s: float = Field(default=600, gt=0)
@@ -99,6 +99,14 @@ class ServerSettings(Table):
         if self.pulls is not None:
             return self.pulls
         return loopback_only and not self.allowed_hosts and not self.origins
+
+    def of_a_key(self, amount: float) -> float:
+        """What one key may have of what all share: half of it, where there are several keys.
+
+        Raises:
+            InvalidSettings: see `all_keys`.
+        """
+        return amount / 2 if len(self.all_keys()) > 1 else amount
 
     def check_address(self, host: str) -> None:
         """Others than this machine may reach the server only with a key.

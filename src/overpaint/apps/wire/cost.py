@@ -38,11 +38,13 @@ class Cost:
     Attributes:
         megapixels: of all its pictures and masks together.
         work: in megapixel-steps.
+        canvas: pixels that are likely computed for an image; None = there is no edit.
         is_plain: whether all its files are quickly decoded, hostile ones included.
     """
 
     megapixels: float
     work: float = 0.0
+    canvas: int | None = None
     is_plain: bool = True
 
 
@@ -74,28 +76,25 @@ def of_edit(edit: EncodedEdit, family: FamilySpec, server: ServerSettings) -> Co
     files = [value for _, value in _pictures(edit) if isinstance(value, bytes)]
     held = [size for _, size in further] + ([sizes["image"]] if extend is not None else [])
     total = sum(width * height for width, height in held) / MEGA
+    canvas = _canvas(family, options, sizes.get("image"), server)
     return Cost(
         megapixels=total,
-        work=_work(edit, family, options, sizes.get("image"), further, server),
+        work=_work(edit, family, options, canvas, further, server),
+        canvas=canvas,
         is_plain=all(map(headers.is_plain, files)),
     )
 
 
-def _work(
-    edit: EncodedEdit,
-    family: FamilySpec,
-    options: FamilyOptions,
-    picture: Size | None,
-    further: list[tuple[str, Size]],
-    server: ServerSettings,
-) -> float:
-    """The work of an edit, within the limits.
+def _canvas(
+    family: FamilySpec, options: FamilyOptions, picture: Size | None, server: ServerSettings
+) -> int:
+    """Pixels that are likely computed for an image, within the limit.
 
     Raises:
-        InvalidRequest: it is beyond one of them.
+        UnsupportedOption: it is beyond the limit.
     """
     if picture is None:
-        return 0.0  # it is refused for want of a picture
+        return 0  # it is refused for want of a picture
     asked = (options.width, options.height) if options.width and options.height else None
     canvas = family.workload.canvas(picture, asked)
     if asked is not None and canvas > server.max_canvas_megapixels * MEGA:
@@ -104,11 +103,27 @@ def _work(
             f"{server.max_canvas_megapixels:g}; ask for a smaller size",
             field="options.width",
         )
+    return canvas
+
+
+def _work(
+    edit: EncodedEdit,
+    family: FamilySpec,
+    options: FamilyOptions,
+    canvas: int,
+    further: list[tuple[str, Size]],
+    server: ServerSettings,
+) -> float:
+    """The work of an edit, within the limits.
+
+    Raises:
+        InvalidRequest: it is beyond one of them.
+    """
     images = edit.values.get("num_images") or 1
     steps = denoising_steps(options)
     work = family.workload.megapixel_steps(
         canvas,
-        references=[size for name, size in further if name == "references"],
+        references=[size for name, size in further if name in ("references", "markup")],
         steps=steps,
         images=images if isinstance(images, int) else 1,
     )
@@ -117,7 +132,7 @@ def _work(
             f"the edit takes {work:.0f} megapixel-steps ({canvas / MEGA:.2f} megapixels, {steps} "
             f"steps, {images} images), more than the limit of {server.max_megapixel_steps:g}; ask "
             "for fewer steps or images, or a smaller size",
-            field="options.width" if asked is not None else "options.num_inference_steps",
+            field="options.width" if options.width else "options.num_inference_steps",
         )
     return work
 
@@ -152,6 +167,8 @@ def _pictures(edit: EncodedEdit, *names: str) -> Iterator[tuple[str, Any]]:
         if part.is_visual and value is not None and (not names or part.name in names):
             for each in each_of(part, value):
                 yield part.name, each
+    if edit.markup is not None and not names:
+        yield "markup", edit.markup
 
 
 def _size(value: Any, field: str, server: ServerSettings) -> Size:

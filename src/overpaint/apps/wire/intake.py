@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from overpaint.apps.settings import ServerSettings
-from overpaint.core.errors import InvalidRequest, UnsupportedOption
+from overpaint.core.errors import InvalidImage, InvalidRequest, UnsupportedOption
 from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.models import EditTask
 from overpaint.core.parts import Part
@@ -21,7 +21,7 @@ from overpaint.core.types import PARTS
 from overpaint.diffusion.conditions import asked_size
 from overpaint.diffusion.family import FamilySpec
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine.intake import CheckedRequest, check, request_of
+from overpaint.engine.intake import CheckedRequest, as_picture, check, request_of
 from overpaint.jobs.rows import Row
 
 MEGA = 1_000_000
@@ -37,11 +37,14 @@ class EncodedEdit:
         values: the parts by name; pictures are encoded files, or decoded where they did not come
             over the wire. None = not given.
         fit_mask: stretch a mask of another size to the picture's, instead of refusing it.
+        markup: file of a transparent drawing over the picture; the model is shown the picture
+            under it, as one more reference.
         reads_canvas: a picture may bring its own border, as `borders.is_canvas` says.
     """
 
     values: Mapping[str, Any]
     fit_mask: bool = False
+    markup: bytes | None = None
     reads_canvas: bool = False
 
     @property
@@ -80,6 +83,8 @@ def build(
         InvalidRequest: with the field that is at fault.
     """
     values = {name: value for name, value in edit.values.items() if value is not None}
+    if edit.markup is not None:
+        values |= _with_markup(values, edit.markup, limits)
     request = request_of(
         {**values, "model": model},
         limits=limits,
@@ -89,6 +94,26 @@ def build(
     checked = check(family, request)
     asked_size(checked.options, size_step)
     return checked
+
+
+def _with_markup(values: Mapping[str, Any], markup: bytes, limits: ImageLimits) -> dict[str, Any]:
+    """The picture, decoded, and the references with one more: the picture under its markup.
+
+    Raises:
+        InvalidImage: the markup is no transparent picture of the same size.
+    """
+    picture = as_picture(values["image"], limits=limits)
+    drawing = as_picture(markup, "markup", limits=limits)
+    if drawing.size != picture.size:
+        raise InvalidImage(
+            f"it has {drawing.size[0]}x{drawing.size[1]} pixels, and the picture that it is drawn "
+            f"over {picture.size[0]}x{picture.size[1]}",
+            field="markup",
+        )
+    if drawing.alpha is None or drawing.alpha.getextrema() == (255, 255):
+        raise InvalidImage("nothing of it is transparent; send the drawing alone", field="markup")
+    shown = Image.composite(drawing.to_srgb(), picture.to_srgb(), drawing.alpha)
+    return {"image": picture, "references": (*values.get("references", ()), shown)}
 
 
 def check_values(values: Mapping[str, Any], server: ServerSettings) -> None:

@@ -84,6 +84,7 @@ class _Recipe(BaseModel):
         return size[0] - sides["left"] - sides["right"], size[1] - sides["top"] - sides["bottom"]
 
     picture: str
+    watermark: bool = False
 
 
 def replay(
@@ -114,12 +115,15 @@ def replay(
     recipe = _recipe(original)
     size = recipe.size_of_input(original.size)
     request = _request(recipe, parts, _Finder(name_of, size, parts.get("image")))
+    provenance = settings.provenance.model_copy(update={"watermark": recipe.watermark})
     engine = build.engine(
         _known_model(recipe, settings),
         dtype=recipe.model.dtype,
         loras=loras,
         # The recipe has the prompt as it was rewritten.
-        settings=settings.model_copy(update={"rewriter": RewriterSettings()}),
+        settings=settings.model_copy(
+            update={"rewriter": RewriterSettings(), "provenance": provenance}
+        ),
     )
     notes = _differences(recipe, engine)
     picture = engine.run([request], on_progress=on_progress)[0].pictures[0]

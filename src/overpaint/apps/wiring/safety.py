@@ -104,4 +104,10 @@ def marking(settings: Settings) -> Marking:
     signer = None
     if table.certificate is not None and table.key is not None:
         signer = sealing.load_signer(table.certificate, table.key, table.trust)
-    return Marking(source_type=table.mark, recipe=table.recipe, prompt=table.prompt, signer=signer)
+    return Marking(
+        source_type=table.mark,
+        recipe=table.recipe,
+        watermark=table.watermark,
+        prompt=table.prompt,
+        signer=signer,
+    )

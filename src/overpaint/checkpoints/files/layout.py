@@ -161,6 +161,10 @@ def require_vocabulary(folder: Path, names: Mapping[str, str]) -> None:
         )
 
 
+_LEVELS = ("block_out_channels", "dim_mult")
+"""Where autoencoders say what each of their levels has; each but the last halves the picture."""
+
+
 def size_step(folder: Path, cells: int) -> int:
     """What widths and heights are multiples of, from the configuration of the autoencoder.
 
@@ -172,10 +176,14 @@ def size_step(folder: Path, cells: int) -> int:
         Pixels; 1 where the configuration does not say.
     """
     try:
-        channels = config(folder / "vae").get("block_out_channels")
+        settings = config(folder / "vae")
     except ModelLoadError:
         return 1
-    return cells * 2 ** (len(channels) - 1) if isinstance(channels, list) and channels else 1
+    for name in _LEVELS:
+        levels = settings.get(name)
+        if isinstance(levels, list) and levels:
+            return int(cells * 2 ** (len(levels) - 1))
+    return 1
 
 
 def choose_files(

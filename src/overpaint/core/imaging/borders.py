@@ -31,6 +31,9 @@ LONGEST_SIDE = 65535
 MOST_PIXELS = 100_000_000
 """Of the larger picture, where no other limit holds."""
 
+LONGEST_SHOWN = 40
+"""Characters of a wrong value that a message repeats."""
+
 STEEPEST = 100
 """Times that one side may be longer than the other for a ratio that is asked for."""
 
@@ -120,7 +123,7 @@ def of_keywords(
     return asked
 
 
-def parse(value: Any, size: Size, *, most_pixels: int | None = None) -> Borders:
+def parse(value: Any, size: Size, *, most_pixels: int = MOST_PIXELS) -> Borders:
     """The borders that a caller asks for.
 
     Args:
@@ -128,7 +131,7 @@ def parse(value: Any, size: Size, *, most_pixels: int | None = None) -> Borders:
             picture's side as '20%'), `to` (the ratio to reach, '16:9') and `anchor`; its JSON; or
             `Borders`. An empty one = the picture's own transparent border.
         size: (width, height) of the picture.
-        most_pixels: of the larger picture; None = `MOST_PIXELS`.
+        most_pixels: of the larger picture.
 
     Raises:
         InvalidRequest: a value cannot be used, nothing grows, or the larger picture is too large.
@@ -138,7 +141,7 @@ def parse(value: Any, size: Size, *, most_pixels: int | None = None) -> Borders:
     else:
         asked = _object(value)
         borders = _reaching(_sides(asked, size), asked, size) if asked else Borders()
-    _check_size(borders.around(size), size, most_pixels or MOST_PIXELS)
+    _check_size(borders.around(size), size, most_pixels)
     return borders
 
 
@@ -276,7 +279,7 @@ def _object(value: Any) -> Mapping[str, Any]:
             raise InvalidRequest("the text is not JSON", field=FIELD) from error
     if not isinstance(value, Mapping):
         raise InvalidRequest(
-            f"{value!r} is no object; give one with {', '.join(SIDES)} or to", field=FIELD
+            f"{_shown(value)} is no object; give one with {', '.join(SIDES)} or to", field=FIELD
         )
     known = (*SIDES, "to", "anchor")
     for name in value:
@@ -306,7 +309,7 @@ def _pixels(value: Any, length: int, name: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise InvalidRequest(
-        f"{value!r} is neither a whole number of pixels from 0 on nor a percentage as '20%'",
+        f"{_shown(value)} is neither a whole number of pixels from 0 on nor a percentage as '20%'",
         field=f"{FIELD}.{name}",
     )
 
@@ -315,7 +318,9 @@ def _reaching(sides: Borders, asked: Mapping[str, Any], size: Size) -> Borders:
     """The sides, and what they leave missing of a ratio."""
     anchor = asked.get("anchor", "center")
     if anchor not in ANCHORS:
-        raise InvalidRequest(f"{anchor!r} is none of {', '.join(ANCHORS)}", field=f"{FIELD}.anchor")
+        raise InvalidRequest(
+            f"{_shown(anchor)} is none of {', '.join(ANCHORS)}", field=f"{FIELD}.anchor"
+        )
     if "to" not in asked:
         if sides.is_own:
             raise InvalidRequest(
@@ -352,7 +357,7 @@ def _ratio(value: Any) -> float:
     numbers = [float(each) for each in map(str.strip, parts) if _NUMBER.fullmatch(each)]
     if len(parts) != 2 or len(numbers) != 2 or not all(numbers):
         raise InvalidRequest(
-            f"{value!r} is no ratio of width to height as '16:9'", field=f"{FIELD}.to"
+            f"{_shown(value)} is no ratio of width to height as '16:9'", field=f"{FIELD}.to"
         )
     ratio = numbers[0] / numbers[1]
     if not 1 / STEEPEST <= ratio <= STEEPEST:
@@ -361,6 +366,12 @@ def _ratio(value: Any) -> float:
             field=f"{FIELD}.to",
         )
     return ratio
+
+
+def _shown(value: Any) -> str:
+    """A value in a message, however long it is."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _check_size(larger: Size, size: Size, most_pixels: int) -> None:

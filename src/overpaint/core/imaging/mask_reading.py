@@ -80,6 +80,10 @@ def read(
                 field=field,
             )
         return ReadMask(_inverted(alpha))
+    if reading == "openai":
+        if alpha is not None and _extrema(alpha)[0] < HALF:
+            return ReadMask(_inverted(alpha))
+        alpha = None
     grey = colours.convert("L")
     if is_lossy:
         grey = grey.point(_without_noise)

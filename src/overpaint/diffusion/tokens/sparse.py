@@ -12,7 +12,7 @@ After RegionE (arXiv:2510.25590) and InstGenIE/FlashPS (arXiv:2505.20600).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -71,14 +71,34 @@ class AttentionCache:
         if not self._layers:
             shape = (1, tokens, layers[0].heads, layers[0].head_dim)
             self._layers = [(like.new_empty(shape), like.new_empty(shape)) for _ in layers]
-        try:
-            for attention, (keys, values) in zip(layers, self._layers, strict=True):
-                attention.kept_keys, attention.kept_values = keys, values
+        keys, values = zip(*self._layers, strict=True)
+        with lent(layers, {"kept_keys": keys, "kept_values": values}):
             yield
-        finally:
-            for attention in layers:
-                vars(attention).pop("kept_keys", None)
-                vars(attention).pop("kept_values", None)
+
+
+@contextmanager
+def lent(layers: Sequence[Any], tensors: Mapping[str, Sequence[torch.Tensor]]) -> Iterator[None]:
+    """Let attentions have tensors as their own during a pass.
+
+    Afterwards they have those again that they had before: a pass may be made in the middle of
+    another one.
+
+    Args:
+        layers: attention modules.
+        tensors: by the name of the attribute, one for each attention.
+    """
+    before = [{name: vars(each).get(name) for name in tensors} for each in layers]
+    try:
+        for number, each in enumerate(layers):
+            vars(each).update({name: several[number] for name, several in tensors.items()})
+        yield
+    finally:
+        for each, values in zip(layers, before, strict=True):
+            for name, value in values.items():
+                if value is None:
+                    vars(each).pop(name, None)
+                else:
+                    vars(each)[name] = value
 
 
 def kept_bytes(config: Mapping[str, Any], tokens: int, width: int, *, texts: int = 1) -> int:

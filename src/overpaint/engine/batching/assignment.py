@@ -17,7 +17,7 @@ def next_ticket(
     devices: Sequence[Device],
     queue: Sequence[Ticket],
     *,
-    passes: int,
+    effort: float,
     reserved: int,
 ) -> Ticket | None:
     """The first edit of the queue that this device should take; None = it waits.
@@ -26,15 +26,22 @@ def next_ticket(
         device: whose encoder is free.
         devices: all of them.
         queue: edits in the order of their scores.
-        passes: of all devices so far.
+        effort: of the passes of all devices so far.
         reserved: images that no device may take, since so many are being delivered.
     """
     free = [each for each in devices if each.is_free or each is device]
+    full: set[str] = set()
     for ticket in queue:
+        if ticket.caller in full:
+            continue
         willing = [each for each in free if each.accepts(ticket)]
-        able = [each for each in willing if each.has_room(ticket, passes, reserved)]
+        able = [each for each in willing if each.has_room(ticket, effort, reserved)]
         if willing and not able:
-            return None  # nothing behind it may take the room that it waits for
+            # Nothing behind it may take the room that it waits for: of its caller's, if that is it.
+            if any(each.has_part(ticket) for each in willing):
+                return None
+            full.add(ticket.caller)
+            continue
         soonest = min(able, key=lambda each: _seconds_before(each, devices, ticket), default=None)
         if soonest is device:
             return ticket

@@ -47,6 +47,7 @@ class Batcher:
     Args:
         engines: one, or one per device; used by this batcher's threads alone from now on.
         max_queued: edits that may wait to be encoded; more are refused.
+        callers: of queue and images under way, one caller has one of so many parts at most.
         max_images: images under way on a device at most, which bounds memory.
         width: images in a pass at most; None = learnt from the passes' times.
         check_seconds: that the safety policy may take for a request, and for a result; None = as
@@ -59,6 +60,7 @@ class Batcher:
         engines: Engine | Sequence[Engine],
         *,
         max_queued: int = 64,
+        callers: int = 1,
         max_images: int = 32,
         width: int | None = None,
         check_seconds: float | None = None,
@@ -70,6 +72,7 @@ class Batcher:
             self.engines,
             max_images=max_images,
             max_queued=max_queued,
+            callers=callers,
             width=width,
             observer=observer or Observer(),
         )
@@ -93,11 +96,15 @@ class Batcher:
         seconds: float | None = None,
         previews: int = 0,
         on_update: Callable[[Update], None] | None = None,
+        caller: str = "",
+        canvas: int | None = None,
     ) -> Ticket:
         """Accept an edit, or refuse it at once.
 
         Args:
             request: what to do; a checked one tells how many steps it takes.
+            caller: name of who sent it; callers share the devices evenly.
+            canvas: pixels that are likely computed for an image; None = the picture's own.
             seconds: from now until nobody wants the result any more; None = no deadline.
             previews: unfinished pictures to show on the way.
             on_update: called with news from another thread; must return at once.
@@ -125,7 +132,9 @@ class Batcher:
             check_seconds=self._check_seconds,
             previews=previews,
             on_update=on_update,
-            trace=Trace(submitted=now, submitted_pass=self.passes),
+            canvas=_area(plain) if canvas is None else canvas,
+            caller=caller,
+            trace=Trace(submitted=now, submitted_effort=self._board.effort),
         )
         with self._board.change:
             self._board.add(ticket)
@@ -217,6 +226,11 @@ class Batcher:
         except BaseException as error:
             outcome = plain(error)
         self._board.screened(ticket, outcome)
+
+
+def _area(request: EditRequest) -> int:
+    width, height = request.image.size
+    return width * height
 
 
 def _joined(futures: Sequence[Future[None]]) -> Future[None]:

@@ -11,6 +11,7 @@ An edit leaves the queue once the safety policy has judged it. `assignment` says
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Hashable, Iterable, Sequence
@@ -50,6 +51,7 @@ class Board:
         engines: one per device.
         max_images: images under way on a device at most.
         max_queued: edits that may wait at most.
+        callers: one caller has one of so many parts of the queue and of the images at most.
         width: images in a pass at most; None = learnt from the passes' times.
         observer: told what happens.
 
@@ -66,11 +68,18 @@ class Board:
         *,
         max_images: int,
         max_queued: int,
+        callers: int,
         width: int | None,
         observer: Observer,
     ) -> None:
         self.devices = tuple(
-            Device(engine=engine, number=number, max_images=max_images, policy=PassPolicy(width))
+            Device(
+                engine=engine,
+                number=number,
+                max_images=max_images,
+                of_a_caller=max_images // callers,
+                policy=PassPolicy(width),
+            )
             for number, engine in enumerate(engines)
         )
         self.max_images = max_images
@@ -79,7 +88,7 @@ class Board:
         self.closed = False
         # An RLock inside: what holds it may ask the batcher's own questions.
         self.change = threading.Condition()
-        self._max_queued = max_queued
+        self._max_queued, self._of_a_caller = max_queued, math.ceil(max_queued / callers)
         self._observer = observer
         self._draining = False
 
@@ -89,6 +98,11 @@ class Board:
     def passes(self) -> int:
         """Forward passes of a denoiser so far, on all devices."""
         return sum(device.passes for device in self.devices)
+
+    @property
+    def effort(self) -> float:
+        """Of those passes, as `policy` counts it."""
+        return sum(device.effort for device in self.devices)
 
     @property
     def images(self) -> int:
@@ -107,7 +121,7 @@ class Board:
 
     def position(self, ticket: Ticket) -> int | None:
         """How many edits are before this one in the queue; None once it left the queue."""
-        order = in_order(self.waiting, self.passes)
+        order = in_order(self.waiting, self.effort, self._begun)
         return order.index(ticket) if ticket in order else None
 
     def busy_models(self, device: Device) -> list[Model]:
@@ -130,21 +144,21 @@ class Board:
             Overloaded: the queue is full, or no edits are accepted any more.
         """
         with self.change:
-            reason = self._refusal()
-            if reason is not None:
-                raise Overloaded(
-                    f"the server {reason}; try again later", retry_after=self.retry_after
-                )
+            if (reason := self._refusal(ticket)) is not None:
+                raise Overloaded(f"{reason}; try again later", retry_after=self.retry_after)
             self.waiting.append(ticket)
             self.change.notify_all()
 
-    def _refusal(self) -> str | None:
-        """Why no edit is accepted now, if so."""
+    def _refusal(self, ticket: Ticket) -> str | None:
+        """Why an edit is not accepted now, if so."""
         if self._draining:
-            return "is stopping"
+            return "the server is stopping"
         if not any(device.serves for device in self.devices):
-            return "has no working device left"
-        return "has a full queue" if len(self.waiting) >= self._max_queued else None
+            return "the server has no working device left"
+        if len(self.waiting) >= self._max_queued:
+            return "the server has a full queue"
+        own = sum(each.caller == ticket.caller for each in self.waiting)
+        return "your edits fill your part of the queue" if own >= self._of_a_caller else None
 
     def screened(self, ticket: Ticket, outcome: Screened | Exception) -> None:
         """The safety policy has judged an edit that waits."""
@@ -204,7 +218,7 @@ class Board:
         with self.change:
             while not self.closed and device.serves:
                 self._drop_lost(self._all())
-                if batch := device.policy.choose(device.running, self.passes):
+                if batch := device.policy.choose(device.running, self.effort):
                     return batch
                 self.change.wait(TICK)
         return []
@@ -232,33 +246,27 @@ class Board:
         return self._admitted(device, self.waiting)
 
     def passes_beside(self, device: Device, work: Sequence[Ticket]) -> list[Pick]:
-        """Images for a short pass of another model, while a long pass of these edits goes on.
+        """Images for a short pass, while a long pass of these edits goes on.
 
         Raises:
             Cancelled: nobody waits for any of them any more.
         """
         with self.change:
             self._require_wanted(work)
-            running = shorter(device.running, work[0], device.engine.default_model)
+            running = device.interleaved(shorter(device.running, work[0]), work[0])
             return device.policy.choose(running, self.passes)
 
     def work_beside(self, device: Device, work: Ticket) -> Ticket | None:
-        """A short edit of another model to prepare or decode, while a long one is.
+        """A short edit to prepare or decode, while a long one is.
 
         Raises:
             Cancelled: nobody waits for the long one any more.
         """
         with self.change:
             self._require_wanted([work])
-            default = device.engine.default_model
-            if finished := shorter(device.finishing, work, default):
+            if finished := device.interleaved(shorter(device.finishing, work), work):
                 return finished[0]
-            loaded = device.engine.models.names
-            waiting = shorter(self.waiting, work, default)
-            # To load a model takes long itself.
-            return self._admitted(
-                device, [each for each in waiting if (each.request.model or default) in loaded]
-            )
+            return self._admitted(device, device.interleaved(shorter(self.waiting, work), work))
 
     def _require_wanted(self, work: Sequence[Ticket]) -> None:
         self._drop_lost(self._all())
@@ -271,8 +279,8 @@ class Board:
         ticket = next_ticket(
             device,
             self.devices,
-            in_order([each for each in waiting if not each.screening], self.passes),
-            passes=self.passes,
+            in_order([each for each in waiting if not each.screening], self.effort, self._begun),
+            effort=self.effort,
             reserved=max(0, delivering - self.max_images),
         )
         if ticket is not None:
@@ -312,7 +320,7 @@ class Board:
     def stepped(self, device: Device, batch: list[Pick], seconds: float) -> None:
         """A pass went well; it took the device so many seconds."""
         with self.change:
-            device.note_pass(len(batch), seconds)
+            device.note_pass(batch, seconds)
             device.policy.learn(batch, seconds)
             self._observer.stepped(len(batch), seconds)
             edits = {pick.ticket: pick.edit for pick in batch if pick.ticket in device.running}
@@ -453,9 +461,12 @@ class Board:
             self.lose(device, device.fault)
         self.change.notify_all()
 
+    @property
+    def _begun(self) -> list[Ticket]:
+        return [ticket for device in self.devices for ticket in device.under_way]
+
     def _all(self) -> list[Ticket]:
-        on_devices = (ticket for device in self.devices for ticket in device.under_way)
-        return [*self.waiting, *on_devices, *self.delivering]
+        return [*self.waiting, *self._begun, *self.delivering]
 
     def _drop_lost(self, tickets: Iterable[Ticket]) -> None:
         """Let go of edits that were cancelled or are past their deadline."""

@@ -13,18 +13,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from torch.overrides import TorchFunctionMode
+from overpaint.core.work import interruption
+from overpaint.engine.batching.cutting import LongWork
 
-LOOK_EVERY = 0.05
-"""Seconds between two looks around during long work."""
-
-Look = Callable[[], None]
+Look = Callable[[], bool]
 T = TypeVar("T")
 
 _look: ContextVar[Look | None] = ContextVar("look", default=None)
@@ -35,7 +33,7 @@ def looking(look: Look | None) -> Iterator[None]:
     """Look around now and then between two operations of the work that is given to cores within.
 
     Args:
-        look: what it raises ends the work; None = the work is short.
+        look: see `cutting.LongWork`; None = the work is short.
     """
     token = _look.set(look)
     try:
@@ -84,22 +82,27 @@ class Cores:
             job()
             del job  # What it worked on is not kept while there is nothing to do.
 
-    def _look_around(self, look: Look) -> None:
-        """Look, and let other threads' work in: it gets as much time as the long work."""
-        look()
+    def _look_around(self, look: Look) -> bool:
+        """Look, and let other threads' work in: it gets as much time as the long work.
+
+        Returns:
+            Whether there was anything to do.
+        """
+        is_busy = look()
         if time.monotonic() < self._others_after:
-            return
+            return is_busy
         try:
             job = self._queue.get_nowait()
         except Empty:
-            return
+            return is_busy
         if job is None:
             self._queue.put(None)
-            return
+            return is_busy
         started = time.monotonic()
         job()
         now = time.monotonic()
         self._others_after = now + (now - started)
+        return True
 
 
 def _answer(future: Future[T], work: Callable[[], T], look: Look | None) -> None:
@@ -111,26 +114,11 @@ def _answer(future: Future[T], work: Callable[[], T], look: Look | None) -> None
         del future  # as above
 
 
-def _while_looking(look: Look | None) -> AbstractContextManager[object]:
-    return nullcontext() if look is None else LongWork(look)
-
-
-class LongWork(TorchFunctionMode):
-    """Looks around between the operations of its thread.
-
-    Args:
-        look: called now and then; what it raises ends the work.
-    """
-
-    def __init__(self, look: Look) -> None:
-        super().__init__()
-        self._look = look
-        self._next = time.monotonic() + LOOK_EVERY
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
-    ) -> Any:
-        if time.monotonic() >= self._next:
-            self._look()
-            self._next = time.monotonic() + LOOK_EVERY
-        return func(*args, **(kwargs or {}))
+@contextmanager
+def _while_looking(look: Look | None) -> Iterator[None]:
+    if look is None:
+        yield
+        return
+    work = LongWork(look)
+    with interruption.answered(work.look_around), work:
+        yield

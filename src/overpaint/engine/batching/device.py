@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from overpaint.engine.batching.policy import DEFAULT_STEPS, PassPolicy, in_order
+from overpaint.engine.batching.policy import (
+    DEFAULT_STEPS,
+    PassPolicy,
+    Pick,
+    in_order,
+    step_effort,
+)
 from overpaint.engine.batching.ticket import Ticket, Update
 
 if TYPE_CHECKING:
@@ -52,11 +59,13 @@ class Device:
         engine: its models; used by the device's two threads alone.
         number: its place among the batcher's devices.
         max_images: images under way at most.
+        of_a_caller: those of one caller among them.
         policy: chooses the images of its passes.
         preparing, running, finishing: its edits in each state.
         previews, loads: further work for its encoder.
         encodes: whether its encoder is at work.
         passes: forward passes of a denoiser so far.
+        effort: of those passes, as `policy` counts it.
         left: edits that were under way here and are no more.
         error: why it is not used any more; None = it is used.
         suspects: edits that failed here and are tried on another device.
@@ -69,6 +78,7 @@ class Device:
     engine: Engine
     number: int
     max_images: int
+    of_a_caller: int
     policy: PassPolicy
     preparing: list[Ticket] = field(default_factory=list)
     running: list[Ticket] = field(default_factory=list)
@@ -77,6 +87,7 @@ class Device:
     loads: deque[DeviceLoad] = field(default_factory=deque)
     encodes: bool = False
     passes: int = 0
+    effort: float = 0.0
     left: int = 0
     error: BaseException | None = None
     suspects: set[Ticket] = field(default_factory=set)
@@ -122,16 +133,25 @@ class Device:
         blocked = ticket.blocked_at.get(self.number) == self.left
         return not (blocked and (self.running or self.finishing))
 
-    def has_room(self, ticket: Ticket, passes: int, reserved: int) -> bool:
+    def has_room(self, ticket: Ticket, effort: float, reserved: int) -> bool:
         """Whether the images fit, with so many places `reserved`.
 
         Short edits need no place: one that would lead the next pass may use a small reserve.
         """
-        room = self.max_images - reserved - self.images
+        room = min(self.max_images - reserved - self.images, self._part_left(ticket))
         if ticket.images <= room:
             return True
-        leads = in_order([ticket, *self.running], passes)[0] is ticket
+        leads = in_order([ticket, *self.running], effort)[0] is ticket
         return leads and ticket.images <= room + EXPRESS
+
+    def has_part(self, ticket: Ticket) -> bool:
+        """Whether its caller may have more images under way here."""
+        return ticket.images <= self._part_left(ticket)
+
+    def _part_left(self, ticket: Ticket) -> int:
+        """Images that the edit's caller may still have; a single edit may exceed its part."""
+        own = sum(each.images for each in self.under_way if each.caller == ticket.caller)
+        return self.of_a_caller - own if own else self.max_images
 
     def steps_before(self, ticket: Ticket) -> int:
         """Steps of work that it has beside the edit, loading the edit's model included."""
@@ -139,9 +159,24 @@ class Device:
         loading = 0 if name in self.engine.models.names else LOADING_STEPS
         return loading + sum(each.remaining for each in self.under_way)
 
-    def note_pass(self, images: int, seconds: float) -> None:
-        """A pass went well."""
+    def interleaved(self, tickets: Iterable[Ticket], work: Ticket) -> list[Ticket]:
+        """Those whose models can compute in the middle of the work on another edit.
+
+        Only what needs no loading can: to load takes long itself, and its networks may have to wait
+        for those at work.
+        """
+        return [each for each in [*tickets] if self._is_whole(each) and self._is_whole(work)]
+
+    def _is_whole(self, ticket: Ticket) -> bool:
+        name = ticket.request.model or self.engine.default_model
+        model = self.engine.models.peek(name) if ticket.edit is None else ticket.edit.model
+        return model is not None and model.is_whole
+
+    def note_pass(self, batch: Sequence[Pick], seconds: float) -> None:
+        """A pass of these images went well."""
+        images = len(batch)
         self.passes += 1
+        self.effort += step_effort(batch[0].ticket)
         each = seconds / images
         pace = each if self.seconds_per_step is None else self.seconds_per_step
         self.seconds_per_step = pace + 0.1 * (each - pace)

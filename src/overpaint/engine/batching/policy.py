@@ -1,9 +1,12 @@
 """Whose steps come next, and who comes along.
 
-Least remaining work first, with ageing: the score of an edit is the steps it has left minus
-`AGEING` times the passes since it arrived, and the lowest score leads the next pass. A short edit
-so overtakes long ones, and a long one is overtaken for a bounded time only: after
-`remaining / AGEING` passes no newcomer has a lower score.
+Least remaining work first, with ageing: the score of an edit is the effort that it and its caller's
+edits before it still take, minus `AGEING` times the effort of all passes since it arrived, and the
+lowest score leads the next pass. A short edit so overtakes long ones, and a long one is overtaken
+for a bounded time only: after `remaining / AGEING` no newcomer has a lower score. A caller with
+many edits is no faster than one with few: of two with equal edits each has every other pass.
+
+The effort of a step is 1 for a canvas of up to `UNIT_PIXELS`, and grows with its pixels beyond.
 
 Images that fit the lead's forward pass come along if the device has room for them, which `Pace`
 learns from the passes' times: on a device that one image fills, company would only slow the lead.
@@ -11,7 +14,7 @@ learns from the passes' times: on a device that one image fills, company would o
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
     from overpaint.engine.edit import Edit
 
 AGEING = 0.1
-"""Steps by which the score of an edit falls with each pass that it waits."""
+"""By how much the score of an edit falls with each step's effort that it waits."""
+
+UNIT_PIXELS = 512 * 512
 
 FULL = 0.85
 """Cost of one more image, as a share of an image's own pass, from which batching gains nothing."""
@@ -45,14 +50,34 @@ DEFAULT_STEPS = 50
 KNOWN_PACES = 64
 
 
-def score(ticket: Ticket, passes: int) -> float:
-    """The lower, the sooner; `passes` is the batcher's count so far."""
-    return ticket.remaining - AGEING * (passes - ticket.trace.submitted_pass)
+def step_effort(ticket: Ticket) -> float:
+    """The effort of one step of an image."""
+    return max(1.0, ticket.pixels / UNIT_PIXELS)
 
 
-def in_order(tickets: Iterable[Ticket], passes: int) -> list[Ticket]:
-    """Tickets by score, in order of arrival where it is equal."""
-    return sorted(tickets, key=lambda ticket: (score(ticket, passes), ticket.number))
+def in_order(
+    tickets: Iterable[Ticket], effort: float, beside: Iterable[Ticket] = ()
+) -> list[Ticket]:
+    """Tickets by score, in order of arrival where it is equal.
+
+    Args:
+        tickets: those that wait for the same thing.
+        effort: of all passes so far.
+        beside: edits under way already; what they still take counts as their callers'.
+    """
+    left = {ticket: ticket.remaining * step_effort(ticket) for ticket in tickets}
+    own = {
+        ticket: most - AGEING * (effort - ticket.trace.submitted_effort)
+        for ticket, most in left.items()
+    }
+    scores: dict[Ticket, float] = {}
+    before: defaultdict[str, float] = defaultdict(float)
+    for ticket in beside:
+        before[ticket.caller] += ticket.remaining * step_effort(ticket)
+    for ticket in sorted(left, key=lambda each: (own[each], each.number)):
+        scores[ticket] = own[ticket] + before[ticket.caller]
+        before[ticket.caller] += left[ticket]
+    return sorted(scores, key=lambda each: (scores[each], each.number))
 
 
 class Pick(NamedTuple):
@@ -112,9 +137,9 @@ class PassPolicy:
         self._paces: OrderedDict[Hashable, Pace] = OrderedDict()
         self._most = MAX_BATCH
 
-    def choose(self, running: Iterable[Ticket], passes: int) -> list[Pick]:
+    def choose(self, running: Iterable[Ticket], effort: float) -> list[Pick]:
         """The images of the next pass; empty if none has steps left."""
-        ordered = [pick for ticket in in_order(running, passes) for pick in _todo(ticket)]
+        ordered = [pick for ticket in in_order(running, effort) for pick in _todo(ticket)]
         if not ordered:
             return []
         lead = ordered[0]

@@ -48,11 +48,12 @@ class Update:
 class Trace:
     """When things happened, in seconds of the batcher's clock and in passes of its devices.
 
-    A pass is one forward pass of a denoiser. None = not yet.
+    A pass is one forward pass of a denoiser; `submitted_effort` is the effort of all passes before
+    it came (`policy.effort`). None = not yet.
     """
 
     submitted: float
-    submitted_pass: int
+    submitted_effort: float = 0.0
     prepared: float | None = None
     prepared_pass: int | None = None
     first_step: float | None = None
@@ -78,6 +79,8 @@ class Ticket:
         screened: the same, where the safety policy has judged it.
         screening: whether it has yet to be judged by the safety policy, or rewritten.
         steps: denoising steps expected of each image; exact once it is prepared.
+        canvas: pixels that are likely computed for an image; exact once it is prepared.
+        caller: name of the key that it was sent with.
         deadline: time of the batcher's clock after which nobody wants the result; None = never.
         check_seconds: that the safety policy may take for the request, and for the result.
         check_by: when it must be done with the one that it judges now.
@@ -97,6 +100,8 @@ class Ticket:
     request: EditRequest
     steps: int
     trace: Trace
+    canvas: int = 0
+    caller: str = ""
     checked: CheckedRequest | None = None
     screened: Screened | None = None
     screening: bool = False
@@ -148,6 +153,14 @@ class Ticket:
             return self.steps * self.images
         return sum(image.total - image.step for image in edit.prepared)
 
+    @property
+    def pixels(self) -> int:
+        """Of the canvas that is computed for an image, about."""
+        if self.edit is None:
+            return self.canvas
+        sizes = [region.plan.canvas for region in self.edit.regions]
+        return max(columns * rows for columns, rows in sizes)
+
     def begin_check(self) -> None:
         """The safety policy is asked to judge it."""
         if self.check_seconds is not None:
@@ -188,7 +201,7 @@ class Ticket:
         self.state = "waiting"
         self.edit, self.keys = None, []
         self.preview_steps.clear()
-        self.trace = Trace(self.trace.submitted, self.trace.submitted_pass)
+        self.trace = Trace(self.trace.submitted, self.trace.submitted_effort)
 
     def tell(self, update: Update) -> None:
         """Pass on news; a listener that fails harms nobody else."""

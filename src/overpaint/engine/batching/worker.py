@@ -12,10 +12,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, wait
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,9 +24,10 @@ import torch
 from overpaint.checkpoints.placement import make_current
 from overpaint.core.errors import ContentBlocked, Overloaded, SafetyUnavailable
 from overpaint.core.types import EditResult
+from overpaint.engine.batching import cores
 from overpaint.engine.batching.board import Board
 from overpaint.engine.batching.cores import Cores, at_once
-from overpaint.engine.batching.cutting import looking
+from overpaint.engine.batching.cutting import is_long
 from overpaint.engine.batching.device import Device, DeviceLoad, Preview
 from overpaint.engine.batching.panics import as_errors, plain
 from overpaint.engine.batching.policy import Pick
@@ -37,6 +38,13 @@ if TYPE_CHECKING:
     from overpaint.engine.edit import Decoded, Edit
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass
+class Aside:
+    """Seconds of a long pass that went to passes of others."""
+
+    seconds: float = 0.0
 
 
 class Worker:
@@ -55,7 +63,7 @@ class Worker:
         self._pool = pool
         self._cores = _cores_of(device)
         self._engine.compute = at_once if self._cores is None else self._cores.run
-        self._passes: deque[tuple[list[Pick], Watch]] = deque()
+        self._passes: deque[tuple[list[Pick], Watch, Aside]] = deque()
         self._threads = [
             threading.Thread(
                 target=self._run, args=[work], name=f"{name} {self._engine.device}", daemon=True
@@ -88,11 +96,11 @@ class Worker:
             del batch  # Its images are not kept while there is nothing to do.
 
     def _step(self, batch: list[Pick]) -> None:
-        before = [pick.image.step for pick in batch]
+        before, aside = [pick.image.step for pick in batch], Aside()
         try:
             watch = self._engine.clock.start()
             tickets = [pick.ticket for pick in batch]
-            with self._cuttable(partial(self._step_aside, tickets), tickets):
+            with self._cuttable(partial(self._step_aside, tickets, aside), tickets[0]):
                 self._engine.step(batch[0].edit.model, [pick.image for pick in batch])
             watch.stop()
         except Exception as error:
@@ -100,7 +108,7 @@ class Worker:
             self._board.stumbled(self._device, batch, error, untouched=untouched)
             batch.clear()  # An error that somebody keeps leads back to this list.
             return
-        self._passes.append((batch, watch))
+        self._passes.append((batch, watch, aside))
         ends = any(not pick.ticket.remaining for pick in batch)
         self._settle(0 if ends else AHEAD)
         for ticket, edit in {pick.ticket: pick.edit for pick in batch}.items():
@@ -108,25 +116,30 @@ class Worker:
             ticket.tell(update)
             self._board.advanced(self._device, ticket, edit, update)
 
-    def _step_aside(self, tickets: list[Ticket]) -> None:
+    def _step_aside(self, tickets: list[Ticket], aside: Aside) -> bool:
         """While a long pass of these edits is made: end it, or make a short one of others."""
-        if batch := self._board.passes_beside(self._device, tickets):
+        batch = self._board.passes_beside(self._device, tickets)
+        if batch:
+            started = time.perf_counter()
             self._step(batch)
+            aside.seconds += time.perf_counter() - started
+        return bool(batch)
 
     @contextmanager
-    def _cuttable(self, look: Callable[[], None], tickets: Sequence[Ticket]) -> Iterator[None]:
-        """Look around while these edits are computed; a native library's panic fails them alone."""
-        with as_errors(), looking(look, tickets, self._engine.device):
+    def _cuttable(self, look: Callable[[], bool], ticket: Ticket) -> Iterator[None]:
+        """Look around while an edit is computed; a native library's panic fails it alone."""
+        is_cut = is_long(ticket, self._engine.device)
+        with as_errors(), cores.looking(look if is_cut else None):
             yield
 
     def _settle(self, ahead: int) -> None:
         """Tell the board of passes that are done; wait for all but the last `ahead` of them."""
         while self._passes:
-            batch, watch = self._passes[0]
+            batch, watch, aside = self._passes[0]
             try:
                 if len(self._passes) <= ahead and not watch.is_done:
                     return
-                seconds = watch.seconds()
+                seconds = watch.seconds() - aside.seconds
             except Exception as error:  # a card reports what went wrong when it is waited for
                 self._board.stumbled(self._device, batch, error, untouched=False)
             else:
@@ -152,17 +165,19 @@ class Worker:
         else:
             self._prepare(ticket)
 
-    def _look_aside(self, ticket: Ticket) -> None:
-        """While a long edit is encoded: end it, or encode a short one of another model."""
-        if (other := self._board.work_beside(self._device, ticket)) is not None:
+    def _look_aside(self, ticket: Ticket) -> bool:
+        """While a long edit is encoded: end it, or encode a short one."""
+        other = self._board.work_beside(self._device, ticket)
+        if other is not None:
             self._encode(other)
+        return other is not None
 
     def _prepare(self, ticket: Ticket) -> None:
         now = time.monotonic()
         try:
             busy = self._board.busy_models(self._device)
             held = self._board.held_bytes(self._device)
-            with self._cuttable(partial(self._look_aside, ticket), [ticket]):
+            with self._cuttable(partial(self._look_aside, ticket), ticket):
                 edit = self._engine.begin(ticket.submission, busy=busy, held=held)
             keys = [edit.model.family.batch_key(image) for image in edit.prepared]
         except Overloaded:
@@ -179,7 +194,7 @@ class Worker:
         if edit is None:
             return  # put back meanwhile
         try:
-            with self._cuttable(partial(self._look_aside, ticket), [ticket]):
+            with self._cuttable(partial(self._look_aside, ticket), ticket):
                 decoded = self._engine.decode(edit)
         except Exception as error:
             self._board.failed(self._device, ticket, error)

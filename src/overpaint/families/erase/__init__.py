@@ -1,6 +1,6 @@
 """The weightless eraser: the family `erase`."""
 
-from overpaint.core.workload import Workload
+from overpaint.core.work.workload import Workload
 from overpaint.diffusion.family import FamilySpec
 from overpaint.families.erase.options import EraseOptions
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from overpaint.checkpoints.component import BLOCK_WEIGHTS, Component, Removal, files
+from overpaint.core.work.workload import Workload
 from overpaint.diffusion.autoencoder import AUTOENCODER_KL
 from overpaint.diffusion.family import FamilySpec
 from overpaint.families.flux2.options import KleinKVOptions, KleinOptions
@@ -46,6 +47,10 @@ def _autoencoder_on_openvino(conversion: Any) -> Any:
 
 _AFTER = re.compile(r"^model\.layers\.(?:2[7-9]|[3-9]\d|\d{3,})\.|^model\.norm\.|^lm_head\.")
 """Qwen3's weights after its 27th layer."""
+
+LARGEST = 1.05
+"""Area of the largest canvas that FLUX.2 chooses by itself, in areas of its own size: the 4300
+tokens up to which its noise schedule is made for few steps."""
 
 COMPONENTS = {
     "scheduler": files("diffusers:FlowMatchEulerDiscreteScheduler"),
@@ -97,6 +102,8 @@ KLEIN_FAMILY = FamilySpec(
     },
     components=COMPONENTS,
     pipelines={"Flux2KleinPipeline": {}, "Flux2KleinInpaintPipeline": {}},
+    cells=2,
+    workload=Workload(largest=LARGEST),
     prompt_style=PROMPT_STYLE,
 )
 
@@ -108,6 +115,8 @@ KLEIN_KV_FAMILY = FamilySpec(
     # On OpenVINO a transformer keeps nothing, and what this one is for is to keep.
     components={**COMPONENTS, "transformer": replace(COMPONENTS["transformer"], openvino=None)},
     pipelines={"Flux2KleinKVPipeline": {}},
+    cells=2,
+    workload=Workload(largest=LARGEST, passes=1),
     prompt_style=PROMPT_STYLE,
 )
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from overpaint.diffusion.tokens.layout import Layout
-from overpaint.diffusion.tokens.sparse import attentions
+from overpaint.diffusion.tokens.sparse import attentions, lent
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +69,6 @@ class ReferenceKeys:
             transformer: whose.
             name: 'reference' = they are attended to, 'kept' = the pass writes them.
         """
-        layers = list(attentions(transformer))
-        names = (f"{name}_keys", f"{name}_values")
-        try:
-            for layer, *tensors in zip(layers, self.keys, self.values, strict=True):
-                vars(layer).update(zip(names, tensors, strict=True))
+        tensors = {f"{name}_keys": list(self.keys), f"{name}_values": list(self.values)}
+        with lent(list(attentions(transformer)), tensors):
             yield
-        finally:
-            for layer in layers:
-                for each in names:
-                    vars(layer).pop(each, None)

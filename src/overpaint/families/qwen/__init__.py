@@ -122,6 +122,7 @@ QWEN_EDIT_FAMILY = FamilySpec(
     },
     components=COMPONENTS,
     pipelines={"QwenImageEditPlusPipeline": {}},
+    cells=2,
     prompt_style=PROMPT_STYLE,
 )
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from overpaint.checkpoints.component import BLOCK_WEIGHTS, UNUSED, Component, files
-from overpaint.core.workload import Workload
+from overpaint.core.work.workload import Workload
 from overpaint.diffusion.autoencoder import AUTOENCODER_KL
 from overpaint.diffusion.family import FamilySpec
 from overpaint.families.sd.options import SD2Options, SDXLOptions
@@ -102,6 +102,7 @@ SDXL_FAMILY = FamilySpec(
             "unet": {"in_channels": 9, "time_cond_proj_dim": None},
         }
     },
+    cells=1,
     prompt_style=PROMPT_STYLE,
 )
 

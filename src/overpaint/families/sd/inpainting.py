@@ -176,19 +176,20 @@ class UNetInpainting(Denoiser[InpaintingOptions, UNetLatent]):
     ) -> UNetLatent:
         """Draw in the reference's order: picture sample (strength < 1), noise, masked sample."""
         unet, vae = self.checkpoint.component("unet"), self.checkpoint.component("vae")
+        device, dtype = unet.device, unet.dtype  # asking goes through all modules each time
         scheduler, timesteps = self._schedule(options)
         generator = torch.Generator().manual_seed(seed)
         start = None
         if picture is not None:
             # The reference repeats it, which makes it contiguous.
-            start = latents.normalize(vae, picture.sample(generator).to(unet.dtype)).contiguous()
+            start = latents.normalize(vae, picture.sample(generator).to(dtype)).contiguous()
         shape = (1, vae.config.latent_channels, *mask.shape[-2:])
-        noise = torch.randn(shape, generator=generator, dtype=unet.dtype).to(unet.device)
+        noise = torch.randn(shape, generator=generator, dtype=dtype).to(device)
         if start is None:
             noisy = noise * scheduler.init_noise_sigma
         else:
             noisy = scheduler.add_noise(start, noise, timesteps[:1])
-        kept_latents = latents.normalize(vae, masked.sample(generator).to(unet.dtype))
+        kept_latents = latents.normalize(vae, masked.sample(generator).to(dtype))
         coefficients = ddim.coefficients(scheduler, timesteps, options.eta)
         return UNetLatent(
             seed=seed,
@@ -198,13 +199,13 @@ class UNetInpainting(Denoiser[InpaintingOptions, UNetLatent]):
             scheduler=scheduler,
             generator=generator,
             step_options=_step_options(scheduler, generator, options.eta),
-            ddim=coefficients and coefficients.to(unet.device),
+            ddim=coefficients and coefficients.to(device),
             shortcuts=options.shortcuts(PRESETS),
             condition=torch.cat([mask.to(kept_latents), kept_latents], dim=1),
             prompt=prompt,
             negative=negative,
             scale=torch.full((1, 1, 1, 1), options.guidance_scale).to(noise),
-            device_timesteps=timesteps.to(unet.device),
+            device_timesteps=timesteps.to(device),
         )
 
     def _schedule(self, options: InpaintingOptions) -> tuple[Any, torch.Tensor]:

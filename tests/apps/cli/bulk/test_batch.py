@@ -61,7 +61,7 @@ def test_one_mask_and_one_source_of_texture_for_all_rows(overpaint, photos, desk
         assert one.read_bytes() == each.read_bytes()
     refused = overpaint(*ERASE, "--control", "mask.png", "-o", "refused", "--json")
     assert refused.code == 2
-    assert refused.json["errors"] == {"invalid_request": 3}
+    assert refused.json["error"]["field"] == "control", "which all rows would fail with"
 
 
 def test_masks_and_words_beside_the_pictures(overpaint, photos, desk):
@@ -232,7 +232,9 @@ def test_blocked_rows_are_marked_and_never_computed(overpaint, photos, desk, che
         (("batch", "photos", "-o", "out", "--quality", "3"), "PNG keeps every pixel"),
         (("batch", "photos", "-o", "out", "--prune", "--limit", "2"), "--limit does not look at"),
         (("batch", "photos", "-o", "out", "--model", "nothing"), "there is no model 'nothing'"),
-        (("batch", "photos", "-o", "photo.png", "-M", "erase"), "photo.png"),
+        (("batch", "photos", "-o", "out", "-M", "erase"), "mask: erase needs a mask"),
+        (("batch", "photos", "-o", "out", "--width", "9"), "'9' is neither auto nor a number"),
+        (("batch", "photos", "-o", "photo.png", "--mask-dir", "masks", "-M", "erase"), "photo.png"),
     ],
 )
 def test_what_cannot_be_done(overpaint, photos, desk, arguments, said):

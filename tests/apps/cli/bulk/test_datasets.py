@@ -29,6 +29,8 @@ ERASE: dict[str, Any] = {
     "gate": {"new_issues": False},
 }
 
+EXPOSED: dict[str, Any] = {"sources": [{"folder": "in"}], "exact": {"exposure": 0.4}}
+
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -108,11 +110,88 @@ def test_collect_with_a_checkpoint(desk: Path, checkpoint_folder: Any) -> None:
         ({}, ["-o", "in/deeper"], "output"),
         ({}, ["-o", "."], "output"),
         ({}, ["--retry", "never"], "retry"),
+        ({}, ["--prune", "--limit", "2"], "prune"),
+        ({"options": {"fethaer": 3}}, [], "recipe.options.fethaer"),
+        ({"edit": {}}, [], "recipe.edit.mask"),
+        ({"edit": {"prompt": "a cat"}}, [], "recipe.edit.prompt"),
+        ({"negative_prompt": "a dog"}, [], "recipe.negative_prompt"),
+        ({"references": ["in/0.png"]}, [], "recipe.references"),
     ],
 )
 def test_what_is_refused(desk: Path, changes: dict[str, Any], words: list[str], field: str) -> None:
     code, told = run("clean", write(desk, ERASE | changes), "-o", "out", *words)
     assert (code, told["error"]["field"]) == (2, field)
+
+
+def test_a_rule_that_no_picture_could_follow_is_refused(desk: Path) -> None:
+    recipe = {
+        "model": "erase",
+        "sources": [{"folder": "in"}],
+        "vision": {"base_url": "http://127.0.0.1:9/v1", "model": "m"},
+        "look": {"labels": ["kite"]},
+        "rules": [{"when": "kite", "do": "erase", "options": {"fethaer": 3}}],
+    }
+    code, told = run("clean", write(desk, recipe), "-o", "out")
+    assert (code, told["error"]["field"]) == (2, "recipe.rules.0.options.fethaer")
+    assert not (desk / "out/ledger.jsonl").exists()
+
+
+def test_pictures_that_fail_are_told_with_their_reasons(desk: Path) -> None:
+    (desk / "in/bad.png").write_bytes(b"no picture")
+    code, told = run("clean", write(desk, EXPOSED), "-o", "out", "--limit", "3")
+    assert (code, told["reasons"]) == (0, [])
+    code, told = run("clean", "recipe.yaml", "-o", "out")
+    assert (code, told["kept"], told["left_out"]) == (2, 8, {"failed": 1})
+    (reason,) = told["reasons"]
+    assert reason["rows"] == 1
+    assert reason["example"] == rejected(desk / "out")[0]["reason"]
+
+
+def rejected(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
+
+
+def test_where_all_are_left_out_it_is_no_success(desk: Path) -> None:
+    recipe = EXPOSED | {"filters": {"least_side": 5000}}
+    code, told = run("clean", write(desk, recipe), "-o", "out", "--limit", "2")
+    assert (code, told["kept"]) == (2, 0)
+
+
+def test_a_server_that_is_not_there_ends_the_run(desk: Path) -> None:
+    for number in range(PICTURES, 30):
+        noisy(number, (32, 32)).save(desk / f"in/{number}.png")
+    recipe = {
+        "model": "erase",
+        "sources": [{"folder": "in"}],
+        "vision": {"base_url": "http://127.0.0.1:9/v1", "model": "m", "retries": 0},
+        "look": {"labels": ["kite"]},
+        "rules": [{"when": "kite", "do": "erase"}],
+    }
+    code, told = run("clean", write(desk, recipe), "-o", "out")
+    assert (code, told["error"]["code"]) == (1, "run_stopped")
+    assert "--retry failed" in told["error"]["message"]
+    lines = (desk / "out/ledger.jsonl").read_text().splitlines()
+    assert len(lines) < 30, "it does not try them all"
+
+
+def test_leftovers_are_told_and_pruned(desk: Path) -> None:
+    def made() -> set[Path]:
+        return set((desk / "out/made").glob("??/*.png"))
+
+    recipe = write(desk, EXPOSED | {"exact": {"exposure": 0.2}})
+    code, told = run("clean", recipe, "-o", "out")
+    assert (code, told["stale"]) == (0, 0)
+    earlier = made()
+    assert earlier
+    recipe = write(desk, EXPOSED)
+    code, told = run("clean", recipe, "-o", "out")
+    assert (code, told["stale"]) == (0, len(earlier))
+    later = made() - earlier
+    code, told = run("clean", recipe, "-o", "out", "--prune")
+    assert (code, told["stale"], told["computed"]) == (0, len(earlier), 0)
+    assert made() == later
+    code, told = run("clean", recipe, "-o", "out")
+    assert (code, told["stale"], told["computed"]) == (0, 0, 0)
 
 
 def test_the_schema_for_editors() -> None:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
 import pytest
 
+from overpaint.apps import settings as settings_
+from overpaint.apps.wiring import sessions
+from overpaint.sessions import database
+from overpaint.sessions.types import stamp
 from tests.apps.conftest import pixels
 from tests.conftest import picture
 
@@ -109,3 +117,51 @@ def test_errors_are_sentences(overpaint, session, arguments, said):
     failed = overpaint("session", *arguments)
     assert failed.code == 2
     assert said in failed.err
+
+
+def test_the_list_says_how_large_each_is(overpaint, erased):
+    (listed,) = overpaint("session", "list", "--json").json["sessions"]
+    kept = overpaint("session", "show", "photo", "-o", "kept.png")
+    assert kept.code == 0
+    assert listed["bytes"] > Path("kept.png").stat().st_size
+    assert f"{listed['bytes'] / 1e6:.1f}" in overpaint("session", "list").out.decode()
+
+
+def test_prune_deletes_what_nobody_changed_for_long(overpaint, session, aged):
+    other = overpaint("session", "new", "photo.png", "--name", "other", "--json").json
+    aged(session["id"], days=40)
+    looked = overpaint("session", "prune", "--older-than", "30", "--dry-run", "--json").json
+    assert (looked["sessions"], looked["deleted"]) == ([session["id"]], False)
+    pruned = overpaint("session", "prune", "--older-than", "30", "--json").json
+    assert (pruned["sessions"], pruned["deleted"]) == ([session["id"]], True)
+    left = overpaint("session", "list", "--json").json["sessions"]
+    assert [each["id"] for each in left] == [other["id"]]
+    assert overpaint("session", "show", "other", "-o", "still.png").code == 0
+
+
+def test_prune_frees_pictures_that_no_session_has(overpaint, session, aged):
+    aged(session["id"], days=2)
+    assert overpaint("session", "prune", "--json").json["freed_bytes"] == 0
+    pruned = overpaint("session", "prune", "--older-than", "1", "--json").json
+    assert pruned["freed_bytes"] > 0
+    refused = overpaint("session", "prune", "--search", "x", "--json")
+    assert (refused.code, refused.json["error"]["field"]) == (2, "search")
+
+
+@pytest.fixture
+def aged():
+    """Makes a session look as if nobody had changed it for so many days, its files too."""
+
+    def age(id_, *, days) -> None:
+        settings = settings_.load()
+        store = sessions.store(settings)
+        then = datetime.now(UTC) - timedelta(days=days)
+        with store._transaction() as connection:
+            row = database.sessions.c.id == id_
+            values = {"updated": stamp(then)}
+            connection.execute(database.sessions.update().where(row).values(**values))
+        for path in store.pictures.folder.glob("*/*"):
+            os.utime(path, (then.timestamp(), then.timestamp()))
+        store.close()
+
+    return age

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from overpaint.apps.server.protocols import segments
-from tests.apps.server.conftest import b64, picture
+from tests.apps.server.conftest import b64, picture, png
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +86,20 @@ def test_few_may_wait(server, disc, monkeypatch):
     assert statuses == {200, 429}
     refused = next(each for each in answers if each.status_code == 429)
     assert int(refused.headers["retry-after"]) >= 1
+
+
+def test_a_form_with_the_picture_as_a_file(server, disc):
+    files = {"image": ("disc.png", png(disc))}
+
+    def post(**texts):
+        return server.client.post("/v1/segments", data=texts, files=files)
+
+    for texts in ({"box": "[25, 15, 66, 55]"}, {"points": '[{"x": 45, "y": 35}]'}):
+        assert overlap(post(**texts)) > 0.9
+    for texts, field in (
+        ({"box": "25,15"}, "box"),
+        ({"box": "{}"}, "box"),
+        ({"boxx": "1"}, "boxx"),
+    ):
+        answer = post(**texts)
+        assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import time
 
 import pytest
 from PIL import Image
 
-from tests.apps.server.conftest import FEW, b64, serving
+from tests.apps.server.conftest import FEW, b64, png, serving
 from tests.conftest import box_mask, picture
 
 SIDE = 64
@@ -62,6 +63,25 @@ def test_a_session_begins_with_its_original(client):
     assert opened(client, original["picture"]).tobytes() == picture(SIDE, SIDE).tobytes()
     assert opened(client, original["thumbnail"]).format == "WEBP"
     assert session["id"] in {each["id"] for each in client.get("/v1/sessions").json()["data"]}
+
+
+def test_a_session_and_a_turn_as_forms(client):
+    as_json = edited(client, begin(client))
+    files = {"image": ("a.png", png(picture(SIDE, SIDE)))}
+    answer = client.post("/v1/sessions", data={"name": "kite"}, files=files)
+    assert answer.status_code == 201, answer.text
+    session = answer.json()
+    fields = {"model": "sd2", "prompt": "a red cat", "seed": "1", "options": json.dumps(FEW)}
+    fields |= {"revision": str(session["revision"]), "async": "false"}
+    turns, mask = f"/v1/sessions/{session['id']}/turns", ("m.png", png(box_mask(SIDE, SIDE)))
+    answer = client.post(turns, data=fields, files={"mask": mask})
+    assert answer.status_code == 200, answer.text
+    pictures = [opened(client, each["turn"]["picture"]) for each in (as_json, answer.json())]
+    assert pictures[0].tobytes() == pictures[1].tobytes()
+    again = client.post(turns, data={**fields, "revision": "2"}, files={**files, "mask": mask})
+    assert (again.status_code, again.json()["error"]["field"]) == (400, "image")
+    nameless = client.post("/v1/sessions", data={"name": "kite"}, files={"mask": mask})
+    assert (nameless.status_code, nameless.json()["error"]["field"]) == (400, "mask")
 
 
 def test_a_turn_may_be_measured_after_it_is_shown(client):

@@ -146,12 +146,15 @@ def _run(asked: _RecipeWords, *, schema: bool) -> None:
 
 
 def _exit_code(asked: _RecipeWords, outcome: Outcome, tally: Tally) -> int:
-    """As of a batch; attempts at a cell may fail where its quota is met all the same."""
+    """As of a batch; attempts at a cell may fail where its quota is met all the same.
+
+    A data set without a picture is no success, whatever became of the tasks.
+    """
     if outcome.stopped:
         return console.OUR_FAULT
     if asked.task == "collect" and outcome.members and not outcome.missing:
         return 0
-    return exit_code(tally)
+    return exit_code(tally) or (0 if outcome.members else console.INPUT_AT_FAULT)
 
 
 def _prepared(asked: _RecipeWords) -> Run:

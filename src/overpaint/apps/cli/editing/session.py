@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from overpaint.core.types import EditRequest
     from overpaint.sessions.editor import Sessions
     from overpaint.sessions.store import Store
-    from overpaint.sessions.types import Session, Turn
+    from overpaint.sessions.types import Session, Summary, Turn
 
 app = typer.Typer(
     name="session",
@@ -230,6 +230,43 @@ def delete(session: Which, as_json: Json = False) -> None:
             console.print_json({"deleted": opened_session.id})
         else:
             console.say(f"{opened_session.name} is gone")
+
+
+@app.command("prune")
+def prune(
+    older_than: Annotated[
+        int | None,
+        typer.Option(
+            "--older-than", metavar="DAYS", min=1, help="Also sessions not changed for so long."
+        ),
+    ] = None,
+    search: Annotated[
+        str, typer.Option("--search", metavar="WORDS", help="Only those with this in their names.")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete pictures that no session has any more, and old sessions where asked for."""
+    with _opened(as_json) as (_, store):
+        if search and older_than is None:
+            raise InvalidRequest("say how old they are with --older-than", field="search")
+        old = [] if older_than is None else _unchanged(store, older_than, search)
+        freed = None
+        if not dry_run:
+            for each in old:
+                store.delete(each.id, each.revision)
+            _, freed = store.collect()
+        session_view.tell_pruned(old, freed, as_json=as_json)
+
+
+def _unchanged(store: Store, days: int, search: str) -> list[Summary]:
+    """Sessions that were not changed for so many days."""
+    from datetime import UTC, datetime, timedelta
+
+    from overpaint.sessions.types import stamp
+
+    before = stamp(datetime.now(UTC) - timedelta(days=days))
+    return store.summaries(limit=store.limits.sessions, search=search, before=before)
 
 
 @app.command("export")

@@ -49,12 +49,28 @@ def list_(summaries: Sequence[Summary], *, as_json: bool) -> None:
         console.print_json({"sessions": [vars(each) for each in summaries]})
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "id", "turns", "at", "begun", "changed"):
+    for column in ("name", "id", "turns", "at", "MB", "begun", "changed"):
         table.add_column(column, no_wrap=True)
     for each in summaries:
         dates = (time[:16].replace("T", " ") for time in (each.created, each.updated))
-        table.add_row(escape(each.name), each.id, str(each.turns - 1), each.head, *dates)
+        size = f"{each.bytes / 1e6:.1f}"
+        table.add_row(escape(each.name), each.id, str(each.turns - 1), each.head, size, *dates)
     _out().print(table)
+
+
+def tell_pruned(summaries: Sequence[Summary], freed: int | None, *, as_json: bool) -> None:
+    """Sessions that were deleted, and the bytes of all files that went; None = only looked at."""
+    if as_json:
+        ids = [each.id for each in summaries]
+        console.print_json({"sessions": ids, "freed_bytes": freed, "deleted": freed is not None})
+        return
+    for each in summaries:
+        sys.stdout.write(f"{each.id}\n")
+    size = sum(each.bytes for each in summaries) if freed is None else freed
+    count = "1 session" if len(summaries) == 1 else f"{len(summaries)} sessions"
+    ending = "would go with" if freed is None else "deleted;"
+    about = "at most" if freed is None else "freed:"
+    console.say(f"{count} {ending} {about} {size / 1e6:.1f} MB")
 
 
 def log(session: Session, *, as_json: bool) -> None:

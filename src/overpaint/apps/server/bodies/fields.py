@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, Field, JsonValue, WithJsonSchema, create_model
 
@@ -11,9 +11,7 @@ from overpaint.apps.wire.intake import MAX_PICTURES
 from overpaint.core.imaging import borders
 from overpaint.core.imaging.encoded import from_base64
 from overpaint.core.parts import Kind, Part
-
-OBJECTS: tuple[Kind, ...] = ("options", "borders")
-"""Kinds of parts that are JSON objects."""
+from overpaint.core.types import PARTS
 
 MAX_NAME = 200
 """Characters of a name."""
@@ -91,19 +89,34 @@ def from_text(part: Part, value: Any) -> Any:
     return from_base64(value, part.name) if part.is_visual else value
 
 
-def as_form(schema: dict[str, Any], parts: Iterable[Part]) -> dict[str, Any]:
-    """The schema of a multipart form, from that of a JSON body: visual parts are files."""
-    parts = tuple(parts)
-    objects = text_fields(parts)
-    return {**schema, "properties": {**schema["properties"], **file_fields(parts), **objects}}
+def visual_parts(kind: type[BaseModel]) -> tuple[Part, ...]:
+    """The parts that are pictures, of those that a body has."""
+    return tuple(part for part in PARTS if part.is_visual and part.name in kind.model_fields)
 
 
-def text_fields(parts: Iterable[Part]) -> dict[str, Any]:
-    """Properties of a form's schema: a text with JSON for each part that is an object."""
+def structure_of(type_: Any) -> type | None:
+    """`list` or `dict` where a field is one of them, which a form writes as JSON."""
+    if (origin := get_origin(type_)) in (list, dict):
+        return cast("type", origin)
+    return next(filter(None, map(structure_of, get_args(type_))), None)
+
+
+def contents(kind: type[BaseModel]) -> dict[str, Any]:
+    """OpenAPI's contents of a body: JSON, and a form where it has pictures, which are files."""
+    schema = kind.model_json_schema()
+    content = {"application/json": {"schema": schema}}
+    if not (files := file_fields(visual_parts(kind))):
+        return content
+    properties = {**schema["properties"], **json_texts(kind), **files}
+    return {**content, "multipart/form-data": {"schema": {**schema, "properties": properties}}}
+
+
+def json_texts(kind: type[BaseModel]) -> dict[str, Any]:
+    """Properties of a form's schema: a text with JSON for each list or object of a body."""
     return {
-        part.name: {"type": "string", "description": f"{part.help} A JSON object."}
-        for part in parts
-        if part.kind in OBJECTS
+        name: {"type": "string", "description": f"{field.description or ''} As JSON.".strip()}
+        for name, field in kind.model_fields.items()
+        if structure_of(field.annotation) is not None
     }
 
 

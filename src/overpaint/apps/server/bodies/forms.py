@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
-from overpaint.apps.server.bodies.fields import OBJECTS
+from overpaint.apps.server.bodies.fields import structure_of, visual_parts
 from overpaint.apps.server.bodies.multipart import StrictParser
 from overpaint.core import strict_json
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.parts import Part
-from overpaint.core.types import PARTS
 
-_OBJECTS = tuple(part.name for part in PARTS if part.kind in OBJECTS)
+Body = TypeVar("Body", bound=BaseModel)
 
 MAX_PARTS = 100
 MAX_TEXT = 2**20
@@ -58,7 +57,8 @@ def media_type(request: Request) -> str:
 
 async def body(request: Request) -> bytes:
     """The whole body; the request does not keep it."""
-    return b"".join([chunk async for chunk in request.stream()])
+    # A single piece is handed on as it is, not copied.
+    return b"".join([chunk async for chunk in request.stream() if chunk])
 
 
 async def parse(request: Request, raw: bytes) -> Form:
@@ -129,16 +129,44 @@ def files_of(form: Form, parts: Iterable[Part], *others: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value != ()}
 
 
-def plain(name: str, text: str) -> Any:
-    """A form's text as the value it stands for: objects are JSON, the rest stays text.
+def body_of(form: Form, kind: type[Body]) -> tuple[Body, dict[str, Any]]:
+    """A form as the body that JSON would be, and its pictures.
+
+    Fields that are lists or objects are JSON in the form, all others text. Where the body needs a
+    picture, it has an empty text in its place.
+
+    Args:
+        form: of the request.
+        kind: of the body.
+
+    Returns:
+        The body, and the files by the part's name.
 
     Raises:
-        InvalidRequest: it should be a JSON object, and is not.
+        InvalidRequest: a field does not fit.
     """
-    return json_value(name, text, dict) if name in _OBJECTS else text
+    visual = visual_parts(kind)
+    files = files_of(form, visual)
+    texts = {name: plain(kind, name, text) for name, text in form.texts.items()}
+    present = {part.name: "" for part in visual if part.required and part.name in files}
+    try:
+        return kind.model_validate({**texts, **present}, strict=False), files
+    except ValidationError as error:
+        raise invalid(error) from error
 
 
-def json_value(name: str, text: str, kind: type) -> Any:
+def plain(kind: type[BaseModel], name: str, text: str) -> Any:
+    """A form's text as the value that it stands for in a body of that kind.
+
+    Raises:
+        InvalidRequest: the field is a list or an object, and the text is none as JSON.
+    """
+    field = kind.model_fields.get(name)
+    structure = None if field is None else structure_of(field.annotation)
+    return text if structure is None else json_value(name, text, structure)
+
+
+def json_value(name: str, text: str | bytes, kind: type) -> Any:
     """JSON of a given kind.
 
     Raises:

@@ -190,6 +190,7 @@ class SessionSummary(_Named):
 
     turns: int
     thumbnail: str
+    bytes: int = Field(description="Of its pictures on the disk.")
 
     @classmethod
     def of(cls, summary: Summary) -> SessionSummary:
@@ -197,6 +198,7 @@ class SessionSummary(_Named):
         return cls(
             **cls.fields_of(summary),
             turns=summary.turns,
+            bytes=summary.bytes,
             thumbnail=f"{PREFIX}/{summary.id}/turns/{summary.head}/thumbnail",
         )
 

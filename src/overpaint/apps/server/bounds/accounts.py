@@ -44,20 +44,27 @@ class Accounts:
         self._limits = limits
         self._retry_after = retry_after
         self._work: defaultdict[str, float] = defaultdict(float)
+        self._pixels: defaultdict[str, float] = defaultdict(float)
+        self._most_pixels = limits.of_a_key(limits.max_queued_megapixels)
         self.megapixels = 0.0
 
-    def hold(self, cost: Cost) -> Hold:
+    def hold(self, cost: Cost, field: str = "image") -> Hold:
         """Hold what the current request costs, until it is answered or its edit ends.
 
+        Args:
+            cost: of the request.
+            field: that has its pictures.
+
         Raises:
-            InvalidImage: its pictures have more pixels than all that wait may have.
+            InvalidImage: its pictures have more pixels than all of a key's that wait may have.
             Overloaded: others, or other edits of the same key, hold too much at present.
         """
         request = arrival.current()
         held = Hold("anyone" if request is None else request.caller, cost)
-        self._check_pixels(cost)
+        self._check_pixels(held, field)
         self._check_work(held)
         self.megapixels += cost.megapixels
+        self._pixels[held.caller] += cost.megapixels
         self._work[held.caller] += cost.work
         if request is not None:
             request.at_end.append(lambda: None if held.is_edits else self.release(held))
@@ -70,24 +77,33 @@ class Accounts:
         held.is_held = False
         # Rounded to a pixel: sums of floats do not come back to nothing by themselves.
         self.megapixels = round(self.megapixels - held.cost.megapixels, 6)
-        self._work[held.caller] -= held.cost.work
-        if self._work[held.caller] < 1e-6:
-            del self._work[held.caller]
+        for sums, amount in (
+            (self._work, held.cost.work),
+            (self._pixels, held.cost.megapixels),
+        ):
+            sums[held.caller] -= amount
+            if sums[held.caller] < 1e-6:
+                del sums[held.caller]
 
-    def _check_pixels(self, cost: Cost) -> None:
-        most = self._limits.max_queued_megapixels
+    def _check_pixels(self, held: Hold, field: str) -> None:
+        cost, most = held.cost, self._most_pixels
         if cost.megapixels > most:
             raise InvalidImage(
                 f"the pictures and masks have {cost.megapixels:.2f} megapixels together, more "
                 f"than the limit of {most:g}; give fewer or smaller ones",
-                field="image",
+                field=field,
             )
-        if self.megapixels + cost.megapixels > most:
-            raise Overloaded(
-                f"pictures of {self.megapixels:.2f} megapixels wait, and {cost.megapixels:.2f} "
-                f"more exceed the limit of {most:g}; try again later",
-                retry_after=self._retry_after(),
-            )
+        own, all_most = self._pixels.get(held.caller, 0.0), self._limits.max_queued_megapixels
+        for whose, waiting, limit in (
+            ("your pictures", own, most),
+            ("pictures", self.megapixels, all_most),
+        ):
+            if waiting + cost.megapixels > limit:
+                raise Overloaded(
+                    f"{whose} of {waiting:.2f} megapixels wait, and {cost.megapixels:.2f} more "
+                    f"exceed the limit of {limit:g}; try again later",
+                    retry_after=self._retry_after(),
+                )
 
     def _check_work(self, held: Hold) -> None:
         most = self._limits.max_megapixel_steps_per_key

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -38,7 +38,8 @@ from overpaint.core.imaging.images import ImageLimits
 Value = TypeVar("Value")
 
 AT_ONCE = 2
-"""Requests that are decoded at the same time, in threads and in processes each."""
+"""Requests that are decoded at the same time, in threads and in processes each; where there are
+several keys, one has half of the places at most."""
 
 MOST_WAITING = 64
 MOST_OF_A_CALLER = 32
@@ -172,15 +173,23 @@ class Lane:
     Args:
         name: of its threads.
         places: requests at the same time.
+        of_a_caller: those of one caller among them.
     """
 
-    def __init__(self, name: str, places: int) -> None:
+    def __init__(self, name: str, places: int, of_a_caller: int) -> None:
         self.pool = ThreadPoolExecutor(places, name)
         self._places = asyncio.Semaphore(places)
+        # Callers take turns: no more of one than it may have stand in line for a place.
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            partial(asyncio.Semaphore, of_a_caller)
+        )
         self._waiting: Counter[str] = Counter()
 
     async def run(
-        self, work: Callable[[], Value], stop: Callable[[], None], seconds: float
+        self,
+        work: Callable[[], Value],
+        stop: Callable[[], None] = lambda: None,
+        seconds: float | None = None,
     ) -> Value:
         """Do work in one of the threads; if it takes too long or is cancelled, `stop` ends it.
 
@@ -188,10 +197,10 @@ class Lane:
             Overloaded: too many wait.
             TimeoutError: it took longer than so many seconds.
         """
-        await self._place()
+        caller = await self._place()
         future = asyncio.get_running_loop().run_in_executor(self.pool, work)
         # A place is free only when its thread is: that may be a little after the end.
-        future.add_done_callback(lambda _: self._places.release())
+        future.add_done_callback(lambda _: self._leave(caller))
         try:
             async with asyncio.timeout(seconds):
                 return await asyncio.shield(future)
@@ -200,7 +209,8 @@ class Lane:
             future.add_done_callback(lambda each: each.cancelled() or each.exception())
             raise
 
-    async def _place(self) -> None:
+    async def _place(self) -> str:
+        """Wait for a place; whose it is."""
         request = arrival.current()
         caller = "" if request is None else request.caller
         if self._waiting.total() >= MOST_WAITING or self._waiting[caller] >= MOST_OF_A_CALLER:
@@ -209,9 +219,19 @@ class Lane:
             )
         self._waiting[caller] += 1
         try:
-            await self._places.acquire()
+            await self._turns[caller].acquire()
+            try:
+                await self._places.acquire()
+            except BaseException:
+                self._turns[caller].release()
+                raise
         finally:
             self._waiting[caller] -= 1
+        return caller
+
+    def _leave(self, caller: str) -> None:
+        self._places.release()
+        self._turns[caller].release()
 
 
 async def watched(
@@ -265,9 +285,10 @@ class DecodingDesk:
 
     def __init__(self, limits: ServerSettings) -> None:
         self._limits = limits
-        self._plain = Lane("pictures", AT_ONCE)
-        self._others = Lane("decoders", AT_ONCE)
-        self._archives = Lane("archives", 1)
+        of_a_key = int(limits.of_a_key(AT_ONCE))
+        self._plain = Lane("pictures", AT_ONCE, of_a_key)
+        self._others = Lane("decoders", AT_ONCE, of_a_key)
+        self._archives = Lane("archives", 1, 1)
         self._free: SimpleQueue[DecoderProcess] = SimpleQueue()
 
     async def run(

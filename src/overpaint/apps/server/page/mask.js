@@ -143,7 +143,7 @@ export class Mask {
 
   /**
    * Add what a mask file marks: white, or transparent where transparency varies; or take it off.
-   * `instead` is an entry of `done`: what it added goes first.
+   * `instead` is an entry of `done`: what it and all later ones did goes first.
    */
   add(bitmap, { erase = false, instead = null } = {}) {
     const { width, height } = this.canvas;

@@ -33,9 +33,8 @@ export async function click(point, { shift, alt }) {
   const points = [...thing.points.slice(0, same ? mask.done.length - from : 0), [...point, !(same && said === "not")]];
   const found = await find({ points: points.map(([x, y, inside]) => ({ x, y, inside })) });
   if (mask !== state.mask || thing.mask !== mask) return;
-  // Clicks on one thing: its mask takes the place of the one that was found before.
-  const before = same ? thing.entries.at(points.length - 2) : null;
-  mask.add(found, { erase: said === "not" && !same, instead: before });
+  // Clicks on one thing: what is found now takes the place of all that was found for it before.
+  mask.add(found, { erase: said === "not" && !same, instead: same ? thing.entries[0] : null });
   Object.assign(thing, { points, entries: [...thing.entries.slice(0, points.length - 1), mask.done.at(-1)] });
   mark();
 }

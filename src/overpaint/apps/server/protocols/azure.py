@@ -142,7 +142,7 @@ async def _score(request: Request) -> list[dict[str, Any]]:
     service = service_of(request)
     service.check_room()
     read = _reader(forms.media_type(request))
-    table = await service.work(_rows, read, await forms.body(request), service.limits.max_images)
+    table = await service.read(_rows, read, await forms.body(request), service.limits.max_images)
     served = _served(service)
     request.state.model = served.spec.name
     checked = _all(await gather(*(_check(service, row, served) for row in table)))

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import ValidationError
 from starlette.responses import JSONResponse, StreamingResponse
 
 from overpaint.apps.server import errors, repeats
-from overpaint.apps.server.bodies import forms
 from overpaint.apps.server.bodies.answers import changed_part, encode, encoded, state_of
-from overpaint.apps.server.bodies.fields import as_form
-from overpaint.apps.server.bodies.schemas import REQUIRED, EditAnswer, EditBody, EditState
+from overpaint.apps.server.bodies.fields import contents
+from overpaint.apps.server.bodies.schemas import EditAnswer, EditBody, EditState
 from overpaint.apps.server.jobs import EditJob, JobStatus, News
-from overpaint.apps.server.routes import ERRORS, parsed, require_type, service_of
+from overpaint.apps.server.routes import ERRORS, body_with_files, service_of
 from overpaint.apps.server.service import EditService
 from overpaint.apps.wire.intake import EncodedEdit
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.imaging.images import Picture
-from overpaint.core.types import PARTS
 
 router = APIRouter(prefix="/v1", tags=["edits"])
 
@@ -36,10 +34,7 @@ MAX_DIGITS = 10
 _BODY = {
     "requestBody": {
         "required": True,
-        "content": {
-            "application/json": {"schema": EditBody.model_json_schema()},
-            "multipart/form-data": {"schema": as_form(EditBody.model_json_schema(), PARTS)},
-        },
+        "content": contents(EditBody),
     },
     "parameters": [
         {
@@ -63,7 +58,8 @@ async def post_edit(request: Request) -> Response:
     """Edit a picture: the result, or 202 with an id."""
     service = service_of(request)
     service.check_room()
-    body, edit = await _parse(request, await forms.body(request), service)
+    body, files = await body_with_files(request, EditBody)
+    edit = EncodedEdit(values=await service.read(partial(body.part_values, **files)))
     if not service.alone and body.run_async:
         raise InvalidRequest(
             "several replicas share this address, and each knows its own edits only; wait for the "
@@ -151,32 +147,6 @@ async def delete_edit(request: Request, id: str) -> Response:  # noqa: A002 - th
     service.jobs.remove(job)
     status: JobStatus = job.status if job.answer.done() else "cancelled"
     return JSONResponse(EditState(id=job.id, status=status).model_dump(exclude_none=True))
-
-
-async def _parse(
-    request: Request, raw: bytes, service: EditService
-) -> tuple[EditBody, EncodedEdit]:
-    require_type(request, "application/json", "multipart/form-data")
-    if forms.media_type(request) == "application/json":
-        return await service.work(_from_json, raw)
-    return await service.work(_from_form, await forms.parse(request, raw))
-
-
-def _from_json(raw: bytes) -> tuple[EditBody, EncodedEdit]:
-    body = parsed(raw, EditBody)
-    return body, EncodedEdit(values=body.part_values())
-
-
-def _from_form(form: forms.Form) -> tuple[EditBody, EncodedEdit]:
-    files = forms.files_of(form, [part for part in PARTS if part.is_visual])
-    texts = {name: forms.plain(name, text) for name, text in form.texts.items()}
-    # Required pictures stand in for themselves: here only their being there counts.
-    present = {part.name: "" for part in REQUIRED if part.name in files}
-    try:
-        body = EditBody.model_validate({**texts, **present}, strict=False)
-    except ValidationError as error:
-        raise forms.invalid(error) from error
-    return body, EncodedEdit(values=body.part_values(**files))
 
 
 def _answer(job: EditJob[Any], fields: dict[str, Any]) -> Response:

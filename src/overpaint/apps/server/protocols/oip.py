@@ -175,7 +175,7 @@ async def infer(request: Request, model: str, version: str = VERSION) -> Respons
     service.check_room()
     served = _served(service, model, version)
     require_type(request, "application/json")
-    message, edit = await service.work(_read, await forms.body(request))
+    message, edit = await service.read(_read, await forms.body(request))
     async with repeats.claimed(request, "infer", served.spec.name, edit.values) as claim:
         job = claim.job()
         if job is None:

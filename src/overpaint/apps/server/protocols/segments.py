@@ -10,7 +10,8 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from overpaint.apps.server.routes import ERRORS, json_body, service_of
+from overpaint.apps.server.bodies.fields import contents
+from overpaint.apps.server.routes import ERRORS, body_with_files, service_of
 from overpaint.apps.server.service import RETRY_AFTER
 from overpaint.apps.settings import Settings
 from overpaint.apps.wire.examples import PICTURE
@@ -109,18 +110,19 @@ class Desk:
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": SegmentBody.model_json_schema()}},
+            "content": contents(SegmentBody),
         }
     },
 )
 async def post_segment(request: Request) -> Response:
     """Find a thing in a picture: its mask as a PNG file."""
     service = service_of(request)
-    body = await json_body(request, SegmentBody)
-    picture = await service.picture(body.image)
-    hints = _hints(body)
+    service.check_running()
+    body, files = await body_with_files(request, SegmentBody)
+    picture = await service.picture(files.get("image", body.image))
+    hints = hints_of(body)
     hints.check(picture.size)
-    model = _known(
+    model = known_model(
         body.model or segmentation.default_model(hints, service.settings), service.settings
     )
     desk: Desk = request.app.state.desk
@@ -129,7 +131,12 @@ async def post_segment(request: Request) -> Response:
     )
 
 
-def _hints(body: SegmentBody) -> Hints:
+def hints_of(body: SegmentBody) -> Hints:
+    """What is to be found.
+
+    Raises:
+        InvalidRequest: the body does not say.
+    """
     if not body.points and body.box is None and body.text is None:
         raise InvalidRequest("give points, a box or text", field="body")
     boxes: tuple[Rectangle, ...] = ()
@@ -140,8 +147,12 @@ def _hints(body: SegmentBody) -> Hints:
     return Hints(points=points, boxes=boxes, words=body.text)
 
 
-def _known(name: str, settings: Settings) -> str:
-    """The model's name, if all its parts are on this machine: a request opens no path."""
+def known_model(name: str, settings: Settings) -> str:
+    """The model's name, if all its parts are on this machine: a request opens no path.
+
+    Raises:
+        ModelNotFound: they are not.
+    """
     parts = name.split(segmentation.JOINT)
     known = segmentation.SEGMENTERS
     for part in parts:

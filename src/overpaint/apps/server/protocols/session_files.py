@@ -17,6 +17,7 @@ from overpaint.apps.server.bodies.session_schemas import PREFIX, SessionInfo
 from overpaint.apps.server.errors import NotFound
 from overpaint.apps.server.routes import require_type, service_of
 from overpaint.apps.server.shelf import FEW, answer, found, sessions_of, shelf_of
+from overpaint.apps.wire.cost import Cost
 from overpaint.apps.wire.intake import MEGA
 from overpaint.core.imaging import images
 from overpaint.core.imaging.codecs.formats import FileFormat
@@ -199,15 +200,19 @@ async def post_import(request: Request) -> Response:
     service.check_running()
     require_type(request, ARCHIVE)
     raw = await forms.body(request)
+    server = service.limits
+
+    def limits(picture: ImageLimits) -> archive.ArchiveLimits:
+        unpacked = int(UNPACKED * server.max_body_mb * MEGA)
+        return archive.ArchiveLimits(bytes=unpacked, picture=picture, prompt=server.max_prompt)
+
+    def measure(picture: ImageLimits) -> Cost:
+        return Cost(megapixels=archive.pixels(io.BytesIO(raw), limits(picture)) / MEGA)
 
     def unpack(picture: ImageLimits) -> Session:
-        limits = archive.ArchiveLimits(
-            bytes=int(UNPACKED * service.limits.max_body_mb * MEGA),
-            picture=picture,
-            prompt=service.limits.max_prompt,
-        )
-        return sessions_of(request).load(io.BytesIO(raw), limits)
+        return sessions_of(request).load(io.BytesIO(raw), limits(picture))
 
+    service.accounts.hold(await service.decoding.run_archive(measure), archive.FIELD)
     return answer(await service.decoding.run_archive(unpack), 201)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from overpaint.apps.server.bodies.session_schemas import (
 )
 from overpaint.apps.server.jobs import EditJob
 from overpaint.apps.server.logs import report
-from overpaint.apps.server.routes import ERRORS, json_body, service_of
+from overpaint.apps.server.routes import ERRORS, body_with_files, service_of
 from overpaint.apps.server.service import Accepted, EditService
 from overpaint.apps.server.shelf import IF_MATCH, documented, revision_of, sessions_of, shelf_of
 from overpaint.apps.wire.intake import EncodedEdit
@@ -46,7 +46,7 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
     """Make one more turn; its edit is followed as any other."""
     service = service_of(request)
     service.check_room()
-    body = await json_body(request, TurnBody)
+    body, files = await body_with_files(request, TurnBody)
     known = revision_of(request, body)
     if known is None:
         raise InvalidRequest(
@@ -54,10 +54,11 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
         )
     sessions = await service.work(sessions_of, request)
     place = (id, known, body.parent, body.from_original)
-    async with repeats.claimed(request, "turn", place, body.part_values()) as claim:
+    values = await service.read(partial(body.part_values, **files))
+    async with repeats.claimed(request, "turn", place, values) as claim:
         job = claim.job()
         if job is None:
-            job = await _accepted(request, sessions, id, body, known)
+            job = await _accepted(request, sessions, id, body, values, known)
             claim.keep(job)
     request.state.edit, request.state.model = job.id, job.model
     if not (body.run_async and service.alone):
@@ -70,14 +71,19 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
 
 
 async def _accepted(
-    request: Request, sessions: Sessions, id_: str, body: TurnBody, known: int
+    request: Request,
+    sessions: Sessions,
+    id_: str,
+    body: TurnBody,
+    values: Mapping[str, Any],
+    known: int,
 ) -> EditJob[dict[str, Any]]:
     """The turn's edit, accepted; until it ends the session is at the next revision.
 
     An edit that fails, or is not even accepted, leaves the session as it was.
     """
     service, pool = service_of(request), shelf_of(request).pool
-    start, checked = await _checked(service, sessions, id_, body, known)
+    start, checked = await _checked(service, sessions, id_, body, values, known)
     start = await service.work(sessions.reserve, start, checked.request.num_images)
     release = partial(_release, sessions, start)
 
@@ -103,12 +109,16 @@ def _release(sessions: Sessions, start: Start) -> None:
 
 
 async def _checked(
-    service: EditService, sessions: Sessions, id_: str, body: TurnBody, known: int
+    service: EditService,
+    sessions: Sessions,
+    id_: str,
+    body: TurnBody,
+    values: Mapping[str, Any],
+    known: int,
 ) -> tuple[Start, Accepted]:
     """What the turn starts from, and its edit, checked as any other."""
 
     def begin() -> tuple[Start, EncodedEdit]:
-        values = body.part_values()
         start = sessions.start(
             id_,
             values["prompt"],

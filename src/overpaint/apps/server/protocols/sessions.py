@@ -23,7 +23,7 @@ from overpaint.apps.server.bodies.session_schemas import (
     TurnInfo,
     TurnMark,
 )
-from overpaint.apps.server.routes import json_body, service_of
+from overpaint.apps.server.routes import body_with_files, json_body, service_of
 from overpaint.apps.server.shelf import (
     FEW,
     IF_MATCH,
@@ -50,8 +50,9 @@ router = APIRouter(prefix=PREFIX, tags=["sessions"])
 async def post_session(request: Request) -> Response:
     """Begin a session with a picture."""
     service = service_of(request)
-    body = await json_body(request, NewSession)
-    picture = await service.picture(body.image)
+    service.check_running()
+    body, files = await body_with_files(request, NewSession)
+    picture = await service.picture(files.get("image", body.image))
 
     def create(stop: Callable[[], None]) -> Session:
         return sessions_of(request, stop).new(picture, body.name)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import pairwise
 
 import numpy as np
 
+from overpaint.core.work import interruption
+
 BANDS = 8  # each on one thread at a time; fixed, so that a seed is a picture
+
+CHECK_EVERY = 0.02
+"""Seconds."""
 
 BandWork = Callable[[int, int], None]
 
@@ -25,9 +31,18 @@ class Threads:
         """Calls `work(start, stop)` for the bands of 0..count, and waits for all of them.
 
         `work` must release the interpreter's lock, and its bands must not depend on each other.
+        Shorter edits may be made in this thread meanwhile.
         """
-        edges = np.linspace(0, count, BANDS + 1).astype(int)
-        list(self._pool.map(work, edges[:-1].tolist(), edges[1:].tolist()))
+        edges = np.linspace(0, count, BANDS + 1).astype(int).tolist()
+        bands = [self._pool.submit(work, *each) for each in pairwise(edges)]
+        try:
+            while wait(bands, timeout=CHECK_EVERY).not_done:
+                interruption.check()
+        finally:
+            for band in bands:
+                band.cancel()
+        for band in bands:
+            band.result()
 
     def _renew(self) -> None:
         """A forked process has none of its parent's threads."""

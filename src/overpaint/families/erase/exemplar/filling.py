@@ -82,8 +82,8 @@ class Filling:
     ) -> None:
         copyable = _check(pixels, hole, copy_from, not_from)
         self._pixels, self._hole, self._seed = pixels, hole, seed
-        self._guided = copy_from is None
-        self._hold = HOLD if self._guided else HOLD_CHOSEN
+        self._free_choice = copy_from is None
+        self._hold = HOLD if self._free_choice else HOLD_CHOSEN
         self._matchers: list[Matcher] = []  # of the present layer; more than one on the coarsest
         self._turns: list[_Turn] = []
         self._filled = pixels
@@ -120,9 +120,9 @@ class Filling:
         if self._matchers:
             return [Matcher(layer, better_start(self._matchers).field, self._seed)]
         started = [Matcher(layer, None, self._seed)]
-        if self._guided:
+        if self._free_choice:
             other = replace(layer, values=layer.values.copy())
-            started.append(Matcher(other, None, self._seed, guided=True))
+            started.append(Matcher(other, None, self._seed, with_lines=True))
         return started
 
     def _begin(self, copyable: BoolMask) -> None:
@@ -130,11 +130,11 @@ class Filling:
         room = [(0, max(0, MARGIN - height)), (0, max(0, MARGIN - width))]
         hole, copyable = (np.pad(mask, room, mode="edge") for mask in (self._hole, copyable))
         self._filled = np.pad(self._pixels, [*room, (0, 0)], mode="edge")
-        if self._guided:
+        if self._free_choice:
             self._filled, hole = fill_smooth_parts(self._filled, hole)
         if hole.any():
             layers = build(self._filled, hole, copyable)
-            if self._guided:
+            if self._free_choice:
                 set_prices(layers)
             self._turns = _turns(layers)
 

@@ -28,9 +28,11 @@ SAME = 40.0  # root mean square, in levels, by which partners' colours may diffe
 BESIDE = 2.0  # pixels from an edge at which its colours are taken
 BEND = 0.35  # of the way between two ends, to which each one's direction counts
 SMOOTHING = 40  # sweeps
+MOST = 24  # ends of lines that are followed
 
-Point = npt.NDArray[np.float64]  # (y, x)
-Neighbours = tuple[tuple[slice, slice], tuple[slice, slice]]
+PixelVector = npt.NDArray[np.float64]  # (y, x)
+Course = npt.NDArray[np.float64]  # points (n, 2)
+Shifts = tuple[tuple[slice, slice], tuple[slice, slice]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,18 +42,16 @@ class End:
     Attributes:
         place: (y, x) of a known pixel beside the hole.
         way: (y, x), unit vector along the edge, into the hole.
-        strength: levels per pixel.
         left, right: (C,) values beside the edge, seen along `way`.
     """
 
-    place: Point
-    way: Point
-    strength: float
+    place: PixelVector
+    way: PixelVector
     left: Float
     right: Float
 
 
-def continued(values: Float, hole: BoolMask) -> Float:
+def continuation(values: Float, hole: BoolMask) -> Float:
     """The picture (H, W, C) with its hole filled smoothly, but for the lines that cross it."""
     smooth = spread_in(values, hole)
     barrier = np.zeros(hole.shape, np.uint8)
@@ -63,7 +63,7 @@ def continued(values: Float, hole: BoolMask) -> Float:
 
 
 def _ends(smooth: Float, hole: BoolMask) -> list[End]:
-    """The lines' ends, the strongest first, none within `APART` of a stronger one."""
+    """The ends of the strongest lines in order, none within `APART` of a stronger one."""
     known = (~hole).astype(np.float32)
     across, strength, coherence = _edges(smooth[..., :3], known)
     inwards = _inwards(hole)
@@ -79,7 +79,9 @@ def _ends(smooth: Float, hole: BoolMask) -> list[End]:
     for y, x in places[np.argsort(-strength[rim], kind="stable")]:
         place = np.array([y, x], float)
         if all(np.hypot(*(place - end.place)) >= APART for end in ends):
-            ends.append(_end(smooth, place, along[y, x].astype(float), float(strength[y, x])))
+            ends.append(_end(smooth, place, along[y, x].astype(float)))
+        if len(ends) == MOST:
+            break
     return ends
 
 
@@ -108,17 +110,17 @@ def _inwards(hole: BoolMask) -> Float:
     return np.stack([down / length, right / length], 2)
 
 
-def _end(smooth: Float, place: Point, way: Point, strength: float) -> End:
+def _end(smooth: Float, place: PixelVector, way: PixelVector) -> End:
     beside = BESIDE * np.array([-way[1], way[0]])
     last = np.array(smooth.shape[:2]) - 1
     left, right = (
         smooth[tuple(np.clip(np.rint(place - way + step), 0, last).astype(int))]
         for step in (beside, -beside)
     )
-    return End(place, way, strength, left, right)
+    return End(place, way, left, right)
 
 
-def _courses(ends: list[End]) -> Iterator[npt.NDArray[np.float64]]:
+def _courses(ends: list[End]) -> Iterator[Course]:
     """Points (n, 2) of each line: first those between two ends, then those straight ahead."""
     pairs = []
     for one, other in combinations(range(len(ends)), 2):
@@ -147,7 +149,7 @@ def _mismatch(one: End, other: End) -> float:
     return max(colours, float((1 - facing) / (1 - FACING)))
 
 
-def _curve(one: End, other: End) -> npt.NDArray[np.float64]:
+def _curve(one: End, other: End) -> Course:
     """A Bézier curve (n, 2) that leaves both ends along their ways."""
     length = float(np.hypot(*(other.place - one.place)))
     near, far = one.place + BEND * length * one.way, other.place + BEND * length * other.way
@@ -158,7 +160,7 @@ def _curve(one: End, other: End) -> npt.NDArray[np.float64]:
     )
 
 
-def _draw(barrier: npt.NDArray[np.uint8], hole: BoolMask, course: npt.NDArray[np.float64]) -> None:
+def _draw(barrier: npt.NDArray[np.uint8], hole: BoolMask, course: Course) -> None:
     """Draws a line from its first point in the hole to where it leaves it or meets another."""
     points = np.rint(course).astype(int)
     inside = ((points >= 0) & (points < hole.shape)).all(1)
@@ -198,10 +200,10 @@ def _mean_beside(values: Float, filled: BoolMask) -> tuple[Float, Float]:
     for here, there in _beside():
         total[here] += (values * one[..., None])[there]
         number[here] += one[there]
-    return total / np.maximum(number, 1)[..., None], number
+    return np.asarray(total / np.maximum(number, 1)[..., None], np.float32), number
 
 
-def _beside() -> tuple[Neighbours, ...]:
+def _beside() -> tuple[Shifts, ...]:
     most, rest, every = slice(None, -1), slice(1, None), slice(None)
     return (
         ((most, every), (rest, every)),

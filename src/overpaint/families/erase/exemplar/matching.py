@@ -68,11 +68,11 @@ class Matcher:
         layer: what is filled.
         coarser: the next coarser layer's field; None on the coarsest.
         seed: of the random search.
-        guided: whether the coarsest layer is begun with lines rather than with peels.
+        with_lines: whether the coarsest layer is begun with lines rather than with peels.
     """
 
     def __init__(
-        self, layer: Layer, coarser: Field | None, seed: int, *, guided: bool = False
+        self, layer: Layer, coarser: Field | None, seed: int, *, with_lines: bool = False
     ) -> None:
         self.layer = layer
         self._guide: Float | None = None
@@ -87,7 +87,7 @@ class Matcher:
         self._steps = repeating_steps(layer.values, ~layer.hole, layer.size)
         if coarser is not None:
             self._refine(coarser)
-        elif guided:
+        elif with_lines:
             self._follow_lines()
         else:
             self._peel()
@@ -138,7 +138,7 @@ class Matcher:
     def _follow_lines(self) -> None:
         """The coarsest layer: a smooth filling that no line crosses, then sources like it."""
         layer = self.layer
-        layer.values = lines.continued(layer.values, layer.hole)
+        layer.values = lines.continuation(layer.values, layer.hole)
         self._guide = layer.values.copy()
         certainty = np.where(layer.hole, GUIDE, 1).astype(np.float32)
         self._compare_all(certainty, np.arange(self.field.cost.size, dtype=np.int32))
@@ -250,5 +250,5 @@ def better_start(matchers: list[Matcher]) -> Matcher:
     """
     if len(matchers) == 1:
         return matchers[0]
-    peels, guided = matchers
-    return guided if guided.mismatch() <= WORSE * peels.mismatch() else peels
+    peels, lined = matchers
+    return lined if lined.mismatch() <= WORSE * peels.mismatch() else peels

@@ -17,9 +17,6 @@ MEGA = 1_000_000
 CODING_STEPS = 4
 """Steps that encoding and decoding a picture cost together, about."""
 
-LARGEST = 9 / 4
-"""Area of the largest canvas that a model chooses by itself, in areas of its own size."""
-
 LEAST_LARGEST = 768 * 768
 
 
@@ -31,10 +28,12 @@ class Workload:
         native: side in pixels of the pictures that it was trained with; None = it takes any size,
             and its work grows with the pixels alone.
         passes: of the network in one step, at most; 2 with classifier-free guidance.
+        largest: area of the largest canvas that it chooses by itself, in areas of its own size.
     """
 
     native: int | None = 1024
     passes: int = 2
+    largest: float = 9 / 4
 
     def canvas(self, picture: Size, asked: Size | None) -> int:
         """Pixels that are computed for a picture, at most.
@@ -50,7 +49,7 @@ class Workload:
             return area
         # A small picture is scaled up to the model's own size.
         own = self.native * self.native
-        return min(max(area, own), max(int(LARGEST * own), LEAST_LARGEST))
+        return min(max(area, own), max(int(self.largest * own), LEAST_LARGEST))
 
     def megapixel_steps(
         self,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from overpaint.apps.wiring.models import catalogue, families, licences
-from overpaint.apps.wiring.segmentation import SEGMENTERS
+from overpaint.apps.wiring.models import families, licences
 from overpaint.checkpoints.files import hub
 from overpaint.checkpoints.files.pins import PINS, Pin
 
@@ -15,19 +14,11 @@ if TYPE_CHECKING:
     from overpaint.core.models import ModelSpec
 
 
-def find(name: str, settings: Settings) -> ModelSpec:
-    """A model that edits or that finds things, by its name.
-
-    Raises:
-        ModelNotFound, ModelLoadError: see `catalogue.find_model`.
-    """
-    return SEGMENTERS.get(name) or catalogue.find_model(name, settings)
-
-
 def pull(
     spec: ModelSpec,
     settings: Settings,
     *,
+    edits: bool,
     revision: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Pulled:
@@ -36,6 +27,7 @@ def pull(
     Args:
         spec: which; its source is the hub.
         settings: say where it goes, and which licences were accepted.
+        edits: whether a family of models that edit reads it; else it is a segmenter.
         revision: branch, tag or commit; None = the one that the catalogue pins.
         on_progress: see `hub.pull`.
 
@@ -44,7 +36,7 @@ def pull(
         ModelNotFound, ModelLoadError: see `hub.pull`.
     """
     licences.require(spec, settings)
-    family = None if spec.name in SEGMENTERS else families.find(spec.family)
+    family = families.find(spec.family) if edits else None
     return hub.pull(
         spec.location,
         spec.revision,

@@ -1,0 +1,131 @@
+"""The tools that assistants are offered, and their arguments.
+
+Arguments that are pictures are names of files below the server's folder, or data URLs. The
+arguments of edits are made from the parts of an edit, so that a new part is one more argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from overpaint.apps.server.bodies.fields import AS_SENT, with_parts
+from overpaint.apps.server.protocols.segments import SegmentBody
+from overpaint.apps.wiring.models import families
+from overpaint.core.parts import Kind, Part
+from overpaint.core.types import PARTS
+
+_PICTURE = "A file's name below the folder, or a data URL."
+
+AS_ARGUMENT: Mapping[Kind, str] = {
+    **AS_SENT,
+    "picture": _PICTURE,
+    "pictures": "Files' names below the folder, or data URLs.",
+    "mask": f"{_PICTURE} Of the picture's size.",
+    "name": "Default: the one for such an edit.",
+    "options": "Such as num_inference_steps; an unknown one is refused with the list of all.",
+}
+"""What an argument makes of each kind."""
+
+_OUTPUT = Field(
+    default=None,
+    max_length=1000,
+    description="Name of a new file below the folder, ending in .png, .jpg or .webp. The picture "
+    "in the answer is then a small one.",
+)
+
+
+def _of_family(name: str) -> tuple[Part, ...]:
+    """The parts that a family does not refuse."""
+    family = families.find(name)
+    return tuple(part for part in PARTS if not part.family or family.need(part.name) != "refused")
+
+
+class Arguments(BaseModel):
+    """What all edits have beside their parts."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    output: str | None = _OUTPUT
+
+
+@with_parts(PARTS, AS_ARGUMENT)
+class EditArguments(Arguments):
+    """Of an edit with words."""
+
+
+@with_parts(_of_family("erase"), AS_ARGUMENT)
+class EraseArguments(Arguments):
+    """Of an edit without words."""
+
+
+class SegmentArguments(SegmentBody):
+    """Of a search for a thing in a picture."""
+
+    image: str = Field(description=f"The picture. {_PICTURE}")
+    output: str | None = _OUTPUT
+
+
+class VerifyArguments(BaseModel):
+    """Of a look at where a picture comes from."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    image: str = Field(description=f"The picture. {_PICTURE}")
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """A tool.
+
+    Attributes:
+        about: for the assistant.
+        arguments: the class of its arguments.
+        needs: the part of an edit that it is about; without it there is no such tool.
+    """
+
+    about: str
+    arguments: type[BaseModel]
+    needs: str | None = None
+
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema of its arguments."""
+        return self.arguments.model_json_schema()
+
+
+_TOOLS: Mapping[str, ToolSpec] = {
+    "edit": ToolSpec(
+        "Edit a picture with words. With a mask only what is under it is repainted, and the prompt "
+        "says what is to be seen there; without one the prompt is an instruction. Pixels that are "
+        "not edited stay as they are.",
+        EditArguments,
+    ),
+    "erase": ToolSpec(
+        "Remove what is under the mask, without words: texture of the same picture covers it.",
+        EraseArguments,
+    ),
+    "extend": ToolSpec(
+        "Make a picture larger and fill the border: as words say, or without words with what the "
+        "picture itself has. Its own pixels stay as they are.",
+        EditArguments,
+        needs="extend",
+    ),
+    "segment": ToolSpec(
+        "Find a thing in a picture by points, a box, or words: a mask for edit and erase, white on "
+        "black. Give it an output to use it in the next call.",
+        SegmentArguments,
+    ),
+    "verify": ToolSpec(
+        "What a picture says about how it was made: marks, recipe, signatures, watermark.",
+        VerifyArguments,
+    ),
+}
+
+_NAMES = {part.name for part in PARTS}
+TOOLS: Mapping[str, ToolSpec] = {
+    name: tool for name, tool in _TOOLS.items() if tool.needs is None or tool.needs in _NAMES
+}
+"""The tools by name; those of parts that an edit has."""

@@ -1,0 +1,1 @@
+"""Work: what it costs, and how it is interrupted."""

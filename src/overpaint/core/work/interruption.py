@@ -1,0 +1,33 @@
+"""Long work asks now and then whether something else is to be done first, or whether to end.
+
+Whoever runs the work answers; for work that nobody watches, asking costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_answer: ContextVar[Callable[[], None] | None] = ContextVar("interruption", default=None)
+
+
+def check() -> None:
+    """Let whoever runs this work do something in between.
+
+    Raises:
+        OverpaintError: what they want the work to end with, such as `Cancelled`.
+    """
+    answer = _answer.get()
+    if answer is not None:
+        answer()
+
+
+@contextmanager
+def answered(answer: Callable[[], None]) -> Iterator[None]:
+    """What `check` calls within, in this thread; what it raises ends the work."""
+    token = _answer.set(answer)
+    try:
+        yield
+    finally:
+        _answer.reset(token)
