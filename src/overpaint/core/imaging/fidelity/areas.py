@@ -139,7 +139,9 @@ def _slope(lab: NDArray[np.float32]) -> NDArray[np.float32]:
 def _cores(difference: NDArray[np.float32]) -> _Cores:
     strong = (difference >= changes.STRONG).astype(np.uint8)
     count, labels = cv2.connectedComponents(strong, connectivity=8)
-    weights = np.bincount(labels.ravel(), weights=difference.ravel(), minlength=count)
+    weights: NDArray[np.float64] = np.bincount(
+        labels.ravel(), weights=difference.ravel(), minlength=count
+    ).astype(np.float64)
     weights = weights.astype(np.float64)
     weights[0] = 0
     pixels = np.bincount(labels.ravel(), minlength=count)
