@@ -78,7 +78,7 @@ def test_models_of_ones_own(here):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('devise = "cpu"', "devise is not a setting (did you mean device?); known are attention, "),
+        ('devise = "cpu"', "devise is not a setting (did you mean device?); known are adapters, "),
         ("[defaults]\npaint = 'sd2'", "defaults.paint is not a setting"),
         ("[models.a]\nfamly = 'sd2'\nfolder = 'x'", "models.a.famly is not a setting (did you"),
         ("[models.a]\nfolder = 'x'", "models.a.family is missing"),

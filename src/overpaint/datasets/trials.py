@@ -10,12 +10,12 @@ from PIL import Image
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.imaging.images import Picture
 from overpaint.core.models import ERASER
-from overpaint.core.types import FAMILY_PARTS, EditRequest
+from overpaint.core.types import EditRequest
 from overpaint.datasets.recipes.recipe import Clean, Collect, Recipe
 from overpaint.datasets.recipes.sections import Rule
 from overpaint.datasets.worker import common_parts
 from overpaint.diffusion.family import FamilySpec
-from overpaint.engine.intake import check_part, parse_options
+from overpaint.engine.intake import check_parts, parse_options
 
 SIZE = (64, 64)
 
@@ -42,8 +42,7 @@ def check(spec: FamilySpec, trial: Trial) -> None:
     """
     try:
         parse_options(spec, trial.request.options)
-        for part in FAMILY_PARTS:
-            check_part(spec, part, getattr(trial.request, part.name))
+        check_parts(spec, trial.request)
     except InvalidRequest as error:
         where = trial.own if error.field in ("prompt", "mask") else trial.key
         raise type(error)(error.message, field=f"{where}.{error.field}") from error

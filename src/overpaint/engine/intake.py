@@ -257,9 +257,8 @@ def check(family: FamilySpec, request: EditRequest) -> CheckedRequest:
     """
     options = parse_options(family, request.options)
     canvas.check(family, request, options)
+    check_parts(family, request)
     for part in FAMILY_PARTS:
-        if part.name != "mask" or request.mask is not None or request.extend is None:
-            check_part(family, part, getattr(request, part.name))
         if part.kind == "mask" and part.name != "mask":
             _check_second_mask(part, getattr(request, part.name), request.image.size)
     if not 1 <= request.num_images <= MAX_IMAGES:
@@ -391,6 +390,17 @@ _MISSING = {
     "mask": "{family} needs a mask: what should be repainted?",
     "prompt": "is empty; say what the result should show (to remove something, use erase)",
 }
+
+
+def check_parts(family: FamilySpec, request: EditRequest) -> None:
+    """Hold the parts of a request against its family; a border that is filled needs no mask.
+
+    Raises:
+        InvalidRequest: the family needs a part that is missing, or cannot use one.
+    """
+    for part in FAMILY_PARTS:
+        if part.name != "mask" or request.mask is not None or request.extend is None:
+            check_part(family, part, getattr(request, part.name))
 
 
 def check_part(family: FamilySpec, part: Part, value: Any) -> None:

@@ -15,7 +15,7 @@ def test_where_nothing_is_compiled_it_says_so(overpaint, model):
     ran = overpaint("warm", model)
     assert ran.code == 0
     assert f"{model} on " in ran.err
-    assert "nothing is compiled here" in ran.err
+    assert "no network is compiled here" in ran.err
     assert overpaint("warm", model, "--json").json["folder"] is None
 
 

@@ -186,10 +186,10 @@ def test_no_server(no_settings):
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
-        (200, b"<html>", "something else than JSON"),
-        (200, b"[]", "something else than an object"),
-        (200, b"{}", "something else than an edit"),
-        (200, b'{"images": ["#"], "seeds": [1]}', "something else than an edit"),
+        (200, b"<html>", "did not answer with JSON"),
+        (200, b"[]", "did not answer with a JSON object"),
+        (200, b"{}", "did not answer with an edit"),
+        (200, b'{"images": ["#"], "seeds": [1]}', "did not answer with an edit"),
         (502, b'{"detail": "bad gateway"}', "HTTP status 502"),
         (502, b"<html>", "HTTP status 502"),
         (503, b'{"error": {"code": "stopping", "message": "is stopping"}}', "is stopping"),

@@ -85,7 +85,7 @@ def test_a_ratio_is_reached_on_one_axis(size, across, down, anchor, left):
         ({"to": "101:1"}, "extend.to", "too long"),
         ({"to": "1:101"}, "extend.to", "too long"),
         ({"to": "4:3"}, "extend.to", "has the ratio 4:3 already"),
-        ({"to": "1:1", "anchor": "middle"}, "extend.anchor", "'middle' is none of"),
+        ({"to": "1:1", "anchor": "middle"}, "extend.anchor", "'middle' is not one of"),
         ({"anchor": "left"}, "extend", "no side grows"),
         ({"left": 0, "top": "0%"}, "extend", "no side grows"),
         ({"leftt": 1}, "extend.leftt", "no such key"),

@@ -137,8 +137,8 @@ def test_confidence_is_a_threshold():
     [
         (supervised(blob(), confidence=np.array([np.nan])), "confidence of detection 0 is nan"),
         ([roboflow(), roboflow(confidence=7)], "confidence of detection 1 is 7"),
-        ([roboflow(x=float("inf"))], "coordinate that is no number: inf"),
-        ([roboflow(width="wide")], "no number: 'wide'"),
+        ([roboflow(x=float("inf"))], "coordinate that is not a number: inf"),
+        ([roboflow(width="wide")], "not a number: 'wide'"),
         ([roboflow(x=500)], "outside the picture of 60x40 pixels"),
         ([roboflow(points=[{"x": 100, "y": 100}] * 3)], "outside the picture of 60x40 pixels"),
         ([roboflow(points=[{"x": 1, "y": float("nan")}] * 3)], "NaN"),
@@ -158,8 +158,8 @@ def test_confidence_is_a_threshold():
             "picture of 64x64 pixels, this one has 60x40",
         ),
         (supervised(np.ones((4, 6), bool)), "mask of detection 0 has 6x4 pixels"),
-        ([1, 2], "A list is no segmentation"),
-        (7, "A int is no segmentation"),
+        ([1, 2], "A list is not a segmentation"),
+        (7, "A int is not a segmentation"),
     ],
 )
 def test_what_cannot_be_of_the_picture_is_named(value, said):

@@ -327,7 +327,8 @@ def _check_options(asked: _BatchWords, manifest: Manifest, engine: Engine) -> No
     spec, names = engine.model().family.spec, {part.name for part in PARTS}
     options = dict(parse_option(each) for each in asked.option or [])
     parse_options(spec, {name: value for name, value in options.items() if name not in names})
-    lacks_masks = not (manifest.has_tables or manifest.has_masks or asked.parts["mask"])
+    given = asked.parts["mask"] or asked.parts["extend"]
+    lacks_masks = not (manifest.has_tables or manifest.has_masks or given)
     for part in FAMILY_PARTS:
         value = asked.parts.get(part.name)
         if value or (part.name == "mask" and lacks_masks):

@@ -26,7 +26,7 @@ VISIBLE_BORDER = 4.0
 """Border score from which the result says that the border shows."""
 
 LEAST_PSNR = 20.0
-"""In dB; below, the model did not keep what the edit does not touch."""
+"""In dB; below, a model that was free to edit anything did not keep the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class Fidelity:
                 f"{gone} small change{'s' if gone > 1 else ''} far from the edit "
                 f"{'were' if gone > 1 else 'was'} put back"
             )
-        if self.kept_psnr is not None and self.kept_psnr < LEAST_PSNR:
+        if self.areas and self.kept_psnr is not None and self.kept_psnr < LEAST_PSNR:
             sentences.append(
                 "the model painted the rest of the picture anew, too "
                 f"(PSNR {self.kept_psnr:.1f} dB); it was put back"
