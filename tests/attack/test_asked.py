@@ -100,7 +100,7 @@ class TestSizes:
         error = answer.json()["error"]
         assert answer.status_code == 400
         assert error.get("field", error.get("param")) == field
-        assert "multiple of" in error["message"] or "together" in error["message"]
+        assert "multiple of" in error["message"] or "both" in error["message"]
 
     @pytest.mark.parametrize("family", WITH_WEIGHTS, ids=lambda family: family.name)
     def test_are_those_of_the_model(self, make_engine, checkpoint_folder, family):

@@ -101,7 +101,7 @@ def test_a_mask_of_another_size_is_stretched_to_the_picture(server):
     answers = []
     for size in ((64, 48), (128, 96)):
         row = {**small, "mask_image": b64(box_mask(*size))}
-        body = {"input_data": [row], "params": {**PARAMETERS, "feather": 0}}
+        body = {"input_data": [row], "params": {**PARAMETERS, "feather": 0, "hold": False}}
         answers.append(
             from_b64(server.client.post("/score", json=body).json()[0]["generated_image"])
         )
