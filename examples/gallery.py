@@ -17,13 +17,12 @@ GAP = 6
 
 
 def main() -> None:
-    """Write one JPEG for each section, and one for the README that joins the first two."""
+    """Write one JPEG for each section, and one for the README that joins the first three."""
     strips = {}
     for section in sections():
         strips[section.title] = strip(section)
         strips[section.title].save(FOLDER / f"gallery-{slug(section.title)}.jpg", quality=88)
-    first, second, *_ = strips.values()
-    stacked(first, second).save(FOLDER / "readme.jpg", quality=88)
+    stacked(*list(strips.values())[:3]).save(FOLDER / "readme.jpg", quality=88)
 
 
 def strip(section: DemoSection) -> Image.Image:

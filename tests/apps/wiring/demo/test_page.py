@@ -23,7 +23,7 @@ def demo(tmp_path_factory):
 
 def test_the_page_shows_every_section_and_stands_alone(demo):
     sections, text = demo
-    assert len(sections) == 7
+    assert len(sections) == 8
     assert all(section.title in text for section in sections)
     shown = re.findall(r'<img alt="[^"]+" src="data:image/(?:png|webp);base64,([^"]+)">', text)
     assert len(shown) == sum(len(section.pictures) for section in sections)
@@ -41,8 +41,16 @@ def test_what_is_erased_is_gone_and_the_rest_is_as_it_was(demo):
     assert np.array_equal(np.asarray(after)[~area], np.asarray(before)[~area])
 
 
+def test_a_picture_that_grows_stays_what_it_was(demo):
+    (_, before), (_, after) = demo[0][2].pictures
+    left = (after.width - before.width) // 2
+    assert after.size == (711, 400)
+    inside = after.crop((left, 0, left + before.width, before.height))
+    assert np.array_equal(np.asarray(inside), np.asarray(before))
+
+
 def test_the_folder_of_pictures_stays_in_order(demo):
-    pairs = [picture for _, picture in demo[0][2].pictures]
+    pairs = [picture for _, picture in demo[0][3].pictures]
     for before, after, (_, mask) in zip(
         pairs[::2], pairs[1::2], photos.captioned_crops(), strict=True
     ):
@@ -51,11 +59,11 @@ def test_the_folder_of_pictures_stays_in_order(demo):
 
 
 def test_the_twins_paint_what_they_are_asked_for(demo):
-    inpainted = np.asarray(demo[0][3].pictures[-1][1].convert("RGB")).astype(int)
+    inpainted = np.asarray(demo[0][4].pictures[-1][1].convert("RGB")).astype(int)
     place = np.asarray(photos.scene("mask")) > 0
     red, green, blue = (inpainted[..., channel] for channel in range(3))
     assert (green > np.maximum(red, blue) + 40)[place].mean() > 0.1
-    turns = [np.asarray(picture.convert("RGB")).astype(int) for _, picture in demo[0][6].pictures]
+    turns = [np.asarray(picture.convert("RGB")).astype(int) for _, picture in demo[0][7].pictures]
     shares = [(turn[..., 2] > turn[..., 0] + 60).mean() for turn in turns]
     assert shares[2] > 0.05 > 0.005 > shares[3]
     assert turns[4].mean() < turns[3].mean() - 30

@@ -60,6 +60,7 @@ def sections() -> Iterator[DemoSection]:
     yield _erased(eraser, "Erase a thing", "The mast beside the rocket", photos.mast())
     caption = photos.captioned(photos.photo("cat"), (40, 240))
     yield _erased(eraser, "Erase words", "The caption across the photo", caption)
+    yield _extended(eraser)
     yield _batch(eraser)
     yield from _twins()
 
@@ -72,6 +73,18 @@ def _erased(engine: Engine, title: str, thing: str, pair: photos.Pair) -> DemoSe
         title,
         f"{thing} is erased without a model: the eraser copies from what is around it.",
         (("before", picture), ("mask", mask), ("after", after)),
+        time.perf_counter() - started,
+    )
+
+
+def _extended(engine: Engine) -> DemoSection:
+    picture = photos.photo("coffee")
+    started = time.perf_counter()
+    after = engine.edit(picture, extend={"to": "16:9"}, seed=SEED).images[0]
+    return DemoSection(
+        "Make a picture wider",
+        "The photo grows from 3:2 to 16:9, and the eraser continues it on both sides.",
+        (("before", picture), ("after", after)),
         time.perf_counter() - started,
     )
 
