@@ -20,12 +20,9 @@ from overpaint.core.imaging.fidelity.arrays import FloatPlane, RegionMask
 RING = 1
 """Width of the ring around an edit, in pixels that belong together (`changes.radius`)."""
 
-SHADE = 12.0
-"""Levels of 255 that are added all over an edit; what is more is another thing, not another shade,
-and fades inwards."""
-
-FADING = 24
-"""Length of that, in pixels that belong together."""
+SHADE = 24.0
+"""Levels of 255 by which another shade differs. More is another thing, which the mask cuts or the
+model painted: it does not count, or its colours would bleed into the edit."""
 
 LEAST = 0.5
 """Levels of 255; where the ring differs by less on average, nothing is done."""
@@ -59,10 +56,9 @@ def fitted(before: Image.Image, edited: Image.Image, alpha: Image.Image) -> Imag
     around = original[ring].astype(np.float32) - own[ring]
     if not around.size or np.abs(around.mean(axis=0)).max() < LEAST:
         return edited
-    membrane = _spread(original.astype(np.float32) - own, ring.astype(np.float32))
-    shade = membrane.clip(-SHADE, SHADE)
-    near = np.exp(-np.square(_distance(edit) / (FADING * unit)))
-    added = shade + (membrane - shade) * near[..., None]
+    difference = original.astype(np.float32) - own
+    is_shade = np.exp(-np.square(np.abs(difference).max(axis=2) / (1.5 * SHADE)))
+    added = _spread(difference, ring * is_shade).clip(-SHADE, SHADE)
     patch = np.where(edit[..., None], np.rint(own + added).clip(0, 255), own)
     result = edited.copy()
     result.paste(Image.fromarray(patch.astype(np.uint8)), box)
