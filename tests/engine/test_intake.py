@@ -161,12 +161,12 @@ def test_how_a_mask_is_read_can_be_said():
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        ({"mask": PAINT, "mask_is": "black"}, "none of white, alpha, paint"),
-        ({"mask": PAINT, "mask_is": 7}, "none of white, alpha, paint"),
+        ({"mask": PAINT, "mask_is": "black"}, "not one of white, alpha, paint"),
+        ({"mask": PAINT, "mask_is": 7}, "not one of white, alpha, paint"),
         ({"mask_is": "white"}, "no mask to read"),
         ({"mask": MASK, "mask_is": "white"}, "ndarray is not a picture"),
         ({"mask": RUNS, "mask_is": "alpha"}, "dict is not a picture"),
-        ({"mask": json.dumps(RUNS).encode(), "mask_is": "alpha"}, "no picture"),
+        ({"mask": json.dumps(RUNS).encode(), "mask_is": "alpha"}, "not a picture"),
     ],
 )
 def test_a_reading_that_says_nothing_is_refused(edit, message):

@@ -130,7 +130,7 @@ def test_a_folder_of_pictures(photos, tmp_path):
     assert [unit.source for unit in made] == ["a.jpg", "b.png", "sub/c.webp"]
     request = made[0].load()
     assert (request.prompt, request.negative_prompt, request.mask.size) == ("a kite", "fog", SIZE)
-    assert f"there is not a mask b.png in {masks}" in error_of(made[1])
+    assert f"there is no mask b.png in {masks}" in error_of(made[1])
     assert made[2].load().mask is not None
     assert [unit.load().mask for unit in units(photos, mask_dir=None, skip=masks)] == [None] * 3
 

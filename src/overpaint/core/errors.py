@@ -170,7 +170,7 @@ class OutOfMemory(OverpaintError):
 
 
 class BrokenResult(OverpaintError):
-    """The model's values are no numbers, so there is not a picture in them."""
+    """The model's values are no numbers, so there is no picture in them."""
 
     code = "broken_result"
 

@@ -133,7 +133,7 @@ class InstructionDenoiser(Denoiser[InstructionT, InstructedT]):
         """Refuse a strength that would have none.
 
         Raises:
-            UnsupportedOption: it is less than 1, and there is not a mask.
+            UnsupportedOption: it is less than 1, and there is no mask.
         """
         if request.mask is None and options.strength < 1:
             raise UnsupportedOption(

@@ -121,7 +121,7 @@ def _reading(present: dict[str, Any]) -> MaskReading | None:
     if "mask_is" not in present:
         return None
     if "mask" not in present:
-        raise InvalidRequest("there is not a mask to read; leave it out", field="mask_is")
+        raise InvalidRequest("there is no mask to read; leave it out", field="mask_is")
     reads: MaskReading = present.pop("mask_is")
     return reads
 

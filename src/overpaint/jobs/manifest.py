@@ -313,7 +313,7 @@ def _mask_of(name: Path, folder: Path) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    raise InvalidMask(f"there is not a mask {name.with_suffix('.png')} in {folder}", field="mask")
+    raise InvalidMask(f"there is no mask {name.with_suffix('.png')} in {folder}", field="mask")
 
 
 def _mask_beside(picture: Path) -> Path | None:

@@ -104,7 +104,7 @@ def test_the_summary_for_programs(overpaint, photos, desk):
         "stale": 0,
     }
     (reason,) = ran.json["reasons"]
-    assert (reason["rows"], "there is not a mask b.png" in reason["example"]) == (1, True)
+    assert (reason["rows"], "there is no mask b.png" in reason["example"]) == (1, True)
     box_mask(*SIZE).save(desk / "masks" / "b.png")
     again = overpaint(*ERASE, "--json")
     assert (again.code, again.json["done"], again.json["computed"]) == (0, 3, 1)
@@ -169,7 +169,7 @@ def test_the_status_of_a_folder(overpaint, photos, desk):
     assert [told[name] for name in names] == [3, 3, 2, 1, []]
     plain = overpaint("batch", "--status", "out")
     assert plain.out.decode().startswith("3 of 3 rows: 2 done, 1 failed\n")
-    assert "there is not a mask b.png" in plain.err
+    assert "there is no mask b.png" in plain.err
 
 
 def test_lines_of_progress_where_there_is_no_terminal(capsys, monkeypatch):

@@ -216,7 +216,7 @@ def _mask(job: Job, picture: Picture, settings: Settings) -> Image.Image | None:
     if path is not None and job.selection.is_given:
         raise InvalidMask("give a mask, or say what to find, not both", field="mask")
     if path is None and "mask_is" in job.parts:
-        raise InvalidMask("there is not a mask to read; add --mask", field="mask_is")
+        raise InvalidMask("there is no mask to read; add --mask", field="mask_is")
     if path is not None:
         image = Path(job.parts["image"]).name if "image" in job.parts else None
         reads = job.parts.get("mask_is")
@@ -230,7 +230,7 @@ def _mask(job: Job, picture: Picture, settings: Settings) -> Image.Image | None:
             field="mask",
         )
     elif job.invert:
-        raise InvalidMask("there is not a mask to invert; add --mask", field="mask")
+        raise InvalidMask("there is no mask to invert; add --mask", field="mask")
     else:
         return None
     return masks.invert(mask) if job.invert else mask
