@@ -252,8 +252,11 @@ def test_nothing_is_encoded_twice(engine, monkeypatch):
 
 
 def test_other_pictures_are_other_prompts(engine):
-    one = edited(engine, request(5, source=1, references=(picture(50, 70, seed=3),)))
-    two = edited(engine, request(5, source=1, references=(picture(50, 70, seed=4),)))
+    own = {"composite": False}
+    one, two = (
+        edited(engine, request(5, source=1, references=(picture(50, 70, seed=seed),), options=own))
+        for seed in (3, 4)
+    )
     assert (one != two).any()
 
 
