@@ -215,7 +215,7 @@ def test_kontext_needs_no_mask():
     [
         (sv.Detections.empty(), "Nothing was detected"),
         ([], "Nothing was detected"),
-        (np.zeros((80, 96), bool), "Nothing is marked"),
+        (np.zeros((80, 96), bool), "The mask is empty"),
     ],
 )
 def test_where_nothing_was_found_no_model_runs(monkeypatch, segmentation, said):

@@ -63,7 +63,8 @@ def test_it_is_measured_later_as_it_is_at_once(store, editor):
 def editor_request(editor, start):
     from overpaint.engine.intake import request_of
 
-    return request_of({"image": editor.picture(start.base), "extend": {"right": 20}, "seed": 2})
+    values = start.parts({"extend": {"right": 20}, "seed": 2}, editor.picture(start.base))
+    return request_of(values)
 
 
 def test_the_own_border_of_a_picture(store, editor):

@@ -229,6 +229,8 @@ def register(before: RgbPixels, after: RgbPixels) -> Motion | None:
     if min(height, width) < SMALLEST:
         return None
     levels = _levels(before, after)[::-1]
+    if min(levels[0][0].shape) < SMALLEST:
+        return None
     starts = _starts(*levels[0])
     fit = None
     for number, (one, other) in enumerate(levels):
