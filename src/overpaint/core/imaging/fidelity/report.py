@@ -22,7 +22,7 @@ FEWEST = 256
 MOVED_PX, ZOOMED, TURNED = 0.5, 0.3, 0.1
 """RgbPixels, percent and degrees from which the result says that the model moved the picture."""
 
-VISIBLE_BORDER = 4.0
+VISIBLE_BORDER = 12.0
 """Border score from which the result says that the border shows."""
 
 LEAST_PSNR = 20.0
