@@ -83,7 +83,7 @@ def _extended(engine: Engine) -> DemoSection:
     after = engine.edit(picture, extend={"to": "16:9"}, seed=SEED).images[0]
     return DemoSection(
         "Make a picture wider",
-        "The photo grows from 3:2 to 16:9, and the eraser continues it on both sides.",
+        "A photo of 3:2 becomes one of 16:9: the eraser continues it on both sides.",
         (("before", picture), ("after", after)),
         time.perf_counter() - started,
     )
