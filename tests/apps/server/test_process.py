@@ -153,7 +153,8 @@ def test_a_checker_that_is_not_there_is_named_before_an_address_is_told(configur
 
 def test_without_a_model_to_serve_the_way_out_is_named(configured, tmp_path):
     (tmp_path / "overpaint.toml").write_text(
-        f'cache = "{tmp_path}"\n[defaults]\ninpaint = "sd2"\nedit = "sd2"\nerase = "sd2"\nextend = "sd2"\n'
+        f'cache = "{tmp_path}"\n[defaults]\n'
+        + "".join(f'{task} = "sd2"\n' for task in ("inpaint", "edit", "erase", "extend"))
     )
     refused = run(tmp_path, "--port", "0")
     assert refused.returncode == 2
