@@ -13,7 +13,7 @@ _answer: ContextVar[Callable[[], None] | None] = ContextVar("interruption", defa
 
 
 def check() -> None:
-    """Let whoever runs this work do something in between.
+    """Let the runner of this work do something in between.
 
     Raises:
         OverpaintError: what they want the work to end with, such as `Cancelled`.
