@@ -10,6 +10,7 @@ import time
 import pytest
 from PIL import Image
 
+from overpaint.core.imaging.fidelity import report
 from tests.apps.server.conftest import FEW, b64, png, serving
 from tests.conftest import box_mask, picture
 
@@ -159,7 +160,8 @@ def test_of_candidates_the_best_is_the_turn_and_the_others_stay(client):
     assert answer["candidates"] == ["1", "2", "3"]
     assert best["candidates"] == 3
     assert [each["candidate_of"] for each in others] == ["1", "1"]
-    scores = [each["measures"]["judge"]["score"] for each in (best, *others)]
+    taken = [each["measures"] for each in (best, *others)]
+    scores = [each["judge"]["score"] * (1 + report.grade(each["edit"])) for each in taken]
     assert scores == sorted(scores, reverse=True)
     assert {each["seed"] for each in (best, *others)} == {1, 2, 3}
 
