@@ -31,6 +31,9 @@ export function init() {
   $("#search").addEventListener("input", () => attempt(search));
 }
 
+/** Sessions that were deleted here; a list that was asked for before may still have them. */
+const gone = new Set();
+
 /** List the sessions of the server. */
 export async function list() {
   const sessions = await page(0);
@@ -50,7 +53,7 @@ function add(sessions) {
   $("#further").hidden = sessions.length <= MOST;
   const these = sessions.slice(0, MOST);
   shown += these.length;
-  $("#sessions").append(...these.map(card));
+  $("#sessions").append(...these.filter(({ id }) => !gone.has(id)).map(card));
   watch();
 }
 
@@ -121,6 +124,8 @@ function say(item, { status, step, total }) {
 async function remove(id, label, item) {
   if (!window.confirm(`Delete “${label}” with all its turns? This cannot be undone.`)) return;
   await api.sessions.remove(id);
+  gone.add(id);
   await blobs.forget(id);
   item.remove();
+  $(`#sessions [data-session="${id}"]`)?.remove(); // of a list that came meanwhile
 }
