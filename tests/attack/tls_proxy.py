@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import functools
 import re
 import shutil
 import socket
 import ssl
 import subprocess
-import threading
 import time
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import anyio.from_thread
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -49,42 +51,34 @@ def plain(folder, backend):
     """A proxy of our own: one request per connection, named on with its scheme."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(folder / CHAIN, folder / SECRET)
-    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
-        accepting = threading.Thread(target=_accept, args=[listening, context, backend])
-        accepting.start()
-        yield listening.getsockname()[1]
-        listening.shutdown(socket.SHUT_RDWR)
-        accepting.join()
+    with anyio.from_thread.start_blocking_portal() as portal:
+        relay = functools.partial(_relay, backend)
+        server = portal.call(_listen, relay, context)
+        yield server.sockets[0].getsockname()[1]
+        portal.call(server.close)
 
 
-def _accept(listening, context, backend) -> None:
-    with suppress(OSError):
-        while True:
-            client, _ = listening.accept()
-            threading.Thread(target=_relay, args=[client, context, backend], daemon=True).start()
+async def _listen(relay, context):
+    return await asyncio.start_server(relay, "127.0.0.1", 0, ssl=context)
 
 
-def _relay(client, context, backend) -> None:
-    with (
-        suppress(OSError),
-        context.wrap_socket(client, server_side=True) as front,
-        socket.create_connection(("127.0.0.1", backend)) as back,
-    ):
-        request = b""
-        while b"\r\n\r\n" not in request and (data := front.recv(65536)):
-            request += data
-        header, body = request.split(b"\r\n\r\n", 1)
+async def _relay(backend, front, to_front) -> None:
+    back, to_back = await asyncio.open_connection("127.0.0.1", backend)
+    with closing(to_front), closing(to_back), suppress(OSError, asyncio.IncompleteReadError):
+        header = (await front.readuntil(b"\r\n\r\n")).removesuffix(b"\r\n\r\n")
         lines = [line for line in header.split(b"\r\n") if not line.lower().startswith(b"conn")]
         lines += [b"X-Forwarded-Proto: https", b"X-Forwarded-For: 192.0.2.7", b"Connection: close"]
-        back.sendall(b"\r\n".join(lines) + b"\r\n\r\n" + body)
-        threading.Thread(target=_pipe, args=[front, back], daemon=True).start()
-        _pipe(back, front)
+        to_back.write(b"\r\n".join(lines) + b"\r\n\r\n")
+        body = asyncio.create_task(_pipe(front, to_back))
+        await _pipe(back, to_front)
+        body.cancel()
 
 
-def _pipe(source, target) -> None:
+async def _pipe(source, target) -> None:
     with suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
+        while data := await source.read(65536):
+            target.write(data)
+            await target.drain()
 
 
 @contextmanager

@@ -113,14 +113,12 @@ class Guard:
             return
         except ConnectionAbortedError:
             return
-        held = len(body)
+        held = {arrival.caller: len(body)}
+        arrival.at_end.append(lambda: self._held.subtract(held))
         arrival.body = body
         del body
-        try:
-            with arrival.answering():
-                await self._app(_as_get(scope), arrival.receive, send)
-        finally:
-            self._held[arrival.caller] -= held
+        with arrival.answering(send) as send_before_end:
+            await self._app(_as_get(scope), arrival.receive, send_before_end)
 
     async def _body(self, headers: Headers, receive: Receive, caller: str) -> bytes:
         announced = headers.get("content-length", "0")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Send
 
 
 @dataclass(eq=False)
@@ -20,7 +20,8 @@ class Arrival:
         connection: says what comes after the body: that the caller hung up.
         caller: name of the caller's key.
         at: when it arrived, in seconds of `time.monotonic`.
-        at_end: called when it has been answered.
+        at_end: called once, before the last bytes of its answer leave: who has the answer finds
+            all that the request held free.
         body: the whole body, until somebody reads it.
     """
 
@@ -43,15 +44,26 @@ class Arrival:
             pass
 
     @contextmanager
-    def answering(self) -> Iterator[None]:
-        """What runs within this task answers the request."""
+    def answering(self, send: Send) -> Iterator[Send]:
+        """What runs within this task answers the request, by what is given instead of `send`."""
+
+        async def send_before_end(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                self._end()
+            await send(message)
+
         token = _current.set(self)
         try:
-            yield
+            yield send_before_end
         finally:
             _current.reset(token)
-            for end in self.at_end:
-                end()
+            # The answer of a caller that hung up has no last bytes.
+            self._end()
+
+    def _end(self) -> None:
+        at_end, self.at_end = self.at_end, []
+        for end in at_end:
+            end()
 
 
 _current: ContextVar[Arrival | None] = ContextVar("arrival", default=None)
