@@ -13,7 +13,7 @@ from overpaint.core.safety import Verdict
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.family import Prepared
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine.intake import CheckedRequest
+from overpaint.engine.checking import CheckedRequest
 from overpaint.engine.model import Model
 from overpaint.engine.windows import Region
 

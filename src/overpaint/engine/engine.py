@@ -30,11 +30,12 @@ from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Prepared
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine import canvas, clock, intake, noise, rendering, rewriting, streams, windows
+from overpaint.engine import canvas, clock, intake, rendering, rewriting, streams, windows
 from overpaint.engine.cache import RETRY_AFTER, ModelCache
+from overpaint.engine.checking import CheckedRequest, check
 from overpaint.engine.clock import Throttle
 from overpaint.engine.edit import Decoded, Edit, Screened, asked
-from overpaint.engine.intake import CheckedRequest, PictureLike, check, takes_parts
+from overpaint.engine.intake import PictureLike, takes_parts
 from overpaint.engine.model import Model
 from overpaint.engine.rendering import Rendered
 from overpaint.engine.rewriting import Rewriter
@@ -362,7 +363,7 @@ class Engine:
             regions = windows.of(family, checked.request, options)
             keeps = sum(family.held_bytes(each.request, each.plan, options) for each in regions)
             self._require_room(len(checked.seeds) * keeps, held)
-            seeds = noise.seeds(checked)
+            seeds = checked.noise_seeds
             parts = [family.prepare(each.request, each.plan, options, seeds) for each in regions]
             for several, _ in parts:
                 for image, seed in zip(several, checked.seeds, strict=True):

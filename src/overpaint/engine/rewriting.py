@@ -12,8 +12,8 @@ from dataclasses import replace
 from functools import lru_cache
 
 from overpaint.core.errors import RewriterUnavailable
+from overpaint.engine.checking import CheckedRequest
 from overpaint.engine.edit import Screened, asked
-from overpaint.engine.intake import CheckedRequest
 from overpaint.safety.policy import Policy, Stop
 
 SHORT = 60

@@ -38,7 +38,7 @@ from overpaint.core.models import ModelSpec
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.engine.batching.batcher import Batcher
 from overpaint.engine.batching.ticket import Ticket, Update
-from overpaint.engine.intake import CheckedRequest
+from overpaint.engine.checking import CheckedRequest
 
 __all__ = ["Accepted", "EditService", "Served"]
 

@@ -28,7 +28,7 @@ from overpaint.core.imaging.images import Picture
 from overpaint.core.types import PARTS
 from overpaint.diffusion.family import FamilySpec
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine.intake import denoising_steps, parse_options
+from overpaint.engine.checking import denoising_steps, parse_options
 
 
 @dataclass(frozen=True, kw_only=True)

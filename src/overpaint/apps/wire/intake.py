@@ -21,7 +21,8 @@ from overpaint.core.types import PARTS
 from overpaint.diffusion.conditions import asked_size
 from overpaint.diffusion.family import FamilySpec
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine.intake import CheckedRequest, as_picture, check, request_of
+from overpaint.engine.checking import CheckedRequest, check
+from overpaint.engine.intake import as_picture, request_of
 from overpaint.jobs.rows import Row
 
 MEGA = 1_000_000

@@ -322,7 +322,7 @@ def _check_options(asked: _BatchWords, manifest: Manifest, engine: Engine) -> No
             have, or needs a mask and no picture of the folder has one.
     """
     from overpaint.core.types import FAMILY_PARTS, PARTS
-    from overpaint.engine.intake import check_part, parse_options
+    from overpaint.engine.checking import check_part, parse_options
 
     spec, names = engine.model().family.spec, {part.name for part in PARTS}
     options = dict(parse_option(each) for each in asked.option or [])
