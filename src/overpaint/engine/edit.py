@@ -52,6 +52,17 @@ class Decoded:
     seeds: tuple[int, ...]
     fidelity: tuple[Fidelity | None, ...] = ()
 
+    @property
+    def warnings(self) -> list[str]:
+        """What the measures say, and of which picture where there are several."""
+        several = len(self.pictures) > 1
+        return [
+            f"picture {number}: {sentence}" if several else sentence
+            for number, each in enumerate(self.fidelity, start=1)
+            if each is not None
+            for sentence in each.warnings
+        ]
+
 
 @dataclass(eq=False, kw_only=True)
 class Edit:
