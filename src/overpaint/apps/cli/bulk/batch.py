@@ -27,10 +27,10 @@ from overpaint.apps.cli.editing.job import parse_lora, parse_option
 from overpaint.apps.cli.interrupt import Interrupt, settle
 from overpaint.apps.cli.parts import options_of_parts, read_parts, with_arguments
 from overpaint.core.errors import Cancelled, InvalidRequest, OutputError, UnsupportedOption
+from overpaint.core.models import EditTask, border_task
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
-    from overpaint.core.models import EditTask
     from overpaint.engine.engine import Engine
     from overpaint.jobs.batch import Batch, BatchOutcome
     from overpaint.jobs.inputs import Fingerprints
@@ -405,7 +405,7 @@ def _engines(asked: _BatchWords, manifest: Manifest, settings: Settings) -> list
     has_masks = manifest.has_tables or manifest.has_masks or asked.parts["mask"]
     task: EditTask = "inpaint" if has_masks else "edit"
     if asked.parts["extend"]:
-        task = "extend" if asked.parts["prompt"] else "erase"
+        task = border_task(asked.parts["prompt"])
     with console.waiting("Loading", hidden=asked.as_json):
         from overpaint.apps.wiring.models import build
 
