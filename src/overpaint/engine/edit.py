@@ -110,6 +110,6 @@ class Edit:
         return replace(self, prepared=[copy.copy(each) for each in self.images[0]])
 
 
-def asked(submission: EditRequest | CheckedRequest) -> EditRequest:
+def plain_request(submission: EditRequest | CheckedRequest) -> EditRequest:
     """The request itself, checked or not."""
     return submission.request if isinstance(submission, CheckedRequest) else submission

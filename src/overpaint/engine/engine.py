@@ -33,7 +33,7 @@ from overpaint.engine import canvas, clock, intake, rendering, rewriting, stream
 from overpaint.engine.cache import ModelCache
 from overpaint.engine.checking import CheckedRequest, check
 from overpaint.engine.clock import Throttle
-from overpaint.engine.edit import Decoded, Edit, Screened, asked
+from overpaint.engine.edit import Decoded, Edit, Screened, plain_request
 from overpaint.engine.intake import PictureLike, takes_parts
 from overpaint.engine.model import Model
 from overpaint.engine.rendering import Rendered
@@ -188,7 +188,7 @@ class Engine:
             RewriterUnavailable: the prompt cannot be rewritten.
         """
         started = time.perf_counter()
-        verdicts = self.policy.check_request(asked(request), stop=stop)
+        verdicts = self.policy.check_request(plain_request(request), stop=stop)
         screened = Screened(request, verdicts, {"safety": time.perf_counter() - started})
         if self.rewriter is None:
             return screened
@@ -217,7 +217,7 @@ class Engine:
         """
         started = time.perf_counter()
         submission = request.submission if isinstance(request, Screened) else request
-        model = self.compute(partial(self.model, asked(submission).model, busy=busy))
+        model = self.compute(partial(self.model, plain_request(submission).model, busy=busy))
         loading = time.perf_counter() - started
         family = model.family
         checked = (
@@ -225,7 +225,7 @@ class Engine:
         )
         checked = replace(checked, options=family.settle(checked.options))
         screened = request if isinstance(request, Screened) else self.screen(submission)
-        checked = replace(checked, request=asked(screened.submission))
+        checked = replace(checked, request=plain_request(screened.submission))
         started = time.perf_counter()
         computed = canvas.of(checked.request)
         seen = self._seen(checked.request, computed, model, checked.options, busy)

@@ -92,14 +92,14 @@ class EditService:
     def __init__(self, settings: Settings, *, alone: bool = True) -> None:
         self.alone = alone
         self.limits = settings.server
-        asked = defaults.chosen_by_hand(settings)
+        by_hand = defaults.chosen_by_hand(settings)
         self.settings = settings = defaults.resolved(settings)
         self._models = models = ServedModels(settings)
         self.served, self.resolve, self.aliases_of = models.all, models.resolve, models.aliases_of
         budget = self.limits.memory_gb
         self._engines = build.engines(
             next(iter(self.served)),
-            asked=asked,
+            by_hand=by_hand,
             settings=settings,
             lazy=True,
             budget=None if budget is None else int(budget * 1e9),
