@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from inference.core.workflows.prototypes.block import WorkflowBlock
 
-from overpaint.apps.workflow.block import block, extension_block, inpainting, instruction
+from overpaint.apps.workflow.block import block, block_of_words, extension_block
 from overpaint.apps.workflow.fields import sides
 from overpaint.families.erase import ERASE_FAMILY
 from overpaint.families.flux1 import FILL_FAMILY, FLEX2_FAMILY, KONTEXT_FAMILY
@@ -20,16 +20,21 @@ _FLEX2 = ("control_strength", "control_stop", "num_inference_steps", "guidance_s
 _KONTEXT = ("num_inference_steps", "guidance_scale")
 _QWEN = ("num_inference_steps", "true_cfg_scale", "strength")
 
-Flex2InpaintingBlock = inpainting("Flex2", "Flex.2", FLEX2_FAMILY, sides(1024, 16), _FLEX2)
-SD2InpaintingBlock = inpainting("SD2", "Stable Diffusion 2", SD2_FAMILY, sides(None, 8))
-SDXLInpaintingBlock = inpainting("SDXL", "SDXL", SDXL_FAMILY, sides(None, 8))
-FillInpaintingBlock = inpainting("Fill", "FLUX.1 Fill", FILL_FAMILY, sides(None, 16))
-
-KontextEditBlock = instruction(
-    "Kontext", "FLUX.1 Kontext", KONTEXT_FAMILY, sides(None, 16), _KONTEXT
+Flex2InpaintingBlock = block_of_words(
+    "Flex2", "Flex.2", "inpaint", FLEX2_FAMILY, sides(1024, 16), _FLEX2
 )
-KleinEditBlock = instruction("Klein", "FLUX.2 klein", KLEIN_FAMILY, sides(None, 16))
-QwenEditBlock = instruction("Qwen", "Qwen-Image-Edit", QWEN_EDIT_FAMILY, sides(None, 16), _QWEN)
+SD2InpaintingBlock = block_of_words(
+    "SD2", "Stable Diffusion 2", "inpaint", SD2_FAMILY, sides(None, 8)
+)
+SDXLInpaintingBlock = block_of_words("SDXL", "SDXL", "inpaint", SDXL_FAMILY, sides(None, 8))
+FillInpaintingBlock = block_of_words("Fill", "FLUX.1 Fill", "inpaint", FILL_FAMILY, sides(None, 16))
+KontextEditBlock = block_of_words(
+    "Kontext", "FLUX.1 Kontext", "edit", KONTEXT_FAMILY, sides(None, 16), _KONTEXT
+)
+KleinEditBlock = block_of_words("Klein", "FLUX.2 klein", "edit", KLEIN_FAMILY, sides(None, 16))
+QwenEditBlock = block_of_words(
+    "Qwen", "Qwen-Image-Edit", "edit", QWEN_EDIT_FAMILY, sides(None, 16), _QWEN
+)
 
 EraseBlock = block(
     "Erase",

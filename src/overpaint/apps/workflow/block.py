@@ -45,6 +45,18 @@ from overpaint.core.imaging.images import Picture
 from overpaint.core.models import BUILTIN, EditTask, border_task
 from overpaint.diffusion.family import FamilySpec
 
+WORDS: Mapping[EditTask, tuple[str, str]] = {
+    "inpaint": (
+        "Inpainting",
+        "Repaints what a model detected in a picture, from a prompt, with {}.",
+    ),
+    "edit": (
+        "Edit",
+        "Changes a picture as an instruction says, with {}; a mask limits where.",
+    ),
+}
+"""The end of a block's title, and what it does with a model of that name."""
+
 STEP_OPTIONS = ("num_inference_steps", "guidance_scale", "strength")
 
 logger = logging.getLogger(__name__)
@@ -167,36 +179,31 @@ def block(
     return _made(Block, title, about, fields, attributes, [spec.name], licence)
 
 
-def inpainting(
+def block_of_words(
     title: str,
     model: str,
+    task: EditTask,
     spec: FamilySpec,
     sides: Mapping[str, ManifestField],
     options: Sequence[str] = STEP_OPTIONS,
 ) -> type[Block]:
-    """A block that repaints what was found.
+    """A block of a model that words steer.
 
     Args:
         title: of the model, in the block's name.
         model: its name for people.
+        task: 'inpaint' or 'edit'.
         spec, sides, options: as for `block`.
     """
-    about = f"Repaints what a model detected in a picture, from a prompt, with {model}."
-    title = f"{title} Inpainting"
-    return block(title, about=about, spec=spec, task="inpaint", options=options, sides=sides)
-
-
-def instruction(
-    title: str,
-    model: str,
-    spec: FamilySpec,
-    sides: Mapping[str, ManifestField],
-    options: Sequence[str] = STEP_OPTIONS,
-) -> type[Block]:
-    """A block that follows an instruction; arguments as for `inpainting`."""
-    about = f"Changes a picture as an instruction says, with {model}; a mask limits where."
-    title = f"{title} Edit"
-    return block(title, about=about, spec=spec, task="edit", options=options, sides=sides)
+    kind, about = WORDS[task]
+    return block(
+        f"{title} {kind}",
+        about=about.format(model),
+        spec=spec,
+        task=task,
+        options=options,
+        sides=sides,
+    )
 
 
 def extension_block(title: str, *, about: str) -> type[Block]:
