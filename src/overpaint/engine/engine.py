@@ -169,7 +169,7 @@ class Engine:
             ModelNotFound, ModelLoadError, OutOfMemory, Overloaded: see `begin`.
         """
         model = self.compute(partial(self.model, name, busy=busy))
-        self.models.with_room(model, busy, partial(self._computed, model.load))
+        self.models.with_room(model, busy, lambda: self._computed(model.load))
 
     @property
     def screens(self) -> bool:
@@ -230,8 +230,9 @@ class Engine:
         computed = canvas.of(checked.request)
         seen = self._seen(checked.request, computed, model, checked.options, busy)
         prepare = partial(self._prepared, model, replace(checked, request=seen), held)
-        work = partial(self._computed, prepare)
-        regions, prepared, more = self.models.with_room(model, busy, work)
+        regions, prepared, more = self.models.with_room(
+            model, busy, lambda: self._computed(prepare)
+        )
         streams.hand_over(model, prepared)
         model.release_text_encoders()
         losses = marks.losses(checked.request.image)
