@@ -12,7 +12,7 @@ from torch.nn import functional
 from overpaint.checkpoints.files import weights
 
 
-class Share(nn.Module):
+class LayerNumbers(nn.Module):
     """In place of a layer that makes modulation: cuts its numbers, (B, n), out of those of all
     layers, (B, M).
     """

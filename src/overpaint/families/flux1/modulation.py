@@ -22,7 +22,7 @@ from diffusers.models.normalization import (
 from torch import nn
 from torch.nn import functional
 
-from overpaint.diffusion.tokens.modulation import Share, of_layers
+from overpaint.diffusion.tokens.modulation import LayerNumbers, of_layers
 
 MODULATED = (AdaLayerNormZero, AdaLayerNormZeroSingle, AdaLayerNormContinuous)
 
@@ -50,7 +50,7 @@ def evict(transformer: Any) -> None:
     start = 0
     for _, norm in _layers(transformer):
         stop = start + norm.linear.out_features
-        norm.linear, norm.silu = Share(start, stop), nn.Identity()
+        norm.linear, norm.silu = LayerNumbers(start, stop), nn.Identity()
         start = stop
     transformer.time_text_embed = Given(transformer.time_text_embed)
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from overpaint.diffusion.tokens.modulation import Share, of_layers
+from overpaint.diffusion.tokens.modulation import LayerNumbers, of_layers
 
 STREAMS = ("img_mod", "txt_mod")
 
@@ -32,16 +32,16 @@ def evict(transformer: Any) -> None:
     for block in transformer.transformer_blocks:
         for stream in STREAMS:
             stop = start + getattr(block, stream)[1].out_features
-            setattr(block, stream, Share(start, stop))
+            setattr(block, stream, LayerNumbers(start, stop))
             start = stop
     norm = transformer.norm_out
     stop = start + norm.linear.out_features
-    norm.linear, norm.silu = Share(start, stop), nn.Identity()
+    norm.linear, norm.silu = LayerNumbers(start, stop), nn.Identity()
 
 
 def evicted(transformer: Any) -> bool:
     """Whether `evict` was called."""
-    return isinstance(transformer.norm_out.linear, Share)
+    return isinstance(transformer.norm_out.linear, LayerNumbers)
 
 
 @torch.inference_mode()
