@@ -65,10 +65,24 @@ def test_the_ring_of_the_stage_lies_over_the_picture(desk, scene):
     desk.page.locator("#stage").focus()
     desk.page.keyboard.press("b")
     assert desk.page.locator("#stage").screenshot() != before
-    ring = desk.page.evaluate(
+    assert "inset" in ring(desk)
+
+
+def test_where_a_picture_can_be_dropped_is_outlined_over_the_picture(desk, scene):
+    desk.open(scene)
+    assert ring(desk) == "none"
+    enter = "(kind) => document.body.dispatchEvent(new DragEvent(kind, { bubbles: true }))"
+    desk.page.evaluate(enter, "dragenter")
+    assert "inset" in ring(desk)
+    desk.page.evaluate(enter, "dragleave")
+    assert ring(desk) == "none"
+
+
+def ring(desk) -> str:
+    """The outline of the stage, which lies over its canvas."""
+    return desk.page.evaluate(
         "getComputedStyle(document.querySelector('#stage'), '::after').boxShadow"
     )
-    assert "inset" in ring
 
 
 def test_zoom_has_buttons_and_a_number(desk, scene):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from PIL import Image
@@ -153,6 +154,7 @@ def test_many_sessions_are_searched_and_paged(desk_of, fresh, scene):
     desk.visit()
     cards = desk.page.locator(".card")
     expect(cards).to_have_count(24)
+    expect(cards.first.locator(".day")).to_contain_text(re.compile(r"\b20\d\d\b"))
     desk.page.click("#further")
     expect(cards.nth(25)).to_be_visible()
     desk.page.fill("#search", "plate 0")
