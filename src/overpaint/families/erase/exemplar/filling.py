@@ -10,19 +10,14 @@ import numpy as np
 
 from overpaint.core.errors import InvalidImage, InvalidMask
 
-from . import lines, offsets
-from .matching import Matcher, rounds
+from .matching import Matcher, better_start, rounds
 from .pyramid import Layer, build
 from .seams import HOLD, HOLD_CHOSEN, blend
 from .smooth import fill_smooth_parts
 from .surroundings import set_prices
-from .types import BoolMask, Float, Pixels
+from .types import BoolMask, Pixels
 
 MARGIN = 8  # pictures narrower than this are widened by repetition, so that a patch fits
-
-PEELS = 1.03
-"""The coarsest layer is begun along lines unless peels fit better by this: lines leave more of what
-is behind the hole in order."""
 
 OnRound = Callable[[float], None]
 
@@ -105,7 +100,7 @@ class Filling:
         for matcher in self._matchers:
             matcher.improve(last=finished)
         if finished:
-            best = best_start(self._matchers)
+            best = better_start(self._matchers)
             blended = blend(best.layer.values, best.layer.hole, best.votes, self._hold)
             self._filled = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
             self._matchers = []
@@ -121,12 +116,14 @@ class Filling:
         return result
 
     def _matchers_of(self, layer: Layer) -> list[Matcher]:
-        """A layer is begun from the coarser one; the coarsest in several ways."""
+        """A layer is begun from the coarser one; the coarsest with peels, and also with lines."""
         if self._matchers:
-            return [Matcher(layer, best_start(self._matchers).field, self._seed)]
+            return [Matcher(layer, better_start(self._matchers).field, self._seed)]
+        started = [Matcher(layer, None, self._seed)]
         if self._free_choice:
-            return all_starts(layer, self._seed)
-        return [Matcher(layer, None, self._seed)]
+            other = replace(layer, values=layer.values.copy())
+            started.append(Matcher(other, None, self._seed, with_lines=True))
+        return started
 
     def _begin(self, copyable: BoolMask) -> None:
         height, width = self._hole.shape
@@ -140,29 +137,6 @@ class Filling:
             if self._free_choice:
                 set_prices(layers)
             self._turns = _turns(layers)
-
-
-def all_starts(layer: Layer, seed: int) -> list[Matcher]:
-    """Ways to begin the coarsest layer, each on a copy of it, the preferred one first.
-
-    What surely repeats itself goes on so; else there are lines, and peels.
-    """
-    repetition = offsets.repetition(layer.values, layer.hole, layer.size)
-    guides: list[tuple[Float | None, float]] = [(repetition, 1.0)]
-    if repetition is None:
-        guides = [(lines.continuation(layer.values, layer.hole), 1.0), (None, PEELS)]
-    copies = [replace(layer, values=layer.values.copy()) for _ in guides]
-    return [
-        Matcher(copy, None, seed, guide=guide, handicap=handicap)
-        for copy, (guide, handicap) in zip(copies, guides, strict=True)
-    ]
-
-
-def best_start(matchers: list[Matcher]) -> Matcher:
-    """The one whose sources fit best, its handicap counted."""
-    if len(matchers) == 1:
-        return matchers[0]
-    return min(matchers, key=lambda each: each.handicap * each.mismatch())
 
 
 @dataclass(frozen=True, eq=False)

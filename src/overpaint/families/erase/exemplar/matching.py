@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from . import kernels
+from . import kernels, lines
 from .bands import THREADS
 from .offsets import repeating_steps
 from .pyramid import Layer, spread_in
@@ -27,6 +27,7 @@ EXHAUSTIVE = 3_000_000  # pairs of target and source compared; of more, every n-
 FIRST_GUESS = 0.1  # weight of guessed pixels against known ones in that comparison
 GUIDE = 0.3  # the same for pixels of the guide
 GUIDE_PULL = 0.5  # of the way from the votes to the guide, after the first rounds
+WORSE = 1.03  # how much worse a filling begun with lines may fit than one begun with peels
 PEEL = 2.0  # pixels by which the filling of the coarsest layer proceeds inwards each time
 
 
@@ -67,23 +68,14 @@ class Matcher:
         layer: what is filled.
         coarser: the next coarser layer's field; None on the coarsest.
         seed: of the random search.
-        guide: (H, W, CHANNELS), the hole filled roughly: how the coarsest layer is begun; None =
-            peel by peel.
-        handicap: factor of its mismatch where it is compared with other ways to begin.
+        with_lines: whether the coarsest layer is begun with lines rather than with peels.
     """
 
     def __init__(
-        self,
-        layer: Layer,
-        coarser: Field | None,
-        seed: int,
-        *,
-        guide: Float | None = None,
-        handicap: float = 1.0,
+        self, layer: Layer, coarser: Field | None, seed: int, *, with_lines: bool = False
     ) -> None:
         self.layer = layer
-        self.handicap = handicap
-        self._guide = guide
+        self._guide: Float | None = None
         self._rng = np.random.default_rng((seed, layer.hole.size))
         self._height, self._width = layer.hole.shape
         self._near = NEARNESS * layer.size**2
@@ -95,8 +87,8 @@ class Matcher:
         self._steps = repeating_steps(layer.values, ~layer.hole, layer.size)
         if coarser is not None:
             self._refine(coarser)
-        elif guide is not None:
-            self._follow(guide)
+        elif with_lines:
+            self._follow_lines()
         else:
             self._peel()
 
@@ -143,10 +135,11 @@ class Matcher:
             cv2.distanceTransform(self.layer.hole.astype(np.uint8), cv2.DIST_L2, 5), np.float32
         )
 
-    def _follow(self, guide: Float) -> None:
-        """The coarsest layer: the guide, then sources like it."""
+    def _follow_lines(self) -> None:
+        """The coarsest layer: a smooth filling that no line crosses, then sources like it."""
         layer = self.layer
-        layer.values = guide.copy()
+        layer.values = lines.continuation(layer.values, layer.hole)
+        self._guide = layer.values.copy()
         certainty = np.where(layer.hole, GUIDE, 1).astype(np.float32)
         self._compare_all(certainty, np.arange(self.field.cost.size, dtype=np.int32))
         self._vote(SOFTNESS)
@@ -248,3 +241,14 @@ def _targets(layer: Layer) -> BoolMask:
     touches[height - last :] = False
     touches[:, width - last :] = False
     return touches
+
+
+def better_start(matchers: list[Matcher]) -> Matcher:
+    """Of one or two ways to begin a layer (peels, lines) the one whose sources fit better.
+
+    Lines win unless they are clearly worse: they leave more of what is behind the hole in order.
+    """
+    if len(matchers) == 1:
+        return matchers[0]
+    peels, lined = matchers
+    return lined if lined.mismatch() <= WORSE * peels.mismatch() else peels
