@@ -6,7 +6,7 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -215,6 +215,15 @@ def desk(desk_of, address) -> Desk:
 def stage(desk: Desk) -> Image.Image:
     """What is seen of the picture."""
     return Image.open(io.BytesIO(desk.page.locator("#canvas").screenshot())).convert("RGB")
+
+
+def seen(desk: Desk, is_so: Callable[[Image.Image], bool]) -> Image.Image:
+    """Wait until the stage shows something, and give what it shows."""
+    end = time.monotonic() + SLOW / 1000
+    while not is_so(shown := stage(desk)):
+        assert time.monotonic() < end, "waited in vain for a picture"
+        desk.page.wait_for_timeout(50)
+    return shown
 
 
 def drawn(desk: Desk) -> None:
