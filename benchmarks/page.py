@@ -58,6 +58,7 @@ FRAMES = """() => {
   return frames;
 }"""
 
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--megapixels", type=float, default=24)
