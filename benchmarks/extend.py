@@ -138,12 +138,12 @@ def larger_rows() -> list[Row]:
         result = engine.edit(small, extend=dict.fromkeys(SIDES, "50%"), seed=0)
         seconds = time.perf_counter() - started
         grown = result.images[0].convert("RGB")
-        box = (side // 2, side // 2, side // 2 + side, side // 2 + side)
+        inside = grown.crop((side // 2, side // 2, side // 2 + side, side // 2 + side))
         rows.append(
             {
                 "from": f"{side} x {side}",
                 "to": f"{grown.width} x {grown.height}",
-                "inside": "identical" if grown.crop(box) == small else "differs",
+                "inside": "identical" if inside.tobytes() == small.tobytes() else "differs",
                 "seconds": round(seconds, 1),
                 "s / MP": round(seconds / (grown.width * grown.height / 1e6), 1),
             }
