@@ -25,6 +25,7 @@ from PIL import Image
 from overpaint.checkpoints import shortage
 from overpaint.checkpoints.shortage import GIB
 from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded
+from overpaint.core.imaging.fidelity.target import subject
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
@@ -57,6 +58,17 @@ class Compute(Protocol):
     def __call__(self, work: Callable[[], T]) -> T: ...
 
 
+class Locator(Protocol):
+    """Finds things in pictures by words."""
+
+    @property
+    def name(self) -> str:
+        """As recipes call it."""
+
+    def place(self, picture: Picture, words: str) -> Image.Image | None:
+        """'L' of the picture's size, 255 = what the words name; None where it finds nothing."""
+
+
 class Engine:
     """Edits pictures with the models that it is given.
 
@@ -70,6 +82,8 @@ class Engine:
         marking: what the files of results say about themselves.
         rewriter: makes prompts of short wishes; None = prompts stay as they are.
         device: the one that its models compute on, as torch names it.
+        locator: finds what an instruction without a mask names, so that changes far from it are
+            put back; None = small changes far from the largest are.
         eraser: name of a model without weights that continues a picture which grows, for models
             that see what is in its border; None = they see its edges go on.
 
@@ -86,6 +100,7 @@ class Engine:
         policy: Policy | None = None,
         marking: Marking | None = None,
         rewriter: Rewriter | None = None,
+        locator: Locator | None = None,
         device: str = "cpu",
         eraser: str | None = None,
     ) -> None:
@@ -94,6 +109,7 @@ class Engine:
         self.policy = policy or Policy.off()
         self.marking = marking or Marking()
         self.rewriter = rewriter
+        self.locator = locator
         self.device = device
         self.eraser = eraser
         self.clock = clock.of(device)
@@ -229,6 +245,7 @@ class Engine:
         started = time.perf_counter()
         computed = canvas.of(checked.request)
         seen = self._seen(checked.request, computed, model, checked.options, busy)
+        seen, target = self._aimed(seen, checked, screened)
         work = partial(self._prepared, model, replace(checked, request=seen), held)
         regions, prepared, more = self._with_room(model, busy, work)
         streams.hand_over(model, prepared)
@@ -238,6 +255,7 @@ class Engine:
             request=checked.request,
             canvas=computed,
             rewriting=screened.rewriting,
+            target=target,
             model=model,
             seeds=checked.seeds,
             options=checked.options,
@@ -326,6 +344,7 @@ class Engine:
             seeds=decoded.seeds,
             measures=measures,
             rewriting=edit.rewriting,
+            target=edit.target,
         )
         return EditResult(
             pictures=tuple(
@@ -353,6 +372,24 @@ class Engine:
         if not sees or self.eraser is None:
             return computed
         return canvas.continued(request, computed, self.model(self.eraser, busy=busy).family)
+
+    def _aimed(
+        self, seen: EditRequest, checked: CheckedRequest, screened: Screened
+    ) -> tuple[EditRequest, Mapping[str, str] | None]:
+        """With the place of what the instruction names, where that matters and nobody gave it.
+
+        Returns:
+            The request, and who found the thing by which words; None = nobody did.
+        """
+        locator, given = self.locator, checked.request.target
+        wanted = checked.options.uses_target and seen.mask is None and given is None
+        if locator is None or not wanted:
+            return seen, None
+        words = subject((screened.rewriting or {}).get("wish", checked.request.prompt))
+        place = None if words is None else locator.place(seen.image, words)
+        if words is None or place is None:
+            return seen, None
+        return replace(seen, target=place), {"by": locator.name, "words": words}
 
     def _prepared(
         self, model: Model, checked: CheckedRequest, held: int

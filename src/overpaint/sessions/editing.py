@@ -290,7 +290,11 @@ def again(pictures: Pictures, session: Session, turn: Turn) -> EditRequest:
         prompt=prompt,
         seed=turn.seed,
         model=turn.model,
-        options={**recipes.options_since(turn.recipe.get("options", {})), **turn.options},
+        options={
+            **recipes.options_since(turn.recipe.get("options", {})),
+            **turn.options,
+            **recipes.areas_kept(turn.recipe),
+        },
         **inputs,
     )
 
@@ -421,6 +425,8 @@ def _sentences(turn: Turn, read: Judgement | None) -> list[str]:
 def _repeats(start: Start, turn: Turn) -> list[str]:
     """A sentence where the picture was made with this very noise already."""
     base = start.base
+    if turn.options.get("noise_from") != "seed":
+        return []
     is_repeated = base.seed is not None and (base.seed, base.model) == (turn.seed, turn.model)
     if not is_repeated or turn.kind == "erase":
         return []
