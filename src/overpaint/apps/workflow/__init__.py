@@ -16,6 +16,9 @@ from overpaint.families.flux2 import KLEIN_FAMILY
 from overpaint.families.qwen import QWEN_EDIT_FAMILY
 from overpaint.families.sd import SD2_FAMILY, SDXL_FAMILY
 
+BLENDING = ("grow", "feather", "repaint_beyond", "follow", "hold")
+"""Options of every family that denoises: where its edit goes."""
+
 Flex2InpaintingBlock = block(
     "flex2_inpainting",
     "Flex2 Inpainting",
@@ -28,8 +31,7 @@ Flex2InpaintingBlock = block(
         "control_stop",
         "num_inference_steps",
         "guidance_scale",
-        "grow",
-        "feather",
+        *BLENDING,
     ],
 )
 
@@ -40,7 +42,7 @@ SD2InpaintingBlock = block(
     spec=SD2_FAMILY,
     task="inpaint",
     sides=sides(None, 8),
-    options=["num_inference_steps", "guidance_scale", "strength", "grow", "feather"],
+    options=["num_inference_steps", "guidance_scale", "strength", *BLENDING],
 )
 
 SDXLInpaintingBlock = block(
@@ -50,7 +52,7 @@ SDXLInpaintingBlock = block(
     spec=SDXL_FAMILY,
     task="inpaint",
     sides=sides(None, 8),
-    options=["num_inference_steps", "guidance_scale", "strength", "grow", "feather"],
+    options=["num_inference_steps", "guidance_scale", "strength", *BLENDING],
 )
 
 FillInpaintingBlock = block(
@@ -60,7 +62,7 @@ FillInpaintingBlock = block(
     spec=FILL_FAMILY,
     task="inpaint",
     sides=sides(None, 16),
-    options=["num_inference_steps", "guidance_scale", "strength", "grow", "feather"],
+    options=["num_inference_steps", "guidance_scale", "strength", *BLENDING],
 )
 
 KleinEditBlock = block(
@@ -70,7 +72,7 @@ KleinEditBlock = block(
     spec=KLEIN_FAMILY,
     task="edit",
     sides=sides(None, 16),
-    options=["num_inference_steps", "guidance_scale", "strength", "grow", "feather"],
+    options=["num_inference_steps", "guidance_scale", "strength", *BLENDING],
 )
 
 QwenEditBlock = block(
@@ -80,7 +82,7 @@ QwenEditBlock = block(
     spec=QWEN_EDIT_FAMILY,
     task="edit",
     sides=sides(None, 16),
-    options=["num_inference_steps", "true_cfg_scale", "strength", "grow", "feather"],
+    options=["num_inference_steps", "true_cfg_scale", "strength", *BLENDING],
 )
 
 KontextEditBlock = block(
@@ -90,7 +92,7 @@ KontextEditBlock = block(
     spec=KONTEXT_FAMILY,
     task="edit",
     sides=sides(None, 16),
-    options=["num_inference_steps", "guidance_scale", "grow", "feather"],
+    options=["num_inference_steps", "guidance_scale", *BLENDING],
 )
 
 EraseBlock = block(
@@ -99,7 +101,7 @@ EraseBlock = block(
     about="Removes what a model detected in a picture; no weights, no words.",
     spec=ERASE_FAMILY,
     task="erase",
-    options=["shadow", "grow", "feather"],
+    options=["shadow", "grow", "feather", "hold"],
 )
 
 
