@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from overpaint.core.geometry import Plan, stretched
+from overpaint.core.geometry import Box, Plan, stretched
 
 if TYPE_CHECKING:
     from overpaint.core.imaging.images import Picture
@@ -49,5 +49,10 @@ def composite(
         picture = picture.resized(plan.output)
         alpha = alpha.resize(plan.output, Image.Resampling.LANCZOS)
         plan = stretched(plan.output, plan.canvas)
-    patch, window = plan.from_canvas(edited), plan.window
-    return picture.blended(patch, alpha.crop(window.as_tuple()), window, in_srgb=in_srgb)
+    inside = alpha.crop(plan.window.as_tuple()).getbbox()
+    if inside is None:
+        return picture
+    left, top = plan.window.left, plan.window.top
+    part = Box(left + inside[0], top + inside[1], left + inside[2], top + inside[3])
+    patch = plan.from_canvas(edited, part=part)
+    return picture.blended(patch, alpha.crop(part.as_tuple()), part, in_srgb=in_srgb)

@@ -113,6 +113,7 @@ class Plan:
         *,
         resample: Image.Resampling = Image.Resampling.LANCZOS,
         fill: int | tuple[int, ...] | None = None,
+        is_quick: bool = False,
     ) -> Image.Image:
         """Bring an image of the picture's size onto the canvas.
 
@@ -120,6 +121,8 @@ class Plan:
             image: any mode, of `size`.
             resample: filter, used only where content and window differ in size.
             fill: value of the padding; None repeats the window's last column and row.
+            is_quick: large pictures are shrunk by whole factors first. For what is measured: it
+                takes a fraction of the time, and is a little less sharp.
 
         Returns:
             An image of `canvas` in the same mode.
@@ -127,7 +130,7 @@ class Plan:
         _expect(image, self.size, "picture")
         part = image.crop(self.window.as_tuple())
         if not self.is_exact:
-            part = part.resize(self.content.size, resample)
+            part = part.resize(self.content.size, resample, reducing_gap=1.0 if is_quick else None)
         return _pad(part, self.canvas, fill)
 
     def from_canvas(
@@ -135,11 +138,26 @@ class Plan:
         image: Image.Image,
         *,
         resample: Image.Resampling = Image.Resampling.LANCZOS,
+        part: Box | None = None,
     ) -> Image.Image:
-        """Cut the content out of an image of `canvas` and bring it to the window's size."""
+        """Cut the content out of an image of `canvas` and bring it to the window's size.
+
+        Args:
+            image: of `canvas`.
+            resample: filter, used only where content and window differ in size.
+            part: of the picture, inside the window, that is needed; None = all of the window.
+        """
         _expect(image, self.canvas, "canvas")
-        part = image.crop(self.content.as_tuple())
-        return part if self.is_exact else part.resize(self.window.size, resample)
+        content, window = image.crop(self.content.as_tuple()), self.window
+        part = window if part is None else part
+        left, top = part.left - window.left, part.top - window.top
+        right, bottom = left + part.width, top + part.height
+        if self.is_exact:
+            return content.crop((left, top, right, bottom))
+        across, down = content.width / window.width, content.height / window.height
+        width, height = content.size
+        box = left * across, top * down, min(width, right * across), min(height, bottom * down)
+        return content.resize(part.size, resample, box=box)
 
     def box_from_canvas(self, box: Box) -> Box:
         """The smallest box of the picture that covers a box of the canvas, less its padding."""

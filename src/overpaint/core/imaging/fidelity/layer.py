@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from overpaint.core.geometry import Box
+
 if TYPE_CHECKING:
     from overpaint.core.geometry import Plan
     from overpaint.core.imaging.fidelity.areas import ChangedArea
     from overpaint.core.imaging.fidelity.registration import Motion
+
+_REACH = 4
+"""Pixels of the canvas beyond a mask up to which resampling by Lanczos spreads it."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,5 +41,9 @@ class EditLayer:
 
 def whole_alpha(mask: Image.Image, plan: Plan) -> Image.Image:
     """An 'L' mask of the canvas as one of the picture's size; outside the window it is 0."""
-    part = plan.from_canvas(mask)
-    return part if part.size == plan.size else plan.paste(Image.new("L", plan.size), part)
+    whole = Image.new("L", plan.size)
+    marked = mask.getbbox()
+    if marked is not None:
+        box = plan.box_from_canvas(Box(*marked).grow(_REACH).clip(Box.of_size(plan.canvas)))
+        whole.paste(plan.from_canvas(mask, part=box), box.as_tuple())
+    return whole
