@@ -61,6 +61,12 @@ LEAST_GAIN = 0.004
 """Share by which a movement must lessen the differences of what agrees on it, and as much again
 for every pixel that it is long."""
 
+BUSY = 0.1
+"""Energy from which a neighbourhood has details: twice that of noise of 2 levels."""
+
+FEWEST_BUSY = 0.005
+"""Share of a picture's pixels below which its details say nothing of how it differs."""
+
 _TUKEY = 4.685
 _LOCAL = 3.0  # pixels: standard deviation of the local mean
 _FLAT = 4.0  # levels of contrast below which an area has no details
@@ -291,10 +297,11 @@ def _fitted(before: FloatPlane, after: FloatPlane, motion: Motion) -> _Fit | Non
     height, width = before.shape
     x = np.arange(width, dtype=np.float32)[None] - (width - 1) / 2
     y = np.arange(height, dtype=np.float32)[:, None] - (height - 1) / 2
+    there = _energy(before)
     for _ in range(STEPS):
         moved, shown = _moved(after, motion)
         difference = before - moved
-        weight = _weights(difference, shown)
+        weight = _weights(difference, shown, np.minimum(there, _energy(moved)))
         # The mean of both slopes: second order, as Malis 2004 has it.
         across = cv2.Scharr(before + moved, cv2.CV_32F, 1, 0, scale=1 / 64)
         down = cv2.Scharr(before + moved, cv2.CV_32F, 0, 1, scale=1 / 64)
@@ -335,12 +342,9 @@ def _agreement(
 ) -> tuple[float, NDArray[np.int64]]:
     """Share of the details that a movement explains, and (2, n) tiles where it explains most."""
 
-    def energy(of: FloatPlane) -> FloatPlane:
-        return np.asarray(cv2.GaussianBlur(of * of, (0, 0), 2.0), np.float32)
-
-    there = energy(before)
-    busy = there > 0.1
-    explained = busy & (energy(difference) < (1 - EXPLAINED) * (there + energy(moved)) / 2)
+    there = _energy(before)
+    busy = there > BUSY
+    explained = busy & (_energy(difference) < (1 - EXPLAINED) * (there + _energy(moved)) / 2)
     busy_parts, explained_parts = (_by_tile(each[None]).ravel() for each in (busy, explained))
     least = 0.02 * before.size / _TILES**2
     agreeing = (busy_parts > least) & (explained_parts > busy_parts / 2)
@@ -363,13 +367,34 @@ def _moved(plane: FloatPlane, motion: Motion) -> tuple[FloatPlane, NDArray[np.bo
     return np.asarray(moved, np.float32), shown
 
 
-def _weights(difference: FloatPlane, shown: NDArray[np.bool_]) -> FloatPlane:
-    """Tukey's biweight of each neighbourhood's difference, so that edited areas fall as a whole."""
-    square = cv2.GaussianBlur(difference * difference, (0, 0), 2.0)
-    scale = 1.4826 * math.sqrt(float(np.median(square[shown]))) if shown.any() else 0.0
+def _weights(difference: FloatPlane, shown: NDArray[np.bool_], details: FloatPlane) -> FloatPlane:
+    """How much each pixel counts.
+
+    Tukey's biweight of each neighbourhood's difference, so that edited areas fall as a whole; the
+    scale is that of the details, of which up to three quarters may be edited. Where one of the two
+    pictures shows no details there is noise, or something that came or went: it does not count.
+
+    Args:
+        difference: (H, W).
+        shown: (H, W), where there is one.
+        details: (H, W), their energy: the lesser of both pictures'.
+    """
+    square = _energy(difference)
+    busy = shown & (details > BUSY)
+    if busy.sum() < FEWEST_BUSY * busy.size:
+        busy = shown
+    if not busy.any():
+        return np.zeros_like(difference)
+    quarter, half = np.quantile(square[busy], (0.25, 0.5))
+    scale = 1.4826 * math.sqrt(min(half, 4 * quarter))
     bound = (_TUKEY * max(scale, 0.02)) ** 2
-    weight = np.maximum(0, 1 - square / bound) ** 2
+    weight = np.maximum(0, 1 - square / bound) ** 2 * (details / (details + BUSY)) ** 2
     return np.asarray(weight * shown, np.float32)
+
+
+def _energy(of: FloatPlane) -> FloatPlane:
+    """(H, W), the mean square of each neighbourhood."""
+    return np.asarray(cv2.GaussianBlur(of * of, (0, 0), 2.0), np.float32)
 
 
 def _by_tile(values: NDArray[Any]) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ _PLACE = re.compile(
     rf"\b(?:to|onto|on|in|into|under|over|behind|beside|near|next to|around)\s+({_NAME})", re.I
 )
 _THING = re.compile(rf"\b({_NAME})", re.I)
-_ADDS = re.compile(r"^\W*(?:please\s+)?(?:add|put|place|insert|paint|draw|write|give)\b", re.I)
+_ADDS = re.compile(r"^\W*(?:please\s+)?(?:add|put|place|insert|draw|write|give)\b", re.I)
 _MOVES = re.compile(
     r"^\W*(?:please\s+)?(?:move|shift|swap|bring|slide|drag|push|pull|exchange|switch)\b", re.I
 )
