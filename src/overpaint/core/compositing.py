@@ -45,6 +45,8 @@ def composite(
             f"The picture has the size {picture.size}, the alpha {alpha.size}, "
             f"the plan {plan.size}."
         )
+    if edited.size != plan.canvas:
+        raise ValueError(f"The edited canvas has the size {edited.size}, the plan {plan.canvas}.")
     if plan.output != plan.size:
         picture = picture.resized(plan.output)
         alpha = alpha.resize(plan.output, Image.Resampling.LANCZOS)

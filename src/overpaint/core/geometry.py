@@ -82,6 +82,10 @@ class Box:
         return self.clip(other) == other
 
 
+_SUPPORT = 4
+"""Pixels around a place that resampling looks at, and one more."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The window of a picture that is computed, and the canvas it is computed on.
@@ -128,7 +132,8 @@ class Plan:
             An image of `canvas` in the same mode.
         """
         _expect(image, self.size, "picture")
-        part = image.crop(self.window.as_tuple())
+        is_whole = self.window == Box.of_size(self.size)
+        part = image if is_whole and not self.is_exact else image.crop(self.window.as_tuple())
         if not self.is_exact:
             part = part.resize(self.content.size, resample, reducing_gap=1.0 if is_quick else None)
         return _pad(part, self.canvas, fill)
@@ -150,14 +155,22 @@ class Plan:
         _expect(image, self.canvas, "canvas")
         content, window = image.crop(self.content.as_tuple()), self.window
         part = window if part is None else part
-        left, top = part.left - window.left, part.top - window.top
-        right, bottom = left + part.width, top + part.height
-        if self.is_exact:
-            return content.crop((left, top, right, bottom))
         across, down = content.width / window.width, content.height / window.height
-        width, height = content.size
-        box = left * across, top * down, min(width, right * across), min(height, bottom * down)
-        return content.resize(part.size, resample, box=box)
+        # Filters look a few pixels around.
+        margin = math.ceil(_SUPPORT * max(1, 1 / across, 1 / down))
+        around = window if part == window else part.grow(margin).clip(window)
+        left, top = around.left - window.left, around.top - window.top
+        right, bottom = left + around.width, top + around.height
+        if self.is_exact:
+            resampled = content.crop((left, top, right, bottom))
+        else:
+            width, height = content.size
+            box = left * across, top * down, min(width, right * across), min(height, bottom * down)
+            resampled = content.resize(around.size, resample, box=box)
+        if around == part:
+            return resampled
+        inner = part.left - around.left, part.top - around.top
+        return resampled.crop((*inner, inner[0] + part.width, inner[1] + part.height))
 
     def box_from_canvas(self, box: Box) -> Box:
         """The smallest box of the picture that covers a box of the canvas, less its padding."""

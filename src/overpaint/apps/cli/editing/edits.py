@@ -121,7 +121,7 @@ Follow = Annotated[
         help="Let the blend grow beyond the mask, where the edit goes on there.",
     ),
 ]
-Hold = Annotated[
+HoldRest = Annotated[
     bool | None,
     typer.Option(
         "--hold/--no-hold",
@@ -171,7 +171,7 @@ SELECTION: Mapping[str, Any] = {
 }
 """Options that find the mask in the picture."""
 
-ON_MASK: Mapping[str, Any] = {"invert": Invert, "grow": Grow, "feather": Feather, "hold": Hold}
+ON_MASK: Mapping[str, Any] = {"invert": Invert, "grow": Grow, "feather": Feather, "hold": HoldRest}
 """Options of how the mask is used."""
 
 BEYOND: Mapping[str, Any] = {"repaint_beyond": RepaintBeyond, "follow": Follow}

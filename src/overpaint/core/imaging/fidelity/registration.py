@@ -10,6 +10,7 @@ that a tint or another gamma is no movement.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,9 @@ places, as a share of a side. The tiles of a thing that moves alone lie close to
 
 EXPLAINED = 0.7
 """Share of a detail's energy that a movement has to explain where the detail agrees on it."""
+
+DOUBTFUL = 0.3
+"""Share of the details that agree below which the next level is searched from the start, too."""
 
 ZOOMS = (1.0, 0.97, 1.03, 0.92, 1.08)
 """Factors from which the search begins."""
@@ -237,22 +241,26 @@ def register(before: RgbPixels, after: RgbPixels) -> Motion | None:
     levels = _levels(before, after)[::-1]
     if min(levels[0][0].shape) < SMALLEST:
         return None
-    starts = _starts(*levels[0])
-    fit = None
-    for number, (one, other) in enumerate(levels):
-        fits = [each for start in starts if (each := _fitted(one, other, start)) is not None]
-        if not fits:
-            return None
-        fits.sort(key=lambda each: -each.agreeing)
-        fit = fits[0]
-        # On the coarsest level few pixels decide, so the runner-up may come along once.
-        coming = fits[: 2 if number == 0 else 1]
-        if number + 1 < len(levels):
-            starts = [each.motion.scaled(_size(levels[number + 1][0])) for each in coming]
+    fit = _searched(levels)
     if fit is None or not fit.is_sure:
         return None
     motion = fit.motion.scaled((width, height))
     return motion if motion.farthest >= LEAST_MOVED else None
+
+
+def _searched(levels: Sequence[tuple[FloatPlane, FloatPlane]]) -> _Fit | None:
+    """Where the search from coarse to fine ends; None where it goes astray."""
+    coming: list[_Fit] = []
+    for number, (one, other) in enumerate(levels):
+        starts = [each.motion.scaled(_size(one)) for each in coming]
+        if not coming or coming[0].agreeing < DOUBTFUL:
+            # Fine patterns are grey from afar: what was found there says nothing.
+            starts += _starts(one, other)
+        fits = [each for start in starts if (each := _fitted(one, other, start)) is not None]
+        fits.sort(key=lambda each: -each.agreeing)
+        # On the coarsest level few pixels decide, so the runner-up may come along once.
+        coming = fits[: 2 if number == 0 else 1]
+    return coming[0] if coming else None
 
 
 def _size(plane: FloatPlane) -> tuple[int, int]:
@@ -289,7 +297,8 @@ def _starts(before: FloatPlane, after: FloatPlane) -> list[Motion]:
     window = cv2.createHanningWindow(size, cv2.CV_32F)
     (right, down), _ = cv2.phaseCorrelate(before, after, window)
     places = [(0.0, 0.0), (right, down)]
-    return [Motion(size=size, right=x, down=y, along=zoom - 1) for zoom in ZOOMS for x, y in places]
+    zooms = ZOOMS if max(size) < FINEST else ZOOMS[:1]
+    return [Motion(size=size, right=x, down=y, along=zoom - 1) for zoom in zooms for x, y in places]
 
 
 def _fitted(before: FloatPlane, after: FloatPlane, motion: Motion) -> _Fit | None:
