@@ -9,7 +9,7 @@ import transformers
 
 from overpaint.apps.settings import Settings
 from overpaint.apps.wiring.models import segmentation
-from overpaint.core.errors import ModelLoadError, ModelNotFound, UnsupportedOption
+from overpaint.core.errors import InvalidSettings, ModelLoadError, UnsupportedOption
 from overpaint.core.imaging.images import Picture
 from overpaint.segmenters import checkpoint
 from overpaint.segmenters.detector import ByWords
@@ -158,7 +158,7 @@ def test_detections_by_words_are_outlined(segmenter_folder):
 
 def test_what_an_instruction_names_is_looked_for_by_words(segmenter_folder, monkeypatch):
     assert segmentation.locator(Settings()) is None
-    with pytest.raises(ModelNotFound, match="no segmentation model 'sam33'"):
+    with pytest.raises(InvalidSettings, match="there is no segmenter 'sam33'"):
         segmentation.locator(Settings(target_segmenter="sam33"))
     name = f"{segmenter_folder('grounding_dino')}+grabcut"
     locator = segmentation.locator(Settings(device="cpu", target_segmenter=name))

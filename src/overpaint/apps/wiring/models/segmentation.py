@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from overpaint.apps import settings as settings_
 from overpaint.apps.wiring import imports
 from overpaint.apps.wiring.models import catalogue, checkpoints
-from overpaint.core.errors import ModelLoadError, ModelNotFound
+from overpaint.core.errors import InvalidSettings, ModelLoadError, ModelNotFound
 from overpaint.core.models import ModelSpec
 
 if TYPE_CHECKING:
@@ -146,14 +146,18 @@ def locator(settings: Settings) -> WordLocator | None:
     """What finds the things that instructions name; None = nothing is configured.
 
     Raises:
-        ModelNotFound: there is no segmenter of that name.
+        InvalidSettings: there is no segmenter of that name.
     """
     name = settings.target_segmenter
     if name is None:
         return None
     for part in name.split(JOINT):
         if part not in SEGMENTERS and not Path(part).is_dir():
-            raise _unknown(part)
+            raise InvalidSettings(
+                f"there is no segmenter '{part}'; those by words are sam3, grounding-dino and "
+                "owlv2",
+                field="target_segmenter",
+            )
     return WordLocator(name, settings)
 
 
@@ -224,11 +228,7 @@ def _folder(name: str, settings: Settings) -> Path:
         return checkpoints.locate(SEGMENTERS[name], settings)
     if Path(name).is_dir():
         return Path(name)
-    raise _unknown(name)
-
-
-def _unknown(name: str) -> ModelNotFound:
-    return ModelNotFound(
+    raise ModelNotFound(
         f"there is no segmentation model '{name}'; known are {', '.join(SEGMENTERS)}, or give the "
         "path of a folder in transformers layout",
         field="model",
