@@ -239,7 +239,8 @@ def cost_rows(count: int) -> list[Row]:
 
 def share_rows(count: int) -> list[Row]:
     """What is done after the last step, as a share of an edit at real size with few steps."""
-    folder = real_size.sd2(Path(tempfile.gettempdir()) / "stay-sd2", torch.bfloat16)
+    folder = Path(tempfile.gettempdir()) / "overpaint-real" / "sd2-bfloat16"
+    real_size.sd2(folder, torch.bfloat16)
     engine = overpaint.load(str(folder), dtype="bfloat16")
     photo = Image.fromarray(erase_cases.square_photo("chelsea", SIDE))
     mask = Image.fromarray(np.uint8(255) * erase_cases.draw_mask(2, SIDE).astype(np.uint8))

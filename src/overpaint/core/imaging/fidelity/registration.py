@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -22,6 +22,9 @@ from overpaint.core.imaging.fidelity.arrays import FloatPlane, RgbPixels
 
 FINEST = 512
 """Longer side, in pixels, at which the last level is compared."""
+
+SMALL = 192
+"""Shorter side, in pixels, below which a level is searched from many places."""
 
 COARSEST = 64
 """Shorter side, in pixels, of the first level."""
@@ -292,13 +295,18 @@ def _details(plane: FloatPlane) -> FloatPlane:
 
 
 def _starts(before: FloatPlane, after: FloatPlane) -> list[Motion]:
-    """Where the search begins: at rest, and where the two correlate best (Kuglin & Hines 1975)."""
+    """Where the search begins: at rest, and where the two correlate best (Kuglin & Hines 1975).
+
+    On large levels at rest alone: steps are dear there, and what is there moved by little.
+    """
     size = _size(before)
+    rest = Motion(size=size)
+    if min(size) >= SMALL:
+        return [rest]
     window = cv2.createHanningWindow(size, cv2.CV_32F)
     (right, down), _ = cv2.phaseCorrelate(before, after, window)
-    places = [(0.0, 0.0), (right, down)]
-    zooms = ZOOMS if max(size) < FINEST else ZOOMS[:1]
-    return [Motion(size=size, right=x, down=y, along=zoom - 1) for zoom in zooms for x, y in places]
+    places = [rest, Motion(size=size, right=right, down=down)]
+    return [replace(place, along=zoom - 1) for zoom in ZOOMS for place in places]
 
 
 def _fitted(before: FloatPlane, after: FloatPlane, motion: Motion) -> _Fit | None:
