@@ -151,6 +151,7 @@ class Plan:
             image: of `canvas`.
             resample: filter, used only where content and window differ in size.
             part: of the picture, inside the window, that is needed; None = all of the window.
+                It is what the whole shows there, but for rounding where noise is clipped.
         """
         _expect(image, self.canvas, "canvas")
         content, window = image.crop(self.content.as_tuple()), self.window

@@ -102,7 +102,8 @@ def _over(
     if region.request.mask is None and picture.is_grey and _is_coloured(edited):
         picture = picture.in_colour()
     in_srgb = edit.model.family.spec.in_srgb
-    return composite(picture, region.plan, edited, alpha, in_srgb=in_srgb)
+    crops = edit.options.hold
+    return composite(picture, region.plan, edited, alpha, in_srgb=in_srgb, crops=crops)
 
 
 def _held(picture: Picture, edit: Edit, region: Region, layer: EditLayer) -> Rendered:
@@ -147,7 +148,7 @@ def _followed(
     if not options.follow:
         return layer, _area(further) / max(1, _area(blend))
     allowed = masks.grow(request.mask, options.grow + options.follow)
-    found = ImageChops.darker(masks.grow(whole_alpha(further, plan), 2), allowed)
+    found = ImageChops.darker(masks.grow(whole_alpha(further, plan, crops=True), 2), allowed)
     alpha = masks.feather(ImageChops.lighter(inside, found), options.feather)
     seen = plan.to_canvas(alpha, fill=0, is_quick=True)
     unseen = ImageChops.subtract(further, seen.point(lambda value: 255 if value else 0))

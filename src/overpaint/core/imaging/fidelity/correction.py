@@ -62,7 +62,7 @@ def by_changes(
         return EditLayer(edited=edited, source=source)
     aim = None if target is None else plan.to_canvas(target, fill=0)
     map_ = areas.change_map(source, found.picture, wanted=wanted, target=aim)
-    alpha = None if map_.mask is None else layer.whole_alpha(map_.mask, plan)
+    alpha = None if map_.mask is None else layer.whole_alpha(map_.mask, plan, crops=True)
     return EditLayer(
         edited=found.picture,
         alpha=alpha,

@@ -39,11 +39,23 @@ class EditLayer:
     areas: tuple[ChangedArea, ...] = ()
 
 
-def whole_alpha(mask: Image.Image, plan: Plan) -> Image.Image:
-    """An 'L' mask of the canvas as one of the picture's size; outside the window it is 0."""
+def whole_alpha(mask: Image.Image, plan: Plan, *, crops: bool = False) -> Image.Image:
+    """An 'L' mask of the canvas as one of the picture's size; outside the window it is 0.
+
+    Args:
+        mask: of the canvas.
+        plan: how the picture's window went to the canvas.
+        crops: resample only what is marked; see `Plan.from_canvas`.
+    """
+    part = plan.window
+    if crops and not plan.is_exact:
+        marked = mask.getbbox()
+        if marked is None:
+            return Image.new("L", plan.size)
+        part = plan.box_from_canvas(Box(*marked).grow(_REACH).clip(Box.of_size(plan.canvas)))
+    patch = plan.from_canvas(mask, part=part)
+    if patch.size == plan.size:
+        return patch
     whole = Image.new("L", plan.size)
-    marked = mask.getbbox()
-    if marked is not None:
-        box = plan.box_from_canvas(Box(*marked).grow(_REACH).clip(Box.of_size(plan.canvas)))
-        whole.paste(plan.from_canvas(mask, part=box), box.as_tuple())
+    whole.paste(patch, part.as_tuple())
     return whole
