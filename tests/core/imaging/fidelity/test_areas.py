@@ -61,10 +61,11 @@ def test_what_lies_far_from_what_the_instruction_names_is_put_back():
     assert [area.kept for area in found.areas] == [False, True, True]
 
 
-def test_a_target_at_which_nothing_changed_was_not_the_target():
+def test_where_nothing_changed_at_the_target_all_is_put_back():
     elsewhere = box_mask(256, 256, box=(10, 200, 30, 220))
     found = change_map(BLANK, painted(LARGE, FAR), target=elsewhere)
-    assert [area.kept for area in found.areas] == [True, False]
+    assert [area.kept for area in found.areas] == [False, False]
+    assert np.asarray(found.mask).max() == 0
     assert change_map(BLANK, BLANK, target=elsewhere).areas == ()
 
 

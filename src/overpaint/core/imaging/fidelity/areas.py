@@ -110,8 +110,8 @@ def change_map(
         after: the edited picture.
         wanted: numbers of the areas that stay, from 1, the largest first; None = those at the
             target.
-        target: 'L' of the same size, not 0 = what the instruction names; None, or where no area
-            is at it = all areas stay that are not small beside the largest.
+        target: 'L' of the same size, not 0 = what the instruction names; None = all areas stay
+            that are not small beside the largest.
     """
     factor = max(1, changes.radius(before) // RADIUS)
     small = [each.reduce(factor) for each in (before, after)]
@@ -129,10 +129,12 @@ def change_map(
     cores = _cores(difference)
     owners = _owners(difference >= weakest, cores)
     listed = (np.argsort(-cores.weights[1:], kind="stable")[:MOST_AREAS] + 1).tolist()
-    if wanted is None:
-        stay = _at(aim, owners, listed) or _large(cores, listed)
-    else:
+    if wanted is not None:
         stay = [label for number, label in enumerate(listed, start=1) if number in wanted]
+    elif aim is not None:
+        stay = _at(aim, owners, listed)
+    else:
+        stay = _large(cores, listed)
     found = tuple(_area(owners, cores, label, label in stay) for label in listed)
     mask = changes.softened(np.isin(owners, stay).astype(np.uint8), radius)
     if factor > 1:
@@ -196,13 +198,9 @@ def _large(cores: _Cores, listed: Sequence[int]) -> list[int]:
     return [label for label in listed if cores.weights[label] >= least]
 
 
-def _at(target: Image.Image | None, owners: NDArray[np.int32], listed: Sequence[int]) -> list[int]:
-    """Labels of the areas at what the instruction names; none where that is not known."""
-    if target is None:
-        return []
+def _at(target: Image.Image, owners: NDArray[np.int32], listed: Sequence[int]) -> list[int]:
+    """Labels of the areas at what the instruction names."""
     away = (np.asarray(target) == 0).astype(np.uint8)
-    if away.all():
-        return []
     distance = cv2.distanceTransform(away, cv2.DIST_L2, 3)
     there = np.unique(owners[distance <= NEAR * max(owners.shape)])
     return [label for label in listed if label in there]
