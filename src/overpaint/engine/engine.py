@@ -25,7 +25,7 @@ from PIL import Image
 from overpaint.checkpoints import shortage
 from overpaint.checkpoints.shortage import GIB
 from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded
-from overpaint.core.imaging.fidelity.target import subject
+from overpaint.core.imaging.fidelity.target import Locator, located
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
@@ -56,17 +56,6 @@ class Compute(Protocol):
     """Has work for the device done, in whichever thread that is."""
 
     def __call__(self, work: Callable[[], T]) -> T: ...
-
-
-class Locator(Protocol):
-    """Finds things in pictures by words."""
-
-    @property
-    def name(self) -> str:
-        """As recipes call it."""
-
-    def place(self, picture: Picture, words: str) -> Image.Image | None:
-        """'L' of the picture's size, 255 = what the words name; None where it finds nothing."""
 
 
 class Engine:
@@ -376,20 +365,13 @@ class Engine:
     def _aimed(
         self, seen: EditRequest, checked: CheckedRequest, screened: Screened
     ) -> tuple[EditRequest, Mapping[str, str] | None]:
-        """With the place of what the instruction names, where that matters and nobody gave it.
-
-        Returns:
-            The request, and who found the thing by which words; None = nobody did.
-        """
-        locator, given = self.locator, checked.request.target
-        wanted = checked.options.uses_target and seen.mask is None and given is None
-        if locator is None or not wanted:
+        """With the place of what the instruction names, where that matters and nobody gave it."""
+        wanted = checked.options.uses_target and seen.mask is None and seen.target is None
+        if self.locator is None or not wanted:
             return seen, None
-        words = subject((screened.rewriting or {}).get("wish", checked.request.prompt))
-        place = None if words is None else locator.place(seen.image, words)
-        if words is None or place is None:
-            return seen, None
-        return replace(seen, target=place), {"by": locator.name, "words": words}
+        wish = (screened.rewriting or {}).get("wish", checked.request.prompt)
+        place, account = located(self.locator, seen.image, wish)
+        return replace(seen, target=place), account
 
     def _prepared(
         self, model: Model, checked: CheckedRequest, held: int

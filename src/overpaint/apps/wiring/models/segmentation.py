@@ -118,7 +118,7 @@ def segment(
 
 @dataclass(frozen=True)
 class WordLocator:
-    """Finds what an instruction names; see `engine.engine.Locator`.
+    """Finds what an instruction names; see `core.imaging.fidelity.target.Locator`.
 
     Attributes:
         name: of a segmenter by words.

@@ -1,8 +1,15 @@
-"""What an instruction names: the words with which a segmenter can look for it."""
+"""What an instruction names, and where that is in a picture, for a segmenter to find."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from overpaint.core.imaging.images import Picture
 
 MOST_WORDS = 5
 """Of a name; the rest of a sentence says what becomes of the thing."""
@@ -24,6 +31,32 @@ _MOVES = re.compile(
     r"^\W*(?:please\s+)?(?:move|shift|swap|bring|slide|drag|push|pull|exchange|switch)\b", re.I
 )
 _VERB = re.compile(r"^\W*(?:please\s+)?\w+\s+")
+
+
+class Locator(Protocol):
+    """Finds things in pictures by words."""
+
+    @property
+    def name(self) -> str:
+        """As recipes call it."""
+
+    def place(self, picture: Picture, words: str) -> Image.Image | None:
+        """'L' of the picture's size, 255 = what the words name; None where it finds nothing."""
+
+
+def located(
+    locator: Locator, picture: Picture, instruction: str
+) -> tuple[Image.Image | None, Mapping[str, str] | None]:
+    """Where the thing is that an instruction names, and who found it by which words.
+
+    Returns:
+        Two times None where it names none, or none is found.
+    """
+    words = subject(instruction)
+    place = None if words is None else locator.place(picture, words)
+    if words is None or place is None:
+        return None, None
+    return place, {"by": locator.name, "words": words}
 
 
 def subject(instruction: str) -> str | None:
