@@ -143,7 +143,8 @@ class TestAround:
         assume(min(size) >= 64)
         box = data.draw(boxes(size))
         plan = around(size, box, step=step, native=128)
-        if plan.window.area < 700 * 700:
+        width, height = (-(-side // step) * step for side in plan.window.size)
+        if width * height <= 768 * 768:
             assert plan.is_exact
 
     def test_a_small_edit_of_a_large_picture(self):
@@ -320,7 +321,7 @@ class TestWayThere:
         canvas = noise(plan.canvas).filter(ImageFilter.GaussianBlur(2))
         part = data.draw(boxes(size))
         whole = np.asarray(plan.from_canvas(canvas).crop(part.as_tuple())).astype(int)
-        assert np.abs(np.asarray(plan.from_canvas(canvas, part=part)) - whole).max() <= 1
+        assert np.abs(np.asarray(plan.from_canvas(canvas, part=part)) - whole).max() <= 3
 
     def test_a_quick_way_to_the_canvas_shows_the_same(self):
         x, y = np.meshgrid(np.linspace(0, 255, 1600), np.linspace(0, 255, 1200))
