@@ -1,1 +1,1 @@
-"""Was a turn done, and what else did it change: judges, measures, and models that compare."""
+"""How well an edit did what was asked: by pixels, by a model of pictures, by a vision model."""
