@@ -7,7 +7,7 @@ several ways. One run is left alone. Another is killed (`kill -9`) and started a
 predictions of both are compared byte by byte. Peak memory is that of whole processes, with a
 tenth of the rows and with all.
 
-    python -m benchmarks.batch --speed --rows 40 --steps 10 --rounds 3   # about five minutes
+    python -m benchmarks.batch --speed   # about six minutes
 
 `batch` beside a plain loop over diffusers' own pipeline, in turns, each in a process of its own on
 the same rows and the same checkpoint in float32. Loading is not counted. It wants idle cores, and
@@ -61,15 +61,17 @@ class Ran:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--rows", type=int, help="default: 1000, or 60 with --speed")
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--bad", type=float, default=0.03, help="share of bad rows")
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, help="default: 4, or 20 with --speed")
     parser.add_argument("--model", default="tiny-sd2")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     parser.add_argument("--speed", action="store_true", help="beside a plain loop, instead")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
+    arguments.rows = arguments.rows or (60 if arguments.speed else 1000)
+    arguments.steps = arguments.steps or (20 if arguments.speed else 4)
     if arguments.speed:
         batch_speed.main(arguments.model, arguments.rows, arguments.steps, arguments.rounds)
         return

@@ -59,8 +59,9 @@ OURS = "import sys; from overpaint.apps.cli import main; sys.exit(main())"
 
 
 def main(model: str, rows: int, steps: int, rounds: int) -> None:
-    """Measure in turns, and write the table."""
+    """Measure in turns, and write the table after each round."""
     paces: dict[str, list[float]] = {}
+    command = f"python -m benchmarks.batch --speed --rows {rows} --steps {steps} --rounds {rounds}"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_rows(folder, rows)
@@ -74,8 +75,7 @@ def main(model: str, rows: int, steps: int, rounds: int) -> None:
                 out = folder / f"{way}-{number}"
                 run(OURS, *_words(folder, out, model, steps), *words, backend=backend)
                 paces.setdefault(way, []).append(pace(out / "pictures"))
-    command = f"python -m benchmarks.batch --speed --rows {rows} --steps {steps} --rounds {rounds}"
-    report.write("batch-speed", "A batch beside a plain loop", command, _table(paces))
+            report.write("batch-speed", "A batch beside a plain loop", command, _table(paces))
 
 
 def _table(paces: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:

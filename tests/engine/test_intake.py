@@ -17,6 +17,7 @@ from overpaint.core.types import FAMILY_PARTS, PARTS
 from overpaint.engine import intake
 from overpaint.families.erase import ERASE_FAMILY
 from overpaint.families.flux1 import FILL_FAMILY, FLEX2_FAMILY, KONTEXT_FAMILY
+from overpaint.families.qwen import QWEN_EDIT_FAMILY
 from overpaint.families.sd import SD2_FAMILY, SDXL_FAMILY
 from tests.conftest import box_mask, picture
 
@@ -222,3 +223,10 @@ def test_a_black_and_white_picture_may_be_its_own_mask():
     drawing = Image.fromarray(MASK)
     request = intake.request_of({"image": drawing, "mask": drawing, "prompt": "a cat"})
     assert intake.check(SD2_FAMILY, request).request is request
+
+
+def test_letters_that_a_text_encoder_does_not_know_are_said():
+    (warning,) = intake.unread(SD2_FAMILY, intake.request_of(values(SD2_FAMILY, prompt="빨간 원")))
+    assert warning.startswith("prompt: sd2 reads English, and '빨간 원' is in other letters")
+    assert intake.unread(SD2_FAMILY, intake.request_of(values(SD2_FAMILY))) == []
+    assert intake.unread(QWEN_EDIT_FAMILY, intake.request_of(values(SD2_FAMILY, prompt="圆"))) == []

@@ -19,6 +19,7 @@ from PIL import Image
 from overpaint.core.errors import InvalidImage, InvalidMask
 from overpaint.core.imaging import images, masks
 from overpaint.core.imaging.images import Picture
+from overpaint.jobs import inputs
 
 LARGEST_PICTURE = images.ImageLimits().max_bytes
 
@@ -29,15 +30,42 @@ class InFile:
 
     path: Path
 
+    @property
+    def part(self) -> str:
+        """Where in the file it is; '' = it is the whole file."""
+        return ""
+
     def read(self) -> bytes:
         """Its bytes.
 
         Raises:
-            InvalidImage: it cannot be read, or is too large.
+            InvalidImage: it cannot be read, is too large, or is text under a picture's name.
         """
-        with _reading(self.path):
-            _check_length(self.path.stat().st_size, f"{self.path}")
-            return self.path.read_bytes()
+        return inputs.named(self.path, "image").read("image")
+
+
+@dataclass(frozen=True)
+class LinkedAway:
+    """A link in a source's folder to a file outside of it, which is not read.
+
+    A folder of strangers could so have the user's own pictures in a data set.
+    """
+
+    path: Path
+
+    def read(self) -> bytes:
+        """Never gives anything.
+
+        Raises:
+            InvalidImage: always.
+        """
+        target = self.path.readlink()
+        what = "leads out of the folder; copy the file there"
+        raise InvalidImage(
+            f"{self.path} is a link to {target}, which "
+            f"{what if self.path.exists() else 'is not there'}",
+            field="image",
+        )
 
 
 @dataclass(frozen=True)
@@ -47,6 +75,11 @@ class InTar:
     path: Path
     offset: int
     length: int
+
+    @property
+    def part(self) -> str:
+        """Where in the file it is."""
+        return f"{self.offset}+{self.length}"
 
     def read(self) -> bytes:
         """Its bytes.
@@ -71,6 +104,11 @@ class InParquet:
     group: int
     row: int
     column: str
+
+    @property
+    def part(self) -> str:
+        """Where in the file it is."""
+        return f"{self.group}.{self.row}.{self.column}"
 
     def read(self) -> bytes:
         """Its bytes.
@@ -110,7 +148,7 @@ class Nowhere:
         return file.getvalue()
 
 
-Place = InFile | InTar | InParquet | Nowhere
+Place = InFile | InTar | InParquet | LinkedAway | Nowhere
 """Where a picture lies."""
 
 MaskPlace = InFile | InTar | InParquet | Annotated

@@ -233,6 +233,7 @@ class Engine:
         regions, prepared, more = self._with_room(model, busy, work)
         streams.hand_over(model, prepared)
         model.release_text_encoders()
+        unread = intake.unread(model.family.spec, checked.request)
         losses = marks.losses(checked.request.image)
         edit = Edit(
             request=checked.request,
@@ -243,7 +244,7 @@ class Engine:
             options=checked.options,
             regions=regions,
             prepared=prepared,
-            warnings=[*checked.warnings, *more, *model.warnings, *losses],
+            warnings=[*checked.warnings, *unread, *more, *model.warnings, *losses],
             verdicts=screened.verdicts,
         )
         edit.timings["load"] = loading

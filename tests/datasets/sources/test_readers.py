@@ -47,6 +47,7 @@ def test_a_folder_and_its_masks(pictures: Path, tmp_path: Path) -> None:
     deeper.mkdir()
     noisy(9).save(deeper / "a.webp", lossless=True)
     (pictures / "notes.txt").write_text("no picture")
+    (pictures / "1.txt").write_text("a man\n")
     masks = tmp_path / "masks"
     masks.mkdir()
     half().save(masks / "2.png")
@@ -57,6 +58,8 @@ def test_a_folder_and_its_masks(pictures: Path, tmp_path: Path) -> None:
     assert same(found[4], 4)
     assert is_half(found[2])
     assert found[3].mask is None
+    assert [item.fields for item in found[:3]] == [{}, {"caption": "a man"}, {}]
+    assert found[1].knowledge.columns == {"caption": "a man"}
     assert found[0].licence == "CC0-1.0"
 
 
@@ -212,3 +215,16 @@ def test_a_source_that_is_something_else(tmp_path: Path, kind: str, name: str) -
     (tmp_path / name).write_bytes(b"\x00\x01 not that at all" * 100)
     with pytest.raises(OverpaintError, match=r"cannot be read|no COCO"):
         list(items([SourceSection.model_validate({kind: tmp_path / name})]))
+
+
+def test_text_under_a_pictures_name_and_links(pictures: Path, tmp_path: Path) -> None:
+    """Each fails in its own words; a link within the folder is read."""
+    (pictures / "a.png").write_text("words")
+    noisy(9).save(tmp_path / "away.png")
+    for name, target in (("b", "gone.png"), ("c", "../away.png"), ("d", "4.png")):
+        (pictures / f"{name}.png").symlink_to(target)
+    found = {item.name: item for item in items([SourceSection(folder=pictures)])}
+    for name, said in (("a", "a text file"), ("b", "is not there"), ("c", "leads out of")):
+        with pytest.raises(InvalidImage, match=said):
+            found[f"{name}.png"].image.read()
+    assert same(found["d.png"], 4)

@@ -116,6 +116,11 @@ class Device:
         return self.error is None
 
     @property
+    def is_encoding(self) -> bool:
+        """Whether its encoder is at work, or will be at once."""
+        return self.encodes or bool(self.finishing)
+
+    @property
     def is_free(self) -> bool:
         """Whether its encoder could take an edit at once."""
         pending = self.encodes or self.previews or self.finishing or self.loads

@@ -46,6 +46,9 @@ FORGET = 1.02
 EXPLORE_EVERY = 32
 """Passes after which a device that seemed full is tried again."""
 
+LONELY_PASSES = 4
+"""Passes of one image alone after which no company is waited for."""
+
 DEFAULT_STEPS = 50
 KNOWN_PACES = 64
 
@@ -103,6 +106,11 @@ class Pace:
         self.seconds[images] = min(seconds, FORGET * self.seconds.get(images, seconds))
 
     @property
+    def has_no_company(self) -> bool:
+        """Whether nothing ever fitted its passes: pictures of all sizes, for example."""
+        return self.passes >= LONELY_PASSES and max(self.seconds) == 1
+
+    @property
     def cost_of_one_more(self) -> float | None:
         """Share of an image's own pass that one more image costs; None = not known yet."""
         few, many = min(self.seconds, default=0), max(self.seconds, default=0)
@@ -130,10 +138,11 @@ class PassPolicy:
 
     Args:
         width: images in a pass at most; None = learnt from the passes' times.
+        in_bulk: whether a pass with room waits for edits that are still encoded.
     """
 
-    def __init__(self, width: int | None = None) -> None:
-        self._width = width
+    def __init__(self, width: int | None = None, *, in_bulk: bool = False) -> None:
+        self._width, self._in_bulk = width, in_bulk
         self._paces: OrderedDict[Hashable, Pace] = OrderedDict()
         self._most = MAX_BATCH
 
@@ -154,6 +163,12 @@ class PassPolicy:
             return chosen
         near = [pick for pick in chosen if pick.ticket.remaining <= limit]
         return near + longer[: max(0, self._room(pace, longer_company=True) - len(near))]
+
+    def wants_more(self, batch: list[Pick]) -> bool:
+        """Whether a pass should rather wait for company, if there will be any soon."""
+        lead, pace = batch[0], self._pace(batch[0].key)
+        is_open = len(batch) < self._room(pace) and not lead.ticket.alone
+        return self._in_bulk and is_open and not pace.has_no_company
 
     def learn(self, batch: list[Pick], seconds: float) -> None:
         """Take in the time of a pass of these images."""
