@@ -16,7 +16,7 @@ from overpaint.datasets.places import InFile, InParquet, InTar, Item, Nowhere, P
 from overpaint.datasets.tasks import source_digest
 from overpaint.jobs.inputs import Fingerprints
 
-PARTS = (b"first picture", b"other picture")
+PARTS = (b"\x89first picture", b"\x89other picture")
 
 
 def in_files(folder: Path) -> list[Place]:

@@ -17,6 +17,7 @@ from overpaint.datasets import places
 from overpaint.datasets.places import InFile, InParquet, InTar, Item
 from overpaint.datasets.recipes.sections import SourceSection
 from overpaint.datasets.sources.readers import items
+from overpaint.jobs import inputs
 from tests.datasets.conftest import noisy
 
 
@@ -170,8 +171,9 @@ def test_a_place_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(InvalidImage, match=said):
             place.read()
     monkeypatch.setattr(places, "LARGEST_PICTURE", 9)
-    for place in (InFile(path), InTar(path, 0, 10)):
-        with pytest.raises(InvalidImage, match="more than 9"):
+    monkeypatch.setattr(inputs, "MAX_FILE", 9)
+    for place, said in ((InFile(path), "is larger than"), (InTar(path, 0, 10), "more than 9")):
+        with pytest.raises(InvalidImage, match=said):
             place.read()
 
 

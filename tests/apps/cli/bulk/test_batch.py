@@ -15,6 +15,7 @@ from PIL import Image
 from benchmarks.batch import differences
 from overpaint.apps.cli.bulk import report
 from overpaint.jobs.book import Tally
+from overpaint.jobs.ledger import LedgerEntry
 from tests.apps.cli.test_processes import SLOW_STEPS, _wait, started
 from tests.apps.conftest import SIZE
 from tests.conftest import box_mask, picture
@@ -179,7 +180,7 @@ def test_lines_of_progress_where_there_is_no_terminal(capsys, monkeypatch):
     tally = Tally()
     with report.RowBar(10, hidden=True) as bar:
         for status in ("done", "failed"):
-            tally.count(status, code="invalid_mask" if status == "failed" else "")
+            tally.count(LedgerEntry(id=status, status=status, source="a.png"))
             bar(tally)
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("1 of 10 rows, ")
