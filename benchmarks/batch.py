@@ -64,14 +64,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="default: 1000, or 60 with --speed")
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--bad", type=float, default=0.03, help="share of bad rows")
-    parser.add_argument("--steps", type=int, help="default: 4, or 20 with --speed")
+    parser.add_argument("--steps", type=int, help="default: 4, or 10 with --speed")
     parser.add_argument("--model", default="tiny-sd2")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     parser.add_argument("--speed", action="store_true", help="beside a plain loop, instead")
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
     arguments.rows = arguments.rows or (60 if arguments.speed else 1000)
-    arguments.steps = arguments.steps or (20 if arguments.speed else 4)
+    arguments.steps = arguments.steps or (10 if arguments.speed else 4)
     if arguments.speed:
         batch_speed.main(arguments.model, arguments.rows, arguments.steps, arguments.rounds)
         return

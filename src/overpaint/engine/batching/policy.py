@@ -94,21 +94,28 @@ class Pick(NamedTuple):
 
 @dataclass
 class Pace:
-    """Seconds of a pass by the number of its images, and what they say about company."""
+    """Seconds of a pass by the number of its images, and what they say about company.
+
+    The first pass of a number of images is not counted: kernels are chosen or compiled in it.
+    """
 
     seconds: dict[int, float] = field(default_factory=dict)
     passes: int = 0
+    sizes: set[int] = field(default_factory=set)
 
     def learn(self, images: int, seconds: float) -> None:
         """Take in the time of one pass."""
         self.passes += 1
+        if images not in self.sizes:
+            self.sizes.add(images)
+            return
         # Disturbance only adds time: the shortest passes say most, until they are old.
         self.seconds[images] = min(seconds, FORGET * self.seconds.get(images, seconds))
 
     @property
     def has_no_company(self) -> bool:
         """Whether nothing ever fitted its passes: pictures of all sizes, for example."""
-        return self.passes >= LONELY_PASSES and max(self.seconds) == 1
+        return self.passes >= LONELY_PASSES and max(self.sizes) == 1
 
     @property
     def cost_of_one_more(self) -> float | None:
