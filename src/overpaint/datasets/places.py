@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,9 +47,8 @@ class InFile:
 
 @dataclass(frozen=True)
 class LinkedAway:
-    """A link in a source's folder to a file outside of it, which is not read.
-
-    A folder of strangers could so have the user's own pictures in a data set.
+    """A link in a source's folder to a file outside of it, which is not read: the folder may be a
+    stranger's, and the file the user's own.
     """
 
     path: Path
@@ -59,13 +59,9 @@ class LinkedAway:
         Raises:
             InvalidImage: always.
         """
-        target = self.path.readlink()
-        what = "leads out of the folder; copy the file there"
-        raise InvalidImage(
-            f"{self.path} is a link to {target}, which "
-            f"{what if self.path.exists() else 'is not there'}",
-            field="image",
-        )
+        target = os.path.realpath(self.path)
+        what = "lies outside of the folder; copy it there" if self.path.exists() else "is not there"
+        raise InvalidImage(f"{self.path} is a link to {target}, which {what}", field="image")
 
 
 @dataclass(frozen=True)
