@@ -101,8 +101,18 @@ def measure(scratch: Path, arguments: argparse.Namespace) -> list[dict[str, Any]
         kills=arguments.kills,
         rng=random.Random(arguments.seed),
     )
+    joined = run_shares(
+        source, scratch / "joined", options, count=3, rng=random.Random(arguments.seed)
+    )
+    differing = differences(scratch / "whole", scratch / "joined")
     return [
         *claims(scratch / "whole", scratch / "killed", arguments.rows, bad),
+        {
+            "promise": "three shares, each killed, and one run that joins them: identical",
+            "figure": f"{len(differing)} files differ; the last run made "
+            f"{joined.summary['computed']} of {arguments.rows} rows",
+            "holds": yes(not differing),
+        },
         {
             "promise": "resumed runs make only what is left",
             "figure": f"the last of {arguments.kills + 1} runs made "
@@ -188,6 +198,23 @@ def run_killed(
         with start(source, out, options) as process:
             wait_for_ends(out / "ledger.jsonl", ended, process)
             time.sleep(rng.uniform(0, 0.3))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+    return run(source, out, options)
+
+
+def run_shares(
+    source: Path, out: Path, options: Sequence[str], *, count: int, rng: random.Random
+) -> Ran:
+    """Shares of the work at the same time, each killed at a random moment; one run joins them."""
+    shares = [f"{number}-of-{count}" for number in range(1, count + 1)]
+    started = [
+        start(source, out, (*options, "--shard", share.replace("-of-", "/"))) for share in shares
+    ]
+    most = sum(1 for _ in read_rows(source)) // (2 * count)
+    for share, process in zip(shares, started, strict=True):
+        with process:
+            wait_for_ends(out / f"ledger-{share}.jsonl", rng.randrange(most), process)
             process.send_signal(signal.SIGKILL)
             process.communicate()
     return run(source, out, options)
