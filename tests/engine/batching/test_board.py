@@ -287,7 +287,7 @@ def test_in_bulk_a_pass_waits_for_what_is_being_encoded(make_board, ends_by):
     board = make_board(width=2, in_bulk=True)
     (device,), tickets = board.devices, [submit(board)]
     admit(board)
-    device.encodes, batch = True, []
+    device.takes_turns, device.encodes, batch = True, True, []
     stepper = Thread(target=lambda: batch.extend(board.next_batch(device)))
     stepper.start()
     end = time.monotonic() + WAIT

@@ -52,7 +52,7 @@ class Batcher:
         max_images: images under way on a device at most, which bounds memory.
         width: images in a pass at most; None = learnt from the passes' times.
         in_bulk: nobody waits for a single edit, so passes wait until what is being encoded has
-            filled them.
+            filled them, where that costs nothing.
         check_seconds: that the safety policy may take for a request, and for a result; None = as
             long as it takes.
         observer: told what happens.

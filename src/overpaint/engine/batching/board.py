@@ -219,7 +219,7 @@ class Board:
             while not self.closed and device.serves:
                 self._drop_lost(self._all())
                 batch = device.policy.choose(device.running, self.effort)
-                if batch and not (device.is_encoding and device.policy.wants_more(batch)):
+                if batch and not (device.may_have_more and device.policy.wants_more(batch)):
                     return batch
                 self.change.wait(TICK)
         return []

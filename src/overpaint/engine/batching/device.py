@@ -64,6 +64,8 @@ class Device:
         preparing, running, finishing: its edits in each state.
         previews, loads: further work for its encoder.
         encodes: whether its encoder is at work.
+        takes_turns: its encoder and its stepper compute in turns, so that a pass which waits for
+            the encoder costs nothing.
         passes: forward passes of a denoiser so far.
         effort: of those passes, as `policy` counts it.
         left: edits that were under way here and are no more.
@@ -86,6 +88,7 @@ class Device:
     previews: deque[Preview] = field(default_factory=deque)
     loads: deque[DeviceLoad] = field(default_factory=deque)
     encodes: bool = False
+    takes_turns: bool = False
     passes: int = 0
     effort: float = 0.0
     left: int = 0
@@ -116,9 +119,9 @@ class Device:
         return self.error is None
 
     @property
-    def is_encoding(self) -> bool:
-        """Whether its encoder is at work, or will be at once."""
-        return self.encodes or bool(self.finishing)
+    def may_have_more(self) -> bool:
+        """Whether a pass may have more images if it waits for the encoder, and loses nothing."""
+        return self.takes_turns and (self.encodes or bool(self.finishing))
 
     @property
     def is_free(self) -> bool:
