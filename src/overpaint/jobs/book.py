@@ -40,25 +40,25 @@ T = TypeVar("T", bound=WorkItem)
 
 @dataclass
 class SentenceCounter:
-    """How often a sentence was said, whatever words, files and numbers it names.
+    """How often a sentence was said. Quoted words, files and numbers in it make no difference.
 
     Attributes:
-        counts: by what is left of the sentence without these.
-        examples: one in full, by the same.
+        counts: by the sentence without these.
+        examples: a sentence in full, by the same key.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 
     def add(self, sentence: str) -> None:
-        """Take one in."""
+        """Count a sentence."""
         words = _OWN.sub("…", sentence)
         if words in self.counts or len(self.counts) < MAX_REASONS:
             self.counts[words] += 1
             self.examples.setdefault(words, sentence)
 
     def commonest(self, most: int = 3) -> list[tuple[str, int]]:
-        """Those that were said most often, an example of each, and how often."""
+        """The commonest ones, an example of each, and how often it was said."""
         return [(self.examples[words], count) for words, count in self.counts.most_common(most)]
 
 
@@ -72,7 +72,7 @@ class Tally:
         statuses: how many tasks ended in each way, in this run and in earlier ones.
         codes: how many of them ended with each error.
         reasons: why tasks failed.
-        warnings: what was to be said of tasks that did not.
+        warnings: what their results warn of.
         has_work: whether there was a task that had to be worked on.
         started: when the first one was begun; of the monotonic clock.
     """

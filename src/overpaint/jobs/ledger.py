@@ -37,7 +37,7 @@ class LedgerEntry:
         source, prompt, seed, extra: as in the unit.
         code: of the error (`invalid_mask`); '' where it is done.
         reason: one sentence; '' where it is done.
-        warnings: what is to be said of a result all the same, one sentence each.
+        warnings: of the result, one sentence each.
         attempts: how often it was tried to the end, this one included.
         picture: file of the result, relative to the ledger's folder.
         flagged: whether the safety policy flagged the result; None = it was not checked.
