@@ -343,8 +343,7 @@ def test_made_pictures_have_the_format_of_the_recipe(
 def test_a_picture_that_does_not_fit_the_format_fails_alone(
     make_recipe: Callable[..., Clean], pictures: Path, tmp_path: Path, painter: Painter
 ) -> None:
-    noisy(1).convert("RGBA").save(pictures / "1.png")
-    image = Image.open(pictures / "1.png")
+    image = noisy(1)
     image.putalpha(100)
     image.save(pictures / "1.png")
     recipe = make_recipe("clean", **SOURCES, exact={"exposure": 0.7}, output={"pictures": "jpeg"})
