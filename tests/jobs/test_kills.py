@@ -9,10 +9,10 @@ import random
 
 from benchmarks import batch
 
-ROWS, KILLS, BAD, SIZE = 48, 2, 8, 64
+ROWS, KILLS, BAD, SIZE = 48, 1, 8, 64
 
 
-def test_killed_twice_and_in_three_shares(tmp_path, checkpoint_folder):
+def test_killed_alone_and_in_three_shares(tmp_path, checkpoint_folder):
     source, model = tmp_path / "rows.csv", str(checkpoint_folder("sd2"))
     options = ("--model", model, "--dtype", "float32", "-O", "num_inference_steps=1")
     batch.write_rows(source, ROWS, bad=BAD, size=SIZE)
