@@ -7,7 +7,7 @@ several ways. One run is left alone. Another is killed (`kill -9`) and started a
 predictions of both are compared byte by byte. Peak memory is that of whole processes, with a
 tenth of the rows and with all.
 
-    python -m benchmarks.batch --speed --rows 40 --steps 10 --rounds 3   # about five minutes
+    python -m benchmarks.batch --speed   # about six minutes
 
 `batch` beside a plain loop over diffusers' own pipeline, in turns, each in a process of its own on
 the same rows and the same checkpoint in float32. Loading is not counted. It wants idle cores, and
@@ -61,15 +61,17 @@ class Ran:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--rows", type=int, help="default: 1000, or 60 with --speed")
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--bad", type=float, default=0.03, help="share of bad rows")
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, help="default: 4, or 10 with --speed")
     parser.add_argument("--model", default="tiny-sd2")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     parser.add_argument("--speed", action="store_true", help="beside a plain loop, instead")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
+    arguments.rows = arguments.rows or (60 if arguments.speed else 1000)
+    arguments.steps = arguments.steps or (10 if arguments.speed else 4)
     if arguments.speed:
         batch_speed.main(arguments.model, arguments.rows, arguments.steps, arguments.rounds)
         return
@@ -99,8 +101,18 @@ def measure(scratch: Path, arguments: argparse.Namespace) -> list[dict[str, Any]
         kills=arguments.kills,
         rng=random.Random(arguments.seed),
     )
+    joined = run_shares(
+        source, scratch / "joined", options, count=3, rng=random.Random(arguments.seed)
+    )
+    differing = differences(scratch / "whole", scratch / "joined")
     return [
         *claims(scratch / "whole", scratch / "killed", arguments.rows, bad),
+        {
+            "promise": "three shares, each killed, and one run that joins them: identical",
+            "figure": f"{len(differing)} files differ; the last run made "
+            f"{joined.summary['computed']} of {arguments.rows} rows",
+            "holds": yes(not differing),
+        },
         {
             "promise": "resumed runs make only what is left",
             "figure": f"the last of {arguments.kills + 1} runs made "
@@ -186,6 +198,23 @@ def run_killed(
         with start(source, out, options) as process:
             wait_for_ends(out / "ledger.jsonl", ended, process)
             time.sleep(rng.uniform(0, 0.3))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+    return run(source, out, options)
+
+
+def run_shares(
+    source: Path, out: Path, options: Sequence[str], *, count: int, rng: random.Random
+) -> Ran:
+    """Shares of the work at the same time, each killed at a random moment; one run joins them."""
+    shares = [f"{number}-of-{count}" for number in range(1, count + 1)]
+    started = [
+        start(source, out, (*options, "--shard", share.replace("-of-", "/"))) for share in shares
+    ]
+    most = sum(1 for _ in read_rows(source)) // (2 * count)
+    for share, process in zip(shares, started, strict=True):
+        with process:
+            wait_for_ends(out / f"ledger-{share}.jsonl", rng.randrange(most), process)
             process.send_signal(signal.SIGKILL)
             process.communicate()
     return run(source, out, options)

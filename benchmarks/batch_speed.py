@@ -29,13 +29,14 @@ WARM = 8
 """Pictures before the first that counts."""
 
 WAYS = {
-    "batch": ("torch",),
-    "batch --width auto": ("torch", "--width", "auto"),
-    "batch --width 8": ("torch", "--width", "8"),
-    "batch, OpenVINO": ("openvino",),
-    "batch --width auto, OpenVINO": ("openvino", "--width", "auto"),
+    "batch": ("torch", "float32", "1"),
+    "batch --width auto": ("torch", "float32", "auto"),
+    "batch --width 8": ("torch", "float32", "8"),
+    "batch, OpenVINO": ("openvino", "float32", "1"),
+    "batch --width auto, OpenVINO": ("openvino", "float32", "auto"),
+    "batch --width auto --dtype bfloat16, OpenVINO": ("openvino", "bfloat16", "auto"),
 }
-"""Of our own: the backend, and words of the command line."""
+"""Of our own: backend, precision and width."""
 
 PLAIN = """
 import csv, sys, torch
@@ -59,8 +60,9 @@ OURS = "import sys; from overpaint.apps.cli import main; sys.exit(main())"
 
 
 def main(model: str, rows: int, steps: int, rounds: int) -> None:
-    """Measure in turns, and write the table."""
+    """Measure in turns, and write the table after each round."""
     paces: dict[str, list[float]] = {}
+    command = f"python -m benchmarks.batch --speed --rows {rows} --steps {steps} --rounds {rounds}"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_rows(folder, rows)
@@ -70,12 +72,12 @@ def main(model: str, rows: int, steps: int, rounds: int) -> None:
             out.mkdir()
             run(PLAIN, str(checkpoint), str(folder), str(out), str(steps))
             paces.setdefault(PEER, []).append(pace(out))
-            for way, (backend, *words) in WAYS.items():
+            for way, (backend, dtype, width) in WAYS.items():
                 out = folder / f"{way}-{number}"
+                words = ("--dtype", dtype, "--width", width)
                 run(OURS, *_words(folder, out, model, steps), *words, backend=backend)
                 paces.setdefault(way, []).append(pace(out / "pictures"))
-    command = f"python -m benchmarks.batch --speed --rows {rows} --steps {steps} --rounds {rounds}"
-    report.write("batch-speed", "A batch beside a plain loop", command, _table(paces))
+            report.write("batch-speed", "A batch beside a plain loop", command, _table(paces))
 
 
 def _table(paces: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
@@ -107,7 +109,7 @@ def write_rows(folder: Path, count: int) -> None:
 def _words(folder: Path, out: Path, model: str, steps: int) -> list[str]:
     return [
         *("batch", str(folder / "rows.csv"), "-o", str(out), "--model", model, "--json"),
-        *("--dtype", "float32", "-O", f"num_inference_steps={steps}"),
+        *("-O", f"num_inference_steps={steps}"),
     ]
 
 

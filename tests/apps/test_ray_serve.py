@@ -7,11 +7,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 
 from overpaint.apps.settings import ModelSettings, ServerSettings, Settings
-from tests.apps.server.conftest import edit
+from tests.apps.server.conftest import edit, from_b64
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 ray = pytest.importorskip("ray")
@@ -54,8 +55,16 @@ def replicas() -> list[psutil.Process]:
     return [
         process
         for process in psutil.Process().children(recursive=True)
-        if "ServeReplica:overpaint" in " ".join(process.cmdline())
+        if "ServeReplica:overpaint" in _words_of(process)
     ]
+
+
+def _words_of(process: psutil.Process) -> str:
+    """Its command line; '' where it has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie, too
+        return ""
 
 
 def until(condition, seconds=120) -> None:
@@ -75,7 +84,9 @@ def test_every_replica_gives_the_same_picture(client):
         asked = [pool.submit(client.post, "/v1/edits", json=edit(5, 3)) for _ in range(8)]
         answers = [each.result() for each in asked]
     assert [answer.status_code for answer in answers] == [200] * 8
-    assert len({answer.json()["images"][0] for answer in answers}) == 1
+    first, *others = (np.asarray(from_b64(answer.json()["images"][0]), int) for answer in answers)
+    # Which edits share a pass depends on the moment, and kernels round by its size.
+    assert max(np.abs(other - first).max() for other in others) <= 1
 
 
 def test_what_needs_one_server_is_refused(client):

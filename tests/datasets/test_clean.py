@@ -18,7 +18,7 @@ from overpaint.datasets.clean import Cleaner, Cleaning, endings, unknown_labels
 from overpaint.datasets.outcome import Outcome
 from overpaint.datasets.recipes.recipe import Clean
 from overpaint.datasets.sources.readers import items
-from overpaint.datasets.tasks import complete, recipe_key
+from overpaint.datasets.tasks import complete, recipe_key, stale
 from overpaint.datasets.vision.client import VisionModel
 from overpaint.jobs import pool
 from overpaint.jobs.book import Book, Tally
@@ -29,14 +29,18 @@ from tests.datasets.vision_server import serving
 SOURCES = {"sources": [{"folder": "pictures"}]}
 
 
-def run(recipe: Clean, out: Path, painter: Painter, **others: Any) -> tuple[Outcome, Tally]:
-    plan = Cleaning(recipe=recipe, items=items(recipe.sources), key=recipe_key(recipe, {}))
+def run(
+    recipe: Clean, out: Path, painter: Painter, limit: int | None = None, **others: Any
+) -> tuple[Outcome, Tally]:
+    plan = Cleaning(
+        recipe=recipe, items=items(recipe.sources), key=recipe_key(recipe, {}), limit=limit
+    )
     worker = Cleaner(recipe, tools(painter, **others), out)
     with Ledger(out / "ledger.jsonl") as ledger:
         book: Book[Any] = Book(
             ledger=ledger, complete=lambda entry: complete(out, entry), tally=Tally()
         )
-        pool.run(plan.tasks(), worker, book, threads=3)
+        pool.run(plan.tasks(ledger.ids), worker, book, threads=3)
         return plan.outcome(ledger), book.tally
 
 
@@ -87,6 +91,19 @@ def test_exposure_moves_the_distribution(
         assert row.entry.extra["before"]["brightness"] < 0.6
     assert painter.requests == []
     assert {path.name: path.read_bytes() for path in pictures.iterdir()} == before
+
+
+def test_a_limit_leaves_what_earlier_runs_made(
+    make_recipe: Callable[..., Clean], pictures: Path, tmp_path: Path, painter: Painter
+) -> None:
+    recipe = make_recipe("clean", **SOURCES, exact={"exposure": 0.7})
+    few, tally = run(recipe, tmp_path / "out", painter, limit=2)
+    assert (len(few.members), tally.computed) == (2, 2)
+    whole, _ = run(recipe, tmp_path / "out", painter)
+    noisy(9).save(pictures / "00.png")
+    more, tally = run(recipe, tmp_path / "out", painter, limit=2)
+    assert tally.computed == 1
+    assert {row.entry.id for row in more.members} > {row.entry.id for row in whole.members}
 
 
 def test_only_what_was_found_is_edited(
@@ -291,3 +308,47 @@ def test_what_was_found_can_be_outlined(
     run(recipe, tmp_path / "out", painter, detect=find_colours, outline=outline)
     assert painter.requests[0].mask is not None
     assert painter.requests[0].mask.getbbox() == (20, 20, 24, 24)
+
+
+@pytest.mark.parametrize(
+    ("output", "suffixes"),
+    [
+        ({"pictures": "jpeg", "quality": 80}, {".jpg"}),
+        ({"pictures": "input"}, {".webp", ".png"}),
+    ],
+)
+def test_made_pictures_have_the_format_of_the_recipe(
+    make_recipe: Callable[..., Clean],
+    pictures: Path,
+    tmp_path: Path,
+    painter: Painter,
+    output: dict[str, Any],
+    suffixes: set[str],
+) -> None:
+    with Image.open(pictures / "1.png") as image:
+        image.save(pictures / "1.webp", lossless=True)
+    (pictures / "1.png").unlink()
+    keys = {**SOURCES, "exact": {"exposure": 0.7}}
+    first, _ = run(make_recipe("clean", **keys), tmp_path / "out", painter)
+    recipe = make_recipe("clean", **keys, output=output)
+    outcome, tally = run(recipe, tmp_path / "out", painter)
+    assert tally.computed == 6
+    made = [tmp_path / "out" / str(row.entry.picture) for row in outcome.members]
+    assert {path.suffix for path in made} == suffixes
+    assert all(path.is_file() for path in made)
+    earlier = [tmp_path / "out" / str(row.entry.picture) for row in first.members]
+    assert set(stale(tmp_path / "out", {row.entry.id for row in outcome.members})) == set(earlier)
+
+
+def test_a_picture_that_does_not_fit_the_format_fails_alone(
+    make_recipe: Callable[..., Clean], pictures: Path, tmp_path: Path, painter: Painter
+) -> None:
+    image = noisy(1)
+    image.putalpha(100)
+    image.save(pictures / "1.png")
+    recipe = make_recipe("clean", **SOURCES, exact={"exposure": 0.7}, output={"pictures": "jpeg"})
+    outcome, _ = run(recipe, tmp_path / "out", painter)
+    assert len(outcome.members) == 5
+    (failed,) = outcome.rejected
+    assert (failed.entry.status, failed.entry.picture) == ("failed", None)
+    assert "transparen" in failed.reason

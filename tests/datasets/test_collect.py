@@ -99,6 +99,20 @@ def test_again_nothing_is_made(recipe: Collect, tmp_path: Path, painter: Painter
     assert tally.computed == 1
 
 
+def test_a_limit_leaves_what_earlier_runs_made(
+    make_recipe: Callable[..., Collect], recipe: Collect, tmp_path: Path, painter: Painter
+) -> None:
+    few, _ = run(recipe, tmp_path / "out", painter, limit=4)
+    assert sum(counts(few).values()) == 4
+    whole, _ = run(recipe, tmp_path / "out", painter)
+    again, tally = run(recipe, tmp_path / "out", painter, limit=4)
+    assert tally.computed == 0
+    assert [row.entry for row in again.members] == [row.entry for row in whole.members]
+    more = make_recipe("collect", **(BASE | {"quota": 5}))
+    longer, tally = run(more, tmp_path / "out", painter, limit=10)
+    assert (tally.computed, sum(counts(longer).values())) == (4, 13)
+
+
 def test_more_quota_and_other_filters_make_only_what_is_missing(
     make_recipe: Callable[..., Collect], recipe: Collect, tmp_path: Path, painter: Painter
 ) -> None:

@@ -14,6 +14,7 @@ from overpaint.core.types import FAMILY_PARTS
 from overpaint.engine import checking, intake
 from overpaint.families.erase import ERASE_FAMILY
 from overpaint.families.flux1 import FILL_FAMILY, FLEX2_FAMILY, KONTEXT_FAMILY
+from overpaint.families.qwen import QWEN_EDIT_FAMILY
 from overpaint.families.sd import SD2_FAMILY, SDXL_FAMILY
 from tests.conftest import box_mask, picture
 
@@ -96,3 +97,11 @@ def test_a_black_and_white_picture_may_be_its_own_mask():
     drawing = box_mask(80, 60)
     request = intake.request_of({"image": drawing, "mask": drawing, "prompt": "a cat"})
     assert checking.check(SD2_FAMILY, request).request is request
+
+
+def test_letters_that_a_text_encoder_does_not_know_are_said():
+    korean = intake.request_of(values(SD2_FAMILY, prompt="빨간 원"))
+    (warning,) = checking.unread(SD2_FAMILY, korean)
+    assert warning.startswith("prompt: sd2 reads English, and '빨간 원' is in other letters")
+    assert checking.unread(SD2_FAMILY, intake.request_of(values(SD2_FAMILY))) == []
+    assert checking.unread(QWEN_EDIT_FAMILY, korean) == []

@@ -13,12 +13,21 @@ def failed(number: int, code: str, reason: str = "") -> LedgerEntry:
     return LedgerEntry(id=str(number), status="failed", source="", code=code, reason=reason)
 
 
-def test_the_commonest_reasons_leave_numbers_aside():
+def test_the_commonest_reasons_leave_numbers_and_quotes_aside():
     tally = Tally()
     for row in range(5):
-        tally.count("failed", code="invalid_mask", reason=f"row {row}: no mask")
-    tally.count("failed", code="invalid_image", reason="row 7: damaged")
-    assert tally.commonest() == [("row 0: no mask", 5), ("row 7: damaged", 1)]
+        tally.count(failed(row, "invalid_mask", f"row {row}: '{'abcde'[row]}' is no mask"))
+    tally.count(failed(7, "invalid_image", "row 7: damaged"))
+    assert tally.reasons.commonest() == [("row 0: 'a' is no mask", 5), ("row 7: damaged", 1)]
+
+
+def test_warnings_are_counted_once_a_task():
+    tally = Tally()
+    for row in range(2):
+        warnings = ["the prompt is long", "the prompt is long"]
+        tally.count(LedgerEntry(id=str(row), status="done", source="", warnings=warnings))
+    assert tally.warnings.commonest() == [("the prompt is long", 2)]
+    assert tally.reasons.commonest() == []
 
 
 def test_a_run_ends_when_a_server_is_down(ledger):

@@ -25,9 +25,9 @@ def hashed(monkeypatch):
     """Files that are read to be hashed."""
     read, real = [], inputs._hash
 
-    def noted(path, name):
+    def noted(path):
         read.append(path.name)
-        return real(path, name)
+        return real(path)
 
     monkeypatch.setattr(inputs, "_hash", noted)
     return read

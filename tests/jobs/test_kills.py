@@ -1,4 +1,4 @@
-"""Killed at random moments and started again, a batch ends with the same bytes.
+"""Killed at random moments and started again, a batch ends with the same bytes; so do its shares.
 
 `python -m benchmarks.batch` does the same with a thousand rows.
 """
@@ -9,16 +9,17 @@ import random
 
 from benchmarks import batch
 
-ROWS, KILLS, BAD, SIZE = 60, 3, 8, 64
+ROWS, KILLS, BAD, SIZE = 48, 1, 8, 64
 
 
-def test_killed_three_times(tmp_path, checkpoint_folder):
+def test_killed_alone_and_in_three_shares(tmp_path, checkpoint_folder):
     source, model = tmp_path / "rows.csv", str(checkpoint_folder("sd2"))
     options = ("--model", model, "--dtype", "float32", "-O", "num_inference_steps=1")
     batch.write_rows(source, ROWS, bad=BAD, size=SIZE)
     whole = batch.run(source, tmp_path / "whole", options)
     rng = random.Random(7)
     last = batch.run_killed(source, tmp_path / "killed", options, kills=KILLS, rng=rng)
+    joined = batch.run_shares(source, tmp_path / "joined", options, count=3, rng=rng)
 
     shown = batch.claims(tmp_path / "whole", tmp_path / "killed", ROWS, BAD)
     assert [row["promise"] for row in shown if row["holds"] != "yes"] == []
@@ -26,6 +27,8 @@ def test_killed_three_times(tmp_path, checkpoint_folder):
     assert last.summary["computed"] < ROWS
     told = ("rows", "done", "failed", "blocked", "rejected", "errors")
     assert [last.summary[name] for name in told] == [whole.summary[name] for name in told]
+    assert batch.differences(tmp_path / "whole", tmp_path / "joined") == []
+    assert joined.summary["computed"] < ROWS
 
 
 def test_the_comparison_bites(tmp_path):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
@@ -24,6 +23,7 @@ from overpaint.datasets.recipes.sections import Rule
 from overpaint.datasets.scope import scope
 from overpaint.datasets.tasks import Task, source_digest, task_id
 from overpaint.datasets.worker import Result, TaskWorker, Unfit
+from overpaint.jobs.inputs import Fingerprints
 from overpaint.jobs.units import derive_seed
 
 if TYPE_CHECKING:
@@ -227,22 +227,36 @@ class Cleaning:
         recipe: what is wanted.
         items: all pictures.
         key: of `tasks.recipe_key`.
-        limit: pictures at most.
+        limit: pictures at most; those that an earlier run brought to an end are no new ones.
+        fingerprints: of the pictures.
     """
 
     recipe: Clean
     items: Iterable[Item]
     key: str
     limit: int | None = None
+    fingerprints: Fingerprints = field(default_factory=Fingerprints)
     _tasks: list[Task] = field(init=False, default_factory=list)
 
-    def tasks(self) -> Iterator[Task]:
-        """One for each picture; they are remembered for `outcome`."""
+    def tasks(self, ended: Collection[str] = ()) -> Iterator[Task]:
+        """One for each picture; they are remembered for `outcome`.
+
+        Args:
+            ended: ids of tasks that an earlier run brought to an end. Beyond the limit these are
+                remembered, too.
+        """
         self._tasks = []
-        for item in islice(self.items, self.limit):
+        earlier, rest = frozenset(ended), set(ended)
+        for number, item in enumerate(self.items):
+            is_beyond = self.limit is not None and number >= self.limit
+            if is_beyond and not rest:
+                return
             task = self._task(item)
-            self._tasks.append(task)
-            yield task
+            rest.discard(task.id)
+            if not is_beyond or task.id in earlier:
+                self._tasks.append(task)
+            if not is_beyond:
+                yield task
 
     def outcome(self, ledger: Ledger) -> Outcome:
         """What came of the tasks."""
@@ -266,7 +280,7 @@ class Cleaning:
         return outcome
 
     def _task(self, item: Item) -> Task:
-        source = source_digest(item)
+        source = source_digest(item, self.fingerprints)
         seed = derive_seed(self.recipe.seed, source=source or item.name)
         return Task(
             id=task_id(self.key, item, source, seed=seed),

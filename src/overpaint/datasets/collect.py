@@ -8,7 +8,7 @@ killed, or ran elsewhere, ends with the same pictures.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from overpaint.core.errors import InvalidRequest
@@ -20,6 +20,7 @@ from overpaint.datasets.recipes.prompts import Cell, fill
 from overpaint.datasets.recipes.recipe import Collect
 from overpaint.datasets.tasks import Task, source_digest, task_id
 from overpaint.datasets.worker import Result, TaskWorker
+from overpaint.jobs.inputs import Fingerprints
 from overpaint.jobs.ledger import Ledger, LedgerEntry
 from overpaint.jobs.units import derive_seed
 
@@ -62,7 +63,8 @@ class Collection:
         cells: of its target distribution.
         items: pictures to start from; attempts take them in turn.
         key: of `tasks.recipe_key`.
-        limit: attempts at most.
+        limit: attempts at most; those that an earlier run brought to an end are no new ones.
+        fingerprints: of the pictures.
     """
 
     recipe: Collect
@@ -70,6 +72,7 @@ class Collection:
     items: Sequence[Item]
     key: str
     limit: int | None = None
+    fingerprints: Fingerprints = field(default_factory=Fingerprints)
     _states: dict[str, _State] = field(init=False)
     _digests: dict[int, str | None] = field(init=False, default_factory=dict)
     _neighbours: Neighbours = field(init=False, default_factory=Neighbours)
@@ -92,8 +95,8 @@ class Collection:
             ledger: has the entry of every task that `work` was given.
             work: brings tasks, so many of them, to their end.
         """
-        while attempts := self.next_round():
-            tasks = [task for attempt in attempts for task in attempt]
+        while attempts := self.next_round(ledger.ids):
+            tasks = [task for attempt in self._within_limit(attempts) for task in attempt]
             work(tasks, len(tasks))
             entries = [[_ended(ledger, task) for task in attempt] for attempt in attempts]
             for attempt in entries:
@@ -110,9 +113,13 @@ class Collection:
         self.outcome.target = {cell.key: cell.quota for cell in self.cells}
         return self.outcome
 
-    def next_round(self) -> list[list[Task]]:
-        """The attempts of the next round, each its candidates; empty = there is no more to do."""
-        attempted = sum(state.tried for state in self._states.values())
+    def next_round(self, ended: Container[str] = ()) -> list[list[Task]]:
+        """The attempts of the next round, each its candidates; empty = there is no more to do.
+
+        Args:
+            ended: ids of tasks that an earlier run brought to an end, also beyond the limit.
+        """
+        attempted = self._attempted
         passed = sum(state.members for state in self._states.values())
         rate = max(LEAST_RATE, passed / attempted) if attempted else 1.0
         left = math.inf if self.limit is None else self.limit - attempted
@@ -121,11 +128,23 @@ class Collection:
             missing = state.cell.quota - state.members
             most = state.cell.quota * self.recipe.tries - state.tried
             for _ in range(min(math.ceil(missing / rate), most)):
-                if len(attempts) >= left:
-                    return attempts
-                attempts.append(list(self._attempt(state.cell, state.tried)))
+                attempt = list(self._attempt(state.cell, state.tried))
+                if len(attempts) >= left and not all(task.id in ended for task in attempt):
+                    break
+                attempts.append(attempt)
                 state.tried += 1
         return attempts
+
+    @property
+    def _attempted(self) -> int:
+        return sum(state.tried for state in self._states.values())
+
+    def _within_limit(self, attempts: list[list[Task]]) -> list[list[Task]]:
+        """Those of a round that may be worked on; the others are at their end."""
+        if self.limit is None:
+            return attempts
+        before = self._attempted - len(attempts)
+        return attempts[: max(0, self.limit - before)]
 
     def _attempt(self, cell: Cell, attempt: int) -> Iterator[Task]:
         """The candidates of an attempt: one source, one prompt, seeds of their own."""
@@ -134,7 +153,7 @@ class Collection:
         place = (start + attempt) % len(self.items)
         item = self.items[place]
         if place not in self._digests:
-            self._digests[place] = source_digest(item)
+            self._digests[place] = source_digest(item, self.fingerprints)
         fields = {**item.fields, **cell.values}
         template = recipe.prompt[attempt % len(recipe.prompt)]
         prompt = fill(template, fields, field="recipe.prompt")

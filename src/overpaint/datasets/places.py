@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from PIL import Image
 from overpaint.core.errors import InvalidImage, InvalidMask
 from overpaint.core.imaging import images, masks
 from overpaint.core.imaging.images import Picture
+from overpaint.jobs import inputs
 
 LARGEST_PICTURE = images.ImageLimits().max_bytes
 
@@ -29,15 +31,37 @@ class InFile:
 
     path: Path
 
+    @property
+    def part(self) -> str:
+        """Where in the file it is; '' = it is the whole file."""
+        return ""
+
     def read(self) -> bytes:
         """Its bytes.
 
         Raises:
-            InvalidImage: it cannot be read, or is too large.
+            InvalidImage: it cannot be read, is too large, or is text under a picture's name.
         """
-        with _reading(self.path):
-            _check_length(self.path.stat().st_size, f"{self.path}")
-            return self.path.read_bytes()
+        return inputs.named(self.path, "image").read("image")
+
+
+@dataclass(frozen=True)
+class LinkedAway:
+    """A link in a source's folder to a file outside of it, which is not read: the folder may be a
+    stranger's, and the file the user's own.
+    """
+
+    path: Path
+
+    def read(self) -> bytes:
+        """Never gives anything.
+
+        Raises:
+            InvalidImage: always.
+        """
+        target = os.path.realpath(self.path)
+        what = "lies outside of the folder; copy it there" if self.path.exists() else "is not there"
+        raise InvalidImage(f"{self.path} is a link to {target}, which {what}", field="image")
 
 
 @dataclass(frozen=True)
@@ -47,6 +71,11 @@ class InTar:
     path: Path
     offset: int
     length: int
+
+    @property
+    def part(self) -> str:
+        """Where in the file it is."""
+        return f"{self.offset}+{self.length}"
 
     def read(self) -> bytes:
         """Its bytes.
@@ -71,6 +100,11 @@ class InParquet:
     group: int
     row: int
     column: str
+
+    @property
+    def part(self) -> str:
+        """Where in the file it is."""
+        return f"{self.group}.{self.row}.{self.column}"
 
     def read(self) -> bytes:
         """Its bytes.
@@ -110,7 +144,7 @@ class Nowhere:
         return file.getvalue()
 
 
-Place = InFile | InTar | InParquet | Nowhere
+Place = InFile | InTar | InParquet | LinkedAway | Nowhere
 """Where a picture lies."""
 
 MaskPlace = InFile | InTar | InParquet | Annotated

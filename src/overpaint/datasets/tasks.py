@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from overpaint.core.errors import InvalidImage
-from overpaint.datasets.places import InFile, Item
+from overpaint.datasets.places import InFile, Item, LinkedAway, Nowhere
 from overpaint.datasets.recipes.recipe import Clean, Recipe
 from overpaint.datasets.recipes.sections import COMMON
 from overpaint.datasets.scope import scope
+from overpaint.jobs.inputs import Fingerprints
 from overpaint.jobs.ledger import LedgerEntry
 from overpaint.jobs.units import digest, identify
 
@@ -24,7 +26,7 @@ DECIDES_CLEANING = ("exact", "edit", "look", "rules", "gate")
 
 _WORDS = tuple(part.name for part in COMMON if not part.is_visual)
 
-_MADE = re.compile(r"([0-9a-f]{32})(\.mask)?\.png")
+_MADE = re.compile(r"([0-9a-f]{32})(\.mask\.png|\.png|\.jpg|\.webp)")
 
 MADE = "made"
 """Folder of all pictures that were made, good or bad, by the id of their task."""
@@ -50,10 +52,9 @@ class Task:
     fields: Mapping[str, str]
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def picture(self) -> str:
+    def picture(self, suffix: str) -> str:
         """File of the result, relative to the output folder."""
-        return f"{MADE}/{self.id[:2]}/{self.id}.png"
+        return f"{MADE}/{self.id[:2]}/{self.id}{suffix}"
 
     @property
     def mask(self) -> str:
@@ -91,6 +92,7 @@ def recipe_key(recipe: Recipe, models: Mapping[str, Any]) -> str:
         vision=[vision.model, boxes, vision.longest_side] if vision else None,
         models=dict(models),
         **({"rewrite": recipe.rewrite} if recipe.rewrite else {}),
+        **recipe.output.encoding.identity(),
         **{"references": [], **_pictures(recipe)},  # always there in ids of earlier versions
     )
 
@@ -127,11 +129,16 @@ def task_id(key: str, item: Item, source: str | None, **parts: Any) -> str:
     )
 
 
-def source_digest(item: Item) -> str | None:
+def source_digest(item: Item, fingerprints: Fingerprints) -> str | None:
     """Hash of the picture's bytes; None where they cannot be read: the task says why."""
+    place = item.image
     try:
-        return digest(item.image.read())
-    except InvalidImage:
+        if isinstance(place, LinkedAway | Nowhere):
+            return digest(place.read())
+        return fingerprints.sha256(
+            place.path, lambda: sha256(place.read()).hexdigest(), part=place.part
+        )
+    except (InvalidImage, OSError):
         return None
 
 
@@ -142,5 +149,5 @@ def complete(folder: Path, entry: LedgerEntry) -> bool:
 
 def stale(folder: Path, ids: Collection[str]) -> list[Path]:
     """Pictures and masks that were made in the output folder for other tasks than these."""
-    made = sorted((folder / MADE).glob("??/*.png"))
+    made = sorted((folder / MADE).glob("??/*"))
     return [path for path in made if (own := _MADE.fullmatch(path.name)) and own[1] not in ids]

@@ -81,6 +81,7 @@ class Result:
         extra: for the lineage.
         timings: seconds by stage.
         reason: a remark where the task is done, but not as was hoped.
+        warnings: of the last edit.
     """
 
     picture: Picture | None = None
@@ -91,6 +92,7 @@ class Result:
     extra: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     reason: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class TaskWorker(ABC, Generic[R]):
@@ -151,7 +153,7 @@ class TaskWorker(ABC, Generic[R]):
         request = replace(request, prompt=self._readable(request.prompt))
         outcome = self.tools.edit(request)
         result.recipe, result.seed = outcome.recipe, outcome.seeds[0]
-        result.flagged = outcome.flagged[0]
+        result.flagged, result.warnings = outcome.flagged[0], outcome.warnings
         for stage, seconds in outcome.timings.items():
             name = "edit" if stage == "total" else stage
             result.timings[name] = result.timings.get(name, 0.0) + seconds
@@ -228,11 +230,21 @@ class TaskWorker(ABC, Generic[R]):
             true, score = self._shows(picture, words)
             result.extra["shows"] = {"words": words, "true": true, "score": round(score, 4)}
 
-    def keep(self, task: Task, result: Result) -> None:
-        """Write the picture and its mask under the task's name, each whole or not at all."""
+    def keep(self, task: Task, result: Result) -> str | None:
+        """Write the picture and its mask under the task's name, each whole or not at all.
+
+        Returns:
+            The picture's file, relative to the output folder; None = there is none.
+
+        Raises:
+            InvalidRequest: the picture does not fit the format of the recipe.
+            OutputError: the disk is full or gone.
+        """
         if result.picture is None:
-            return
-        path = self.folder / task.picture
+            return None
+        encoding = self.recipe.output.encoding
+        name = task.picture(encoding.suffix_of(result.picture.format))
+        path = self.folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -242,7 +254,8 @@ class TaskWorker(ABC, Generic[R]):
         if result.mask is not None:
             images.save(Picture(result.mask.convert("RGB")), self.folder / task.mask)
             result.extra["mask"] = task.mask
-        images.save(result.picture, path)
+        encoding.save(result.picture, path)
+        return name
 
     def _shows(self, picture: Picture, words: str) -> tuple[bool, float]:
         if self.recipe.filters.shows_by == "detector":
@@ -255,7 +268,11 @@ class TaskWorker(ABC, Generic[R]):
         self, task: Task, result: Result, status: Status, *, reason: str, code: str = ""
     ) -> LedgerEntry:
         """The entry of a task; its picture is on the disk before."""
-        self.keep(task, result)
+        picture = None
+        try:
+            picture = self.keep(task, result)
+        except InvalidRequest as error:
+            status, code, reason = "failed", error.code, str(error)
         return LedgerEntry(
             id=task.id,
             status=status,
@@ -264,7 +281,8 @@ class TaskWorker(ABC, Generic[R]):
             seed=task.seed if result.seed is None else result.seed,
             code=code,
             reason=reason,
-            picture=None if result.picture is None else task.picture,
+            warnings=result.warnings,
+            picture=picture,
             flagged=True if status == "blocked" else result.flagged,
             recipe=result.recipe,
             timings=result.timings,

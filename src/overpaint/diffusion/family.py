@@ -72,6 +72,7 @@ class FamilySpec:
         workload: how its work grows with the sizes of an edit.
         prompt_style: how its prompts are best written, as a chat model is told that rewrites them;
             None = they stay as they are.
+        reads_english_only: its text encoder was trained on English, as CLIP and T5 are.
         in_srgb: it computes in sRGB, whatever the picture's space; else in the picture's own.
     """
 
@@ -85,6 +86,7 @@ class FamilySpec:
     source_type: SourceType = "compositeWithTrainedAlgorithmicMedia"
     workload: Workload = field(default_factory=Workload)
     prompt_style: str | None = None
+    reads_english_only: bool = False
     in_srgb: bool = True
 
     def need(self, part: str) -> Need:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
 from overpaint.core.imaging import masks
 from overpaint.core.imaging.images import Picture
+from overpaint.core.languages import is_foreign
 from overpaint.core.parts import Part
 from overpaint.core.types import FAMILY_PARTS, MAX_SEED, PARTS, EditRequest
 from overpaint.diffusion.family import FamilySpec
@@ -152,6 +153,19 @@ def _foreign_syntax(request: EditRequest) -> list[str]:
         "have no weights"
         for name, text in texts.items()
         if text and (match := _SYNTAX.search(text))
+    ]
+
+
+def unread(family: FamilySpec, request: EditRequest) -> list[str]:
+    """A sentence for each text in letters that the family's text encoder does not know."""
+    if not family.reads_english_only:
+        return []
+    texts = {part.name: getattr(request, part.name) for part in PARTS if part.kind == "text"}
+    return [
+        f"{name}: {family.name} reads English, and '{text[:60]}' is in other letters; write it in "
+        "English, or let a chat model do so ([rewriter] in the settings)"
+        for name, text in texts.items()
+        if text and is_foreign(text)
     ]
 
 

@@ -32,7 +32,7 @@ from overpaint.diffusion.family import Prepared
 from overpaint.diffusion.options import FamilyOptions
 from overpaint.engine import canvas, clock, intake, rendering, rewriting, streams, windows
 from overpaint.engine.cache import ModelCache
-from overpaint.engine.checking import CheckedRequest, check
+from overpaint.engine.checking import CheckedRequest, check, unread
 from overpaint.engine.clock import Throttle
 from overpaint.engine.edit import Decoded, Edit, Screened, plain_request
 from overpaint.engine.intake import PictureLike, takes_parts
@@ -241,6 +241,7 @@ class Engine:
         )
         streams.hand_over(model, prepared)
         model.release_text_encoders()
+        foreign = unread(model.family.spec, checked.request)
         losses = marks.losses(checked.request.image)
         edit = Edit(
             request=checked.request,
@@ -252,7 +253,7 @@ class Engine:
             options=checked.options,
             regions=regions,
             prepared=prepared,
-            warnings=[*checked.warnings, *more, *model.warnings, *losses],
+            warnings=[*checked.warnings, *foreign, *more, *model.warnings, *losses],
             verdicts=screened.verdicts,
         )
         edit.timings["load"] = loading

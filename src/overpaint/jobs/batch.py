@@ -144,7 +144,7 @@ class Batch:
 
     def _execute(self, units: Iterable[Unit], book: Book[Unit]) -> None:
         assert self.engine is not None, "an engine, or elsewhere"
-        batcher = Batcher(self.engine, width=self.width)
+        batcher = Batcher(self.engine, width=self.width, in_bulk=True)
         try:
             width = MAX_BATCH if self.width is None else self.width
             under_way = (UNDER_WAY + width - 1) * len(batcher.engines)

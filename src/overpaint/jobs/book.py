@@ -23,8 +23,8 @@ MAX_REASONS = 200
 """Kinds of reasons that are counted; further ones are not."""
 
 
-_OWN = re.compile(r"\S*/\S+|\S+\.\w{2,5}\b|[0-9]+")
-"""What differs between two tasks that fail for one reason: files and numbers."""
+_OWN = re.compile(r"'[^']*'|\S*/\S+|\S+\.\w{2,5}\b|[0-9]+")
+"""What differs between two tasks of which the same is said: quoted words, files and numbers."""
 
 
 class WorkItem(Protocol):
@@ -39,6 +39,30 @@ T = TypeVar("T", bound=WorkItem)
 
 
 @dataclass
+class SentenceCounter:
+    """How often a sentence was said. Quoted words, files and numbers in it make no difference.
+
+    Attributes:
+        counts: by the sentence without these.
+        examples: a sentence in full, by the same key.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, sentence: str) -> None:
+        """Count a sentence."""
+        words = _OWN.sub("…", sentence)
+        if words in self.counts or len(self.counts) < MAX_REASONS:
+            self.counts[words] += 1
+            self.examples.setdefault(words, sentence)
+
+    def commonest(self, most: int = 3) -> list[tuple[str, int]]:
+        """The commonest ones, an example of each, and how often it was said."""
+        return [(self.examples[words], count) for words, count in self.counts.most_common(most)]
+
+
+@dataclass
 class Tally:
     """How far a run is.
 
@@ -47,8 +71,8 @@ class Tally:
         computed: tasks that this run brought to an end.
         statuses: how many tasks ended in each way, in this run and in earlier ones.
         codes: how many of them ended with each error.
-        reasons: how many of them ended for each reason, by its words without files and numbers.
-        examples: a reason in full, by the same words.
+        reasons: why tasks failed.
+        warnings: what their results warn of.
         has_work: whether there was a task that had to be worked on.
         started: when the first one was begun; of the monotonic clock.
     """
@@ -57,8 +81,8 @@ class Tally:
     computed: int = 0
     statuses: dict[Status, int] = field(default_factory=dict)
     codes: dict[str, int] = field(default_factory=dict)
-    reasons: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
+    reasons: SentenceCounter = field(default_factory=SentenceCounter)
+    warnings: SentenceCounter = field(default_factory=SentenceCounter)
     has_work: bool = False
     started: float = field(default_factory=time.monotonic)
 
@@ -73,23 +97,17 @@ class Tally:
             return None
         return (time.monotonic() - self.started) / self.computed * max(0, total - self.ended)
 
-    def count(
-        self, status: Status, *, code: str = "", reason: str = "", skipped: bool = False
-    ) -> None:
+    def count(self, entry: LedgerEntry, *, skipped: bool = False) -> None:
         """Take in the end of a task."""
         self.skipped += skipped
         self.computed += not skipped
-        self.statuses[status] = self.statuses.get(status, 0) + 1
-        if code:
-            self.codes[code] = self.codes.get(code, 0) + 1
-        words = _OWN.sub("…", reason)
-        if words and (words in self.reasons or len(self.reasons) < MAX_REASONS):
-            self.reasons[words] += 1
-            self.examples.setdefault(words, reason)
-
-    def commonest(self, most: int = 3) -> list[tuple[str, int]]:
-        """The reasons that most tasks ended for, an example of each, and how often."""
-        return [(self.examples[words], count) for words, count in self.reasons.most_common(most)]
+        self.statuses[entry.status] = self.statuses.get(entry.status, 0) + 1
+        if entry.code:
+            self.codes[entry.code] = self.codes.get(entry.code, 0) + 1
+        if entry.status == "failed" and entry.reason:
+            self.reasons.add(entry.reason)
+        for warning in dict.fromkeys(entry.warnings):
+            self.warnings.add(warning)
 
 
 @dataclass(kw_only=True)
@@ -133,7 +151,7 @@ class Book(Generic[T]):
                     self.tally.has_work, self.tally.started = True, time.monotonic()
                 yield task
             else:
-                self._count(entry, skipped=True)
+                self.tally.count(entry, skipped=True)
                 self._tell()
 
     def end(self, entry: LedgerEntry) -> None:
@@ -146,13 +164,9 @@ class Book(Generic[T]):
         attempts = self.ledger.attempts(entry.id) + 1
         finished = entry.finished or time.time()
         self.ledger.append(replace(entry, attempts=attempts, finished=finished))
-        self._count(entry)
+        self.tally.count(entry)
         self._tell()
         self._check_patience(entry)
-
-    def _count(self, entry: LedgerEntry, *, skipped: bool = False) -> None:
-        reason = entry.reason if entry.status == "failed" else ""
-        self.tally.count(entry.status, code=entry.code, reason=reason, skipped=skipped)
 
     def _check_patience(self, entry: LedgerEntry) -> None:
         is_ours = entry.status == "failed" and entry.code not in input_codes()

@@ -11,7 +11,7 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,9 @@ from overpaint.core.imaging.codecs.formats import SUFFIXES, sniffed
 from overpaint.core.imaging.codecs.reading import ImageLimits
 
 MAX_FILE = ImageLimits().max_bytes
+
+FINGERPRINTS = "inputs.sqlite"
+"""File in an output folder that has the hashes of its inputs."""
 
 SETTLED_SECONDS = 2.0
 """Age of a file from which its hash is remembered: file systems' clocks are coarse."""
@@ -107,18 +110,33 @@ class Fingerprints:
             InvalidImage: it cannot be read.
         """
         try:
-            before = file.path.stat()
+            size = file.path.stat().st_size
+            sha256 = self.sha256(file.path, lambda: _hash(file.path))
         except OSError as error:
             raise InvalidImage(
                 f"{file.path} cannot be read: {error.strerror}", field=name
             ) from error
-        key, state = str(file.path.resolve()), _state(before)
+        return InputFile(file.path, size, sha256)
+
+    def sha256(self, path: Path, compute: Callable[[], str], *, part: str = "") -> str:
+        """The hash of a file or of a part of it, remembered or computed.
+
+        Args:
+            path: the file, whose size, time and inode decide whether the hash still holds.
+            compute: reads the bytes and hashes them.
+            part: names the part; '' = the whole file.
+
+        Raises:
+            OSError: the file is not there; and whatever `compute` raises.
+        """
+        before = path.stat()
+        key, state = "\n".join(filter(None, (str(path.resolve()), part))), _state(before)
         sha256 = None if self.verify else self._recall(key, state)
         if sha256 is None:
-            sha256 = _hash(file.path, name)
+            sha256 = compute()
             if time.time() - before.st_mtime > SETTLED_SECONDS:
                 self._remember(key, state, sha256)
-        return InputFile(file.path, before.st_size, sha256)
+        return sha256
 
     def close(self) -> None:
         """Bring what is remembered to the disk."""
@@ -189,14 +207,11 @@ def _state(stat: os.stat_result) -> str:
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
 
 
-def _hash(path: Path, name: str) -> str:
+def _hash(path: Path) -> str:
     digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    except OSError as error:
-        raise InvalidImage(f"{path} cannot be read: {error.strerror}", field=name) from error
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -37,6 +37,7 @@ class LedgerEntry:
         source, prompt, seed, extra: as in the unit.
         code: of the error (`invalid_mask`); '' where it is done.
         reason: one sentence; '' where it is done.
+        warnings: of the result, one sentence each.
         attempts: how often it was tried to the end, this one included.
         picture: file of the result, relative to the ledger's folder.
         flagged: whether the safety policy flagged the result; None = it was not checked.
@@ -52,6 +53,7 @@ class LedgerEntry:
     seed: int | None = None
     code: str = ""
     reason: str = ""
+    warnings: tuple[str, ...] = ()
     attempts: int = 1
     picture: str | None = None
     flagged: bool | None = None
@@ -59,6 +61,12 @@ class LedgerEntry:
     timings: Mapping[str, float] = field(default_factory=dict)
     finished: float = 0.0
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> LedgerEntry:
+        """An entry from plain data, as JSON has it; fields of later versions are left aside."""
+        values = {name: data[name] for name in _NAMES if name in data}
+        return cls(**{**values, "warnings": tuple(data.get("warnings", ()))})
 
 
 class _Place(NamedTuple):
@@ -107,6 +115,11 @@ class Ledger:
     def close(self) -> None:
         """Let another process have it."""
         self._file.close()
+
+    @property
+    def ids(self) -> Collection[str]:
+        """Of the units that came to an end."""
+        return self._places.keys()
 
     def status(self, unit: str) -> Status | None:
         """What became of a unit; None = it is not done yet."""
@@ -198,8 +211,8 @@ def _parse(line: bytes) -> LedgerEntry | None:
     """The entry of a line; None where it is torn or of another version."""
     try:
         data = json.loads(line)
-        entry = LedgerEntry(**{name: data[name] for name in _NAMES if name in data})
-    except (ValueError, TypeError, RecursionError):
+        entry = LedgerEntry.of(data)
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
     return entry if entry.status in STATUSES else None
 

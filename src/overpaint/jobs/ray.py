@@ -82,7 +82,7 @@ class Cluster:
                 payload = json.loads(row["entry"])
                 if "output_error" in payload:
                     raise OutputError(payload["output_error"], field="output")
-                book.end(LedgerEntry(**payload))
+                book.end(LedgerEntry.of(payload))
 
 
 @contextmanager

@@ -110,6 +110,7 @@ def outcome(unit: Unit, ticket: Ticket, keep: Callable[[Unit, EditResult], str])
         seed=result.seeds[0],
         picture=picture,
         flagged=result.flagged[0],
+        warnings=result.warnings,
         recipe=result.recipe,
         timings=result.timings,
         extra=unit.extra,

@@ -22,7 +22,7 @@ from overpaint.datasets.recipes.recipe import Clean
 from tests.datasets.conftest import Painter, noisy
 from tests.datasets.test_clean import run
 
-FORMATS = ("imagefolder", "webdataset", "parquet", "coco")
+FORMATS = ("imagefolder", "webdataset", "parquet", "coco", "triples")
 MIDDLE, CORNER = [14, 14, 20, 20], [0, 0, 8, 10]
 OBJECTS = {"bbox": [MIDDLE, CORNER], "category": ["cone", "dog"], "id": [5, 6]}
 ROWS: list[dict[str, Any]] = [
@@ -128,7 +128,10 @@ def test_every_source_in_every_format(
     make_recipe: Callable[..., Clean], two: Path, tmp_path: Path, kind: str
 ) -> None:
     data = cleaned(make_recipe, SOURCES[kind](two), tmp_path)
-    for rows in (folder_rows(data, tmp_path), parquet_rows(data, tmp_path), tar_rows(data)):
+    for sample in tar_rows(data):
+        assert sample["txt"].decode() == sample["caption"]
+        assert sample["cls"] == str(sample["label"]).encode()
+    for rows in all_rows(data, tmp_path):
         for said, expected in zip(rows, ROWS, strict=True):
             assert said["source_id"] == expected["id"]
             assert {name: said[name] for name in ("caption", "label", "tags")} == {
@@ -155,11 +158,19 @@ def test_every_source_in_every_format(
     gc.collect()  # webdataset leaves its files open
 
 
-def folder_rows(data: Path, tmp_path: Path) -> list[Any]:
+def all_rows(data: Path, tmp_path: Path) -> list[list[Any]]:
+    """The rows of each format, as its own reader gives them."""
+    triples = folder_rows(data, tmp_path, "triples")
+    for row in triples:
+        row["source_mask"] = row.get("source_mask_img")
+    return [folder_rows(data, tmp_path), parquet_rows(data, tmp_path), tar_rows(data), triples]
+
+
+def folder_rows(data: Path, tmp_path: Path, name: str = "imagefolder") -> list[Any]:
     import datasets
 
     loaded = datasets.load_dataset(
-        "imagefolder", data_dir=str(data / "imagefolder"), cache_dir=str(tmp_path / "a")
+        "imagefolder", data_dir=str(data / name), cache_dir=str(tmp_path / name)
     )
     return list(loaded["train"])
 
@@ -178,11 +189,12 @@ def tar_rows(data: Path) -> list[Any]:
     shards = sorted(map(str, (data / "webdataset").glob("*.tar")))
     rows = []
     for sample in webdataset.WebDataset(shards, shardshuffle=False):
-        said = json.loads(sample["json"])
-        assert sample["txt"].decode() == said["caption"]
-        assert sample["cls"] == str(said["label"]).encode()
-        mask = Image.open(io.BytesIO(sample["source_mask.png"]))
-        rows.append({**said, "source_mask": mask, "npy": sample.get("npy")})
+        row = json.loads(sample["json"]) | {
+            name: sample.get(name) for name in ("npy", "txt", "cls")
+        }
+        if "source_mask.png" in sample:
+            row["source_mask"] = Image.open(io.BytesIO(sample["source_mask.png"]))
+        rows.append(row)
     return rows
 
 
@@ -208,6 +220,8 @@ def coco_source(folder: Path) -> dict[str, Any]:
     return {"coco": "pictures/a.json"}
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_annotations_of_coco(make_recipe: Callable[..., Clean], two: Path, tmp_path: Path) -> None:
     from pycocotools.coco import COCO
 
@@ -223,8 +237,11 @@ def test_annotations_of_coco(make_recipe: Callable[..., Clean], two: Path, tmp_p
     assert coco.loadAnns([8])[0]["iscrowd"] == 1
     first = coco.loadImgs(coco.getImgIds())[0]
     assert (first["source_id"], first["coco_url"]) == (70, "http://x/0")
-    rows = folder_rows(data, tmp_path)
-    assert [each["objects"]["category"] for each in rows] == [["dog"], ["dog"]]
+    for rows in all_rows(data, tmp_path):
+        assert [each["objects"]["category"] for each in rows] == [["dog"], ["dog"]]
+        assert [each["source_id"] for each in rows] == [70, 80]
+        assert rows[0]["coco_url"] == "http://x/0"
+    gc.collect()  # webdataset leaves its files open
 
 
 def test_an_edit_of_all_leaves_the_annotations(
@@ -241,10 +258,12 @@ def test_classes_of_folders(make_recipe: Callable[..., Clean], two: Path, tmp_pa
         place = two / "train" / name
         place.mkdir(parents=True)
         (two / f"{number}.png").rename(place / f"{number}.png")
+        (place / f"{number}.txt").write_text(f"words of a {name}")
     (two / "m.png").unlink()
     data = cleaned(make_recipe, {"imagefolder": "pictures"}, tmp_path)
     rows = folder_rows(data, tmp_path)
     assert [(each["label"], each["split"]) for each in rows] == [("cat", "train"), ("dog", "train")]
+    assert [each["caption"] for each in rows] == ["words of a cat", "words of a dog"]
 
 
 def test_mixed_columns_become_text() -> None:

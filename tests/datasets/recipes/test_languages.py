@@ -7,7 +7,6 @@ import pytest
 
 from overpaint.core.errors import InvalidRequest
 from overpaint.datasets.output.card import Facts, UsedModel
-from overpaint.datasets.recipes import languages
 from overpaint.datasets.recipes.recipe import Collect
 from overpaint.datasets.vision.client import VisionModel
 from tests.datasets.conftest import Painter
@@ -17,14 +16,6 @@ from tests.datasets.vision_server import Text, serving
 BLANK = {"sources": [{"blank": {"width": 48, "height": 48}, "licence": "CC0-1.0"}]}
 KOREAN = {"prompt": "{색} 원", "axes": {"색": ["빨간", "파란"]}, **BLANK}
 ENGLISH = {"빨간 원": "a red disc", "파란 원": "a blue disc"}
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [("a café in Łódź, 50 %", False), ("빨간 원", True), ("ein роза", True), ("赤い丸", True)],
-)
-def test_letters(words: str, expected: bool) -> None:
-    assert languages.is_foreign(words) is expected
 
 
 def test_korean_axes_work_as_written(make_recipe: Callable[..., Collect], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from overpaint.datasets import places
 from overpaint.datasets.places import InFile, InParquet, InTar, Item
 from overpaint.datasets.recipes.sections import SourceSection
 from overpaint.datasets.sources.readers import items
+from overpaint.jobs import inputs
 from tests.datasets.conftest import noisy
 
 
@@ -47,6 +48,7 @@ def test_a_folder_and_its_masks(pictures: Path, tmp_path: Path) -> None:
     deeper.mkdir()
     noisy(9).save(deeper / "a.webp", lossless=True)
     (pictures / "notes.txt").write_text("no picture")
+    (pictures / "1.txt").write_text("a man\n")
     masks = tmp_path / "masks"
     masks.mkdir()
     half().save(masks / "2.png")
@@ -57,6 +59,8 @@ def test_a_folder_and_its_masks(pictures: Path, tmp_path: Path) -> None:
     assert same(found[4], 4)
     assert is_half(found[2])
     assert found[3].mask is None
+    assert [item.fields for item in found[:3]] == [{}, {"caption": "a man"}, {}]
+    assert found[1].knowledge.columns == {"caption": "a man"}
     assert found[0].licence == "CC0-1.0"
 
 
@@ -167,8 +171,9 @@ def test_a_place_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(InvalidImage, match=said):
             place.read()
     monkeypatch.setattr(places, "LARGEST_PICTURE", 9)
-    for place in (InFile(path), InTar(path, 0, 10)):
-        with pytest.raises(InvalidImage, match="more than 9"):
+    monkeypatch.setattr(inputs, "MAX_FILE", 9)
+    for place, said in ((InFile(path), "is larger than"), (InTar(path, 0, 10), "more than 9")):
+        with pytest.raises(InvalidImage, match=said):
             place.read()
 
 
@@ -212,3 +217,20 @@ def test_a_source_that_is_something_else(tmp_path: Path, kind: str, name: str) -
     (tmp_path / name).write_bytes(b"\x00\x01 not that at all" * 100)
     with pytest.raises(OverpaintError, match=r"cannot be read|no COCO"):
         list(items([SourceSection.model_validate({kind: tmp_path / name})]))
+
+
+def test_text_under_a_pictures_name_and_links(pictures: Path, tmp_path: Path) -> None:
+    """Each fails in its own words; a link within the folder is read."""
+    (pictures / "a.png").write_text("words")
+    noisy(9).save(tmp_path / "away.png")
+    for name, target in (("b", "gone.png"), ("c", "../away.png"), ("d", "4.png")):
+        (pictures / f"{name}.png").symlink_to(target)
+    found = {item.name: item for item in items([SourceSection(folder=pictures)])}
+    for name, said in (
+        ("a", "a text file"),
+        ("b", "is not there"),
+        ("c", "lies outside of the folder"),
+    ):
+        with pytest.raises(InvalidImage, match=said):
+            found[f"{name}.png"].image.read()
+    assert same(found["d.png"], 4)

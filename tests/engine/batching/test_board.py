@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
+from threading import Thread
+
 import pytest
 import torch
 
@@ -10,18 +14,20 @@ from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.engine.batching.board import Board, Observer
 from overpaint.engine.batching.device import EXPRESS
+from overpaint.engine.batching.policy import PassPolicy
 from overpaint.engine.batching.ticket import Ticket, Trace
 from overpaint.engine.engine import Engine
 from tests.conftest import box_mask, picture
 
 STEPS = 3
+WAIT = 60
 
 
 @pytest.fixture
 def make_board(make_engine):
     """(devices) → board of as many sd2 engines, nobody at work on it."""
 
-    def board(count=1, max_images=4, max_queued=64, callers=1) -> Board:
+    def board(count=1, max_images=4, max_queued=64, callers=1, width=1, in_bulk=False) -> Board:
         source = make_engine("sd2")
         engines = [
             Engine(source.models.get, "sd2", device=f"card:{number}") for number in range(count)
@@ -31,7 +37,7 @@ def make_board(make_engine):
             max_images=max_images,
             max_queued=max_queued,
             callers=callers,
-            width=1,
+            policy=partial(PassPolicy, width, in_bulk=in_bulk),
             observer=Observer(),
         )
 
@@ -275,3 +281,24 @@ class TestFaults:
             submit(board, 3)
         for future in board.add_loads("sd2"):
             assert future.exception() is error
+
+
+@pytest.mark.parametrize("ends_by", ["company", "an idle encoder"])
+def test_in_bulk_a_pass_waits_for_what_is_being_encoded(make_board, ends_by):
+    board = make_board(width=2, in_bulk=True)
+    (device,), tickets = board.devices, [submit(board)]
+    admit(board)
+    device.takes_turns, device.encodes, batch = True, True, []
+    stepper = Thread(target=lambda: batch.extend(board.next_batch(device)))
+    stepper.start()
+    end = time.monotonic() + WAIT
+    while stepper.is_alive() and not board.change._waiters:
+        assert time.monotonic() < end
+    if ends_by == "company":
+        tickets.append(submit(board, 1))
+        admit(board)
+    else:
+        Thread(target=board.next_work, args=[device], daemon=True).start()
+    stepper.join(WAIT)
+    assert [pick.ticket for pick in batch] == tickets
+    board.close()

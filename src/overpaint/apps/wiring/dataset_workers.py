@@ -71,7 +71,7 @@ def worker_with(
     """A worker of this process, and the batcher that its edits meet in."""
     from overpaint.engine.batching.batcher import Batcher
 
-    batcher = Batcher(engines, width=width) if engines else None
+    batcher = Batcher(engines, width=width, in_bulk=True) if engines else None
     try:
         yield _worker(recipe, settings, batcher, out)
     finally:
@@ -87,7 +87,7 @@ def make_worker(recipe: Recipe, settings: Settings, where: Where, out: Path) -> 
     batcher = None
     if names:
         engines = build.engines(names[0], device=where.device, dtype=where.dtype, settings=settings)
-        batcher = Batcher(engines, width=where.width)
+        batcher = Batcher(engines, width=where.width, in_bulk=True)
     return _worker(recipe, settings, batcher, out)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from overpaint.apps.wiring.dataset_workers import Where, make_worker, model_names, worker_with
-from overpaint.apps.wiring.models import batches, build, catalogue, defaults
+from overpaint.apps.wiring.models import batches, build, catalogue, defaults, families
 from overpaint.core import licences
 from overpaint.core.errors import InvalidRequest, ModelNotFound, OutputError
 from overpaint.core.files import atomic_write, remove_leftovers
@@ -25,11 +25,11 @@ from overpaint.datasets.output.export import Exporter
 from overpaint.datasets.output.report import Reporter
 from overpaint.datasets.places import Item
 from overpaint.datasets.recipes import prompts
-from overpaint.datasets.recipes.languages import ENGLISH_ONLY
 from overpaint.datasets.recipes.recipe import Clean, Collect, Recipe
 from overpaint.datasets.sources import readers
 from overpaint.datasets.tasks import MADE, Task, complete, recipe_key, stale
 from overpaint.jobs.book import PATIENCE, Book, Tally
+from overpaint.jobs.inputs import FINGERPRINTS, Fingerprints
 from overpaint.jobs.ledger import Ledger, Status
 
 if TYPE_CHECKING:
@@ -88,8 +88,11 @@ class Run:
         """All pictures of the recipe's sources."""
         return readers.items(self.recipe.sources)
 
-    def plan(self, limit: int | None) -> Collecting | Cleaning:
+    def plan(
+        self, limit: int | None, fingerprints: Fingerprints | None = None
+    ) -> Collecting | Cleaning:
         """What is to be made."""
+        fingerprints = fingerprints or Fingerprints()
         if isinstance(self.recipe, Collect):
             return Collecting(
                 recipe=self.recipe,
@@ -97,9 +100,14 @@ class Run:
                 items=list(self.items()),
                 key=self.key,
                 limit=limit,
+                fingerprints=fingerprints,
             )
         return Cleaning(
-            recipe=cast("Clean", self.recipe), items=self.items(), key=self.key, limit=limit
+            recipe=cast("Clean", self.recipe),
+            items=self.items(),
+            key=self.key,
+            limit=limit,
+            fingerprints=fingerprints,
         )
 
     def execute(
@@ -108,6 +116,7 @@ class Run:
         retry: Collection[Status] = (),
         limit: int | None = None,
         prune: bool = False,
+        verify: bool = False,
         on_progress: Callable[[Tally, int | None], None] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> tuple[Outcome, Tally]:
@@ -115,8 +124,9 @@ class Run:
 
         Args:
             retry: tasks that ended in one of these ways are tried again.
-            limit: attempts or pictures at most.
+            limit: attempts or pictures to work on at most; what earlier runs made counts, too.
             prune: remove made pictures that no task of this run is of; not with a limit.
+            verify: read every source again, also where it seems unchanged.
             on_progress: called when a task is at its end, with the tasks known so far.
             cancelled: asked several times a second; True ends the run.
 
@@ -127,8 +137,9 @@ class Run:
             RunStopped: one task after the other fails for a reason that is not its own.
         """
         check_places(self.recipe, self.out)
-        job = self.plan(limit)
-        with Ledger(self.out / LEDGER) as ledger:
+        fingerprints = Fingerprints(self.out / FINGERPRINTS, verify=verify)
+        job = self.plan(limit, fingerprints)
+        with Ledger(self.out / LEDGER) as ledger, closing(fingerprints):
             for folder in (self.out, *(self.out / MADE).glob("??")):
                 remove_leftovers(folder)
             book: Book[Task] = Book(
@@ -158,7 +169,7 @@ class Run:
             if on_progress is not None:
                 total = sum(1 for _ in self.items()) if limit is None else limit
                 book.on_progress = partial(_report, on_progress, total)
-            work(job.tasks())
+            work(job.tasks(book.ledger.ids))
             return job.outcome(book.ledger)
 
     def write(self, outcome: Outcome) -> Path:
@@ -269,7 +280,7 @@ def _facts(recipe: Recipe, records: dict[str, Any], settings: Settings) -> Facts
                 revision=str(record.get("revision", "")),
                 licence=spec.licence,
                 commercial=licences.is_commercial(spec),
-                reads_english_only=spec.family in ENGLISH_ONLY,
+                reads_english_only=families.find(spec.family).reads_english_only,
             )
         )
     return Facts(recipe=recipe, models=tuple(used))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from overpaint.core.languages import is_foreign
 from overpaint.datasets.outcome import Outcome
 from overpaint.datasets.recipes import languages
 from overpaint.datasets.recipes.recipe import Clean, Recipe
@@ -62,7 +63,7 @@ class Facts:
         if isinstance(recipe, Clean) and recipe.gate.changed is None:
             edits = recipe.edit is not None or any(rule.do != "reject" for rule in recipe.rules)
             notes += [scope(recipe).note()] if edits else []
-        strange = [words for words in languages.templates(recipe) if languages.is_foreign(words)]
+        strange = [words for words in languages.templates(recipe) if is_foreign(words)]
         english = [model.name for model in self.models if model.reads_english_only]
         if strange and english and recipe.rewrite is None:
             notes.append(

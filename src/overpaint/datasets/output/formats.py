@@ -24,6 +24,14 @@ SPLIT = "train"
 ROLES = ("image", "source", "mask", "source_mask")
 """Pictures of a sample."""
 
+_TRIPLE = {
+    "image": "target_img",
+    "source": "source_img",
+    "mask": "mask_img",
+    "source_mask": "source_mask_img",
+}
+"""Their names in MagicBrush."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataSetLayout:
@@ -111,10 +119,10 @@ def imagefolder(folder: Path, samples: Iterable[Sample], _layout: DataSetLayout)
     _json_lines(split / "metadata.jsonl", _aligned(lines))
 
 
-def triples(folder: Path, samples: Iterable[Sample], _layout: DataSetLayout) -> None:
+def triples(folder: Path, samples: Iterable[Sample], layout: DataSetLayout) -> None:
     """Source, instruction and target, with MagicBrush's names, for training editors.
 
-    Only edited pictures, and only where the source goes along.
+    Only edited pictures, and only where the source goes along. What the sources said follows.
     """
     split = folder / SPLIT
     split.mkdir()
@@ -123,15 +131,15 @@ def triples(folder: Path, samples: Iterable[Sample], _layout: DataSetLayout) -> 
         if sample.source is None or sample.metadata["ending"] != "edited":
             continue
         row: dict[str, Any] = {"img_id": sample.metadata["source_name"], "turn_index": 1}
-        roles = {"source": "source_img", "mask": "mask_img", "image": "target_img"}
         for role, data in sample.pictures():
-            if role not in roles:
-                continue
-            name = f"{roles[role]}/{sample.key}{suffix(data)}"
-            (split / roles[role]).mkdir(exist_ok=True)
+            title = _TRIPLE[role]
+            name = f"{title}/{sample.key}{suffix(data)}"
+            (split / title).mkdir(exist_ok=True)
             (split / name).write_bytes(data)
-            row[f"{roles[role]}_file_name"] = name
-        lines.append(row | {"instruction": sample.metadata["prompt"]})
+            row[f"{title}_file_name"] = name
+        row["instruction"] = sample.metadata["prompt"]
+        about = {name: sample.metadata[name] for name in layout.carried}
+        lines.append(row | carried.columns(about, row))
     _json_lines(split / "metadata.jsonl", _aligned(lines))
 
 

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
 
+from overpaint.core.languages import is_foreign
 from overpaint.datasets.recipes.recipe import Clean, Collect, Recipe
-
-ENGLISH_ONLY = frozenset({"sd2", "sdxl", "flex2", "kontext", "fill"})
-"""Families whose text encoders (CLIP, T5) were trained on English."""
 
 _REQUEST = (
     "Translate this instruction for an image editor into English. Keep its meaning and names. "
     "Answer with the translation and nothing else:\n"
 )
-
-
-def is_foreign(words: str) -> bool:
-    """Whether there is a letter in them that is not Latin."""
-    return any(
-        each.isalpha() and not unicodedata.name(each, "LATIN").startswith("LATIN") for each in words
-    )
 
 
 def templates(recipe: Recipe) -> list[str]:

@@ -253,7 +253,9 @@ def _read(path: Path) -> dict[str, Any]:
                 f"{path} is larger than the {LARGEST_FILE:,} bytes of a recipe", field="recipe"
             )
         values = text.load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}", field="recipe") from error
+    except (ValueError, yaml.YAMLError) as error:
         raise InvalidRequest(f"{path} cannot be read as YAML: {error}", field="recipe") from error
     if not isinstance(values, dict):
         raise InvalidRequest(f"{path} has no keys; a recipe is KEY: VALUE lines", field="recipe")
@@ -307,10 +309,15 @@ def _explain(error: ValidationError, recipe: type[Recipe]) -> InvalidRequest:
     location = [str(part) for part in first["loc"]]
     field = ".".join(["recipe", *location])
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(location[-1], recipe.model_fields, n=1)
+        near = difflib.get_close_matches(location[-1], [*recipe.model_fields, *_below()], n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return InvalidRequest(f"there is no such key{hint}", field=field)
     if first["type"] == "missing":
         return InvalidRequest("this key is missing", field=field)
     value = f"{first['input']!r}: " if isinstance(first["input"], str | int | float) else ""
     return InvalidRequest(value + first["msg"].removeprefix("Value error, "), field=field)
+
+
+def _below() -> list[str]:
+    """Keys of all sections."""
+    return [name for section in Section.__subclasses__() for name in section.model_fields]

@@ -17,6 +17,7 @@ from pydantic import (
 
 from overpaint.core.parts import Kind
 from overpaint.core.types import PARTS
+from overpaint.jobs.output.encoding import PictureEncoding
 
 
 def _from_base(path: Path, info: ValidationInfo) -> Path:
@@ -338,10 +339,26 @@ class OutputSection(Section):
         formats: of the data set.
         shard: pictures in one tar or Parquet file.
         sources: whether each picture's source and mask go along as columns.
+        pictures: how made pictures are written; 'input' keeps the format of each source. JPEG
+            changes every pixel a little.
+        quality: 1 to 100, of JPEG and WebP; None = 95 for JPEG, every pixel kept for WebP.
         licence: of the data set; goes into its card.
     """
 
     formats: tuple[DataSetFormat, ...] = ("imagefolder",)
     shard: int = Field(default=1000, ge=1)
     sources: bool = True
+    pictures: Literal["png", "jpeg", "webp", "input"] = "png"
+    quality: int | None = Field(default=None, ge=1, le=100)
     licence: str = "unknown"
+
+    @model_validator(mode="after")
+    def _quality(self) -> OutputSection:
+        if self.quality is not None and self.pictures == "png":
+            raise ValueError("PNG keeps every pixel and has no quality; give output.pictures, too")
+        return self
+
+    @property
+    def encoding(self) -> PictureEncoding:
+        """How made pictures are written."""
+        return PictureEncoding(self.pictures, self.quality)

@@ -15,7 +15,7 @@ from typing import Any
 
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.imaging.codecs.formats import SUFFIXES
-from overpaint.datasets.places import InFile, InParquet, Item, Nowhere
+from overpaint.datasets.places import InFile, InParquet, Item, LinkedAway, Nowhere
 from overpaint.datasets.recipes.sections import Blank, SourceSection
 from overpaint.datasets.sources import coco, patterns, tables, tars
 
@@ -50,8 +50,23 @@ def _folder(source: SourceSection, field: str) -> Iterator[Item]:
 def _pictures(folder: Path) -> Iterator[Item]:
     """Picture files of a folder and its subfolders."""
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.is_symlink():
-            yield Item(path.relative_to(folder).as_posix(), InFile(path))
+        if path.suffix.lower() in SUFFIXES and (path.is_file() or path.is_symlink()):
+            row = _caption(path)
+            is_own = path.exists() and path.resolve().is_relative_to(folder.resolve())
+            yield Item(
+                path.relative_to(folder).as_posix(),
+                InFile(path) if is_own else LinkedAway(path),
+                fields=tables.fields(row),
+                knowledge=tables.knowledge(row),
+            )
+
+
+def _caption(picture: Path) -> dict[str, str]:
+    """The words of `x.txt` or `x.caption` beside `x.jpg`."""
+    for path in map(picture.with_suffix, (".txt", ".caption")):
+        if path.is_file() and path.stat().st_size <= tables.LONGEST_LINE:
+            return {"caption": path.read_text(encoding="utf-8", errors="replace").strip()}
+    return {}
 
 
 def _blank(source: SourceSection, field: str) -> Iterator[Item]:
@@ -107,7 +122,7 @@ def _by_class(source: SourceSection, folder: Path, field: str) -> Iterator[Item]
                 "folder for each class; for plain pictures use folder",
                 field=field,
             )
-        row = {"label": label} | ({"split": parents[0]} if parents else {})
+        row = {**item.fields, "label": label} | ({"split": parents[0]} if parents else {})
         count += 1
         yield replace(item, fields=row, knowledge=tables.knowledge(row))
     if not count:

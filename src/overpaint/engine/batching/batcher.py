@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from overpaint.core.errors import InvalidRequest
@@ -24,7 +25,7 @@ from overpaint.engine.batching.board import Board
 from overpaint.engine.batching.device import Device
 from overpaint.engine.batching.observer import Observer
 from overpaint.engine.batching.panics import plain
-from overpaint.engine.batching.policy import DEFAULT_STEPS
+from overpaint.engine.batching.policy import DEFAULT_STEPS, PassPolicy
 from overpaint.engine.batching.ticket import Ticket, Trace, Update
 from overpaint.engine.batching.worker import Worker
 from overpaint.engine.checking import CheckedRequest
@@ -46,6 +47,8 @@ class Batcher:
         callers: of queue and images under way, one caller has one of so many parts at most.
         max_images: images under way on a device at most, which bounds memory.
         width: images in a pass at most; None = learnt from the passes' times.
+        in_bulk: nobody waits for a single edit, so passes wait until what is being encoded has
+            filled them, where that costs nothing.
         check_seconds: that the safety policy may take for a request, and for a result; None = as
             long as it takes.
         observer: told what happens.
@@ -59,6 +62,7 @@ class Batcher:
         callers: int = 1,
         max_images: int = 32,
         width: int | None = None,
+        in_bulk: bool = False,
         check_seconds: float | None = None,
         observer: Observer | None = None,
     ) -> None:
@@ -69,7 +73,7 @@ class Batcher:
             max_images=max_images,
             max_queued=max_queued,
             callers=callers,
-            width=width,
+            policy=partial(PassPolicy, width, in_bulk=in_bulk),
             observer=observer or Observer(),
         )
         # One thread for each edit that can be judged: a slow check holds up its own edit alone.

@@ -14,7 +14,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,7 @@ class Board:
         max_images: images under way on a device at most.
         max_queued: edits that may wait at most.
         callers: one caller has one of so many parts of the queue and of the images at most.
-        width: images in a pass at most; None = learnt from the passes' times.
+        policy: makes what chooses the images of a device's passes.
         observer: told what happens.
 
     Attributes:
@@ -70,7 +70,7 @@ class Board:
         max_images: int,
         max_queued: int,
         callers: int,
-        width: int | None,
+        policy: Callable[[], PassPolicy],
         observer: Observer,
     ) -> None:
         self.devices = tuple(
@@ -79,7 +79,7 @@ class Board:
                 number=number,
                 max_images=max_images,
                 of_a_caller=max_images // callers,
-                policy=PassPolicy(width),
+                policy=policy(),
             )
             for number, engine in enumerate(engines)
         )
@@ -217,7 +217,8 @@ class Board:
         with self.change:
             while not self.closed and device.serves:
                 self._drop_lost(self._all())
-                if batch := device.policy.choose(device.running, self.effort):
+                batch = device.policy.choose(device.running, self.effort)
+                if batch and not (device.may_have_more and device.policy.wants_more(batch)):
                     return batch
                 self.change.wait(TICK)
         return []
@@ -225,7 +226,9 @@ class Board:
     def next_work(self, device: Device) -> Work | None:
         """Wait for something to encode, decode or load; None = the encoder ends."""
         with self.change:
-            device.encodes = False
+            if device.encodes:
+                device.encodes = False
+                self.change.notify_all()
             while not self.closed and device.serves:
                 self._drop_lost(self._all())
                 if (work := self._work_for(device)) is not None:

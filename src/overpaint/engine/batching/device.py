@@ -58,6 +58,8 @@ class Device:
         preparing, running, finishing: its edits in each state.
         previews, loads: further work for its encoder.
         encodes: whether its encoder is at work.
+        takes_turns: its encoder and its stepper compute in turns, so that a pass which waits for
+            the encoder costs nothing.
         passes: forward passes of a denoiser so far.
         left: edits that were under way here and are no more.
         error: why it is not used any more; None = it is used.
@@ -79,6 +81,7 @@ class Device:
     previews: deque[Preview] = field(default_factory=deque)
     loads: deque[DeviceLoad] = field(default_factory=deque)
     encodes: bool = False
+    takes_turns: bool = False
     passes: int = 0
     left: int = 0
     error: BaseException | None = None
@@ -106,6 +109,11 @@ class Device:
     def serves(self) -> bool:
         """Whether it is still used."""
         return self.error is None
+
+    @property
+    def may_have_more(self) -> bool:
+        """Whether a pass may have more images if it waits for the encoder, and loses nothing."""
+        return self.takes_turns and (self.encodes or bool(self.finishing))
 
     @property
     def is_free(self) -> bool:

@@ -50,6 +50,9 @@ FORGET = 1.02
 EXPLORE_EVERY = 32
 """Passes after which a device that seemed full is tried again."""
 
+LONELY_PASSES = 4
+"""Passes of one image alone after which no company is waited for."""
+
 DEFAULT_STEPS = 50
 KNOWN_PACES = 64
 
@@ -137,16 +140,28 @@ class Pick(NamedTuple):
 
 @dataclass
 class Pace:
-    """Seconds of a pass by the number of its images, and what they say about company."""
+    """Seconds of a pass by the number of its images, and what they say about company.
+
+    The first pass of a number of images is not counted: kernels are chosen or compiled in it.
+    """
 
     seconds: dict[int, float] = field(default_factory=dict)
     passes: int = 0
+    sizes: set[int] = field(default_factory=set)
 
     def learn(self, images: int, seconds: float) -> None:
         """Take in the time of one pass."""
         self.passes += 1
+        if images not in self.sizes:
+            self.sizes.add(images)
+            return
         # Disturbance only adds time: the shortest passes say most, until they are old.
         self.seconds[images] = min(seconds, FORGET * self.seconds.get(images, seconds))
+
+    @property
+    def has_no_company(self) -> bool:
+        """Whether nothing ever fitted its passes: pictures of all sizes, for example."""
+        return self.passes >= LONELY_PASSES and max(self.sizes) == 1
 
     @property
     def cost_of_one_more(self) -> float | None:
@@ -176,10 +191,11 @@ class PassPolicy:
 
     Args:
         width: images in a pass at most; None = learnt from the passes' times.
+        in_bulk: whether a pass with room waits for edits that are still encoded.
     """
 
-    def __init__(self, width: int | None = None) -> None:
-        self._width = width
+    def __init__(self, width: int | None = None, *, in_bulk: bool = False) -> None:
+        self._width, self._in_bulk = width, in_bulk
         self._paces: OrderedDict[Hashable, Pace] = OrderedDict()
         self._most = MAX_BATCH
 
@@ -200,6 +216,12 @@ class PassPolicy:
             return chosen
         near = [pick for pick in chosen if pick.ticket.remaining <= limit]
         return near + longer[: max(0, self._room(pace, longer_company=True) - len(near))]
+
+    def wants_more(self, batch: list[Pick]) -> bool:
+        """Whether a pass should rather wait for company, if there will be any soon."""
+        lead, pace = batch[0], self._pace(batch[0].key)
+        is_open = len(batch) < self._room(pace) and not lead.ticket.alone
+        return self._in_bulk and is_open and not pace.has_no_company
 
     def learn(self, batch: list[Pick], seconds: float) -> None:
         """Take in the time of a pass of these images."""

@@ -64,6 +64,7 @@ class Worker:
         self._cores = _cores_of(device)
         self._engine.compute = at_once if self._cores is None else self._cores.run
         self._expectation = Expectation()
+        device.takes_turns = self._cores is not None
         self._passes: deque[tuple[list[Pick], Watch, Aside]] = deque()
         self._threads = [
             threading.Thread(

@@ -74,6 +74,7 @@ FILL_FAMILY = FamilySpec(
     components=COMPONENTS,
     pipelines={"FluxFillPipeline": {}},
     prompt_style=CAPTION_STYLE,
+    reads_english_only=True,
     cells=2,
 )
 
@@ -91,6 +92,7 @@ FLEX2_FAMILY = FamilySpec(
     # The published repository calls itself FluxPipeline, as FLUX.1's own do.
     pipelines={"Flex2Pipeline": {}, "FluxPipeline": {"transformer": {"in_channels": 196}}},
     prompt_style=CAPTION_STYLE,
+    reads_english_only=True,
     cells=2,
 )
 
@@ -108,6 +110,7 @@ KONTEXT_FAMILY = FamilySpec(
     components=COMPONENTS,
     pipelines={"FluxKontextPipeline": {}, "FluxKontextInpaintPipeline": {}},
     prompt_style=INSTRUCTION_STYLE,
+    reads_english_only=True,
     cells=2,
 )
 

@@ -74,6 +74,7 @@ SD2_FAMILY = FamilySpec(
     pipelines={"StableDiffusionInpaintPipeline": {}},
     workload=Workload(native=512),
     prompt_style=PROMPT_STYLE,
+    reads_english_only=True,
     cells=1,
 )
 
@@ -104,6 +105,7 @@ SDXL_FAMILY = FamilySpec(
     },
     cells=1,
     prompt_style=PROMPT_STYLE,
+    reads_english_only=True,
 )
 
 FAMILIES = (SD2_FAMILY, SDXL_FAMILY)

@@ -58,10 +58,11 @@ class PictureEncoding:
 
     def suffix(self, image: bytes | Path) -> str:
         """The suffix of a picture made from this one: its encoded bytes, or its file."""
-        if self.format != INPUT:
-            return SUFFIXES[self.format]
-        name = image.suffix[1:] if isinstance(image, Path) else sniffed(image) or ""
-        return SUFFIXES.get(name.lower(), ".png")
+        return self.suffix_of(image.suffix[1:] if isinstance(image, Path) else sniffed(image))
+
+    def suffix_of(self, name: str | None) -> str:
+        """The suffix of a picture made from one in the format of this name; None = in no file."""
+        return SUFFIXES.get((name or "").lower() if self.format == INPUT else self.format, ".png")
 
     def save(self, picture: Picture, path: Path) -> None:
         """Write a picture as its path's suffix says, whole or not at all.

@@ -67,8 +67,7 @@ def read(out: Path) -> BatchStatus:
                 latest[entry.id] = entry
     tally = Tally()
     for entry in latest.values():
-        reason = entry.reason if entry.status == "failed" else ""
-        tally.count(entry.status, code=entry.code, reason=reason)
+        tally.count(entry)
     ends = sorted(entry.finished for entry in latest.values())
     running = [path.name for path in paths if ledger.is_held(path)]
     return BatchStatus(tally, _total(out), running, ends[-1] if ends else None, _pace(ends))

@@ -15,6 +15,7 @@ from PIL import Image
 from benchmarks.batch import differences
 from overpaint.apps.cli.bulk import report
 from overpaint.jobs.book import Tally
+from overpaint.jobs.ledger import LedgerEntry
 from tests.apps.cli.test_processes import SLOW_STEPS, _wait, started
 from tests.apps.conftest import SIZE
 from tests.conftest import box_mask, picture
@@ -78,19 +79,21 @@ def test_the_results_do_not_go_among_the_pictures(overpaint, photos):
     assert sorted(file.name for file in photos.iterdir()) == ["a.png", "b.png", "c.png"]
 
 
-def test_a_toy_is_no_surprise_at_the_end(overpaint, photos, desk):
+def test_a_toy_and_what_it_cannot_read_are_no_surprise_at_the_end(overpaint, photos, desk):
     (desk / "overpaint.toml").write_text("cache = 'cache'\ndtype = 'float32'\n")
-    fast = ("--limit", "1", "--json", "-O", "num_inference_steps=1", "--prompt", "a circle")
+    fast = ("--limit", "1", "--json", "-O", "num_inference_steps=1", "--prompt", "빨간 원")
     ran = overpaint("batch", "photos", "-o", "out", "--mask-dir", "masks", *fast)
     assert (ran.code, ran.json["done"]) == (0, 1)
     assert "'tiny-flex2' is a toy" in " ".join(ran.err.split())
+    assert any("flex2 reads English" in each["example"] for each in ran.json["warnings"])
 
 
 def test_the_summary_for_programs(overpaint, photos, desk):
     (desk / "masks" / "b.png").unlink()
     ran = overpaint(*ERASE, "--json")
     assert ran.code == 2
-    told = {key: value for key, value in ran.json.items() if key not in ("seconds", "reasons")}
+    left_aside = ("seconds", "reasons", "warnings")
+    told = {key: value for key, value in ran.json.items() if key not in left_aside}
     assert told == {
         "output": "out",
         "tables": TABLES,
@@ -177,7 +180,7 @@ def test_lines_of_progress_where_there_is_no_terminal(capsys, monkeypatch):
     tally = Tally()
     with report.RowBar(10, hidden=True) as bar:
         for status in ("done", "failed"):
-            tally.count(status, code="invalid_mask" if status == "failed" else "")
+            tally.count(LedgerEntry(id=status, status=status, source="a.png"))
             bar(tally)
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("1 of 10 rows, ")

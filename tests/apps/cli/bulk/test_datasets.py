@@ -68,6 +68,19 @@ def test_clean_and_again(desk: Path) -> None:
     assert {path.name: path.read_bytes() for path in (desk / "in").iterdir()} == before
 
 
+def test_a_source_that_seems_unchanged_is_not_hashed_again(desk: Path) -> None:
+    source = desk / "in/0.png"
+    picture = source.read_bytes()
+    write(desk, EXPOSED)
+    computed = []
+    for end, words in (("a", []), ("b", []), ("b", ["--verify"])):
+        source.write_bytes(picture + end.encode())
+        os.utime(source, (1000, 1000))
+        _, told = run("clean", "recipe.yaml", "-o", "out", *words)
+        computed.append(told["computed"])
+    assert computed == [PICTURES, 0, 1]
+
+
 def test_what_cleaning_would_take(desk: Path) -> None:
     code, told = run("clean", write(desk, ERASE), "--dry-run", "--limit", "5")
     assert code == 0, told

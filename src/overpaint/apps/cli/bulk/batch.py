@@ -121,8 +121,6 @@ LEFT_OUT = {
 MANY = 1000
 """Rows from which the results are spread over folders."""
 
-FINGERPRINTS = "inputs.sqlite"
-
 FLAGS = {"prompt": ("--prompt", "-p")}
 
 PARTS_FOR_ALL = options_of_parts(LEFT_OUT, flags=FLAGS)
@@ -290,7 +288,7 @@ def _everywhere(model: str) -> str:
 
 @contextmanager
 def _remembered(words: _BatchWords) -> Iterator[Fingerprints]:
-    from overpaint.jobs.inputs import Fingerprints
+    from overpaint.jobs.inputs import FINGERPRINTS, Fingerprints
 
     fingerprints = Fingerprints(words.out / FINGERPRINTS, verify=words.verify)
     try:

@@ -18,11 +18,19 @@ from overpaint.apps.cli.bulk.batch import (
     Prune,
     RayAddress,
     Retry,
+    Verify,
     check_prune,
     parse_width,
     statuses,
 )
-from overpaint.apps.cli.bulk.report import RowBar, exit_code, reasons, tell_reasons, tell_stale
+from overpaint.apps.cli.bulk.report import (
+    RowBar,
+    exit_code,
+    sentences,
+    tell_failed,
+    tell_sentences,
+    tell_stale,
+)
 from overpaint.apps.cli.editing.edits import DeviceNames, Dtype, Json
 from overpaint.apps.cli.interrupt import Interrupt
 from overpaint.core.errors import Cancelled, InvalidRequest, OutputError
@@ -66,6 +74,7 @@ class _RecipeWords:
     retry: list[str]
     limit: int | None
     prune: bool
+    verify: bool
     ray: str | None
     actors: int | None
     width: str | None
@@ -85,6 +94,7 @@ def _of(task: RecipeTask) -> Callable[..., None]:
         retry: Retry = None,
         limit: AttemptLimit = None,
         prune: Prune = False,
+        verify: Verify = False,
         ray: RayAddress = None,
         actors: Actors = None,
         width: PassWidth = None,
@@ -102,6 +112,7 @@ def _of(task: RecipeTask) -> Callable[..., None]:
             retry=retry or [],
             limit=limit,
             prune=prune,
+            verify=verify,
             ray=ray,
             actors=actors,
             width=width,
@@ -199,6 +210,7 @@ def _execute(run: Run, words: _RecipeWords, interrupt: Interrupt) -> tuple[Outco
                 retry=retry,
                 limit=words.limit,
                 prune=words.prune,
+                verify=words.verify,
                 on_progress=report,
                 cancelled=interrupt.cancelled,
             )
@@ -224,7 +236,7 @@ def _summary(
         "unknown_labels": unknown_labels(outcome),
         "computed": tally.computed,
         "errors": dict(sorted(tally.codes.items())),
-        "reasons": reasons(tally),
+        **sentences(tally),
         "stale": len(outcome.stale),
         "stopped": outcome.stopped,
         "seconds": round(seconds, 1),
@@ -234,6 +246,8 @@ def _summary(
 def _tell(
     words: _RecipeWords, run: Run, outcome: Outcome, tally: Tally, report: Path, seconds: float
 ) -> None:
+    from overpaint.datasets.output.export import REJECTED
+
     summary = _summary(words, run, outcome, tally, report, seconds)
     if words.as_json:
         console.print_json(summary)
@@ -247,7 +261,8 @@ def _tell(
         f"{summary['kept']} pictures kept{ends}{left}; {tally.computed} worked on in this run, "
         f"{seconds:.1f} s"
     )
-    tell_reasons(tally)
+    tell_sentences(tally)
+    tell_failed(tally, f"{run.out / REJECTED} has the reasons")
     tell_stale(len(outcome.stale), pruned=words.prune)
     if unknown := summary["unknown_labels"]:
         some = ", ".join(f"{label} ({count})" for label, count in list(unknown.items())[:5])

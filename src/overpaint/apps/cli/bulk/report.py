@@ -39,23 +39,26 @@ def tell_outcome(
     for table in done.tables:
         sys.stdout.write(f"{table}\n")
     console.say(f"{_totals(tally)}; {tally.computed} in this run, {seconds:.1f} s")
-    tell_reasons(tally)
+    tell_sentences(tally)
     _tell_advice(done, pruned=pruned)
 
 
 def _tell_advice(done: BatchOutcome, *, pruned: bool) -> None:
     from overpaint.jobs.output.predictions import has_parquet
 
-    if failed := done.tally.statuses.get("failed", 0):
-        them = "it" if failed == 1 else "them"
-        console.say(
-            f"The table has the reasons; --retry failed tries {them} again.", style="yellow"
-        )
+    tell_failed(done.tally, "The table has the reasons")
     tell_stale(len(done.stale), pruned=pruned)
     if not done.tables:
         console.say("No tables: the same command without --shard joins all shares and writes them.")
     elif not has_parquet():
         console.say("No Parquet table: pip install 'overpaint[batch]'", style="dim")
+
+
+def tell_failed(tally: Tally, where: str) -> None:
+    """What to do about failures, and where all of their reasons are."""
+    if failed := tally.statuses.get("failed", 0):
+        them = "it" if failed == 1 else "them"
+        console.say(f"{where}; --retry failed tries {them} again.", style="yellow")
 
 
 def tell_stale(count: int, *, pruned: bool) -> None:
@@ -100,7 +103,7 @@ def tell_status(folder: Path, *, as_json: bool) -> None:
     if found.last is not None:
         last = datetime.fromtimestamp(found.last).astimezone()
         sys.stdout.write(f"last row: {last.isoformat(' ', 'seconds')}\n")
-    tell_reasons(found.tally)
+    tell_sentences(found.tally)
 
 
 def exit_code(tally: Tally) -> int:
@@ -121,12 +124,12 @@ def _counts(tally: Tally) -> dict[str, Any]:
         "rows": tally.ended,
         **{status: tally.statuses.get(status, 0) for status in STATUSES},
         "errors": dict(sorted(tally.codes.items())),
-        "reasons": reasons(tally),
+        **sentences(tally),
     }
 
 
 def _totals(tally: Tally) -> str:
-    return f"{tally.ended} rows: {_parts(tally)}"
+    return f"{tally.ended} {'row' if tally.ended == 1 else 'rows'}: {_parts(tally)}"
 
 
 def _parts(tally: Tally) -> str:
@@ -136,15 +139,20 @@ def _parts(tally: Tally) -> str:
     return ", ".join(f"{count} {status}" for count, status in counts if count)
 
 
-def reasons(tally: Tally) -> list[dict[str, Any]]:
-    """The commonest reasons of failures, for programs."""
-    return [{"rows": count, "example": text} for text, count in tally.commonest()]
+def sentences(tally: Tally) -> dict[str, list[dict[str, Any]]]:
+    """The commonest reasons of failures, and the commonest warnings, for programs."""
+    return {
+        name: [{"rows": count, "example": text} for text, count in said.commonest()]
+        for name, said in (("reasons", tally.reasons), ("warnings", tally.warnings))
+    }
 
 
-def tell_reasons(tally: Tally) -> None:
+def tell_sentences(tally: Tally) -> None:
     """The same, for people."""
-    for text, count in tally.commonest():
+    for text, count in tally.reasons.commonest():
         console.say(f"  {count} × {text}", style="yellow")
+    for text, count in tally.warnings.commonest():
+        console.say(f"  {count} × warning: {text}", style="yellow")
 
 
 class RowBar:

@@ -17,7 +17,7 @@ from overpaint.apps.wiring.demo import photos
 from overpaint.apps.wiring.models import build
 from overpaint.engine.engine import Engine
 from overpaint.jobs.batch import Batch
-from overpaint.jobs.inputs import Fingerprints
+from overpaint.jobs.inputs import FINGERPRINTS, Fingerprints
 from overpaint.jobs.manifest import Manifest, UnitDefaults
 from overpaint.jobs.units import model_key
 
@@ -110,7 +110,7 @@ def _batch(engine: Engine) -> DemoSection:
 
 
 def _run_batch(engine: Engine, source: Path, out: Path) -> list[Image.Image]:
-    fingerprints = Fingerprints(out / "inputs.sqlite", verify=False)
+    fingerprints = Fingerprints(out / FINGERPRINTS)
     try:
         manifest = Manifest(source, UnitDefaults(parts={}, seed=SEED, skip=out), fingerprints)
         Batch(out=out, engine=engine).run(manifest.units(model_key(engine.model().record), None))

@@ -81,4 +81,4 @@ def make_worker(model: BatchModel, folder: PictureFolder, settings: Settings) ->
     engines = build.engines(
         model.name, device=model.device, dtype=model.dtype, loras=model.loras, settings=settings
     )
-    return UnitWorker(Batcher(engines, width=model.width), folder.keep)
+    return UnitWorker(Batcher(engines, width=model.width, in_bulk=True), folder.keep)
