@@ -130,8 +130,8 @@ def turn_rows(count: int) -> list[Row]:
         "as before (hold=False)": before,
         "now": {},
         "now, and a segmenter finds what is named": {"target": True},
-        "as before, one seed for all turns": {**before, "one_seed": True},
-        "now, one seed for all turns": {"one_seed": True},
+        "as before, one seed for all turns": {**before, "seed": 7},
+        "now, one seed for all turns": {"seed": 7},
     }
     rows = []
     for name, options in ways.items():
@@ -147,8 +147,6 @@ def turn_rows(count: int) -> list[Row]:
                     asked = {"seed": sessions.seed(scene, number), **options}
                     if asked.pop("target", False):
                         asked["target"] = segmented(task)
-                    if asked.pop("one_seed", False):
-                        asked["seed"] = 7 + scene
                     session, turn = editor.edit(
                         session.id, task.instruction, num_inference_steps=STEPS, **asked
                     )

@@ -5,6 +5,7 @@ import { $, attempt, make } from "./dom.js";
 import { head, on, state } from "./state.js";
 
 let viewport = null;
+let shown = null; // the session and the turn whose areas are listed
 
 export function init(shownOn) {
   viewport = shownOn;
@@ -16,17 +17,24 @@ const areasOf = (turn) => turn?.measures?.edit?.areas ?? [];
 const boxes = () => [...document.querySelectorAll("#areas-list input")];
 
 function show() {
-  const areas = areasOf(head());
+  const turn = head();
+  const now = turn && `${state.session.id} ${turn.id}`;
+  if (now !== shown) list(areasOf(turn)); // what is measured later leaves the list as it is
+  shown = now;
+  for (const box of boxes()) box.disabled = Boolean(state.running);
+  follow();
+}
+
+function list(areas) {
   outline(null);
   $("#areas").hidden = areas.length === 0;
   const gone = areas.filter(({ kept }) => !kept).length;
   $("#areas-told").textContent = `${areas.length} changed ${areas.length === 1 ? "area" : "areas"}${gone ? `, ${gone} put back` : ""}`;
   $("#areas-list").replaceChildren(...areas.map(row));
-  follow();
 }
 
 function row(area, index) {
-  const box = make("input", { type: "checkbox", checked: area.kept, disabled: Boolean(state.running), onchange: follow });
+  const box = make("input", { type: "checkbox", checked: area.kept, onchange: follow });
   const share = 100 * area.share;
   const words = ` Area ${index + 1}, ${share.toFixed(share < 1 ? 2 : 0)} % of the picture${area.kept ? "" : ", put back"}`;
   const seen = () => outline(area.box);
