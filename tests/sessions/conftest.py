@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from overpaint.core.imaging.images import Picture
-from overpaint.sessions import editing
+from overpaint.sessions import recording
 from overpaint.sessions.store import Store
 from tests.conftest import picture
 
@@ -122,11 +122,11 @@ def any_store(request, tmp_path) -> Iterator[Store]:
 
 def begun(store: Store, name: str = "kite", owner: str = "anyone"):
     """A new session."""
-    original = editing.original_turn(store.pictures, Picture.from_pil(picture(64, 48)))
+    original = recording.original_turn(store.pictures, Picture.from_pil(picture(64, 48)))
     return store.create(name, original, owner)
 
 
 def a_turn(store: Store, parent: str = "0", seed: int = 1, **more):
     """A turn that is not in a session yet."""
-    original = editing.original_turn(store.pictures, Picture.from_pil(picture(64, 48, seed)))
+    original = recording.original_turn(store.pictures, Picture.from_pil(picture(64, 48, seed)))
     return replace(original, id="", parent=parent, kind="edit", prompt="a cat", **more)

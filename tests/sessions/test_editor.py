@@ -11,9 +11,9 @@ from overpaint.core.imaging.fidelity.layer import EditLayer
 from overpaint.core.imaging.images import Picture
 from overpaint.families.flux1 import kontext
 from overpaint.safety.policy import Policy
-from overpaint.sessions import Editor, editing
-from overpaint.sessions.editing import Examiner
-from overpaint.sessions.judging import Judgement, JudgeUnavailable
+from overpaint.sessions import Editor
+from overpaint.sessions.judges.judging import Judgement, JudgeUnavailable
+from overpaint.sessions.measuring import Examiner
 from tests.conftest import box_mask, picture
 
 FEW = {"num_inference_steps": 2}
@@ -121,7 +121,7 @@ class TestTurns:
         assert (rgb(eraser, turn) != rgb(eraser, free)).any()
         assert turn.kind == "erase"
         for name, given in where.items():
-            kept = editing.opened(store.pictures, turn.inputs[name])
+            kept = store.pictures.picture(turn.inputs[name])
             assert np.array_equal(np.asarray(kept.rgb.convert("L")), np.asarray(given))
 
     def test_a_turn_says_how_to_make_it_again(self, editor, engine, session):

@@ -15,11 +15,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from overpaint.sessions.editing import Examiner as Examiner
     from overpaint.sessions.editor import Editor as Editor
     from overpaint.sessions.editor import Sessions as Sessions
-    from overpaint.sessions.judging import Judge as Judge
-    from overpaint.sessions.judging import Judgement as Judgement
+    from overpaint.sessions.judges.judging import Judge as Judge
+    from overpaint.sessions.judges.judging import Judgement as Judgement
+    from overpaint.sessions.measuring import Examiner as Examiner
     from overpaint.sessions.store import Store as Store
     from overpaint.sessions.store import StoreLimits as StoreLimits
     from overpaint.sessions.types import Session as Session
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Editor": "editor",
-    "Examiner": "editing",
-    "Judge": "judging",
-    "Judgement": "judging",
+    "Examiner": "measuring",
+    "Judge": "judges.judging",
+    "Judgement": "judges.judging",
     "Session": "types",
     "Sessions": "editor",
     "Store": "store",

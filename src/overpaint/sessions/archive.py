@@ -27,7 +27,6 @@ from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.parts import Part
 from overpaint.core.types import EditRequest
 from overpaint.engine import intake
-from overpaint.sessions import editing
 from overpaint.sessions.store import ANYONE, Store
 from overpaint.sessions.types import INPUTS, ROOT, Session, Turn, fields_of, now
 
@@ -291,7 +290,7 @@ def _stored(
         images.decode_mask(reader.get(turn.touched), field=FIELD, limits=may)
     for key in _carried(turn):
         store.pictures.put(reader.get(key))
-    return replace(turn, thumbnail=store.pictures.put(editing.thumbnail(shown)))
+    return replace(turn, thumbnail=store.pictures.put_thumbnail(shown))
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:

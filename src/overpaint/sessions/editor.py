@@ -15,10 +15,11 @@ from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.engine import intake
 from overpaint.engine.intake import PictureLike, as_picture
-from overpaint.sessions import archive, editing
+from overpaint.sessions import archive, editing, measuring, recording
 from overpaint.sessions.archive import ArchiveLimits
-from overpaint.sessions.editing import Examiner, Start
-from overpaint.sessions.measures import Comparison
+from overpaint.sessions.editing import Start
+from overpaint.sessions.judges.measures import Comparison
+from overpaint.sessions.measuring import Examiner
 from overpaint.sessions.store import ANYONE, Store
 from overpaint.sessions.types import Session, Turn
 
@@ -70,7 +71,7 @@ class Sessions:
         """
         picture = as_picture(image)
         self.check(EditRequest(image=picture))
-        original = editing.original_turn(self.store.pictures, picture)
+        original = recording.original_turn(self.store.pictures, picture)
         return self.store.create(name, original, self.owner)
 
     def load(self, file: IO[bytes], limits: ArchiveLimits | None = None) -> Session:
@@ -108,13 +109,15 @@ class Sessions:
     def record(
         self, start: Start, request: EditRequest, result: EditResult, *, measured: bool = True
     ) -> tuple[Session, tuple[Turn, ...]]:
-        """Measure what an edit made, and add it to its session. See `editing.record`."""
-        return editing.record(self.store, start, request, result, self.examiner, measured=measured)
+        """Measure what an edit made, and add it to its session. See `recording.record`."""
+        return recording.record(
+            self.store, start, request, result, self.examiner, measured=measured
+        )
 
     def measure(self, session: Session, turns: Sequence[Turn]) -> None:
-        """Measure turns that were recorded without. See `editing.measure`."""
+        """Measure turns that were recorded without. See `measuring.measure`."""
         for turn in turns:
-            editing.measure(self.store, session, turn, self.examiner)
+            measuring.measure(self.store, session, turn, self.examiner)
 
     def undo(self, session: str) -> Session:
         """Go back one turn.
@@ -140,13 +143,13 @@ class Sessions:
 
     def picture(self, turn: Turn) -> Picture:
         """A turn's picture."""
-        return editing.opened(self.store.pictures, turn.picture)
+        return self.store.pictures.picture(turn.picture)
 
     def compare(self, session: str, first: str, second: str | None = None) -> Comparison:
         """Measure one turn beside another; None = the head."""
         whole = self.store.get(session, self.owner)
         pair = whole.turn(first), whole.turn(second)
-        return editing.compare(self.store.pictures, *pair, self.examiner)
+        return measuring.compare(self.store.pictures, *pair, self.examiner)
 
     def _to(self, session: Session, turn: str | None, what: str) -> Session:
         if turn is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import re
 import sys
@@ -17,15 +18,24 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from PIL import Image
+
 from overpaint.core.errors import OutputError, StoreUnavailable
 from overpaint.core.files import atomic_write
-from overpaint.core.imaging.images import Picture
+from overpaint.core.imaging import images
+from overpaint.core.imaging.images import ImageLimits, Picture
 
 GRACE_SECONDS = 3600.0
 """Files that nobody names are kept this long: a turn may be about to name them."""
 
 MOST_PIXELS = 32_000_000
 """Of decoded pictures that are held together."""
+
+THUMBNAIL = 256
+"""Longer side, in pixels."""
+
+LIMITS = ImageLimits(max_bytes=2**32, max_pixels=2**30)
+"""Of pictures that were let in once: as PNG they may be larger than they came."""
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _TRASH = ".trash"
@@ -66,7 +76,7 @@ class Pictures:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.recent = RecentPictures()
+        self._recent = RecentPictures()
         try:
             for each in (folder.parent, folder):
                 each.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -115,6 +125,30 @@ class Pictures:
         if hashlib.sha256(data).hexdigest() != key:
             raise StoreUnavailable(f"{path} is damaged: it is not what its name says")
         return data
+
+    def put_picture(self, picture: Picture) -> str:
+        """Keep a picture, as a PNG with its profile; gives its name. Raises as `put` does."""
+        return self.put(images.encode(picture))
+
+    def put_mask(self, image: Image.Image) -> str:
+        """Keep a mask or another plain picture; gives its name. Raises as `put` does."""
+        file = io.BytesIO()
+        image.save(file, "PNG", compress_level=1)
+        return self.put(file.getvalue())
+
+    def put_thumbnail(self, picture: Picture) -> str:
+        """Keep a small WebP of a picture, in sRGB; gives its name. Raises as `put` does."""
+        small = Picture(picture.to_srgb(), picture.alpha).to_pil()
+        small.thumbnail((THUMBNAIL, THUMBNAIL))
+        return self.put(images.encode(Picture.from_pil(small), "WEBP", quality=80, lossless=False))
+
+    def picture(self, key: str) -> Picture:
+        """A picture that `put_picture` kept. Raises as `get` does."""
+        return self._recent.get(key, lambda each: images.decode(self.get(each), limits=LIMITS))
+
+    def mask(self, key: str) -> Image.Image:
+        """A mask that `put_mask` kept, 'L'. Raises as `get` does."""
+        return images.decode_mask(self.get(key), limits=LIMITS)
 
     def size(self, key: str) -> int:
         """Bytes of a file.

@@ -24,8 +24,8 @@ from overpaint.apps.settings import Settings
 from overpaint.apps.wiring import sessions
 from overpaint.core.errors import Cancelled, InvalidRequest, OverpaintError, SafetyUnavailable
 from overpaint.safety.policy import Stop
-from overpaint.sessions.editing import Examiner
 from overpaint.sessions.editor import Sessions
+from overpaint.sessions.measuring import Examiner
 from overpaint.sessions.store import Store
 from overpaint.sessions.types import Session
 

@@ -13,7 +13,7 @@ from overpaint.apps.settings.base import ChatSettings, FilePath, Table
 
 
 class WarnSettings(Table):
-    """From where on a measure of a turn becomes a warning; see `sessions.measures.Thresholds`."""
+    """From where on a measure of a turn becomes a warning; see `sessions.judges.measures`."""
 
     kept_psnr: float = Field(default=35, ge=0)
     kept_ssim: float = Field(default=0.95, ge=0, le=1)

@@ -157,7 +157,7 @@ def _likeness(recipe: Recipe, settings: Settings) -> Likeness | None:
     if folder is None:
         return None
     from overpaint.checkpoints.placement import devices_for
-    from overpaint.sessions.similarity import ModelSimilarity
+    from overpaint.sessions.judges.similarity import ModelSimilarity
 
     model = ModelSimilarity(folder, devices_for(settings.device)[0])
     return lambda before, after: model.between(before.to_srgb(), after.to_srgb())

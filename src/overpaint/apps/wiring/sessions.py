@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from overpaint.sessions.editing import Examiner
 from overpaint.sessions.editor import Editor
-from overpaint.sessions.judging import Judge, PixelJudge
-from overpaint.sessions.measures import Similarity, Thresholds
+from overpaint.sessions.judges.judging import Judge, PixelJudge
+from overpaint.sessions.judges.measures import Similarity, Thresholds
+from overpaint.sessions.measuring import Examiner
 from overpaint.sessions.store import Store, StoreLimits
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _judge(settings: Settings) -> Judge:
     table = settings.judge
     if table.base_url is None:
         return PixelJudge()
-    from overpaint.sessions.vision import VisionJudge
+    from overpaint.sessions.judges.vision import VisionJudge
 
     key = None if table.key is None else table.key.get_secret_value()
     return VisionJudge(table.base_url, table.model, key, table.timeout_s)
@@ -68,6 +68,6 @@ def _similarity(settings: Settings) -> Similarity | None:
         return None
     # torch and transformers are loaded for those alone who use it.
     from overpaint.checkpoints.placement import devices_for
-    from overpaint.sessions.similarity import ModelSimilarity
+    from overpaint.sessions.judges.similarity import ModelSimilarity
 
     return ModelSimilarity(folder, devices_for(settings.device)[0])

@@ -209,11 +209,11 @@ def compare(
     """Compare two turns by their measures."""
     with _opened(as_json) as (settings, store):
         from overpaint.apps.wiring import sessions
-        from overpaint.sessions import editing
+        from overpaint.sessions import measuring
 
         opened_session = store.find(session)
         pair = opened_session.turn(first), opened_session.turn(second)
-        measured = editing.compare(store.pictures, *pair, sessions.examiner(settings)).as_json()
+        measured = measuring.compare(store.pictures, *pair, sessions.examiner(settings)).as_json()
         session_view.tell_measures(measured, as_json=as_json)
 
 
@@ -377,6 +377,5 @@ def _moved(store: Store, session: Session, turn: str | None, what: str) -> Sessi
 
 def _write(store: Store, turn: Turn, out: Path) -> None:
     from overpaint.core.imaging import images
-    from overpaint.sessions import editing
 
-    images.save(editing.opened(store.pictures, turn.picture), out, field=output.FIELD)
+    images.save(store.pictures.picture(turn.picture), out, field=output.FIELD)

@@ -22,7 +22,7 @@ from overpaint.apps.wire.intake import MEGA
 from overpaint.core.imaging import images
 from overpaint.core.imaging.codecs.formats import FileFormat
 from overpaint.core.imaging.images import Format, ImageLimits, Picture
-from overpaint.sessions import archive, editing
+from overpaint.sessions import archive
 from overpaint.sessions.types import INPUTS, Session
 
 router = APIRouter(prefix=PREFIX, tags=["sessions"])
@@ -108,7 +108,7 @@ async def get_download(
         pictures = shelf_of(request).open()[0].pictures
         if wanted == "PNG":
             return pictures.get(key), {}
-        picture = editing.opened(pictures, key)
+        picture = pictures.picture(key)
         encoded = images.encode(picture, wanted)
         return encoded, _loss(picture, encoded) if wanted == "JPEG" else {}
 

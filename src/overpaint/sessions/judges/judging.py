@@ -2,7 +2,7 @@
 
 A judge sees the picture before and after an edit, and what was asked. `PixelJudge` knows no words:
 it looks for change where it is expected and for none elsewhere. Judges that read the instruction
-(`sessions.vision`) take its place where one is configured.
+(`sessions.judges.vision`) take its place where one is configured.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from overpaint.core.errors import OverpaintError
 from overpaint.core.imaging import changes
 from overpaint.core.imaging.fidelity import report
 from overpaint.core.imaging.images import Picture
-from overpaint.sessions import measures
+from overpaint.sessions.judges import measures
 from overpaint.sessions.types import TurnVerdict
 
 LEAST_SHARE = 0.0005

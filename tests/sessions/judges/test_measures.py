@@ -8,9 +8,9 @@ from PIL import Image, ImageFilter
 from skimage.metrics import structural_similarity
 
 from overpaint.core.imaging.images import Picture
-from overpaint.sessions import judging, measures
-from overpaint.sessions.judging import JudgedEdit, Judgement, PixelJudge
-from overpaint.sessions.measures import Thresholds, compare
+from overpaint.sessions.judges import judging, measures
+from overpaint.sessions.judges.judging import JudgedEdit, Judgement, PixelJudge
+from overpaint.sessions.judges.measures import Thresholds, compare
 from tests.conftest import box_mask, picture
 
 SIDE = 128

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from overpaint.core.errors import InvalidSettings
 from overpaint.core.imaging.images import Picture
-from overpaint.sessions.judging import JudgedEdit, Judgement, JudgeUnavailable
+from overpaint.sessions.judges.judging import JudgedEdit, Judgement, JudgeUnavailable
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -15,8 +15,8 @@ from overpaint.apps.settings import JudgeSettings, SessionSettings, Settings
 from overpaint.apps.wiring import sessions
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.imaging.images import Picture
-from overpaint.sessions.judging import JudgedEdit, JudgeUnavailable
-from overpaint.sessions.vision import VisionJudge
+from overpaint.sessions.judges.judging import JudgedEdit, JudgeUnavailable
+from overpaint.sessions.judges.vision import VisionJudge
 from tests.conftest import picture
 
 KEY = "a-secret-key"
