@@ -48,7 +48,7 @@ def pull(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Download a model, or complete and check one that is here; without a name, recommend one."""
+    """Download a model, or complete and check it; without a name, recommend one for each task."""
     from overpaint.apps import settings as settings_
     from overpaint.apps.wiring.models import catalogue, licences, pulling
     from overpaint.apps.wiring.segmentation import SEGMENTERS
@@ -103,7 +103,7 @@ def convert(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Keep a model's weights in the precision that it runs in too, so that it loads faster."""
+    """Store a model's weights in the precision that it runs in, so that it loads faster."""
     from overpaint.apps import settings as settings_
     from overpaint.apps.wiring.models import build, catalogue
 

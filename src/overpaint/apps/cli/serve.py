@@ -61,14 +61,15 @@ def mcp(
         typer.Option(
             "--folder",
             "-f",
-            help="Folder whose files the assistant may read and add to. Default: it opens none.",
+            help="Folder in which the assistant may read and create files. Default: it may "
+            "open no files.",
         ),
     ] = None,
     model: Models = None,
     device: DeviceNames = None,
     dtype: Dtype = None,
 ) -> None:
-    """Offer edits to assistants as tools (Model Context Protocol), on the standard streams."""
+    """Let assistants edit pictures, as tools of the Model Context Protocol on standard streams."""
     from overpaint.apps import settings as settings_
     from overpaint.apps.wiring.models import defaults
 

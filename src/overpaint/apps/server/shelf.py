@@ -101,8 +101,8 @@ class Shelf:
         seconds = self._settings.server.check_timeout_s
         ended = threading.Event()
         late = SafetyUnavailable(
-            f"the safety policy took longer than {seconds:g} seconds, so nothing passes; try again "
-            "later"
+            f"the safety policy took longer than {seconds:g} seconds, so the content was "
+            "refused; try again later"
         )
 
         def stop() -> None:

@@ -142,7 +142,7 @@ def _recipe(original: Picture) -> _Recipe:
     content = marks.recipe_in(original)
     if content is None:
         raise InvalidRequest(
-            "there is no recipe in it; set `recipe = true` in [provenance] before an edit",
+            "the file has no recipe; set `recipe = true` in [provenance] before the edit",
             field=FIELD,
         )
     try:
@@ -152,7 +152,7 @@ def _recipe(original: Picture) -> _Recipe:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]).removeprefix("words.")
         raise InvalidRequest(
-            f"the recipe in it is damaged: {where}: {first['msg']}", field=FIELD
+            f"its recipe is damaged: {where}: {first['msg']}", field=FIELD
         ) from error
 
 
@@ -256,8 +256,8 @@ def _known_model(recipe: _Recipe, settings: Settings) -> str:
     name = recipe.model.name
     if name not in catalogue.models(settings):
         raise ModelNotFound(
-            f"the picture was made with '{name}', which is not among the models here "
-            "(`overpaint models`); add it to the settings",
+            f"the picture was made with '{name}', which this machine does not have "
+            "(`overpaint models` lists what it has); add it to the settings",
             field="model",
         )
     return name

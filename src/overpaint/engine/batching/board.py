@@ -156,9 +156,9 @@ class Board:
         if not any(device.serves for device in self.devices):
             return "the server has no working device left"
         if len(self.waiting) >= self._max_queued:
-            return "the server has a full queue"
+            return "the server's queue is full"
         own = sum(each.caller == ticket.caller for each in self.waiting)
-        return "your edits fill your part of the queue" if own >= self._of_a_caller else None
+        return "your edits fill your share of the queue" if own >= self._of_a_caller else None
 
     def screened(self, ticket: Ticket, outcome: Screened | Exception) -> None:
         """The safety policy has judged an edit that waits."""

@@ -23,14 +23,14 @@ PromptWords = Annotated[
 ]
 Instruction = Annotated[
     str,
-    typer.Argument(metavar="INSTRUCTION", help="What to change, as you would tell a person."),
+    typer.Argument(metavar="INSTRUCTION", help="What to change, in your own words."),
 ]
 BorderWords = Annotated[
     str | None,
     typer.Argument(
         metavar="[PROMPT]",
-        help="What the border shows; @FILE reads it from a file. None: the eraser continues the "
-        "picture.",
+        help="What the border shows; @FILE reads it from a file. Without it, the eraser fills "
+        "the border.",
     ),
 ]
 
@@ -45,12 +45,16 @@ BORDERS: Mapping[str, Any] = {
     **{name: _side(name) for name in SIDES},
     "to": Annotated[
         str | None,
-        typer.Option("--to", metavar="W:H", help="Ratio of width to height to reach, as 16:9."),
+        typer.Option(
+            "--to", metavar="W:H", help="Ratio of width to height to reach, such as 16:9."
+        ),
     ],
     "anchor": Annotated[
         str | None,
         typer.Option(
-            "--anchor", metavar="PLACE", help=f"Where the picture stays: {', '.join(ANCHORS)}."
+            "--anchor",
+            metavar="PLACE",
+            help=f"Where the picture stays in the larger one: {', '.join(ANCHORS)}.",
         ),
     ],
 }
@@ -58,7 +62,7 @@ BORDERS: Mapping[str, Any] = {
 
 Select = Annotated[
     str | None,
-    typer.Option("--select", metavar="WORDS", help="Words for what to find, instead of a mask."),
+    typer.Option("--select", metavar="WORDS", help="Say what to find, instead of giving a mask."),
 ]
 OutFile = Annotated[
     str | None,
@@ -223,7 +227,7 @@ def inpaint(values: dict[str, Any]) -> None:
     shared(LEFT_OUT["edit"], **FILES, **WEIGHTS),
 )
 def edit(values: dict[str, Any]) -> None:
-    """Follow an instruction to change a picture; a mask limits where."""
+    """Follow an instruction to change a picture; with a mask, only inside it."""
     run(Job.of("edit", taken(values), values))
 
 
@@ -245,9 +249,9 @@ for _name in ("select", "point", "box", "segmenter", "invert"):  # the border is
 
 @with_arguments({"image": Image}, {"prompt": BorderWords, **ordered(_EXTEND, ORDER)})
 def extend(values: dict[str, Any]) -> None:
-    """Let a picture grow: fill a border around it, with words or without.
+    """Make a picture larger: add a border and fill it, with or without words.
 
-    With no side and no ratio, the picture's own transparent border is filled.
+    Without a side or a ratio, the picture's own transparent border is filled.
     """
     keys = {name: values.pop(name) for name in BORDERS}
     parts = taken(values)

@@ -84,7 +84,9 @@ def new(
 def list_(
     search: Annotated[
         str,
-        typer.Option("--search", metavar="WORDS", help="Only sessions with this in their names."),
+        typer.Option(
+            "--search", metavar="WORDS", help="Only sessions with these words in their names."
+        ),
     ] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many.")] = 1000,
     as_json: Json = False,
@@ -118,7 +120,7 @@ def list_(
     },
 )
 def edit(values: dict[str, Any]) -> None:
-    """Make another turn."""
+    """Edit the picture: make another turn."""
     which, out = values["session"], values.pop("out")
     parts = taken(values)
     parts["prompt"] = parts["prompt"] or ""
@@ -154,7 +156,7 @@ def undo(session: Which, as_json: Json = False) -> None:
 
 @app.command("redo")
 def redo(session: Which, as_json: Json = False) -> None:
-    """Take back the last undo."""
+    """Undo the last undo."""
     with _opened(as_json) as (_, store):
         opened_session = store.find(session)
         session_view.tell(
@@ -238,7 +240,7 @@ def delete(session: Which, as_json: Json = False) -> None:
         if as_json:
             console.print_json({"deleted": opened_session.id})
         else:
-            console.say(f"{opened_session.name} is gone")
+            console.say(f"{opened_session.name} was deleted")
 
 
 @app.command("prune")
@@ -246,20 +248,27 @@ def prune(
     older_than: Annotated[
         int | None,
         typer.Option(
-            "--older-than", metavar="DAYS", min=1, help="Also sessions not changed for so long."
+            "--older-than",
+            metavar="DAYS",
+            min=1,
+            help="Also delete sessions that nobody changed for this many days.",
         ),
     ] = None,
     search: Annotated[
         str,
-        typer.Option("--search", metavar="WORDS", help="Only sessions with this in their names."),
+        typer.Option(
+            "--search", metavar="WORDS", help="Only sessions with these words in their names."
+        ),
     ] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be deleted.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete pictures that no session has any more, and old sessions where asked for."""
+    """Delete pictures that no session uses any more; with --older-than also old sessions."""
     with _opened(as_json) as (_, store):
         if search and older_than is None:
-            raise InvalidRequest("say how old they are with --older-than", field="search")
+            raise InvalidRequest("add --older-than, which says how old they are", field="search")
         old = [] if older_than is None else _unchanged(store, older_than, search)
         freed = None
         if not dry_run:

@@ -90,7 +90,7 @@ def health(request: Request) -> Response:
 
 @router.get("/version", include_in_schema=False)
 def version() -> Response:
-    """Overpaint's version, where MLflow tells its own."""
+    """Overpaint's version, where MLflow reports its own."""
     return PlainTextResponse(__version__)
 
 

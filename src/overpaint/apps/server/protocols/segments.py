@@ -59,7 +59,7 @@ class SegmentBody(BaseModel):
         default=None, min_length=4, max_length=4, description="Left, top, right, bottom, in pixels."
     )
     text: str | None = Field(
-        default=None, max_length=MAX_WORDS, description="What to look for, as one would name it."
+        default=None, max_length=MAX_WORDS, description="What to look for, in words."
     )
     model: str | None = Field(
         default=None,
@@ -84,7 +84,9 @@ class Desk:
             Overloaded: too many wait already.
         """
         if self._waiting > MAX_WAITING:
-            raise Overloaded("too many look for masks; try again", retry_after=RETRY_AFTER)
+            raise Overloaded(
+                "too many searches for masks are waiting; try again later", retry_after=RETRY_AFTER
+            )
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
