@@ -388,7 +388,7 @@ class Engine:
             return
         if held and needed <= spare:
             raise Overloaded(
-                "the images under way fill the memory; try again when they are done",
+                "the images in progress fill the memory; try again when they are done",
                 retry_after=RETRY_AFTER,
             )
         raise OutOfMemory(

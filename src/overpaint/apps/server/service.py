@@ -335,7 +335,7 @@ class EditService:
         if not job.answer.done():
             if not keep:
                 self.cancel(job)
-            raise Cancelled("the caller hung up")
+            raise Cancelled("the caller disconnected")
         job.fetched = True
         return job.answer.result()
 

@@ -95,7 +95,7 @@ class Shelf:
 
         Raises:
             SafetyUnavailable: it took too long.
-            Cancelled: the caller hung up.
+            Cancelled: the caller disconnected.
             Overloaded: too many uploads wait.
         """
         seconds = self._settings.server.check_timeout_s
@@ -107,7 +107,7 @@ class Shelf:
 
         def stop() -> None:
             if ended.is_set():
-                raise Cancelled("nobody waits for it any more")
+                raise Cancelled("the caller disconnected")
 
         return await watched(
             self._uploads, partial(work, stop), stop=ended.set, seconds=seconds, late=late

@@ -246,7 +246,7 @@ class _Finder:
         if digest is None:
             self.problems.append(f"the edit had no {flag}")
         elif is_there:
-            self.problems.append(f"{flag} is another one than the edit had (sha256 {digest[:12]}…)")
+            self.problems.append(f"{flag} is not the one that the edit had (sha256 {digest[:12]}…)")
         else:
             self.problems.append(f"{flag} is missing (sha256 {digest[:12]}…)")
 

@@ -271,7 +271,7 @@ class Board:
     def _require_wanted(self, work: Sequence[Ticket]) -> None:
         self._drop_lost(self._all())
         if all(ticket.state == "done" for ticket in work):
-            raise Cancelled("nobody waits for it any more")
+            raise Cancelled("the caller disconnected")
 
     def _admitted(self, device: Device, waiting: Sequence[Ticket]) -> Ticket | None:
         """The first of those that this device should take, moved on to be prepared."""

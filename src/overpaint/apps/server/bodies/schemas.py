@@ -102,8 +102,8 @@ class EditAnswer(BaseModel):
     recipe: dict[str, Any] = Field(description="What is needed to make the result again.")
     measures: list[dict[str, Any]] = Field(
         default_factory=list,
-        description="Of each picture: what was kept, what the model did to the whole and was taken "
-        "back, and the separate areas that changed.",
+        description="Of each picture: what was kept, what the model did to the whole picture and "
+        "was undone, and the separate areas that changed.",
     )
     timings: dict[str, float] = Field(description="Seconds by stage.")
     warnings: list[str]

@@ -137,7 +137,7 @@ class FileReader:
         """
         with self._lock:
             if self._is_stopped:
-                raise Cancelled("nobody waits for the pictures any more")
+                raise Cancelled("the caller disconnected")
             plain = headers.is_plain(encoded)
             if not plain and self._process is None:
                 self._process = self._take()
@@ -147,7 +147,7 @@ class FileReader:
             return self._process.decode(encoded, field, limits)
         except InvalidImage:
             if self._is_stopped:
-                raise Cancelled("nobody waits for the pictures any more") from None
+                raise Cancelled("the caller disconnected") from None
             raise
         finally:
             self.release()
@@ -256,7 +256,7 @@ async def watched(
     Raises:
         Overloaded: too many wait.
         DeadlineExceeded: the deadline passed.
-        Cancelled: the caller hung up.
+        Cancelled: the caller disconnected.
     """
     done = asyncio.create_task(lane.run(work, stop, seconds))
     hung_up = asyncio.create_task(arrival.until_hung_up())
@@ -272,7 +272,7 @@ async def watched(
         hung_up.cancel()
         done.cancel()
     if hung_up.done():
-        raise Cancelled("the caller hung up")
+        raise Cancelled("the caller disconnected")
     raise DeadlineExceeded("the pictures were not decoded before the deadline")
 
 
@@ -308,7 +308,7 @@ class DecodingDesk:
         Raises:
             Overloaded: too many wait.
             DeadlineExceeded: the deadline passed.
-            Cancelled: the caller hung up.
+            Cancelled: the caller disconnected.
             InvalidImage: it took too long.
         """
         lane = self._plain if is_plain else self._others

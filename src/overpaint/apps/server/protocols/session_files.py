@@ -95,7 +95,7 @@ async def get_download(
     turn: str,
     format: Annotated[Format | None, Query()] = None,  # noqa: A002 - as above
 ) -> Response:
-    """A turn's picture as a file: in the format of the original's file where none is named.
+    """A turn's picture as a file, in the original's format unless another one is named.
 
     JPEG has quality 95, WebP keeps every pixel. A format that is read but not written, such as
     HEIC, becomes PNG.

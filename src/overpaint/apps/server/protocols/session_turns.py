@@ -105,7 +105,7 @@ def _release(sessions: Sessions, start: Start) -> None:
     try:
         sessions.release(start)
     except OverpaintError as error:
-        report(_log, "cannot take back a turn that failed", error)
+        report(_log, "cannot undo the start of a turn that failed", error)
 
 
 async def _checked(
