@@ -37,7 +37,7 @@ def models(
 def pull(
     model: Annotated[
         str | None,
-        typer.Argument(help="Name of the model; left out: one is recommended for each task."),
+        typer.Argument(help="Name of the model. Default: recommend one for each task."),
     ] = None,
     task: Annotated[
         str | None, typer.Option(help="inpaint, edit or erase: recommend for this task only.")
@@ -99,7 +99,7 @@ def convert(
     model: Annotated[str, typer.Argument(help="Name of the model, or its folder.")],
     dtype: Annotated[
         str | None,
-        typer.Option(help="float32, bfloat16 or float16; left out: what it would run in."),
+        typer.Option(help="float32, bfloat16 or float16. Default: the one that it runs in."),
     ] = None,
     as_json: Json = False,
 ) -> None:

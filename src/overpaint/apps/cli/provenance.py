@@ -100,7 +100,12 @@ REPLAY_LEFT_OUT = {
 
 ReplayFile = Annotated[
     str | None,
-    typer.Option("--out", "-o", metavar="FILE", help="Default: FILE-edited.png beside it."),
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="Where to write the picture. Default: FILE-edited.png beside it.",
+    ),
 ]
 
 

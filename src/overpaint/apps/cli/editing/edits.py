@@ -90,7 +90,9 @@ ModelName = Annotated[
 ]
 Loras = Annotated[
     list[str] | None,
-    typer.Option("--lora", metavar="PATH[:SCALE]", help="Low-rank adapter; repeatable."),
+    typer.Option(
+        "--lora", metavar="PATH[:SCALE]", help="Adapter (LoRA) to add to the model; repeatable."
+    ),
 ]
 Options = Annotated[
     list[str] | None,
@@ -109,27 +111,34 @@ Grow = Annotated[
     typer.Option("--grow", help="Grow the mask by this many pixels; negative numbers shrink it."),
 ]
 Feather = Annotated[
-    int | None, typer.Option("--feather", help="Blend the edit in over this many pixels.")
+    int | None,
+    typer.Option(
+        "--feather", help="Blend the edit in over this many pixels inside the mask's edge."
+    ),
 ]
 PresetName = Annotated[
     str | None,
-    typer.Option("--preset", help="exact, balanced or fast: less work at a measured cost."),
+    typer.Option(
+        "--preset",
+        help="exact (the default), balanced or fast; the last two save work at a measured cost "
+        "in quality.",
+    ),
 ]
 DeviceName = Annotated[
     str | None,
-    typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps, xpu. Default: settings."),
+    typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps, xpu. Default: from the settings."),
 ]
 DeviceNames = Annotated[
     str | None,
     typer.Option(
         "--device",
-        help="auto, cpu, cuda, mps, xpu; several at once: cuda:0,cuda:1, or all. "
-        "Default: settings.",
+        help="auto, cpu, cuda, mps, xpu; several at once: cuda:0,cuda:1, or all. Default: from "
+        "the settings.",
     ),
 ]
 Dtype = Annotated[
     str | None,
-    typer.Option("--dtype", help="auto, float32, bfloat16, float16. Default: settings."),
+    typer.Option("--dtype", help="auto, float32, bfloat16, float16. Default: from the settings."),
 ]
 Shadow = Annotated[
     bool | None,

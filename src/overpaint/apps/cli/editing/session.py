@@ -296,7 +296,7 @@ def export(
     ],
     as_json: Json = False,
 ) -> None:
-    """Write a session as a ZIP of its pictures and a JSON file."""
+    """Write a session to a ZIP file, with its pictures."""
     with _opened(as_json) as (_, store):
         from overpaint.core.files import atomic_open
         from overpaint.sessions import archive
