@@ -268,3 +268,13 @@ def anchors(file: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
     plain = (re.sub(r"[^\w\s-]", "", each.lower()) for each in headings)
     return {re.sub(r"\s+", "-", each.strip()) for each in plain}
+
+
+def test_every_page_says_first_for_whom_it_is():
+    faults = []
+    for page, text in pages().items():
+        if page.startswith("docs/") and page != "docs/index.md":
+            first = text.split("\n\n")[1]
+            if not re.match(r"For (everyone|people|programmers|those|data|vision) ", first):
+                faults.append(f"{page}: {first[:60]}")
+    assert not faults
