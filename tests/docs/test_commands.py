@@ -40,17 +40,15 @@ def test_every_command_line_parses():
 def parsed(line: Span) -> str:
     """What the command line says against a command; '' where it takes it."""
     said = words(re.sub(r"\$\([^)]*\)", "x", line.text))
-    arguments = said[next(i for i, word in enumerate(said) if word == "overpaint") + 1 :]
-    command, context = CLI, None
+    command, context, rest = CLI, None, said[said.index("overpaint") + 1 :]
     try:
         while True:
-            context = command.make_context("overpaint", list(arguments), parent=context)
-            if not isinstance(command, click.Group) and not hasattr(command, "resolve_command"):
+            context = command.make_context("overpaint", list(rest), parent=context)
+            if not hasattr(command, "resolve_command"):
                 return ""
-            rest = [*context._protected_args, *context.args]
-            if not rest:
-                return "a command is missing"
-            _, command, arguments = command.resolve_command(context, rest)
+            _, command, rest = command.resolve_command(
+                context, [*context._protected_args, *context.args]
+            )
     except click.exceptions.Exit:
         return ""
     except Exception as error:
@@ -61,42 +59,24 @@ def test_every_command_in_a_sentence_is_there():
     """Commands with gaps, as in tables: their names and options, not their arguments."""
     faults = []
     for each in spans():
-        path, said = named_command(each.text)
-        if path is None:
+        command, said = named_command(each.text)
+        if command is CLI and not each.text.startswith("overpaint "):
             continue
-        options = {name for parameter in path.params for name in option_names(parameter)}
-        for word in said:
-            option = re.match(r"--?[a-z][a-z-]*", word)
-            if option and option[0] not in {*options, "--help"}:
-                faults.append(f"{each.page}:{each.line}: {each.text}: no {option[0]}")
+        if command is CLI and not said[0].startswith(("-", *PLACEHOLDERS)):
+            faults.append(f"{each.page}:{each.line}: {each.text}: no such command")
+        known = {"--help", *all_options(command)}
+        named = {match[0] for word in said if (match := re.match(r"--?[a-z][a-z-]*", word))}
+        faults += [f"{each.page}:{each.line}: {each.text}: no {name}" for name in named - known]
     assert not faults
 
 
-def named_command(text: str) -> tuple[click.Command | None, list[str]]:
-    """The command that a span begins with, and its further words; None where it is no command."""
-    said = re.sub(r"[\[\]]", " ", text).replace("\\|", "|").split()
-    if said[:1] == ["overpaint"]:
-        said = said[1:]
-    elif len(said) < 2:
-        return None, []
+def named_command(text: str) -> tuple[click.Command, list[str]]:
+    """The command that a span begins with, and its further words."""
+    said = re.sub(r"[\[\]]", " ", text.removeprefix("overpaint ")).replace("\\|", "|").split()
     command: click.Command = CLI
-    while said and hasattr(command, "commands"):
-        if said[0] not in command.commands:
-            break
+    while said and said[0] in getattr(command, "commands", {}):
         command, said = command.commands[said[0]], said[1:]
-    if command is CLI:
-        assert (
-            not text.startswith("overpaint ")
-            or said[0].startswith("-")
-            or (said[0] in PLACEHOLDERS)
-        ), f"{text}: no such command"
-        return None, []
     return command, said
-
-
-def option_names(parameter: click.Parameter) -> list[str]:
-    """All spellings of an option."""
-    return [*parameter.opts, *parameter.secondary_opts]
 
 
 def test_every_option_in_a_sentence_is_there():
@@ -116,7 +96,8 @@ def every_command(command: click.Command) -> list[click.Command]:
 
 
 def all_options(command: click.Command) -> list[str]:
-    return [name for parameter in command.params for name in option_names(parameter)]
+    """All spellings of a command's options."""
+    return [name for each in command.params for name in (*each.opts, *each.secondary_opts)]
 
 
 @cache
