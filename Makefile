@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two test workers with one torch thread each; more helps only where there are more cores.
 WORKERS ?= 2
 
-.PHONY: setup demo docs links attack test test-ray test-roboflow test-azure test-litellm test-wheel nightly check bench serve
+.PHONY: setup demo docs types style links attack test test-ray test-roboflow test-azure test-litellm test-wheel nightly check bench serve
 
 setup: $(VENV)/.installed
 
@@ -19,11 +19,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/overpaint demo
 
-# Lint, format, types, import directions, container files, words.
+# Types beside lint, format, import directions, container files and words: each needs one core.
 check: setup
+	$(MAKE) --jobs=2 types style
+
+types: setup
+	$(BIN)/mypy
+
+style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/hadolint Containerfile Containerfile.cuda
 	$(BIN)/python -m scripts.prose
@@ -36,7 +41,8 @@ docs: setup
 links: setup
 	$(BIN)/python -m scripts.links
 
-test: check docs
+test: setup
+	$(MAKE) --jobs=2 types style docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --cov --cov-report=
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --fail-under=90 --format=total \

@@ -1,6 +1,7 @@
 """How well pictures grow: the eraser on real photos, and the twins on held-out scenes.
 
 python -m benchmarks.extend photos      20 photos of scikit-image's, cut and grown back
+python -m benchmarks.extend larger      a photo of growing size that gets four times as large
 python -m benchmarks.extend twins       ground continued on scenes that no twin has seen
 
 Each writes `results/extend-NAME.md` and `.json`, and a contact sheet beside them.
@@ -55,7 +56,7 @@ Row = dict[str, Any]
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["photos", "twins"])
+    parser.add_argument("what", choices=["photos", "larger", "twins"])
     parser.add_argument("--longer", type=int, default=256, help="side of a photo in pixels")
     parser.add_argument("--count", type=int, default=24, help="scenes for each figure")
     parser.add_argument("--by", nargs="+", default=[*TWINS, "erase"], help="who fills scenes")
@@ -67,6 +68,13 @@ def main() -> None:
             "Photos cut and grown back by the eraser",
             f"python -m benchmarks.extend photos --longer {arguments.longer}",
             photo_rows(arguments.longer),
+        )
+    elif arguments.what == "larger":
+        report.write(
+            "extend-larger",
+            "A photo made four times as large by the eraser",
+            "python -m benchmarks.extend larger",
+            larger_rows(),
         )
     else:
         report.write(
@@ -112,6 +120,30 @@ def photo_rows(longer: int) -> list[Row]:
         sheet.append(grown)
     write_sheet("extend-photos", sheet, 5, 256)
     return [*rows, _middle(rows)]
+
+
+def larger_rows() -> list[Row]:
+    """A row for each size of a photo that grows by half of itself on each side."""
+    engine = overpaint.load("erase")
+    engine.edit(Image.new("RGB", (32, 32)), extend={"left": 8})  # compiled code is loaded
+    rows = []
+    for side in (256, 512, 1024):
+        small = Image.fromarray(photo("astronaut", side)).resize((side, side))
+        started = time.perf_counter()
+        result = engine.edit(small, extend=dict.fromkeys(SIDES, "50%"), seed=0)
+        seconds = time.perf_counter() - started
+        grown = result.images[0].convert("RGB")
+        box = (side // 2, side // 2, side // 2 + side, side // 2 + side)
+        rows.append(
+            {
+                "from": f"{side} x {side}",
+                "to": f"{grown.width} x {grown.height}",
+                "inside": "identical" if grown.crop(box) == small else "differs",
+                "seconds": round(seconds, 1),
+                "s / MP": round(seconds / (grown.width * grown.height / 1e6), 1),
+            }
+        )
+    return rows
 
 
 def _middle(rows: Sequence[Row]) -> Row:

@@ -6,22 +6,23 @@ python -m benchmarks.page --megapixels 6
 Needs Chromium (Debian: `apt install chromium`) and the dev extra. The photo is scikit-image's
 "astronaut", enlarged, with grain. `opened` is from the choice of the file until it is on the
 canvas, `shown` from the press of the button until the result is, `engine` what the engine says it
-took.
+took. `painted` is the median time between two pictures while the brush moves, `first paint` that of
+an empty start.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import statistics
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Page, Response, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 from skimage import data
 
 from examples.page_screenshots import SLOW, mark, server
@@ -48,6 +49,15 @@ WATCH = """async () => {
 }"""
 """Notes when the page first draws a picture, and last the part that an edit changes: its result."""
 
+FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+
+FRAMES = """() => {
+  const frames = [];
+  const next = (now) => { frames.push(now); requestAnimationFrame(next); };
+  requestAnimationFrame(next);
+  return frames;
+}"""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -67,12 +77,21 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.goto(url)
         page.wait_for_load_state("networkidle")
-        print(f"opened {opened(page, file):.2f} s")
-        rows = [erased(page, image, number) for number in range(asked.edits)]
-        for shown, engine in rows:
-            print(f"shown {shown:.2f} s, engine {engine:.2f} s, {shown / engine:.2f} times")
-        print(f"median {statistics.median(shown / engine for shown, engine in rows):.2f} times")
+        say(f"first paint {page.evaluate(FIRST_PAINT) / 1000:.2f} s")
+        say(f"opened {opened(page, file):.2f} s")
+        say(f"painted {painted(page):.0f} ms")
+        times = []
+        for number in range(asked.edits):
+            shown, engine = erased(page, image, number)
+            times.append(shown / engine)
+            say(f"shown {shown:.2f} s, engine {engine:.2f} s, {times[-1]:.2f} times")
+        say(f"median {statistics.median(times):.2f} times")
         browser.close()
+
+
+def say(line: str) -> None:
+    """Print at once, so that a run that is stopped has told what it found."""
+    print(line, flush=True)
 
 
 def photo(megapixels: float) -> Image.Image:
@@ -93,10 +112,25 @@ def opened(page: Page, file: Path) -> float:
     return (times["layer"] - times["change"]) / 1000
 
 
+def painted(page: Page) -> float:
+    """Milliseconds between two pictures while the brush moves; nothing stays painted."""
+    box = page.locator("#stage").bounding_box()
+    assert box is not None
+    page.keyboard.press("b")
+    frames = page.evaluate_handle(FRAMES)
+    page.mouse.move(box["x"] + box["width"] / 3, box["y"] + box["height"] / 3)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=60)
+    page.mouse.up()
+    times = frames.json_value()
+    page.keyboard.press("Delete")
+    return statistics.median(after - before for before, after in pairwise(times))
+
+
 def erased(page: Page, image: Image.Image, number: int) -> tuple[float, float]:
     """Seconds until the result of one edit is seen, and those of the engine."""
-    streams: list[Response] = []
-    page.on("response", lambda answer: "/events" in answer.url and streams.append(answer))
+    streams: list[str] = []
+    page.on("request", lambda asked: "/events" in asked.url and streams.append(asked.url))
     x, y, side = image.width // 6 * (1 + number), image.height // 4, image.width // 20
     mark(page, image, [(x, y), (x + side, y), (x + side, y + side), (x, y + side)])
     page.wait_for_timeout(1500)  # as somebody looks at what they marked
@@ -105,8 +139,8 @@ def erased(page: Page, image: Image.Image, number: int) -> tuple[float, float]:
     page.wait_for_selector("body.running", timeout=SLOW)
     page.wait_for_selector("body:not(.running)", timeout=SLOW)
     times = page.evaluate("window.times")
-    done = streams[-1].text().rpartition("event: done\ndata: ")[2].partition("\n")[0]
-    return (times["result"] - times["click"]) / 1000, json.loads(done)["timings"]["total"]
+    edit = page.request.get(streams[-1].partition("/events")[0]).json()
+    return (times["result"] - times["click"]) / 1000, edit["timings"]["total"]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only
 from hypothesis import settings
 
 from overpaint.apps.wiring.models import families
-from tests import tiny_checkpoints as checkpoints
 
 # A busy machine must not fail a test: how long an example takes is no property.
 settings.register_profile("overpaint", deadline=None)
@@ -29,9 +28,11 @@ def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
     root = tmp_path_factory.mktemp("checkpoints")
 
     def folder(family: str) -> Path:
+        from tests import tiny_checkpoints
+
         where = root / family
         if not where.exists():
-            getattr(checkpoints, family.replace("-", "_"))(where)
+            getattr(tiny_checkpoints, family.replace("-", "_"))(where)
         return where
 
     return folder

@@ -60,9 +60,10 @@ def is_kernel(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 @pytest.mark.parametrize(
     "folder", sorted({file.parent for file in FILES}), ids=lambda each: each.name
 )
-def test_no_folder_has_more_than_a_dozen_modules(folder):
+def test_folders_are_packages_of_a_dozen_modules_at_most(folder):
     modules = [file for file in folder.glob("*.py") if file.name != "__init__.py"]
     assert len(modules) <= MOST_MODULES
+    assert (folder / "__init__.py").exists()
 
 
 def test_the_table_of_doors_is_as_the_code_says():

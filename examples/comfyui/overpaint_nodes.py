@@ -12,7 +12,7 @@ import json
 import os
 import urllib.error
 import urllib.request
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,33 +27,43 @@ _SERVER = ("STRING", {"default": ""})
 _SEED = ("INT", {"default": 0, "min": 0, "max": MOST_SEED})
 
 
-class OverpaintEdit:
-    """Edits pictures with words; with a mask only what is under it changes."""
+class Node:
+    """What the nodes share, under the names that ComfyUI asks for.
+
+    Attributes:
+        required, optional: inputs by name.
+    """
 
     CATEGORY = "overpaint"
     RETURN_TYPES = ("IMAGE", "STRING")
     RETURN_NAMES = ("image", "warnings")
-    FUNCTION = "edit"
-    DESCRIPTION = "An edit on an Overpaint server. Pixels outside the mask stay as they are."
+    required: ClassVar[dict[str, Any]]
+    optional: ClassVar[dict[str, Any]]
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, dict[str, Any]]:  # noqa: N802 - ComfyUI's name
-        """The node's inputs, as ComfyUI asks for them."""
-        return {
-            "required": {
-                "image": ("IMAGE",),
-                "prompt": ("STRING", {"multiline": True}),
-                "seed": _SEED,
-            },
-            "optional": {
-                "mask": ("MASK",),
-                "reference": ("IMAGE",),
-                "negative_prompt": ("STRING", {"multiline": True, "default": ""}),
-                "model": ("STRING", {"default": ""}),
-                "options": ("STRING", {"multiline": True, "default": "{}"}),
-                "server": _SERVER,
-            },
-        }
+        """The node's inputs."""
+        return {"required": cls.required, "optional": cls.optional}
+
+
+class OverpaintEdit(Node):
+    """Edits pictures with words; with a mask only what is under it changes."""
+
+    FUNCTION = "edit"
+    DESCRIPTION = "An edit on an Overpaint server. Pixels outside the mask stay as they are."
+    required: ClassVar = {
+        "image": ("IMAGE",),
+        "prompt": ("STRING", {"multiline": True}),
+        "seed": _SEED,
+    }
+    optional: ClassVar = {
+        "mask": ("MASK",),
+        "reference": ("IMAGE",),
+        "negative_prompt": ("STRING", {"multiline": True, "default": ""}),
+        "model": ("STRING", {"default": ""}),
+        "options": ("STRING", {"multiline": True, "default": "{}"}),
+        "server": _SERVER,
+    }
 
     def edit(
         self,
@@ -88,22 +98,13 @@ class OverpaintEdit:
         return _edited(server, image, mask, seed, body)
 
 
-class OverpaintErase:
+class OverpaintErase(Node):
     """Removes what is under a mask, without words."""
 
-    CATEGORY = "overpaint"
-    RETURN_TYPES = ("IMAGE", "STRING")
-    RETURN_NAMES = ("image", "warnings")
     FUNCTION = "erase"
     DESCRIPTION = "Covers what is under the mask with texture of the same picture."
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, dict[str, Any]]:  # noqa: N802 - ComfyUI's name
-        """The node's inputs, as ComfyUI asks for them."""
-        return {
-            "required": {"image": ("IMAGE",), "mask": ("MASK",), "seed": _SEED},
-            "optional": {"server": _SERVER},
-        }
+    required: ClassVar = {"image": ("IMAGE",), "mask": ("MASK",), "seed": _SEED}
+    optional: ClassVar = {"server": _SERVER}
 
     def erase(
         self, image: torch.Tensor, mask: torch.Tensor, seed: int, server: str = ""

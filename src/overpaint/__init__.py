@@ -171,9 +171,10 @@ def extend(
     """
     from overpaint.apps.wiring.models import build
     from overpaint.core.imaging import borders
+    from overpaint.core.models import border_task
 
     grows = borders.of_keywords(left, top, right, bottom, to, anchor)
-    engine = build.engine(model, task="extend" if prompt.strip() else "erase")
+    engine = build.engine(model, task=border_task(prompt))
     for sentence in engine.model().notices:
         warnings.warn(sentence, UserWarning, stacklevel=2)
     return engine.edit(image, prompt, extend=grows, **values)

@@ -38,7 +38,7 @@ from overpaint.apps.wiring.painting import Painted, Painting, WhenMissing, paint
 from overpaint.core.imaging import borders
 from overpaint.core.imaging.borders import Anchor
 from overpaint.core.imaging.detections import Detection
-from overpaint.core.models import EditTask
+from overpaint.core.models import EditTask, border_task
 
 __all__ = [
     "Detection",
@@ -279,7 +279,7 @@ def extend(
         "model": model,
         "server": server,
     }
-    return _one(None, "extend" if prompt.strip() else "erase", values)
+    return _one(None, border_task(prompt), values)
 
 
 def _one(family: str | None, task: EditTask, values: Mapping[str, Any]) -> Painted:

@@ -16,7 +16,8 @@ from overpaint.apps.wiring.models import families
 from overpaint.apps.wiring.models.served import ServedModels
 from overpaint.checkpoints.files import layout
 from overpaint.core.errors import InvalidSettings, ModelLoadError, UnsupportedOption
-from overpaint.engine.intake import check, request_of
+from overpaint.engine.checking import check
+from overpaint.engine.intake import request_of
 from tests.apps.server.conftest import b64, edit, png, serving
 from tests.apps.server.protocols.test_openai import transparent_mask
 from tests.conftest import box_mask, picture

@@ -13,8 +13,8 @@ from contextlib import ExitStack
 import pytest
 
 from tests.apps.server.conftest import b64, edit
-from tests.attack.conftest import serve, until
 from tests.conftest import box_mask, picture
+from tests.servers import serve, until
 
 LONG = 900
 """Steps that nobody waits for."""

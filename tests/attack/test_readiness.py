@@ -8,8 +8,8 @@ import pytest
 
 from overpaint.apps.server.lifetime import ending
 from tests.apps.server.conftest import b64, edit
-from tests.attack.conftest import serve, until
 from tests.conftest import box_mask, picture
+from tests.servers import serve, until
 
 ERASE = {"model": "erase", "image": b64(picture()), "mask": b64(box_mask())}
 

@@ -17,7 +17,7 @@ from overpaint.datasets.recipes import recipe as recipe_
 from overpaint.datasets.recipes.sections import COMMON, OWN
 from overpaint.datasets.tasks import recipe_key
 from overpaint.datasets.worker import Tools
-from overpaint.engine import intake
+from overpaint.engine import checking
 from tests.conftest import box_mask, picture
 from tests.every_part import FAMILIES_AND_PARTS, SIZE, as_files, sample
 
@@ -55,10 +55,10 @@ def test_every_edit_has_what_the_recipe_gives_for_all(tmp_path, task, spec, part
     )
     if spec.need(part.name) == "refused":
         with pytest.raises(InvalidRequest) as caught:
-            intake.check(spec, request)
+            checking.check(spec, request)
         assert caught.value.field == part.name
     else:
-        intake.check(spec, request)
+        checking.check(spec, request)
 
 
 @pytest.mark.parametrize("part", COMMON, ids=lambda part: part.name)

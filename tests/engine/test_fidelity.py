@@ -8,7 +8,7 @@ from PIL import Image
 
 from overpaint.core.imaging import masks
 from overpaint.core.types import EditRequest
-from overpaint.engine import intake, noise
+from overpaint.engine import checking, intake
 from overpaint.engine.engine import Engine
 from overpaint.provenance import recipes
 from tests import faults, faulty_family
@@ -146,20 +146,20 @@ class TestNoise:
         request = EditRequest(
             image=intake.as_picture(image), prompt="x", seed=5, num_images=2, options=options
         )
-        return intake.check(faulty_family.SPEC, request)
+        return checking.check(faulty_family.SPEC, request)
 
     def test_by_default_it_is_the_seed_s(self):
-        assert noise.seeds(self.checked(picture())) == (5, 6)
+        assert self.checked(picture()).noise_seeds == (5, 6)
 
     def test_it_can_be_the_picture_s_too(self):
         asked = {"noise_from": "seed_and_picture"}
-        one = noise.seeds(self.checked(picture(), **asked))
-        assert one == noise.seeds(self.checked(picture(), **asked))
-        assert len({*one, *noise.seeds(self.checked(picture(seed=1), **asked)), 5, 6}) == 6
+        one = self.checked(picture(), **asked).noise_seeds
+        assert one == self.checked(picture(), **asked).noise_seeds
+        assert len({*one, *self.checked(picture(seed=1), **asked).noise_seeds, 5, 6}) == 6
         alone = EditRequest(
             image=intake.as_picture(picture()), prompt="x", seed=6, options=dict(asked)
         )
-        assert noise.seeds(intake.check(faulty_family.SPEC, alone)) == one[1:]
+        assert checking.check(faulty_family.SPEC, alone).noise_seeds == one[1:]
 
     def test_results_name_the_seed_that_was_asked_for(self, make_engine):
         engine: Engine = make_engine("kontext")

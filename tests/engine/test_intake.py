@@ -1,58 +1,19 @@
-"""From values to a checked request."""
+"""From values to a request."""
 
 from __future__ import annotations
 
-import io
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import supervision
 import torch
-from PIL import Image, ImageChops
+from PIL import Image
 
-from overpaint.core.errors import InvalidRequest, UnsupportedOption
-from overpaint.core.types import FAMILY_PARTS, PARTS
+from overpaint.core.errors import InvalidRequest
+from overpaint.core.types import PARTS
 from overpaint.engine import intake
-from overpaint.families.erase import ERASE_FAMILY
-from overpaint.families.flux1 import FILL_FAMILY, FLEX2_FAMILY, KONTEXT_FAMILY
-from overpaint.families.sd import SD2_FAMILY, SDXL_FAMILY
 from tests.conftest import box_mask, picture
-
-FAMILIES = [
-    ERASE_FAMILY,
-    FILL_FAMILY,
-    FLEX2_FAMILY,
-    KONTEXT_FAMILY,
-    SD2_FAMILY,
-    SDXL_FAMILY,
-]
-VALUES = {"picture": picture(), "pictures": [picture()], "mask": box_mask(), "text": "a kite"}
-
-
-def values(family, **more):
-    """What a family needs, and more."""
-    needed = [part for part in FAMILY_PARTS if family.need(part.name) == "required"]
-    return {"image": picture(), **{part.name: VALUES[part.kind] for part in needed}, **more}
-
-
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-@pytest.mark.parametrize("part", FAMILY_PARTS, ids=lambda part: part.name)
-def test_each_need_is_enforced(family, part):
-    need = family.need(part.name)
-    with_it = values(family, **{part.name: VALUES[part.kind]})
-    without = {name: value for name, value in values(family).items() if name != part.name}
-    if need == "refused":
-        with pytest.raises(InvalidRequest) as refused:
-            intake.check(family, intake.request_of(with_it))
-        assert refused.value.field == part.name
-    else:
-        intake.check(family, intake.request_of(with_it))
-    if need == "required":
-        with pytest.raises(InvalidRequest) as missing:
-            intake.check(family, intake.request_of(without))
-        assert missing.value.field == part.name
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
@@ -87,25 +48,6 @@ def test_an_unknown_part_lists_the_known():
 def test_keywords_that_are_no_parts_are_options():
     parts = intake.split({"image": 1, "seed": 2, "grow": 3, "options": {"feather": 4}})
     assert parts == {"image": 1, "seed": 2, "options": {"grow": 3, "feather": 4}}
-
-
-def test_an_option_named_like_a_part_nearly(make_engine):
-    with pytest.raises(UnsupportedOption, match="did you mean mask"):
-        make_engine("sd2").edit(picture(), "a cat", maks=box_mask())
-
-
-@pytest.mark.parametrize("text", ["a cat <lora:ink:0.8>", "a (red:1.2) cat", "a (red cat:1.05)"])
-def test_another_programs_syntax_is_said_once(text):
-    request = intake.request_of(values(SD2_FAMILY, prompt=text))
-    warnings = intake.check(SD2_FAMILY, request).warnings
-    assert len([each for each in warnings if each.startswith("prompt:")]) == 1
-
-
-@pytest.mark.parametrize("text", ["a (red) cat", "at 12:30 (noon)", "<b>"])
-def test_ordinary_words_are_not_taken_for_it(text):
-    request = intake.request_of(values(SD2_FAMILY, prompt=text))
-    warnings = intake.check(SD2_FAMILY, request).warnings
-    assert not [each for each in warnings if each.startswith("prompt:")]
 
 
 MASK = np.zeros((60, 80), bool)
@@ -195,30 +137,3 @@ def test_a_mask_of_another_size_is_fitted_only_where_that_is_asked_for():
     edit = {"image": picture(80, 60), "mask": Image.fromarray(MASK).resize((40, 30))}
     assert intake.request_of(edit, fit_mask=True).mask.size == (80, 60)
     assert intake.request_of(edit).mask.size == (40, 30)
-
-
-def encoded(image, name) -> bytes:
-    file = io.BytesIO()
-    image.save(file, name)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF"])
-@pytest.mark.parametrize("ground", ["a photo", "noise", "dull noise"])
-def test_a_picture_that_is_its_own_mask_is_refused(name, ground):
-    photo = picture(80, 60)
-    if ground != "a photo":
-        low, high = (0, 255) if ground == "noise" else (5, 240)
-        noise = np.random.default_rng(0).integers(low, high, (60, 80), dtype=np.uint8)
-        photo = Image.fromarray(noise)
-    photo = encoded(photo, name)
-    request = intake.request_of({"image": photo, "mask": photo, "prompt": "a cat"})
-    for mask in (request.mask, ImageChops.invert(request.mask)):
-        with pytest.raises(InvalidRequest, match="the picture itself"):
-            intake.check(SD2_FAMILY, replace(request, mask=mask))
-
-
-def test_a_black_and_white_picture_may_be_its_own_mask():
-    drawing = Image.fromarray(MASK)
-    request = intake.request_of({"image": drawing, "mask": drawing, "prompt": "a cat"})
-    assert intake.check(SD2_FAMILY, request).request is request

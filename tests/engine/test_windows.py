@@ -13,7 +13,7 @@ from PIL import Image
 
 from overpaint.core.geometry import Box
 from overpaint.core.types import EditRequest
-from overpaint.engine import intake, windows
+from overpaint.engine import checking, intake, windows
 from overpaint.engine.batching.batcher import Batcher
 from tests.conftest import picture
 
@@ -39,7 +39,7 @@ def request_of(engine, mask, image=None, **values) -> EditRequest:
 
 def split(engine, mask, **values) -> tuple[windows.Region, ...]:
     family, request = engine.model().family, request_of(engine, mask, **values)
-    return windows.of(family, request, intake.check(family.spec, request).options)
+    return windows.of(family, request, checking.check(family.spec, request).options)
 
 
 def pixels(image) -> np.ndarray:

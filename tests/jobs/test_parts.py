@@ -11,7 +11,7 @@ from PIL import Image
 
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.types import PARTS
-from overpaint.engine import intake
+from overpaint.engine import checking, intake
 from overpaint.jobs import rows, tables
 from overpaint.jobs.manifest import Manifest, UnitDefaults
 from overpaint.jobs.units import ALWAYS, identity
@@ -46,10 +46,10 @@ def request_of(record):
 def assert_as_the_family_says(spec, part, request) -> None:
     """The family takes the part, or refuses it by its name."""
     if spec.need(part.name) != "refused":
-        intake.check(spec, request)
+        checking.check(spec, request)
         return
     with pytest.raises(InvalidRequest) as caught:
-        intake.check(spec, request)
+        checking.check(spec, request)
     assert caught.value.field == part.name
 
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.servers import serve
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -49,38 +46,8 @@ def serving(
         f"[provenance]\nrecipe = true\n[server]\nmodels = {json.dumps(models)}\n{settings}",
         encoding="utf-8",
     )
-    serve = subprocess.Popen(
-        [sys.executable, "-m", "overpaint", "serve", "--port", str(port)],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    lines: list[str] = []
-    listening = threading.Event()
-    url = []
-
-    def read() -> None:
-        for line in serve.stderr or ():
-            lines.append(line)
-            if not url and '"listening"' in line:
-                url.append(json.loads(line)["url"])
-                listening.set()
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    try:
-        assert listening.wait(120), lines
-        end = time.monotonic() + 120
-        while httpx.get(f"{url[0]}/readyz", trust_env=False, timeout=30).status_code != 200:
-            assert time.monotonic() < end, lines
-            time.sleep(0.2)
-        yield url[0]
-    finally:
-        serve.kill()
-        serve.wait()
-        reader.join(10)
-        serve.stderr.close()
+    with serve(folder, port=port, **environment) as running:
+        yield running.url
 
 
 @pytest.fixture(scope="package")
@@ -248,6 +215,15 @@ def desk(desk_of, address) -> Desk:
 def stage(desk: Desk) -> Image.Image:
     """What is seen of the picture."""
     return Image.open(io.BytesIO(desk.page.locator("#canvas").screenshot())).convert("RGB")
+
+
+def seen(desk: Desk, is_so: Callable[[Image.Image], bool]) -> Image.Image:
+    """Wait until the stage shows something, and give what it shows."""
+    end = time.monotonic() + SLOW / 1000
+    while not is_so(shown := stage(desk)):
+        assert time.monotonic() < end, "waited in vain for a picture"
+        desk.page.wait_for_timeout(50)
+    return shown
 
 
 def drawn(desk: Desk) -> None:

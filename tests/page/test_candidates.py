@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.page.conftest import SLOW, drawn, stage
+from tests.page.conftest import SLOW, drawn, seen, spot, stage
+
+MARKED, REST = (14, 14, 58, 58), (70, 10, 120, 90)
 
 
 @pytest.fixture
@@ -16,7 +18,7 @@ def inpainted(desk, scene):
     """Somebody who has two candidates for the disc's place."""
     desk.open(scene)
     desk.task("inpaint")
-    desk.mark(14, 14, 58, 58)
+    desk.mark(*MARKED)
     desk.page.fill("#prompt", "a green triangle")
     desk.page.fill("#count", "2")
     desk.options(num_inference_steps=2)
@@ -45,6 +47,16 @@ def test_candidates_are_flipped_through_and_kept(inpainted):
     desk.page.reload()
     desk.until("state.mask !== null")
     expect(desk.page.locator("#tree .thumb")).to_have_count(3)
+
+
+def test_candidates_are_compared_with_each_other(inpainted):
+    desk = inpainted
+    desk.page.locator("#stage").focus()
+    desk.page.keyboard.press("4")
+    desk.page.select_option("#against", "candidate")
+    inside, outside = ((*spot(desk, *box[:2]), *spot(desk, *box[2:])) for box in (MARKED, REST))
+    compared = seen(desk, lambda shown: not any(shown.crop(outside).tobytes()))
+    assert any(compared.crop(inside).tobytes())
 
 
 def test_again_makes_more_of_the_same_and_leaves_the_mask(inpainted):

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageChops
 from playwright.sync_api import expect
 
-from tests.page.conftest import SLOW, spot, stage
+from tests.page.conftest import SLOW, seen, spot, stage
 
 
 def erase_disc(desk) -> None:
@@ -261,10 +261,8 @@ def test_comparing(desk, scene):
     expect(divider).to_have_attribute("aria-valuenow", "52")
     desk.page.keyboard.press("4")
     expect(divider).to_be_hidden()
-    desk.page.wait_for_timeout(300)
-    shown = stage(desk)
-    assert shown.getpixel(spot(desk, 36, 36)) != (0, 0, 0)
-    assert shown.getpixel(spot(desk, 94, 64)) == (0, 0, 0)
+    seen(desk, lambda shown: shown.getpixel(spot(desk, 94, 64)) == (0, 0, 0))
+    assert stage(desk).getpixel(spot(desk, 36, 36)) != (0, 0, 0)
     desk.page.select_option("#against", "original")
     desk.page.keyboard.press("3")
     expect(desk.page.locator("#badges span")).to_have_text(["Before", "After"])
@@ -278,11 +276,10 @@ def test_what_did_not_change_is_black_in_the_difference(desk):
     desk.run()
     desk.page.keyboard.press("4")
     expect(desk.page.locator("#badges span")).to_have_text(["Difference"])
-    desk.page.wait_for_timeout(500)
-    shown = np.asarray(stage(desk))
     left, top = spot(desk, 2, 2)
     right, bottom = spot(desk, 590, 328)
-    assert shown[top:bottom, left:right].max() == 0
+    same = left, top, right, bottom
+    shown = np.asarray(seen(desk, lambda shown: not any(shown.crop(same).tobytes())))
     left, top = spot(desk, 610, 110)
     right, bottom = spot(desk, 670, 190)
     assert (shown[top:bottom, left:right].max(axis=2) > 0).mean() > 0.9

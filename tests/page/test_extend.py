@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.page.conftest import drawn, stage
+from tests.page.conftest import seen, spot
 
 
 def edge(desk, side: str) -> tuple[float, float]:
@@ -64,15 +64,8 @@ def test_a_frame_is_pulled_and_the_picture_grows_into_it(desk, scene):
     desk.until("state.view === 'difference'")
     expect(desk.page.locator("#badges span")).to_have_text(["Difference"])
     desk.size = (128 + right + 12, 96)
-    drawn(desk)
-    box = desk.page.locator("#stage").bounding_box()
-    places = [desk.place(*each) for each in ((14, 2), (138, 94))]
-    (x0, y0), (x1, y1) = [(round(x - box["x"]), round(y - box["y"])) for x, y in places]
-    end = 50
-    while (inside := np.asarray(stage(desk))[y0:y1, x0:x1].max()) and end:
-        desk.page.wait_for_timeout(100)
-        end -= 1
-    assert inside == 0
+    inside = (*spot(desk, 14, 2), *spot(desk, 138, 94))
+    seen(desk, lambda shown: not any(shown.crop(inside).tobytes()))
 
 
 @pytest.mark.parametrize(("ratio", "size"), [("16:9", (171, 96)), ("1:1", (128, 128))])

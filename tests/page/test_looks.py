@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.page.conftest import drawn, spot, stage
+from tests.page.conftest import drawn, seen, spot, stage
 
 PHONE = {"width": 390, "height": 844}
 LANDSCAPE = {"width": 844, "height": 390}
@@ -65,10 +65,24 @@ def test_the_ring_of_the_stage_lies_over_the_picture(desk, scene):
     desk.page.locator("#stage").focus()
     desk.page.keyboard.press("b")
     assert desk.page.locator("#stage").screenshot() != before
-    ring = desk.page.evaluate(
+    assert "inset" in ring(desk)
+
+
+def test_where_a_picture_can_be_dropped_is_outlined_over_the_picture(desk, scene):
+    desk.open(scene)
+    assert ring(desk) == "none"
+    enter = "(kind) => document.body.dispatchEvent(new DragEvent(kind, { bubbles: true }))"
+    desk.page.evaluate(enter, "dragenter")
+    assert "inset" in ring(desk)
+    desk.page.evaluate(enter, "dragleave")
+    assert ring(desk) == "none"
+
+
+def ring(desk) -> str:
+    """The outline of the stage, which lies over its canvas."""
+    return desk.page.evaluate(
         "getComputedStyle(document.querySelector('#stage'), '::after').boxShadow"
     )
-    assert "inset" in ring
 
 
 def test_zoom_has_buttons_and_a_number(desk, scene):
@@ -88,8 +102,7 @@ def test_a_mask_can_be_hidden_and_painting_shows_it(desk, scene):
     desk.mark(14, 14, 58, 58)
     desk.page.click("#hide-mask")
     desk.page.mouse.move(2, 2)
-    desk.page.wait_for_timeout(200)
-    assert stage(desk).tobytes() == without
+    seen(desk, lambda shown: shown.tobytes() == without)
     desk.mark(74, 44, 114, 84)
     assert desk.page.get_attribute("#hide-mask", "aria-pressed") == "false"
 
@@ -128,6 +141,32 @@ def test_tools_that_do_nothing_in_a_view_are_not_lit(desk, scene):
     expect(lit).to_have_attribute("data-tool", "hand")
     desk.page.keyboard.press("1")
     expect(lit).to_have_attribute("data-tool", "box")
+
+
+def test_options_say_what_they_mean_and_what_people_change_comes_first(desk, scene):
+    desk.open(scene)
+    desk.task("inpaint")
+    seen_labels = desk.page.locator("#seen-options .option > label")
+    assert seen_labels.all_inner_texts() == ["Strength", "Context"]
+    desk.options()
+    labels = desk.page.locator("#options label").all_inner_texts()
+    assert labels[:2] == ["Num inference steps", "Guidance scale"]
+    for help_text in desk.page.locator(".option small").all():
+        expect(help_text).to_be_visible()
+        assert help_text.inner_text().endswith(".")
+
+
+def test_a_field_that_the_browser_complains_of_is_not_under_the_button(desk_of, address, scene):
+    desk = desk_of(address, viewport={"width": 1200, "height": 500})
+    desk.visit()
+    desk.open(scene)
+    desk.task("inpaint")
+    desk.page.fill("#count", "99")
+    desk.page.locator("#panel").evaluate("panel => panel.scrollTo(0, 0)")
+    desk.page.click("#run")
+    expect(desk.page.locator("#count")).to_be_focused()
+    field, bar = (desk.page.locator(each).bounding_box() for each in ("#count", ".go"))
+    assert field["y"] + field["height"] + 40 <= bar["y"]  # the words have room below it
 
 
 def cut_off(desk, selector: str) -> list[str]:
@@ -184,8 +223,6 @@ def test_on_a_phone_tasks_and_button_stay_and_the_picture_is_seen_at_work(desk_o
         assert box["y"] + box["height"] <= PHONE["height"]
     desk.page.click("#run")
     expect(desk.page.locator("#progress")).to_be_visible()
-    desk.page.wait_for_timeout(200)
-    picture = desk.page.locator("#stage").bounding_box()
-    assert picture["y"] >= 0
+    desk.until("document.querySelector('#stage').getBoundingClientRect().y >= 0")
     desk.page.click("#cancel")
     expect(desk.page.locator("#run")).to_be_visible(timeout=120_000)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.page.conftest import SLOW, serving
+from tests.page.conftest import SLOW, seen, serving, spot
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +73,7 @@ def test_a_picture_is_shown_before_the_server_has_it(desk, scene):
     )
     desk.size = scene.size
     expect(desk.page.locator("#canvas")).to_be_visible()
-    desk.page.wait_for_timeout(300)
-    from tests.page.conftest import spot, stage
-
-    assert stage(desk).getpixel(spot(desk, 36, 36)) == (215, 30, 40)
+    seen(desk, lambda shown: shown.getpixel(spot(desk, 36, 36)) == (215, 30, 40))
     assert desk.state("state.session") is None
     for route in held:
         route.continue_()
@@ -94,9 +92,8 @@ def test_an_exported_session_comes_back(desk, scene, tmp_path):
     assert desk.state("state.session.id") != old
 
 
-def test_a_dropped_file_may_be_a_mask_or_a_reference(desk, scene):
+def test_a_dropped_file_may_be_a_mask_or_a_new_picture(desk, scene):
     desk.open(scene)
-    desk.task("edit")
     mask = Image.new("L", scene.size)
     mask.paste(255, (20, 20, 60, 60))
     drop(desk, mask, "mask.png")
@@ -105,9 +102,34 @@ def test_a_dropped_file_may_be_a_mask_or_a_reference(desk, scene):
     desk.until("!state.mask.isEmpty")
     assert desk.mask().getpixel((40, 40)) == 255
     assert desk.turns == 1
+    drop(desk, scene.rotate(180), "another.png")
+    desk.page.get_by_role("button", name="A new picture to edit").click()
+    desk.until("state.session.name === 'another' && state.mask !== null")
+
+
+def test_a_dropped_reference_is_sent_and_goes_where_the_session_goes(
+    desk_of, checkpoint_folder, tmp_path, scene
+):
+    table = f'[models.pair]\nfamily = "klein"\nfolder = "{checkpoint_folder("klein")}"'
+    with serving(tmp_path, "pair", settings=table) as url:
+        desk = desk_of(url)
+        desk.visit()
+        desk.open(scene)
+        desk.task("edit")
+        drop(desk, scene.rotate(180), "look.png")
+        desk.page.get_by_role("button", name="A reference for the edit").click()
+        chip = desk.page.locator(".given li")
+        expect(chip).to_contain_text("look.png")
+        expect(chip.locator("img")).to_be_visible()
+        desk.page.fill("#prompt", "like this")
+        desk.options(num_inference_steps=1)
+        desk.run()
+        assert len(desk.state("state.session.turns[1].inputs.references")) == 1
+        desk.page.close()
 
 
 def drop(desk, image: Image.Image, name: str) -> None:
+    """Drop a PNG file on the page."""
     file = io.BytesIO()
     image.save(file, "PNG")
     desk.page.evaluate(
@@ -132,8 +154,8 @@ def test_many_sessions_are_searched_and_paged(desk_of, fresh, scene):
     desk.visit()
     cards = desk.page.locator(".card")
     expect(cards).to_have_count(24)
+    expect(cards.first.locator(".day")).to_contain_text(re.compile(r"\b20\d\d\b"))
     desk.page.click("#further")
-    desk.page.wait_for_timeout(200)
-    assert cards.count() > 25
+    expect(cards.nth(25)).to_be_visible()
     desk.page.fill("#search", "plate 0")
     expect(cards).to_have_count(1, timeout=SLOW)

@@ -15,6 +15,7 @@ picture grow by what words say."""
 
 EDIT_TASKS: tuple[EditTask, ...] = get_args(EditTask)
 
+
 ERASER = "erase"
 """Name of the model that needs no weights, and is always here."""
 
@@ -34,6 +35,11 @@ CompileName = Literal["auto", "off"]
 
 RecordName = Literal["auto", "off"]
 """Whether steps are recorded and replayed on cards; see `diffusion/recorded.py`."""
+
+
+def border_task(prompt: str | None) -> EditTask:
+    """What fills the border of a picture that grows: a model by words, without words the eraser."""
+    return "extend" if (prompt or "").strip() else "erase"
 
 
 @dataclass(frozen=True)

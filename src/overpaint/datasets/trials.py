@@ -15,7 +15,7 @@ from overpaint.datasets.recipes.recipe import Clean, Collect, Recipe
 from overpaint.datasets.recipes.sections import Rule
 from overpaint.datasets.worker import common_parts
 from overpaint.diffusion.family import FamilySpec
-from overpaint.engine.intake import check_parts, parse_options
+from overpaint.engine.checking import check_parts, parse_options
 
 SIZE = (64, 64)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
@@ -11,18 +11,19 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from PIL import Image
 
+from overpaint.checkpoints.compute import attention
 from overpaint.core.errors import UnsupportedOption
 from overpaint.core.geometry import Plan
 from overpaint.core.imaging import changes
 from overpaint.core.imaging.fidelity import correction, layer
 from overpaint.core.imaging.fidelity.layer import EditLayer
 from overpaint.core.types import EditRequest
-from overpaint.diffusion import denoise
+from overpaint.diffusion import ddim, recorded
 from overpaint.diffusion.ddim import Coefficients
 from overpaint.diffusion.family import Family, OptionsT, Prepared
 from overpaint.diffusion.flow import Surroundings
 from overpaint.diffusion.options import InstructionOptions
-from overpaint.diffusion.shortcuts import EXACT, Prediction, Shortcuts
+from overpaint.diffusion.shortcuts import EXACT, Prediction, Shortcuts, extrapolated
 
 ROUND_SIDE = 8
 """Latents of a side that windows are rounded to: 64 pixels."""
@@ -72,7 +73,7 @@ LatentT = TypeVar("LatentT", bound=Latent)
 class Denoiser(Family[OptionsT, LatentT]):
     """A family whose steps are denoising: the network is asked, then the noise scheduler.
 
-    The step itself is `diffusion.denoise.advance`; the loop knows no model, and the model no loop.
+    The loop over the steps is `diffusion.denoise`, which knows no network.
 
     Class attributes:
         denoiser: name of the component that computes the steps.
@@ -95,7 +96,46 @@ class Denoiser(Family[OptionsT, LatentT]):
         return all(side % ROUND_SIDE == 0 for side in shape[2:])
 
     def advance(self, batch: Sequence[LatentT]) -> None:
-        denoise.advance(self, batch)
+        checkpoint = self.checkpoint
+        with torch.inference_mode(), checkpoint.borrowed(self.denoiser) as model:
+            if checkpoint.records:
+                recorded.attach(model, checkpoint.placement.device)
+            kernels = attention.ordered(
+                model,
+                checkpoint.placement.device,
+                recurring=self.recurs(batch[0]),
+                first=checkpoint.backend.attention,
+            )
+            try:
+                with kernels:
+                    stepped = _stepped(batch, self._predictions(batch))
+            except Exception:
+                # Memory may have run out: leave all of it to the next attempt.
+                recorded.clear(model)
+                raise
+            for image, latents in zip(batch, stepped, strict=True):
+                image.latents = latents
+                image.step += 1
+                self.after_step(image)
+
+    def _predictions(self, batch: Sequence[LatentT]) -> list[torch.Tensor]:
+        """Each image's, (1, …): from one pass of the network, but for what shortcuts leave out."""
+        together: dict[bool, list[LatentT]] = defaultdict(list)
+        for image in batch:
+            if image.shortcuts.computes(image.step, image.total):
+                together[image.guided].append(image)
+        computed = {}
+        for images in together.values():
+            values = self.predict(images)
+            for index, image in enumerate(images):
+                computed[id(image)] = values[index : index + 1]
+        for image in batch:
+            if id(image) not in computed:
+                earlier, later = image.predictions
+                computed[id(image)] = extrapolated(earlier, later, float(image.timestep))
+            elif image.shortcuts.compute_every > 1:
+                image.predictions.append(Prediction(float(image.timestep), computed[id(image)]))
+        return [computed[id(image)] for image in batch]
 
     def after_step(self, prepared: LatentT) -> None:
         """What the family does to the latents between two steps; nothing by default."""
@@ -175,3 +215,18 @@ class InstructionDenoiser(Denoiser[InstructionT, InstructedT]):
             return None
         changed = changes.change_mask(self.copied(request, plan, prepared), edited)
         return None if changed is None else layer.whole_alpha(changed, plan)
+
+
+def _stepped(batch: Sequence[Latent], predictions: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Each image's latents after the step, (1, …): all at once where that gives the same bits."""
+    coefficients = [image.ddim for image in batch if image.ddim is not None]
+    if len(coefficients) == len(batch) and all(map(coefficients[0].fits, coefficients)):
+        steps = [image.step for image in batch]
+        latents = ddim.step(coefficients, steps, [image.latents for image in batch], predictions)
+        return list(latents[:, None].unbind())
+    return [
+        image.scheduler.step(
+            prediction, image.timestep, image.latents, **image.step_options, return_dict=False
+        )[0]
+        for image, prediction in zip(batch, predictions, strict=True)
+    ]

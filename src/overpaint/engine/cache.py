@@ -6,11 +6,15 @@ import gc
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
+from overpaint.checkpoints.shortage import GIB
 from overpaint.core.errors import OutOfMemory, Overloaded
 from overpaint.engine.model import Model
 
 RETRY_AFTER = 1.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,42 @@ class ModelCache:
     def peek(self, name: str) -> Model | None:
         """The model of that name if it is there; it counts as no use of it."""
         return self._models.get(name)
+
+    def require_spare(self, needed: int, held: int) -> None:
+        """Refuse an edit whose images keep more than there is beside the models' own need.
+
+        Args:
+            needed: bytes that they keep during their steps.
+            held: bytes that the images under way keep.
+
+        Raises:
+            Overloaded: there is room once the images under way are done.
+            OutOfMemory: there never is.
+        """
+        if self.spare is None or not needed or needed + held <= self.spare:
+            return
+        if held and needed <= self.spare:
+            raise Overloaded(
+                "the images in progress fill the memory; try again when they are done",
+                retry_after=RETRY_AFTER,
+            )
+        raise OutOfMemory(
+            f"this edit keeps {needed / GIB:.2f} GiB of keys and values between its steps, and "
+            f"{self.spare / GIB:.2f} GiB are free for them; set refresh_every=1 (preset 'exact'), "
+            "let window choose a smaller area, or make fewer images at once"
+        )
+
+    def with_room(self, model: Model, busy: Collection[Model], work: Callable[[], T]) -> T:
+        """What `work` gives; if memory runs out, what is idle leaves, and it is tried once more.
+
+        What was refused before it was tried has no cause, and is not tried again.
+        """
+        try:
+            return work()
+        except OutOfMemory as error:
+            if error.__cause__ is None or not self.make_room(model, busy):
+                raise
+        return work()
 
     def make_room(self, model: Model, busy: Collection[Model] = ()) -> bool:
         """Let everything leave that is idle, where memory turned out to be short for a model.

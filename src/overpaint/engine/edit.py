@@ -13,7 +13,7 @@ from overpaint.core.safety import Verdict
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.family import Prepared
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine.intake import CheckedRequest
+from overpaint.engine.checking import CheckedRequest
 from overpaint.engine.model import Model
 from overpaint.engine.windows import Region
 
@@ -51,6 +51,17 @@ class Decoded:
     pictures: tuple[Picture, ...]
     seeds: tuple[int, ...]
     fidelity: tuple[Fidelity | None, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the measures say, and of which picture where there are several."""
+        several = len(self.pictures) > 1
+        return [
+            f"picture {number}: {sentence}" if several else sentence
+            for number, each in enumerate(self.fidelity, start=1)
+            if each is not None
+            for sentence in each.warnings
+        ]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -99,6 +110,6 @@ class Edit:
         return replace(self, prepared=[copy.copy(each) for each in self.images[0]])
 
 
-def asked(submission: EditRequest | CheckedRequest) -> EditRequest:
+def plain_request(submission: EditRequest | CheckedRequest) -> EditRequest:
     """The request itself, checked or not."""
     return submission.request if isinstance(submission, CheckedRequest) else submission

@@ -23,18 +23,18 @@ from typing import Any, Protocol, TypeVar
 from PIL import Image
 
 from overpaint.checkpoints import shortage
-from overpaint.checkpoints.shortage import GIB
-from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded
+from overpaint.core.errors import Cancelled
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
 from overpaint.diffusion.family import Prepared
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine import canvas, clock, intake, noise, rendering, rewriting, streams, windows
-from overpaint.engine.cache import RETRY_AFTER, ModelCache
+from overpaint.engine import canvas, clock, intake, rendering, rewriting, streams, windows
+from overpaint.engine.cache import ModelCache
+from overpaint.engine.checking import CheckedRequest, check
 from overpaint.engine.clock import Throttle
-from overpaint.engine.edit import Decoded, Edit, Screened, asked
-from overpaint.engine.intake import CheckedRequest, PictureLike, check, takes_parts
+from overpaint.engine.edit import Decoded, Edit, Screened, plain_request
+from overpaint.engine.intake import PictureLike, takes_parts
 from overpaint.engine.model import Model
 from overpaint.engine.rendering import Rendered
 from overpaint.engine.rewriting import Rewriter
@@ -169,7 +169,7 @@ class Engine:
             ModelNotFound, ModelLoadError, OutOfMemory, Overloaded: see `begin`.
         """
         model = self.compute(partial(self.model, name, busy=busy))
-        self._with_room(model, busy, model.load)
+        self.models.with_room(model, busy, lambda: self._computed(model.load))
 
     @property
     def screens(self) -> bool:
@@ -188,7 +188,7 @@ class Engine:
             RewriterUnavailable: the prompt cannot be rewritten.
         """
         started = time.perf_counter()
-        verdicts = self.policy.check_request(asked(request), stop=stop)
+        verdicts = self.policy.check_request(plain_request(request), stop=stop)
         screened = Screened(request, verdicts, {"safety": time.perf_counter() - started})
         if self.rewriter is None:
             return screened
@@ -217,7 +217,7 @@ class Engine:
         """
         started = time.perf_counter()
         submission = request.submission if isinstance(request, Screened) else request
-        model = self.compute(partial(self.model, asked(submission).model, busy=busy))
+        model = self.compute(partial(self.model, plain_request(submission).model, busy=busy))
         loading = time.perf_counter() - started
         family = model.family
         checked = (
@@ -225,12 +225,14 @@ class Engine:
         )
         checked = replace(checked, options=family.settle(checked.options))
         screened = request if isinstance(request, Screened) else self.screen(submission)
-        checked = replace(checked, request=asked(screened.submission))
+        checked = replace(checked, request=plain_request(screened.submission))
         started = time.perf_counter()
         computed = canvas.of(checked.request)
         seen = self._seen(checked.request, computed, model, checked.options, busy)
-        work = partial(self._prepared, model, replace(checked, request=seen), held)
-        regions, prepared, more = self._with_room(model, busy, work)
+        prepare = partial(self._prepared, model, replace(checked, request=seen), held)
+        regions, prepared, more = self.models.with_room(
+            model, busy, lambda: self._computed(prepare)
+        )
         streams.hand_over(model, prepared)
         model.release_text_encoders()
         losses = marks.losses(checked.request.image)
@@ -259,8 +261,7 @@ class Engine:
         Raises:
             OutOfMemory: together they do not fit.
         """
-        with shortage.mapped(TOO_LARGE):
-            self.compute(partial(model.family.advance, images))
+        self._computed(partial(model.family.advance, images))
 
     def preview(self, edit: Edit) -> Picture:
         """The picture with the first image's edit as it stands, decoded cheaply.
@@ -336,7 +337,7 @@ class Engine:
             recipe=recipe,
             measures=measures,
             timings=dict(edit.timings),
-            warnings=(*edit.warnings, *_warnings(decoded)),
+            warnings=(*edit.warnings, *decoded.warnings),
             safety=verdicts or None,
         )
 
@@ -361,8 +362,8 @@ class Engine:
         with streams.encoding(model):
             regions = windows.of(family, checked.request, options)
             keeps = sum(family.held_bytes(each.request, each.plan, options) for each in regions)
-            self._require_room(len(checked.seeds) * keeps, held)
-            seeds = noise.seeds(checked)
+            self.models.require_spare(len(checked.seeds) * keeps, held)
+            seeds = checked.noise_seeds
             parts = [family.prepare(each.request, each.plan, options, seeds) for each in regions]
             for several, _ in parts:
                 for image, seed in zip(several, checked.seeds, strict=True):
@@ -372,42 +373,16 @@ class Engine:
                 for images in zip(*(each for each, _ in parts), strict=True)
                 for image in images
             ]
-            self._require_room(sum(image.held_bytes for image in prepared), held)
+            self.models.require_spare(sum(image.held_bytes for image in prepared), held)
         warnings = [warning for _, several in parts for warning in several]
         return regions, prepared, [*windows.notes(regions), *dict.fromkeys(warnings)]
 
-    def _require_room(self, needed: int, held: int) -> None:
-        """Refuse an edit whose images keep more than there is beside the models' own need.
+    def _computed(self, work: Callable[[], T]) -> T:
+        """What work for the device gives.
 
         Raises:
-            Overloaded: there is room once the images under way, which hold `held`, are done.
-            OutOfMemory: there never is.
+            OutOfMemory: it does not fit.
         """
-        spare = self.models.spare
-        if spare is None or not needed or needed + held <= spare:
-            return
-        if held and needed <= spare:
-            raise Overloaded(
-                "the images in progress fill the memory; try again when they are done",
-                retry_after=RETRY_AFTER,
-            )
-        raise OutOfMemory(
-            f"this edit keeps {needed / GIB:.2f} GiB of keys and values between its steps, and "
-            f"{spare / GIB:.2f} GiB are free for them; set refresh_every=1 (preset 'exact'), let "
-            "window choose a smaller area, or make fewer images at once"
-        )
-
-    def _with_room(self, model: Model, busy: Collection[Model], work: Callable[[], T]) -> T:
-        """What `work` gives; if memory runs out, what is idle leaves, and it is tried once more.
-
-        What was refused before it was tried has no cause, and is not tried again.
-        """
-        try:
-            with shortage.mapped(TOO_LARGE):
-                return self.compute(work)
-        except OutOfMemory as error:
-            if error.__cause__ is None or not self.models.make_room(model, busy):
-                raise
         with shortage.mapped(TOO_LARGE):
             return self.compute(work)
 
@@ -463,17 +438,6 @@ class Engine:
             decoded = edit.request.image.with_rgb(decoded).to_srgb()
         self._policy(edit.model).check_outputs([Picture(decoded)])
         return decoded
-
-
-def _warnings(decoded: Decoded) -> list[str]:
-    """What the pictures' measures say, and of which picture where there are several."""
-    several = len(decoded.pictures) > 1
-    return [
-        f"picture {number}: {sentence}" if several else sentence
-        for number, each in enumerate(decoded.fidelity, start=1)
-        if each is not None
-        for sentence in each.warnings
-    ]
 
 
 def _at_once(work: Callable[[], T]) -> T:

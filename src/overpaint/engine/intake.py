@@ -1,36 +1,29 @@
-"""The one way from values to a checked request, for every way in.
+"""The one way from values to a request, for every way in.
 
 Values are a mapping of the parts that `EditRequest` declares, in whatever form people have them.
-`request_of` decodes them by their kind; `check` holds the request against a family, parses its
-options and draws its seeds, once per edit. Nothing here needs torch.
+`request_of` decodes them by their kind; `checking` holds the request against a family. Nothing here
+needs torch.
 """
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
-import re
-import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import ValidationError
 
-from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
+from overpaint.core.errors import InvalidMask, InvalidRequest
 from overpaint.core.imaging import annotation_files, borders, detections, images, masks
 from overpaint.core.imaging.codecs import reading
 from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.imaging.morphology import fit
 from overpaint.core.parts import MaskReading, Part
-from overpaint.core.types import FAMILY_PARTS, MAX_SEED, PARTS, EditRequest
-from overpaint.diffusion.family import FamilySpec
+from overpaint.core.types import PARTS, EditRequest
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine import canvas
 
 PictureLike = Picture | Image.Image | NDArray[Any] | bytes | str | os.PathLike[str]
 """A picture: decoded, a PIL image, an array (H, W[, C]), encoded bytes, or a file's path."""
@@ -38,42 +31,10 @@ PictureLike = Picture | Image.Image | NDArray[Any] | bytes | str | os.PathLike[s
 MaskLike = Any
 """What `as_mask` reads."""
 
-MAX_IMAGES = 64
-MOST_SHADES = 16
-"""Shades of grey of a picture that may be a mask as well."""
-
-READING_SHIFTS = 16
-"""By how many of 255 reading a picture as a mask may change its values."""
-
-OPEN_STEPS = 50
-"""Of an edit whose checkpoint settles how many it makes: the most that any does by default."""
-
 _NO_LIMITS = ImageLimits()
 _BY_NAME = {part.name: part for part in PARTS}
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class CheckedRequest:
-    """A request that its family takes.
-
-    Attributes:
-        request: what is asked for.
-        options: parsed.
-        seeds: one per image.
-        warnings: what was understood differently from what a caller may expect.
-    """
-
-    request: EditRequest
-    options: FamilyOptions
-    seeds: tuple[int, ...]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def steps(self) -> int:
-        """Denoising steps of each image, about."""
-        return denoising_steps(self.options)
 
 
 def request_of(
@@ -249,54 +210,6 @@ def _rows(value: Sequence[Any], field: str) -> NDArray[Any]:
         raise InvalidMask("its rows have different lengths", field=field) from error
 
 
-def check(family: FamilySpec, request: EditRequest) -> CheckedRequest:
-    """Hold a request against its family.
-
-    Raises:
-        InvalidRequest: with the field, the value and the way out.
-    """
-    options = parse_options(family, request.options)
-    canvas.check(family, request, options)
-    check_parts(family, request)
-    for part in FAMILY_PARTS:
-        if part.kind == "mask" and part.name != "mask":
-            _check_second_mask(part, getattr(request, part.name), request.image.size)
-    if not 1 <= request.num_images <= MAX_IMAGES:
-        raise InvalidRequest(
-            f"{request.num_images} is not between 1 and {MAX_IMAGES}", field="num_images"
-        )
-    warnings = _foreign_syntax(request)
-    if request.mask is not None:
-        warnings += masks.check(request.mask, request.image.size)
-        _check_not_the_picture(request.mask, request.image)
-    return CheckedRequest(
-        request=request, options=options, seeds=_seeds(request), warnings=tuple(warnings)
-    )
-
-
-def parse_options(family: FamilySpec, values: Mapping[str, Any]) -> FamilyOptions:
-    """The family's options from plain values.
-
-    Raises:
-        UnsupportedOption: one is unknown or has a wrong value.
-    """
-    try:
-        return family.options(**values)
-    except ValidationError as error:
-        raise _option_error(family, error) from error
-
-
-def denoising_steps(options: FamilyOptions) -> int:
-    """Denoising steps of an image, about; 0 for families that make none.
-
-    Steps that are left to the checkpoint count as `OPEN_STEPS` until it is loaded.
-    """
-    steps = getattr(options, "num_inference_steps", 0)
-    if steps is None:
-        steps = OPEN_STEPS
-    return max(1, round(steps * getattr(options, "strength", 1.0))) if steps else 0
-
-
 def decoded(
     part: Part,
     value: Any,
@@ -356,106 +269,3 @@ def _is_whole(value: float | str) -> bool:
     if isinstance(value, float):
         return value.is_integer()
     return value.strip().removeprefix("-").isdecimal()
-
-
-def _option_error(family: FamilySpec, error: ValidationError) -> UnsupportedOption:
-    first = error.errors(include_url=False)[0]
-    name = ".".join(str(part) for part in first["loc"]) or "options"
-    if first["type"] == "extra_forbidden":
-        known = sorted(family.options.model_fields)
-        near = difflib.get_close_matches(name, [*known, *_BY_NAME], n=1)
-        meant = f" (did you mean {near[0]}?)" if near else ""
-        message = f"{family.name} has no such option{meant}; it has: {', '.join(known)}"
-    else:
-        message = f"{first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
-    return UnsupportedOption(message, field=f"options.{name}")
-
-
-_SYNTAX = re.compile(r"<lora:[^>]*>|\([^()]*:\d+(?:\.\d+)?\)")
-"""Adapters and weights of words, as other programs read them in a prompt."""
-
-
-def _foreign_syntax(request: EditRequest) -> list[str]:
-    """A sentence for each text that uses another program's syntax."""
-    texts = {part.name: getattr(request, part.name) for part in PARTS if part.kind == "text"}
-    return [
-        f"{name}: '{match[0]}' is read as plain words, because adapters belong to the "
-        "model, and words have no weights"
-        for name, text in texts.items()
-        if text and (match := _SYNTAX.search(text))
-    ]
-
-
-_MISSING = {
-    "mask": "{family} needs a mask: what should be repainted?",
-    "prompt": "is empty; say what the result should show (to remove something, use erase)",
-}
-
-
-def check_parts(family: FamilySpec, request: EditRequest) -> None:
-    """Hold the parts of a request against its family; a border that is filled needs no mask.
-
-    Raises:
-        InvalidRequest: the family needs a part that is missing, or cannot use one.
-    """
-    for part in FAMILY_PARTS:
-        if part.name != "mask" or request.mask is not None or request.extend is None:
-            check_part(family, part, getattr(request, part.name))
-
-
-def check_part(family: FamilySpec, part: Part, value: Any) -> None:
-    """Refuse what a family cannot use, so that nothing is dropped in silence, and what it lacks.
-
-    Args:
-        family: the model's.
-        part: one of `FAMILY_PARTS`.
-        value: as of an `EditRequest`; None or empty = it is not there.
-
-    Raises:
-        InvalidRequest: the field is the part's name.
-    """
-    need = family.need(part.name)
-    is_missing = value is None or value in ("", ()) or (part.kind == "text" and not value.strip())
-    if need == "required" and is_missing:
-        error = InvalidMask if part.kind == "mask" else InvalidRequest
-        lack = _MISSING.get(part.name, "{family} needs it")
-        raise error(lack.format(family=family.name), field=part.name)
-    if need == "refused" and not is_missing:
-        raise InvalidRequest(f"{family.name} cannot use it; leave it out", field=part.name)
-
-
-def _check_not_the_picture(mask: Image.Image, picture: Picture) -> None:
-    """Refuse a picture that is given as its own mask, inverted or not; one of few shades may be."""
-    few = (min(64, mask.width), min(64, mask.height))
-    shades, marks = (
-        np.asarray(each.resize(few, Image.Resampling.NEAREST)).astype(np.int16)
-        for each in (picture.own_image().convert("L"), mask)
-    )
-    if min(np.abs(shades - marks).max(), np.abs(255 - shades - marks).max()) > READING_SHIFTS:
-        return
-    if len(np.unique(shades)) > MOST_SHADES:
-        raise InvalidMask(
-            "it is the picture itself; give a mask that is white where the picture is repainted",
-            field="mask",
-        )
-
-
-def _check_second_mask(part: Part, mask: Image.Image | None, size: tuple[int, int]) -> None:
-    """A mask beside the mask: of the picture's size, and not empty where it says 'only here'."""
-    if mask is None:
-        return
-    if mask.mode != "L":
-        raise InvalidMask(f"it has the mode {mask.mode!r}; convert it to 'L'", field=part.name)
-    masks.check_size(mask, size, field=part.name)
-    if part.name == "copy_from" and mask.getbbox() is None:
-        raise InvalidMask("it marks nothing; paint white what may be copied", field=part.name)
-
-
-def _seeds(request: EditRequest) -> tuple[int, ...]:
-    first = request.seed
-    if first is None:
-        first = secrets.randbelow(2**32)
-    last = first + request.num_images - 1
-    if first < 0 or last > MAX_SEED:
-        raise InvalidRequest(f"{request.seed} is not between 0 and {MAX_SEED}", field="seed")
-    return tuple(range(first, last + 1))

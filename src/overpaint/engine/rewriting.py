@@ -12,8 +12,8 @@ from dataclasses import replace
 from functools import lru_cache
 
 from overpaint.core.errors import RewriterUnavailable
-from overpaint.engine.edit import Screened, asked
-from overpaint.engine.intake import CheckedRequest
+from overpaint.engine.checking import CheckedRequest
+from overpaint.engine.edit import Screened, plain_request
 from overpaint.safety.policy import Policy, Stop
 
 SHORT = 60
@@ -96,7 +96,7 @@ def rewritten(
     """
     started = time.perf_counter()
     submission = screened.submission
-    request = asked(submission)
+    request = plain_request(submission)
     prompt = rewriter.prompt(request.prompt, request.model or model)
     if prompt == request.prompt:
         return screened

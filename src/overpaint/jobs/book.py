@@ -105,7 +105,7 @@ class Book(Generic[T]):
         patience: so many tasks in a row may fail with one and the same error that is not their
             input's fault; then the run ends. None = it never does.
         tally: how far it is.
-        asked: ids of all tasks so far, worked on or not.
+        task_ids: ids of all tasks so far, worked on or not.
     """
 
     ledger: Ledger
@@ -115,7 +115,7 @@ class Book(Generic[T]):
     cancelled: Callable[[], bool] = lambda: False
     patience: int | None = None
     tally: Tally = field(default_factory=Tally)
-    asked: set[str] = field(default_factory=set)
+    task_ids: set[str] = field(default_factory=set)
     _in_a_row: tuple[str, int] = field(default=("", 0), init=False)
 
     def pending(self, tasks: Iterable[T]) -> Iterator[T]:
@@ -126,7 +126,7 @@ class Book(Generic[T]):
         """
         for task in tasks:
             self.check_cancelled()
-            self.asked.add(task.id)
+            self.task_ids.add(task.id)
             entry = self.ledger.get(task.id)
             if entry is None or entry.status in self.retry or not self.complete(entry):
                 if not self.tally.has_work:

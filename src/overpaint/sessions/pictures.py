@@ -16,6 +16,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 from PIL import Image
@@ -43,25 +44,38 @@ _TRASH = ".trash"
 
 class RecentPictures:
     """Decoded pictures that were used last, by the keys of their files: the next turn goes on from
-    the last. Safe for several threads.
+    the last. Safe for several threads; who asks for one that is being read waits for it.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pictures: OrderedDict[str, Picture] = OrderedDict()
+        self._pictures: OrderedDict[str, Future[Picture]] = OrderedDict()
 
     def get(self, key: str, read: Callable[[str], Picture]) -> Picture:
-        """A picture, from `read` where it is not held."""
+        """A picture, from `read` where it is not held.
+
+        Raises:
+            StoreUnavailable: from `read`; nothing is held then.
+        """
         with self._lock:
-            if key in self._pictures:
+            held = self._pictures.get(key)
+            if held is None:
+                own = self._pictures[key] = Future()
+            else:
                 self._pictures.move_to_end(key)
-                return self._pictures[key]
-        picture = read(key)
+        if held is not None:
+            return held.result()
+        try:
+            own.set_result(read(key))
+        except BaseException as error:
+            with self._lock:
+                self._pictures.pop(key, None)
+            own.set_exception(error)
+            raise
         with self._lock:
-            self._pictures[key] = picture
             while sum(map(_pixels, self._pictures.values())) > MOST_PIXELS:
                 self._pictures.popitem(last=False)
-        return picture
+        return own.result()
 
 
 class Pictures:
@@ -215,6 +229,9 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _pixels(picture: Picture) -> int:
-    width, height = picture.size
+def _pixels(held: Future[Picture]) -> int:
+    """Of a picture; 0 while it is read, or where it could not be."""
+    if not held.done() or held.exception() is not None:
+        return 0
+    width, height = held.result().size
     return width * height

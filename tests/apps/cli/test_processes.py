@@ -85,16 +85,16 @@ SLOW_STEPS = (
     HEARING
     + """
 import pathlib, time
-from overpaint.diffusion import denoise
+from overpaint.diffusion.denoiser import Denoiser
 
-advance = denoise.advance
+advance = Denoiser.advance
 
 def slow(family, group):
     pathlib.Path("MARKER").touch()
     time.sleep(0.5)
     advance(family, group)
 
-denoise.advance = slow
+Denoiser.advance = slow
 from overpaint.apps.cli import main
 main()
 """

@@ -6,8 +6,6 @@ import asyncio
 import base64
 import io
 import json
-import os
-import sys
 
 import anyio
 import numpy as np
@@ -24,8 +22,8 @@ from overpaint.core.errors import InvalidRequest
 from overpaint.core.types import PARTS
 from tests.apps.server.conftest import FEW, b64
 from tests.conftest import box_mask, picture
+from tests.servers import ENTRY, environment, serve_sd2
 
-ENTRY = ["-c", "from overpaint.apps.cli import main; main()", "mcp"]
 IMAGES = {"image": "a.png", "mask": "mask.png"}
 SD2 = {"model": "sd2", "prompt": "a red cat", "seed": 7, "options": FEW}
 
@@ -39,21 +37,9 @@ def folder(tmp_path_factory, checkpoint_folder):
     """Settings, and beside them a folder of pictures."""
     where = tmp_path_factory.mktemp("mcp")
     (where / "words").write_text('[[lists]]\nwords = ["dragon"]\n', encoding="utf-8")
-    (where / "overpaint.toml").write_text(
-        f"""
-        device = "cpu"
-        dtype = "float32"
-        [models.sd2]
-        family = "sd2"
-        folder = {str(checkpoint_folder("sd2"))!r}
-        [server]
-        models = ["sd2", "erase"]
-        max_megapixels = 0.05
-        [safety]
-        blocklist = "words"
-        """,
-        encoding="utf-8",
-    )
+    safety = '[safety]\nblocklist = "words"\n'
+    served = {"models": ["sd2", "erase"], "max_megapixels": 0.05}
+    serve_sd2(where, checkpoint_folder("sd2"), safety, **served)
     pictures = where / "pictures"
     pictures.mkdir()
     picture(64, 64).save(pictures / "a.png")
@@ -65,11 +51,9 @@ def folder(tmp_path_factory, checkpoint_folder):
 @pytest.fixture(scope="module")
 def client(folder):
     """The client of a server with the folder; its calls wait."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    arguments = [*ENTRY, "--folder", "pictures"]
-    process = StdioServerParameters(
-        command=sys.executable, args=arguments, cwd=folder, env=environment
-    )
+    command, *entry = ENTRY
+    arguments = [*entry, "mcp", "--folder", "pictures"]
+    process = StdioServerParameters(command=command, args=arguments, cwd=folder, env=environment())
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(Client(stdio_client(process))) as opened,

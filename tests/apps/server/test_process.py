@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import subprocess
-import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,71 +11,13 @@ import httpx
 import pytest
 
 from tests.apps.server.conftest import edit
-
-ENTRY = [sys.executable, "-c", "from overpaint.apps.cli import main; main()"]
+from tests.servers import ENTRY, environment, serve, serve_sd2, until
 
 
 @pytest.fixture
 def configured(tmp_path, checkpoint_folder):
     """A folder with an `overpaint.toml` that serves the tiny sd2."""
-    (tmp_path / "overpaint.toml").write_text(
-        f"""
-        device = "cpu"
-        dtype = "float32"
-        [models.sd2]
-        family = "sd2"
-        folder = {str(checkpoint_folder("sd2"))!r}
-        [server]
-        models = ["sd2"]
-        drain_s = 20
-        """,
-        encoding="utf-8",
-    )
-    return tmp_path
-
-
-def environment(**more) -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **more}
-
-
-@pytest.fixture
-def process(configured):
-    """A running `overpaint serve` and a client for it."""
-    serve = subprocess.Popen(
-        [*ENTRY, "serve", "--port", "0"],
-        cwd=configured,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    lines = []
-    listening = threading.Event()
-    url = []
-
-    def read() -> None:
-        for line in serve.stderr:
-            lines.append(line)
-            if not url and '"listening"' in line:
-                url.append(json.loads(line)["url"])
-                listening.set()
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    assert listening.wait(60), lines
-    assert serve.stdout.readline() == f"The page is at {url[0]}/\n"
-    with httpx.Client(base_url=url[0], trust_env=False, timeout=60) as client:
-        end = time.monotonic() + 60
-        while client.get("/readyz").status_code != 200:
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        yield serve, client, lines
-    if serve.poll() is None:
-        serve.kill()
-    serve.wait()
-    reader.join(10)
-    serve.stderr.close()
-    serve.stdout.close()
+    return serve_sd2(tmp_path, checkpoint_folder("sd2"), drain_s=20)
 
 
 def accepted(client: httpx.Client) -> float:
@@ -89,27 +27,23 @@ def accepted(client: httpx.Client) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(counted))
 
 
-def test_term_under_load_loses_no_accepted_edit(process):
-    serve, client, lines = process
-    with ThreadPoolExecutor(8) as pool:
+def test_term_under_load_loses_no_accepted_edit(configured):
+    with serve(configured) as server, ThreadPoolExecutor(8) as pool:
+        client = server.client
+        assert server.process.stdout.readline() == f"The page is at {server.url}/\n"
         waiting = [pool.submit(client.post, "/v1/edits", json=edit(n, 40)) for n in range(6)]
         later = client.post("/v1/edits", json=edit(9, 60, **{"async": True})).headers["location"]
-        end = time.monotonic() + 30
-        while accepted(client) < 7:
-            assert time.monotonic() < end
-        serve.send_signal(signal.SIGTERM)
-        end = time.monotonic() + 30
-        while client.get("/readyz").json()["status"] != "stopping":
-            assert time.monotonic() < end
+        until(lambda: accepted(client) == 7)
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: client.get("/readyz").json()["status"] == "stopping")
         assert client.post("/v1/edits", json=edit()).status_code == 503
         assert [each.result().status_code for each in waiting] == [200] * 6
         while (state := client.get(later).json())["status"] != "done":
             assert state["status"] in ("queued", "running")
             time.sleep(0.05)
         assert state["images"]
-    assert serve.wait(30) == 0
-    parsed = [json.loads(line) for line in lines if line.strip()]
-    assert not [line for line in parsed if line["level"] in ("error", "critical")]
+        assert server.process.wait(30) == 0
+        assert not [line for line in server.log() if line["level"] in ("error", "critical")]
 
 
 def run(folder, *arguments, **variables) -> subprocess.CompletedProcess:

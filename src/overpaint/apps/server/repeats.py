@@ -73,12 +73,12 @@ class Claim:
 
 
 @asynccontextmanager
-async def claimed(request: Request, *asked: Any) -> AsyncIterator[Claim]:
+async def claimed(request: Request, *content: Any) -> AsyncIterator[Claim]:
     """What the request's key stands for; others with the same key wait until the block ends.
 
     Args:
         request: with the header or without.
-        asked: all that decides about the answer: plain data, bytes, dataclasses.
+        content: all that decides about the answer: plain data, bytes, dataclasses.
 
     Raises:
         InvalidRequest: the key is unusable, or this server is one of several.
@@ -97,13 +97,13 @@ async def claimed(request: Request, *asked: Any) -> AsyncIterator[Claim]:
             field=HEADER,
         )
     async with service.jobs.turn(caller, key):
-        fingerprint = await service.work(fingerprint_of, asked)
+        fingerprint = await service.work(fingerprint_of, content)
         yield Claim(service.jobs, caller, key, fingerprint)
 
 
-def fingerprint_of(asked: Any) -> str:
+def fingerprint_of(content: Any) -> str:
     """A hash of what is asked for; the order of keys does not count."""
-    plain = json.dumps(asked, sort_keys=True, default=_plain)
+    plain = json.dumps(content, sort_keys=True, default=_plain)
     return hashlib.sha256(plain.encode()).hexdigest()
 
 

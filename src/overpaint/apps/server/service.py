@@ -21,6 +21,7 @@ from overpaint.apps.server.errors import Stopping, forget_frames, status_of
 from overpaint.apps.server.jobs import EditJob, Jobs, new_id
 from overpaint.apps.server.lifetime.ending import Shutdown
 from overpaint.apps.server.lifetime.health import ModelHealth
+from overpaint.apps.server.lifetime.tasks import Tasks
 from overpaint.apps.server.logs import report
 from overpaint.apps.server.metrics import Metrics
 from overpaint.apps.settings import Settings
@@ -38,7 +39,7 @@ from overpaint.core.models import ModelSpec
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.engine.batching.batcher import Batcher
 from overpaint.engine.batching.ticket import Ticket, Update
-from overpaint.engine.intake import CheckedRequest
+from overpaint.engine.checking import CheckedRequest
 
 __all__ = ["Accepted", "EditService", "Served"]
 
@@ -91,14 +92,14 @@ class EditService:
     def __init__(self, settings: Settings, *, alone: bool = True) -> None:
         self.alone = alone
         self.limits = settings.server
-        asked = defaults.chosen_by_hand(settings)
+        by_hand = defaults.chosen_by_hand(settings)
         self.settings = settings = defaults.resolved(settings)
         self._models = models = ServedModels(settings)
         self.served, self.resolve, self.aliases_of = models.all, models.resolve, models.aliases_of
         budget = self.limits.memory_gb
         self._engines = build.engines(
             next(iter(self.served)),
-            asked=asked,
+            by_hand=by_hand,
             settings=settings,
             lazy=True,
             budget=None if budget is None else int(budget * 1e9),
@@ -109,6 +110,8 @@ class EditService:
             keep_bytes=int(self.limits.keep_results_mb * MEGA),
         )
         self.loading = True
+        self._tasks = Tasks()
+        self.spawn = self._tasks.spawn
         families_ = {name: served.family for name, served in self.served.items()}
         self.health = ModelHealth(families_, self.spawn)
         self.ending = Shutdown(self.limits.drain_s)
@@ -119,7 +122,6 @@ class EditService:
         self._pool = ThreadPoolExecutor(PICTURE_THREADS, "pictures")
         of_a_key = int(self.limits.of_a_key(PICTURE_THREADS))
         self._bodies = Lane("bodies", PICTURE_THREADS, of_a_key)
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._loading_task: asyncio.Task[None] | None = None
 
     @property
@@ -169,8 +171,7 @@ class EditService:
         time_for_edits = max(0.0, ending.seconds_left - ending.last_seconds)
         if not await asyncio.to_thread(self.batcher.drain, time_for_edits):
             self.cut_off()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=max(0.1, ending.seconds_left))
+        await self._tasks.wait(max(0.1, ending.seconds_left))
         patience = min(PATIENCE, ending.seconds_left)
         await asyncio.to_thread(self.batcher.close, patience)
         self._pool.shutdown(wait=not ending.is_cut)
@@ -437,19 +438,6 @@ class EditService:
     @property
     def _is_stranded(self) -> bool:
         return not any(device.serves for device in self.batcher.devices)
-
-    def spawn(self, work: Any) -> asyncio.Task[Any]:
-        """A task that is waited for when the server stops."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            # Asked for here, so that an error nobody waits for is no warning at shutdown.
-            task.exception()
 
 
 async def _disconnected(request: Request) -> None:

@@ -28,7 +28,7 @@ from overpaint.core.imaging.images import Picture
 from overpaint.core.types import PARTS
 from overpaint.diffusion.family import FamilySpec
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine.intake import denoising_steps, parse_options
+from overpaint.engine.checking import denoising_steps, parse_options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +95,11 @@ def _canvas(
     """
     if picture is None:
         return 0  # it is refused for want of a picture
-    asked = (options.width, options.height) if options.width and options.height else None
-    canvas = family.workload.canvas(picture, asked)
-    if asked is not None and canvas > server.max_canvas_megapixels * MEGA:
+    size = (options.width, options.height) if options.width and options.height else None
+    canvas = family.workload.canvas(picture, size)
+    if size is not None and canvas > server.max_canvas_megapixels * MEGA:
         raise UnsupportedOption(
-            f"{asked[0]}x{asked[1]} is {canvas / MEGA:.1f} megapixels, more than the limit of "
+            f"{size[0]}x{size[1]} is {canvas / MEGA:.1f} megapixels, more than the limit of "
             f"{server.max_canvas_megapixels:g}; ask for a smaller size",
             field="options.width",
         )

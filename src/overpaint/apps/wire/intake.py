@@ -15,13 +15,14 @@ from PIL import Image
 from overpaint.apps.settings import ServerSettings
 from overpaint.core.errors import InvalidImage, InvalidRequest, UnsupportedOption
 from overpaint.core.imaging.images import ImageLimits, Picture
-from overpaint.core.models import EditTask
+from overpaint.core.models import EditTask, border_task
 from overpaint.core.parts import Part
 from overpaint.core.types import PARTS
 from overpaint.diffusion.conditions import asked_size
 from overpaint.diffusion.family import FamilySpec
 from overpaint.diffusion.options import FamilyOptions
-from overpaint.engine.intake import CheckedRequest, as_picture, check, request_of
+from overpaint.engine.checking import CheckedRequest, check
+from overpaint.engine.intake import as_picture, request_of
 from overpaint.jobs.rows import Row
 
 MEGA = 1_000_000
@@ -51,7 +52,7 @@ class EncodedEdit:
     def task(self) -> EditTask:
         """What it is, where it names no model; without words the eraser lets a picture grow."""
         if self.values.get("extend") is not None:
-            return "extend" if str(self.values.get("prompt") or "").strip() else "erase"
+            return border_task(str(self.values.get("prompt") or ""))
         return "edit" if self.values.get("mask") is None else "inpaint"
 
 

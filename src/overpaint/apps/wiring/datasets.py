@@ -58,14 +58,14 @@ class Run:
 
     def __post_init__(self) -> None:
         by_hand = defaults.chosen_by_hand(self.settings)
-        asked = by_hand if self.recipe.model is None else (self.recipe.model, *by_hand)
+        by_hand = by_hand if self.recipe.model is None else (self.recipe.model, *by_hand)
         self.recipe = with_defaults(self.recipe, self.settings)
         self.engines: list[Engine] = []
         records: dict[str, Any] = {}
         if names := model_names(self.recipe):
             self.engines = build.engines(
                 names[0],
-                asked=asked,
+                by_hand=by_hand,
                 device=self.where.device,
                 dtype=self.where.dtype,
                 settings=self.settings,
@@ -140,7 +140,7 @@ class Run:
             )
             outcome = self._executed(job, book, on_progress, limit)
             if limit is None:
-                outcome.stale = stale(self.out, book.asked)
+                outcome.stale = stale(self.out, book.task_ids)
             for path in outcome.stale if prune else ():
                 path.unlink(missing_ok=True)
             return outcome, book.tally

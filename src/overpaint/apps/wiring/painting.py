@@ -327,6 +327,6 @@ def _run_here(requests: Sequence[EditRequest], settings: Settings) -> list[EditR
     with _lock:
         if _engine is None or settings != _engine_settings:
             names = catalogue.models(settings)  # a twin says what it is by `_toy`
-            _engine = build.engine(requests[0].model, asked=names, settings=settings, lazy=True)
+            _engine = build.engine(requests[0].model, by_hand=names, settings=settings, lazy=True)
             _engine_settings = settings
         return _engine.run(requests)

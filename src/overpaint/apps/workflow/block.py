@@ -42,8 +42,22 @@ from overpaint.apps.workflow.fields import (
 )
 from overpaint.core.imaging import borders
 from overpaint.core.imaging.images import Picture
-from overpaint.core.models import BUILTIN, EditTask
+from overpaint.core.models import BUILTIN, EditTask, border_task
 from overpaint.diffusion.family import FamilySpec
+
+WORDS: Mapping[EditTask, tuple[str, str]] = {
+    "inpaint": (
+        "Inpainting",
+        "Repaints what a model detected in a picture, from a prompt, with {}.",
+    ),
+    "edit": (
+        "Edit",
+        "Changes a picture as an instruction says, with {}; a mask limits where.",
+    ),
+}
+"""The end of a block's title, and what it does with a model of that name."""
+
+STEP_OPTIONS = ("num_inference_steps", "guidance_scale", "strength")
 
 logger = logging.getLogger(__name__)
 
@@ -91,10 +105,9 @@ class ExtensionBlock(Block):
     def _painting(self, row: Mapping[str, Any]) -> Painting:
         values = {name: _plain(value) for name, value in row.items() if value is not None}
         keys = {name: values.pop(name) for name in BORDERS if name in values}
-        words = str(values.get("prompt", "")).strip()
         return Painting.of(
             self.family,
-            self.task if words else "erase",
+            border_task(str(values.get("prompt", ""))),
             {**values, "extend": borders.of_keywords(**keys)},
         )
 
@@ -132,7 +145,6 @@ class BlockManifest(WorkflowBlockManifest):  # type: ignore[misc]
 
 
 def block(
-    name: str,
     title: str,
     *,
     about: str,
@@ -144,12 +156,11 @@ def block(
     """A block for the edits of one family.
 
     Args:
-        name: of its type in a definition.
-        title: for people.
+        title: for people; its type in a definition is made of it.
         about: one sentence.
         spec: the family: which parts of an edit it takes.
         task: of the settings' default models.
-        options: those of the family's own that become fields.
+        options: those of the family's own that become fields, beside `grow` and `feather`.
         sides: `height` and `width`, where an answer may have another size than its picture.
     """
     fields = {
@@ -160,19 +171,46 @@ def block(
         **parts(spec),
         **CHOICE,
         **({**sides, "keep_input_size": KEEP_SIZE} if sides else {}),
-        **family_options(spec.options, *options),
+        **family_options(spec.options, *options, "grow", "feather"),
         **PLACE,
     }
     licence = next(each.licence for each in BUILTIN if each.family == spec.name)
     attributes = {"family": spec.name, "task": task}
-    return _made(Block, name, title, about, fields, attributes, [spec.name], licence)
+    return _made(Block, title, about, fields, attributes, [spec.name], licence)
 
 
-def extension_block(name: str, title: str, *, about: str) -> type[Block]:
+def block_of_words(
+    title: str,
+    model: str,
+    task: EditTask,
+    spec: FamilySpec,
+    sides: Mapping[str, ManifestField],
+    options: Sequence[str] = STEP_OPTIONS,
+) -> type[Block]:
+    """A block of a model that words steer.
+
+    Args:
+        title: of the model, in the block's name.
+        model: its name for people.
+        task: 'inpaint' or 'edit'.
+        spec, sides, options: as for `block`.
+    """
+    kind, about = WORDS[task]
+    return block(
+        f"{title} {kind}",
+        about=about.format(model),
+        spec=spec,
+        task=task,
+        options=options,
+        sides=sides,
+    )
+
+
+def extension_block(title: str, *, about: str) -> type[Block]:
     """A block that lets pictures grow, with a model of any family.
 
     Args:
-        name, title, about: as for `block`.
+        title, about: as for `block`.
     """
     words = [part for part in BLOCK_PARTS if part.name in ("prompt", "negative_prompt", "seed")]
     fields = {
@@ -184,12 +222,11 @@ def extension_block(name: str, title: str, *, about: str) -> type[Block]:
     }
     tags = ["outpainting", "uncrop"]
     attributes = {"family": None, "task": "extend"}
-    return _made(ExtensionBlock, name, title, about, fields, attributes, tags, "that of the model")
+    return _made(ExtensionBlock, title, about, fields, attributes, tags, "that of the model")
 
 
 def _made(
     base: type[Block],
-    name: str,
     title: str,
     about: str,
     fields: Mapping[str, ManifestField],
@@ -198,6 +235,7 @@ def _made(
     licence: str,
 ) -> type[Block]:
     """A block with these fields."""
+    name = title.lower().replace(" ", "_")
     definitions: dict[str, Any] = {
         "type": (Literal[f"overpaint/{name}@v1"], ...),
         **{key: each.definition() for key, each in fields.items()},

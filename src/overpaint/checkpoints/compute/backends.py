@@ -69,9 +69,9 @@ class Backend:
         The autoencoder is compiled beside a denoiser that is compiled in another way, too.
         """
         roles = ("denoiser", "autoencoder") if self.name == "torch" else ("autoencoder",)
-        asked = self.compile == "auto" and not self.converts and part.role in roles
-        asked = asked and part.compiles
-        return asked and compiling.is_ready(device)
+        compiles = self.compile == "auto" and not self.converts and part.role in roles
+        compiles = compiles and part.compiles
+        return compiles and compiling.is_ready(device)
 
     def computes(self, part: Component, device: torch.device, *, adapted: bool) -> bool:
         """Whether it computes a component; else torch does, as it comes.

@@ -118,8 +118,8 @@ def pull(
     cache = cache or default_cache()
     pin = pin if revision is None else None
     with _mapped_errors(repository, revision, pin):
-        asked = revision if pin is None else pin.commit
-        info = HfApi().model_info(repository, revision=asked, files_metadata=True)
+        target = revision if pin is None else pin.commit
+        info = HfApi().model_info(repository, revision=target, files_metadata=True)
         if info.sha is None:
             raise ModelLoadError(f"{repository}: the hub names no commit; try again later")
         notes = _moved(

@@ -117,10 +117,10 @@ def of_keywords(
 ) -> dict[str, Any]:
     """What `parse` takes, of the arguments of a function; empty where nothing says how far."""
     sides = {"left": left, "top": top, "right": right, "bottom": bottom}
-    asked = {name: side for name, side in sides.items() if side != 0}
+    keys = {name: side for name, side in sides.items() if side != 0}
     if to is not None:
-        return {**asked, "to": to, "anchor": anchor}
-    return asked
+        return {**keys, "to": to, "anchor": anchor}
+    return keys
 
 
 def parse(value: Any, size: Size, *, most_pixels: int = MOST_PIXELS) -> Borders:
@@ -139,8 +139,8 @@ def parse(value: Any, size: Size, *, most_pixels: int = MOST_PIXELS) -> Borders:
     if isinstance(value, Borders):
         borders = value
     else:
-        asked = _object(value)
-        borders = _reaching(_sides(asked, size), asked, size) if asked else Borders()
+        keys = _object(value)
+        borders = _reaching(_sides(keys, size), keys, size) if keys else Borders()
     _check_size(borders.around(size), size, most_pixels)
     return borders
 
@@ -291,10 +291,10 @@ def _object(value: Any) -> Mapping[str, Any]:
     return {name: each for name, each in value.items() if each is not None}
 
 
-def _sides(asked: Mapping[str, Any], size: Size) -> Borders:
+def _sides(keys: Mapping[str, Any], size: Size) -> Borders:
     """The sides that are given by themselves."""
     lengths = {"left": size[0], "right": size[0], "top": size[1], "bottom": size[1]}
-    return Borders(**{name: _pixels(asked.get(name, 0), lengths[name], name) for name in SIDES})
+    return Borders(**{name: _pixels(keys.get(name, 0), lengths[name], name) for name in SIDES})
 
 
 def _pixels(value: Any, length: int, name: str) -> int:
@@ -315,26 +315,26 @@ def _pixels(value: Any, length: int, name: str) -> int:
     )
 
 
-def _reaching(sides: Borders, asked: Mapping[str, Any], size: Size) -> Borders:
+def _reaching(sides: Borders, keys: Mapping[str, Any], size: Size) -> Borders:
     """The sides, and what they leave missing of a ratio."""
-    anchor = asked.get("anchor", "center")
+    anchor = keys.get("anchor", "center")
     if anchor not in ANCHORS:
         raise InvalidRequest(
             f"{_shown(anchor)} is not one of {', '.join(ANCHORS)}", field=f"{FIELD}.anchor"
         )
-    if "to" not in asked:
+    if "to" not in keys:
         if sides.is_own:
             raise InvalidRequest(
                 "all sides are 0; give left, right, top or bottom above 0, or to", field=FIELD
             )
         return sides
-    ratio = _ratio(asked["to"])
+    ratio = _ratio(keys["to"])
     width, height = sides.around(size)
     wide = max(width, round(height * ratio))
     high = height if wide > width else max(height, round(width / ratio))
     if sides.is_own and (wide, high) == (width, height):
         raise InvalidRequest(
-            f"the picture of {width}x{height} pixels has the ratio {asked['to']} already; give a "
+            f"the picture of {width}x{height} pixels has the ratio {keys['to']} already; give a "
             "side that grows, or another ratio",
             field=f"{FIELD}.to",
         )

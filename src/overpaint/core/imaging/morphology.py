@@ -21,8 +21,11 @@ def invert(mask: Image.Image) -> Image.Image:
 
 
 def fit(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The mask stretched to (width, height), for pictures whose mask came in another size."""
-    return mask if mask.size == size else mask.resize(size, Image.Resampling.LANCZOS)
+    """The mask stretched to (width, height), for pictures whose mask came in another size.
+
+    Linear, so that nothing is marked beside a mark: sharper filters swing there.
+    """
+    return mask if mask.size == size else mask.resize(size, Image.Resampling.BILINEAR)
 
 
 def grow(mask: Image.Image, pixels: int) -> Image.Image:

@@ -35,15 +35,15 @@ class Workload:
     passes: int = 2
     largest: float = 9 / 4
 
-    def canvas(self, picture: Size, asked: Size | None) -> int:
+    def canvas(self, picture: Size, answer: Size | None) -> int:
         """Pixels that are computed for a picture, at most.
 
         Args:
             picture: its (width, height).
-            asked: (width, height) of the answer, where the caller asks for one.
+            answer: (width, height) of the answer, where the caller asks for one.
         """
-        if asked is not None:
-            return asked[0] * asked[1]
+        if answer is not None:
+            return answer[0] * answer[1]
         area = picture[0] * picture[1]
         if self.native is None:
             return area

@@ -27,7 +27,7 @@ from overpaint.engine.batching.panics import plain
 from overpaint.engine.batching.policy import DEFAULT_STEPS
 from overpaint.engine.batching.ticket import Ticket, Trace, Update
 from overpaint.engine.batching.worker import Worker
-from overpaint.engine.intake import CheckedRequest
+from overpaint.engine.checking import CheckedRequest
 
 if TYPE_CHECKING:
     from overpaint.engine.edit import Screened

@@ -17,8 +17,8 @@ from overpaint.core.types import EditRequest, EditResult
 from overpaint.engine.batching.panics import plain
 
 if TYPE_CHECKING:
+    from overpaint.engine.checking import CheckedRequest
     from overpaint.engine.edit import Edit, Screened
-    from overpaint.engine.intake import CheckedRequest
 
 TicketState = Literal["waiting", "preparing", "running", "finishing", "done"]
 

@@ -22,7 +22,7 @@ from diffusers.models.normalization import (
 from torch import nn
 from torch.nn import functional
 
-from overpaint.checkpoints.files import weights
+from overpaint.diffusion.tokens.modulation import LayerNumbers, of_layers
 
 MODULATED = (AdaLayerNormZero, AdaLayerNormZeroSingle, AdaLayerNormContinuous)
 
@@ -41,17 +41,6 @@ class Given(nn.Module):
         return conditions[-1]
 
 
-class NumbersOf(nn.Module):
-    """In place of a layer's linear: cuts the layer's numbers out of those of all layers."""
-
-    def __init__(self, start: int, stop: int) -> None:
-        super().__init__()
-        self._start, self._stop = start, stop
-
-    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
-        return numbers[:, self._start : self._stop]
-
-
 def evict(transformer: Any) -> None:
     """Take the modulation's layers out of a FLUX transformer; its steps then have to be given it.
 
@@ -61,7 +50,7 @@ def evict(transformer: Any) -> None:
     start = 0
     for _, norm in _layers(transformer):
         stop = start + norm.linear.out_features
-        norm.linear, norm.silu = NumbersOf(start, stop), nn.Identity()
+        norm.linear, norm.silu = LayerNumbers(start, stop), nn.Identity()
         start = stop
     transformer.time_text_embed = Given(transformer.time_text_embed)
 
@@ -99,13 +88,8 @@ def compute(
         scale = torch.full((len(times),), guidance, dtype=torch.float32, device=device)
         conditions.insert(1, scale.to(dtype) * 1000)
     activated = functional.silu(transformer.time_text_embed.embedding(*conditions))
-    parts = []
-    for name, _ in _layers(transformer):
-        names = [f"{name}.linear.weight", f"{name}.linear.bias"]
-        loaded_weights = dict(weights.tensors(folder, names))
-        weight, bias = (loaded_weights[each].to(device, dtype) for each in names)
-        parts.append(functional.linear(activated, weight, bias))
-    return torch.cat(parts, dim=1)
+    names = (f"{name}.linear" for name, _ in _layers(transformer))
+    return of_layers(folder, names, activated)
 
 
 def _layers(transformer: Any) -> Iterator[tuple[str, Any]]:

@@ -17,20 +17,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from overpaint.checkpoints.files import weights
+from overpaint.diffusion.tokens.modulation import LayerNumbers, of_layers
 
 STREAMS = ("img_mod", "txt_mod")
-
-
-class BlockNumbers(nn.Module):
-    """In place of a block's modulation: cuts its numbers, (B, M), out of those of all blocks."""
-
-    def __init__(self, start: int, stop: int) -> None:
-        super().__init__()
-        self._start, self._stop = start, stop
-
-    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
-        return numbers[:, self._start : self._stop]
 
 
 def evict(transformer: Any) -> None:
@@ -43,16 +32,16 @@ def evict(transformer: Any) -> None:
     for block in transformer.transformer_blocks:
         for stream in STREAMS:
             stop = start + getattr(block, stream)[1].out_features
-            setattr(block, stream, BlockNumbers(start, stop))
+            setattr(block, stream, LayerNumbers(start, stop))
             start = stop
     norm = transformer.norm_out
     stop = start + norm.linear.out_features
-    norm.linear, norm.silu = BlockNumbers(start, stop), nn.Identity()
+    norm.linear, norm.silu = LayerNumbers(start, stop), nn.Identity()
 
 
 def evicted(transformer: Any) -> bool:
     """Whether `evict` was called."""
-    return isinstance(transformer.norm_out.linear, BlockNumbers)
+    return isinstance(transformer.norm_out.linear, LayerNumbers)
 
 
 @torch.inference_mode()
@@ -65,13 +54,7 @@ def compute(transformer: Any, folder: Path, times: torch.Tensor) -> torch.Tensor
         times: (steps,) in [0, 1], on the transformer's device and in its precision.
     """
     activated = functional.silu(transformer.time_text_embed(times, times))
-    parts = []
-    for layer in _layers(transformer):
-        names = [f"{layer}.weight", f"{layer}.bias"]
-        read = dict(weights.tensors(folder, names))
-        weight, bias = (read[name].to(activated) for name in names)
-        parts.append(functional.linear(activated, weight, bias))
-    return torch.cat(parts, dim=1)
+    return of_layers(folder, _layers(transformer), activated)
 
 
 def _layers(transformer: Any) -> Iterator[str]:

@@ -30,6 +30,14 @@ def test_what_the_page_may_do(server):
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\son\w+=", html)
 
 
+def test_the_page_speaks_plainly():
+    html = page.assets()[page.INDEX].content.decode()
+    seen = re.sub(r"<[^>]*>", " ", html)
+    said = " ".join([seen, *re.findall(r'(?:title|aria-label|placeholder)="([^"]*)"', html)])
+    assert "Drop a picture here" in said
+    assert re.findall(r"\b(?:shall|told|drawn|whoever|against)\b", said) == []
+
+
 def test_all_that_the_page_names_is_there_and_here(server):
     for name, asset in page.assets().items():
         if not asset.type.startswith("image/") or name.endswith(".svg"):

@@ -66,6 +66,22 @@ def test_a_session_begins_with_its_original(client):
     assert session["id"] in {each["id"] for each in client.get("/v1/sessions").json()["data"]}
 
 
+def test_a_mask_of_another_size_is_stretched_where_that_is_asked_for(client):
+    session = begin(client)
+    half = b64(box_mask(SIDE // 2, SIDE // 2))
+    body = turn(session["revision"], **{"async": False, "mask": half})
+    address = f"/v1/sessions/{session['id']}/turns"
+    refused = client.post(address, json=body)
+    assert (refused.status_code, refused.json()["error"]["field"]) == (400, "mask")
+    answer = client.post(address, json={**body, "fit_mask": True})
+    assert answer.status_code == 200, answer.text
+    kept = opened(client, answer.json()["turn"]["mask"])
+    assert kept.size == (SIDE, SIDE)
+    edit = {"image": b64(picture(SIDE, SIDE)), "mask": half, "model": "erase"}
+    assert client.post("/v1/edits", json=edit).status_code == 400
+    assert client.post("/v1/edits", json={**edit, "fit_mask": True}).status_code == 200
+
+
 def test_a_session_and_a_turn_as_forms(client):
     as_json = edited(client, begin(client))
     files = {"image": ("a.png", png(picture(SIDE, SIDE)))}

@@ -27,10 +27,10 @@ from overpaint.apps.cli.editing.job import parse_lora, parse_option
 from overpaint.apps.cli.interrupt import Interrupt, settle
 from overpaint.apps.cli.parts import options_of_parts, read_parts, with_arguments
 from overpaint.core.errors import Cancelled, InvalidRequest, OutputError, UnsupportedOption
+from overpaint.core.models import EditTask, border_task
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
-    from overpaint.core.models import EditTask
     from overpaint.engine.engine import Engine
     from overpaint.jobs.batch import Batch, BatchOutcome
     from overpaint.jobs.inputs import Fingerprints
@@ -198,33 +198,33 @@ def batch(values: dict[str, Any]) -> None:
             if values[name] is None:
                 raise InvalidRequest(f"name {what}", field="input" if name == "source" else name)
         parts = {name: values.pop(name) for name in PARTS_FOR_ALL}
-        asked = _BatchWords(parts=parts, **values)
+        words = _BatchWords(parts=parts, **values)
         started = time.monotonic()
-        done = _run(asked)
+        done = _run(words)
         report.tell_outcome(
-            done, asked.out, time.monotonic() - started, pruned=asked.prune, as_json=asked.as_json
+            done, words.out, time.monotonic() - started, pruned=words.prune, as_json=words.as_json
         )
         if code := report.exit_code(done.tally):
             raise typer.Exit(code)
 
 
-def _run(asked: _BatchWords) -> BatchOutcome:
+def _run(words: _BatchWords) -> BatchOutcome:
     from overpaint.apps import settings as settings_
 
     settings = settings_.load()
-    batch = _batch_of(asked)
-    with Interrupt() as interrupt, _remembered(asked) as fingerprints:
-        manifest = _manifest(asked, fingerprints)
-        engines = _engines(asked, manifest, settings)
-        _check_options(asked, manifest, engines[0])
+    batch = _batch_of(words)
+    with Interrupt() as interrupt, _remembered(words) as fingerprints:
+        manifest = _manifest(words, fingerprints)
+        engines = _engines(words, manifest, settings)
+        _check_options(words, manifest, engines[0])
         console.warn(engines[0].model().notices)
-        with console.waiting("Counting", hidden=asked.as_json):
+        with console.waiting("Counting", hidden=words.as_json):
             total = manifest.count()
         batch.total, batch.subfolders = total, total > MANY
         batch.cancelled = interrupt.cancelled
         with (
-            _executor(asked, batch, engines, settings),
-            RowBar(min(total, asked.limit or total), hidden=asked.as_json) as bar,
+            _executor(words, batch, engines, settings),
+            RowBar(min(total, words.limit or total), hidden=words.as_json) as bar,
         ):
             from overpaint.jobs.units import model_key
 
@@ -241,30 +241,30 @@ def _run(asked: _BatchWords) -> BatchOutcome:
         return done
 
 
-def _batch_of(asked: _BatchWords) -> Batch:
+def _batch_of(words: _BatchWords) -> Batch:
     """The batch as far as the words say it; they are checked before anything is loaded."""
     from overpaint.jobs.batch import Batch
     from overpaint.jobs.shard import Shard
 
-    check_prune(prune=asked.prune, limit=asked.limit, shard=asked.shard)
+    check_prune(prune=words.prune, limit=words.limit, shard=words.shard)
     return Batch(
-        out=asked.out,
-        width=parse_width(asked.width),
-        retry=statuses(asked.retry or []),
-        limit=asked.limit,
-        grids=asked.grid,
-        encoding=_encoding(asked),
-        shard=None if asked.shard is None else Shard.parse(asked.shard),
-        prune=asked.prune,
+        out=words.out,
+        width=parse_width(words.width),
+        retry=statuses(words.retry or []),
+        limit=words.limit,
+        grids=words.grid,
+        encoding=_encoding(words),
+        shard=None if words.shard is None else Shard.parse(words.shard),
+        prune=words.prune,
     )
 
 
 @contextmanager
 def _executor(
-    asked: _BatchWords, batch: Batch, engines: list[Engine], settings: Settings
+    words: _BatchWords, batch: Batch, engines: list[Engine], settings: Settings
 ) -> Iterator[None]:
     """Say who makes the edits: this process, or actors."""
-    if asked.ray is None:
+    if words.ray is None:
         batch.engine = engines
         yield
         return
@@ -272,13 +272,13 @@ def _executor(
 
     model = batches.BatchModel(
         name=_everywhere(engines[0].default_model),
-        device=asked.device,
-        dtype=asked.dtype,
-        loras=[parse_lora(each) for each in asked.lora or []],
+        device=words.device,
+        dtype=words.dtype,
+        loras=[parse_lora(each) for each in words.lora or []],
         width=batch.width,
     )
-    batch.out = asked.out.absolute()
-    with batches.on_ray(asked.ray, asked.actors, model, batch.folder, settings) as elsewhere:
+    batch.out = words.out.absolute()
+    with batches.on_ray(words.ray, words.actors, model, batch.folder, settings) as elsewhere:
         batch.elsewhere = elsewhere
         yield
 
@@ -289,10 +289,10 @@ def _everywhere(model: str) -> str:
 
 
 @contextmanager
-def _remembered(asked: _BatchWords) -> Iterator[Fingerprints]:
+def _remembered(words: _BatchWords) -> Iterator[Fingerprints]:
     from overpaint.jobs.inputs import Fingerprints
 
-    fingerprints = Fingerprints(asked.out / FINGERPRINTS, verify=asked.verify)
+    fingerprints = Fingerprints(words.out / FINGERPRINTS, verify=words.verify)
     try:
         yield fingerprints
     finally:
@@ -314,7 +314,7 @@ def check_prune(*, prune: bool, limit: int | None, shard: str | None = None) -> 
         )
 
 
-def _check_options(asked: _BatchWords, manifest: Manifest, engine: Engine) -> None:
+def _check_options(words: _BatchWords, manifest: Manifest, engine: Engine) -> None:
     """Refuse what every row would fail with, before the first row.
 
     Raises:
@@ -322,15 +322,15 @@ def _check_options(asked: _BatchWords, manifest: Manifest, engine: Engine) -> No
             have, or needs a mask and no picture of the folder has one.
     """
     from overpaint.core.types import FAMILY_PARTS, PARTS
-    from overpaint.engine.intake import check_part, parse_options
+    from overpaint.engine.checking import check_part, parse_options
 
     spec, names = engine.model().family.spec, {part.name for part in PARTS}
-    options = dict(parse_option(each) for each in asked.option or [])
+    options = dict(parse_option(each) for each in words.option or [])
     parse_options(spec, {name: value for name, value in options.items() if name not in names})
-    given = asked.parts["mask"] or asked.parts["extend"]
+    given = words.parts["mask"] or words.parts["extend"]
     lacks_masks = not (manifest.has_tables or manifest.has_masks or given)
     for part in FAMILY_PARTS:
-        value = asked.parts.get(part.name)
+        value = words.parts.get(part.name)
         if value or (part.name == "mask" and lacks_masks):
             check_part(spec, part, value)
 
@@ -368,52 +368,52 @@ def parse_width(text: str | None) -> int | None:
     return int(text)
 
 
-def _manifest(asked: _BatchWords, fingerprints: Fingerprints) -> Manifest:
+def _manifest(words: _BatchWords, fingerprints: Fingerprints) -> Manifest:
     from overpaint.jobs.manifest import Manifest, UnitDefaults
 
-    parts = {name: value for name, value in read_parts(asked.parts).items() if value}
-    if asked.source.is_dir() and asked.out.resolve() == asked.source.resolve():
+    parts = {name: value for name, value in read_parts(words.parts).items() if value}
+    if words.source.is_dir() and words.out.resolve() == words.source.resolve():
         raise OutputError(
-            f"{asked.out} is the input; name another folder for the results", field="out"
+            f"{words.out} is the input; name another folder for the results", field="out"
         )
-    parts["options"] = dict(parse_option(each) for each in asked.option or [])
+    parts["options"] = dict(parse_option(each) for each in words.option or [])
     defaults = UnitDefaults(
         parts=parts,
-        seed=asked.seed or 0,
-        mask_dir=asked.mask_dir,
-        skip=asked.out,
-        encoding=_encoding(asked),
+        seed=words.seed or 0,
+        mask_dir=words.mask_dir,
+        skip=words.out,
+        encoding=_encoding(words),
     )
-    source, mask_dir = asked.source, asked.mask_dir
-    if asked.ray is not None:  # actors have working folders of their own
+    source, mask_dir = words.source, words.mask_dir
+    if words.ray is not None:  # actors have working folders of their own
         source = source.absolute()
         defaults = replace(defaults, mask_dir=mask_dir and mask_dir.absolute())
     return Manifest(source, defaults, fingerprints)
 
 
-def _encoding(asked: _BatchWords) -> PictureEncoding:
+def _encoding(words: _BatchWords) -> PictureEncoding:
     from overpaint.jobs.output.encoding import PictureEncoding
 
-    return PictureEncoding((asked.format or "png").lower(), asked.quality)
+    return PictureEncoding((words.format or "png").lower(), words.quality)
 
 
-def _engines(asked: _BatchWords, manifest: Manifest, settings: Settings) -> list[Engine]:
+def _engines(words: _BatchWords, manifest: Manifest, settings: Settings) -> list[Engine]:
     """Pictures without masks are edited by their prompts; all others are inpainted.
 
     Those that grow without words are erased.
     """
-    has_masks = manifest.has_tables or manifest.has_masks or asked.parts["mask"]
+    has_masks = manifest.has_tables or manifest.has_masks or words.parts["mask"]
     task: EditTask = "inpaint" if has_masks else "edit"
-    if asked.parts["extend"]:
-        task = "extend" if asked.parts["prompt"] else "erase"
-    with console.waiting("Loading", hidden=asked.as_json):
+    if words.parts["extend"]:
+        task = border_task(words.parts["prompt"])
+    with console.waiting("Loading", hidden=words.as_json):
         from overpaint.apps.wiring.models import build
 
         return build.engines(
-            asked.model,
+            words.model,
             task=task,
-            device=asked.device,
-            dtype=asked.dtype,
-            loras=[parse_lora(each) for each in asked.lora or []],
+            device=words.device,
+            dtype=words.dtype,
+            loras=[parse_lora(each) for each in words.lora or []],
             settings=settings,
         )

@@ -97,7 +97,7 @@ def _of(task: RecipeTask) -> Callable[..., None]:
         schema: Schema = False,
         as_json: Json = False,
     ) -> None:
-        asked = _RecipeWords(
+        words = _RecipeWords(
             task=task,
             recipe=recipe,
             out=out,
@@ -113,7 +113,7 @@ def _of(task: RecipeTask) -> Callable[..., None]:
             dtype=dtype,
             as_json=as_json,
         )
-        _run(asked, schema=schema)
+        _run(words, schema=schema)
 
     return command
 
@@ -127,51 +127,51 @@ clean = _of("clean")
 clean.__doc__ = """Clean the pictures of a data set. The sources stay as they are."""
 
 
-def _run(asked: _RecipeWords, *, schema: bool) -> None:
-    with console.reporting_errors(as_json=asked.as_json):
+def _run(words: _RecipeWords, *, schema: bool) -> None:
+    with console.reporting_errors(as_json=words.as_json):
         if schema:
             from overpaint.datasets.recipes import recipe
 
-            console.print_json(recipe.schema(asked.task))
+            console.print_json(recipe.schema(words.task))
             return
         started = time.monotonic()
         with Interrupt() as interrupt:
-            run = _prepared(asked)
+            run = _prepared(words)
             console.warn(run.notices)
-            if asked.dry_run:
-                _tell_plan(run, asked)
+            if words.dry_run:
+                _tell_plan(run, words)
                 return
-            outcome, tally = _execute(run, asked, interrupt)
-            with console.waiting("Writing", hidden=asked.as_json):
+            outcome, tally = _execute(run, words, interrupt)
+            with console.waiting("Writing", hidden=words.as_json):
                 report = run.write(outcome)
-        _tell(asked, run, outcome, tally, report, time.monotonic() - started)
-        if code := _exit_code(asked, outcome, tally):
+        _tell(words, run, outcome, tally, report, time.monotonic() - started)
+        if code := _exit_code(words, outcome, tally):
             raise typer.Exit(code)
 
 
-def _exit_code(asked: _RecipeWords, outcome: Outcome, tally: Tally) -> int:
+def _exit_code(words: _RecipeWords, outcome: Outcome, tally: Tally) -> int:
     """As of a batch; attempts at a cell may fail where its quota is met all the same.
 
     A data set without a picture is no success, whatever became of the tasks.
     """
     if outcome.stopped:
         return console.OUR_FAULT
-    if asked.task == "collect" and outcome.members and not outcome.missing:
+    if words.task == "collect" and outcome.members and not outcome.missing:
         return 0
     return exit_code(tally) or (0 if outcome.members else console.INPUT_AT_FAULT)
 
 
-def _prepared(asked: _RecipeWords) -> Run:
-    if asked.recipe is None:
+def _prepared(words: _RecipeWords) -> Run:
+    if words.recipe is None:
         raise InvalidRequest("name a recipe: a YAML file", field="recipe")
-    if asked.out is None and not asked.dry_run:
+    if words.out is None and not words.dry_run:
         raise OutputError("name a folder with -o", field="output")
-    check_prune(prune=asked.prune, limit=asked.limit)
-    statuses(asked.retry)
+    check_prune(prune=words.prune, limit=words.limit)
+    statuses(words.retry)
     from overpaint.datasets.recipes import recipe
 
-    read = recipe.load(asked.recipe, asked.task, asked.overrides)
-    with console.waiting("Loading", hidden=asked.as_json):
+    read = recipe.load(words.recipe, words.task, words.overrides)
+    with console.waiting("Loading", hidden=words.as_json):
         from overpaint.apps import settings as settings_
         from overpaint.apps.wiring import datasets
         from overpaint.apps.wiring.dataset_workers import Where
@@ -180,19 +180,19 @@ def _prepared(asked: _RecipeWords) -> Run:
             recipe=read,
             settings=settings_.load(),
             where=Where(
-                device=asked.device,
-                dtype=asked.dtype,
-                width=parse_width(asked.width),
-                ray=asked.ray,
-                actors=asked.actors,
+                device=words.device,
+                dtype=words.dtype,
+                width=parse_width(words.width),
+                ray=words.ray,
+                actors=words.actors,
             ),
-            out=asked.out or Path(),
+            out=words.out or Path(),
         )
 
 
-def _execute(run: Run, asked: _RecipeWords, interrupt: Interrupt) -> tuple[Outcome, Tally]:
-    retry = statuses(asked.retry)
-    with RowBar(None, hidden=asked.as_json, word="pictures") as bar:
+def _execute(run: Run, words: _RecipeWords, interrupt: Interrupt) -> tuple[Outcome, Tally]:
+    retry = statuses(words.retry)
+    with RowBar(None, hidden=words.as_json, word="pictures") as bar:
 
         def report(tally: Tally, total: int | None) -> None:
             bar.total = total
@@ -201,8 +201,8 @@ def _execute(run: Run, asked: _RecipeWords, interrupt: Interrupt) -> tuple[Outco
         try:
             return run.execute(
                 retry=retry,
-                limit=asked.limit,
-                prune=asked.prune,
+                limit=words.limit,
+                prune=words.prune,
                 on_progress=report,
                 cancelled=interrupt.cancelled,
             )
@@ -213,7 +213,7 @@ def _execute(run: Run, asked: _RecipeWords, interrupt: Interrupt) -> tuple[Outco
 
 
 def _summary(
-    asked: _RecipeWords, run: Run, outcome: Outcome, tally: Tally, report: Path, seconds: float
+    words: _RecipeWords, run: Run, outcome: Outcome, tally: Tally, report: Path, seconds: float
 ) -> dict[str, Any]:
     from overpaint.datasets.clean import endings, unknown_labels
 
@@ -224,7 +224,7 @@ def _summary(
         "left_out": outcome.statuses(),
         "surplus": outcome.surplus,
         "missing": outcome.missing,
-        "endings": endings(outcome) if asked.task == "clean" else {},
+        "endings": endings(outcome) if words.task == "clean" else {},
         "unknown_labels": unknown_labels(outcome),
         "computed": tally.computed,
         "errors": dict(sorted(tally.codes.items())),
@@ -236,10 +236,10 @@ def _summary(
 
 
 def _tell(
-    asked: _RecipeWords, run: Run, outcome: Outcome, tally: Tally, report: Path, seconds: float
+    words: _RecipeWords, run: Run, outcome: Outcome, tally: Tally, report: Path, seconds: float
 ) -> None:
-    summary = _summary(asked, run, outcome, tally, report, seconds)
-    if asked.as_json:
+    summary = _summary(words, run, outcome, tally, report, seconds)
+    if words.as_json:
         console.print_json(summary)
         return
     sys.stdout.write(f"{report}\n")
@@ -252,7 +252,7 @@ def _tell(
         f"{seconds:.1f} s"
     )
     tell_reasons(tally)
-    tell_stale(len(outcome.stale), pruned=asked.prune)
+    tell_stale(len(outcome.stale), pruned=words.prune)
     if unknown := summary["unknown_labels"]:
         some = ", ".join(f"{label} ({count})" for label, count in list(unknown.items())[:5])
         console.say(f"The vision model gave labels that are not in the recipe: {some}.")
@@ -267,10 +267,10 @@ def _tell(
         console.say(outcome.stopped, style="red")
 
 
-def _tell_plan(run: Run, asked: _RecipeWords) -> None:
-    with console.waiting("Measuring one picture", hidden=asked.as_json):
-        plan = run.preview(asked.limit)
-    if asked.as_json:
+def _tell_plan(run: Run, words: _RecipeWords) -> None:
+    with console.waiting("Measuring one picture", hidden=words.as_json):
+        plan = run.preview(words.limit)
+    if words.as_json:
         console.print_json(plan)
         return
     for name, value in plan.items():

@@ -13,6 +13,7 @@ from overpaint.apps.cli.editing.job import Job, run
 from overpaint.apps.cli.editing.segment import Boxes, Points, SegmenterName
 from overpaint.apps.cli.parts import options_of_parts, ordered, taken, with_arguments
 from overpaint.core.imaging.borders import ANCHORS, SIDES
+from overpaint.core.models import border_task
 
 Image = output.ImageFile
 PromptWords = Annotated[
@@ -266,4 +267,4 @@ def extend(values: dict[str, Any]) -> None:
     parts = taken(values)
     parts["extend"] = {name: value for name, value in keys.items() if value is not None}
     parts["prompt"] = parts["prompt"] or ""
-    run(Job.of("extend" if parts["prompt"].strip() else "erase", parts, values))
+    run(Job.of(border_task(parts["prompt"]), parts, values))

@@ -146,7 +146,7 @@ def engine_for(job: Job, request: EditRequest, settings: Settings) -> Engine:
     loras = [parse_lora(each) for each in job.loras]
     with console.waiting(f"Loading {model}", hidden=job.as_json):
         from overpaint.apps.wiring.models import build, catalogue, families
-        from overpaint.engine.intake import check
+        from overpaint.engine.checking import check
 
         family = families.find(catalogue.find_model(model, settings).family)
         if "extend" not in job.parts:  # which goes with words and without

@@ -16,6 +16,7 @@ from overpaint.apps.cli.editing import edits, output, session_view
 from overpaint.apps.cli.editing.job import Job, engine_for, request_of
 from overpaint.apps.cli.parts import options_of_parts, ordered, taken, with_arguments
 from overpaint.core.errors import InvalidRequest
+from overpaint.core.models import border_task
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
@@ -128,7 +129,7 @@ def edit(values: dict[str, Any]) -> None:
     if "mask" in job.parts or job.selection.is_given:
         job = replace(job, task="inpaint" if parts["prompt"].strip() else "erase")
     if "extend" in job.parts:
-        job = replace(job, task="extend" if parts["prompt"].strip() else "erase")
+        job = replace(job, task=border_task(parts["prompt"]))
     with _opened(job.as_json) as (settings, store):
         session = store.find(which)
         after, turn = _edit(

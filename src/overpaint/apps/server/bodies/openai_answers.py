@@ -77,7 +77,7 @@ class AnswerFormat:
             )
         return cls(form.model_copy(update={"output_format": kind}), is_bare=True)
 
-    def asked(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
         """All that decides about the answer beside the edit, as plain data."""
         fields = {name: getattr(self.form, name) for name in EditForm.model_fields}
         del fields["stream"], fields["partial_images"]

@@ -53,6 +53,10 @@ class EditFields(PartFields):
     timeout_s: float | None = Field(
         default=None, gt=0, description="Seconds after which the edit is dropped."
     )
+    fit_mask: bool = Field(
+        default=False,
+        description="Stretch a mask of another size to the picture's, instead of refusing it.",
+    )
 
 
 @with_parts(REQUIRED)

@@ -22,7 +22,7 @@ from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.family import FamilySpec
 from overpaint.engine.batching.batcher import Batcher
-from overpaint.engine.intake import check
+from overpaint.engine.checking import check
 
 SUSPICIOUS = 3
 """Edits of a model that fail one after another until the server tries one of its own."""

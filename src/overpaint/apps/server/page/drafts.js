@@ -25,7 +25,7 @@ export function flush() {
   } catch {
     forget(session); // no room: a mask too large to keep is no reason to stop painting
   }
-  mask.file(); // a large one takes a while: it is ready when it is sent
+  mask.sent(); // a large one takes a while: it is ready when it is sent
 }
 
 export function forget(session) {

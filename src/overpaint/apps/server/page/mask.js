@@ -211,14 +211,19 @@ export class Mask {
     return true;
   }
 
-  /** A PNG of the picture's size: white = repaint. Made once for each state of the mask. */
-  file() {
-    this.encoded ??= this.encode();
+  /** A PNG of the mask as it was painted: white = repaint. Made once for each state of the mask. */
+  sent() {
+    this.encoded ??= this.encode(this.canvas);
     return this.encoded;
   }
 
-  encode() {
-    const whole = canvasOf(this.width, this.height);
+  /** The same of the picture's size. */
+  file() {
+    return this.encode(this);
+  }
+
+  encode({ width, height }) {
+    const whole = canvasOf(width, height);
     const paint = whole.getContext("2d", { alpha: false });
     // Black everywhere, white by the mask's own opacity.
     const white = canvasOf(this.canvas.width, this.canvas.height);
@@ -227,8 +232,8 @@ export class Mask {
     tint.globalCompositeOperation = "source-in";
     tint.fillStyle = "#fff";
     tint.fillRect(0, 0, white.width, white.height);
-    paint.fillRect(0, 0, this.width, this.height);
-    paint.drawImage(white, 0, 0, this.width, this.height);
+    paint.fillRect(0, 0, width, height);
+    paint.drawImage(white, 0, 0, width, height);
     return new Promise((done) => whole.toBlob(done, "image/png"));
   }
 }

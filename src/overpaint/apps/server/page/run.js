@@ -10,6 +10,7 @@ import { Levels } from "./viewport.js";
 
 const PREVIEWS = 4;
 const VERDICT = /^(Nothing|Most of the picture) changed/;
+const FIRST = { erase: "First paint over what should go.", other: "First paint where it should be." };
 const UNDER_WAY = "overpaint.edits"; // session -> { edit, turns, … }, for all tabs and for a reload
 
 const sending = new Set(); // sessions whose edit is on its way to the server
@@ -18,6 +19,7 @@ let viewport = null;
 
 export function init(shownOn) {
   viewport = shownOn;
+  on(["mask"], () => Object.values(FIRST).forEach((sentence) => hush(sentence)));
   on(["session"], () => {
     const id = state.session?.id;
     if (state.running && state.running.session !== id) leave();
@@ -42,11 +44,9 @@ export async function run() {
   const { body, mask } = await panel.request();
   const empty = state.mask.isEmpty;
   if (empty && mask === "required") {
-    throw Object.assign(new Error(), {
-      sentence: state.task === "erase" ? "First paint over what should go." : "First paint where it should be.",
-    });
+    throw Object.assign(new Error(), { sentence: FIRST[state.task] ?? FIRST.other });
   }
-  await send(empty || mask === "refused" ? body : { ...body, mask: state.mask.file() });
+  await send(empty || mask === "refused" ? body : { ...body, mask: state.mask.sent(), fit_mask: true });
 }
 
 /** Send an edit of the open session, and follow it. `keepsMask`: it leaves the mask that is painted. */

@@ -59,7 +59,8 @@ async def post_edit(request: Request) -> Response:
     service = service_of(request)
     service.check_room()
     body, files = await body_with_files(request, EditBody)
-    edit = EncodedEdit(values=await service.read(partial(body.part_values, **files)))
+    values = await service.read(partial(body.part_values, **files))
+    edit = EncodedEdit(values=values, fit_mask=body.fit_mask)
     if not service.alone and body.run_async:
         raise InvalidRequest(
             "several replicas share this address, and each knows its own edits only; wait for the "

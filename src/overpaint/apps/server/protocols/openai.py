@@ -93,29 +93,29 @@ async def edit_deployment(request: Request, deployment: str) -> Response:
 async def _edit(request: Request, deployment: str | None) -> Response:
     service = service_of(request)
     service.check_room()
-    asked = await _parse(request, service)
-    look = AnswerFormat.of(asked.form, request.headers.get("accept", ""))
-    served = service.resolve(deployment or asked.form.model, asked.task)
+    body = await _parse(request, service)
+    look = AnswerFormat.of(body.form, request.headers.get("accept", ""))
+    served = service.resolve(deployment or body.form.model, body.task)
     try:
-        edit = asked.edit(served.family, service.limits.max_steps)
+        edit = body.edit(served.family, service.limits.max_steps)
     except InvalidRequest as error:
-        raise asked.renamed(error) from error
-    content = (served.spec.name, look.asked(), openai_fields.content_of(edit))
+        raise body.renamed(error) from error
+    content = (served.spec.name, look.content(), openai_fields.content_of(edit))
     async with repeats.claimed(request, "images", *content) as claim:
         job = claim.job()
         if job is None:
-            job = await _accepted(request, edit, served, asked, look)
+            job = await _accepted(request, edit, served, body, look)
             claim.keep(job)
     request.state.edit, request.state.model = job.id, served.spec.name
     if not look.form.stream:
         try:
             answer = await service.wait(job, request, keep=claim.has_key)
         except InvalidRequest as error:
-            raise asked.renamed(error) from error
+            raise body.renamed(error) from error
         return await service.work(look.response, answer)
     news = job.news(TICK)
     await anext(news)  # refuses where too many listen
-    events = _stream(service, job, news, asked, look, keep=claim.has_key)
+    events = _stream(service, job, news, body, look, keep=claim.has_key)
     return StreamingResponse(events, media_type="text/event-stream")
 
 
@@ -128,14 +128,14 @@ async def _parse(request: Request, service: EditService) -> ImagesRequest:
 
 
 async def _accepted(
-    request: Request, edit: EncodedEdit, served: Served, asked: ImagesRequest, look: AnswerFormat
+    request: Request, edit: EncodedEdit, served: Served, body: ImagesRequest, look: AnswerFormat
 ) -> EditJob[dict[str, Any]]:
     service = service_of(request)
     previews = look.form.partial_images if look.form.stream else 0
     try:
         checked = await service.check(edit, served, previews=previews)
     except InvalidRequest as error:
-        raise asked.renamed(error) from error
+        raise body.renamed(error) from error
     look.check(_without_own_border(checked.request))
     pictures = 1 + len(checked.request.references)
     warnings = _losses(look.form, served)
@@ -162,7 +162,7 @@ async def _stream(
     service: EditService,
     job: EditJob[dict[str, Any]],
     updates: AsyncIterator[News | None],
-    asked: ImagesRequest,
+    body: ImagesRequest,
     look: AnswerFormat,
     *,
     keep: bool,
@@ -179,7 +179,7 @@ async def _stream(
     except Exception as error:
         errors.forget_frames(error)
         if isinstance(error, InvalidRequest):
-            error = asked.renamed(error)
+            error = body.renamed(error)
         yield f"data: {json.dumps(errors.body(error, '/v1/images'))}\n\n"
         return
     finally:

@@ -127,7 +127,7 @@ async def _checked(
             revision=known,
         )
         picture = sessions.picture(start.base)
-        return start, EncodedEdit(values=start.parts(values, picture))
+        return start, EncodedEdit(values=start.parts(values, picture), fit_mask=body.fit_mask)
 
     start, edit = await service.work(begin)
     served = service.resolve(edit.values.get("model"), edit.task)

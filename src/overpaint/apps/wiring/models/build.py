@@ -146,7 +146,7 @@ def engine(
     model: str | None = None,
     *,
     task: EditTask = "inpaint",
-    asked: Collection[str] | None = None,
+    by_hand: Collection[str] | None = None,
     device: str | None = None,
     dtype: str | None = None,
     loras: Sequence[Lora] = (),
@@ -159,7 +159,7 @@ def engine(
     Args:
         model: name, or folder in diffusers layout; None = the settings' default for the task.
         task: what it is for, where no model is named.
-        asked: names of models that a person chose; results of other twins say what they are.
+        by_hand: names of models that a person chose; results of other twins say what they are.
             None = `model`, or those that the settings name.
         device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps', 'xpu'; None = as in the settings, the
             first of several.
@@ -174,7 +174,7 @@ def engine(
     """
     settings = settings or settings_.load()
     default = model or defaults.choose(task, settings)
-    asked = _asked(model, settings) if asked is None else asked
+    by_hand = _names_by_hand(model, settings) if by_hand is None else by_hand
     places = _places(default, device, dtype, settings)
     if device and len(places) > 1:
         raise UnsupportedOption(
@@ -182,7 +182,7 @@ def engine(
             field="device",
         )
     return _engines(
-        places[:1], default, dtype, loras, settings, asked=asked, lazy=lazy, budget=budget
+        places[:1], default, dtype, loras, settings, by_hand=by_hand, lazy=lazy, budget=budget
     )[0]
 
 
@@ -190,7 +190,7 @@ def engines(
     model: str | None = None,
     *,
     task: EditTask = "inpaint",
-    asked: Collection[str] | None = None,
+    by_hand: Collection[str] | None = None,
     device: str | None = None,
     dtype: str | None = None,
     loras: Sequence[Lora] = (),
@@ -210,9 +210,11 @@ def engines(
     """
     settings = settings or settings_.load()
     default = model or defaults.choose(task, settings)
-    asked = _asked(model, settings) if asked is None else asked
+    by_hand = _names_by_hand(model, settings) if by_hand is None else by_hand
     places = _places(default, device, dtype, settings)
-    return _engines(places, default, dtype, loras, settings, asked=asked, lazy=lazy, budget=budget)
+    return _engines(
+        places, default, dtype, loras, settings, by_hand=by_hand, lazy=lazy, budget=budget
+    )
 
 
 def _engines(
@@ -222,7 +224,7 @@ def _engines(
     loras: Sequence[Lora],
     settings: Settings,
     *,
-    asked: Collection[str],
+    by_hand: Collection[str],
     lazy: bool,
     budget: int | None,
 ) -> list[Engine]:
@@ -239,7 +241,7 @@ def _engines(
     def load(on: str, name: str) -> Model:
         adapters = loras if name == default else ()
         spec = find_model(name, settings)
-        toy = defaults.notice(spec, settings, asked)
+        toy = defaults.notice(spec, settings, by_hand)
         return load_model(
             spec,
             settings,
@@ -260,7 +262,7 @@ def _engines(
     return engines
 
 
-def _asked(model: str | None, settings: Settings) -> tuple[str, ...]:
+def _names_by_hand(model: str | None, settings: Settings) -> tuple[str, ...]:
     return defaults.chosen_by_hand(settings) if model is None else (model,)
 
 

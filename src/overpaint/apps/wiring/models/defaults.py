@@ -93,15 +93,15 @@ def recommend(task: EditTask, settings: Settings, machine: Machine | None = None
     return Recommendation(chosen, _reason(chosen, preferred, machine))
 
 
-def notice(spec: ModelSpec, settings: Settings, asked: Collection[str] = ()) -> str | None:
+def notice(spec: ModelSpec, settings: Settings, by_hand: Collection[str] = ()) -> str | None:
     """The sentence that results of a twin carry which nobody asked for by name.
 
     Args:
         spec: the model that answers.
         settings: say which models are here.
-        asked: names that a person chose.
+        by_hand: names that a person chose.
     """
-    if not _is_twin(spec) or spec.name in asked:
+    if not _is_twin(spec) or spec.name in by_hand:
         return None
     for task in EDIT_TASKS:
         if choose(task, settings) == spec.name:
@@ -111,10 +111,10 @@ def notice(spec: ModelSpec, settings: Settings, asked: Collection[str] = ()) -> 
 
 def notices(settings: Settings) -> list[str]:
     """Such a sentence for each task whose model is a toy that nobody chose."""
-    asked = chosen_by_hand(settings)
+    by_hand = chosen_by_hand(settings)
     names = dict.fromkeys(choose(task, settings) for task in EDIT_TASKS)
     known = catalogue.models(settings)
-    said = [notice(known[name], settings, asked) for name in names if name in known]
+    said = [notice(known[name], settings, by_hand) for name in names if name in known]
     return [sentence for sentence in said if sentence is not None]
 
 

@@ -1,0 +1,1 @@
+"""How well an edit did what was asked: by pixels, by a model of pictures, by a vision model."""
