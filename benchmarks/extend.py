@@ -59,6 +59,8 @@ def main() -> None:
     parser.add_argument("what", choices=["photos", "larger", "twins"])
     parser.add_argument("--longer", type=int, default=256, help="side of a photo in pixels")
     parser.add_argument("--count", type=int, default=24, help="scenes for each figure")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of the twins")
+    parser.add_argument("--guidance", type=float, help="of the twins; else each family's default")
     parser.add_argument("--by", nargs="+", default=[*TWINS, "erase"], help="who fills scenes")
     arguments = parser.parse_args()
     report.RESULTS.mkdir(exist_ok=True)
@@ -77,11 +79,14 @@ def main() -> None:
             larger_rows(),
         )
     else:
+        options: dict[str, Any] = {"num_inference_steps": arguments.steps}
+        if arguments.guidance is not None:
+            options["guidance_scale"] = arguments.guidance
         report.write(
             "extend-twins",
             "Ground continued right",
-            f"python -m benchmarks.extend twins --count {arguments.count}",
-            twin_rows(arguments.by, arguments.count),
+            f"python -m benchmarks.extend twins --count {arguments.count}, {options}",
+            twin_rows(arguments.by, arguments.count, options),
         )
 
 
@@ -133,12 +138,12 @@ def larger_rows() -> list[Row]:
         result = engine.edit(small, extend=dict.fromkeys(SIDES, "50%"), seed=0)
         seconds = time.perf_counter() - started
         grown = result.images[0].convert("RGB")
-        box = (side // 2, side // 2, side // 2 + side, side // 2 + side)
+        inside = grown.crop((side // 2, side // 2, side // 2 + side, side // 2 + side))
         rows.append(
             {
                 "from": f"{side} x {side}",
                 "to": f"{grown.width} x {grown.height}",
-                "inside": "identical" if grown.crop(box) == small else "differs",
+                "inside": "identical" if inside.tobytes() == small.tobytes() else "differs",
                 "seconds": round(seconds, 1),
                 "s / MP": round(seconds / (grown.width * grown.height / 1e6), 1),
             }
@@ -224,12 +229,12 @@ def is_right(picture: Pixels, task: Growing) -> bool:
     ))  # fmt: skip
 
 
-def twin_rows(names: Sequence[str], count: int) -> list[Row]:
+def twin_rows(names: Sequence[str], count: int, options: dict[str, Any]) -> list[Row]:
     """A row for each who fills, by the kind of ground."""
     tasks = growing(count)
     rows = []
     for name in names:
-        pictures = filled(name, tasks)
+        pictures = filled(name, tasks, {} if name == "erase" else options)
         right = [is_right(each, task) for each, task in zip(pictures, tasks, strict=True)]
         kinds = [task.scene.background.kind for task in tasks]
         row = {"by": name, "right": Share.of(right)}
@@ -242,7 +247,7 @@ def twin_rows(names: Sequence[str], count: int) -> list[Row]:
     return rows
 
 
-def filled(name: str, tasks: Sequence[Growing]) -> list[Pixels]:
+def filled(name: str, tasks: Sequence[Growing], options: dict[str, Any]) -> list[Pixels]:
     """Who fills the borders of scenes, a few at once."""
     engine = overpaint.load(name, dtype=None if name == "erase" else "float32")
     requests = [
@@ -251,7 +256,7 @@ def filled(name: str, tasks: Sequence[Growing]) -> list[Pixels]:
             prompt={"erase": "", INSTRUCTED: task.instruction}.get(name, task.words),
             extend=task.borders,
             seed=1000 + index,
-            options={} if name == "erase" else {"num_inference_steps": STEPS},
+            options=options,
         )
         for index, task in enumerate(tasks)
     ]

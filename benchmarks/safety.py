@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import report
-from overpaint.apps.wiring.models import build
+from overpaint.apps.wiring import imports
 from overpaint.core.imaging import images
 from overpaint.core.imaging.images import Picture
 from overpaint.provenance import certificates, sealing
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024, help="side of the picture")
     parser.add_argument("--small", action="store_true", help="tiny checkers: does it run at all?")
     asked = parser.parse_args()
-    build.quiet_libraries()
+    imports.quieten()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         service = running.enter_context(local_service())
         measured = list(checks(Path(folder), asked.size, service, small=asked.small))

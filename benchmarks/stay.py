@@ -1,27 +1,29 @@
 """Do edits stay where they belong? Known faults, ten turns with a twin, borders, and what it costs.
 
-python -m benchmarks.stay [--parts faults turns borders cost sheet] [--count 200]
+python -m benchmarks.stay [--parts faults turns borders cost share sheet] [--count 200]
 
 `faults` does known faults to true edits of photos and drawn scenes and measures what is left of
 them. `turns` gives ten instructions in a row to a twin. `borders` measures the borders of masked
-edits of photos. `cost` times what is done after a model's last step. `sheet` writes the pictures
-of docs/staying.md.
+edits of photos. `cost` times what is done after a model's last step. `share` is its part of an edit
+with stable-diffusion-2-inpainting in its real size. `sheet` writes the pictures of docs/staying.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image, ImageChops
 
 import overpaint
-from benchmarks import erase_cases, report, sessions
+from benchmarks import erase_cases, real_size, report, sessions
 from benchmarks.behaviour.measures import RNG, STEPS, psnr
 from benchmarks.behaviour.painters import SIZE, Pixels
 from benchmarks.behaviour.turns import Mask, chain, kept_area
@@ -32,13 +34,17 @@ from overpaint.core.imaging.fidelity.registration import Motion, register
 from overpaint.core.imaging.images import Picture
 from tests import faults, faulty_family
 from tests.faults import Fault
+from training.world.edits import InstructionTask
 from training.world.judge import judge_instruction
-from training.world.render import render
+from training.world.render import footprint, render
 
 Row = dict[str, Any]
 
 SIDE = 512
 NOISE = Fault(noise=2.0)
+REAL_STEPS = 4
+"""Of the 50 that people take; with more the share is less."""
+
 SHEET = Path("docs/images/staying.jpg")
 
 
@@ -49,6 +55,7 @@ def main() -> None:
         "turns": turn_rows,
         "borders": border_rows,
         "cost": cost_rows,
+        "share": share_rows,
         "sheet": sheet_rows,
     }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -118,10 +125,13 @@ def turn_rows(count: int) -> list[Row]:
     """Ten turns in a session: as it was, as it is, and with one seed for all turns."""
     scenes = max(1, count // 20)
     engine = overpaint.load("tiny-kontext", dtype="float32")
+    before: Row = {"hold": False, "noise_from": "seed"}
     ways: dict[str, Row] = {
-        "as before (hold=False)": {"hold": False, "noise_from": "seed"},
+        "as before (hold=False)": before,
         "now": {},
-        "now, one seed for all turns": {"seed": 7},
+        "now, and a segmenter finds what is named": {"target": True},
+        "as before, one seed for all turns": {**before, "one_seed": True},
+        "now, one seed for all turns": {"one_seed": True},
     }
     rows = []
     for name, options in ways.items():
@@ -135,6 +145,10 @@ def turn_rows(count: int) -> list[Row]:
                 session = editor.new(start)
                 for number, task in enumerate(tasks):
                     asked = {"seed": sessions.seed(scene, number), **options}
+                    if asked.pop("target", False):
+                        asked["target"] = segmented(task)
+                    if asked.pop("one_seed", False):
+                        asked["seed"] = 7 + scene
                     session, turn = editor.edit(
                         session.id, task.instruction, num_inference_steps=STEPS, **asked
                     )
@@ -151,6 +165,13 @@ def turn_rows(count: int) -> list[Row]:
             }
         )
     return rows
+
+
+def segmented(task: InstructionTask) -> Mask | None:
+    """Where a segmenter finds what an instruction names; None for what is moved, or not there."""
+    if task.old is None or task.kind == "move":
+        return None
+    return footprint(task.old, task.before.light, SIZE)
 
 
 def border_rows(count: int) -> list[Row]:
@@ -218,6 +239,30 @@ def cost_rows(count: int) -> list[Row]:
     return rows
 
 
+def share_rows(count: int) -> list[Row]:
+    """What is done after the last step, as a share of an edit at real size with few steps."""
+    folder = Path(tempfile.gettempdir()) / "overpaint-real" / "sd2-bfloat16"
+    real_size.sd2(folder, torch.bfloat16)
+    engine = overpaint.load(str(folder), dtype="bfloat16")
+    photo = Image.fromarray(erase_cases.square_photo("chelsea", SIDE))
+    mask = Image.fromarray(np.uint8(255) * erase_cases.draw_mask(2, SIDE).astype(np.uint8))
+    rows = []
+    for hold in (False, True):
+        asked = {"mask": mask, "window": "full", "num_inference_steps": REAL_STEPS}
+        taken = engine.edit(photo, "a cat", seed=1, hold=hold, **asked).timings
+        rows.append(
+            {
+                f"{SIDE} x {SIDE}, {REAL_STEPS} steps": "held, fitted and measured"
+                if hold
+                else "blended alone",
+                "after the last step": f"{taken['composite']:.3f} s",
+                "the edit": f"{taken['total']:.1f} s",
+                "share": f"{100 * taken['composite'] / taken['total']:.2f} %",
+            }
+        )
+    return rows
+
+
 MOVED = Fault(shift=(5.3, -2.6), zoom=1.008, gain=(0.95, 1, 1.04), noise=2.0)
 
 
@@ -255,7 +300,7 @@ def _examples() -> Iterator[tuple[str, Image.Image, Image.Image, Image.Image]]:
         answer = faulty_family.engine(case.after, fault).edit(case.before, "do it", seed=1)
         model = Image.fromarray(fault.done_to(case.after, seed=2))
         yield name, Image.fromarray(case.before), model, answer.images[0]
-    yield _unasked(photos[0])
+    yield from _circles(photos[0])
     mask = Image.fromarray(np.uint8(255) * (erase_cases.draw_mask(2, 256)).astype(np.uint8))
     photo = Image.fromarray(erase_cases.square_photo("chelsea", 256))
     engine = overpaint.load("tiny-flex2", dtype="float32")
@@ -264,13 +309,25 @@ def _examples() -> Iterator[tuple[str, Image.Image, Image.Image, Image.Image]]:
     yield "a border (the second picture is feathered alone)", photo, plain.images[0], ours.images[0]
 
 
-def _unasked(photo: Pixels) -> tuple[str, Image.Image, Image.Image, Image.Image]:
-    truth = photo.copy()
-    cv2.circle(truth, (150, 330), 70, (40, 160, 60), -1)
-    cv2.circle(truth, (440, 90), 12, (40, 160, 60), -1)
-    answer = faulty_family.engine(truth, Fault()).edit(photo, "do it", seed=1)
-    name = "a small change that nobody asked for"
-    return name, Image.fromarray(photo), Image.fromarray(truth), answer.images[0]
+def _circles(photo: Pixels) -> Iterator[tuple[str, Image.Image, Image.Image, Image.Image]]:
+    """A large circle that the model paints, and a smaller one somewhere else."""
+    for name, radius, asked in (
+        ("a small change that nobody asked for", 12, {}),
+        ("a large change far from what the instruction names", 30, {"target": (440, 90)}),
+        ("an edit beyond its mask, cut off", 0, {"mask": (110, 330)}),
+        ("an edit beyond its mask, followed", 0, {"mask": (110, 330), "follow": 64}),
+    ):
+        truth = photo.copy()
+        cv2.circle(truth, (150, 330), 70, (40, 160, 60), -1)
+        cv2.circle(truth, (440, 90), radius, (40, 160, 60), -1)
+        parts = {key: _disc(value) if key != "follow" else value for key, value in asked.items()}
+        answer = faulty_family.engine(truth, Fault()).edit(photo, "do it", seed=1, **parts)
+        yield name, Image.fromarray(photo), Image.fromarray(truth), answer.images[0]
+
+
+def _disc(middle: tuple[int, int]) -> Image.Image:
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    return Image.fromarray(cv2.circle(mask, middle, 60, 255, -1))
 
 
 if __name__ == "__main__":

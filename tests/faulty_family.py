@@ -21,7 +21,12 @@ SPEC = FamilySpec(
     name="faulty",
     implementation="tests.faulty_family:Faulty",
     options=InstructionOptions,
-    accepts={"prompt": "required", "mask": "optional", "negative_prompt": "optional"},
+    accepts={
+        "prompt": "required",
+        "mask": "optional",
+        "negative_prompt": "optional",
+        "target": "optional",
+    },
 )
 
 

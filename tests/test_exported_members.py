@@ -114,6 +114,6 @@ def test_things_are_found_by_a_box():
 
 
 def test_a_package_hides_no_function():
-    importlib.import_module("overpaint.apps.wiring.segmentation")
+    importlib.import_module("overpaint.apps.wiring.models.segmentation")
     importlib.import_module("overpaint.segmenters.grabcut")
     assert callable(overpaint.segment)

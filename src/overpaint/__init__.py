@@ -202,7 +202,7 @@ def segment(
         overpaint.errors.InvalidRequest: a point or box lies outside the picture.
         overpaint.errors.ModelNotFound: the model was not pulled.
     """
-    from overpaint.apps.wiring import segmentation
+    from overpaint.apps.wiring.models import segmentation
     from overpaint.engine.intake import as_picture
     from overpaint.segmenters.segmenter import Hints, Point
 

@@ -97,6 +97,9 @@ def flex2_inpainting(
     invert: bool = False,
     grow: int = 0,
     feather: int | None = None,
+    repaint_beyond: int = 0,
+    follow: int = 0,
+    hold: bool = True,
     keep_input_size: bool = False,
     model: str | None = None,
     server: str | None = None,
@@ -123,6 +126,10 @@ def flex2_inpainting(
         invert: repaint everything but what was found.
         grow: pixels by which the mask grows; below 0 it shrinks.
         feather: pixels inside the mask's edge over which the edit is blended in; None = 4.
+        repaint_beyond: pixels beyond the mask that the model repaints, too; the blend stays in it.
+        follow: pixels beyond the mask to which the blend may grow where the edit goes on there.
+        hold: fit the edit's border, and undo what the model did to the rest; False = its pixels
+            as they are, blended.
         keep_input_size: answer at the input's own size instead of `height` x `width`; pixels
             outside the mask do not change.
         model: name or folder of a Flex.2 checkpoint; None = as in the settings.
@@ -155,6 +162,9 @@ def sd2_inpainting(
     invert: bool = False,
     grow: int = 0,
     feather: int | None = None,
+    repaint_beyond: int = 0,
+    follow: int = 0,
+    hold: bool = True,
     keep_input_size: bool = False,
     model: str | None = None,
     server: str | None = None,
@@ -184,12 +194,16 @@ def kontext_edit(
     width: int | None = None,
     *,
     reference_images: Sequence[Any] = (),
+    target: Any = None,
     classes: Sequence[str | int] | None = None,
     confidence: float | None = None,
     when_missing: WhenMissing = "error",
     invert: bool = False,
     grow: int = 0,
     feather: int | None = None,
+    repaint_beyond: int = 0,
+    follow: int = 0,
+    hold: bool = True,
     keep_input_size: bool = False,
     model: str | None = None,
     server: str | None = None,
@@ -200,6 +214,8 @@ def kontext_edit(
         prompt: the instruction.
         segmentation_mask: limits where; None = anywhere, and what the edit does not touch stays.
         reference_images: further pictures that the instruction refers to.
+        target: without a mask, where the thing is that the instruction names: a mask, or what was
+            found; see the module. What changes far from it is put back.
         height: of the answer in pixels, a multiple of 16; None = the input's own size.
         width: goes with `height`.
 
@@ -222,6 +238,7 @@ def erase(
     invert: bool = False,
     grow: int = 0,
     feather: int | None = None,
+    hold: bool = True,
     model: str | None = None,
     server: str | None = None,
 ) -> Painted:

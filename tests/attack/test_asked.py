@@ -13,7 +13,7 @@ from PIL import Image
 
 from overpaint.apps.settings import ModelSettings
 from overpaint.apps.wiring.models import families
-from overpaint.apps.wiring.models.served import ServedModels
+from overpaint.apps.wiring.served import ServedModels
 from overpaint.checkpoints.files import layout
 from overpaint.core.errors import InvalidSettings, ModelLoadError, UnsupportedOption
 from overpaint.engine.checking import check

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from overpaint.core.geometry import Box, Plan, around, full, stretched, window_step
 
@@ -143,7 +143,8 @@ class TestAround:
         assume(min(size) >= 64)
         box = data.draw(boxes(size))
         plan = around(size, box, step=step, native=128)
-        if plan.window.area < 700 * 700:
+        width, height = (-(-side // step) * step for side in plan.window.size)
+        if width * height <= 768 * 768:
             assert plan.is_exact
 
     def test_a_small_edit_of_a_large_picture(self):
@@ -312,6 +313,24 @@ class TestWayThere:
         assert not plan.is_exact
         back = np.asarray(plan.from_canvas(plan.to_canvas(picture))).astype(int)
         assert np.abs(back - np.asarray(picture)).max() <= 2
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.data(), st.sampled_from([(1600, 1200), (97, 61), (700, 501)]))
+    def test_a_part_is_what_it_is_in_the_whole(self, data, size):
+        plan = full(size, step=16, native=256)
+        canvas = noise(plan.canvas).filter(ImageFilter.GaussianBlur(2))
+        part = data.draw(boxes(size))
+        whole = np.asarray(plan.from_canvas(canvas).crop(part.as_tuple())).astype(int)
+        assert np.abs(np.asarray(plan.from_canvas(canvas, part=part)) - whole).max() <= 3
+
+    def test_a_quick_way_to_the_canvas_shows_the_same(self):
+        x, y = np.meshgrid(np.linspace(0, 255, 1600), np.linspace(0, 255, 1200))
+        picture = Image.fromarray(np.stack([x, y, x], axis=2).astype(np.uint8))
+        plan = full(picture.size, step=16, native=128)
+        slow, quick = (
+            np.asarray(plan.to_canvas(picture, is_quick=each)).astype(int) for each in (False, True)
+        )
+        assert np.abs(slow - quick).max() <= 2
 
     def test_the_filter_can_be_chosen(self):
         picture = Image.new("L", (2, 1))

@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig
 
 from overpaint.apps.settings import Settings
-from overpaint.apps.wiring import segmentation
+from overpaint.apps.wiring.models import segmentation
 from overpaint.checkpoints.files import weights
 from overpaint.checkpoints.placement import TIERS, Placement
 from overpaint.core.imaging.images import Picture

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from overpaint.core.errors import InvalidMask
 from overpaint.core.imaging import masks
 from overpaint.core.types import EditRequest
 from overpaint.engine import checking, intake
@@ -28,6 +29,14 @@ def case():
 def edited(case, fault, **more):
     result = faulty_family.engine(case.after, fault).edit(case.before, "do it", seed=3, **more)
     return np.asarray(result.pictures[0].rgb), result
+
+
+def two_boxes(case):
+    """The picture with a large red box, and a small blue one in the far corner."""
+    truth = case.before.copy()
+    truth[40:160, 40:160] = (220, 30, 30)
+    truth[340:370, 340:370] = (30, 30, 220)
+    return truth
 
 
 def far(area):
@@ -72,17 +81,48 @@ class TestWithoutAMask:
         assert right.warnings == ()
 
     def test_areas_that_were_put_back_can_be_kept(self, case):
-        truth = case.before.copy()
-        truth[40:160, 40:160] = (220, 30, 30)
-        truth[340:352, 340:352] = (30, 30, 220)
-        engine = faulty_family.engine(truth, Fault())
+        engine = faulty_family.engine(two_boxes(case), Fault())
         plain = engine.edit(case.before, "do it", seed=1)
         assert [each["kept"] for each in plain.measures[0]["areas"]] == [True, False]
-        assert any("1 small change far from the edit was put back" in w for w in plain.warnings)
+        assert any("1 change far from the edit was put back" in w for w in plain.warnings)
         for asked in ((1, 2), "1,2"):
             both = np.asarray(engine.edit(case.before, "do it", seed=1, keep_areas=asked).images[0])
             assert np.abs(both[346, 346] - [30.0, 30, 220]).max() <= 2
         assert (np.asarray(plain.images[0])[346, 346] == case.before[346, 346]).all()
+
+    def test_what_is_far_from_the_target_is_put_back(self, case):
+        target = box_mask(SIDE, SIDE, box=(330, 330, 380, 380))
+        engine = faulty_family.engine(two_boxes(case), Fault())
+        result = engine.edit(case.before, "do it", seed=1, target=target)
+        assert [each["kept"] for each in result.measures[0]["areas"]] == [False, True]
+        after = np.asarray(result.images[0])
+        assert (after[:200, :200] == case.before[:200, :200]).all()
+        nowhere = box_mask(SIDE, SIDE, box=(330, 10, 380, 60))
+        none = engine.edit(case.before, "do it", seed=1, target=nowhere)
+        assert (np.asarray(none.images[0]) == case.before).all()
+        assert any("every change was put back" in each for each in none.warnings)
+        with pytest.raises(InvalidMask, match="it marks nothing"):
+            engine.edit(case.before, "do it", target=Image.new("L", (SIDE, SIDE)))
+        masked = engine.edit(case.before, "do it", seed=1, target=target, mask=target)
+        assert any("target: it has no effect" in each for each in masked.warnings)
+
+    def test_a_segmenter_finds_the_target(self, case):
+        class Corner:
+            name = "corner"
+
+            def place(self, picture, words):
+                assert picture.size == (SIDE, SIDE)
+                return {"the blue box": box_mask(SIDE, SIDE, box=(330, 330, 380, 380))}.get(words)
+
+        engine = faulty_family.engine(two_boxes(case), Fault())
+        engine.locator = Corner()
+        result = engine.edit(case.before, "Paint the blue box.", seed=1)
+        assert [each["kept"] for each in result.measures[0]["areas"]] == [False, True]
+        assert result.recipe["target_found"] == {"by": "corner", "words": "the blue box"}
+        assert recipes.areas_kept(result.recipe) == {"keep_areas": [2]}
+        other = engine.edit(case.before, "Paint it.", seed=1)
+        assert [each["kept"] for each in other.measures[0]["areas"]] == [True, False]
+        assert recipes.areas_kept(other.recipe) == {}
 
     def test_a_tint_alone_is_the_edit(self, case):
         engine = faulty_family.engine(case.before, Fault(offset=(20, 8, -20)))

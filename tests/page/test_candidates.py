@@ -84,6 +84,36 @@ def test_erasing_begins_as_soon_as_the_pointer_lets_go(desk, scene):
     assert desk.state("state.session.turns[1].kind") == "erase"
 
 
+def test_changed_areas_are_seen_and_taken_back(desk, scene):
+    desk.open(scene)
+    desk.task("edit")
+    desk.page.fill("#prompt", "make the circle purple")
+    desk.page.fill("#seed", "3")
+    desk.options(num_inference_steps=8)
+    desk.run()
+    areas = desk.state("state.session.turns[1].measures.edit.areas")
+    told = desk.page.locator("#areas-told")
+    expect(told).to_contain_text(f"{len(areas)} changed area")
+    told.click()
+    boxes = desk.page.locator("#areas-list input")
+    expect(boxes).to_have_count(len(areas))
+    expect(desk.page.locator("#areas-apply")).to_be_disabled()
+    drawn(desk)
+    before = stage(desk).tobytes()
+    desk.page.locator("#areas-list label").first.hover()
+    drawn(desk)
+    assert stage(desk).tobytes() != before, "its outline is on the picture"
+    for box in boxes.all():
+        box.uncheck()
+    desk.page.click("#areas-apply")
+    desk.until("state.session.turns.length === 3 && !state.running")
+    first, other = desk.state("state.session.turns.slice(1)")
+    assert (other["parent"], other["seed"]) == (first["parent"], first["seed"])
+    assert not any(area["kept"] for area in other["measures"]["edit"]["areas"])
+    assert other["measures"]["edit"]["changed"] == 0
+    expect(told).to_contain_text(f"{len(areas)} put back")
+
+
 def test_several_pictures_get_the_same_words(desk, scene):
     desk.open(scene, name="first.png")
     desk.task("edit")

@@ -7,7 +7,10 @@ import pytest
 import torch
 import transformers
 
-from overpaint.core.errors import ModelLoadError, UnsupportedOption
+from overpaint.apps.settings import Settings
+from overpaint.apps.wiring.models import segmentation
+from overpaint.core.errors import InvalidSettings, ModelLoadError, UnsupportedOption
+from overpaint.core.imaging.images import Picture
 from overpaint.segmenters import checkpoint
 from overpaint.segmenters.detector import ByWords
 from overpaint.segmenters.grabcut import GrabCut
@@ -151,6 +154,20 @@ def test_detections_by_words_are_outlined(segmenter_folder):
     assert {each.label for each in found} == {"the red circle"}
     detector.threshold = 1.1
     assert ByWords(detector, GrabCut()).segment(WIDE, Hints(words="the dog")) == []
+
+
+def test_what_an_instruction_names_is_looked_for_by_words(segmenter_folder, monkeypatch):
+    assert segmentation.locator(Settings()) is None
+    with pytest.raises(InvalidSettings, match="there is no segmenter 'sam33'"):
+        segmentation.locator(Settings(target_segmenter="sam33"))
+    name = f"{segmenter_folder('grounding_dino')}+grabcut"
+    locator = segmentation.locator(Settings(device="cpu", target_segmenter=name))
+    monkeypatch.setattr(GroundingDino, "threshold", 0.0)
+    place = locator.place(Picture.from_pil(WIDE), "the red circle")
+    assert (place.mode, place.size) == ("L", WIDE.size)
+    assert place.getbbox() is not None
+    monkeypatch.setattr(GroundingDino, "threshold", 1.1)
+    assert locator.place(Picture.from_pil(WIDE), "the red circle") is None
 
 
 def test_points_and_boxes_go_to_the_outliner(segmenter_folder):

@@ -6,7 +6,7 @@ import huggingface_hub
 import pytest
 
 from overpaint.apps.settings import Settings
-from overpaint.apps.wiring import segmentation
+from overpaint.apps.wiring.models import segmentation
 from overpaint.checkpoints.files import hub
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.imaging.images import Picture

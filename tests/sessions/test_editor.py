@@ -14,7 +14,9 @@ from overpaint.safety.policy import Policy
 from overpaint.sessions import Editor
 from overpaint.sessions.judges.judging import Judgement, JudgeUnavailable
 from overpaint.sessions.measuring import Examiner
+from tests import faulty_family
 from tests.conftest import box_mask, picture
+from tests.faults import Fault
 
 FEW = {"num_inference_steps": 2}
 SIDE = 64
@@ -169,6 +171,40 @@ class TestTurns:
         assert (after.head, turn.id, turn.parent) == ("0", "2", "1")
 
 
+class TestAreas:
+    @pytest.fixture
+    def turned(self, store):
+        """An editor whose model changes two areas, a small one far from the large one; a turn."""
+        before = np.asarray(picture(128, 128)).copy()
+        after = before.copy()
+        after[10:70, 10:60] = (200, 30, 30)
+        after[110:118, 110:118] = (30, 30, 200)
+        editor = Editor.with_engine(faulty_family.engine(after, Fault()), store=store)
+        session = editor.new(before)
+        return editor, before, *editor.edit(session.id, "do it", seed=1)
+
+    def test_each_can_be_taken_back_or_kept(self, turned):
+        editor, before, session, turn = turned
+        assert [each["kept"] for each in turn.areas] == [True, False]
+        session, other = editor.keep_areas(session.id, turn.id, [2])
+        assert (other.parent, other.prompt, other.seed) == (turn.parent, turn.prompt, turn.seed)
+        assert [each["kept"] for each in other.areas] == [False, True]
+        now = rgb(editor, other)
+        assert (now[:90, :90] == before[:90, :90]).all()
+        assert np.abs(now[114, 114] - [30.0, 30, 200]).max() <= 2
+        assert editor.again(session.id, other.id).pictures[0].sha256 == editor.picture(other).sha256
+        session, none = editor.keep_areas(session.id, other.id, [])
+        assert (rgb(editor, none) == before).all()
+        assert len(session.turns) == 4
+
+    def test_areas_that_are_not_there_are_refused(self, turned):
+        editor, _, session, turn = turned
+        with pytest.raises(InvalidRequest, match="no area 3; turn 1 has the areas 1 to 2"):
+            editor.keep_areas(session.id, turn.id, [1, 3])
+        with pytest.raises(InvalidRequest, match="turn 0 has no list of changed areas"):
+            editor.keep_areas(session.id, "0", [1])
+
+
 class Refuses:
     """A checker that minds bright pictures."""
 
@@ -257,12 +293,15 @@ def test_the_parents_seed_again_is_a_warning(editor, session):
     def seeds(turn) -> list[str]:
         return [each for each in turn.warnings if "the same noise" in each]
 
-    session, first = editor.edit(session.id, "a cat", seed=1, **FEW)
+    few = {"noise_from": "seed", **FEW}
+    session, first = editor.edit(session.id, "a cat", seed=1, **few)
     assert seeds(first) == []
-    session, again = editor.edit(session.id, "a hat", seed=1, **FEW)
+    session, again = editor.edit(session.id, "a hat", seed=1, **few)
     assert seeds(again) == [
         "Turn 1 had the seed 1, too: the same noise over its own result makes flaws stronger. "
         "Another seed, or none, is better."
     ]
-    session, whole = editor.edit(session.id, "a bow", seed=1, from_original=True, **FEW)
+    session, whole = editor.edit(session.id, "a bow", seed=1, from_original=True, **few)
     assert seeds(whole) == [], "the original was made by nobody"
+    session, other = editor.edit(session.id, "a hat", seed=1, **FEW)
+    assert seeds(other) == [], "the picture decides on the noise, too"

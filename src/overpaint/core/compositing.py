@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from overpaint.core.geometry import Plan, stretched
+from overpaint.core.geometry import Box, Plan, stretched
 
 if TYPE_CHECKING:
     from overpaint.core.imaging.images import Picture
@@ -19,6 +19,7 @@ def composite(
     alpha: Image.Image,
     *,
     in_srgb: bool = True,
+    crops: bool = False,
 ) -> Picture:
     """Blend what the model made into the picture, inside the plan's window only.
 
@@ -33,6 +34,7 @@ def composite(
         edited: 'RGB' of `plan.canvas`.
         alpha: 'L' of the picture's size, 255 = the edit, 0 = the original.
         in_srgb: `edited` is in sRGB; else in the picture's own space.
+        crops: resample only the part that `alpha` shows; see `Plan.from_canvas`.
 
     Returns:
         A picture of `plan.output`.
@@ -49,5 +51,12 @@ def composite(
         picture = picture.resized(plan.output)
         alpha = alpha.resize(plan.output, Image.Resampling.LANCZOS)
         plan = stretched(plan.output, plan.canvas)
-    patch, window = plan.from_canvas(edited), plan.window
-    return picture.blended(patch, alpha.crop(window.as_tuple()), window, in_srgb=in_srgb)
+    part = plan.window
+    if crops and not plan.is_exact:
+        inside = alpha.crop(part.as_tuple()).getbbox()
+        if inside is None:
+            return picture
+        left, top = part.left, part.top
+        part = Box(left + inside[0], top + inside[1], left + inside[2], top + inside[3])
+    patch = plan.from_canvas(edited, part=part)
+    return picture.blended(patch, alpha.crop(part.as_tuple()), part, in_srgb=in_srgb)

@@ -82,6 +82,10 @@ class Box:
         return self.clip(other) == other
 
 
+_SUPPORT = 4
+"""Pixels around a place that resampling looks at, and one more."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The window of a picture that is computed, and the canvas it is computed on.
@@ -113,6 +117,7 @@ class Plan:
         *,
         resample: Image.Resampling = Image.Resampling.LANCZOS,
         fill: int | tuple[int, ...] | None = None,
+        is_quick: bool = False,
     ) -> Image.Image:
         """Bring an image of the picture's size onto the canvas.
 
@@ -120,14 +125,17 @@ class Plan:
             image: any mode, of `size`.
             resample: filter, used only where content and window differ in size.
             fill: value of the padding; None repeats the window's last column and row.
+            is_quick: large pictures are shrunk by whole factors first. For what is measured: it
+                takes a fraction of the time, and is a little less sharp.
 
         Returns:
             An image of `canvas` in the same mode.
         """
         _expect(image, self.size, "picture")
-        part = image.crop(self.window.as_tuple())
+        is_whole = self.window == Box.of_size(self.size)
+        part = image if is_whole and not self.is_exact else image.crop(self.window.as_tuple())
         if not self.is_exact:
-            part = part.resize(self.content.size, resample)
+            part = part.resize(self.content.size, resample, reducing_gap=1.0 if is_quick else None)
         return _pad(part, self.canvas, fill)
 
     def from_canvas(
@@ -135,11 +143,35 @@ class Plan:
         image: Image.Image,
         *,
         resample: Image.Resampling = Image.Resampling.LANCZOS,
+        part: Box | None = None,
     ) -> Image.Image:
-        """Cut the content out of an image of `canvas` and bring it to the window's size."""
+        """Cut the content out of an image of `canvas` and bring it to the window's size.
+
+        Args:
+            image: of `canvas`.
+            resample: filter, used only where content and window differ in size.
+            part: of the picture, inside the window, that is needed; None = all of the window.
+                It is what the whole shows there, but for rounding where noise is clipped.
+        """
         _expect(image, self.canvas, "canvas")
-        part = image.crop(self.content.as_tuple())
-        return part if self.is_exact else part.resize(self.window.size, resample)
+        content, window = image.crop(self.content.as_tuple()), self.window
+        part = window if part is None else part
+        across, down = content.width / window.width, content.height / window.height
+        # Filters look a few pixels around.
+        margin = math.ceil(_SUPPORT * max(1, 1 / across, 1 / down))
+        around = window if part == window else part.grow(margin).clip(window)
+        left, top = around.left - window.left, around.top - window.top
+        right, bottom = left + around.width, top + around.height
+        if self.is_exact:
+            resampled = content.crop((left, top, right, bottom))
+        else:
+            width, height = content.size
+            box = left * across, top * down, min(width, right * across), min(height, bottom * down)
+            resampled = content.resize(around.size, resample, box=box)
+        if around == part:
+            return resampled
+        inner = part.left - around.left, part.top - around.top
+        return resampled.crop((*inner, inner[0] + part.width, inner[1] + part.height))
 
     def box_from_canvas(self, box: Box) -> Box:
         """The smallest box of the picture that covers a box of the canvas, less its padding."""

@@ -39,6 +39,8 @@ class EditRequest:
         references: further 'RGB' pictures that an instruction refers to.
         copy_from: 'L', same size as `image`, 255 = the only pixels that an eraser may copy.
         not_from: 'L', same size as `image`, 255 = pixels that it must not copy.
+        target: 'L', same size as `image`, 255 = where the thing is that an instruction without a
+            mask names; what changes far from it is put back.
         seed: of the first image; the i-th image of the request uses `seed + i`. None = drawn.
         num_images: images to make, >= 1.
         model: name of the model; None = the engine's default.
@@ -92,6 +94,15 @@ class EditRequest:
     not_from: Image.Image | None = field(
         default=None,
         metadata=about("mask", "Mask whose white part is never copied from.", family=True),
+    )
+    target: Image.Image | None = field(
+        default=None,
+        metadata=about(
+            "mask",
+            "White where the thing is that the instruction names; what changes far from it is put "
+            "back.",
+            family=True,
+        ),
     )
     seed: int | None = field(
         default=None,

@@ -198,7 +198,9 @@ class InstructionDenoiser(Denoiser[InstructionT, InstructedT]):
     ) -> EditLayer:
         if request.mask is None and options.keep_unchanged and options.hold:
             source = self.copied(request, plan, prepared)
-            return correction.by_changes(source, edited, plan, options.keep_areas)
+            return correction.by_changes(
+                source, edited, plan, wanted=options.keep_areas, target=request.target
+            )
         return super().place(request, options, plan, prepared, edited)
 
     def blend_mask(

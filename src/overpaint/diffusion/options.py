@@ -91,6 +91,11 @@ class FamilyOptions(BaseModel):
         """Pixels by which the mask grows to what is computed anew."""
         return self.grow
 
+    @property
+    def uses_target(self) -> bool:
+        """Whether, without a mask, it matters where the thing is that the instruction names."""
+        return False
+
 
 class DiffusionOptions(FamilyOptions):
     """Options of the families that denoise."""
@@ -176,3 +181,8 @@ class InstructionOptions(DiffusionOptions):
         "them, from 1 (as text: '1,3'); the others are put back. Default: all that are not much "
         "smaller than the largest. The same seed changes the same areas.",
     )
+
+    @property
+    def uses_target(self) -> bool:
+        is_sorted = self.composite and self.hold and self.keep_unchanged
+        return is_sorted and self.keep_areas is None

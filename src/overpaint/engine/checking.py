@@ -93,6 +93,12 @@ def check(family: FamilySpec, request: EditRequest) -> CheckedRequest:
     if request.mask is not None:
         warnings += masks.check(request.mask, request.image.size)
         _check_not_the_picture(request.mask, request.image)
+    has_mask = request.mask is not None or request.extend is not None
+    if request.target is not None and (has_mask or not options.uses_target):
+        warnings.append(
+            "target: it has no effect with a mask or a border, nor with hold=false, "
+            "keep_unchanged=false or keep_areas"
+        )
     return CheckedRequest(
         request=request, options=options, seeds=_seeds(request), warnings=tuple(warnings)
     )
@@ -203,6 +209,10 @@ def _check_not_the_picture(mask: Image.Image, picture: Picture) -> None:
         )
 
 
+_EMPTY = {"copy_from": "what may be copied", "target": "the thing that the instruction names"}
+"""What a mask beside the mask has to mark something of."""
+
+
 def _check_second_mask(part: Part, mask: Image.Image | None, size: tuple[int, int]) -> None:
     """A mask beside the mask: of the picture's size, and not empty where it says 'only here'."""
     if mask is None:
@@ -210,8 +220,9 @@ def _check_second_mask(part: Part, mask: Image.Image | None, size: tuple[int, in
     if mask.mode != "L":
         raise InvalidMask(f"it has the mode {mask.mode!r}; convert it to 'L'", field=part.name)
     masks.check_size(mask, size, field=part.name)
-    if part.name == "copy_from" and mask.getbbox() is None:
-        raise InvalidMask("it marks nothing; paint white what may be copied", field=part.name)
+    lack = _EMPTY.get(part.name)
+    if lack is not None and mask.getbbox() is None:
+        raise InvalidMask(f"it marks nothing; paint white {lack}", field=part.name)
 
 
 def _seeds(request: EditRequest) -> tuple[int, ...]:

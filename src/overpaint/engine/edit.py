@@ -72,6 +72,7 @@ class Edit:
         request: what is asked for.
         canvas: the same as it is computed, where the picture grows on its larger canvas.
         rewriting: who wrote its prompt, and of which wish; None = the caller did.
+        target: who found what its instruction names, by which words; None = nobody had to.
         model: that makes it.
         seeds: one per image, as they were asked for.
         options: of the model's family.
@@ -85,6 +86,7 @@ class Edit:
     request: EditRequest
     canvas: EditRequest
     rewriting: Mapping[str, str] | None = None
+    target: Mapping[str, str] | None = None
     model: Model
     seeds: tuple[int, ...]
     options: FamilyOptions

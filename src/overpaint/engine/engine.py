@@ -24,6 +24,7 @@ from PIL import Image
 
 from overpaint.checkpoints import shortage
 from overpaint.core.errors import Cancelled
+from overpaint.core.imaging.fidelity.target import Locator, located
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
@@ -70,6 +71,8 @@ class Engine:
         marking: what the files of results say about themselves.
         rewriter: makes prompts of short wishes; None = prompts stay as they are.
         device: the one that its models compute on, as torch names it.
+        locator: finds what an instruction without a mask names, so that changes far from it are
+            put back; None = small changes far from the largest are.
         eraser: name of a model without weights that continues a picture which grows, for models
             that see what is in its border; None = they see its edges go on.
 
@@ -86,6 +89,7 @@ class Engine:
         policy: Policy | None = None,
         marking: Marking | None = None,
         rewriter: Rewriter | None = None,
+        locator: Locator | None = None,
         device: str = "cpu",
         eraser: str | None = None,
     ) -> None:
@@ -94,6 +98,7 @@ class Engine:
         self.policy = policy or Policy.off()
         self.marking = marking or Marking()
         self.rewriter = rewriter
+        self.locator = locator
         self.device = device
         self.eraser = eraser
         self.clock = clock.of(device)
@@ -229,6 +234,7 @@ class Engine:
         started = time.perf_counter()
         computed = canvas.of(checked.request)
         seen = self._seen(checked.request, computed, model, checked.options, busy)
+        seen, target = self._aimed(seen, checked, screened)
         prepare = partial(self._prepared, model, replace(checked, request=seen), held)
         regions, prepared, more = self.models.with_room(
             model, busy, lambda: self._computed(prepare)
@@ -240,6 +246,7 @@ class Engine:
             request=checked.request,
             canvas=computed,
             rewriting=screened.rewriting,
+            target=target,
             model=model,
             seeds=checked.seeds,
             options=checked.options,
@@ -327,6 +334,7 @@ class Engine:
             seeds=decoded.seeds,
             measures=measures,
             rewriting=edit.rewriting,
+            target=edit.target,
         )
         return EditResult(
             pictures=tuple(
@@ -354,6 +362,17 @@ class Engine:
         if not sees or self.eraser is None:
             return computed
         return canvas.continued(request, computed, self.model(self.eraser, busy=busy).family)
+
+    def _aimed(
+        self, seen: EditRequest, checked: CheckedRequest, screened: Screened
+    ) -> tuple[EditRequest, Mapping[str, str] | None]:
+        """With the place of what the instruction names, where that matters and nobody gave it."""
+        wanted = checked.options.uses_target and seen.mask is None and seen.target is None
+        if self.locator is None or not wanted:
+            return seen, None
+        wish = (screened.rewriting or {}).get("wish", checked.request.prompt)
+        place, account = located(self.locator, seen.image, wish)
+        return replace(seen, target=place), account
 
     def _prepared(
         self, model: Model, checked: CheckedRequest, held: int

@@ -102,7 +102,8 @@ def _over(
     if region.request.mask is None and picture.is_grey and _is_coloured(edited):
         picture = picture.in_colour()
     in_srgb = edit.model.family.spec.in_srgb
-    return composite(picture, region.plan, edited, alpha, in_srgb=in_srgb)
+    crops = edit.options.hold
+    return composite(picture, region.plan, edited, alpha, in_srgb=in_srgb, crops=crops)
 
 
 def _held(picture: Picture, edit: Edit, region: Region, layer: EditLayer) -> Rendered:
@@ -115,10 +116,11 @@ def _held(picture: Picture, edit: Edit, region: Region, layer: EditLayer) -> Ren
         return Rendered(_over(picture, edit, region, layer.edited, None), fidelity)
     source = edit.canvas.image
     in_srgb = edit.model.family.spec.in_srgb
-    before = plan.to_canvas(source.to_srgb() if in_srgb else source.own_image().convert("RGB"))
+    own = source.to_srgb() if in_srgb else source.own_image().convert("RGB")
+    before = plan.to_canvas(own, is_quick=True)
     layer, cut_off = _followed(region, edit, layer, before)
     assert layer.alpha is not None
-    alpha = plan.to_canvas(layer.alpha, fill=0)
+    alpha = plan.to_canvas(layer.alpha, fill=0, is_quick=True)
     layer = replace(layer, edited=seams.fitted(before, layer.edited, alpha))
     fidelity = replace(report.measured(before, layer, alpha, scale), cut_off=cut_off)
     result = _over(picture, edit, region, layer.edited, layer.alpha)
@@ -139,16 +141,16 @@ def _followed(
     if request.mask is None or not isinstance(options, DiffusionOptions):
         return layer, 0.0
     inside = masks.grow(request.mask, options.grow)
-    blend = plan.to_canvas(inside, fill=0)
+    blend = plan.to_canvas(inside, fill=0, is_quick=True)
     further = spill.beyond(before, layer.edited, blend)
     if further is None:
         return layer, 0.0
     if not options.follow:
         return layer, _area(further) / max(1, _area(blend))
     allowed = masks.grow(request.mask, options.grow + options.follow)
-    found = ImageChops.darker(masks.grow(whole_alpha(further, plan), 2), allowed)
+    found = ImageChops.darker(masks.grow(whole_alpha(further, plan, crops=True), 2), allowed)
     alpha = masks.feather(ImageChops.lighter(inside, found), options.feather)
-    seen = plan.to_canvas(alpha, fill=0)
+    seen = plan.to_canvas(alpha, fill=0, is_quick=True)
     unseen = ImageChops.subtract(further, seen.point(lambda value: 255 if value else 0))
     return replace(layer, alpha=alpha), _area(unseen) / max(1, _area(blend))
 

@@ -15,6 +15,9 @@ from overpaint.core.version import __version__
 REWRITING = "rewriting"
 """Key of what a recipe says of a prompt that was rewritten; `wish` in it are the caller's words."""
 
+FOUND = "target_found"
+"""Key of what a recipe says of a thing that was looked for because the instruction names it."""
+
 
 def recipe(
     request: EditRequest,
@@ -24,6 +27,7 @@ def recipe(
     seeds: Sequence[int],
     measures: Sequence[Mapping[str, Any]] = (),
     rewriting: Mapping[str, str] | None = None,
+    target: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """JSON-able record of what was asked and of what made it.
 
@@ -34,6 +38,7 @@ def recipe(
         seeds: one per image.
         measures: of each image; they say what came of it, and make nothing.
         rewriting: who wrote the prompt, and of which wish; None = the caller did.
+        target: who found what the instruction names, by which words; None = nobody had to.
     """
     words = {part.name: getattr(request, part.name) for part in PARTS if part.kind == "text"}
     return {
@@ -42,6 +47,7 @@ def recipe(
         **words,
         **({} if request.extend is None else {"extend": request.extend.as_json()}),
         **({} if rewriting is None else {REWRITING: dict(rewriting)}),
+        **({} if target is None else {FOUND: dict(target)}),
         "seeds": list(seeds),
         "options": dict(options),
         "inputs": {
@@ -64,6 +70,18 @@ AS_BEFORE: Mapping[str, Any] = {"hold": False, "noise_from": "seed"}
 def options_since(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Options that are newer than a recipe's own, with what was done before there were any."""
     return {name: value for name, value in AS_BEFORE.items() if name not in recorded}
+
+
+def areas_kept(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The option by which one image's edit keeps the areas that it kept, where a segmenter chose.
+
+    Args:
+        recipe: of one image; what it lacks may be missing.
+    """
+    areas = [area for each in recipe.get("measures") or () for area in each.get("areas", ())]
+    if recipe.get(FOUND) is None or not areas:
+        return {}
+    return {"keep_areas": [n for n, area in enumerate(areas, start=1) if area["kept"]]}
 
 
 def _digest_of(value: Any) -> Any:

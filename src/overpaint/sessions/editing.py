@@ -155,6 +155,10 @@ def again(pictures: Pictures, session: Session, turn: Turn) -> EditRequest:
         prompt=prompt,
         seed=turn.seed,
         model=turn.model,
-        options={**recipes.options_since(turn.recipe.get("options", {})), **turn.options},
+        options={
+            **recipes.options_since(turn.recipe.get("options", {})),
+            **turn.options,
+            **recipes.areas_kept(turn.recipe),
+        },
         **inputs,
     )

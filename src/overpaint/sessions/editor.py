@@ -6,8 +6,8 @@ looks at what comes in, as the safety policy does, the other makes an edit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from overpaint.core.errors import InvalidRequest
@@ -247,6 +247,31 @@ class Editor(Sessions):
             raise
         session, turns = self.record(start, request, result)
         return session, turns[0]
+
+    def keep_areas(self, session: str, turn: str, numbers: Collection[int]) -> tuple[Session, Turn]:
+        """Make a turn once more with some of its changed areas; the others are put back.
+
+        Args:
+            session, turn: ids.
+            numbers: of the areas that stay, from 1, as `turn.areas` lists them; those that were put
+                back may be among them.
+
+        Returns:
+            The session afterwards, and the new turn, which stands beside the one that was there.
+
+        Raises:
+            InvalidRequest: the turn has no such areas.
+            OverpaintError: as for `edit`; no turn was added.
+        """
+        whole = self.store.get(session, self.owner)
+        made = whole.turn(turn)
+        made.check_areas(numbers)
+        request = editing.again(self.store.pictures, whole, made)
+        options = {**request.options, "keep_areas": sorted(numbers)}
+        start = self.start(
+            session, made.prompt, parent=made.parent, from_original=made.from_original
+        )
+        return self.make(start, replace(request, options=options))
 
     def again(self, session: str, turn: str) -> EditResult:
         """Make the picture of a turn again, from what the session kept of its edit.

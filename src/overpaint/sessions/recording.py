@@ -196,6 +196,8 @@ def _sentences(turn: Turn, read: Judgement | None) -> list[str]:
 def _repeats(start: Start, turn: Turn) -> list[str]:
     """A sentence where the picture was made with this very noise already."""
     base = start.base
+    if turn.options.get("noise_from") != "seed":
+        return []
     is_repeated = base.seed is not None and (base.seed, base.model) == (turn.seed, turn.model)
     if not is_repeated or turn.kind == "erase":
         return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -130,6 +130,36 @@ class Turn:
         value = self.inputs.get("mask")
         assert value is None or isinstance(value, str)
         return value
+
+    @property
+    def areas(self) -> Sequence[Mapping[str, Any]]:
+        """What an instruction without a mask changed, the largest first; see docs/staying.md.
+
+        Raises:
+            InvalidRequest: nothing is known of its areas.
+        """
+        areas = (self.measures or {}).get("edit", {}).get("areas")
+        if not areas:
+            raise InvalidRequest(
+                f"turn {self.id} has no list of changed areas: only an instruction without a mask "
+                "has one, and only where it did not change most of the picture",
+                field="turn",
+            )
+        return tuple(areas)
+
+    def check_areas(self, numbers: Collection[int]) -> None:
+        """Hold numbers of areas, from 1, against its own.
+
+        Raises:
+            InvalidRequest: it has no areas, or not these.
+        """
+        last = len(self.areas)
+        for number in numbers:
+            if not 1 <= number <= last:
+                raise InvalidRequest(
+                    f"there is no area {number}; turn {self.id} has the areas 1 to {last}",
+                    field="keep_areas",
+                )
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, each input under its own name; `from_json` makes the turn again."""

@@ -20,7 +20,7 @@ from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 from transformers import T5EncoderModel
 
 from overpaint.apps.wiring.models import families
-from overpaint.apps.wiring.segmentation import SEGMENTERS
+from overpaint.apps.wiring.models.segmentation import SEGMENTERS
 from overpaint.checkpoints.files import hub
 from overpaint.core.errors import ModelLoadError
 from overpaint.core.models import BUILTIN, ModelSpec

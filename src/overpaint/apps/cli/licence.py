@@ -68,7 +68,7 @@ def accept(
 
 def _spec(model: str, settings: Settings) -> ModelSpec:
     from overpaint.apps.wiring.models import catalogue
-    from overpaint.apps.wiring.segmentation import SEGMENTERS
+    from overpaint.apps.wiring.models.segmentation import SEGMENTERS
 
     return SEGMENTERS.get(model) or catalogue.find_model(model, settings)
 

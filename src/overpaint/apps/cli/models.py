@@ -51,7 +51,7 @@ def pull(
     """Download a model, or complete and check it; without a name, recommend one for each task."""
     from overpaint.apps import settings as settings_
     from overpaint.apps.wiring.models import catalogue, licences, pulling
-    from overpaint.apps.wiring.segmentation import SEGMENTERS
+    from overpaint.apps.wiring.models.segmentation import SEGMENTERS
 
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
@@ -171,7 +171,7 @@ def _recommend(tasks: Sequence[EditTask], settings: Settings, *, as_json: bool) 
 
 def _list(settings: Settings, *, as_json: bool) -> None:
     from overpaint.apps.wiring.models import catalogue, defaults
-    from overpaint.apps.wiring.segmentation import SEGMENTERS
+    from overpaint.apps.wiring.models.segmentation import SEGMENTERS
     from overpaint.core.models import EDIT_TASKS
 
     groups: dict[str, list[ModelSpec]] = {

@@ -20,7 +20,7 @@ from overpaint.apps.server.jobs import EditJob
 from overpaint.apps.server.protocols.segments import Desk, hints_of, known_model
 from overpaint.apps.server.service import EditService
 from overpaint.apps.wire.intake import EncodedEdit, image_limits
-from overpaint.apps.wiring import segmentation
+from overpaint.apps.wiring.models import segmentation
 from overpaint.core.errors import InvalidRequest, OutputError
 from overpaint.core.imaging import images
 from overpaint.core.imaging.encoded import from_base64

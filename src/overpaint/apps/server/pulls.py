@@ -13,7 +13,7 @@ from overpaint.apps.server.errors import Forbidden, NotFound
 from overpaint.apps.server.logs import report
 from overpaint.apps.settings import Settings
 from overpaint.apps.wiring.models import catalogue, licences, pulling
-from overpaint.apps.wiring.segmentation import SEGMENTERS
+from overpaint.apps.wiring.models.segmentation import SEGMENTERS
 from overpaint.core.errors import Cancelled, InvalidRequest, ModelNotFound
 from overpaint.core.models import ModelSpec
 

@@ -29,8 +29,8 @@ from overpaint.apps.wire import intake
 from overpaint.apps.wire.cost import of_edit, of_file
 from overpaint.apps.wire.intake import MEGA, EncodedEdit
 from overpaint.apps.wiring.models import build, defaults, licences
-from overpaint.apps.wiring.models.served import Served, ServedModels
-from overpaint.apps.wiring.segmentation import SEGMENTERS
+from overpaint.apps.wiring.models.segmentation import SEGMENTERS
+from overpaint.apps.wiring.served import Served, ServedModels
 from overpaint.core.errors import Cancelled, Overloaded, OverpaintError
 from overpaint.core.imaging import images
 from overpaint.core.imaging.encoded import from_base64

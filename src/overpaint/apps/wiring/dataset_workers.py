@@ -122,7 +122,7 @@ def _vision(recipe: Recipe, settings: Settings) -> VisionModel | None:
 
 
 def _detect(name: str, settings: Settings, picture: Picture, words: str) -> list[Detection]:
-    from overpaint.apps.wiring import segmentation
+    from overpaint.apps.wiring.models import segmentation
     from overpaint.segmenters.segmenter import Hints
 
     return segmentation.segment(picture, Hints(words=words), model=name, settings=settings)
@@ -139,7 +139,7 @@ def _outline(
     name: str, settings: Settings, picture: Picture, things: Sequence[Detection]
 ) -> list[Detection]:
     """The same things, each with the mask that a segmentation model gives its box."""
-    from overpaint.apps.wiring import segmentation
+    from overpaint.apps.wiring.models import segmentation
     from overpaint.segmenters.segmenter import Hints
 
     hints = Hints(boxes=tuple(each.box for each in things))

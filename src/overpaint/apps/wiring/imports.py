@@ -136,3 +136,13 @@ def restore(package: str | None = None) -> None:
         is_ours = isinstance(module, LateModule | Uncompiled)
         if is_ours and package in (None, name.partition(".")[0]):
             del sys.modules[name]
+
+
+def quieten() -> None:
+    """No progress bars and advice of the model libraries; their errors still show."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()

@@ -77,6 +77,8 @@ class _Recipe(BaseModel):
     options: dict[str, Any]
     inputs: dict[str, str | tuple[str, ...] | None]
     extend: dict[str, int] | None = None
+    target_found: dict[str, str] | None = None
+    measures: list[dict[str, Any]] = Field(default_factory=list)
 
     def size_of_input(self, size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) of the picture that was edited, from that of the result."""
@@ -164,7 +166,11 @@ def _request(recipe: _Recipe, parts: Mapping[str, Any], finder: _Finder) -> Edit
     """
     values: dict[str, Any] = {
         "seed": recipe.seeds[0],
-        "options": {**recipes.options_since(recipe.options), **recipe.options},
+        "options": {
+            **recipes.options_since(recipe.options),
+            **recipe.options,
+            **recipes.areas_kept(recipe.model_dump()),
+        },
         "extend": recipe.extend,
     }
     for part in PARTS:

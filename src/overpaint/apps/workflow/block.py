@@ -57,6 +57,9 @@ WORDS: Mapping[EditTask, tuple[str, str]] = {
 }
 """The end of a block's title, and what it does with a model of that name."""
 
+BLENDING = ("grow", "feather", "repaint_beyond", "follow", "hold")
+"""Options of where an edit goes and how it is blended in; an eraser has some of them."""
+
 STEP_OPTIONS = ("num_inference_steps", "guidance_scale", "strength")
 
 logger = logging.getLogger(__name__)
@@ -160,7 +163,7 @@ def block(
         about: one sentence.
         spec: the family: which parts of an edit it takes.
         task: of the settings' default models.
-        options: those of the family's own that become fields, beside `grow` and `feather`.
+        options: those of the family's own that become fields, beside `BLENDING`.
         sides: `height` and `width`, where an answer may have another size than its picture.
     """
     fields = {
@@ -171,12 +174,17 @@ def block(
         **parts(spec),
         **CHOICE,
         **({**sides, "keep_input_size": KEEP_SIZE} if sides else {}),
-        **family_options(spec.options, *options, "grow", "feather"),
+        **family_options(spec.options, *options, *blending(spec)),
         **PLACE,
     }
     licence = next(each.licence for each in BUILTIN if each.family == spec.name)
     attributes = {"family": spec.name, "task": task}
     return _made(Block, title, about, fields, attributes, [spec.name], licence)
+
+
+def blending(spec: FamilySpec) -> list[str]:
+    """The options of `BLENDING` that a family has."""
+    return [name for name in BLENDING if name in spec.options.model_fields]
 
 
 def block_of_words(

@@ -103,6 +103,7 @@ KONTEXT_FAMILY = FamilySpec(
         "mask": "optional",
         "negative_prompt": "optional",
         "references": "optional",
+        "target": "optional",
     },
     components=COMPONENTS,
     pipelines={"FluxKontextPipeline": {}, "FluxKontextInpaintPipeline": {}},

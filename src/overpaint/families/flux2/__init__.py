@@ -99,6 +99,7 @@ KLEIN_FAMILY = FamilySpec(
         "mask": "optional",
         "negative_prompt": "optional",
         "references": "optional",
+        "target": "optional",
     },
     components=COMPONENTS,
     pipelines={"Flux2KleinPipeline": {}, "Flux2KleinInpaintPipeline": {}},
@@ -111,7 +112,12 @@ KLEIN_KV_FAMILY = FamilySpec(
     name="klein-kv",
     implementation="overpaint.families.flux2.kv:KleinKV",
     options=KleinKVOptions,
-    accepts={"prompt": "required", "mask": "optional", "references": "optional"},
+    accepts={
+        "prompt": "required",
+        "mask": "optional",
+        "references": "optional",
+        "target": "optional",
+    },
     # On OpenVINO a transformer keeps nothing, and what this one is for is to keep.
     components={**COMPONENTS, "transformer": replace(COMPONENTS["transformer"], openvino=None)},
     pipelines={"Flux2KleinKVPipeline": {}},

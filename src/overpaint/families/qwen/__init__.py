@@ -119,6 +119,7 @@ QWEN_EDIT_FAMILY = FamilySpec(
         "mask": "optional",
         "negative_prompt": "optional",
         "references": "optional",
+        "target": "optional",
     },
     components=COMPONENTS,
     pipelines={"QwenImageEditPlusPipeline": {}},

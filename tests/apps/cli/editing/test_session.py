@@ -10,10 +10,13 @@ import pytest
 
 from overpaint.apps import settings as settings_
 from overpaint.apps.wiring import sessions
-from overpaint.sessions import database
+from overpaint.apps.wiring.models import build
+from overpaint.sessions import Editor, database
 from overpaint.sessions.types import stamp
+from tests import faulty_family
 from tests.apps.conftest import pixels
 from tests.conftest import picture
+from tests.faults import Fault
 
 FEW = ("-O", "num_inference_steps=2", "--device", "cpu", "--dtype", "float32")
 
@@ -59,6 +62,30 @@ def test_edit_by_instruction_takes_references(overpaint, session, checkpoint_fol
     assert len(done.json["references"]) == 1
     shown = overpaint("session", "show", "photo")
     assert "the best of 2; the others are 2" in shown.err
+
+
+def test_areas_are_listed_and_kept(overpaint, session, monkeypatch):
+    before = pixels("photo.png").copy()
+    after = before.copy()
+    after[4:60, 4:60] = (200, 30, 30)
+    after[-12:-4, -12:-4] = (30, 30, 200)
+    engine = faulty_family.engine(after, Fault())
+    monkeypatch.setattr(build, "engine", lambda *_, **__: engine)
+    store = sessions.store(settings_.load())
+    Editor.with_engine(engine, store=store).edit(session["id"], "do it", seed=1)
+    store.close()
+    listed = overpaint("session", "areas", "photo", "--json").json["areas"]
+    assert [each["kept"] for each in listed] == [True, False]
+    assert "put back" in overpaint("session", "areas", "photo").out.decode()
+    kept = overpaint("session", "areas", "photo", "--keep", "2", "--json")
+    assert [each["kept"] for each in kept.json["measures"]["edit"]["areas"]] == [False, True]
+    assert overpaint("session", "areas", "photo", "--keep", "0").code == 0
+    assert overpaint("session", "show", "photo", "-o", "none.png").code == 0
+    assert (pixels("none.png") == before).all()
+    for words, said in (("7", "no area 7"), ("all", "is not like 1,3")):
+        refused = overpaint("session", "areas", "photo", "--keep", words)
+        assert refused.code == 2
+        assert said in refused.err
 
 
 def test_undo_redo_branch(overpaint, erased):

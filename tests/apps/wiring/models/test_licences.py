@@ -10,8 +10,7 @@ import pytest
 import overpaint
 from overpaint.apps.server.service import EditService
 from overpaint.apps.settings import ModelSettings, ServerSettings, Settings
-from overpaint.apps.wiring import segmentation
-from overpaint.apps.wiring.models import build, catalogue, checkpoints, licences
+from overpaint.apps.wiring.models import build, catalogue, checkpoints, licences, segmentation
 from overpaint.core import licences as known
 from overpaint.core.errors import InvalidSettings, LicenceNotAccepted, ModelNotFound
 from overpaint.core.models import BUILTIN, ModelSpec

@@ -8,7 +8,7 @@ from PIL import Image
 
 from overpaint.core.geometry import Box
 from overpaint.core.imaging.fidelity.areas import change_map
-from tests.conftest import picture
+from tests.conftest import box_mask, picture
 
 GROUND = (140, 150, 140)
 
@@ -42,13 +42,31 @@ def test_changes_of_like_size_stay():
 
 @pytest.mark.parametrize(("wanted", "kept"), [((2,), [False, True]), ((1, 2), [True, True])])
 def test_people_say_which_areas_stay(wanted, kept):
-    found = change_map(BLANK, painted(LARGE, FAR), wanted)
+    found = change_map(BLANK, painted(LARGE, FAR), wanted=wanted)
     assert [area.kept for area in found.areas] == kept
     assert (np.asarray(found.mask)[200:212, 200:212] == 255).all()
 
 
 def test_none_may_stay():
-    assert np.asarray(change_map(BLANK, painted(LARGE), ()).mask).max() == 0
+    assert np.asarray(change_map(BLANK, painted(LARGE), wanted=()).mask).max() == 0
+
+
+def test_what_lies_far_from_what_the_instruction_names_is_put_back():
+    target = box_mask(256, 256, box=(196, 196, 216, 216))
+    found = change_map(BLANK, painted(LARGE, FAR), target=target)
+    assert [area.kept for area in found.areas] == [False, True]
+    assert np.asarray(found.mask)[40:120, 40:110].max() == 0
+    shadow = (224, 200, 236, 212)
+    found = change_map(BLANK, painted(LARGE, FAR, shadow), target=target)
+    assert [area.kept for area in found.areas] == [False, True, True]
+
+
+def test_where_nothing_changed_at_the_target_all_is_put_back():
+    elsewhere = box_mask(256, 256, box=(10, 200, 30, 220))
+    found = change_map(BLANK, painted(LARGE, FAR), target=elsewhere)
+    assert [area.kept for area in found.areas] == [False, False]
+    assert np.asarray(found.mask).max() == 0
+    assert change_map(BLANK, BLANK, target=elsewhere).areas == ()
 
 
 def test_a_thin_line_that_goes_is_an_edit():

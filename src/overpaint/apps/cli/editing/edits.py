@@ -117,6 +117,36 @@ Feather = Annotated[
         "--feather", help="Blend the edit in over this many pixels inside the mask's edge."
     ),
 ]
+RepaintBeyond = Annotated[
+    int | None,
+    typer.Option(
+        "--repaint-beyond", metavar="PIXELS", help="Let the model repaint beyond the mask, too."
+    ),
+]
+Follow = Annotated[
+    int | None,
+    typer.Option(
+        "--follow",
+        metavar="PIXELS",
+        help="Let the blend grow beyond the mask, where the edit goes on there.",
+    ),
+]
+HoldRest = Annotated[
+    bool | None,
+    typer.Option(
+        "--hold/--no-hold",
+        help="Keep the rest where it is and fit the edit's border, or blend the model's pixels as "
+        "they are.",
+    ),
+]
+KeepAreas = Annotated[
+    str | None,
+    typer.Option(
+        "--keep-areas",
+        metavar="NUMBERS",
+        help="Changed areas that stay, as 1,3; the others are put back.",
+    ),
+]
 PresetName = Annotated[
     str | None,
     typer.Option(
@@ -155,8 +185,11 @@ SELECTION: Mapping[str, Any] = {
 }
 """Options that find the mask in the picture."""
 
-ON_MASK: Mapping[str, Any] = {"invert": Invert, "grow": Grow, "feather": Feather}
+ON_MASK: Mapping[str, Any] = {"invert": Invert, "grow": Grow, "feather": Feather, "hold": HoldRest}
 """Options of how the mask is used."""
+
+BEYOND: Mapping[str, Any] = {"repaint_beyond": RepaintBeyond, "follow": Follow}
+"""Options of what models repaint beyond the mask."""
 
 RUNNING: Mapping[str, Any] = {"device": DeviceName, "dtype": Dtype, "as_json": Json}
 """Options of where an edit runs and how it is told."""
@@ -166,6 +199,7 @@ ORDER = (
     *("mask", "select", "point", "box", "segmenter", "…", "shadow", "out", "force"),
     *("format", "quality", "model"),
     *("negative_prompt", "seed", "num_images", "lora", "option", "invert", "grow", "feather"),
+    *("repaint_beyond", "follow", "hold", "keep_areas"),
     *("preset", "device", "dtype", "as_json"),
 )
 """Of the options in a command's help."""
@@ -183,6 +217,7 @@ _OWN_COMMAND = {"extend": "`extend` is a command of its own"}
 LEFT_OUT: Mapping[str, Mapping[str, str]] = {
     "inpaint": {
         "references": "no family that repaints a masked area takes any",
+        "target": "the mask says where",
         **_ONLY_ERASER,
         **_OWN_COMMAND,
     },
@@ -191,12 +226,16 @@ LEFT_OUT: Mapping[str, Mapping[str, str]] = {
         **_ONLY_ERASER,
         **_OWN_COMMAND,
     },
-    "extend": {"extend": "--left, --top, --right, --bottom, --to and --anchor are its keys"},
+    "extend": {
+        "extend": "--left, --top, --right, --bottom, --to and --anchor are its keys",
+        "target": "only the border is repainted",
+    },
     "erase": {
         **_OWN_COMMAND,
         "negative_prompt": "an eraser takes no words",
         "control": "an eraser takes no steering picture",
         "references": "an eraser follows no instruction",
+        "target": "an eraser follows no instruction",
     },
 }
 """Parts that a command leaves out beside those, and why."""
@@ -225,7 +264,7 @@ WEIGHTS: Mapping[str, Any] = {"lora": Loras, "preset": PresetName}
 
 @with_arguments(
     {"image": Image, "prompt": PromptWords},
-    shared(LEFT_OUT["inpaint"], **FILES, **WEIGHTS),
+    shared(LEFT_OUT["inpaint"], **FILES, **WEIGHTS, **BEYOND),
 )
 def inpaint(values: dict[str, Any]) -> None:
     """Repaint the masked part of a picture to match a prompt."""
@@ -234,7 +273,7 @@ def inpaint(values: dict[str, Any]) -> None:
 
 @with_arguments(
     {"image": Image, "prompt": Instruction},
-    shared(LEFT_OUT["edit"], **FILES, **WEIGHTS),
+    shared(LEFT_OUT["edit"], **FILES, **WEIGHTS, **BEYOND, keep_areas=KeepAreas),
 )
 def edit(values: dict[str, Any]) -> None:
     """Follow an instruction to change a picture; with a mask, only inside it."""

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from overpaint.engine.engine import Engine
 
 
-OPTION_FLAGS = ("grow", "feather", "shadow", "preset")
+OPTION_FLAGS = (
+    *("grow", "feather", "repaint_beyond", "follow", "hold", "keep_areas"),
+    *("shadow", "preset"),
+)
 """Options of a family that have an option of their own on the command line."""
 
 

@@ -89,7 +89,7 @@ class Selection:
         Raises:
             InvalidRequest, ModelNotFound, ModelLoadError: see `segmentation.segment`.
         """
-        from overpaint.apps.wiring import segmentation
+        from overpaint.apps.wiring.models import segmentation
 
         return segmentation.segment(picture, self.hints(), model=self.segmenter, settings=settings)
 

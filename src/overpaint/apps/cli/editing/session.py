@@ -59,6 +59,7 @@ Json = edits.Json
 ORDER = (
     *("mask", "select", "point", "box", "segmenter", "parent", "from_original", "…", "out"),
     *("model", "negative_prompt", "seed", "num_images", "option", "invert", "grow", "feather"),
+    *("repaint_beyond", "follow", "hold", "keep_areas"),
     *("device", "dtype", "as_json"),
 )
 """Of the options in the help of `session edit`."""
@@ -114,6 +115,8 @@ def list_(
                 "out": TurnFile,
                 "option": edits.Options,
                 **edits.ON_MASK,
+                **edits.BEYOND,
+                "keep_areas": edits.KeepAreas,
                 **edits.RUNNING,
             },
             ORDER,
@@ -197,6 +200,42 @@ def show(
         if out is not None:
             _write(store, wanted, out)
         session_view.tell_turn(opened_session, wanted, as_json=as_json)
+
+
+@app.command("areas")
+def areas(
+    session: Which,
+    turn: Annotated[
+        str | None,
+        typer.Argument(metavar="[TURN]", help="Number of the turn. Default: the current one."),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            "--keep",
+            metavar="NUMBERS",
+            help="Make the turn again with these areas, as 1,3, and put the others back; 0 = none.",
+        ),
+    ] = None,
+    device: edits.DeviceName = None,
+    dtype: edits.Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """List what a turn changed, area by area, or keep some of it."""
+    with _opened(as_json) as (settings, store):
+        from overpaint.apps.wiring import sessions
+        from overpaint.apps.wiring.models import build
+
+        whole = store.find(session)
+        made = whole.turn(turn)
+        if keep is None:
+            session_view.tell_areas(made.areas, as_json=as_json)
+            return
+        numbers = _area_numbers(keep)
+        made.check_areas(numbers)
+        engine = build.engine(made.model, device=device, dtype=dtype, settings=settings)
+        editor = sessions.editor(settings, store, engine)
+        session_view.tell_turn(*editor.keep_areas(whole.id, made.id, numbers), as_json=as_json)
 
 
 @app.command("compare")
@@ -377,6 +416,14 @@ def _sessions(settings: Settings, store: Store) -> Sessions:
         safety.policy(settings).check_request(request)
 
     return Sessions(store=store, check=check)
+
+
+def _area_numbers(words: str) -> list[int]:
+    """Numbers of areas from words as '1,3'; '0' = of none."""
+    numbers = words.replace(",", " ").split()
+    if not numbers or not all(each.isdecimal() for each in numbers):
+        raise InvalidRequest(f"{words!r} is not like 1,3", field="keep")
+    return [] if numbers == ["0"] else [int(each) for each in numbers]
 
 
 def _moved(store: Store, session: Session, turn: str | None, what: str) -> Session:

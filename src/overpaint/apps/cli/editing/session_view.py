@@ -106,6 +106,22 @@ def tell_turn(session: Session, turn: Turn, *, as_json: bool) -> None:
     console.warn(turn.warnings)
 
 
+def tell_areas(areas: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """What a turn changed, area by area."""
+    if as_json:
+        console.print_json({"areas": areas})
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("area", "left, top, right, bottom", "of the picture", "difference", ""):
+        table.add_column(column, no_wrap=True)
+    for number, each in enumerate(areas, start=1):
+        box = ", ".join(str(side) for side in each["box"])
+        is_kept = "kept" if each["kept"] else "put back"
+        share, difference = f"{each['share']:.2%}", f"{each['difference']:.0f}"
+        table.add_row(str(number), box, share, difference, is_kept)
+    _out().print(table)
+
+
 def tell_measures(measures: Mapping[str, Any], *, as_json: bool) -> None:
     """A comparison of two turns."""
     if as_json:

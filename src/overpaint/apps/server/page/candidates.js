@@ -9,7 +9,7 @@ import { candidateAt, candidates, levelsOf, moveTo } from "./session.js";
 import { head, on, set, state } from "./state.js";
 
 export function init() {
-  for (const [id, work] of [["#flip-back", () => flip(-1)], ["#flip-on", () => flip(1)], ["#keep", keep], ["#again", again]]) {
+  for (const [id, work] of [["#flip-back", () => flip(-1)], ["#flip-on", () => flip(1)], ["#keep", keep], ["#again", () => again()]]) {
     $(id).addEventListener("click", () => attempt(work));
   }
   on(["session", "running"], show);
@@ -53,8 +53,8 @@ export async function keep() {
   tell(marked.is_kept ? "Kept in the history." : "No longer kept.");
 }
 
-/** Make the shown edit once more, with another seed. */
-export async function again() {
+/** Make the shown edit once more, with another seed, or with what else is other. */
+export async function again(other = {}) {
   const turn = head();
   if (!turn?.parent || state.running) return;
   const body = {
@@ -66,7 +66,7 @@ export async function again() {
     from_original: turn.from_original,
   };
   const inputs = await Promise.all(Object.entries(turn.inputs).map(async ([name, value]) => [name, await sent(value)]));
-  await send({ ...body, ...Object.fromEntries(inputs) }, { keepsMask: true });
+  await send({ ...body, ...Object.fromEntries(inputs), ...other }, { keepsMask: true });
 }
 
 /** An input of a turn as it is sent: addresses of pictures as their bytes, all else as it is. */

@@ -1,6 +1,7 @@
 // The page: its parts put together, its buttons wired.
 
 import * as api from "./api.js";
+import * as areas from "./areas.js";
 import * as candidates from "./candidates.js";
 import * as connection from "./connection.js";
 import { $, attempt, complain, fileName, hush, save, tell } from "./dom.js";
@@ -32,6 +33,7 @@ intake.init();
 parts.init();
 downloads.init();
 candidates.init(viewport);
+areas.init(viewport);
 queue.init();
 
 // The bar

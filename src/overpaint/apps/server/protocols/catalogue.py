@@ -13,7 +13,7 @@ from overpaint.apps.server.routes import ERRORS, service_of
 from overpaint.apps.server.service import EditService
 from overpaint.apps.wiring.models import catalogue, defaults
 from overpaint.apps.wiring.models.catalogue import ModelState
-from overpaint.apps.wiring.segmentation import SEGMENTERS
+from overpaint.apps.wiring.models.segmentation import SEGMENTERS
 from overpaint.checkpoints.machine import fit, this_machine
 from overpaint.core import licences
 from overpaint.core.models import EDIT_TASKS, ModelSpec

@@ -15,8 +15,7 @@ from overpaint.apps.server.routes import ERRORS, body_with_files, service_of
 from overpaint.apps.server.service import RETRY_AFTER
 from overpaint.apps.settings import Settings
 from overpaint.apps.wire.examples import PICTURE
-from overpaint.apps.wiring import segmentation
-from overpaint.apps.wiring.models import catalogue
+from overpaint.apps.wiring.models import catalogue, segmentation
 from overpaint.core.errors import InvalidMask, InvalidRequest, ModelNotFound, Overloaded
 from overpaint.core.imaging import detections
 from overpaint.core.imaging.images import Picture

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from overpaint.apps import settings as settings_
 from overpaint.apps.wiring import imports, safety
-from overpaint.apps.wiring.models import checkpoints, defaults, families, rewriting
+from overpaint.apps.wiring.models import checkpoints, defaults, families, rewriting, segmentation
 from overpaint.apps.wiring.models.catalogue import find_model
 from overpaint.core.errors import OutOfMemory, UnsupportedOption
 from overpaint.core.models import ERASER, EditTask, Lora, ModelSpec
@@ -61,7 +61,7 @@ def load_model(
     imports.put_off(settings)
     if adapters:
         imports.restore("peft")
-    quiet_libraries()
+    imports.quieten()
     checkpoint = checkpoints.opened(
         spec, family, settings, device=device, dtype=dtype, loras=adapters
     )
@@ -235,6 +235,7 @@ def _engines(
         "policy": safety.policy(settings),
         "marking": safety.marking(settings),
         "rewriter": rewriting.rewriter(settings),
+        "locator": segmentation.locator(settings),
         "eraser": ERASER,
     }
 
@@ -297,13 +298,3 @@ def _opened(
         dtype=dtype or settings.dtype,
         loras=spec.loras,
     )
-
-
-def quiet_libraries() -> None:
-    """No progress bars and advice of the model libraries; their errors still show."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for logging in (diffusers_logging, transformers_logging):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()

@@ -3,12 +3,13 @@
 As in Canny's edge detector, clear differences are the cores of areas, and weaker ones that touch
 them belong to them (soft shadows). A model that paints a picture again also moves the outlines of
 things by less than a pixel and changes their shades a little. So differences that a neighbouring
-pixel explains do not count, and areas that are small beside the largest are put back.
+pixel explains do not count. Where it is known what the instruction names, areas far from it are put
+back; where it is not, those that are small beside the largest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -16,17 +17,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from overpaint.core.geometry import Box
+from overpaint.core.geometry import Box, Size
 from overpaint.core.imaging import changes
 
 LEAST_WEIGHT = 0.1
 """Share of the largest area's weight (difference times pixels) below which an area is put back."""
+
+NEAR = 0.05
+"""Share of the picture's longer side within which an area is at what the instruction names: shadows
+and reflections are."""
 
 NOISE = 3.0
 """Times the picture's usual difference: what is less belongs to no area."""
 
 WEAKEST, STRONGEST_NOISE = changes.WEAK, 2 * changes.WEAK
 """Bounds of that, in CIE76 colour difference."""
+
+RADIUS = 2
+"""Pixels that belong together (`changes.radius`) in the copies of larger pictures that are looked
+at."""
 
 MOST_AREAS = 64
 """Areas that are listed; smaller ones are put back unlisted."""
@@ -87,7 +96,11 @@ class _Cores:
 
 
 def change_map(
-    before: Image.Image, after: Image.Image, wanted: Collection[int] | None = None
+    before: Image.Image,
+    after: Image.Image,
+    *,
+    wanted: Collection[int] | None = None,
+    target: Image.Image | None = None,
 ) -> ChangeMap:
     """Find the separate changes between two 'RGB' pictures of equal size.
 
@@ -95,11 +108,16 @@ def change_map(
         before: the picture as the model would return it unedited (through its autoencoder, so
             that the autoencoder's own error does not count as change).
         after: the edited picture.
-        wanted: numbers of the areas that stay, from 1, the largest first; None = all that are not
-            small beside the largest.
+        wanted: numbers of the areas that stay, from 1, the largest first; None = those at the
+            target.
+        target: 'L' of the same size, not 0 = what the instruction names; None = all areas stay
+            that are not small beside the largest.
     """
-    radius = changes.radius(before)
-    labs = [changes.lab(each) for each in (before, after)]
+    factor = max(1, changes.radius(before) // RADIUS)
+    small = [each.reduce(factor) for each in (before, after)]
+    aim = None if target is None else target.reduce(factor)
+    radius = changes.radius(small[0])
+    labs = [changes.lab(each) for each in small]
     plain = np.linalg.norm(labs[0] - labs[1], axis=2).astype(np.float32)
     smooth = cv2.GaussianBlur(plain, (0, 0), radius)
     if changes.hysteresis(smooth).mean() > changes.GLOBAL_SHARE:
@@ -111,19 +129,30 @@ def change_map(
     cores = _cores(difference)
     owners = _owners(difference >= weakest, cores)
     listed = (np.argsort(-cores.weights[1:], kind="stable")[:MOST_AREAS] + 1).tolist()
-    if wanted is None:
-        least = LEAST_WEIGHT * cores.weights.max()
-        stay = [label for label in listed if cores.weights[label] >= least]
-    else:
+    if wanted is not None:
         stay = [label for number, label in enumerate(listed, start=1) if number in wanted]
+    elif aim is not None:
+        stay = _at(aim, owners, listed)
+    else:
+        stay = _large(cores, listed)
     found = tuple(_area(owners, cores, label, label in stay) for label in listed)
     mask = changes.softened(np.isin(owners, stay).astype(np.uint8), radius)
+    if factor > 1:
+        size = mask.width * factor, mask.height * factor
+        mask = mask.resize(size, Image.Resampling.BILINEAR).crop((0, 0, *before.size))
+        found = placed(found, lambda box: _enlarged(box, factor, before.size))
     return ChangeMap(mask=mask, areas=found)
 
 
 def placed(areas: tuple[ChangedArea, ...], to: Callable[[Box], Box]) -> tuple[ChangedArea, ...]:
     """The same areas with their boxes somewhere else."""
     return tuple(replace(each, box=to(each.box)) for each in areas)
+
+
+def _enlarged(box: Box, factor: int, size: Size) -> Box:
+    """A box of the shrunk picture in the one of (width, height)."""
+    sides = (factor * side for side in box.as_tuple())
+    return Box(*sides).clip(Box.of_size(size))
 
 
 def _slope(lab: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -161,6 +190,20 @@ def _owners(weak: NDArray[np.bool_], cores: _Cores) -> NDArray[np.int32]:
     label_of = np.zeros(nearest.max() + 1, np.int32)
     label_of[nearest[is_core]] = cores.labels[is_core]
     return np.where(touched[parts] | is_core, label_of[nearest], 0).astype(np.int32)
+
+
+def _large(cores: _Cores, listed: Sequence[int]) -> list[int]:
+    """Labels of the areas that are not small beside the largest."""
+    least = LEAST_WEIGHT * cores.weights.max()
+    return [label for label in listed if cores.weights[label] >= least]
+
+
+def _at(target: Image.Image, owners: NDArray[np.int32], listed: Sequence[int]) -> list[int]:
+    """Labels of the areas at what the instruction names."""
+    away = (np.asarray(target) == 0).astype(np.uint8)
+    distance = cv2.distanceTransform(away, cv2.DIST_L2, 3)
+    there = np.unique(owners[distance <= NEAR * max(owners.shape)])
+    return [label for label in listed if label in there]
 
 
 def _area(owners: NDArray[np.int32], cores: _Cores, label: int, kept: bool) -> ChangedArea:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -43,7 +44,9 @@ def by_changes(
     source: Image.Image,
     edited: Image.Image,
     plan: Plan,
+    *,
     wanted: Collection[int] | None = None,
+    target: Image.Image | None = None,
 ) -> EditLayer:
     """Where an edit without a mask goes: what is left when the model's own faults are taken back.
 
@@ -51,13 +54,15 @@ def by_changes(
         source: 'RGB' of the canvas, the picture as the model would return it unedited.
         edited: 'RGB' of the canvas, as the model returned it.
         plan: how the picture's window went to the canvas.
-        wanted: numbers of the changed areas that stay; see `areas.change_map`.
+        wanted, target: what of the changes stays; see `areas.change_map`. `target` has the
+            picture's size.
     """
     found = corrected(source, edited, plan.content)
     if found.is_whole:
         return EditLayer(edited=edited, source=source)
-    map_ = areas.change_map(source, found.picture, wanted)
-    alpha = None if map_.mask is None else layer.whole_alpha(map_.mask, plan)
+    aim = None if target is None else plan.to_canvas(target, fill=0)
+    map_ = areas.change_map(source, found.picture, wanted=wanted, target=aim)
+    alpha = None if map_.mask is None else layer.whole_alpha(map_.mask, plan, crops=True)
     return EditLayer(
         edited=found.picture,
         alpha=alpha,
@@ -109,7 +114,8 @@ def _part(image: Image.Image, content: Box) -> RgbPixels:
 
 def _changed(before: RgbPixels, after: RgbPixels) -> float:
     """Share of the picture that differs clearly, seen in a smaller copy."""
-    pair = [Image.fromarray(each) for each in (before, after)]
-    for each in pair:
-        each.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
-    return float(changes.clearly_changed(*pair).mean())
+    height, width = before.shape[:2]
+    scale = min(1.0, SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    pair = [cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in (before, after)]
+    return float(changes.clearly_changed(*map(Image.fromarray, pair)).mean())

@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from overpaint.core.geometry import Box
+
 if TYPE_CHECKING:
     from overpaint.core.geometry import Plan
     from overpaint.core.imaging.fidelity.areas import ChangedArea
     from overpaint.core.imaging.fidelity.registration import Motion
+
+_REACH = 4
+"""Pixels of the canvas beyond a mask up to which resampling by Lanczos spreads it."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -34,7 +39,23 @@ class EditLayer:
     areas: tuple[ChangedArea, ...] = ()
 
 
-def whole_alpha(mask: Image.Image, plan: Plan) -> Image.Image:
-    """An 'L' mask of the canvas as one of the picture's size; outside the window it is 0."""
-    part = plan.from_canvas(mask)
-    return part if part.size == plan.size else plan.paste(Image.new("L", plan.size), part)
+def whole_alpha(mask: Image.Image, plan: Plan, *, crops: bool = False) -> Image.Image:
+    """An 'L' mask of the canvas as one of the picture's size; outside the window it is 0.
+
+    Args:
+        mask: of the canvas.
+        plan: how the picture's window went to the canvas.
+        crops: resample only what is marked; see `Plan.from_canvas`.
+    """
+    part = plan.window
+    if crops and not plan.is_exact:
+        marked = mask.getbbox()
+        if marked is None:
+            return Image.new("L", plan.size)
+        part = plan.box_from_canvas(Box(*marked).grow(_REACH).clip(Box.of_size(plan.canvas)))
+    patch = plan.from_canvas(mask, part=part)
+    if patch.size == plan.size:
+        return patch
+    whole = Image.new("L", plan.size)
+    whole.paste(patch, part.as_tuple())
+    return whole

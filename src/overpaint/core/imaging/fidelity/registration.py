@@ -10,7 +10,8 @@ that a tint or another gamma is no movement.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -21,6 +22,9 @@ from overpaint.core.imaging.fidelity.arrays import FloatPlane, RgbPixels
 
 FINEST = 512
 """Longer side, in pixels, at which the last level is compared."""
+
+SMALL = 192
+"""Shorter side, in pixels, below which a level is searched from many places."""
 
 COARSEST = 64
 """Shorter side, in pixels, of the first level."""
@@ -44,6 +48,9 @@ places, as a share of a side. The tiles of a thing that moves alone lie close to
 EXPLAINED = 0.7
 """Share of a detail's energy that a movement has to explain where the detail agrees on it."""
 
+DOUBTFUL = 0.3
+"""Share of the details that agree below which the next level is searched from the start, too."""
+
 ZOOMS = (1.0, 0.97, 1.03, 0.92, 1.08)
 """Factors from which the search begins."""
 
@@ -60,6 +67,12 @@ chance."""
 LEAST_GAIN = 0.004
 """Share by which a movement must lessen the differences of what agrees on it, and as much again
 for every pixel that it is long."""
+
+BUSY = 0.1
+"""Energy from which a neighbourhood has details: twice that of noise of 2 levels."""
+
+FEWEST_BUSY = 0.005
+"""Share of a picture's pixels below which its details say nothing of how it differs."""
 
 _TUKEY = 4.685
 _LOCAL = 3.0  # pixels: standard deviation of the local mean
@@ -231,22 +244,26 @@ def register(before: RgbPixels, after: RgbPixels) -> Motion | None:
     levels = _levels(before, after)[::-1]
     if min(levels[0][0].shape) < SMALLEST:
         return None
-    starts = _starts(*levels[0])
-    fit = None
-    for number, (one, other) in enumerate(levels):
-        fits = [each for start in starts if (each := _fitted(one, other, start)) is not None]
-        if not fits:
-            return None
-        fits.sort(key=lambda each: -each.agreeing)
-        fit = fits[0]
-        # On the coarsest level few pixels decide, so the runner-up may come along once.
-        coming = fits[: 2 if number == 0 else 1]
-        if number + 1 < len(levels):
-            starts = [each.motion.scaled(_size(levels[number + 1][0])) for each in coming]
+    fit = _searched(levels)
     if fit is None or not fit.is_sure:
         return None
     motion = fit.motion.scaled((width, height))
     return motion if motion.farthest >= LEAST_MOVED else None
+
+
+def _searched(levels: Sequence[tuple[FloatPlane, FloatPlane]]) -> _Fit | None:
+    """Where the search from coarse to fine ends; None where it goes astray."""
+    coming: list[_Fit] = []
+    for number, (one, other) in enumerate(levels):
+        starts = [each.motion.scaled(_size(one)) for each in coming]
+        if not coming or coming[0].agreeing < DOUBTFUL:
+            # Fine patterns are grey from afar: what was found there says nothing.
+            starts += _starts(one, other)
+        fits = [each for start in starts if (each := _fitted(one, other, start)) is not None]
+        fits.sort(key=lambda each: -each.agreeing)
+        # On the coarsest level few pixels decide, so the runner-up may come along once.
+        coming = fits[: 2 if number == 0 else 1]
+    return coming[0] if coming else None
 
 
 def _size(plane: FloatPlane) -> tuple[int, int]:
@@ -278,12 +295,18 @@ def _details(plane: FloatPlane) -> FloatPlane:
 
 
 def _starts(before: FloatPlane, after: FloatPlane) -> list[Motion]:
-    """Where the search begins: at rest, and where the two correlate best (Kuglin & Hines 1975)."""
+    """Where the search begins: at rest, and where the two correlate best (Kuglin & Hines 1975).
+
+    On large levels at rest alone: steps are dear there, and what is there moved by little.
+    """
     size = _size(before)
+    rest = Motion(size=size)
+    if min(size) >= SMALL:
+        return [rest]
     window = cv2.createHanningWindow(size, cv2.CV_32F)
     (right, down), _ = cv2.phaseCorrelate(before, after, window)
-    places = [(0.0, 0.0), (right, down)]
-    return [Motion(size=size, right=x, down=y, along=zoom - 1) for zoom in ZOOMS for x, y in places]
+    places = [rest, Motion(size=size, right=right, down=down)]
+    return [replace(place, along=zoom - 1) for zoom in ZOOMS for place in places]
 
 
 def _fitted(before: FloatPlane, after: FloatPlane, motion: Motion) -> _Fit | None:
@@ -291,10 +314,11 @@ def _fitted(before: FloatPlane, after: FloatPlane, motion: Motion) -> _Fit | Non
     height, width = before.shape
     x = np.arange(width, dtype=np.float32)[None] - (width - 1) / 2
     y = np.arange(height, dtype=np.float32)[:, None] - (height - 1) / 2
+    there = _energy(before)
     for _ in range(STEPS):
         moved, shown = _moved(after, motion)
         difference = before - moved
-        weight = _weights(difference, shown)
+        weight = _weights(difference, shown, np.minimum(there, _energy(moved)))
         # The mean of both slopes: second order, as Malis 2004 has it.
         across = cv2.Scharr(before + moved, cv2.CV_32F, 1, 0, scale=1 / 64)
         down = cv2.Scharr(before + moved, cv2.CV_32F, 0, 1, scale=1 / 64)
@@ -335,12 +359,9 @@ def _agreement(
 ) -> tuple[float, NDArray[np.int64]]:
     """Share of the details that a movement explains, and (2, n) tiles where it explains most."""
 
-    def energy(of: FloatPlane) -> FloatPlane:
-        return np.asarray(cv2.GaussianBlur(of * of, (0, 0), 2.0), np.float32)
-
-    there = energy(before)
-    busy = there > 0.1
-    explained = busy & (energy(difference) < (1 - EXPLAINED) * (there + energy(moved)) / 2)
+    there = _energy(before)
+    busy = there > BUSY
+    explained = busy & (_energy(difference) < (1 - EXPLAINED) * (there + _energy(moved)) / 2)
     busy_parts, explained_parts = (_by_tile(each[None]).ravel() for each in (busy, explained))
     least = 0.02 * before.size / _TILES**2
     agreeing = (busy_parts > least) & (explained_parts > busy_parts / 2)
@@ -363,13 +384,34 @@ def _moved(plane: FloatPlane, motion: Motion) -> tuple[FloatPlane, NDArray[np.bo
     return np.asarray(moved, np.float32), shown
 
 
-def _weights(difference: FloatPlane, shown: NDArray[np.bool_]) -> FloatPlane:
-    """Tukey's biweight of each neighbourhood's difference, so that edited areas fall as a whole."""
-    square = cv2.GaussianBlur(difference * difference, (0, 0), 2.0)
-    scale = 1.4826 * math.sqrt(float(np.median(square[shown]))) if shown.any() else 0.0
+def _weights(difference: FloatPlane, shown: NDArray[np.bool_], details: FloatPlane) -> FloatPlane:
+    """How much each pixel counts.
+
+    Tukey's biweight of each neighbourhood's difference, so that edited areas fall as a whole; the
+    scale is that of the details, of which up to three quarters may be edited. Where one of the two
+    pictures shows no details there is noise, or something that came or went: it does not count.
+
+    Args:
+        difference: (H, W).
+        shown: (H, W), where there is one.
+        details: (H, W), their energy: the lesser of both pictures'.
+    """
+    square = _energy(difference)
+    busy = shown & (details > BUSY)
+    if busy.sum() < FEWEST_BUSY * busy.size:
+        busy = shown
+    if not busy.any():
+        return np.zeros_like(difference)
+    quarter, half = np.quantile(square[busy], (0.25, 0.5))
+    scale = 1.4826 * math.sqrt(min(half, 4 * quarter))
     bound = (_TUKEY * max(scale, 0.02)) ** 2
-    weight = np.maximum(0, 1 - square / bound) ** 2
+    weight = np.maximum(0, 1 - square / bound) ** 2 * (details / (details + BUSY)) ** 2
     return np.asarray(weight * shown, np.float32)
+
+
+def _energy(of: FloatPlane) -> FloatPlane:
+    """(H, W), the mean square of each neighbourhood."""
+    return np.asarray(cv2.GaussianBlur(of * of, (0, 0), 2.0), np.float32)
 
 
 def _by_tile(values: NDArray[Any]) -> NDArray[np.float64]:

@@ -88,9 +88,11 @@ class Fidelity:
                 "the result follow the edit with follow=PIXELS"
             )
         gone = sum(not each.kept for each in self.areas)
-        if gone:
+        if gone and gone == len(self.areas):
+            sentences.append("every change was put back; keep_areas=NUMBERS keeps some")
+        elif gone:
             sentences.append(
-                f"{gone} small change{'s' if gone > 1 else ''} far from the edit "
+                f"{gone} change{'s' if gone > 1 else ''} far from the edit "
                 f"{'were' if gone > 1 else 'was'} put back"
             )
         if self.areas and self.kept_psnr is not None and self.kept_psnr < LEAST_PSNR:

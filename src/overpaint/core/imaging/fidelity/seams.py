@@ -22,7 +22,10 @@ RING = 1
 
 SHADE = 24.0
 """Levels of 255 by which another shade differs. More is another thing, which the mask cuts or the
-model painted: it does not count, or its colours would bleed into the edit."""
+model painted: its colours must not bleed into the edit, so they end near the border."""
+
+FADING = 2.0
+"""How far they reach, in widths of the soft edge: it is softer where the two differ more."""
 
 LEAST = 0.5
 """Levels of 255; where the ring differs by less on average, nothing is done."""
@@ -51,7 +54,8 @@ def fitted(before: Image.Image, edited: Image.Image, alpha: Image.Image) -> Imag
     unit = changes.radius(before)
     box = Box(*inside).grow(4 * unit).clip(Box.of_size(before.size)).as_tuple()
     original, own = (np.asarray(each.crop(box)) for each in (before, edited))
-    edit = np.asarray(alpha.crop(box)) > 0
+    values = np.asarray(alpha.crop(box))
+    edit = values > 0
     ring = _ring(edit, RING * unit)
     around = original[ring].astype(np.float32) - own[ring]
     if not around.size or np.abs(around.mean(axis=0)).max() < LEAST:
@@ -59,6 +63,11 @@ def fitted(before: Image.Image, edited: Image.Image, alpha: Image.Image) -> Imag
     difference = original.astype(np.float32) - own
     is_shade = np.exp(-np.square(np.abs(difference).max(axis=2) / (1.5 * SHADE)))
     added = _spread(difference, ring * is_shade).clip(-SHADE, SHADE)
+    inward = _distance(edit)
+    reach = FADING * _softness(values, inward)
+    if reach:
+        whole = _spread(difference, ring.astype(np.float32))
+        added += (whole - added) * np.exp(-np.square(inward / reach))[..., None]
     patch = np.where(edit[..., None], np.rint(own + added).clip(0, 255), own)
     result = edited.copy()
     result.paste(Image.fromarray(patch.astype(np.uint8)), box)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring.models import build, catalogue, checkpoints
-from overpaint.core.errors import ModelLoadError, ModelNotFound
+from overpaint.apps.wiring import imports
+from overpaint.apps.wiring.models import catalogue, checkpoints
+from overpaint.core.errors import InvalidSettings, ModelLoadError, ModelNotFound
 from overpaint.core.models import ModelSpec
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from overpaint.apps.settings import Settings
     from overpaint.core.imaging.detections import Detection
     from overpaint.core.imaging.images import Picture
@@ -112,6 +116,51 @@ def segment(
         return _loaded[2].segment(picture.to_srgb(), hints)
 
 
+@dataclass(frozen=True)
+class WordLocator:
+    """Finds what an instruction names; see `core.imaging.fidelity.target.Locator`.
+
+    Attributes:
+        name: of a segmenter by words.
+        settings: say where it lies.
+    """
+
+    name: str
+    settings: Settings
+
+    def place(self, picture: Picture, words: str) -> Image.Image | None:
+        """'L' of the picture's size, 255 = what the words name; None where it finds nothing.
+
+        Raises:
+            ModelNotFound, ModelLoadError, UnsupportedOption: as for `segment`.
+        """
+        from overpaint.core.imaging import detections
+        from overpaint.segmenters.segmenter import Hints
+
+        hints = Hints(words=words)
+        things = segment(picture, hints, model=self.name, settings=self.settings)
+        return detections.union(things, picture.size) if things else None
+
+
+def locator(settings: Settings) -> WordLocator | None:
+    """What finds the things that instructions name; None = nothing is configured.
+
+    Raises:
+        InvalidSettings: there is no segmenter of that name.
+    """
+    name = settings.target_segmenter
+    if name is None:
+        return None
+    for part in name.split(JOINT):
+        if part not in SEGMENTERS and not Path(part).is_dir():
+            raise InvalidSettings(
+                f"there is no segmenter '{part}'; those by words are sam3, grounding-dino and "
+                "owlv2",
+                field="target_segmenter",
+            )
+    return WordLocator(name, settings)
+
+
 def default_model(hints: Hints, settings: Settings) -> str:
     """The model for such hints where none is named."""
     if hints.words is not None:
@@ -155,7 +204,7 @@ def _load_weights(folder: Path, settings: Settings) -> Segmenter | Detector:
     from overpaint.checkpoints.placement import choose, first_device
     from overpaint.segmenters import checkpoint
 
-    build.quiet_libraries()
+    imports.quieten()
     placement = choose(first_device(settings.device), "float32")
     kind = checkpoint.model_type(folder)
     if kind.startswith("sam2"):  # published checkpoints call themselves sam2_video
