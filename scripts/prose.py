@@ -81,7 +81,7 @@ INVERTED = {
 """Sentences turned round: regular expressions, and what they are."""
 
 UNIDIOMATIC = {
-    r"(?<![Tt]here )\b(?:is|are) no (?!longer|more|less|smaller|larger)[a-z]": (
+    r"(?:[^e ]|[^r ]e|[^e ]re) (?:is|are) no [a-kn-rt-z][a-z]+": (
         "say 'is not a …' where something is not of a kind"
     ),
     r"\bbesides[.,;]": "say 'also', and say it earlier",
