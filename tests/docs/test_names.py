@@ -200,7 +200,7 @@ def named_routes(text: str) -> list[tuple[str, str]]:
 
 def is_served(method: str, path: str, served: set[tuple[str, str]]) -> bool:
     """Whether a path, with {…}, MODEL or an ellipsis for parts of it, is one of the routes."""
-    pattern = re.sub(r"\\{[^/]*?\\}|MODEL", "{[^/]*}", re.escape(path.rstrip("/")))
+    pattern = re.sub(r"\\{[^/]*?\\}|MODEL", "{[^/]*}", re.escape(path.rstrip("/") or "/"))
     pattern = pattern.replace("…", ".*")
     return any(
         re.fullmatch(pattern, route) or (pattern and re.match(pattern + "/", route))
