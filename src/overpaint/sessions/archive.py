@@ -161,7 +161,7 @@ def _readable() -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
-        raise _wrong(f"it is no ZIP file that can be read ({error})") from error
+        raise _wrong(f"it is not a ZIP file that can be read ({error})") from error
 
 
 class _Reader:
