@@ -9,6 +9,7 @@ import json
 import pytest
 
 from overpaint.core.errors import InvalidImage
+from overpaint.core.imaging import encoded
 from overpaint.core.imaging.encoded import from_base64
 from tests.apps.server.conftest import b64, png
 from tests.conftest import box_mask, picture
@@ -114,6 +115,17 @@ class TestBase64:
     )
     def test_is_read_in_every_form(self, text):
         assert from_base64(text, "image") == FILE
+
+    @pytest.mark.parametrize("length", range(25, 37))
+    def test_long_texts_are_read_in_pieces(self, monkeypatch, length):
+        monkeypatch.setattr(encoded, "_PIECE", 16)
+        assert from_base64(base64.b64encode(FILE[:length]).decode(), "image") == FILE[:length]
+
+    @pytest.mark.parametrize("text", ["AAAAAAAAAAAAAAA=AAAA", "AA==AAAA", "AAA=AAA="])
+    def test_padding_stands_at_the_end_alone(self, monkeypatch, text):
+        monkeypatch.setattr(encoded, "_PIECE", 16)
+        with pytest.raises(InvalidImage, match="not base64"):
+            from_base64(text, "image")
 
     def test_the_alphabet_for_urls_matters(self):
         assert from_base64("-_-_", "image") == from_base64("+/+/", "image") == b"\xfb\xff\xbf"

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from overpaint.safety.policy import Policy
 from tests.apps.server.conftest import b64, edit
-from tests.attack.conftest import within
+from tests.attack.conftest import KEYS, header_of, within
 from tests.conftest import picture
 
 
@@ -50,6 +50,17 @@ def test_slow_checks_hold_up_their_own_edits_alone(start):
     server.until(lambda: all(done(server, each) for each in places))
 
 
+def test_as_many_as_one_key_may_send_do_too(start):
+    server = start(keys=KEYS, headers=header_of("bad"))
+    slow = policed(server)
+    body = {**edit(**{"async": True}), "prompt": "slow"}
+    answers = [server.client.post("/v1/edits", json=body) for _ in range(33)]
+    assert [answer.status_code for answer in answers] == [202] * 32 + [429]
+    honest = server.client.post("/v1/edits", json=edit(), headers=header_of("good"))
+    assert honest.status_code == 200
+    slow.go_on.set()
+
+
 def done(server, where) -> bool:
     return server.client.get(where).json()["status"] == "done"
 
@@ -77,16 +88,23 @@ def test_a_deleted_edits_check_ends(start):
 
 
 def test_uploads_of_sessions_do_not_wait_for_each_other(start):
-    server = start(check_timeout_s=2)
+    server = start(models=("erase",))
     slow = policed(server)
-
-    def upload(side):
-        return server.client.post("/v1/sessions", json={"image": b64(picture(side, side))})
-
     with ThreadPoolExecutor(4) as pool:
-        late = [pool.submit(upload, 100) for _ in range(4)]
+        late = [pool.submit(upload, server, 100) for _ in range(4)]
         server.until(lambda: slow.calls >= 4)
-        with within(2):
-            assert upload(64).status_code == 201
-        assert [each.result().status_code for each in late] == [503] * 4
+        assert upload(server, 64).status_code == 201
+        assert not any(each.done() for each in late)
+        slow.go_on.set()
+        assert [each.result().status_code for each in late] == [201] * 4
+
+
+def test_an_upload_whose_check_takes_too_long_is_refused(start):
+    server = start(models=("erase",), check_timeout_s=1)
+    slow = policed(server)
+    assert upload(server, 100).status_code == 503
     slow.go_on.set()
+
+
+def upload(server, side):
+    return server.client.post("/v1/sessions", json={"image": b64(picture(side, side))})

@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import select
+import threading
 import time
+from functools import partial
 
 import pytest
 
 from overpaint.apps.server import guard
+from overpaint.apps.server.protocols import native
 from tests.apps.server.conftest import b64, edit, png
 from tests.attack.conftest import KEYS, connected, filled_jpeg, head, header_of, within
 from tests.conftest import box_mask, picture
@@ -105,9 +109,36 @@ class TestOneKeyBesideOthers:
             wires = [stack.enter_context(connected(server)) for _ in range(2)]
             for wire in wires:
                 wire.sendall(head("/v1/edits", 900_000, "bad") + b" " * 600_000)
-            assert b"429" in wires[1].recv(100)
+            # Whichever came last is one too many.
+            (refused, *_), *_ = select.select(wires, [], [], 60)
+            assert b"429" in refused.recv(100)
             answer = server.client.post("/v1/edits", json=edit(), headers=header_of("good"))
             assert answer.status_code == 200
+
+    def test_bodies_are_read_slowly_while_others_work(self, start, monkeypatch):
+        sizes = []
+
+        async def wait(_, size) -> None:
+            sizes.append(size)
+
+        monkeypatch.setattr(guard.RateLimit, "wait", wait)
+        server = start(keys=KEYS, models=["erase"])
+        body = b" " * (guard.LARGE_BODY + 500_000)
+
+        def post() -> None:
+            headers = {**header_of("bad"), "content-type": "application/json"}
+            assert server.client.post("/v1/edits", content=body, headers=headers).status_code == 400
+
+        post()
+        assert not sizes
+        with connected(server) as wire:
+            wire.sendall(head("/v1/edits", 100, "bad"))
+            post()
+            assert not sizes
+        with connected(server) as wire:
+            wire.sendall(head("/v1/edits", 100, "good"))
+            server.until(lambda: post() or sizes)
+        assert 500_000 <= sum(sizes) < len(body)
 
     def test_places_to_decode(self, start):
         server = start(keys=KEYS, decode_timeout_s=60)
@@ -124,6 +155,26 @@ class TestOneKeyBesideOthers:
             with within(10):
                 answer = server.client.post("/v1/edits", json=large, headers=header_of("good"))
             assert answer.status_code == 200
+
+    def test_answers(self, start, monkeypatch):
+        encode, go_on = native.encode, threading.Event()
+
+        def slow(result):
+            if result.seeds == (99,):
+                assert go_on.wait(60)
+            return encode(result)
+
+        monkeypatch.setattr(native, "encode", slow)
+        server = start(keys=KEYS)
+        body, ask = edit(99, **{"async": True}), server.client.post
+        for _ in range(6):
+            answer = ask("/v1/edits", json=body, headers=header_of("bad"))
+            assert answer.status_code == 202
+        assert ask("/v1/edits", json=edit(), headers=header_of("good")).status_code == 200
+        go_on.set()
+        where = answer.headers["location"]
+        asked = partial(server.client.get, where, headers=header_of("bad"))
+        server.until(lambda: asked().json()["status"] == "done")
 
 
 def test_what_refused_requests_held_is_given_back(server):
@@ -148,11 +199,11 @@ class TestLongWork:
         return server
 
     def test_ends_at_its_deadline(self, busy):
-        with within(3):
+        with within(10):
             answer = busy.client.post("/v1/edits", json={**edit(timeout_s=1), **HUGE})
         assert answer.status_code == 504
-        busy.until(lambda: busy.service.batcher.idle, 3)
-        with within(3):
+        busy.until(lambda: busy.service.batcher.idle, 10)
+        with within(10):
             assert busy.client.post("/v1/edits", json=edit()).status_code == 200
 
     def test_ends_when_it_is_deleted(self, busy):
@@ -160,7 +211,7 @@ class TestLongWork:
         where = busy.client.post("/v1/edits", json=body).headers["location"]
         time.sleep(0.5)
         busy.client.delete(where)
-        with within(3):
+        with within(10):
             assert busy.client.post("/v1/edits", json=edit()).status_code == 200
 
     @pytest.mark.parametrize("model", ["sd2", "flex2"])
@@ -169,7 +220,7 @@ class TestLongWork:
         body = {**edit(**{"async": True}), **HUGE}
         where = busy.client.post("/v1/edits", json=body).headers["location"]
         time.sleep(0.5)
-        with within(4):
+        with within(20):
             answer = busy.client.post("/v1/edits", json=edit(model=model))
         assert answer.status_code == 200
         assert busy.client.get(where).json()["status"] in ("queued", "running")
@@ -183,8 +234,8 @@ class TestLongWork:
         body = {"model": "erase", "image": b64(picture(1600, 1200)), "mask": hole, "prompt": ""}
         where = server.client.post("/v1/edits", json={**body, "async": True}).headers["location"]
         server.until(lambda: server.client.get(where).json()["status"] == "running")
-        with within(6):
+        with within(20):
             assert server.client.post("/v1/edits", json=edit(model="flex2")).status_code == 200
         assert server.client.get(where).json()["status"] == "running"
         server.client.delete(where)
-        server.until(lambda: server.service.batcher.idle, 3)
+        server.until(lambda: server.service.batcher.idle, 10)

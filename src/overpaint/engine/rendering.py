@@ -14,6 +14,7 @@ from overpaint.core.compositing import composite
 from overpaint.core.imaging import masks
 from overpaint.core.imaging.fidelity.layer import EditLayer, whole_alpha
 from overpaint.core.imaging.images import Picture
+from overpaint.core.work import interruption
 from overpaint.diffusion.family import Prepared
 from overpaint.diffusion.options import DiffusionOptions
 from overpaint.engine.edit import Edit
@@ -66,6 +67,7 @@ def finished(edit: Edit, image: Sequence[Prepared]) -> Rendered:
             parts.append((blended.fidelity, share))
         edit.timings["decode"] += decoded - started
         edit.timings["composite"] += time.perf_counter() - decoded
+        interruption.check()
     return Rendered(picture, _joined(parts))
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import socket
 import struct
 import time
 import zlib
+from types import SimpleNamespace
 
 import pytest
 
+from overpaint.apps.server import guard
 from tests.apps.server.conftest import b64, edit, png, serving
 from tests.conftest import box_mask, picture
 
@@ -272,3 +275,25 @@ def head(path, length) -> bytes:
 def connected(server) -> socket.socket:
     host, port = server.url.removeprefix("http://").split(":")
     return socket.create_connection((host, int(port)), timeout=10)
+
+
+def test_a_rate_limit_counts_what_came_before(monkeypatch):
+    now, waits = 100.0, []
+
+    async def sleep(seconds) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(guard, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(guard, "asyncio", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(guard, "BYTES_PER_SECOND", 10)
+
+    async def run() -> None:
+        nonlocal now
+        rate = guard.RateLimit()
+        for _ in range(2):
+            await rate.wait(10)
+        now = 130.0
+        await rate.wait(5)
+
+    asyncio.run(run())
+    assert waits == [1, 2, 0.5]

@@ -95,6 +95,26 @@ class TestLogs:
         assert seen == [(None, 0), (b"a", 0), (b"b", 1)]
         assert counted == [("GET", "other", 200)]
 
+    def test_a_refusals_line_is_there_while_the_rest_of_its_request_comes(self):
+        counted, seen = [], []
+        head = {
+            "type": "http.response.start",
+            "status": 413,
+            "headers": [(b"content-length", b"2")],
+        }
+
+        async def refusing(scope, receive, send):
+            await send(head)
+            await send({"type": "http.response.body", "body": b"no", "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+        async def send(message):
+            seen.append(len(counted))
+
+        app = AccessLog(refusing, lambda *request: counted.append(request))
+        asyncio.run(app({"type": "http", "method": "POST"}, None, send))
+        assert seen == [0, 1, 1]
+
     def test_a_caller_that_hung_up_has_a_line_too(self):
         counted = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from overpaint.diffusion.denoise import MAX_BATCH
 from overpaint.engine.batching import policy
 from overpaint.engine.batching.batcher import Batcher
 from overpaint.engine.batching.observer import Observer
-from overpaint.engine.batching.policy import AGEING, Pace, PassPolicy, in_order
+from overpaint.engine.batching.policy import AGEING, Pace, PassEffort, PassPolicy, Pick, in_order
 from overpaint.engine.batching.ticket import Ticket, Trace
 from overpaint.engine.cache import ModelCache
 from overpaint.engine.engine import Engine
@@ -178,7 +179,7 @@ class TestFairness:
         while long.steps:
             if passes % 2 == 0:
                 others.append(waiting(steps=2, since=passes))
-            first = in_order([long, *others], passes)[0]
+            first = in_order([long, *others], after(passes))[0]
             first.steps -= 1
             others = [each for each in others if each.steps]
             passes += 1
@@ -187,19 +188,39 @@ class TestFairness:
 
     def test_ageing_spares_those_who_came_first_among_equals(self):
         tickets = [waiting(steps=10, since=since) for since in (5, 0, 9)]
-        assert in_order(tickets, 20) == [tickets[1], tickets[0], tickets[2]]
+        assert in_order(tickets, after(20)) == [tickets[1], tickets[0], tickets[2]]
 
     def test_callers_take_turns_whatever_the_number_of_their_edits(self):
         many = [waiting(steps=4, since=0, caller="many") for _ in range(20)]
         few = [waiting(steps=4, since=0, caller="few") for _ in range(2)]
-        order = in_order([*many, *few], 0)
+        order = in_order([*many, *few], PassEffort())
         assert [order.index(each) for each in few] == [1, 3]
+
+    def test_a_caller_who_sends_too_much_delays_nobody_who_sends_little(self):
+        """The edits of the one are so old that they are before all newer ones of their caller."""
+        flood = Line("many", edits=20, steps=50)
+        for turn in range(500):
+            since = flood.effort.total
+            few = [waiting(steps=2, since=since, caller="few")] if turn % 10 == 0 else []
+            flood.enter(few)
+            while few:
+                assert flood.make_pass(few).caller == "few"
+            assert flood.make_pass([]).caller == "many"
+
+    def test_callers_who_both_send_too_much_have_half_each_whatever_was_before(self):
+        flood = Line("many", edits=20, steps=50)
+        for _ in range(500):
+            flood.make_pass([])
+        other = [waiting(steps=10, since=500, caller="other") for _ in range(200)]
+        flood.enter(other)
+        led = Counter(flood.make_pass(other).caller for _ in range(400))
+        assert abs(led["many"] - led["other"]) <= 50
 
     def test_a_step_counts_by_its_pixels(self):
         large = waiting(steps=1, since=0, canvas=2048 * 2048)
         small = waiting(steps=10, since=5, canvas=64 * 64)
-        assert in_order([large, small], 5) == [small, large]
-        assert in_order([large, waiting(steps=10, since=150)], 150)[0] is large
+        assert in_order([large, small], after(5)) == [small, large]
+        assert in_order([large, waiting(steps=10, since=150)], after(150))[0] is large
 
     def test_short_edits_need_no_slot(self, holding):
         batcher = holding(width=1, max_images=2)
@@ -210,6 +231,44 @@ class TestFairness:
         until(lambda: short.state == "running")
         assert batcher.images == 3
         assert [each.state for each in long].count("waiting") == 1
+
+
+class Line:
+    """A device whose passes have one image, and a caller whose edits never end.
+
+    Args:
+        caller: whose.
+        edits: that are there at any time.
+        steps: of each.
+    """
+
+    def __init__(self, caller, edits, steps) -> None:
+        self.effort = PassEffort()
+        self.effort.enter(caller, set())
+        self._new = lambda: waiting(steps=steps, since=self.effort.total, caller=caller)
+        self._edits = [self._new() for _ in range(edits)]
+
+    def enter(self, tickets) -> None:
+        for each in tickets:
+            self.effort.enter(each.caller, {each.caller for each in self._edits})
+
+    def make_pass(self, others) -> Ticket:
+        """Make one; the edit that led it. It leaves the others when it is done."""
+        lead = in_order([*self._edits, *others], self.effort)[0]
+        lead.steps -= 1
+        self.effort.add([Pick(lead, None, None, None)])
+        for tickets in (self._edits, others):
+            if lead in tickets and not lead.steps:
+                tickets.remove(lead)
+        self._edits += [self._new()] if not lead.steps and lead.caller == "many" else []
+        return lead
+
+
+def after(passes) -> PassEffort:
+    """When so many passes of small canvases were made."""
+    effort = PassEffort()
+    effort.total = passes
+    return effort
 
 
 def waiting(*, steps, since, **more) -> Ticket:
@@ -249,7 +308,7 @@ class TestPace:
         ticket.edit = engine.begin(request())
         for size in range(policy.KNOWN_PACES + 5):
             ticket.keys = [("size", size)]
-            policies.learn(policies.choose([ticket], 0), 0.1)
+            policies.learn(policies.choose([ticket], PassEffort()), 0.1)
         assert len(policies._paces) == policy.KNOWN_PACES
 
 

@@ -47,7 +47,8 @@ def submit(board: Board, seed=0, caller="", **more) -> Ticket:
         options={"num_inference_steps": STEPS},
         **more,
     )
-    ticket = Ticket(request=request, steps=STEPS, caller=caller, trace=Trace(0.0, board.effort))
+    trace = Trace(0.0, board.effort.total)
+    ticket = Ticket(request=request, steps=STEPS, caller=caller, trace=trace)
     board.add(ticket)
     return ticket
 

@@ -83,6 +83,50 @@ class TestCores:
         started.join(WAIT)
         assert done == ["short", "long"]
 
+    def test_long_work_within_long_work_lets_in_what_either_would(self, thread):
+        entered, looks = threading.Event(), []
+
+        def looked_outside() -> bool:
+            """Whether the outer work's look was asked since the inner work began."""
+            return "inner" in looks and "outer" in looks[looks.index("inner") :]
+
+        def outer() -> None:
+            with cores.looking(lambda: looks.append("outer")):
+                thread.run(lambda: long_work(entered, lambda: "inner" in looks))
+
+        started = in_background(outer)
+        assert entered.wait(WAIT)
+        with cores.looking(lambda: looks.append("inner")):
+            thread.run(lambda: long_work(threading.Event(), looked_outside))
+            assert looked_outside()
+        started.join(WAIT)
+
+    def test_what_ends_the_outer_work_ends_no_inner_work(self, thread):
+        entered, is_wanted, ends = threading.Event(), threading.Event(), []
+        is_wanted.set()
+
+        def look() -> None:
+            if not is_wanted.is_set():
+                ends.append("look")
+                raise Cancelled("nobody waits for it")
+
+        def outer() -> None:
+            with cores.looking(look), pytest.raises(Cancelled):
+                thread.run(lambda: long_work(entered, lambda: False))
+            ends.append("outer")
+
+        started = in_background(outer)
+        assert entered.wait(WAIT)
+
+        def inner() -> str:
+            is_wanted.clear()
+            return long_work(threading.Event(), lambda: "look" in ends)
+
+        with cores.looking(lambda: None):
+            assert thread.run(inner) == "long"
+        started.join(WAIT)
+        assert ends[-1] == "outer"
+
     def test_what_looking_around_raises_ends_the_work(self, thread):
         def look() -> None:
             raise Cancelled("nobody waits for it")

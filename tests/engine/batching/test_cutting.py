@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional
@@ -21,6 +23,7 @@ CUTS = 5
 @pytest.fixture
 def always(monkeypatch):
     monkeypatch.setattr(cutting, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(cutting, "MOST_ASIDE", math.inf)
 
 
 def request(family, seed) -> EditRequest:
@@ -81,20 +84,30 @@ def test_an_edit_in_the_middle_of_another_one_of_the_same_model(make_engine, fam
 def test_an_attention_in_pieces_has_the_same_bits(always, monkeypatch, dtype, rows, keys):
     monkeypatch.setattr(cutting, "PIECE_SCORES", 2**16)
     query, key, value = (
-        torch.randn(1, 2, length, 40, dtype=dtype) for length in (rows, keys, keys)
+        torch.randn(2, 3, length, 40, dtype=dtype) for length in (rows, keys, keys)
     )
     whole = functional.scaled_dot_product_attention(query, key, value)
     looks = []
     with LongWork(lambda: bool(looks.append(1))):
         pieces = functional.scaled_dot_product_attention(query, key, value)
     assert torch.equal(whole, pieces)
-    assert len(looks) >= len(cutting._pieces(query, key)) == (1 if rows < 1536 else rows // 768)
+    assert len(looks) >= 2 * 3 * (1 if rows < 1536 else rows // 768)
+
+
+def test_heads_that_share_keys_stay_together(monkeypatch):
+    monkeypatch.setattr(cutting, "PIECE_SCORES", 2**10)
+    query = torch.randn(1, 4, 100, 16)
+    key, value = (torch.randn(1, 2, 100, 16) for _ in range(2))
+    whole = functional.scaled_dot_product_attention(query, key, value, enable_gqa=True)
+    with LongWork(lambda: False):
+        pieces = functional.scaled_dot_product_attention(query, key, value, enable_gqa=True)
+    assert torch.equal(whole, pieces)
 
 
 def test_masks_are_cut_with_the_queries(always, monkeypatch):
     monkeypatch.setattr(cutting, "PIECE_SCORES", 2**20)
-    query, key, value = (torch.randn(1, 2, 2000, 16) for _ in range(3))
-    for shape in ((2000, 2000), (1, 2000)):
+    query, key, value = (torch.randn(2, 2, 2000, 16) for _ in range(3))
+    for shape in ((2000, 2000), (1, 2000), (2, 1, 1, 2000), (2, 2, 2000, 2000)):
         mask = torch.randn(shape) > 0
         whole = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         with LongWork(lambda: False):
@@ -102,17 +115,65 @@ def test_masks_are_cut_with_the_queries(always, monkeypatch):
         assert torch.allclose(whole, pieces, atol=1e-6)
 
 
-def test_long_work_keeps_a_share_of_its_thread(always):
-    """Others want all of it, for ever."""
-    steps = 0
+class Clock:
+    """Seconds that pass when somebody says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("short", [0.001, 0.1, 5.0])
+def test_long_work_keeps_a_tenth_of_its_thread(monkeypatch, short):
+    """Others want all of it, for ever, in passes of so many seconds; it ends and begins anew."""
+    clock, aside = Clock(), 0.0
+    monkeypatch.setattr(cutting, "time", clock)
+    monkeypatch.setattr(LongWork, "_share", cutting.TimeShare())
 
     def look() -> bool:
-        torch.zeros(1)
+        nonlocal aside
+        clock.now += short
+        aside += short
+        return True
+
+    for _ in range(10):
+        with LongWork(look):
+            for _ in range(100):
+                functional.silu(torch.zeros(1))
+                clock.now += 0.02
+    own = clock.now - aside
+    assert 0.5 * cutting.MOST_ASIDE * own < aside <= cutting.MOST_ASIDE * own + short
+
+
+def test_long_work_waits_a_moment_for_more_short_work_of_others(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(cutting, "time", clock)
+    expectation = cutting.Expectation()
+    assert not expectation.wait({"many"})
+    expectation.note("few")
+    assert not expectation.wait({"few"})
+    while expectation.wait({"many"}):
+        assert clock.now <= cutting.MORE_WITHIN + cutting.MOMENT
+    assert clock.now >= cutting.MORE_WITHIN
+    expectation.note("many")
+    assert not expectation.wait({"many"})
+
+
+def test_long_work_that_was_alone_does_not_wait_for_as_long(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(cutting, "time", clock)
+    monkeypatch.setattr(LongWork, "_share", cutting.TimeShare())
+
+    def look() -> bool:
+        clock.now += 0.1
         return True
 
     with LongWork(look) as work:
-        for _ in range(20):
-            functional.silu(torch.zeros(512, 512))
-            steps += 1
-    assert steps == 20
-    assert work._aside > 0
+        clock.now += 100
+        work.look_around()
+    assert clock.now - 100 <= cutting.MOST_CREDIT + 0.3

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers
@@ -31,6 +32,11 @@ OPEN_FOLDER = "/page/"
 MAX_HELD = 2**30
 """Bytes of all bodies that are held at the same time; more requests than that get 429. Where there
 are several keys, half of that is one key's at most."""
+
+LARGE_BODY = 2**20
+BYTES_PER_SECOND = 8 * 2**20
+"""Of one key's large bodies, while requests of other keys are under way: whatever reads or parses a
+body keeps all others waiting meanwhile."""
 
 LINGER_BYTES, LINGER_SECONDS = 16 * 2**20, 2.0
 
@@ -65,6 +71,19 @@ class Keys:
         return same[0]
 
 
+class RateLimit:
+    """Lets `BYTES_PER_SECOND` pass."""
+
+    def __init__(self) -> None:
+        self._due = 0.0
+
+    async def wait(self, size: int) -> None:
+        """Wait for as long as so many bytes take, after those before them."""
+        now = time.monotonic()
+        self._due = max(now, self._due) + size / BYTES_PER_SECOND
+        await asyncio.sleep(self._due - now)
+
+
 class Guard:
     """ASGI middleware in front of everything.
 
@@ -92,6 +111,8 @@ class Guard:
         self._hosts = hosts
         self._held: Counter[str] = Counter()
         self._held_of_a_key = MAX_HELD // 2 if len(keys) > 1 else MAX_HELD
+        self._under_way: Counter[str] = Counter()
+        self._rates: defaultdict[str, RateLimit] = defaultdict(RateLimit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -107,16 +128,27 @@ class Guard:
             else:
                 arrival.caller = self._keys.caller(headers)
                 scope.setdefault("state", {})["caller"] = arrival.caller
-            body = await self._body(headers, receive, arrival.caller)
+        except OverpaintError as refused:
+            await _refuse(refused, scope, receive, send)
+            return
+        self._under_way[arrival.caller] += 1
+        try:
+            await self._answer(arrival, headers, scope, send)
+        finally:
+            self._under_way[arrival.caller] -= 1
+
+    async def _answer(self, arrival: Arrival, headers: Headers, scope: Scope, send: Send) -> None:
+        """Read the body, and let the rest of the server answer."""
+        receive = arrival.connection
+        try:
+            arrival.body = await self._body(headers, receive, arrival.caller)
         except OverpaintError as refused:
             await _refuse(refused, scope, receive, send)
             return
         except ConnectionAbortedError:
             return
-        held = {arrival.caller: len(body)}
+        held = {arrival.caller: len(arrival.body)}
         arrival.at_end.append(lambda: self._held.subtract(held))
-        arrival.body = body
-        del body
         with arrival.answering(send) as send_before_end:
             await self._app(_as_get(scope), arrival.receive, send_before_end)
 
@@ -148,10 +180,15 @@ class Guard:
                 if self._held.total() > MAX_HELD or self._held[caller] > self._held_of_a_key:
                     raise Overloaded("too many large requests at once", retry_after=5)
                 more = message.get("more_body", False)
+                if size > LARGE_BODY and self._has_others(caller):
+                    await self._rates[caller].wait(len(chunks[-1]))
         except BaseException:
             self._held[caller] -= size
             raise
         return b"".join(chunks)
+
+    def _has_others(self, caller: str) -> bool:
+        return any(count and name != caller for name, count in self._under_way.items())
 
     def _too_large(self) -> errors.BodyTooLarge:
         return errors.BodyTooLarge(f"the body is larger than the limit of {self._max_body:,} bytes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
@@ -19,6 +20,10 @@ from overpaint.apps.settings import Settings, is_loopback
 from overpaint.core.errors import InvalidSettings
 
 BACKLOG = 2048
+
+SWITCH_SECONDS = 0.001
+"""After which a thread that runs Python lets others. A request passes between threads many times,
+and each time it may have to wait that long for one that is busy; Python's own 5 ms add up."""
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +73,7 @@ def run(
         on_listening(f"{url}/")
     service: EditService = app.state.service
     service.ending.enforce()
+    sys.setswitchinterval(SWITCH_SECONDS)
     _Server(config, service).run(sockets=[listening])
     # Not by returning: taking torch apart takes seconds, and threads may be at work in it.
     ending.leave(service.ending.status)

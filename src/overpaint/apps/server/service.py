@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -15,7 +14,8 @@ from starlette.requests import Request
 
 from overpaint.apps.server.bounds import arrival
 from overpaint.apps.server.bounds.accounts import Accounts, Hold
-from overpaint.apps.server.bounds.decoding import DecodingDesk, Lane
+from overpaint.apps.server.bounds.decoding import DecodingDesk
+from overpaint.apps.server.bounds.lanes import RETRY_AFTER, Lane
 from overpaint.apps.server.bounds.memory import Trimmer
 from overpaint.apps.server.errors import Stopping, forget_frames, status_of
 from overpaint.apps.server.jobs import EditJob, Jobs, new_id
@@ -46,8 +46,11 @@ __all__ = ["Accepted", "EditService", "Served"]
 Value = TypeVar("Value")
 Readiness = Literal["loading", "ready", "failed", "stopping"]
 
-PICTURE_THREADS = 2
-RETRY_AFTER = 2.0
+BODY_THREADS = 2
+ANSWER_THREADS = 4
+"""Bodies that are read, and answers that are made, at the same time; where there are several keys,
+half of them are one key's at most."""
+
 PATIENCE = 5.0
 """Seconds that threads with nothing more to do may take to end."""
 
@@ -119,9 +122,9 @@ class EditService:
         self.accounts = Accounts(self.limits, lambda: self.retry_after)
         self.decoding = DecodingDesk(self.limits)
         self._trimmer = Trimmer()
-        self._pool = ThreadPoolExecutor(PICTURE_THREADS, "pictures")
-        of_a_key = int(self.limits.of_a_key(PICTURE_THREADS))
-        self._bodies = Lane("bodies", PICTURE_THREADS, of_a_key)
+        self._bodies = Lane("bodies", BODY_THREADS, int(self.limits.of_a_key(BODY_THREADS)))
+        of_a_key = int(self.limits.of_a_key(ANSWER_THREADS))
+        self._answers = Lane("answers", ANSWER_THREADS, of_a_key, most_waiting=None)
         self._loading_task: asyncio.Task[None] | None = None
 
     @property
@@ -174,7 +177,7 @@ class EditService:
         await self._tasks.wait(max(0.1, ending.seconds_left))
         patience = min(PATIENCE, ending.seconds_left)
         await asyncio.to_thread(self.batcher.close, patience)
-        self._pool.shutdown(wait=not ending.is_cut)
+        self._answers.pool.shutdown(wait=not ending.is_cut)
         self._bodies.pool.shutdown(wait=not ending.is_cut)
         if not ending.is_cut:
             self.decoding.close()
@@ -190,8 +193,11 @@ class EditService:
         return self.ending.has_begun
 
     async def work(self, work: Callable[..., Value], *args: Any) -> Value:
-        """Do something slow beside the event loop, such as to encode an answer."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+        """Do something slow beside the event loop, such as to encode an answer.
+
+        Callers take turns.
+        """
+        return await self._answers.run(partial(work, *args))
 
     async def read(self, work: Callable[..., Value], *args: Any) -> Value:
         """Read what a caller sent, beside the event loop; callers take turns.
@@ -275,7 +281,7 @@ class EditService:
         checked: Accepted,
         caller: str,
         encode: Callable[[EditResult], Value],
-        pool: ThreadPoolExecutor | None = None,
+        lane: Lane | None = None,
         undo: Callable[[], None] | None = None,
     ) -> EditJob[Value]:
         """Hand an edit to the batcher.
@@ -284,7 +290,7 @@ class EditService:
             checked: from `check`.
             caller: name of the caller's key.
             encode: makes the answer of the result, beside the event loop.
-            pool: where `encode` and `undo` run; None = beside the other work on pictures.
+            lane: where `encode` and `undo` run; None = beside the work on other answers.
             undo: takes back what was done for the edit, if it fails; its caller learns of that
                 afterwards.
 
@@ -308,7 +314,7 @@ class EditService:
             canvas=checked.held.cost.canvas,
         )
         checked.held.is_edits = True
-        answer = self.spawn(self._answer(ticket, encode, pool or self._pool, undo, on_update))
+        answer = self.spawn(self._answer(ticket, encode, lane or self._answers, undo, on_update))
         answer.add_done_callback(lambda _: self._freed(checked.held))
         model = str(checked.request.model)
         job = EditJob(id=new_id(), caller=caller, model=model, ticket=ticket, answer=answer)
@@ -365,18 +371,17 @@ class EditService:
         self,
         ticket: Ticket,
         encode: Callable[[EditResult], Value],
-        pool: ThreadPoolExecutor,
+        lane: Lane,
         undo: Callable[[], None] | None,
         on_update: Callable[[Update], None],
     ) -> Value:
         outcome = "internal_error"
-        loop = asyncio.get_running_loop()
         try:
             result = await asyncio.wrap_future(ticket.future)
             if ticket.previews and len(result.pictures) == 1:
                 whole = result.pictures[0]
                 on_update(Update(step=1, total=1, preview=whole, is_result=True))
-            answer = await loop.run_in_executor(pool, encode, result)
+            answer = await lane.run(partial(encode, result))
             outcome = "done"
             self.health.works(str(ticket.request.model))
         except Cancelled as error:
@@ -398,7 +403,7 @@ class EditService:
             raise
         finally:
             if undo is not None and outcome != "done":
-                await loop.run_in_executor(pool, undo)
+                await lane.run(undo)
             seconds = time.monotonic() - ticket.trace.submitted
             self.metrics.finished(str(ticket.request.model), outcome, ticket.images, seconds)
         return answer

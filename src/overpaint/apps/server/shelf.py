@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 
 from overpaint.apps.server.bodies.fields import contents
 from overpaint.apps.server.bodies.session_schemas import PREFIX, Change, SessionInfo, TurnBody
-from overpaint.apps.server.bounds.decoding import Lane, watched
+from overpaint.apps.server.bounds.lanes import Lane, watched
 from overpaint.apps.server.errors import NotFound
 from overpaint.apps.server.routes import ERRORS, service_of
 from overpaint.apps.settings import Settings
@@ -63,9 +63,10 @@ class Shelf:
 
     def __init__(self, settings: Settings) -> None:
         # Measuring takes seconds, a judge may take more: other edits do not wait for them.
-        self.pool = ThreadPoolExecutor(WORKERS, "sessions")
+        of_a_key = settings.server.of_a_key
+        self.turns = Lane("sessions", WORKERS, int(of_a_key(WORKERS)), most_waiting=None)
         self._measuring = ThreadPoolExecutor(1, "measuring")
-        self._uploads = Lane("uploads", UPLOADS, int(settings.server.of_a_key(UPLOADS)))
+        self._uploads = Lane("uploads", UPLOADS, int(of_a_key(UPLOADS)))
         self._settings = settings
         self._lock = threading.Lock()
         self._open: tuple[Store, Examiner] | None = None
@@ -136,7 +137,7 @@ class Shelf:
 
     def close(self) -> None:
         """Let go of the database."""
-        self.pool.shutdown()
+        self.turns.pool.shutdown()
         self._measuring.shutdown(cancel_futures=True)
         self._uploads.pool.shutdown()
         if self._open is not None:

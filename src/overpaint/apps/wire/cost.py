@@ -54,8 +54,9 @@ def of_file(encoded: bytes, field: str, server: ServerSettings) -> Cost:
     Raises:
         InvalidImage: it is larger than a picture may be.
     """
-    width, height = _size(encoded, field, server)
-    return Cost(megapixels=width * height / MEGA, is_plain=headers.is_plain(encoded))
+    file = _file_of(encoded, field, server)
+    width, height = file.size
+    return Cost(megapixels=width * height / MEGA, is_plain=file.is_plain)
 
 
 def of_edit(edit: EncodedEdit, family: FamilySpec, server: ServerSettings) -> Cost:
@@ -69,19 +70,20 @@ def of_edit(edit: EncodedEdit, family: FamilySpec, server: ServerSettings) -> Co
     extend = edit.values.get("extend")
     options = parse_options(family, edit.values.get("options") or {})
     check_options(options, server)
-    sizes = {name: _size(value, name, server) for name, value in _pictures(edit, "image")}
-    if extend is not None and "image" in sizes:
-        sizes["image"] = _grown(sizes["image"], extend, server)
-    further = [(name, _size(value, name, server)) for name, value in _pictures(edit)]
-    files = [value for _, value in _pictures(edit) if isinstance(value, bytes)]
-    held = [size for _, size in further] + ([sizes["image"]] if extend is not None else [])
+    files = [(name, _file_of(value, name, server)) for name, value in _pictures(edit)]
+    further = [(name, file.size) for name, file in files]
+    held = [size for _, size in further]
+    size = next((size for name, size in further if name == "image"), None)
+    if extend is not None and size is not None:
+        size = _grown(size, extend, server)
+        held.append(size)
     total = sum(width * height for width, height in held) / MEGA
-    canvas = _canvas(family, options, sizes.get("image"), server)
+    canvas = _canvas(family, options, size, server)
     return Cost(
         megapixels=total,
         work=_work(edit, family, options, canvas, further, server),
         canvas=canvas,
-        is_plain=all(map(headers.is_plain, files)),
+        is_plain=all(file.is_plain for _, file in files),
     )
 
 
@@ -171,8 +173,14 @@ def _pictures(edit: EncodedEdit, *names: str) -> Iterator[tuple[str, Any]]:
         yield "markup", edit.markup
 
 
-def _size(value: Any, field: str, server: ServerSettings) -> Size:
-    """Width and height, of a file by its header.
+@dataclass(frozen=True)
+class _PictureFile:
+    size: Size
+    is_plain: bool = True
+
+
+def _file_of(value: Any, field: str, server: ServerSettings) -> _PictureFile:
+    """What the header of a picture's file says, read once: hostile files take their time.
 
     A file whose header cannot be made out counts as a picture of the largest size.
 
@@ -180,14 +188,16 @@ def _size(value: Any, field: str, server: ServerSettings) -> Size:
         InvalidImage: it is larger than a picture may be.
     """
     if isinstance(value, Picture | Image.Image):
-        return value.size
+        return _PictureFile(value.size)
     header = headers.read(value) if isinstance(value, bytes) else None
     if header is None:
-        return image_limits(server).max_pixels, 1
+        return _PictureFile(
+            (image_limits(server).max_pixels, 1), is_plain=not isinstance(value, bytes)
+        )
     if header.pixels > server.max_megapixels * MEGA:
         raise InvalidImage(
             f"the picture has {header.width}x{header.height} pixels, more than the limit of "
             f"{server.max_megapixels:g} megapixels; give a smaller one",
             field=field,
         )
-    return header.width, header.height
+    return _PictureFile((header.width, header.height), header.is_plain(len(value)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from overpaint.engine.batching.device import Device
+from overpaint.engine.batching.policy import PassEffort
 from overpaint.engine.batching.ticket import Ticket
 
 
@@ -17,7 +18,7 @@ def next_ticket(
     devices: Sequence[Device],
     queue: Sequence[Ticket],
     *,
-    effort: float,
+    effort: PassEffort,
     reserved: int,
 ) -> Ticket | None:
     """The first edit of the queue that this device should take; None = it waits.
@@ -26,7 +27,7 @@ def next_ticket(
         device: whose encoder is free.
         devices: all of them.
         queue: edits in the order of their scores.
-        effort: of the passes of all devices so far.
+        effort: of the passes so far.
         reserved: images that no device may take, since so many are being delivered.
     """
     free = [each for each in devices if each.is_free or each is device]

@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from overpaint.engine.engine import Engine
 
 
-SAFETY_THREADS = 32
-"""Edits that the safety policy judges at the same time. Most wait for a service; one that is slow
-holds up its own edit and no other."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -76,7 +72,9 @@ class Batcher:
             width=width,
             observer=observer or Observer(),
         )
-        self._pool = ThreadPoolExecutor(SAFETY_THREADS, "safety")
+        # One thread for each edit that can be judged: a slow check holds up its own edit alone.
+        most_judged = max_queued + 2 * max_images * len(self.engines)
+        self._pool = ThreadPoolExecutor(most_judged, "safety")
         self._workers = [Worker(self._board, each, self._pool) for each in self._board.devices]
 
     @property
@@ -134,7 +132,7 @@ class Batcher:
             on_update=on_update,
             canvas=_area(plain) if canvas is None else canvas,
             caller=caller,
-            trace=Trace(submitted=now, submitted_effort=self._board.effort),
+            trace=Trace(submitted=now, submitted_effort=self._board.effort.total),
         )
         with self._board.change:
             self._board.add(ticket)

@@ -25,7 +25,7 @@ from overpaint.engine.batching.assignment import next_ticket, seconds_per_place
 from overpaint.engine.batching.cutting import shorter
 from overpaint.engine.batching.device import Device, DeviceLoad, Preview
 from overpaint.engine.batching.observer import Observer
-from overpaint.engine.batching.policy import PassPolicy, Pick, in_order
+from overpaint.engine.batching.policy import PassEffort, PassPolicy, Pick, in_order
 from overpaint.engine.batching.ticket import Ticket, Update
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Board:
     Attributes:
         change: guards all of it, and is notified when something is to be done.
         devices: with their edits.
+        effort: of their passes.
         waiting, delivering: edits that are on no device: before and after it.
         closed: whether the threads are to end.
     """
@@ -82,6 +83,7 @@ class Board:
             )
             for number, engine in enumerate(engines)
         )
+        self.effort = PassEffort()
         self.max_images = max_images
         self.waiting: list[Ticket] = []
         self.delivering: list[Ticket] = []
@@ -98,11 +100,6 @@ class Board:
     def passes(self) -> int:
         """Forward passes of a denoiser so far, on all devices."""
         return sum(device.passes for device in self.devices)
-
-    @property
-    def effort(self) -> float:
-        """Of those passes, as `policy` counts it."""
-        return sum(device.effort for device in self.devices)
 
     @property
     def images(self) -> int:
@@ -146,6 +143,8 @@ class Board:
         with self.change:
             if (reason := self._refusal(ticket)) is not None:
                 raise Overloaded(f"{reason}; try again later", retry_after=self.retry_after)
+            present = {each.caller for each in [*self.waiting, *self._begun]}
+            self.effort.enter(ticket.caller, present)
             self.waiting.append(ticket)
             self.change.notify_all()
 
@@ -254,7 +253,7 @@ class Board:
         with self.change:
             self._require_wanted(work)
             running = device.interleaved(shorter(device.running, work[0]), work[0])
-            return device.policy.choose(running, self.passes)
+            return device.policy.choose(running, self.effort)
 
     def work_beside(self, device: Device, work: Ticket) -> Ticket | None:
         """A short edit to prepare or decode, while a long one is.
@@ -321,6 +320,7 @@ class Board:
         """A pass went well; it took the device so many seconds."""
         with self.change:
             device.note_pass(batch, seconds)
+            self.effort.add(batch)
             device.policy.learn(batch, seconds)
             self._observer.stepped(len(batch), seconds)
             edits = {pick.ticket: pick.edit for pick in batch if pick.ticket in device.running}

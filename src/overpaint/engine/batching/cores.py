@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
+from overpaint.core.errors import OverpaintError
 from overpaint.core.work import interruption
 from overpaint.engine.batching.cutting import LongWork
 
@@ -58,6 +59,8 @@ class Cores:
     def __init__(self, name: str) -> None:
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._others_after = 0.0
+        # Of long work that stands aside for other threads' work, which may be long, too.
+        self._outer_looks: list[Look] = []
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
@@ -89,6 +92,9 @@ class Cores:
             Whether there was anything to do.
         """
         is_busy = look()
+        for each in self._outer_looks:
+            with suppress(OverpaintError):  # it ends its own work once that goes on
+                is_busy = each() or is_busy
         if time.monotonic() < self._others_after:
             return is_busy
         try:
@@ -99,7 +105,9 @@ class Cores:
             self._queue.put(None)
             return is_busy
         started = time.monotonic()
+        self._outer_looks.append(look)
         job()
+        self._outer_looks.pop()
         now = time.monotonic()
         self._others_after = now + (now - started)
         return True
@@ -120,5 +128,7 @@ def _while_looking(look: Look | None) -> Iterator[None]:
         yield
         return
     work = LongWork(look)
-    with interruption.answered(work.look_around), work:
-        yield
+    with interruption.answered(work.look_around):
+        work.look_around()
+        with work:
+            yield

@@ -8,13 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from overpaint.engine.batching.policy import (
-    DEFAULT_STEPS,
-    PassPolicy,
-    Pick,
-    in_order,
-    step_effort,
-)
+from overpaint.engine.batching.policy import DEFAULT_STEPS, PassEffort, PassPolicy, Pick, in_order
 from overpaint.engine.batching.ticket import Ticket, Update
 
 if TYPE_CHECKING:
@@ -65,7 +59,6 @@ class Device:
         previews, loads: further work for its encoder.
         encodes: whether its encoder is at work.
         passes: forward passes of a denoiser so far.
-        effort: of those passes, as `policy` counts it.
         left: edits that were under way here and are no more.
         error: why it is not used any more; None = it is used.
         suspects: edits that failed here and are tried on another device.
@@ -87,7 +80,6 @@ class Device:
     loads: deque[DeviceLoad] = field(default_factory=deque)
     encodes: bool = False
     passes: int = 0
-    effort: float = 0.0
     left: int = 0
     error: BaseException | None = None
     suspects: set[Ticket] = field(default_factory=set)
@@ -133,7 +125,7 @@ class Device:
         blocked = ticket.blocked_at.get(self.number) == self.left
         return not (blocked and (self.running or self.finishing))
 
-    def has_room(self, ticket: Ticket, effort: float, reserved: int) -> bool:
+    def has_room(self, ticket: Ticket, effort: PassEffort, reserved: int) -> bool:
         """Whether the images fit, with so many places `reserved`.
 
         Short edits need no place: one that would lead the next pass may use a small reserve.
@@ -176,7 +168,6 @@ class Device:
         """A pass of these images went well."""
         images = len(batch)
         self.passes += 1
-        self.effort += step_effort(batch[0].ticket)
         each = seconds / images
         pace = each if self.seconds_per_step is None else self.seconds_per_step
         self.seconds_per_step = pace + 0.1 * (each - pace)

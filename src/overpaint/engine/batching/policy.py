@@ -1,10 +1,14 @@
 """Whose steps come next, and who comes along.
 
-Least remaining work first, with ageing: the score of an edit is the effort that it and its caller's
-edits before it still take, minus `AGEING` times the effort of all passes since it arrived, and the
-lowest score leads the next pass. A short edit so overtakes long ones, and a long one is overtaken
-for a bounded time only: after `remaining / AGEING` no newcomer has a lower score. A caller with
-many edits is no faster than one with few: of two with equal edits each has every other pass.
+A caller's edits: least remaining work first, with ageing. An edit stands before others of its
+caller if the effort that it still takes, minus `AGEING` times the effort of all passes since it
+arrived, is lower. A short edit so overtakes long ones, and a long one is overtaken for a bounded
+time only: after `remaining / AGEING` no newcomer is before it.
+
+Callers among each other: the score of an edit is the effort that it and its caller's edits before
+it still take, plus the effort that its caller has had already, and the lowest score leads the next
+pass. So short edits come first here, too, until their caller has had that much more than others;
+and a caller who sends more than the device can do delays nobody who sends less than a fair share.
 
 The effort of a step is 1 for a canvas of up to `UNIT_PIXELS`, and grows with its pixels beyond.
 
@@ -14,8 +18,8 @@ learns from the passes' times: on a device that one image fills, company would o
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
-from collections.abc import Hashable, Iterable
+from collections import OrderedDict
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,29 +59,71 @@ def step_effort(ticket: Ticket) -> float:
     return max(1.0, ticket.pixels / UNIT_PIXELS)
 
 
+class PassEffort:
+    """The effort of the passes so far.
+
+    Attributes:
+        total: of all of them.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self._by_caller: dict[str, float] = {}
+        self._least = 0.0
+
+    def of(self, caller: str) -> float:
+        """What the caller's edits have had; only differences between callers mean anything."""
+        return self._by_caller.get(caller, self._least)
+
+    def enter(self, caller: str, present: Collection[str]) -> None:
+        """Note that an edit of the caller comes.
+
+        A caller who had none before begins where those stand who have had the least: time without
+        edits is no credit.
+
+        Args:
+            caller: whose edit it is.
+            present: callers who have edits that wait or are under way.
+        """
+        if caller in present:
+            return
+        if present:
+            self._least = min(map(self.of, present))
+        else:
+            self._by_caller.clear()
+        ahead = {each: had for each, had in self._by_caller.items() if had > self._least}
+        self._by_caller = ahead
+
+    def add(self, batch: Sequence[Pick]) -> None:
+        """Note a pass of these images."""
+        self.total += step_effort(batch[0].ticket)
+        for pick in batch:
+            caller = pick.ticket.caller
+            self._by_caller[caller] = self.of(caller) + step_effort(pick.ticket)
+
+
 def in_order(
-    tickets: Iterable[Ticket], effort: float, beside: Iterable[Ticket] = ()
+    tickets: Iterable[Ticket], effort: PassEffort, beside: Iterable[Ticket] = ()
 ) -> list[Ticket]:
     """Tickets by score, in order of arrival where it is equal.
 
     Args:
         tickets: those that wait for the same thing.
-        effort: of all passes so far.
+        effort: of the passes so far.
         beside: edits under way already; what they still take counts as their callers'.
     """
     left = {ticket: ticket.remaining * step_effort(ticket) for ticket in tickets}
     own = {
-        ticket: most - AGEING * (effort - ticket.trace.submitted_effort)
+        ticket: most - AGEING * (effort.total - ticket.trace.submitted_effort)
         for ticket, most in left.items()
     }
     scores: dict[Ticket, float] = {}
-    before: defaultdict[str, float] = defaultdict(float)
-    for ticket in beside:
-        before[ticket.caller] += ticket.remaining * step_effort(ticket)
-    for ticket in sorted(left, key=lambda each: (own[each], each.number)):
-        scores[ticket] = own[ticket] + before[ticket.caller]
-        before[ticket.caller] += left[ticket]
-    return sorted(scores, key=lambda each: (scores[each], each.number))
+    sums: dict[str, float] = {}
+    for ticket in [*beside, *sorted(left, key=lambda each: (own[each], each.number))]:
+        had = sums.get(ticket.caller, effort.of(ticket.caller))
+        sums[ticket.caller] = had + ticket.remaining * step_effort(ticket)
+        scores[ticket] = sums[ticket.caller]
+    return sorted(left, key=lambda each: (scores[each], each.number))
 
 
 class Pick(NamedTuple):
@@ -137,7 +183,7 @@ class PassPolicy:
         self._paces: OrderedDict[Hashable, Pace] = OrderedDict()
         self._most = MAX_BATCH
 
-    def choose(self, running: Iterable[Ticket], effort: float) -> list[Pick]:
+    def choose(self, running: Iterable[Ticket], effort: PassEffort) -> list[Pick]:
         """The images of the next pass; empty if none has steps left."""
         ordered = [pick for ticket in in_order(running, effort) for pick in _todo(ticket)]
         if not ordered:

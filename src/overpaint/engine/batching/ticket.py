@@ -49,7 +49,7 @@ class Trace:
     """When things happened, in seconds of the batcher's clock and in passes of its devices.
 
     A pass is one forward pass of a denoiser; `submitted_effort` is the effort of all passes before
-    it came (`policy.effort`). None = not yet.
+    it came (`policy.PassEffort`). None = not yet.
     """
 
     submitted: float

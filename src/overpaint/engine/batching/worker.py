@@ -27,7 +27,7 @@ from overpaint.core.types import EditResult
 from overpaint.engine.batching import cores
 from overpaint.engine.batching.board import Board
 from overpaint.engine.batching.cores import Cores, at_once
-from overpaint.engine.batching.cutting import is_long
+from overpaint.engine.batching.cutting import Expectation, is_long
 from overpaint.engine.batching.device import Device, DeviceLoad, Preview
 from overpaint.engine.batching.panics import as_errors, plain
 from overpaint.engine.batching.policy import Pick
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Aside:
-    """Seconds of a long pass that went to passes of others."""
+    """Seconds of a long pass that went to passes of others, or to waiting for them."""
 
     seconds: float = 0.0
 
@@ -63,6 +63,7 @@ class Worker:
         self._pool = pool
         self._cores = _cores_of(device)
         self._engine.compute = at_once if self._cores is None else self._cores.run
+        self._expectation = Expectation()
         self._passes: deque[tuple[list[Pick], Watch, Aside]] = deque()
         self._threads = [
             threading.Thread(
@@ -117,13 +118,15 @@ class Worker:
             self._board.advanced(self._device, ticket, edit, update)
 
     def _step_aside(self, tickets: list[Ticket], aside: Aside) -> bool:
-        """While a long pass of these edits is made: end it, or make a short one of others."""
+        """While a long pass of these edits is made: end it, make a short one of others, or wait."""
         batch = self._board.passes_beside(self._device, tickets)
+        started = time.perf_counter()
         if batch:
-            started = time.perf_counter()
             self._step(batch)
-            aside.seconds += time.perf_counter() - started
-        return bool(batch)
+        elif not self._expectation.wait({ticket.caller for ticket in tickets}):
+            return False
+        aside.seconds += time.perf_counter() - started
+        return True
 
     @contextmanager
     def _cuttable(self, look: Callable[[], bool], ticket: Ticket) -> Iterator[None]:
@@ -131,6 +134,8 @@ class Worker:
         is_cut = is_long(ticket, self._engine.device)
         with as_errors(), cores.looking(look if is_cut else None):
             yield
+        if not is_cut:
+            self._expectation.note(ticket.caller)
 
     def _settle(self, ahead: int) -> None:
         """Tell the board of passes that are done; wait for all but the last `ahead` of them."""
@@ -166,11 +171,12 @@ class Worker:
             self._prepare(ticket)
 
     def _look_aside(self, ticket: Ticket) -> bool:
-        """While a long edit is encoded: end it, or encode a short one."""
+        """While a long edit is encoded: end it, encode a short one, or wait for one."""
         other = self._board.work_beside(self._device, ticket)
-        if other is not None:
-            self._encode(other)
-        return other is not None
+        if other is None:
+            return self._expectation.wait({ticket.caller})
+        self._encode(other)
+        return True
 
     def _prepare(self, ticket: Ticket) -> None:
         now = time.monotonic()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
-from concurrent.futures import ThreadPoolExecutor
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 from overpaint.apps.server.protocols import segments
+from overpaint.core.errors import Overloaded
 from tests.apps.server.conftest import b64, picture, png
 
 
@@ -78,14 +80,31 @@ def test_pictures_are_held_to_the_servers_limit(start):
     assert ask(small, picture(64, 64), box=[1, 1, 9, 9]).status_code == 400
 
 
-def test_few_may_wait(server, disc, monkeypatch):
-    monkeypatch.setattr(segments, "MAX_WAITING", 0)
-    with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: ask(server, disc, box=[25, 15, 66, 55]), range(6)))
-    statuses = {answer.status_code for answer in answers}
-    assert statuses == {200, 429}
-    refused = next(each for each in answers if each.status_code == 429)
-    assert int(refused.headers["retry-after"]) >= 1
+def test_few_may_wait(monkeypatch):
+    go_on = threading.Event()
+
+    def find(*_) -> bytes:
+        assert go_on.wait(60)
+        return b"mask"
+
+    monkeypatch.setattr(segments, "MAX_WAITING", 2)
+    monkeypatch.setattr(segments, "_mask", find)
+
+    async def run():
+        desk = segments.Desk()
+
+        def ask():
+            return asyncio.create_task(desk.find(None, None, "", None))
+
+        accepted = [ask(), ask()]  # of one caller half of them may wait, beside the one in work
+        with pytest.raises(Overloaded) as refused:
+            await ask()
+        assert refused.value.retry_after >= 1
+        go_on.set()
+        assert await asyncio.gather(*accepted) == [b"mask"] * 2
+        desk.close()
+
+    asyncio.run(run())
 
 
 def test_a_form_with_the_picture_as_a_file(server, disc):

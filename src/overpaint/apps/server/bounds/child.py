@@ -8,7 +8,6 @@ was taken over is a picture or nothing.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from contextlib import suppress
 from typing import Any, BinaryIO, get_args
@@ -26,9 +25,6 @@ from overpaint.core.imaging.pixels import Planes
 MOST_LINE = 2**16
 MODES: dict[str, int] = {"L": 1, "RGB": 3, "CMYK": 4, "LAB": 3}
 """Bytes of a pixel by the modes that `Raw` has."""
-
-NICENESS = 10
-"""Strangers' files are decoded with a tenth of the processor time where edits want it too."""
 
 TOO_MUCH_MEMORY = "decoding it takes more memory than a picture may; give a smaller one"
 _FORMATS: dict[str, FileFormat] = {name: name for name in get_args(FileFormat)}
@@ -124,16 +120,15 @@ def _planes(
     )
 
 
-def main(memory: int) -> None:
-    """Decode until the standard input ends.
+def serve(memory: int) -> None:
+    """Say that it is ready, and decode until the standard input ends.
 
     Args:
         memory: bytes of address space that decoding may take; 0 = as much as there is.
     """
     _limit(memory)
-    with suppress(AttributeError, OSError):  # there is no such thing on Windows
-        os.nice(NICENESS)
     tasks, results = sys.stdin.buffer, sys.stdout.buffer
+    send(results, {})
     while True:
         try:
             task, (encoded,) = receive(tasks, sys.maxsize)
@@ -158,7 +153,3 @@ def _limit(memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if memory:
             resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -6,31 +6,23 @@ fraction of a second. All others go to processes that can be ended (`child`), a 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
 import threading
-import time
-from collections import Counter, defaultdict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import BinaryIO, TypeVar, cast
 
-from overpaint.apps.server.bounds import arrival, child
+from overpaint.apps.server import bounds
+from overpaint.apps.server.bounds import child
+from overpaint.apps.server.bounds.lanes import Lane, watched
 from overpaint.apps.settings import ServerSettings
 from overpaint.apps.wire.intake import image_limits
-from overpaint.core.errors import (
-    Cancelled,
-    DeadlineExceeded,
-    InvalidImage,
-    Overloaded,
-    OverpaintError,
-)
+from overpaint.core.errors import Cancelled, InvalidImage
 from overpaint.core.imaging.codecs import headers, reading
 from overpaint.core.imaging.codecs.reading import Raw
 from overpaint.core.imaging.images import ImageLimits
@@ -41,11 +33,6 @@ AT_ONCE = 2
 """Requests that are decoded at the same time, in threads and in processes each; where there are
 several keys, one has half of the places at most."""
 
-MOST_WAITING = 64
-MOST_OF_A_CALLER = 32
-"""Requests that may wait to be decoded, and those of one key among them."""
-
-RETRY_AFTER = 2.0
 ARCHIVE_SECONDS = 12
 """Times the limit of a request's pictures that those of an archive may take."""
 
@@ -61,17 +48,27 @@ class DecoderProcess:
         # Nothing else of the environment: it has the server's keys.
         environment = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
-            [sys.executable, "-m", child.__name__, str(memory)],
+            [sys.executable, "-m", bounds.__name__, str(memory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
         )
-        self._is_ended = False
+        self._is_ready = self._is_ended = False
 
     @property
     def is_alive(self) -> bool:
         """Whether it can be given a task."""
         return not self._is_ended and self._process.poll() is None
+
+    def wait(self) -> None:
+        """Wait until it can begin with a file.
+
+        Raises:
+            EOFError, OSError: it has ended.
+        """
+        if not self._is_ready:
+            child.receive(cast("BinaryIO", self._process.stdout), 0)
+            self._is_ready = True
 
     def decode(self, encoded: bytes, field: str, limits: ImageLimits) -> Raw:
         """Decode a file. Blocks, and fails once another thread ends the process.
@@ -85,6 +82,7 @@ class DecoderProcess:
             "max_pixels": limits.max_pixels,
         }
         try:
+            self.wait()
             child.send(cast("BinaryIO", self._process.stdin), task, encoded)
             most = limits.max_pixels * 13 + 2 * len(encoded) + 2**26
             message, blocks = child.receive(cast("BinaryIO", self._process.stdout), most)
@@ -167,115 +165,6 @@ class FileReader:
             self._give_back(process)
 
 
-class Lane:
-    """Requests that wait for a place to be decoded in, and those that have one.
-
-    Args:
-        name: of its threads.
-        places: requests at the same time.
-        of_a_caller: those of one caller among them.
-    """
-
-    def __init__(self, name: str, places: int, of_a_caller: int) -> None:
-        self.pool = ThreadPoolExecutor(places, name)
-        self._places = asyncio.Semaphore(places)
-        # Callers take turns: no more of one than it may have stand in line for a place.
-        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
-            partial(asyncio.Semaphore, of_a_caller)
-        )
-        self._waiting: Counter[str] = Counter()
-
-    async def run(
-        self,
-        work: Callable[[], Value],
-        stop: Callable[[], None] = lambda: None,
-        seconds: float | None = None,
-    ) -> Value:
-        """Do work in one of the threads; if it takes too long or is cancelled, `stop` ends it.
-
-        Raises:
-            Overloaded: too many wait.
-            TimeoutError: it took longer than so many seconds.
-        """
-        caller = await self._place()
-        future = asyncio.get_running_loop().run_in_executor(self.pool, work)
-        # A place is free only when its thread is: that may be a little after the end.
-        future.add_done_callback(lambda _: self._leave(caller))
-        try:
-            async with asyncio.timeout(seconds):
-                return await asyncio.shield(future)
-        except (TimeoutError, asyncio.CancelledError):
-            stop()
-            future.add_done_callback(lambda each: each.cancelled() or each.exception())
-            raise
-
-    async def _place(self) -> str:
-        """Wait for a place; whose it is."""
-        request = arrival.current()
-        caller = "" if request is None else request.caller
-        if self._waiting.total() >= MOST_WAITING or self._waiting[caller] >= MOST_OF_A_CALLER:
-            raise Overloaded(
-                "too many pictures wait to be decoded; try again later", retry_after=RETRY_AFTER
-            )
-        self._waiting[caller] += 1
-        try:
-            await self._turns[caller].acquire()
-            try:
-                await self._places.acquire()
-            except BaseException:
-                self._turns[caller].release()
-                raise
-        finally:
-            self._waiting[caller] -= 1
-        return caller
-
-    def _leave(self, caller: str) -> None:
-        self._places.release()
-        self._turns[caller].release()
-
-
-async def watched(
-    lane: Lane,
-    work: Callable[[], Value],
-    *,
-    stop: Callable[[], None],
-    seconds: float,
-    late: OverpaintError,
-    deadline: float | None = None,
-) -> Value:
-    """Do work in a lane while its caller waits for it.
-
-    Args:
-        lane: where.
-        work: in a thread.
-        stop: ends the work, from any thread.
-        seconds: that it may take once it has a place.
-        late: raised where it takes longer.
-        deadline: time of `time.monotonic` after which nobody wants it; None = never.
-
-    Raises:
-        Overloaded: too many wait.
-        DeadlineExceeded: the deadline passed.
-        Cancelled: the caller disconnected.
-    """
-    done = asyncio.create_task(lane.run(work, stop, seconds))
-    hung_up = asyncio.create_task(arrival.until_hung_up())
-    left = None if deadline is None else max(0.0, deadline - time.monotonic())
-    waited: set[asyncio.Task[Any]] = {done, hung_up}
-    try:
-        await asyncio.wait(waited, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        if done.done():
-            return done.result()
-    except TimeoutError as error:
-        raise late from error
-    finally:
-        hung_up.cancel()
-        done.cancel()
-    if hung_up.done():
-        raise Cancelled("the caller disconnected")
-    raise DeadlineExceeded("the pictures were not decoded before the deadline")
-
-
 class DecodingDesk:
     """Where all pictures of requests are decoded.
 
@@ -355,11 +244,18 @@ class DecodingDesk:
                 if process.is_alive:
                     return process
                 process.close()
-        pixels = image_limits(self._limits).max_pixels
-        return DecoderProcess(FREE_MEMORY + BYTES_PER_PIXEL * pixels)
+        return self._new_process()
 
     def _give_back(self, process: DecoderProcess) -> None:
-        if process.is_alive:
-            self._free.put(process)
-        else:
+        if not process.is_alive:
             process.close()
+            # Whose file had to be ended waits until there is another process; who comes next does
+            # not.
+            process = self._new_process()
+            with suppress(EOFError, OSError):
+                process.wait()
+        self._free.put(process)
+
+    def _new_process(self) -> DecoderProcess:
+        pixels = image_limits(self._limits).max_pixels
+        return DecoderProcess(FREE_MEMORY + BYTES_PER_PIXEL * pixels)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from overpaint.apps.server.bodies.fields import contents
+from overpaint.apps.server.bounds.lanes import Lane, watched
 from overpaint.apps.server.routes import ERRORS, body_with_files, service_of
-from overpaint.apps.server.service import RETRY_AFTER
 from overpaint.apps.settings import Settings
 from overpaint.apps.wire.examples import PICTURE
 from overpaint.apps.wiring.models import catalogue, segmentation
-from overpaint.core.errors import InvalidMask, InvalidRequest, ModelNotFound, Overloaded
+from overpaint.core.errors import InvalidMask, InvalidRequest, ModelNotFound
 from overpaint.core.imaging import detections
 from overpaint.core.imaging.images import Picture
 from overpaint.segmenters.segmenter import Hints, Point, Rectangle
@@ -24,7 +23,8 @@ from overpaint.segmenters.segmenter import Hints, Point, Rectangle
 router = APIRouter(prefix="/v1", tags=["segments"])
 
 MAX_WAITING = 8
-"""Requests that may wait for the one that is being looked at; more get 429."""
+"""Requests that may wait for the one that is being looked at, half of them of one key; more get
+429."""
 
 MAX_POINTS = 64
 MAX_WORDS = 500
@@ -71,8 +71,7 @@ class Desk:
     """Looks at one picture at a time; few may wait."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, "segments")
-        self._waiting = 0
+        self._lane = Lane("segments", 1, 1, MAX_WAITING)
 
     async def find(self, picture: Picture, hints: Hints, model: str, settings: Settings) -> bytes:
         """The mask's PNG file.
@@ -81,21 +80,13 @@ class Desk:
             InvalidRequest: the hints do not fit the picture, or no thing is found.
             ModelLoadError: the model is not what it should be.
             Overloaded: too many wait already.
+            Cancelled: the caller disconnected.
         """
-        if self._waiting > MAX_WAITING:
-            raise Overloaded(
-                "too many searches for masks are waiting; try again later", retry_after=RETRY_AFTER
-            )
-        self._waiting += 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, _mask, picture, hints, model, settings)
-        finally:
-            self._waiting -= 1
+        return await watched(self._lane, partial(_mask, picture, hints, model, settings))
 
     def close(self) -> None:
         """End its thread."""
-        self._pool.shutdown()
+        self._lane.pool.shutdown()
 
 
 @router.post(

@@ -82,7 +82,7 @@ async def _accepted(
 
     An edit that fails, or is not even accepted, leaves the session as it was.
     """
-    service, pool = service_of(request), shelf_of(request).pool
+    service, lane = service_of(request), shelf_of(request).turns
     start, checked = await _checked(service, sessions, id_, body, values, known)
     start = await service.work(sessions.reserve, start, checked.request.num_images)
     release = partial(_release, sessions, start)
@@ -95,7 +95,7 @@ async def _accepted(
         return _answer(session, turns, result)
 
     try:
-        return service.accept(checked, request.state.caller, record, pool, release)
+        return service.accept(checked, request.state.caller, record, lane, release)
     except BaseException:
         await service.work(release)
         raise

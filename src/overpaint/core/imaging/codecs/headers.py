@@ -59,6 +59,10 @@ class Header:
         """Width times height."""
         return self.width * self.height
 
+    def is_plain(self, size: int) -> bool:
+        """Whether decoding a file of so many bytes takes a fraction of a second."""
+        return self.is_regular and self.pixels <= PLAIN_PIXELS and size <= PLAIN_BYTES
+
 
 def read(encoded: bytes) -> Header | None:
     """The header of a picture's file; None where it cannot be made out."""
@@ -72,12 +76,7 @@ def read(encoded: bytes) -> Header | None:
 def is_plain(encoded: bytes) -> bool:
     """Whether decoding takes a fraction of a second, whatever else is in the file."""
     header = read(encoded)
-    return (
-        header is not None
-        and header.is_regular
-        and header.pixels <= PLAIN_PIXELS
-        and len(encoded) <= PLAIN_BYTES
-    )
+    return header is not None and header.is_plain(len(encoded))
 
 
 def _png(encoded: bytes) -> Header | None:
@@ -105,8 +104,7 @@ def _jpeg(encoded: bytes) -> Header | None:
         if kind in _BARE:
             continue
         if kind in (_SOS, _EOI):
-            scans = encoded.count(b"\xff\xda", at) + 1
-            regular = scans <= MOST_SCANS and fill <= MOST_FILL
+            regular = fill <= MOST_FILL and not _has_many_scans(encoded, at)
             return Header(*size, is_regular=regular) if size != (0, 0) else None
         (length,) = struct.unpack_from(">H", encoded, at)
         if kind in _SOF:
@@ -114,6 +112,15 @@ def _jpeg(encoded: bytes) -> Header | None:
             size = max(size, (width, height), key=lambda each: each[0] * each[1])
         at += length
     return None
+
+
+def _has_many_scans(encoded: bytes, at: int) -> bool:
+    """Whether a JPEG, in whose first scan `at` is, goes over its picture too often."""
+    for _ in range(MOST_SCANS):
+        at = encoded.find(b"\xff\xda", at) + 2
+        if at < 2:
+            return False
+    return True
 
 
 def _webp(encoded: bytes) -> Header | None:
