@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two test workers with one torch thread each; more helps only where there are more cores.
 WORKERS ?= 2
 
-.PHONY: setup demo docs types style attack test test-ray test-roboflow test-azure test-litellm test-wheel nightly check bench serve
+.PHONY: setup demo docs types style links attack test test-ray test-roboflow test-azure test-litellm test-wheel nightly check bench serve
 
 setup: $(VENV)/.installed
 
@@ -36,6 +36,10 @@ style: setup
 # The documentation as a site; a broken link or reference ends it.
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# Whether the addresses that the documents link to answer; it needs a network, so CI does not run it.
+links: setup
+	$(BIN)/python -m scripts.links
 
 test: setup
 	$(MAKE) --jobs=2 types style docs

@@ -166,7 +166,7 @@ def start(page: Page, picture: Image.Image, name: str) -> None:
 
 def mark(page: Page, picture: Image.Image, outline: list[tuple[int, int]]) -> None:
     """Draw a lasso around points of the picture."""
-    page.keyboard.press("l")
+    page.click("[data-tool=lasso]")  # a key would go to the field that was filled last
     box = page.locator("#stage").bounding_box()
     assert box is not None
     wide, high = (box["width"] - 2 * EDGE, box["height"] - 2 * EDGE)

@@ -47,6 +47,25 @@ WORDS = {
     "says nothing about": "say what is missing",
     "so many": "say 'at most N' or 'N'",
     "nothing is": "turn the sentence round: who does not do what",
+    "nobody waits": "say who left",
+    "hangs up": "say 'disconnects'",
+    "hung up": "say 'disconnected'",
+    "taken back": "say 'undone'",
+    "anew": "say 'again'",
+    "not at hand": "say who does not have it",
+    "in the mean": "say 'on average'",
+    "come along": "say 'are bundled'",
+    "comes along": "say 'is bundled'",
+    "go on from": "say 'continue from'",
+    "in sight": "say 'visible'",
+    "holds up": "say 'delays'",
+    "hold up": "say 'delay'",
+    "as it stands": "say 'unchanged'",
+    "another one than": "say 'not the one that', or 'different from'",
+    "where asked for": "say 'if you ask for it'",
+    "where none is": "say 'if there is none' or 'unless one is named'",
+    "of no use": "say what happens to it",
+    "kept no longer": "say 'no longer kept'",
 }
 """What is not said, and what to do instead."""
 
@@ -60,6 +79,17 @@ INVERTED = {
     ),
 }
 """Sentences turned round: regular expressions, and what they are."""
+
+UNIDIOMATIC = {
+    r"(?:[^e ]|[^r ]e|[^e ]re) (?:is|are) no [a-kn-rt-z][a-z]+": (
+        "say 'is not a …' where something is not of a kind"
+    ),
+    r"\bbesides[.,;]": "say 'also', and say it earlier",
+    r"\blets? (?:a|the) picture grow\b": "say 'makes the picture larger'",
+    r"(?m:^asked$)": "say 'goal'",
+    r"(?m:^ours$)": "say 'Overpaint'",
+}
+"""What is not said so: regular expressions, and what to do instead."""
 
 SKIPPED = ("typography", "weasel_words")
 """Checks of proselint that concern print, not sense."""
@@ -137,6 +167,8 @@ def _own_checks() -> Iterator[Check]:
             path="own.order",
             message=f"Turn it round: {kind}.",
         )
+    for pattern, advice in UNIDIOMATIC.items():
+        yield Check(types.ExistenceSimple(pattern=pattern), path="own.idiom", message=f"{advice}.")
 
 
 def _as_written(word: str) -> str:

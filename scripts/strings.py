@@ -14,6 +14,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +23,9 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "overpaint"
 COMPUTED = "{…}"
 SEEN_DOCSTRINGS = ("apps/cli", "apps/server/protocols", "apps/server/routes.py")
-"""Where docstrings of functions become help or descriptions of routes."""
+"""Where docstrings of decorated functions become help or descriptions of routes."""
+_REGISTERED = re.compile(r"\.command\([^)]*\)\(\w+\.(\w+)\)")
+"""Commands that are registered by name: `app.command("models")(models.models)`."""
 READ_ATTRIBUTES = ("title", "aria-label", "placeholder", "alt", "data-help")
 _SCRIPT_STRINGS = re.compile(
     r"""//[^\n]*|/\*.*?\*/|"((?:[^"\\\n]|\\.)*)"|'((?:[^'\\\n]|\\.)*)'|`((?:[^`\\]|\\.)*)`""",
@@ -82,9 +85,21 @@ def _docstrings(tree: ast.Module, file: Path) -> Iterator[ast.AST]:
     seen = any(place in file.as_posix() for place in SEEN_DOCSTRINGS)
     for node in ast.walk(tree):
         for child in ast.iter_child_nodes(node):
-            is_help = seen and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            if isinstance(child, ast.Expr) and not is_help:
+            if isinstance(child, ast.Expr) and not (seen and _is_described(node)):
                 yield child.value
+
+
+def _is_described(node: ast.AST) -> bool:
+    """Whether it is a command or a route, whose docstring is shown."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    return bool(node.decorator_list) or node.name in _registered()
+
+
+@cache
+def _registered() -> frozenset[str]:
+    commands = (SOURCE / "apps/cli/commands.py").read_text(encoding="utf-8")
+    return frozenset(_REGISTERED.findall(commands))
 
 
 class _Texts(HTMLParser):

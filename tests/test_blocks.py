@@ -230,7 +230,7 @@ def test_where_nothing_was_found_no_model_runs(monkeypatch, segmentation, said):
 
 
 def test_too_little_confidence_keeps_the_picture():
-    with pytest.warns(UserWarning, match=r"reaches the confidence of 0\.95"):
+    with pytest.warns(UserWarning, match=r"has a confidence of at least 0\.95"):
         result = blocks.erase(picture(*SIZE), found("dog"), confidence=0.95)
     assert not changed(result).any()
 

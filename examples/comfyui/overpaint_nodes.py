@@ -147,7 +147,7 @@ def _post(server: str, body: dict[str, Any]) -> dict[str, Any]:
     address = (server or os.environ.get("OVERPAINT_URL") or DEFAULT_SERVER).rstrip("/")
     if not address.startswith(("http://", "https://")):
         raise RuntimeError(
-            f"Overpaint: {address} is no address; it begins with http:// or https://"
+            f"Overpaint: {address} is not an address; it begins with http:// or https://"
         )
     headers = {"Content-Type": "application/json"}
     if key := os.environ.get("OVERPAINT_KEY"):

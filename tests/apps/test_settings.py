@@ -84,7 +84,7 @@ def test_models_of_ones_own(here):
         ("[models.a]\nfolder = 'x'", "models.a.family is missing"),
         ("[models.a]\nfamily = 'sd2'", "models.a: give either folder or hub"),
         ("[models.a]\nfamily='sd2'\nfolder='x'\nhub='a/b'", "models.a: give either folder or hub"),
-        ("[models.a]\nfamily='sd2'\nfolder='x'\nrevision='v'", "revision goes with hub"),
+        ("[models.a]\nfamily='sd2'\nfolder='x'\nrevision='v'", "revision needs hub"),
         ("[models.a]\nfamily='sd2'\nhub='x'", "models.a.hub: 'x': must be OWNER/NAME"),
         (
             "[models.a]\nfamily='sd2'\nfolder='x'\nloras=[{path='p', scle=1}]",

@@ -265,7 +265,7 @@ def test_weights_with_scales_never_go_through_a_loader_that_does_not_know_them(f
     weights_ = load_file(file)
     weights_.pop("conv_out.bias")  # a name that is missing: the library's own loader is asked
     save_file({**weights_, "conv_in.scale_weight": torch.ones(())}, file)
-    with pytest.raises(ModelLoadError, match="float8 weights with scales beside them are not read"):
+    with pytest.raises(ModelLoadError, match="float8 weights with separate scales cannot be read"):
         open_checkpoint(folder, CPU).component("unet")
 
 

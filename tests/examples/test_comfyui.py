@@ -81,5 +81,5 @@ def test_what_the_server_says_reaches_people(nodes, server):
         nodes.OverpaintErase().erase(images(1), torch.zeros(1, 64, 64), 7, server=server.url)
     with pytest.raises(RuntimeError, match="no server answers"):
         nodes.OverpaintErase().erase(images(1), MASK, 7, server="http://127.0.0.1:9")
-    with pytest.raises(RuntimeError, match="is no address"):
+    with pytest.raises(RuntimeError, match="is not an address"):
         nodes.OverpaintErase().erase(images(1), MASK, 7, server="file:///etc/passwd")

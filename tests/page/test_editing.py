@@ -56,7 +56,9 @@ def test_what_the_eraser_may_copy_comes_from_a_file(desk, scene):
     """A part of an edit that the page knows from the server alone."""
     desk.open(scene)
     desk.options()
-    field = desk.page.get_by_label("Copy from: White where texture may be copied from.")
+    field = desk.page.get_by_label(
+        "Copy from: Mask whose white part is the only place to copy texture from."
+    )
     expect(field).to_be_visible()
     blue = Image.new("L", scene.size)
     blue.paste(255, (80, 50, 108, 78))

@@ -149,7 +149,7 @@ def test_a_key_is_asked_for(desk_of, tmp_path, scene):
         desk.page.goto(url)
         desk.page.fill("#key", "wrong key, wrong key")
         desk.page.keyboard.press("Enter")
-        expect(desk.page.get_by_role("alert")).to_have_text("That key is not known here.")
+        expect(desk.page.get_by_role("alert")).to_have_text("This server does not know that key.")
         desk.page.fill("#key", KEY)
         desk.page.keyboard.press("Enter")
         expect(desk.page.locator("#key-dialog")).to_be_hidden()

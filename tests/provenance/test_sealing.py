@@ -194,7 +194,7 @@ class TestCertificates:
         with pytest.raises(InvalidSettings, match="cannot be read"):
             sealing.load_signer(tmp_path / "none.pem", made.key)
         (tmp_path / "odd.pem").write_text("words")
-        with pytest.raises(InvalidSettings, match="no private key"):
+        with pytest.raises(InvalidSettings, match="not a private key"):
             sealing.load_signer(made.certificate, tmp_path / "odd.pem")
         with pytest.raises(InvalidSettings, match="nothing can be signed"):
             sealing.load_signer(tmp_path / "odd.pem", made.key)

@@ -128,7 +128,7 @@ def test_files_are_what_their_names_say(packed, session, elsewhere):
         archive.load(elsewhere, changed(packed, drop=[name]), unchecked)
     with pytest.raises(InvalidRequest, match="there is no session"):
         archive.load(elsewhere, changed(packed, drop=["session.json"]), unchecked)
-    with pytest.raises(InvalidRequest, match="no ZIP file"):
+    with pytest.raises(InvalidRequest, match="not a ZIP file"):
         archive.load(elsewhere, io.BytesIO(packed[: len(packed) // 2]), unchecked)
 
 

@@ -250,8 +250,8 @@ def read(
             return model
     if weights.is_scaled(where):
         raise ModelLoadError(
-            f"{where}: float8 weights with scales beside them are not read in float16, nor under "
-            "older names; choose another dtype, or take the files in full precision"
+            f"{where}: float8 weights with separate scales cannot be read in float16 or "
+            "with older names; choose another dtype, or use the files in full precision"
         )
     with LOADING.alone():
         model, report = cls.from_pretrained(
@@ -263,8 +263,8 @@ def read(
         )
     if missing := sorted(report["missing_keys"]):
         raise ModelLoadError(
-            f"{where}: {len(missing)} weights are missing ('{missing[0]}') and would be random "
-            "numbers; the files are incomplete: pull the model again"
+            f"{where}: {len(missing)} weights are missing ('{missing[0]}') and would be "
+            "random numbers; the files are incomplete: pull the model again"
         )
     for evict in without:
         evict(model)

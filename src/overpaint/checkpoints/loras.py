@@ -240,7 +240,7 @@ def _fitting(model: Any, component: str, adapter: Adapter) -> tuple[Adapter, str
     return (
         Adapter(adapter.lora, fitting, adapter.alphas, adapter.config),
         f"lora: {len(strangers)} of {len(weights)} weights of {adapter.lora.path.name} are for "
-        f"parts that this model's {component} does not have ('{strangers[0]}'); the rest is used",
+        f"parts that this model's {component} does not have ('{strangers[0]}'); the rest was used",
     )
 
 

@@ -54,7 +54,7 @@ class EditRequest:
     )
     mask: Image.Image | None = field(
         default=None,
-        metadata=about("mask", "White where the picture is repainted.", family=True),
+        metadata=about("mask", "Mask whose white part is repainted.", family=True),
     )
     mask_is: MaskReading | None = field(
         default=None,
@@ -68,14 +68,18 @@ class EditRequest:
     extend: Borders | None = field(
         default=None,
         metadata=about(
-            "borders", "How far the picture grows: left, top, right, bottom, or the ratio `to`."
+            "borders",
+            "How much to add to the picture: left, top, right, bottom, or the ratio `to`.",
         ),
     )
     negative_prompt: str | None = field(
         default=None, metadata=about("text", "What to avoid.", family=True)
     )
     control: Image.Image | None = field(
-        default=None, metadata=about("picture", "A line, pose or depth picture.", family=True)
+        default=None,
+        metadata=about(
+            "picture", "A line, pose or depth picture that steers the edit.", family=True
+        ),
     )
     references: tuple[Image.Image, ...] = field(
         default=(),
@@ -83,11 +87,13 @@ class EditRequest:
     )
     copy_from: Image.Image | None = field(
         default=None,
-        metadata=about("mask", "White where texture may be copied from.", family=True),
+        metadata=about(
+            "mask", "Mask whose white part is the only place to copy texture from.", family=True
+        ),
     )
     not_from: Image.Image | None = field(
         default=None,
-        metadata=about("mask", "White where no texture may be copied from.", family=True),
+        metadata=about("mask", "Mask whose white part is never copied from.", family=True),
     )
     target: Image.Image | None = field(
         default=None,
@@ -101,7 +107,10 @@ class EditRequest:
     seed: int | None = field(
         default=None,
         metadata=about(
-            "number", "Seed of the first image. Default: random.", minimum=0, maximum=MAX_SEED
+            "number",
+            "Seed of the first image; the next ones get the next seeds. Default: random.",
+            minimum=0,
+            maximum=MAX_SEED,
         ),
     )
     num_images: int = field(

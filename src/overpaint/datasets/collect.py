@@ -181,7 +181,9 @@ class Collection:
                 self.outcome.rejected.append(Rejection(task, entry, reason))
         good.sort(key=lambda each: -self._score(each[1]))
         for other in good[1:]:
-            self.outcome.rejected.append(Rejection(*other, "another of the attempt was better"))
+            self.outcome.rejected.append(
+                Rejection(*other, "another picture of the attempt was better")
+            )
         if not good:
             return
         best, entry = good[0]

@@ -67,7 +67,8 @@ def judge(
         scores["kept_psnr"] = round(rest_db, 2)
         if gate.kept_psnr is not None and rest_db < gate.kept_psnr:
             reasons.append(
-                f"what should stay changed: {rest_db:.1f} dB are below {gate.kept_psnr:g} dB"
+                f"the part that should stay changed: {rest_db:.1f} dB are below "
+                f"{gate.kept_psnr:g} dB"
             )
     if gate.new_issues:
         new = sorted(set(measure.issues(second)) - set(measure.issues(first)))

@@ -225,7 +225,7 @@ def _annotated(place: Annotated, size: tuple[int, int]) -> Image.Image:
     try:
         entries: list[dict[str, Any]] = json.loads(place.annotations)
     except ValueError as error:
-        raise InvalidMask(f"the annotations are no JSON: {error}", field="mask") from error
+        raise InvalidMask(f"the annotations are not JSON: {error}", field="mask") from error
     if not entries:
         return Image.new("L", size, 0)
     return masks.combine([detections.union(detections.parse(entries, size), size)])

@@ -177,8 +177,7 @@ class InstructionDenoiser(Denoiser[InstructionT, InstructedT]):
         """
         if request.mask is None and options.strength < 1:
             raise UnsupportedOption(
-                f"{options.strength:g} needs a mask: an instruction without one always starts from "
-                "noise",
+                f"{options.strength:g} needs a mask: without one, an edit always starts from noise",
                 field="options.strength",
             )
 

@@ -54,7 +54,7 @@ def picture_from_tensor(pixels: torch.Tensor) -> Image.Image:
     levels = _on_processor((unit * 255).round().to(torch.uint8))
     if bool(broken):
         raise BrokenResult(
-            "the model gave values that are not numbers instead of a picture; use dtype float32 or "
+            "the model computed values that are not numbers; use dtype float32 or "
             "bfloat16, or check its weights and adapters"
         )
     return Image.fromarray(levels.numpy(), mode="RGB")

@@ -35,9 +35,9 @@ class FamilyOptions(BaseModel):
         default=None,
         ge=16,
         le=8192,
-        description="Height of the answer in pixels. Given with `width`, the picture is stretched "
-        "to that size as the reference pipeline does it; left out, the answer has the input's "
-        "own size.",
+        description="Height of the result in pixels. If both `height` and `width` are given, the "
+        "picture is stretched to that size, as in the reference pipeline; otherwise the "
+        "result has the input's own size.",
     )
     width: int | None = Field(
         default=None, ge=16, le=8192, description="Width of the result in pixels; see `height`."
@@ -46,8 +46,7 @@ class FamilyOptions(BaseModel):
         default=0,
         ge=-512,
         le=512,
-        description="Grow the mask by this many pixels before anything else; negative numbers "
-        "shrink it.",
+        description="Grow the mask by this many pixels first; negative numbers shrink it.",
     )
     feather: int = Field(
         default=4,
@@ -58,8 +57,8 @@ class FamilyOptions(BaseModel):
     )
     window: Literal["auto", "one", "full"] = Field(
         default="auto",
-        description="auto: compute only a window around the mask, and one for each of its parts "
-        "where they lie far apart; one: never more than one; full: the whole picture.",
+        description="auto: compute only a window around the mask, or one for each part if its "
+        "parts lie far apart; one: a single window; full: the whole picture.",
     )
     context: float = Field(
         default=0.5,
@@ -70,20 +69,21 @@ class FamilyOptions(BaseModel):
     )
     hold: bool = Field(
         default=True,
-        description="Keep the rest where it is: undo what a model did to the whole picture (shift, "
-        "zoom, rotation, tint), put back small changes that nobody asked for, and fit the edit's "
-        "border to what is around it. Off: the model's pixels as they are, blended.",
+        description="Keep the rest of the picture as it is: undo what the model did to the whole "
+        "picture (shift, zoom, rotation, tint), put back small changes that nobody asked "
+        "for, and match the edit's border to its surroundings. Off: blend in the model's "
+        "pixels as they are.",
     )
     noise_from: Literal["seed", "seed_and_picture"] = Field(
         default="seed",
-        description="seed: the noise is the reference pipeline's of that seed; seed_and_picture: "
-        "it is another one for every picture, so that a seed that made a picture can edit it. "
-        "Turns of sessions take the latter.",
+        description="seed: the noise depends on the seed alone, as in the reference pipeline; "
+        "seed_and_picture: it also depends on the picture, so that the seed that made a "
+        "picture can edit it. Turns of sessions use the latter.",
     )
     composite: bool = Field(
         default=True,
-        description="Put the original's pixels back outside the mask. Off: the model's own "
-        "picture, as the reference pipeline returns it.",
+        description="Put back the original's pixels outside the mask. Off: return the model's own "
+        "picture, like the reference pipeline.",
     )
 
     @property
@@ -104,21 +104,22 @@ class DiffusionOptions(FamilyOptions):
         default=0,
         ge=0,
         le=512,
-        description="With a mask: pixels beyond it that the model repaints, too. The blend stays "
-        "in the mask, but where `follow` lets it grow.",
+        description="With a mask: how many pixels beyond it the model repaints. Only the masked "
+        "part is used, unless `follow` lets it grow.",
     )
     follow: int = Field(
         default=0,
         ge=0,
         le=512,
-        description="With a mask: pixels beyond it to which the blend may grow where the edit "
-        "goes on there; 0 = never, and a warning says that the edit was cut off.",
+        description="With a mask: by how many pixels the used part may grow where the edit "
+        "continues beyond the mask. 0 = not at all; a warning then says that the edit was cut off.",
     )
 
     preset: Preset = Field(
         default="exact",
-        description="exact: the reference's arithmetic; balanced, fast: less work at a measured "
-        "cost in quality. Sets the options below that you do not set.",
+        description="exact: the reference pipeline's arithmetic; balanced, fast: less work at a "
+        "measured cost in quality. It sets those of the options below that you do not "
+        "set.",
     )
     compute_every: int | None = Field(
         default=None,
@@ -166,19 +167,19 @@ class InstructionOptions(DiffusionOptions):
 
     strength: Fraction = Field(
         default=1.0,
-        description="With a mask only. 1: the masked area starts from noise; less: from the "
-        "picture.",
+        description="With a mask only. 1: the masked area starts from noise; less: it starts from "
+        "the picture.",
     )
     keep_unchanged: bool = Field(
         default=True,
-        description="Without a mask: put the original's pixels back wherever the edit changed "
-        "nothing. Switches itself off for an edit that changes most of the picture.",
+        description="Without a mask: put back the original's pixels wherever the edit changed "
+        "nothing. Has no effect on an edit that changes most of the picture.",
     )
     keep_areas: AreaNumbers | None = Field(
         default=None,
-        description="Without a mask: numbers of the changed areas that stay, as `measures` lists "
-        "them, from 1 (in a text '1,3'); the others are put back. Left out, those stay that are "
-        "not small beside the largest. The same seed changes the same areas.",
+        description="Without a mask: numbers of the changed areas to keep, as `measures` lists "
+        "them, from 1 (as text: '1,3'); the others are put back. Default: all that are not much "
+        "smaller than the largest. The same seed changes the same areas.",
     )
 
     @property

@@ -130,7 +130,7 @@ class ModelCache:
             return
         if held and needed <= self.spare:
             raise Overloaded(
-                "the images under way fill the memory; try again when they are done",
+                "the images in progress fill the memory; try again when they are done",
                 retry_after=RETRY_AFTER,
             )
         raise OutOfMemory(

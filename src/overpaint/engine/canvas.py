@@ -45,8 +45,7 @@ def check(family: FamilySpec, request: EditRequest, options: FamilyOptions) -> N
         )
     if family.need("prompt") == "required" and not request.prompt.strip():
         raise InvalidRequest(
-            "is empty; say what the border shows, or leave the model out: the eraser needs no "
-            "words",
+            "is empty; say what the border shows, or name no model: the eraser needs no words",
             field="prompt",
         )
     width, height = request.size

@@ -149,8 +149,8 @@ def _foreign_syntax(request: EditRequest) -> list[str]:
     """A sentence for each text that uses another program's syntax."""
     texts = {part.name: getattr(request, part.name) for part in PARTS if part.kind == "text"}
     return [
-        f"{name}: '{match[0]}' is read as plain words: adapters belong to the model, and words "
-        "have no weights"
+        f"{name}: '{match[0]}' is read as plain words, because adapters belong to the model, and "
+        "words have no weights"
         for name, text in texts.items()
         if text and (match := _SYNTAX.search(text))
     ]

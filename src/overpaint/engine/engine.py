@@ -45,8 +45,8 @@ from overpaint.provenance.marks import Marking
 from overpaint.safety.policy import Policy, Stop
 
 TOO_LARGE = (
-    "the edit does not fit the memory there is; make fewer images at once, mark a smaller area, or "
-    "choose a smaller dtype"
+    "the edit does not fit into memory; make fewer images at once, mark a smaller area, or choose "
+    "a smaller dtype"
 )
 
 T = TypeVar("T")

@@ -72,8 +72,8 @@ class Rewriter:
         answer = self._write(_TASK.format(style=style, wish=wish)).strip().strip('"')
         if not answer or len(answer) > LONGEST:
             raise RewriterUnavailable(
-                f"the chat model '{self.name}' answers with {len(answer)} characters, which is no "
-                "prompt; try again, or unset rewriter.base_url"
+                f"the chat model '{self.name}' answers with {len(answer)} characters, "
+                "which is not a prompt; try again, or unset rewriter.base_url"
             )
         return answer
 

@@ -205,7 +205,7 @@ def _carried(cells: Record, number: int) -> dict[str, Any]:
 def _check_columns(cells: Record, number: int) -> None:
     for name in cells:
         if name in LEFT_OUT:
-            raise InvalidRequest(f"it is no column: {LEFT_OUT[name]}", field=place(number, name))
+            raise InvalidRequest(f"it is not a column: {LEFT_OUT[name]}", field=place(number, name))
         if name not in COLUMNS:
             near = difflib.get_close_matches(name[:100], COLUMNS, n=1)
             meant = f" (did you mean {near[0]}?)" if near else ""

@@ -33,7 +33,7 @@ class Shard:
         match = _FORM.fullmatch(text.strip())
         if match is None or not 1 <= int(match[1]) <= int(match[2]):
             raise UnsupportedOption(
-                f"'{text}' is no share of the rows; write 2/3 for the second of three",
+                f"'{text}' is not a share of the rows; write 2/3 for the second of three",
                 field="shard",
             )
         return cls(int(match[1]), int(match[2]))

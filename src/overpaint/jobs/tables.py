@@ -93,7 +93,7 @@ def from_value(body: Any) -> RowTable:
         return _filled(_records(value, form), parameters)
     records, more = _split(value, form)
     if parameters and more:
-        raise InvalidRequest(f"they stand in {form} too; give them once", field="parameters")
+        raise InvalidRequest(f"they are in {form} too; give them once", field="parameters")
     return _filled(records, parameters or more)
 
 

@@ -168,7 +168,7 @@ def _algorithm(key: bytes) -> str:
         loaded = load_pem_private_key(key, None)
     except (ValueError, TypeError) as error:
         raise InvalidSettings(
-            "this is no private key in PEM without a password", field=KEY
+            "this is not a private key in PEM without a password", field=KEY
         ) from error
     if isinstance(loaded, ec.EllipticCurvePrivateKey) and loaded.key_size in _CURVES:
         return _CURVES[loaded.key_size]

@@ -82,8 +82,8 @@ class ContentSafety:
             transient = status in _TRANSIENT or isinstance(status, str)
             if not transient or time.monotonic() + wait >= end:
                 raise SafetyUnavailable(
-                    f"Azure AI Content Safety gives no answer ({status}), so nothing passes; "
-                    "try again later"
+                    f"Azure AI Content Safety gives no answer ({status}), so the content was "
+                    "refused; try again later"
                 )
             time.sleep(wait)
 

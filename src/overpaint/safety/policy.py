@@ -231,7 +231,8 @@ def _severities(checker: Checker[Content], content: Content) -> Severities:
     if not said or not all(map(_is_severity, said.items())):
         _log.error("a safety checker failed", extra={"checker": checker.name, "reason": failure})
         raise SafetyUnavailable(
-            f"the safety checker '{checker.name}' {failure}, so nothing passes; try again later"
+            f"the safety checker '{checker.name}' {failure}, so the content was refused; try "
+            "again later"
         )
     return said
 

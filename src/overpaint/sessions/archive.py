@@ -161,7 +161,7 @@ def _readable() -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
-        raise _wrong(f"it is no ZIP file that can be read ({error})") from error
+        raise _wrong(f"it is not a ZIP file that can be read ({error})") from error
 
 
 class _Reader:
@@ -303,7 +303,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
 
 
 def _no_number(word: str) -> None:
-    raise ValueError(f"{word} is no number")
+    raise ValueError(f"{word} is not a number")
 
 
 def _first(error: ValidationError) -> str:

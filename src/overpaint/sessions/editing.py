@@ -118,8 +118,8 @@ def all_instructions(session: Session, parent: Turn, instruction: str) -> str:
     for turn in session.path(parent.id)[1:]:
         if turn.kind != "edit":
             raise InvalidRequest(
-                f"turn {turn.id} had a mask or a border, so the original cannot be edited again "
-                "with words alone; go on from the turn itself",
+                f"turn {turn.id} had a mask or a border, so the original cannot be edited "
+                "again with words alone; continue from the turn itself",
                 field="from_original",
             )
         words.append(turn.prompt)

@@ -129,7 +129,7 @@ class Sessions:
         return self._to(before, before.undo, "undo")
 
     def redo(self, session: str) -> Session:
-        """Take back the last undo.
+        """Undo the last undo.
 
         Raises:
             InvalidRequest: nothing was undone.

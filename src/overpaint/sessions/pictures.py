@@ -201,7 +201,7 @@ class Pictures:
 
     def _path(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
-            raise StoreUnavailable(f"'{key[:80]}' is no name of a picture")
+            raise StoreUnavailable(f"'{key[:80]}' is not the name of a picture")
         return self.folder / key[:2] / key
 
 

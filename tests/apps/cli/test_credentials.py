@@ -90,7 +90,7 @@ def test_an_edit_of_an_edit_keeps_the_chain(overpaint, signing):
         manifest = manifest["ingredients"][0]["manifest"]
     assert kinds == ["humanEdits", EDITED, EDITED]
     text = overpaint("verify", "third.png").out.decode()
-    assert "intact, signed by somebody you trust" in text
+    assert "intact, signed by somebody whom you trust" in text
     assert text.count("signed by: Jo's studio") == 3
     assert text.rstrip().endswith("from: input, unsigned")
 
@@ -127,7 +127,7 @@ def test_strangers_are_not_trusted(overpaint, signing, desk):
     (desk / "overpaint.toml").unlink()
     ran = overpaint("verify", "out.png")
     assert ran.code == 0
-    assert b"somebody who is not known here" in ran.out
+    assert b"not in your list of trusted authorities" in ran.out
 
 
 def test_what_strangers_wrote_does_not_speak_to_the_terminal(overpaint, signing, desk):

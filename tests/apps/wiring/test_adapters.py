@@ -32,8 +32,8 @@ def test_they_are_added_to_a_model_by_name(settings):
     ("name", "words"),
     [
         ("sdxl+nothing", "no adapter 'nothing'; there are sketch, v1@2"),
-        ("sdxl+sketch@3", "'3' is no scale"),
-        ("sdxl+sketch@nan", "'nan' is no scale"),
+        ("sdxl+sketch@3", "'3' is not the scale"),
+        ("sdxl+sketch@nan", "'nan' is not the scale"),
         ("sdxl+../sketch", "no adapter '../sketch'"),
     ],
 )

@@ -30,7 +30,10 @@ ONE = torch.ones(1)
         (("double_blocks.0.img_mod.lin.bias",), "the transformer of a FLUX model alone"),
         (("transformer_blocks.0.attn.to_q.weight",), "the weights of one component"),
         (("double_blocks.0.x", "double_blocks.0.scale_input"), "the transformer of a FLUX model"),
-        (("a.weight", "a.weight.absmax"), "not known here, quantized by another program"),
+        (
+            ("a.weight", "a.weight.absmax"),
+            "that Overpaint does not know, quantized by another program",
+        ),
     ],
 )
 def test_safetensors(tmp_path, names, said):

@@ -218,7 +218,7 @@ class TestPins:
         assert pulled.commit == COMMIT
         assert hub.locate("owner/model", cache=cache).commit == COMMIT
         (note,) = pulled.notes
-        assert "main branch is at ffffffffffff by now" in note
+        assert "main branch is now at ffffffffffff" in note
 
     def test_nothing_is_said_where_nothing_moved(self, server, cache):
         assert pull("owner/model", pin=PIN, cache=cache).notes == ()

@@ -70,7 +70,7 @@ def test_a_table_instead_of_axes(tmp_path: Path) -> None:
         ("quota=0", "recipe.quota", "greater than or equal to 1"),
         ("mask.box=[0.9, 0, 0.1, 1]", "recipe.mask", "left, top, right, bottom"),
         ("sources.0.jsonl=x.jsonl", "recipe.sources.0", "exactly one of"),
-        ("sources.4.limit=1", "set", "no place in a list of 1"),
+        ("sources.4.limit=1", "set", "not a place in a list of 1"),
         ("quota.deep=1", "set", "no keys below a value"),
         ("filters.shows=a star", "recipe", "needs a vision model"),
         ("nonsense", "set", "not KEY=VALUE"),

@@ -90,8 +90,8 @@ def test_json_lines(pictures: Path) -> None:
     [
         ('{"image": "../../secret.png"}', "outside"),
         ('{"image": "/etc/passwd"}', "outside"),
-        ("[1]", "no JSON object"),
-        ("{", "no JSON object"),
+        ("[1]", "not a JSON object"),
+        ("{", "not a JSON object"),
         ('{"picture": "1.png"}', "image_column"),
         ('{"image": "' + "x" * 1_000_001 + '"}', "more than 1,000,000 bytes"),
     ],

@@ -109,7 +109,7 @@ def test_an_edit_that_found_no_room_for_its_model_waits_for_one_that_fails_too(m
 def test_a_caller_fills_its_own_part_of_the_queue_alone(make_board):
     board = make_board(max_queued=4, callers=2)
     first = [submit(board, seed, caller="many") for seed in range(2)]
-    with pytest.raises(errors.Overloaded, match="your part of the queue"):
+    with pytest.raises(errors.Overloaded, match="your share of the queue"):
         submit(board, 3, caller="many")
     other = submit(board, 4, caller="few")
     assert admit(board) is first[0]

@@ -20,7 +20,7 @@ def demo(
         Path, typer.Option("--out", "-o", metavar="PAGE", help="The page to write.")
     ] = Path("overpaint-demo.html"),
 ) -> None:
-    """Edit the photos and scenes that come along, and write a page that shows before and after."""
+    """Edit the bundled photos and scenes, and write a page that shows before and after."""
     with console.reporting_errors(as_json=False):
         from overpaint.apps.wiring.demo import page
 

@@ -44,7 +44,7 @@ def doctor(
         bool, typer.Option("--json", help="One JSON object on stdout, for programs.")
     ] = False,
 ) -> None:
-    """Check Python, torch, device, memory, disk and models; exit 1 if something is broken."""
+    """Check Python, torch, device, memory, disk and models; the exit code is 1 if one is broken."""
     with console.reporting_errors(as_json=as_json):
         findings = list(examine())
         broken = any(each.verdict == "broken" for each in findings)

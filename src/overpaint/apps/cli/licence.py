@@ -84,7 +84,7 @@ def _print(facts: dict[str, Any]) -> None:
     lines = [f"{facts['model']}: {facts['licence']} {facts.get('version', '')}".rstrip()]
     lines += [f"commercial use: {_COMMERCIAL[facts['commercial']]}"]
     if "url" not in facts:
-        lines += ["no more is known about it; ask the makers of the model"]
+        lines += ["nothing more is known about it; ask the makers of the model"]
     else:
         lines += [f"- {each}" for each in facts["restrictions"]]
         lines += [f"This is a guide; only the text is binding: {facts['url']}"]

@@ -37,7 +37,7 @@ def models(
 def pull(
     model: Annotated[
         str | None,
-        typer.Argument(help="Name of the model; left out: one is recommended for each task."),
+        typer.Argument(help="Name of the model. Default: recommend one for each task."),
     ] = None,
     task: Annotated[
         str | None, typer.Option(help="inpaint, edit or erase: recommend for this task only.")
@@ -48,7 +48,7 @@ def pull(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Download a model, or complete and check one that is here; without a name, recommend one."""
+    """Download a model, or complete and check it; without a name, recommend one for each task."""
     from overpaint.apps import settings as settings_
     from overpaint.apps.wiring.models import catalogue, licences, pulling
     from overpaint.apps.wiring.models.segmentation import SEGMENTERS
@@ -99,11 +99,11 @@ def convert(
     model: Annotated[str, typer.Argument(help="Name of the model, or its folder.")],
     dtype: Annotated[
         str | None,
-        typer.Option(help="float32, bfloat16 or float16; left out: what it would run in."),
+        typer.Option(help="float32, bfloat16 or float16. Default: the one that it runs in."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Keep a model's weights in the precision that it runs in too, so that it loads faster."""
+    """Store a model's weights in the precision that it runs in, so that it loads faster."""
     from overpaint.apps import settings as settings_
     from overpaint.apps.wiring.models import build, catalogue
 

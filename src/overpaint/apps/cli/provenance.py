@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Sign results with content credentials (C2PA).", no_args_is_help=True)
 
 NOT_TRUSTED = (
-    "Others will not trust these signatures: their validators know a list of authorities, and this "
-    "one is not on it. For pictures that go out, buy a certificate from one that is."
+    "Others will not trust these signatures, because this authority is not on their validators' "
+    "list. For pictures that you publish, buy a certificate from an authority that is."
 )
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A picture that Overpaint made.")]
@@ -68,7 +68,7 @@ def init(
 def verify(file: File, as_json: Json = False) -> None:
     """Show what a picture says about how it was made.
 
-    Exit code 1 if its signature does not hold, 2 if it says nothing.
+    The exit code is 1 if its signature is not valid, and 2 if it says nothing.
     """
     from overpaint.apps import settings as settings_
     from overpaint.core.imaging import images
@@ -100,7 +100,12 @@ REPLAY_LEFT_OUT = {
 
 ReplayFile = Annotated[
     str | None,
-    typer.Option("--out", "-o", metavar="FILE", help="Default: FILE-edited.png beside it."),
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="Where to write the picture. Default: FILE-edited.png beside it.",
+    ),
 ]
 
 
@@ -115,9 +120,9 @@ ReplayFile = Annotated[
     },
 )
 def replay(values: dict[str, Any]) -> None:
-    """Make a picture again from the recipe in it; exit 1 if it comes out otherwise.
+    """Make a picture again from the recipe in it; the exit code is 1 if the result differs.
 
-    Its pictures and masks are not in the recipe, and words only where the settings say so.
+    The recipe has no pictures or masks; it has prompts only if the settings say so.
     """
     from overpaint.apps import settings as settings_
     from overpaint.apps.wiring import replay as replay_
@@ -169,8 +174,8 @@ def _sameness(again: Replayed) -> str:
 
 
 _STATES = {
-    "trusted": "intact, signed by somebody you trust",
-    "valid": "intact, signed by somebody who is not known here",
+    "trusted": "intact, signed by somebody whom you trust",
+    "valid": "intact, signed by somebody who is not in your list of trusted authorities",
     "invalid": "NOT intact: changed after it was signed",
 }
 

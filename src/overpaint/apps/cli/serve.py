@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Models = Annotated[
     list[str] | None,
-    typer.Option("--model", "-M", help="Model to serve; repeatable. Default: the settings."),
+    typer.Option("--model", "-M", help="Model to serve; repeatable. Default: from the settings."),
 ]
 
 
@@ -29,7 +29,12 @@ def serve(
             "--host", help="Address to listen on. If other machines can reach it, it needs keys."
         ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0 = any.")] = 8000,
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port", "-p", min=0, max=65535, help="Port to listen on; 0 takes any free one."
+        ),
+    ] = 8000,
     model: Models = None,
     device: DeviceNames = None,
     dtype: Dtype = None,
@@ -61,14 +66,15 @@ def mcp(
         typer.Option(
             "--folder",
             "-f",
-            help="Folder whose files the assistant may read and add to. Default: it opens none.",
+            help="Folder in which the assistant may read and create files. Default: it may "
+            "open no files.",
         ),
     ] = None,
     model: Models = None,
     device: DeviceNames = None,
     dtype: Dtype = None,
 ) -> None:
-    """Offer edits to assistants as tools (Model Context Protocol), on the standard streams."""
+    """Let assistants edit pictures, as tools of the Model Context Protocol on standard streams."""
     from overpaint.apps import settings as settings_
     from overpaint.apps.wiring.models import defaults
 

@@ -67,7 +67,9 @@ class Door:
     async def extend(self, arguments: Arguments, on_step: OnStep) -> CallToolResult:
         """Make a picture larger."""
         if getattr(arguments, "extend", None) is None:
-            raise InvalidRequest("say how far the picture grows", field="extend")
+            raise InvalidRequest(
+                "say how much to add: left, top, right, bottom, or the ratio `to`", field="extend"
+            )
         return await self._edit(arguments, None, on_step)
 
     async def _edit(
@@ -121,7 +123,7 @@ class Door:
             return from_base64(text, field)
         if self._folder is None:
             raise InvalidRequest(
-                "this server was given no folder, so it opens no files: send a data URL "
+                "this server has no folder, so it opens no files; send a data URL "
                 "(data:image/png;base64,…), or start it with --folder",
                 field=field,
             )
@@ -132,7 +134,7 @@ class Door:
             return []
         if self._folder is None:
             raise OutputError(
-                "this server was given no folder, so it writes no files; leave it out, or start "
+                "this server has no folder, so it writes no files; leave it out, or start "
                 "it with --folder",
                 field="output",
             )

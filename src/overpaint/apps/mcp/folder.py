@@ -105,7 +105,7 @@ class Folder:
         is_relative = not (PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor)
         if not parts or not is_relative or ".." in parts or "\0" in name:
             raise InvalidRequest(
-                f"{name!r} is no name of a file below the folder that this server was given",
+                f"{name!r} is not the name of a file below this server's folder",
                 field=field,
             )
         try:
@@ -114,6 +114,6 @@ class Folder:
             raise InvalidRequest(f"{name!r} cannot be followed", field=field) from error
         if not path.is_relative_to(self.root):
             raise InvalidRequest(
-                f"{name!r} is a link out of the folder that this server was given", field=field
+                f"{name!r} is a link that leads out of this server's folder", field=field
             )
         return path

@@ -26,15 +26,15 @@ AS_ARGUMENT: Mapping[Kind, str] = {
     "pictures": "Files' names below the folder, or data URLs.",
     "mask": f"{_PICTURE} Of the picture's size.",
     "name": "Default: the one for such an edit.",
-    "options": "Such as num_inference_steps; an unknown one is refused with the list of all.",
+    "options": "Such as num_inference_steps. If a name is unknown, the error lists all of them.",
 }
 """What an argument makes of each kind."""
 
 _OUTPUT = Field(
     default=None,
     max_length=1000,
-    description="Name of a new file below the folder, ending in .png, .jpg or .webp. The picture "
-    "in the answer is then a small one.",
+    description="Name of a new file below the folder, ending in .png, .jpg or .webp. The "
+    "answer then has only a small picture.",
 )
 
 
@@ -98,28 +98,28 @@ class ToolSpec:
 
 _TOOLS: Mapping[str, ToolSpec] = {
     "edit": ToolSpec(
-        "Edit a picture with words. With a mask only what is under it is repainted, and the prompt "
-        "says what is to be seen there; without one the prompt is an instruction. Pixels that are "
-        "not edited stay as they are.",
+        "Edit a picture with words. With a mask, only the masked area is repainted, and "
+        "the prompt says what it shows; without a mask, the prompt is an instruction. "
+        "Pixels that are not edited stay as they are.",
         EditArguments,
     ),
     "erase": ToolSpec(
-        "Remove what is under the mask, without words: texture of the same picture covers it.",
+        "Remove what is under the mask, without words: texture from the same picture covers it.",
         EraseArguments,
     ),
     "extend": ToolSpec(
-        "Make a picture larger and fill the border: as words say, or without words with what the "
-        "picture itself has. Its own pixels stay as they are.",
+        "Make a picture larger and fill the border: with words, as they say; without "
+        "words, with texture from the picture. Its own pixels stay as they are.",
         EditArguments,
         needs="extend",
     ),
     "segment": ToolSpec(
-        "Find a thing in a picture by points, a box, or words: a mask for edit and erase, white on "
-        "black. Give it an output to use it in the next call.",
+        "Find a thing in a picture by points, a box or words. The answer is a mask for "
+        "edit and erase, white on black; name an output file to use it in the next call.",
         SegmentArguments,
     ),
     "verify": ToolSpec(
-        "What a picture says about how it was made: marks, recipe, signatures, watermark.",
+        "Show what a picture says about how it was made: marks, recipe, signatures, watermark.",
         VerifyArguments,
     ),
 }

@@ -126,7 +126,9 @@ class EditJob(Generic[Answer]):
             Overloaded: too many listen already.
         """
         if len(self._listeners) >= MAX_LISTENERS:
-            raise Overloaded("too many listen to this edit already", retry_after=5)
+            raise Overloaded(
+                "this edit already has as many listeners as it may have", retry_after=5
+            )
         listener = Listener()
         if self._latest is not None and self._latest.number > after:
             listener.put(self._latest)
@@ -241,7 +243,7 @@ class Jobs(Generic[Answer]):
         self.forget_old()
         job = self._jobs.get(id_)
         if job is None or job.caller != caller:
-            raise NotFound("there is no edit of this id, or it is kept no longer")
+            raise NotFound("there is no edit with this id, or its result is no longer kept")
         return job
 
     def turn(self, caller: str, key: str) -> asyncio.Lock:
@@ -265,7 +267,9 @@ class Jobs(Generic[Answer]):
         if known is None:
             return None
         if known[0] != fingerprint:
-            raise Conflict("this idempotency key was used for another request; take a new one")
+            raise Conflict(
+                "this idempotency key was already used for a different request; use a new one"
+            )
         job = self._jobs.get(known[1])
         if job is not None and job.may_be_done_later:
             self.remove(job)

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PullProgress:
-    """How far the download of a model has come.
+    """How far the download of a model is.
 
     Attributes:
         status: where it stands.
@@ -80,8 +80,8 @@ class Pulls:
         """
         if not self.allowed:
             raise Forbidden(
-                "this server downloads no models for its callers; run `overpaint pull` on its "
-                "machine, or set server.pulls = true"
+                "callers cannot make this server download models; run `overpaint pull` on "
+                "its machine, or set server.pulls = true"
             )
         # By name alone: a request opens no path.
         spec = {**catalogue.models(self._settings), **SEGMENTERS}.get(name)
@@ -110,7 +110,7 @@ class Pulls:
             NotFound: there is none.
         """
         if name not in self._pulls:
-            raise NotFound("no download of this model is under way")
+            raise NotFound("no download of this model is running")
         self._pulls[name].ended.set()
 
     def close(self) -> None:

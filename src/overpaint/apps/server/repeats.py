@@ -27,7 +27,7 @@ DOCUMENTED: dict[str, Any] = {
     "name": HEADER,
     "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST},
     "description": "A request that asks for the same under the same key gets the first one's "
-    "answer; a caller that hangs up may come back for it.",
+    "answer; a caller whose connection broke can come back for it.",
 }
 
 

@@ -22,7 +22,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         401: "no valid API key",
         403: "foreign origin, or a licence to accept first",
         404: "no such model or edit",
-        408: "the body came too slowly",
+        408: "the body arrived too slowly",
         409: "cancelled, or an idempotency key used twice",
         413: "the body is too large",
         415: "neither JSON nor multipart",

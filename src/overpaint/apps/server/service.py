@@ -214,9 +214,9 @@ class EditService:
             Stopping.
         """
         if self.stopping:
-            raise Stopping("the server is stopping; try another one, or this one later")
+            raise Stopping("the server is stopping; try again later, or use another server")
         if self.is_lost:
-            raise Stopping("the server has no working device or model left; try another one")
+            raise Stopping("the server has no working device or model left; use another server")
 
     def check_room(self) -> None:
         """Refuse early, before pictures are decoded.
@@ -342,7 +342,7 @@ class EditService:
         if not job.answer.done():
             if not keep:
                 self.cancel(job)
-            raise Cancelled("the caller hung up")
+            raise Cancelled("the caller disconnected")
         job.fetched = True
         return job.answer.result()
 

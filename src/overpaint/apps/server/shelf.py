@@ -96,19 +96,19 @@ class Shelf:
 
         Raises:
             SafetyUnavailable: it took too long.
-            Cancelled: the caller hung up.
+            Cancelled: the caller disconnected.
             Overloaded: too many uploads wait.
         """
         seconds = self._settings.server.check_timeout_s
         ended = threading.Event()
         late = SafetyUnavailable(
-            f"the safety policy took longer than {seconds:g} seconds, so nothing passes; try again "
-            "later"
+            f"the safety policy took longer than {seconds:g} seconds, so the content was "
+            "refused; try again later"
         )
 
         def stop() -> None:
             if ended.is_set():
-                raise Cancelled("nobody waits for it any more")
+                raise Cancelled("the caller disconnected")
 
         return await watched(
             self._uploads, partial(work, stop), stop=ended.set, seconds=seconds, late=late

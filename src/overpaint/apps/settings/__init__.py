@@ -138,7 +138,7 @@ def _require_use(variables: Iterable[str], safety: SafetySettings) -> None:
         is_used = safety.azure or (AZURE_VARIABLES[variable][0] != "azure" and safety.has_checkers)
         if not is_used:
             raise InvalidSettings(
-                "it is set, but no endpoint is, so nothing would be checked; set "
+                "it is set without an endpoint, so nobody would check anything; set "
                 "CONTENT_SAFETY_ENDPOINT or safety.azure.endpoint, or unset it",
                 field=variable,
             )

@@ -121,5 +121,5 @@ class ProvenanceSettings(Table):
     @model_validator(mode="after")
     def _pair(self) -> ProvenanceSettings:
         if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key go together")
+            raise ValueError("give both certificate and key, or neither")
         return self

@@ -51,7 +51,7 @@ class ModelSettings(Table):
         if (self.folder is None) == (self.hub is None):
             raise ValueError("give either folder or hub")
         if self.revision is not None and self.hub is None:
-            raise ValueError("revision goes with hub")
+            raise ValueError("revision needs hub")
         return self
 
     def spec(self, name: str) -> ModelSpec:

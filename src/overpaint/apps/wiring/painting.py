@@ -33,7 +33,7 @@ WhenMissing = Literal["error", "keep"]
 
 LEFT_OUT = {
     "image": "a field of its own",
-    "mask": "it is made of what was found",
+    "mask": "it is made from the detections",
     "mask_is": "a picture in a workflow has no transparency",
     "num_images": "a step of a workflow has one result",
     "model": "a field of its own: it depends on the block's family",
@@ -183,7 +183,7 @@ def mask_of(painting: Painting, picture: Picture) -> Image.Image | str | None:
     if not detections.are_detections(segmentation):
         if painting.classes is not None or painting.confidence is not None:
             raise InvalidRequest(
-                "a mask has neither classes nor confidences; give detections, or leave them out",
+                "a mask has neither classes nor confidences; give detections, or leave both out",
                 field="classes" if painting.classes is not None else "confidence",
             )
         mask = _drawn(segmentation, picture.size, detections.FIELD)
@@ -296,7 +296,7 @@ def _nothing(count: int, confidence: float | None) -> str:
     if not count:
         return "Nothing was detected; the picture is returned unchanged."
     return (
-        f"None of the detections reaches the confidence of {confidence}; the picture is returned "
+        f"No detection has a confidence of at least {confidence}; the picture is returned "
         "as it was."
     )
 

@@ -144,7 +144,7 @@ def _recipe(original: Picture) -> _Recipe:
     content = marks.recipe_in(original)
     if content is None:
         raise InvalidRequest(
-            "there is no recipe in it; set `recipe = true` in [provenance] before an edit",
+            "the file has no recipe; set `recipe = true` in [provenance] before the edit",
             field=FIELD,
         )
     try:
@@ -154,7 +154,7 @@ def _recipe(original: Picture) -> _Recipe:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]).removeprefix("words.")
         raise InvalidRequest(
-            f"the recipe in it is damaged: {where}: {first['msg']}", field=FIELD
+            f"its recipe is damaged: {where}: {first['msg']}", field=FIELD
         ) from error
 
 
@@ -252,7 +252,7 @@ class _Finder:
         if digest is None:
             self.problems.append(f"the edit had no {flag}")
         elif is_there:
-            self.problems.append(f"{flag} is another one than the edit had (sha256 {digest[:12]}…)")
+            self.problems.append(f"{flag} is not the one that the edit had (sha256 {digest[:12]}…)")
         else:
             self.problems.append(f"{flag} is missing (sha256 {digest[:12]}…)")
 
@@ -262,8 +262,8 @@ def _known_model(recipe: _Recipe, settings: Settings) -> str:
     name = recipe.model.name
     if name not in catalogue.models(settings):
         raise ModelNotFound(
-            f"the picture was made with '{name}', which is not among the models here "
-            "(`overpaint models`); add it to the settings",
+            f"the picture was made with '{name}', which this machine does not have "
+            "(`overpaint models` lists what it has); add it to the settings",
             field="model",
         )
     return name

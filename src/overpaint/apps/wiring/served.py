@@ -121,8 +121,8 @@ def _served(settings: Settings) -> dict[str, Served]:
     )
     if not names:
         raise ModelNotFound(
-            "there is nothing to serve: no default model is on this machine; name one with --model "
-            "or in server.models, or pull one",
+            "there is nothing to serve: this machine has no default model; pull one, or "
+            "name one with --model or in server.models",
             field="model",
         )
     specs = [catalogue.find_model(name, settings) for name in names]

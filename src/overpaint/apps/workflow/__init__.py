@@ -45,7 +45,8 @@ EraseBlock = block(
 )
 ExtendBlock = extension_block(
     "Extend",
-    about="Lets a picture grow and fills its border: by words with a model, or without words.",
+    about="Makes a picture larger and fills its border: with words by a model, without words by "
+    "the eraser.",
 )
 
 

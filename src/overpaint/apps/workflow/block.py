@@ -268,8 +268,8 @@ def _description(title: str, about: str, tags: Sequence[str], licence: str) -> C
             "name": title,
             "version": "v1",
             "short_description": about,
-            "long_description": f"{about} Runs on your own machine, or on an Overpaint server of "
-            "yours. Pixels outside the mask do not change when the answer has the input's size.",
+            "long_description": f"{about} Runs on your own machine, or on your own Overpaint "
+            "server. Pixels outside the mask do not change if the result has the input's size.",
             "license": licence,
             "block_type": "model",
             "search_keywords": ["inpainting", "image editing", "overpaint", *tags],

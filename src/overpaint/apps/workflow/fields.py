@@ -85,7 +85,7 @@ SEGMENTATION = ManifestField(
     dict[str, Any] | list[dict[str, Any]],
     None,
     "Predictions of a segmentation model (of a detector: boxes), or a mask picture, white = "
-    "repaint. Where a model detected nothing the picture stays as it is.",
+    "repaint. If nothing was detected, the picture stays as it is.",
     ["$steps.model.predictions", "$inputs.predictions"],
 )
 CHOICE: dict[str, ManifestField] = {
@@ -100,22 +100,21 @@ CHOICE: dict[str, ManifestField] = {
         NUMBERS,
         Annotated[float, Field(ge=0, le=1)],
         None,
-        "The least confidence of a detection to be repainted; left out: any.",
+        "The lowest confidence that counts; left out: any.",
         [0.4, "$inputs.confidence"],
     ),
     "when_missing": ManifestField(
         [STRING_KIND],
         Literal["error", "keep"],
         "error",
-        "Where a model detected other classes only: stop with an error, or keep the "
-        "picture as it is.",
+        "If only other classes were detected: stop with an error, or keep the picture as it is.",
         ["keep", "$inputs.when_missing"],
     ),
     "invert": ManifestField(
         [BOOLEAN_KIND],
         bool,
         False,
-        "Repaint everything but the detections.",
+        "Repaint everything except the detections.",
         [True, "$inputs.invert"],
     ),
 }
@@ -123,8 +122,7 @@ KEEP_SIZE = ManifestField(
     [BOOLEAN_KIND],
     bool,
     False,
-    "Answer at the input's own size instead of height x width; pixels outside the mask do not "
-    "change.",
+    "Return the input's own size instead of height x width; pixels outside the mask do not change.",
     [True, "$inputs.keep_input_size"],
 )
 PLACE: dict[str, ManifestField] = {
@@ -148,8 +146,8 @@ PLACE: dict[str, ManifestField] = {
 
 ANY_MODEL = replace(
     PLACE["model"],
-    description="Name or folder of any model that takes a mask; left out: with words the default "
-    "for extending, without words the eraser.",
+    description="Name or folder of any model that takes a mask; left out: the default for "
+    "extending if there are words, else the eraser.",
 )
 BORDERS: dict[str, ManifestField] = {
     **{
@@ -174,7 +172,7 @@ BORDERS: dict[str, ManifestField] = {
         [STRING_KIND],
         Literal[ANCHORS],
         None,
-        "Where the picture stays while the ratio is reached; left out: in the centre.",
+        "Where the picture stays in the larger one; left out: in the centre.",
         ["left", "$inputs.anchor"],
     ),
 }

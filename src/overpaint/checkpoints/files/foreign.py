@@ -28,14 +28,14 @@ def description(file: Path) -> str:
     with file.open("rb") as stream:
         start = stream.read(len(GGUF))
     if start == GGUF:
-        return f"weights that are quantized as GGUF, which are not read; {_IMPORT}"
+        return f"weights that are quantized as GGUF, which Overpaint does not read; {_IMPORT}"
     if file.suffix.lower() in PICKLES:
-        return "a pickle, which can run code and is never read; take safetensors"
+        return "a pickle, which can run code and is never read; use safetensors"
     if file.suffix.lower() != ".safetensors":
-        return "a file, and a model is a folder in diffusers layout"
+        return "a file, but a model is a folder in diffusers layout"
     described = weights.entries(file)
     if any(part in name for name in described for part in _LORA):
-        return "an adapter (LoRA); give it with --lora, beside a model"
+        return "an adapter (LoRA); give it with --lora, together with a model"
     precision = _precision({str(entry["dtype"]) for entry in described.values()}, described)
     return f"{_contents(described)}{precision}; {_IMPORT}"
 
@@ -49,7 +49,7 @@ def _contents(names: Collection[str]) -> str:
         return "the transformer of a FLUX model alone, under its makers' names"
     if any("transformer_blocks." in name or "down_blocks." in name for name in names):
         return "the weights of one component in diffusers' names, without its configuration"
-    return "weights in names that are not known here"
+    return "weights with names that Overpaint does not know"
 
 
 def _precision(dtypes: Collection[str], names: Collection[str]) -> str:

@@ -177,7 +177,9 @@ def _moved(
 
     notes = []
     if name != repository:
-        notes.append(f"{repository} has moved: the hub answers with {name}; see whose it is now")
+        notes.append(
+            f"{repository} was renamed: the hub answers with {name}; check who owns it now"
+        )
     if record.is_file():
         with suppress(ModelLoadError):
             before = _read_record(record, record.parents[1]).commit
@@ -185,8 +187,8 @@ def _moved(
                 notes.append(f"{repository}: commit {commit[:12]} takes the place of {before[:12]}")
     if pin is not None and (head := HfApi().model_info(repository).sha) not in (None, commit):
         notes.append(
-            f"{repository}: its main branch is at {str(head)[:12]} by now; pulled is the pinned "
-            f"{commit[:12]}, and --revision main takes the newer one"
+            f"{repository}: the pinned commit {commit[:12]} was pulled, but the main branch is now "
+            f"at {str(head)[:12]}; --revision main takes that one"
         )
     return tuple(notes)
 
@@ -358,7 +360,7 @@ def _checked(
     if pinned not in (None, measured.sha256):
         raise ModelLoadError(
             f"{where}: sha256 is {measured.sha256[:16]}…, the catalogue says {pinned[:16]}…; this "
-            "is not the file that is known by this commit: do not use it"
+            "is not the file that belongs to this commit: do not use it"
         )
     return measured
 

@@ -90,8 +90,8 @@ def require(folder: Path) -> None:
         )
     if packed := sorted(file.name for file in folder.glob("*.gguf")):
         raise ModelLoadError(
-            f"{folder}: holds only {packed[0]}, weights that are quantized as GGUF, which are not "
-            "read; take the files in full precision"
+            f"{folder}: holds only {packed[0]}, weights that are quantized as GGUF, which "
+            "Overpaint does not read; use the files in full precision"
         )
     raise ModelLoadError(f"{folder}: holds no .safetensors file")
 
@@ -106,8 +106,9 @@ def _require_unquantized(folder: Path) -> None:
     if quantization:
         method = dict(quantization).get("quant_method", "another library")
         raise ModelLoadError(
-            f"{folder}: its weights are quantized by {method}, which is not read; take the files "
-            "in full precision, and let `backend` or `dtype` make them smaller here"
+            f"{folder}: its weights are quantized by {method}, which Overpaint does not "
+            "read; use the files in full precision, and make them smaller with `backend` "
+            "or `dtype`"
         )
 
 
@@ -119,7 +120,7 @@ def _require_whole(file: Path) -> None:
     if (name := next(filter(QUANTIZED.search, described), None)) is not None:
         raise ModelLoadError(
             f"{file}: its weights are quantized by another program ('{name}'), which would be read "
-            "wrongly; take the files in full precision"
+            "wrongly; use the files in full precision"
         )
 
 

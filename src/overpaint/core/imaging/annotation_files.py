@@ -59,7 +59,7 @@ def parse(
     else:
         things = _from_json(text, size, picture, field)
     if not things:
-        raise InvalidMask("the file marks nothing in this picture", field=field)
+        raise InvalidMask("the file has no annotations of this picture", field=field)
     return things
 
 
@@ -213,7 +213,7 @@ def _from_label_studio(task: Mapping[str, Any], size: Size, field: str) -> list[
         _check_size((result.get("original_width"), result.get("original_height")), size, field)
         if result.get("image_rotation"):
             raise InvalidMask(
-                "it was drawn on the picture turned in Label Studio; turn it back there",
+                "it was drawn on a picture that was rotated in Label Studio; rotate it back there",
                 field=field,
             )
         value = result.get("value", result)
@@ -302,7 +302,7 @@ def _brush(packed: Sequence[int], size: Size, field: str) -> NDArray[np.bool_]:
     widths = [bits.number(4) + 1 for _ in range(4)]
     if count != size[0] * size[1] * _BRUSH_CHANNELS:
         raise InvalidMask(
-            f"a brush stroke has {count} values, which are none of a picture of "
+            f"a brush stroke has {count} values, which do not belong to a picture of "
             f"{size[0]}x{size[1]} pixels",
             field=field,
         )

@@ -86,7 +86,7 @@ class Borders:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise InvalidRequest(
-                    f"{value!r} is not a whole number of pixels from 0 on", field=f"{FIELD}.{name}"
+                    f"{value!r} is not a whole number of pixels, 0 or more", field=f"{FIELD}.{name}"
                 )
 
     @property
@@ -155,8 +155,8 @@ def own_border(picture: Picture) -> Image.Image:
 
     if picture.alpha is None or picture.alpha.getextrema()[0] == 255:
         raise InvalidRequest(
-            "the picture has no transparent border; say how far it grows: left, right, top, "
-            "bottom or to",
+            "the picture has no transparent border; say how much to add: left, right, "
+            "top, bottom or to",
             field=FIELD,
         )
     clear = (np.asarray(picture.alpha) < 255).astype(np.uint8)
@@ -168,13 +168,13 @@ def own_border(picture: Picture) -> Image.Image:
     border = at_edge[labels]
     if not border.any():
         raise InvalidRequest(
-            "what is transparent in the picture does not touch its edge, so it is no border; say "
-            "how far it grows, or give a mask",
+            "the transparent part of the picture does not touch its edge, so it is not a "
+            "border; say how much to add, or give a mask",
             field=FIELD,
         )
     if border.all():
         raise InvalidRequest(
-            "nothing in the picture is opaque, so there is nothing to go on from", field=FIELD
+            "the whole picture is transparent, so there is nothing to continue from", field=FIELD
         )
     return Image.fromarray(border.astype(np.uint8) * 255)
 
@@ -279,7 +279,7 @@ def _object(value: Any) -> Mapping[str, Any]:
             raise InvalidRequest("the text is not JSON", field=FIELD) from error
     if not isinstance(value, Mapping):
         raise InvalidRequest(
-            f"{_shown(value)} is no object; give one with {', '.join(SIDES)} or to", field=FIELD
+            f"{_shown(value)} is not an object; give one with {', '.join(SIDES)} or to", field=FIELD
         )
     known = (*SIDES, "to", "anchor")
     for name in value:
@@ -309,7 +309,8 @@ def _pixels(value: Any, length: int, name: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise InvalidRequest(
-        f"{_shown(value)} is neither a whole number of pixels from 0 on nor a percentage as '20%'",
+        f"{_shown(value)} is neither a whole number of pixels (0 or more) nor a "
+        "percentage such as '20%'",
         field=f"{FIELD}.{name}",
     )
 
@@ -324,7 +325,7 @@ def _reaching(sides: Borders, keys: Mapping[str, Any], size: Size) -> Borders:
     if "to" not in keys:
         if sides.is_own:
             raise InvalidRequest(
-                "no side grows; give left, right, top or bottom above 0, or to", field=FIELD
+                "all sides are 0; give left, right, top or bottom above 0, or to", field=FIELD
             )
         return sides
     ratio = _ratio(keys["to"])
@@ -357,7 +358,7 @@ def _ratio(value: Any) -> float:
     numbers = [float(each) for each in map(str.strip, parts) if _NUMBER.fullmatch(each)]
     if len(parts) != 2 or len(numbers) != 2 or not all(numbers):
         raise InvalidRequest(
-            f"{_shown(value)} is no ratio of width to height as '16:9'", field=f"{FIELD}.to"
+            f"{_shown(value)} is not a ratio of width to height such as '16:9'", field=f"{FIELD}.to"
         )
     ratio = numbers[0] / numbers[1]
     if not 1 / STEEPEST <= ratio <= STEEPEST:
@@ -381,13 +382,13 @@ def _check_size(larger: Size, size: Size, most_pixels: int) -> None:
     if max(larger) > LONGEST_SIDE:
         raise InvalidRequest(
             f"the larger picture has {width}x{height} pixels, and a side has {LONGEST_SIDE} at "
-            "most; let it grow less",
+            "most; add less",
             field=FIELD,
         )
     if width * height > most_pixels:
         raise InvalidRequest(
             f"the larger picture has {width}x{height} pixels, more than the limit of "
-            f"{most_pixels / 1e6:g} megapixels; let it grow less, or give a smaller picture",
+            f"{most_pixels / 1e6:g} megapixels; add less, or give a smaller picture",
             field=FIELD,
         )
 

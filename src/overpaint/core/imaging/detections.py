@@ -342,7 +342,7 @@ def _class_id(value: Any, index: int, field: str) -> int | None:
         return int(value)
     except (TypeError, ValueError) as error:
         raise InvalidMask(
-            f"The class of detection {index} is {value!r}, which is no number.", field=field
+            f"The class of detection {index} is {value!r}, which is not a number.", field=field
         ) from error
 
 

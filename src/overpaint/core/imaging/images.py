@@ -402,7 +402,7 @@ def format_of(path: str | os.PathLike[str], *, field: str = "output") -> Format:
     suffix = Path(path).suffix
     if suffix.lower() not in _FORMATS_BY_SUFFIX:
         raise OutputError(
-            f"{path} ends in {suffix!r}, which is no known format; use "
+            f"{path} ends in {suffix!r}, which is not a known format; use "
             f"{', '.join(_FORMATS_BY_SUFFIX)}.",
             field=field,
         )

@@ -75,8 +75,8 @@ def read(
     if reading == "alpha":
         if alpha is None:
             raise InvalidMask(
-                "it has no transparency, and what is transparent would be repainted; with "
-                "mask_is=white its white is",
+                "it has no transparency that could say what to repaint; with mask_is=white, its "
+                "white part is repainted",
                 field=field,
             )
         return ReadMask(_inverted(alpha))
@@ -114,9 +114,9 @@ def _of_transparency(colours: Image.Image, alpha: Image.Image, field: str) -> Re
     paint = np.asarray(colours.convert("RGB"))[opaque]
     if _border(opaque).mean() < 0.5 and paint.std(axis=0).max() < ONE_COLOUR:
         return ReadMask(
-            alpha, "it was read as paint on an empty layer: what is opaque is repainted"
+            alpha, "it was read as paint on an empty layer: the opaque part is repainted"
         )
-    note = "what is transparent is repainted" if white > _MOST else None
+    note = "the transparent part is repainted" if white > _MOST else None
     return ReadMask(_inverted(alpha), note)
 
 
@@ -128,7 +128,7 @@ def _of_paint(colours: Image.Image, field: str) -> ReadMask | None:
     if coloured.mean() <= _SOME or not ground.size:
         return None
     if (ground < NOISE).mean() > _MOST:
-        note = "it was read as paint on black: what is painted is repainted, in any colour"
+        note = "it was read as paint on black: everything painted, in any colour, is repainted"
         return ReadMask(_unlike_ground(colours), note)
     if (ground > 255 - NOISE).mean() > _MOST:
         raise InvalidMask(

@@ -91,8 +91,8 @@ def card(facts: Facts, outcome: Outcome) -> str:
         "",
         *([_plain(recipe.about), ""] if recipe.about else []),
         f"{total} pictures, {generated} of them ({_share(generated, total)}) made or edited by a "
-        "generative model. Their files say so in XMP (IPTC digital source type), unless the "
-        "settings of the run turned that off.",
+        "generative model. Their files say so in XMP (IPTC digital source type), unless "
+        "that was switched off in the settings.",
         "",
         "| | pictures |",
         "| --- | --- |",

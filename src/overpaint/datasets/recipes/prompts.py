@@ -84,7 +84,7 @@ def _row(row: Mapping[str, str | int | float], quota: int, number: int) -> Cell:
     count = row.get("quota", quota)
     if not isinstance(count, int) or count < 1:
         raise InvalidRequest(
-            f"{count!r} is no quota; give a whole number above 0",
+            f"{count!r} is not a quota; give a whole number above 0",
             field=f"recipe.table.{number}.quota",
         )
     return Cell({axis: str(value) for axis, value in row.items() if axis != "quota"}, count)

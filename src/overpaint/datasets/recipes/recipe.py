@@ -271,7 +271,7 @@ def _set(values: dict[str, Any], override: str) -> None:
         value = text.load(given)
     except yaml.YAMLError as error:
         raise InvalidRequest(
-            f"the value of '{override}' is no YAML: {error}", field="set"
+            f"the value of '{override}' is not YAML: {error}", field="set"
         ) from error
     *parents, last = key.split(".")
     place: Any = values
@@ -298,7 +298,7 @@ def _within(place: Any, name: str, override: str) -> Any:
 def _index(place: list[Any], name: str, override: str) -> int:
     if not name.isdecimal() or int(name) >= len(place):
         raise InvalidRequest(
-            f"'{override}': '{name}' is no place in a list of {len(place)}", field="set"
+            f"'{override}': '{name}' is not a place in a list of {len(place)}", field="set"
         )
     return int(name)
 

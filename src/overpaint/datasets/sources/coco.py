@@ -43,7 +43,7 @@ def pictures(
         if isinstance(error, InvalidRequest):
             raise
         raise InvalidRequest(
-            f"{path} is no COCO annotation file: {error!r}", field=field
+            f"{path} is not a COCO annotation file: {error!r}", field=field
         ) from error
 
 

@@ -58,7 +58,8 @@ def expanded(pattern: str, field: str) -> list[str]:
         low, high = int(match[1]), int(match[2])
         if not 0 <= high - low < MOST_FILES:
             raise InvalidRequest(
-                f"{match[0]} is no run of 1 to {MOST_FILES:,} files, the smaller number first",
+                f"{match[0]} is not a sequence of 1 to {MOST_FILES:,} files, the smaller "
+                "number first",
                 field=field,
             )
         values = [str(number).zfill(len(match[1])) for number in range(low, high + 1)]

@@ -93,7 +93,7 @@ def json_lines(file: Path, field: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             row = parsed(line)
             if not isinstance(row, dict):
-                raise InvalidRequest(f"line {number} of {file} is no JSON object", field=field)
+                raise InvalidRequest(f"line {number} of {file} is not a JSON object", field=field)
             yield number, row
 
 

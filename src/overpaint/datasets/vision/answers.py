@@ -249,7 +249,7 @@ def _sides(value: Mapping[str, Any]) -> list[Any]:
     try:
         return [left, top, left + width, top + height]
     except TypeError as error:
-        raise Unreadable("a box has no sides that are known") from error
+        raise Unreadable("a box has no sides with known names") from error
 
 
 def _share(value: Any) -> float | None:

@@ -155,9 +155,9 @@ class Board:
         if not any(device.serves for device in self.devices):
             return "the server has no working device left"
         if len(self.waiting) >= self._max_queued:
-            return "the server has a full queue"
+            return "the server's queue is full"
         own = sum(each.caller == ticket.caller for each in self.waiting)
-        return "your edits fill your part of the queue" if own >= self._of_a_caller else None
+        return "your edits fill your share of the queue" if own >= self._of_a_caller else None
 
     def screened(self, ticket: Ticket, outcome: Screened | Exception) -> None:
         """The safety policy has judged an edit that waits."""
@@ -273,7 +273,7 @@ class Board:
     def _require_wanted(self, work: Sequence[Ticket]) -> None:
         self._drop_lost(self._all())
         if all(ticket.state == "done" for ticket in work):
-            raise Cancelled("nobody waits for it any more")
+            raise Cancelled("the caller disconnected")
 
     def _admitted(self, device: Device, waiting: Sequence[Ticket]) -> Ticket | None:
         """The first of those that this device should take, moved on to be prepared."""

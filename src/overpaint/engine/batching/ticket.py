@@ -173,7 +173,7 @@ class Ticket:
             Cancelled: nobody waits for the result any more.
         """
         if self.state == "done":
-            raise Cancelled("nobody waits for the edit any more")
+            raise Cancelled("the caller disconnected")
 
     def lost(self, now: float) -> Cancelled | DeadlineExceeded | SafetyUnavailable | None:
         """Why nobody waits for the result any more, if so."""
@@ -183,8 +183,8 @@ class Ticket:
             return DeadlineExceeded("the edit was not done before its deadline")
         if self.check_by is not None and now >= self.check_by:
             return SafetyUnavailable(
-                f"the safety policy, or who rewrites the prompt, took longer than "
-                f"{self.check_seconds:g} seconds, so nothing passes; try again later"
+                "the safety policy or the rewriter took longer than "
+                f"{self.check_seconds:g} seconds, so the content was refused; try again later"
             )
         return None
 

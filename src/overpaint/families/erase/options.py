@@ -15,7 +15,7 @@ class EraseOptions(FamilyOptions):
         ge=0,
         le=512,
         description="Pixels inside the mask's edge over which the fill is blended into the "
-        "original; 0, so that nothing of the erased object shines through.",
+        "original. The default is 0, so that the erased object does not show through.",
     )
     context: float = Field(
         default=1.0,
@@ -26,6 +26,6 @@ class EraseOptions(FamilyOptions):
     )
     shadow: bool = Field(
         default=False,
-        description="Erase a soft shadow that touches the masked thing, too. It is guessed: "
-        "something dark of the ground's own hue beside the mask may go with it.",
+        description="Also erase a soft shadow that touches the masked thing. It is guessed: "
+        "something dark in the background's own colour beside the mask may be erased, too.",
     )

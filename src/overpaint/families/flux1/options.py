@@ -17,7 +17,7 @@ TrueCfg = Annotated[
         ge=0.0,
         le=30.0,
         description="Scale of true classifier-free guidance against the negative prompt; "
-        f"{DEFAULT_TRUE_CFG} where a negative prompt is given and this is not.",
+        f"{DEFAULT_TRUE_CFG} if there is a negative prompt and this is not given.",
     ),
 ]
 
@@ -35,14 +35,15 @@ class FluxOptions(DiffusionOptions):
         default=None,
         ge=1,
         le=100,
-        description="Compute the whole picture in every n-th step, between them only what is "
-        "edited: under the mask, or without one all but the references; 1 = always the whole.",
+        description="Compute the whole picture in every n-th step. The steps between compute only "
+        "what is edited: the masked area, or without a mask everything but the "
+        "references. 1 = always the whole picture.",
     )
     freeze_text: bool = Field(
         default=False,
-        description="With refresh_every or a preset that sets it: compute the prompt's tokens in "
-        "whole steps only, which makes the steps between faster. What it costs in quality has not "
-        "been measured on real weights.",
+        description="With refresh_every, or a preset that sets it: compute the prompt's tokens "
+        "only in whole steps, which makes the other steps faster. Its cost in quality was not "
+        "measured with real weights.",
     )
     max_sequence_length: int | None = Field(
         default=None, ge=1, le=512, description="T5 tokens; None = the checkpoint's own length."
@@ -69,7 +70,7 @@ class Flex2Options(FluxOptions):
         ge=0.0,
         le=30.0,
         description="Without a negative prompt: value of the guidance embedding. With one: scale "
-        "of true classifier-free guidance, the embedding bypassed.",
+        "of true classifier-free guidance; the embedding is bypassed.",
     )
 
 

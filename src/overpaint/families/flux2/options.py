@@ -57,28 +57,29 @@ class KleinKVOptions(InstructionOptions):
     )
     wide_mask: bool = Field(
         default=False,
-        description="The model repaints a cell of 16x16 pixels where the mask covers its middle; "
-        "with this, where the mask touches it anywhere. For thin masks.",
+        description="For thin masks: repaint every cell of 16x16 pixels that the mask touches. By "
+        "default, the model repaints a cell if the mask covers its centre.",
     )
     refresh_every: int | None = Field(
         default=None,
         ge=1,
         le=100,
-        description="Compute the whole picture in every n-th step, between them only what is "
-        "edited: under the mask, or without one all but the references; 1 = always the whole.",
+        description="Compute the whole picture in every n-th step. The steps between compute only "
+        "what is edited: the masked area, or without a mask everything but the "
+        "references. 1 = always the whole picture.",
     )
     freeze_text: bool = Field(
         default=False,
-        description="With refresh_every or a preset that sets it: compute the prompt's tokens in "
-        "whole steps only, which makes the steps between faster. What it costs in quality has not "
-        "been measured on real weights.",
+        description="With refresh_every, or a preset that sets it: compute the prompt's tokens "
+        "only in whole steps, which makes the other steps faster. Its cost in quality was not "
+        "measured with real weights.",
     )
     max_sequence_length: int = Field(
         default=512,
         ge=32,
         le=512,
-        description="Tokens of the text encoder; the prompt is filled up to them. About twelve "
-        "are its template's.",
+        description="Number of tokens of the text encoder; the prompt is padded to it. About "
+        "twelve of them belong to its template.",
     )
 
 

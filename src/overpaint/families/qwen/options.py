@@ -31,8 +31,8 @@ class QwenEditOptions(InstructionOptions):
         ge=0.0,
         le=30.0,
         description="Scale of classifier-free guidance against the negative prompt, or against a "
-        "blank where none is given; 1 or less switches it off, which halves the work and is for "
-        "adapters that were trained without it.",
+        "blank one if there is none. 1 or less switches it off, which halves the work; "
+        "use that with adapters that were trained without it.",
     )
     picture_positions: PicturePositions = Field(
         default="grid",

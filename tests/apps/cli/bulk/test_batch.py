@@ -230,7 +230,7 @@ def test_blocked_rows_are_marked_and_never_computed(overpaint, photos, desk, che
         (("batch", "photos", "-o", "out", "--retry", "all"), "'all' is not a status"),
         (("batch", "photos"), "out: name a folder with -o"),
         (("batch", "-o", "out"), "input: name INPUT"),
-        (("batch", "photos", "-o", "out", "--shard", "4/3"), "'4/3' is no share of the rows"),
+        (("batch", "photos", "-o", "out", "--shard", "4/3"), "'4/3' is not a share of the rows"),
         (("batch", "photos", "-o", "out", "--format", "gif"), "'gif' is not one of png"),
         (("batch", "photos", "-o", "out", "--quality", "3"), "PNG keeps every pixel"),
         (("batch", "photos", "-o", "out", "--prune", "--limit", "2"), "--limit does not look at"),

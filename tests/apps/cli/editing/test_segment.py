@@ -112,7 +112,7 @@ def test_a_mask_or_hints_but_not_both(overpaint, desk):
     assert ran.code == 2
     assert "not both" in ran.err
     ran = overpaint("erase", "photo.png")
-    assert "Give --mask FILE, --select WORDS, --box or --point" in ran.err
+    assert "give --mask FILE, --select WORDS, --box or --point" in ran.err
 
 
 def test_select_needs_a_model_that_reads(overpaint, desk, monkeypatch):

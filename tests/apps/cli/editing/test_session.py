@@ -134,7 +134,7 @@ def test_export_and_import(overpaint, erased):
     [
         (("show", "nothing"), "there is no session 'nothing'"),
         (("show", "photo", "7"), "there is no turn '7'; 'photo' has turn 0 alone"),
-        (("import", "photo.png"), "no ZIP file"),
+        (("import", "photo.png"), "not a ZIP file"),
         (("import", "nothing.zip"), "cannot be read"),
         (("rename", "photo", " "), "1 to 200 characters"),
         (("edit", "photo", "--from", "3"), "there is no turn '3'"),

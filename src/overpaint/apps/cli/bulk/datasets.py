@@ -42,7 +42,11 @@ if TYPE_CHECKING:
     from overpaint.jobs.book import Tally
 
 RecipeFile = Annotated[
-    Path | None, typer.Argument(metavar="RECIPE", help="A YAML file; see docs/datasets.md.")
+    Path | None,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A YAML file that says what to make or clean; docs/datasets.md describes it.",
+    ),
 ]
 DataSetFolder = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the results.")

@@ -24,14 +24,14 @@ PromptWords = Annotated[
 ]
 Instruction = Annotated[
     str,
-    typer.Argument(metavar="INSTRUCTION", help="What to change, as you would tell a person."),
+    typer.Argument(metavar="INSTRUCTION", help="What to change, in your own words."),
 ]
 BorderWords = Annotated[
     str | None,
     typer.Argument(
         metavar="[PROMPT]",
-        help="What the border shows; @FILE reads it from a file. None: the eraser continues the "
-        "picture.",
+        help="What the border shows; @FILE reads it from a file. Without it, the eraser fills "
+        "the border.",
     ),
 ]
 
@@ -46,12 +46,16 @@ BORDERS: Mapping[str, Any] = {
     **{name: _side(name) for name in SIDES},
     "to": Annotated[
         str | None,
-        typer.Option("--to", metavar="W:H", help="Ratio of width to height to reach, as 16:9."),
+        typer.Option(
+            "--to", metavar="W:H", help="Ratio of width to height to reach, such as 16:9."
+        ),
     ],
     "anchor": Annotated[
         str | None,
         typer.Option(
-            "--anchor", metavar="PLACE", help=f"Where the picture stays: {', '.join(ANCHORS)}."
+            "--anchor",
+            metavar="PLACE",
+            help=f"Where the picture stays in the larger one: {', '.join(ANCHORS)}.",
         ),
     ],
 }
@@ -59,7 +63,7 @@ BORDERS: Mapping[str, Any] = {
 
 Select = Annotated[
     str | None,
-    typer.Option("--select", metavar="WORDS", help="Words for what to find, instead of a mask."),
+    typer.Option("--select", metavar="WORDS", help="Say what to find, instead of giving a mask."),
 ]
 OutFile = Annotated[
     str | None,
@@ -87,7 +91,9 @@ ModelName = Annotated[
 ]
 Loras = Annotated[
     list[str] | None,
-    typer.Option("--lora", metavar="PATH[:SCALE]", help="Low-rank adapter; repeatable."),
+    typer.Option(
+        "--lora", metavar="PATH[:SCALE]", help="Adapter (LoRA) to add to the model; repeatable."
+    ),
 ]
 Options = Annotated[
     list[str] | None,
@@ -106,7 +112,10 @@ Grow = Annotated[
     typer.Option("--grow", help="Grow the mask by this many pixels; negative numbers shrink it."),
 ]
 Feather = Annotated[
-    int | None, typer.Option("--feather", help="Blend the edit in over this many pixels.")
+    int | None,
+    typer.Option(
+        "--feather", help="Blend the edit in over this many pixels inside the mask's edge."
+    ),
 ]
 RepaintBeyond = Annotated[
     int | None,
@@ -140,23 +149,27 @@ KeepAreas = Annotated[
 ]
 PresetName = Annotated[
     str | None,
-    typer.Option("--preset", help="exact, balanced or fast: less work at a measured cost."),
+    typer.Option(
+        "--preset",
+        help="exact (the default), balanced or fast; the last two save work at a measured cost "
+        "in quality.",
+    ),
 ]
 DeviceName = Annotated[
     str | None,
-    typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps, xpu. Default: settings."),
+    typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps, xpu. Default: from the settings."),
 ]
 DeviceNames = Annotated[
     str | None,
     typer.Option(
         "--device",
-        help="auto, cpu, cuda, mps, xpu; several at once: cuda:0,cuda:1, or all. "
-        "Default: settings.",
+        help="auto, cpu, cuda, mps, xpu; several at once: cuda:0,cuda:1, or all. Default: from "
+        "the settings.",
     ),
 ]
 Dtype = Annotated[
     str | None,
-    typer.Option("--dtype", help="auto, float32, bfloat16, float16. Default: settings."),
+    typer.Option("--dtype", help="auto, float32, bfloat16, float16. Default: from the settings."),
 ]
 Shadow = Annotated[
     bool | None,
@@ -263,7 +276,7 @@ def inpaint(values: dict[str, Any]) -> None:
     shared(LEFT_OUT["edit"], **FILES, **WEIGHTS, **BEYOND, keep_areas=KeepAreas),
 )
 def edit(values: dict[str, Any]) -> None:
-    """Follow an instruction to change a picture; a mask limits where."""
+    """Follow an instruction to change a picture; with a mask, only inside it."""
     run(Job.of("edit", taken(values), values))
 
 
@@ -285,9 +298,9 @@ for _name in ("select", "point", "box", "segmenter", "invert"):  # the border is
 
 @with_arguments({"image": Image}, {"prompt": BorderWords, **ordered(_EXTEND, ORDER)})
 def extend(values: dict[str, Any]) -> None:
-    """Let a picture grow: fill a border around it, with words or without.
+    """Make a picture larger: add a border and fill it, with or without words.
 
-    With no side and no ratio, the picture's own transparent border is filled.
+    Without a side or a ratio, the picture's own transparent border is filled.
     """
     keys = {name: values.pop(name) for name in BORDERS}
     parts = taken(values)

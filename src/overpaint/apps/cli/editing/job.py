@@ -229,7 +229,7 @@ def _mask(job: Job, picture: Picture, settings: Settings) -> Image.Image | None:
         mask = job.selection.mask(picture, settings)
     elif job.task != "edit" and "extend" not in job.parts:
         raise InvalidMask(
-            "what should be repainted? Give --mask FILE, --select WORDS, --box or --point",
+            "nothing says what to repaint; give --mask FILE, --select WORDS, --box or --point",
             field="mask",
         )
     elif job.invert:

@@ -43,7 +43,8 @@ SegmenterName = Annotated[
     typer.Option(
         "--segmenter",
         metavar="NAME",
-        help="grabcut, sam2, grounding-dino, owlv2, sam3, FINDER+OUTLINER or a folder.",
+        help="Model that finds it: grabcut, sam2, grounding-dino, owlv2, sam3, FINDER+OUTLINER "
+        "or a folder.",
     ),
 ]
 
@@ -121,14 +122,18 @@ def segment(
     ] = False,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-M", help="grabcut, sam2, grounding-dino, owlv2, sam3, a folder."),
+        typer.Option(
+            "--model",
+            "-M",
+            help="Model that finds it: grabcut, sam2, grounding-dino, owlv2, sam3 or a folder.",
+        ),
     ] = None,
     grow: Annotated[int, typer.Option("--grow", help="Grow the mask by this many pixels.")] = 0,
     invert: Annotated[bool, typer.Option("--invert", help="Mark everything else.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     as_json: console.Json = False,
 ) -> None:
-    """Make a mask from a point, a box or words: white = found."""
+    """Make a mask from a point, a box or words; what was found is white."""
     from overpaint.apps import settings as settings_
 
     selection = Selection(

@@ -86,7 +86,9 @@ def new(
 def list_(
     search: Annotated[
         str,
-        typer.Option("--search", metavar="WORDS", help="Only sessions with this in their names."),
+        typer.Option(
+            "--search", metavar="WORDS", help="Only sessions with these words in their names."
+        ),
     ] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many.")] = 1000,
     as_json: Json = False,
@@ -122,7 +124,7 @@ def list_(
     },
 )
 def edit(values: dict[str, Any]) -> None:
-    """Make another turn."""
+    """Edit the picture: make another turn."""
     which, out = values["session"], values.pop("out")
     parts = taken(values)
     parts["prompt"] = parts["prompt"] or ""
@@ -158,7 +160,7 @@ def undo(session: Which, as_json: Json = False) -> None:
 
 @app.command("redo")
 def redo(session: Which, as_json: Json = False) -> None:
-    """Take back the last undo."""
+    """Undo the last undo."""
     with _opened(as_json) as (_, store):
         opened_session = store.find(session)
         session_view.tell(
@@ -278,7 +280,7 @@ def delete(session: Which, as_json: Json = False) -> None:
         if as_json:
             console.print_json({"deleted": opened_session.id})
         else:
-            console.say(f"{opened_session.name} is gone")
+            console.say(f"{opened_session.name} was deleted")
 
 
 @app.command("prune")
@@ -286,20 +288,27 @@ def prune(
     older_than: Annotated[
         int | None,
         typer.Option(
-            "--older-than", metavar="DAYS", min=1, help="Also sessions not changed for so long."
+            "--older-than",
+            metavar="DAYS",
+            min=1,
+            help="Also delete sessions that nobody changed for this many days.",
         ),
     ] = None,
     search: Annotated[
         str,
-        typer.Option("--search", metavar="WORDS", help="Only sessions with this in their names."),
+        typer.Option(
+            "--search", metavar="WORDS", help="Only sessions with these words in their names."
+        ),
     ] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be deleted.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete pictures that no session has any more, and old sessions where asked for."""
+    """Delete pictures that no session uses any more; with --older-than also old sessions."""
     with _opened(as_json) as (_, store):
         if search and older_than is None:
-            raise InvalidRequest("say how old they are with --older-than", field="search")
+            raise InvalidRequest("add --older-than, which says how old they are", field="search")
         old = [] if older_than is None else _unchanged(store, older_than, search)
         freed = None
         if not dry_run:
@@ -327,7 +336,7 @@ def export(
     ],
     as_json: Json = False,
 ) -> None:
-    """Write a session as a ZIP of its pictures and a JSON file."""
+    """Write a session to a ZIP file, with its pictures."""
     with _opened(as_json) as (_, store):
         from overpaint.core.files import atomic_open
         from overpaint.sessions import archive

@@ -24,11 +24,11 @@ _VERDICTS = {
 _MEASURES = {
     "changed": ("pixels that differ", "{:.1%}"),
     "region": ("clearly changed, or masked", "{:.1%}"),
-    "kept_identical": ("of the rest, identical", "{:.1%}"),
-    "kept_psnr": ("of the rest, PSNR (99 = identical)", "{:.1f} dB"),
-    "kept_ssim": ("of the rest, SSIM", "{:.4f}"),
-    "colour_shift": ("of the rest, colour shift", "{:.2f}"),
-    "sharpness": ("of the rest, sharpness", "× {:.2f}"),
+    "kept_identical": ("rest: identical", "{:.1%}"),
+    "kept_psnr": ("rest: PSNR (99 = identical)", "{:.1f} dB"),
+    "kept_ssim": ("rest: SSIM", "{:.4f}"),
+    "colour_shift": ("rest: colour shift", "{:.2f}"),
+    "sharpness": ("rest: sharpness", "× {:.2f}"),
     "similarity": ("similarity of the whole", "{:.3f}"),
 }
 
@@ -68,9 +68,8 @@ def tell_pruned(summaries: Sequence[Summary], freed: int | None, *, as_json: boo
         sys.stdout.write(f"{each.id}\n")
     size = sum(each.bytes for each in summaries) if freed is None else freed
     count = "1 session" if len(summaries) == 1 else f"{len(summaries)} sessions"
-    ending = "would go with" if freed is None else "deleted;"
-    about = "at most" if freed is None else "freed:"
-    console.say(f"{count} {ending} {about} {size / 1e6:.1f} MB")
+    ending = "would be deleted, which frees at most" if freed is None else "deleted, which freed"
+    console.say(f"{count} {ending} {size / 1e6:.1f} MB")
 
 
 def log(session: Session, *, as_json: bool) -> None:
@@ -133,7 +132,7 @@ def tell_measures(measures: Mapping[str, Any], *, as_json: bool) -> None:
 
 def _print_measures(beside: Mapping[str, Mapping[str, Any]], where: Console) -> None:
     table = Table(box=None, pad_edge=False)
-    table.add_column("beside the turn")
+    table.add_column("compared with")
     for name in beside:
         table.add_column(name, justify="right")
     for key, (label, shape) in _MEASURES.items():

@@ -42,7 +42,7 @@ AS_KEPT: dict[Kind, str] = {
     "picture": "sha256 of its file.",
     "pictures": "sha256 of their files.",
     "mask": "sha256 of its file.",
-    "borders": "In pixels; sides that did not grow are left out.",
+    "borders": "In pixels; sides that got no border are left out.",
 }
 """What JSON makes of each kind."""
 

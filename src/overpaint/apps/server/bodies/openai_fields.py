@@ -42,10 +42,10 @@ _JSON_NAMES = {**_FORM_NAMES, "image": "images", "references": "images"}
 """The same in a JSON body."""
 
 _REFUSED = {
-    "complexity": "no model here plans a picture before it is made",
-    "frame_count": "a result is one still picture",
-    "frame_duration_ms": "a result is one still picture",
-    "svg": "results are made of pixels",
+    "complexity": "no model here plans a picture before it makes it",
+    "frame_count": "a result is a single picture, not an animation",
+    "frame_duration_ms": "a result is a single picture, not an animation",
+    "svg": "results are pixels, not vector graphics",
     "url": "this server fetches nothing from addresses: send the picture as a file",
 }
 """Fields of OpenAI's, and of servers like it, that nothing here can follow, and why."""

@@ -48,10 +48,10 @@ class EditFields(PartFields):
     """What an edit is, but for the picture."""
 
     previews: int = Field(
-        default=0, ge=0, le=8, description="Unfinished pictures to show in `/events` on the way."
+        default=0, ge=0, le=8, description="Number of unfinished pictures to send in `/events`."
     )
     timeout_s: float | None = Field(
-        default=None, gt=0, description="Seconds after which the result is of no use any more."
+        default=None, gt=0, description="Seconds after which the edit is dropped."
     )
     fit_mask: bool = Field(
         default=False,
@@ -103,16 +103,16 @@ class EditAnswer(BaseModel):
     status: JobStatus = "done"
     images: list[str] = Field(description="base64 of PNG files.")
     seeds: list[int]
-    recipe: dict[str, Any] = Field(description="Plain data that makes the result again.")
+    recipe: dict[str, Any] = Field(description="What is needed to make the result again.")
     measures: list[dict[str, Any]] = Field(
         default_factory=list,
-        description="Of each picture: what was kept, what the model did to the whole and was taken "
-        "back, and the separate areas that changed.",
+        description="Of each picture: what was kept, what the model did to the whole picture and "
+        "was undone, and the separate areas that changed.",
     )
     timings: dict[str, float] = Field(description="Seconds by stage.")
     warnings: list[str]
     safety: list[SafetyVerdict] | None = Field(
-        default=None, description="What the safety policy found; null = nothing was checked."
+        default=None, description="What the safety policy found; null = nobody checked."
     )
 
 
@@ -191,13 +191,13 @@ class ModelInfo(BaseModel):
     )
     attribution: str | None = None
     is_demo: bool = Field(
-        description="Whether it is a bundled toy that knows simple shapes and colours only."
+        description="Whether it is a bundled toy that knows only simple shapes and colours."
     )
     real_model: str | None = Field(
-        default=None, description="Of a toy: the model to pull instead on the server's machine."
+        default=None, description="If this is a toy: the model to pull instead."
     )
     real_model_gb: float | None = Field(
-        default=None, description="Gigabytes that its download takes, about."
+        default=None, description="Approximate size of its download, in gigabytes."
     )
     loaded: bool
     error: str | None = Field(default=None, description="Why it could not be loaded.")

@@ -57,7 +57,7 @@ class NewName(Change):
 class TurnMark(_Body):
     """What may change about a turn."""
 
-    is_kept: bool = Field(description="Whether to keep a candidate in sight, as a branch.")
+    is_kept: bool = Field(description="Whether to keep a candidate visible, as a branch.")
 
 
 class TurnBody(EditFields):
@@ -68,23 +68,25 @@ class TurnBody(EditFields):
     )
 
     parent: str | None = Field(
-        default=None, max_length=20, description="The turn to go on from; left out, the head."
+        default=None,
+        max_length=20,
+        description="The turn to continue from. Default: the current one.",
     )
     from_original: bool = Field(
         default=False,
-        description="Edit the original again with all instructions so far, so that what the model "
-        "does to a picture does not add up.",
+        description="Edit the original again with all instructions so far, so that errors of the "
+        "model do not accumulate.",
     )
     revision: int | None = Field(
         default=None,
         ge=0,
         description="Of the session as the caller knows it; this or the header `If-Match` is "
-        "needed. 409 where somebody else changed the session since.",
+        "needed. 409 if somebody else has changed the session since.",
     )
     measure_later: bool = Field(
         default=False,
-        description="Answer as soon as there is a result, and measure it then: `measures` and the "
-        "warnings about them come into the turn a little later.",
+        description="Answer as soon as there is a result; `measures` and their warnings are added "
+        "to the turn a little later.",
     )
     run_async: bool = Field(
         default=True, alias="async", description="false: wait, and answer when it is done."
@@ -111,18 +113,18 @@ class TurnInfo(BaseModel):
     thumbnail: str = Field(description="Address of a small WebP.")
     mask: str | None = Field(description="Address of the mask's PNG.")
     measures: dict[str, Any] | None = Field(
-        description="Numbers beside the turn before (`previous`) and beside the original; a "
-        "turn with `measure_later` has them a little later."
+        description="Compared with the turn before (`previous`) and with the original; with "
+        "`measure_later` they are added a little later."
     )
     verdict: TurnVerdict
     warnings: list[str]
     candidates: int = Field(description="Pictures that the edit made.")
-    candidate_of: str | None = Field(description="The turn that was preferred to this one.")
-    is_kept: bool = Field(description="A candidate that somebody keeps in sight, as a branch.")
+    candidate_of: str | None = Field(description="The turn of which this is another candidate.")
+    is_kept: bool = Field(description="Whether this candidate is kept visible, as a branch.")
     format: str | None = Field(description="Of the file that the original came from.")
     from_original: bool
     inputs: dict[str, Any] = Field(
-        description="What else the edit was given, by part: addresses of pictures and masks, words."
+        description="Other inputs of the edit, by part: addresses of pictures and masks, words."
     )
     recipe: dict[str, Any]
     safety: list[dict[str, Any]] | None

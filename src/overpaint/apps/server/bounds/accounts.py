@@ -110,7 +110,7 @@ class Accounts:
         under_way = self._work.get(held.caller, 0.0)
         if under_way and under_way + held.cost.work > most:
             raise Overloaded(
-                f"your edits under way take {under_way:.0f} megapixel-steps, and "
+                f"your unfinished edits take {under_way:.0f} megapixel-steps, and "
                 f"{held.cost.work:.0f} more exceed the limit of {most:g}; try again later",
                 retry_after=self._retry_after(),
             )

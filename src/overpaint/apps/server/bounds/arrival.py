@@ -17,7 +17,7 @@ class Arrival:
     """One request, from its header on.
 
     Attributes:
-        connection: says what comes after the body: that the caller hung up.
+        connection: says what comes after the body: that the caller disconnected.
         caller: name of the caller's key.
         at: when it arrived, in seconds of `time.monotonic`.
         at_end: called once, before the last bytes of its answer leave: who has the answer finds

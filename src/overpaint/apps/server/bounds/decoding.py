@@ -135,7 +135,7 @@ class FileReader:
         """
         with self._lock:
             if self._is_stopped:
-                raise Cancelled("nobody waits for the pictures any more")
+                raise Cancelled("the caller disconnected")
             plain = headers.is_plain(encoded)
             if not plain and self._process is None:
                 self._process = self._take()
@@ -145,7 +145,7 @@ class FileReader:
             return self._process.decode(encoded, field, limits)
         except InvalidImage:
             if self._is_stopped:
-                raise Cancelled("nobody waits for the pictures any more") from None
+                raise Cancelled("the caller disconnected") from None
             raise
         finally:
             self.release()
@@ -197,7 +197,7 @@ class DecodingDesk:
         Raises:
             Overloaded: too many wait.
             DeadlineExceeded: the deadline passed.
-            Cancelled: the caller hung up.
+            Cancelled: the caller disconnected.
             InvalidImage: it took too long.
         """
         lane = self._plain if is_plain else self._others

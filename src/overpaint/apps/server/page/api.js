@@ -13,9 +13,9 @@ const FIELDS = {
 };
 const STATUSES = {
   401: "This server asks for a key.",
-  413: "That is larger than this server takes.",
+  413: "That is larger than this server accepts.",
   502: "The server cannot be reached through its proxy.",
-  504: "It took longer than this server allows.",
+  504: "That took longer than this server allows.",
 };
 
 /** What the server, or the way to it, has to say. */

@@ -50,7 +50,7 @@ export async function keep() {
   const marked = await api.sessions.keep(state.session.id, turn.id, !turn.is_kept);
   const turns = state.session.turns.map((each) => (each.id === turn.id ? marked : each));
   set({ session: { ...state.session, turns } });
-  tell(marked.is_kept ? "Kept in the history." : "Not kept any more.");
+  tell(marked.is_kept ? "Kept in the history." : "No longer kept.");
 }
 
 /** Make the shown edit once more, with another seed, or with what else is other. */

@@ -42,7 +42,7 @@ async function download(format) {
 async function copy() {
   $("#downloads-box").hidePopover();
   if (!window.ClipboardItem || !navigator.clipboard) {
-    throw Object.assign(new Error(), { sentence: "This browser copies pictures only on pages with HTTPS, or of this machine." });
+    throw Object.assign(new Error(), { sentence: "This browser copies pictures only from pages with HTTPS or from this machine." });
   }
   await navigator.clipboard.write([new ClipboardItem({ "image/png": api.picture(head().picture) })]);
   tell("The picture is on the clipboard.");

@@ -27,7 +27,7 @@ const SHORTCUTS = [
   ["Wheel  +  −  0", "zoom in and out, fit"],
   ["Tab", "hold to see the original"],
   ["1  2  3  4", "result, slider, side by side, difference"],
-  ["Ctrl+Enter  A", "do it; the same once more, with another seed"],
+  ["Ctrl+Enter  A", "start; the same once more, with another seed"],
   [",  .  K", "candidate before, next one, keep it"],
   ["Esc", "cancel"],
   ["O  D  ?", "open, download, this list"],

@@ -200,7 +200,7 @@ on(["running"], () => document.body.classList.toggle("running", Boolean(state.ru
 // The key, asked for once however many requests want it
 let asking = null;
 api.onKeyWanted((wrong) => {
-  if (wrong) complain("That key is not known here.");
+  if (wrong) complain("This server does not know that key.");
   asking ??= askForKey().finally(() => {
     asking = null;
   });
@@ -230,7 +230,7 @@ async function route() {
       return;
     } catch (error) {
       if (error.status !== 404) throw error;
-      complain("That session is not here any more.");
+      complain("That session no longer exists.");
       location.replace("#");
     }
   }

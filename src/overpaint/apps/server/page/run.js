@@ -81,7 +81,7 @@ async function accepted(shown, body) {
     if (error.code !== "conflict") throw error;
     // Another tab was here first: the edit still follows the picture that was looked at.
     answer = await api.sessions.edit(await api.sessions.get(shown.id), body);
-    tell("The session was changed elsewhere; this edit goes on from the picture that you saw.");
+    tell("The session was changed elsewhere; this edit continues from the picture that you saw.");
   }
   // The session moves on with the edit's beginning, so that nobody begins another unawares.
   if (state.session?.id === shown.id) await session.refresh(answer.revision);

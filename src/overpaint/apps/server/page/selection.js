@@ -61,7 +61,7 @@ export async function words(text) {
     if (mask === state.mask) mask.add(found);
   } catch (error) {
     if (error.code !== "model_not_found") throw error;
-    complain("Selecting by words needs a model that is not here. “All models” has it, under “Select things”.");
+    complain("Selecting by words needs a model that is not installed. “All models” has it, under “Select things”.");
   }
 }
 

@@ -90,7 +90,7 @@ def health(request: Request) -> Response:
 
 @router.get("/version", include_in_schema=False)
 def version() -> Response:
-    """Overpaint's version, where MLflow tells its own."""
+    """Overpaint's version, where MLflow reports its own."""
     return PlainTextResponse(__version__)
 
 
@@ -156,7 +156,7 @@ async def _score(request: Request) -> list[dict[str, Any]]:
             for row, edit, job in zip(table, checked, jobs, strict=True)
         ]
     finally:
-        # Those still under way are of no use to anybody: a row failed, or the caller hung up.
+        # Those still under way are of no use to anybody: a row failed, or the caller disconnected.
         if repeats.HEADER not in request.headers:
             for job in jobs:
                 service.cancel(job)

@@ -47,13 +47,13 @@ class CatalogueEntry(BaseModel):
     """A model that the server's machine has or could fetch."""
 
     name: str
-    task: str = Field(description="`inpaint`, `edit`, `erase`, or `segment`: find things.")
+    task: str = Field(description="`inpaint`, `edit`, `erase`, or `segment`, which finds things.")
     about: str
     licence: str
     commercial: bool
     must_be_accepted: bool = Field(description="Somebody must accept its licence there first.")
-    size_gb: float | None = Field(description="Of the download, about.")
-    memory_gb: float | None = Field(description="That it takes at once in bfloat16, about.")
+    size_gb: float | None = Field(description="Approximate size of the download.")
+    memory_gb: float | None = Field(description="Approximate memory that it needs in bfloat16.")
     state: ModelState
     fits: bool | None = Field(description="Whether that machine can hold it; null = not known.")
     fit: str = Field(description="The same in a few words.")
@@ -115,7 +115,7 @@ async def get_catalogue(request: Request) -> Catalogue:
     responses=ERRORS,
 )
 async def post_pull(request: Request, id: str) -> PullInfo:  # noqa: A002 - the path's word
-    """Download a model and serve it; `GET` tells how far that has come."""
+    """Download a model and serve it; `GET` shows how far the download is."""
     service = service_of(request)
     service.check_running()
     return PullInfo.of(id, await service.work(pulls_of(request).begin, id))
@@ -123,16 +123,16 @@ async def post_pull(request: Request, id: str) -> PullInfo:  # noqa: A002 - the 
 
 @router.get("/models/{id}/pull", response_model=PullInfo, responses=ERRORS)
 def get_pull(request: Request, id: str) -> PullInfo:  # noqa: A002 - the path's word
-    """How far the download of a model has come."""
+    """How far the download of a model is."""
     progress = pulls_of(request).progress(id)
     if progress is None:
-        raise NotFound("no download of this model was begun")
+        raise NotFound("no download of this model was started")
     return PullInfo.of(id, progress)
 
 
 @router.delete("/models/{id}/pull", status_code=204, responses=ERRORS)
 def delete_pull(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
-    """Stop the download of a model; files that arrived whole stay."""
+    """Stop the download of a model; complete files are kept."""
     pulls_of(request).cancel(id)
     return Response(status_code=204)
 

@@ -93,7 +93,7 @@ async def post_edit(request: Request) -> Response:
 
 @router.get("/edits/{id}", response_model=EditAnswer | EditState, responses=ERRORS)
 async def get_edit(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
-    """An edit's state, and its result once that is there."""
+    """An edit's state and, once it is done, its result."""
     service = service_of(request)
     job = service.jobs.find(id, request.state.caller)
     if job.status == "done":
@@ -126,7 +126,7 @@ async def get_events(
         ),
     ] = False,
 ) -> Response:
-    """News of an edit as they come."""
+    """Events of an edit, as they happen."""
     service = service_of(request)
     job = service.jobs.find(id, request.state.caller)
     last = request.headers.get("last-event-id", "")
@@ -141,7 +141,7 @@ async def get_events(
 
 @router.delete("/edits/{id}", response_model=EditState, responses=ERRORS)
 async def delete_edit(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
-    """Cancel an edit, or forget its result."""
+    """Cancel an edit, or delete its result."""
     service = service_of(request)
     job = service.jobs.find(id, request.state.caller)
     service.cancel(job)

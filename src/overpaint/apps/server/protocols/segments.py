@@ -58,7 +58,7 @@ class SegmentBody(BaseModel):
         default=None, min_length=4, max_length=4, description="Left, top, right, bottom, in pixels."
     )
     text: str | None = Field(
-        default=None, max_length=MAX_WORDS, description="What to look for, as one would name it."
+        default=None, max_length=MAX_WORDS, description="What to look for, in words."
     )
     model: str | None = Field(
         default=None,
@@ -80,7 +80,7 @@ class Desk:
             InvalidRequest: the hints do not fit the picture, or no thing is found.
             ModelLoadError: the model is not what it should be.
             Overloaded: too many wait already.
-            Cancelled: the caller hung up.
+            Cancelled: the caller disconnected.
         """
         return await watched(self._lane, partial(_mask, picture, hints, model, settings))
 

@@ -84,7 +84,7 @@ for _name, _kind in (("picture", "image/png"), ("thumbnail", "image/webp"), ("ma
     responses={
         **FEW,
         200: {
-            "description": "the picture; `x-overpaint-psnr` is what JPEG kept of it, in decibels",
+            "description": "the picture; `x-overpaint-psnr` says how close a JPEG is to it, in dB",
             "content": dict.fromkeys(sorted(_MEDIA_TYPES.values()), _BINARY),
         },
     },
@@ -95,7 +95,7 @@ async def get_download(
     turn: str,
     format: Annotated[Format | None, Query()] = None,  # noqa: A002 - as above
 ) -> Response:
-    """A turn's picture as a file: in the format of the original's file where none is named.
+    """A turn's picture as a file, in the original's format unless another one is named.
 
     JPEG has quality 95, WebP keeps every pixel. A format that is read but not written, such as
     HEIC, becomes PNG.
@@ -140,7 +140,7 @@ async def get_input(
     part: str,
     number: Annotated[int, Query(ge=0, le=1000)] = 0,
 ) -> Response:
-    """A picture or mask that a turn's edit was given, beside the picture that it edited."""
+    """A picture or mask that was an input of a turn's edit, besides the picture that it edited."""
     session = await found(request, id)
     stored = session.turn(turn)
     files = [key for each in INPUTS if each.name == part for key in stored.files_of(each)]

@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
     openapi_extra=documented(TurnBody, IF_MATCH, repeats.DOCUMENTED),
 )
 async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
-    """Make one more turn; its edit is followed as any other."""
+    """Make another turn; follow its edit like any other."""
     service = service_of(request)
     service.check_room()
     body, files = await body_with_files(request, TurnBody)
@@ -105,7 +105,7 @@ def _release(sessions: Sessions, start: Start) -> None:
     try:
         sessions.release(start)
     except OverpaintError as error:
-        report(_log, "cannot take back a turn that failed", error)
+        report(_log, "cannot undo the start of a turn that failed", error)
 
 
 async def _checked(

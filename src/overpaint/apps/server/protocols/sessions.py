@@ -125,7 +125,7 @@ async def delete_session(request: Request, id: str) -> Response:  # noqa: A002 -
     openapi_extra=documented(NewHead, IF_MATCH),
 )
 async def post_head(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
-    """Stand at another turn: undo, redo, restore, branch."""
+    """Go to another turn: undo, redo, restore, branch."""
     return await _changed(
         request,
         NewHead,
@@ -140,7 +140,7 @@ async def post_head(request: Request, id: str) -> Response:  # noqa: A002 - the 
     openapi_extra=documented(TurnMark),
 )
 async def patch_turn(request: Request, id: str, turn: str) -> Response:  # noqa: A002 - as above
-    """Keep a candidate in sight, or no more; the session's revision stays."""
+    """Keep a candidate visible, or no longer; the session's revision stays."""
     body, caller = await json_body(request, TurnMark), request.state.caller
 
     def mark() -> Turn:
@@ -158,7 +158,7 @@ async def get_comparison(
     a: str,
     b: str,
 ) -> Response:
-    """Measure turn `b` beside turn `a`."""
+    """Compare turn `b` with turn `a` by their measures."""
 
     def compare() -> dict[str, float | None]:
         return sessions_of(request).compare(id, a, b).as_json()

@@ -103,7 +103,7 @@ def _batch(engine: Engine) -> DemoSection:
     sheet = zip((picture for picture, _ in pairs), results, strict=True)
     return DemoSection(
         "A folder of pictures",
-        f"{len(pairs)} captions are erased by one batch, which goes on where it was stopped.",
+        f"{len(pairs)} captions are erased by one batch, which can be stopped and continued.",
         tuple(shown for before, after in sheet for shown in (("before", before), ("after", after))),
         seconds,
     )
@@ -148,7 +148,7 @@ def _instructed(engine: Engine, turns: list[str]) -> DemoSection:
         pictures.append((f"“{words}”", result.images[0]))
     return DemoSection(
         "Instructions, turn after turn: tiny-kontext",
-        "No mask: each instruction edits the picture that the one before gave.",
+        "Without a mask: each instruction edits the result of the one before.",
         tuple(pictures),
         time.perf_counter() - started,
         is_twin=True,

@@ -64,6 +64,7 @@ def _parsed(name: str) -> tuple[str, float]:
         scale = MOST + 1
     if not -MOST <= scale <= MOST:
         raise ModelNotFound(
-            f"'{number[:20]}' is no scale of an adapter; give -{MOST:g} to {MOST:g}", field=FIELD
+            f"'{number[:20]}' is not the scale of an adapter; give -{MOST:g} to {MOST:g}",
+            field=FIELD,
         )
     return stem, scale

@@ -48,7 +48,7 @@ def cluster(address: str, actors: int | None) -> AbstractContextManager[Cluster]
         from overpaint.jobs import ray
     except ImportError as error:
         raise InvalidRequest(
-            "it needs another package: pip install 'overpaint[ray]'", field="ray"
+            "this needs another package: pip install 'overpaint[ray]'", field="ray"
         ) from error
     return ray.cluster(address, actors=actors)
 

@@ -88,7 +88,7 @@ def _twins() -> Iterator[ModelSpec]:
                 location=str(twin),
                 licence="Apache-2.0",
                 size_gb=_size(Path(str(twin))) / 1e9,
-                about="a tiny checkpoint that knows simple shapes and colours only",
+                about="a tiny checkpoint that knows only simple shapes and colours",
             )
 
 

@@ -21,7 +21,7 @@ from overpaint.core.models import AUTO, EDIT_TASKS, PREFERRED, EditTask, ModelSp
 if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
 
-TOY = "is a toy that knows simple shapes and colours only"
+TOY = "is a toy that knows only simple shapes and colours"
 """How the sentence begins that every result of a twin carries."""
 
 
@@ -175,7 +175,7 @@ def _reason(chosen: ModelSpec, known: list[ModelSpec], machine: Machine) -> str:
         reasons.append("its licence forbids commercial use")
     elif barred:
         others = " and ".join(barred)
-        reasons.append(f"its licence allows commercial use, that of {others} does not")
+        reasons.append(f"its licence allows commercial use, unlike that of {others}")
     return "; ".join(reasons)
 
 

@@ -57,7 +57,7 @@ def require(spec: ModelSpec, settings: Settings) -> None:
     licence = licences.find(spec)
     if licence is not None and licence.gated and accepted(licence, settings) is None:
         raise LicenceNotAccepted(
-            f"'{spec.name}' may be used after its licence was accepted, the {licence.name} "
+            f"the licence of '{spec.name}' must be accepted first, the {licence.name} "
             f"{licence.version}: read `overpaint licence show {spec.name}`, then run `overpaint "
             f"licence accept {spec.name}`"
         )
@@ -114,8 +114,8 @@ def beyond_this_machine(spec: ModelSpec) -> str | None:
     if licences.is_commercial(spec):
         return None
     return (
-        f"'{spec.name}' is for non-commercial use only, and others than this machine can use it "
-        f"here: see `overpaint licence show {spec.name}`"
+        f"'{spec.name}' is for non-commercial use only, but other machines can reach this server: "
+        f"see `overpaint licence show {spec.name}`"
     )
 
 

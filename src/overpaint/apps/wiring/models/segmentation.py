@@ -39,7 +39,7 @@ SEGMENTERS: dict[str, ModelSpec] = {
             location="facebook/sam2.1-hiera-base-plus",
             licence="Apache-2.0",
             size_gb=0.3,
-            about="from a box, points, or everything there is",
+            about="from a box or points, or all things in the picture",
         ),
         ModelSpec(
             name="sam2-large",
@@ -48,7 +48,7 @@ SEGMENTERS: dict[str, ModelSpec] = {
             location="facebook/sam2.1-hiera-large",
             licence="Apache-2.0",
             size_gb=0.9,
-            about="as sam2, more exact",
+            about="as sam2, more precise",
         ),
         ModelSpec(
             name="grounding-dino",

@@ -74,17 +74,18 @@ class Fidelity:
         if self.shift >= MOVED_PX or abs(self.zoom) >= ZOOMED or abs(self.rotation) >= TURNED:
             sentences.append(
                 f"the model moved the whole picture by {self.shift:.1f} pixels, enlarged it by "
-                f"{self.zoom:.2f} % and turned it by {self.rotation:.2f}°; this was taken back"
+                f"{self.zoom:.2f} % and turned it by {self.rotation:.2f}°; this was undone"
             )
         if self.border is not None and self.border >= VISIBLE_BORDER:
             sentences.append(
-                f"the edit's border may show (score {self.border:.0f}); try another seed, or a "
+                f"the edit's border may be visible (score {self.border:.0f}); try another "
+                "seed, or a "
                 "larger feather"
             )
         if self.cut_off:
             sentences.append(
-                "mask: the edit goes on beyond it and was cut off; mark more, or let the blend "
-                "follow it with follow=PIXELS"
+                "mask: the edit continues beyond it and was cut off; mark more, or let "
+                "the result follow the edit with follow=PIXELS"
             )
         gone = sum(not each.kept for each in self.areas)
         if gone and gone == len(self.areas):
@@ -96,7 +97,7 @@ class Fidelity:
             )
         if self.areas and self.kept_psnr is not None and self.kept_psnr < LEAST_PSNR:
             sentences.append(
-                "the model painted the rest of the picture anew, too "
+                "the model also repainted the rest of the picture "
                 f"(PSNR {self.kept_psnr:.1f} dB); it was put back"
             )
         return sentences
