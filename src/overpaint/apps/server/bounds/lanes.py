@@ -121,7 +121,7 @@ async def watched(
     Raises:
         Overloaded: too many wait.
         DeadlineExceeded: the deadline passed.
-        Cancelled: the caller hung up.
+        Cancelled: the caller disconnected.
     """
     done = asyncio.create_task(lane.run(work, stop, seconds))
     hung_up = asyncio.create_task(arrival.until_hung_up())
@@ -137,5 +137,5 @@ async def watched(
         hung_up.cancel()
         done.cancel()
     if hung_up.done():
-        raise Cancelled("the caller hung up")
+        raise Cancelled("the caller disconnected")
     raise DeadlineExceeded("it was not done before the deadline")
