@@ -150,7 +150,7 @@ class TestSettings:
 
     def test_half_a_pair(self, overpaint, desk):
         (desk / "overpaint.toml").write_text('[provenance]\nkey = "key.pem"\n')
-        assert "go together" in overpaint("models").err
+        assert "both certificate and key" in overpaint("models").err
 
     def test_missing_files_are_told_before_anything_is_computed(self, overpaint, desk):
         (desk / "overpaint.toml").write_text(

@@ -200,7 +200,7 @@ class TestReplay:
         picture(*SIZE, seed=99).save(desk / "other.png")
         ran = overpaint("replay", "out.png", "--image", "other.png", "--control", "other.png")
         assert ran.code == 2
-        for said in ("--image is another", "--mask is missing", "the edit had no --control"):
+        for said in ("--image is not the one", "--mask is missing", "the edit had no --control"):
             assert said in ran.err
 
     def test_another_prompt_is_another_picture(self, overpaint, sd2):

@@ -92,8 +92,8 @@ def test_a_ratio_is_reached_on_one_axis(size, across, down, anchor, left):
         ({"left": 70_000}, "extend", "65535 at most"),
         ({"left": 9_000, "top": 12_000}, "extend", "limit of 100 megapixels"),
         ("{", "extend", "not JSON"),
-        ("[1]", "extend", "no object"),
-        (7, "extend", "no object"),
+        ("[1]", "extend", "not an object"),
+        (7, "extend", "not an object"),
     ],
 )
 def test_what_cannot_be_is_refused_by_its_key(value, field, said):
@@ -194,7 +194,7 @@ def test_what_is_no_border_of_its_own_is_refused():
     for picture, said in (
         (opaque, "no transparent border"),
         (Picture(opaque.rgb, Image.new("L", opaque.size, 255)), "no transparent border"),
-        (Picture(opaque.rgb, Image.new("L", opaque.size, 0)), "nothing in the picture is opaque"),
+        (Picture(opaque.rgb, Image.new("L", opaque.size, 0)), "the whole picture is transparent"),
         (Picture(turned().rgb, inner_hole()), "does not touch its edge"),
     ):
         with pytest.raises(InvalidRequest, match=said) as caught:

@@ -74,7 +74,7 @@ def test_a_table_instead_of_axes(tmp_path: Path) -> None:
         ("quota.deep=1", "set", "no keys below a value"),
         ("filters.shows=a star", "recipe", "needs a vision model"),
         ("nonsense", "set", "not KEY=VALUE"),
-        ("quota=[", "set", "no YAML"),
+        ("quota=[", "set", "not YAML"),
         ("axes.quota=[1]", "recipe", "cannot be called quota"),
     ],
 )

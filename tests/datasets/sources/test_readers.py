@@ -215,7 +215,7 @@ def test_a_source_that_is_not_there(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(("kind", "name"), [("parquet", "x"), ("webdataset", "x"), ("coco", "x")])
 def test_a_source_that_is_something_else(tmp_path: Path, kind: str, name: str) -> None:
     (tmp_path / name).write_bytes(b"\x00\x01 not that at all" * 100)
-    with pytest.raises(OverpaintError, match=r"cannot be read|no COCO"):
+    with pytest.raises(OverpaintError, match=r"cannot be read|not a COCO"):
         list(items([SourceSection.model_validate({kind: tmp_path / name})]))
 
 
