@@ -135,7 +135,7 @@ def test_looking_for_a_thing_is_seen_and_words_may_name_it(desk, scene):
     desk.page.click("[data-tool=segment]")
     desk.page.fill("#select-words", "the blue box")
     desk.page.click("#select-run")  # no such model is on this server
-    expect(desk.page.get_by_role("alert")).to_contain_text("needs a model that is not here")
+    expect(desk.page.get_by_role("alert")).to_contain_text("needs a model that is not installed")
     desk.complaints.clear()
     desk.page.route("**/v1/segments", lambda route: held.append(route))  # a model that is slow
     desk.page.click("#select-run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from functools import partial
@@ -28,6 +29,9 @@ POSITION_EVERY = 0.5
 
 LAST_EVENT = "end"
 """Id of the event after which there is none."""
+
+END_SECONDS = 1.0
+"""Seconds in which a cancelled edit can end before its caller is answered."""
 
 MAX_DIGITS = 10
 
@@ -141,11 +145,15 @@ async def get_events(
 
 @router.delete("/edits/{id}", response_model=EditState, responses=ERRORS)
 async def delete_edit(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
-    """Cancel an edit, or delete its result."""
+    """Cancel an edit, or delete its result.
+
+    The answer comes once the edit has ended and its session is as it was, or after a second.
+    """
     service = service_of(request)
     job = service.jobs.find(id, request.state.caller)
     service.cancel(job)
     service.jobs.remove(job)
+    await asyncio.wait([job.answer], timeout=END_SECONDS)
     status: JobStatus = job.status if job.answer.done() else "cancelled"
     return JSONResponse(EditState(id=job.id, status=status).model_dump(exclude_none=True))
 
