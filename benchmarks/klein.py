@@ -85,10 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--checkpoint", type=Path, default=Path(gettempdir()) / "overpaint-real")
     given = parser.parse_args(arguments)
+    if not (given.backends and given.peers) and not given.kept:
+        parser.error("name --backends and --peers, or --kept")
     full = real_size.KLEIN[given.model][:2]
     blocks = tuple(given.blocks or full)
     share = f"{blocks[0]}+{blocks[1]} of {full[0]}+{full[1]} blocks"
-    rows = _plain(given, blocks, share) if given.backends else []
+    rows = _plain(given, blocks, share) if given.backends and given.peers else []
     gc.collect()
     rows += _kept(given, blocks, share) if given.kept else []
     given_words = sys.argv[1:] if arguments is None else arguments
