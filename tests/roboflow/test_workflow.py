@@ -48,6 +48,9 @@ VALUES = {
     "shadow": False,
     "grow": 2,
     "feather": 1,
+    "repaint_beyond": 2,
+    "follow": 2,
+    "hold": False,
 }
 
 
@@ -162,7 +165,7 @@ def test_every_field_takes_a_selector(run, block):
         **_model(block),
     )
     untouched = {"type", "name", "image", "segmentation_mask", "control_image", "model", "server"}
-    untouched |= {"copy_from", "not_from", "reference_images", "extend"}
+    untouched |= {"copy_from", "not_from", "reference_images", "extend", "target"}
     assert set(fields) - set(names) <= untouched
     wanted = run(literals, image=bgr(), predictions=predictions())[0]
     given = {name: VALUES[name] for name in names}
