@@ -199,7 +199,7 @@ class TestAreas:
 
     def test_areas_that_are_not_there_are_refused(self, turned):
         editor, _, session, turn = turned
-        with pytest.raises(InvalidRequest, match="no area 3; turn 1 has the areas 1 to 2"):
+        with pytest.raises(InvalidRequest, match="no area 3; turn 1 has areas 1 to 2"):
             editor.keep_areas(session.id, turn.id, [1, 3])
         with pytest.raises(InvalidRequest, match="turn 0 has no list of changed areas"):
             editor.keep_areas(session.id, "0", [1])

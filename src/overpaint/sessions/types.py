@@ -153,12 +153,12 @@ class Turn:
         Raises:
             InvalidRequest: it has no areas, or not these.
         """
-        last = len(self.areas)
+        most = len(self.areas)
         for number in numbers:
-            if not 1 <= number <= last:
+            if not 1 <= number <= most:
+                has = f"areas 1 to {most}" if most > 1 else "one area" if most else "no areas"
                 raise InvalidRequest(
-                    f"there is no area {number}; turn {self.id} has the areas 1 to {last}",
-                    field="keep_areas",
+                    f"there is no area {number}; turn {self.id} has {has}", field="keep_areas"
                 )
 
     def as_json(self) -> dict[str, Any]:
