@@ -92,7 +92,7 @@ def test_changed_areas_are_seen_and_taken_back(desk, scene):
     desk.options(num_inference_steps=8)
     desk.run()
     areas = desk.state("state.session.turns[1].measures.edit.areas")
-    told = desk.page.locator("#areas-told")
+    told = desk.page.locator("#areas-count")
     expect(told).to_contain_text(f"{len(areas)} changed area")
     told.click()
     boxes = desk.page.locator("#areas-list input")

@@ -29,7 +29,7 @@ function list(areas) {
   outline(null);
   $("#areas").hidden = areas.length === 0;
   const gone = areas.filter(({ kept }) => !kept).length;
-  $("#areas-told").textContent = `${areas.length} changed ${areas.length === 1 ? "area" : "areas"}${gone ? `, ${gone} put back` : ""}`;
+  $("#areas-count").textContent = `${areas.length} changed ${areas.length === 1 ? "area" : "areas"}${gone ? `, ${gone} put back` : ""}`;
   $("#areas-list").replaceChildren(...areas.map(row));
 }
 
