@@ -162,9 +162,13 @@ class Desk:
         )
 
     def until(self, condition: str, seconds: float = SLOW / 1000) -> None:
-        """Wait for a condition in terms of `state`; the page's policy forbids to poll by `eval`."""
+        """Wait for a condition in terms of `state`; the page's policy forbids to poll by `eval`.
+
+        Where something of it is not there yet, such as a session, it does not hold yet.
+        """
         end = time.monotonic() + seconds
-        while not self.state(condition):
+        holds = f"(() => {{ try {{ return {condition}; }} catch {{ return false; }} }})()"
+        while not self.state(holds):
             assert time.monotonic() < end, f"waited in vain for {condition}"
             self.page.wait_for_timeout(50)
 

@@ -104,7 +104,7 @@ def test_a_dropped_file_may_be_a_mask_or_a_new_picture(desk, scene):
     assert desk.turns == 1
     drop(desk, scene.rotate(180), "another.png")
     desk.page.get_by_role("button", name="A new picture to edit").click()
-    desk.until("state.session?.name === 'another' && state.mask !== null")
+    desk.until("state.session.name === 'another' && state.mask !== null")
 
 
 def test_a_dropped_reference_is_sent_and_goes_where_the_session_goes(
