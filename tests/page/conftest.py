@@ -167,7 +167,9 @@ class Desk:
         Where something of it is not there yet, such as a session, it does not hold yet.
         """
         end = time.monotonic() + seconds
-        holds = f"(() => {{ try {{ return {condition}; }} catch {{ return false; }} }})()"
+        holds = (
+            f"await (async () => {{ try {{ return {condition}; }} catch {{ return false; }} }})()"
+        )
         while not self.state(holds):
             assert time.monotonic() < end, f"waited in vain for {condition}"
             self.page.wait_for_timeout(50)
