@@ -291,12 +291,12 @@ def _span(
     low: int, high: int, length: int, margin: int, smallest: int, step: int
 ) -> tuple[int, int]:
     """Start and end, on one axis of `length` pixels, of the window around low..high."""
-    wanted = _round_up(max(high - low + 2 * margin, smallest), step)
-    if wanted >= length:
+    extent = _round_up(max(high - low + 2 * margin, smallest), step)
+    if extent >= length:
         return 0, length
-    start = (low + high - wanted) // 2
-    start = min(max(start, 0), length - wanted)
-    return start, start + wanted
+    start = (low + high - extent) // 2
+    start = min(max(start, 0), length - extent)
+    return start, start + extent
 
 
 def _plan(

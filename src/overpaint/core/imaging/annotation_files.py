@@ -77,7 +77,7 @@ def _from_json(text: str, size: Size, picture: str | None, field: str) -> list[D
         raise InvalidMask(f"the file is not JSON: {error}", field=field) from error
     try:
         if (tasks := _tasks(content)) is not None:
-            return _from_label_studio(_chosen(tasks, _named, picture, field), size, field)
+            return _from_label_studio(_entry_of(tasks, _is_of_picture, picture, field), size, field)
         if isinstance(content, Mapping) and isinstance(content.get("images"), list):
             content = _of_one_picture(content, size, picture, field)
         return detections.parse(content, size, field=field)
@@ -89,28 +89,28 @@ def _from_json(text: str, size: Size, picture: str | None, field: str) -> list[D
         ) from error
 
 
-def _chosen(
+def _entry_of(
     entries: Sequence[Mapping[str, Any]], name_of: Any, picture: str | None, field: str
 ) -> Mapping[str, Any]:
     """The only entry, or the one that names the picture's file."""
     if len(entries) == 1:
         return entries[0]
-    named = [each for each in entries if picture is not None and name_of(each, picture)]
-    if len(named) != 1:
-        what = f"{len(named)} of them have" if named else "none of them has"
+    matches = [each for each in entries if picture is not None and name_of(each, picture)]
+    if len(matches) != 1:
+        what = f"{len(matches)} of them have" if matches else "none of them has"
         raise InvalidMask(
             f"the file has annotations of {len(entries)} pictures, and {what} the name "
             f"{picture!r}; give those of one picture",
             field=field,
         )
-    return named[0]
+    return matches[0]
 
 
 def _of_one_picture(
     data: Mapping[str, Any], size: Size, picture: str | None, field: str
 ) -> Mapping[str, Any]:
     """The part of a COCO data set that is of one picture."""
-    own = _chosen(
+    own = _entry_of(
         data["images"], lambda each, name: _base_name(each["file_name"]) == name, picture, field
     )
     _check_size((own.get("width"), own.get("height")), size, field)
@@ -168,8 +168,8 @@ def _yolo_line(cells: Sequence[str], where: str, size: Size) -> Detection:
         (x, y), (width, height) = corners.tolist()
         box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         return Detection(box=box, class_id=int(label))
-    drawn = masks.from_polygons([corners], size, field=where)
-    return _of_mask(np.asarray(drawn) > 0, class_id=int(label))
+    mask = masks.from_polygons([corners], size, field=where)
+    return _of_mask(np.asarray(mask) > 0, class_id=int(label))
 
 
 def _of_mask(mask: NDArray[np.bool_], **values: Any) -> Detection:
@@ -197,7 +197,7 @@ def _small_results(value: Any) -> bool:
     )
 
 
-def _named(task: Mapping[str, Any], picture: str) -> bool:
+def _is_of_picture(task: Mapping[str, Any], picture: str) -> bool:
     """Whether a task is of that file; Label Studio puts a number before an upload's name."""
     texts = (task.get("data") or task).values()
     return any(

@@ -279,13 +279,14 @@ def _object(value: Any) -> Mapping[str, Any]:
             raise InvalidRequest("the text is not JSON", field=FIELD) from error
     if not isinstance(value, Mapping):
         raise InvalidRequest(
-            f"{_shown(value)} is not an object; give one with {', '.join(SIDES)} or to", field=FIELD
+            f"{_excerpt(value)} is not an object; give one with {', '.join(SIDES)} or to",
+            field=FIELD,
         )
-    known = (*SIDES, "to", "anchor")
+    keys = (*SIDES, "to", "anchor")
     for name in value:
-        if name not in known:
+        if name not in keys:
             raise InvalidRequest(
-                f"there is no such key; known are {', '.join(known)}",
+                f"there is no such key; known are {', '.join(keys)}",
                 field=f"{FIELD}.{str(name)[:50]}",
             )
     return {name: each for name, each in value.items() if each is not None}
@@ -309,7 +310,7 @@ def _pixels(value: Any, length: int, name: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise InvalidRequest(
-        f"{_shown(value)} is neither a whole number of pixels (0 or more) nor a "
+        f"{_excerpt(value)} is neither a whole number of pixels (0 or more) nor a "
         "percentage such as '20%'",
         field=f"{FIELD}.{name}",
     )
@@ -320,7 +321,7 @@ def _reaching(sides: Borders, keys: Mapping[str, Any], size: Size) -> Borders:
     anchor = keys.get("anchor", "center")
     if anchor not in ANCHORS:
         raise InvalidRequest(
-            f"{_shown(anchor)} is not one of {', '.join(ANCHORS)}", field=f"{FIELD}.anchor"
+            f"{_excerpt(anchor)} is not one of {', '.join(ANCHORS)}", field=f"{FIELD}.anchor"
         )
     if "to" not in keys:
         if sides.is_own:
@@ -358,7 +359,8 @@ def _ratio(value: Any) -> float:
     numbers = [float(each) for each in map(str.strip, parts) if _NUMBER.fullmatch(each)]
     if len(parts) != 2 or len(numbers) != 2 or not all(numbers):
         raise InvalidRequest(
-            f"{_shown(value)} is not a ratio of width to height such as '16:9'", field=f"{FIELD}.to"
+            f"{_excerpt(value)} is not a ratio of width to height such as '16:9'",
+            field=f"{FIELD}.to",
         )
     ratio = numbers[0] / numbers[1]
     if not 1 / STEEPEST <= ratio <= STEEPEST:
@@ -369,7 +371,7 @@ def _ratio(value: Any) -> float:
     return ratio
 
 
-def _shown(value: Any) -> str:
+def _excerpt(value: Any) -> str:
     """A value in a message, however long it is."""
     text = repr(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"

@@ -110,21 +110,23 @@ def select(
         InvalidRequest: the threshold is not in 0..1, or it is asked of detections that state no
             confidence.
     """
-    chosen = list(detections)
+    matches = list(detections)
     if classes is not None:
-        chosen = [each for each in chosen if any(each.is_of(wanted) for wanted in classes)]
-        if detections and not chosen:
+        matches = [
+            each for each in matches if any(each.is_of(name_or_id) for name_or_id in classes)
+        ]
+        if detections and not matches:
             raise _no_such_class(detections, classes)
     if confidence is not None:
         if not 0 <= confidence <= 1:
             raise InvalidRequest(f"{confidence} is not between 0 and 1", field="confidence")
-        if any(each.confidence is None for each in chosen):
+        if any(each.confidence is None for each in matches):
             raise InvalidRequest(
                 "the detections state no confidence to compare with; leave it out",
                 field="confidence",
             )
-        chosen = [each for each in chosen if (each.confidence or 0) >= confidence]
-    return chosen
+        matches = [each for each in matches if (each.confidence or 0) >= confidence]
+    return matches
 
 
 def union(
@@ -135,10 +137,10 @@ def union(
     Raises:
         InvalidMask: a mask of another size, a box outside the picture, no detections.
     """
-    drawn = []
+    regions = []
     for index, each in enumerate(detections):
         if each.mask is None:
-            drawn.append(masks.from_boxes([each.box], size, field=f"{field}[{index}]"))
+            regions.append(masks.from_boxes([each.box], size, field=f"{field}[{index}]"))
         elif each.mask.shape != (size[1], size[0]):
             raise InvalidMask(
                 f"The mask of detection {index} has {each.mask.shape[1]}x{each.mask.shape[0]} "
@@ -146,8 +148,8 @@ def union(
                 field=field,
             )
         else:
-            drawn.append(masks.from_array(each.mask, field=field))
-    return masks.combine(drawn, field=field)
+            regions.append(masks.from_array(each.mask, field=field))
+    return masks.combine(regions, field=field)
 
 
 def box_of(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
@@ -357,11 +359,11 @@ def _array(mask: Image.Image) -> NDArray[np.bool_]:
 def _no_such_class(detections: Sequence[Detection], classes: Sequence[str | int]) -> NoSuchClass:
     names = sorted({each.label for each in detections if each.label is not None})
     ids = sorted({each.class_id for each in detections if each.class_id is not None})
-    wanted = " and ".join(repr(each) for each in classes) or "nothing"
+    query = " and ".join(repr(each) for each in classes) or "nothing"
     near = difflib.get_close_matches(str(classes[0]), names, n=1) if classes else []
     listing = f"names {', '.join(names) or 'none'}; numbers {', '.join(map(str, ids)) or 'none'}"
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return NoSuchClass(f"no detection is of {wanted}{hint}; there are {listing}", field="classes")
+    return NoSuchClass(f"no detection is of {query}{hint}; there are {listing}", field="classes")
 
 
 def _unknown_form(value: Any, field: str) -> InvalidMask:

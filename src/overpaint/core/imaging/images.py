@@ -388,8 +388,8 @@ def save(
         OutputError: unknown suffix, folder missing or not writable, disk full.
         InvalidRequest: as for `encode`.
     """
-    named = format_of(path, field=field)
-    encoded = encode(picture, named, quality=quality, lossless=lossless)
+    file_format = format_of(path, field=field)
+    encoded = encode(picture, file_format, quality=quality, lossless=lossless)
     atomic_write(path, encoded, field=field)
 
 

@@ -285,18 +285,18 @@ def from_detections(
         InvalidMask: nothing was detected, an index is out of range, masks of another size.
     """
     boxes = np.asarray(detections.xyxy)
-    chosen = list(range(len(boxes)) if indices is None else indices)
-    if not chosen:
+    rows = list(range(len(boxes)) if indices is None else indices)
+    if not rows:
         raise InvalidMask("There are no detections, so the mask is empty.", field=field)
-    for index in chosen:
+    for index in rows:
         if not 0 <= index < len(boxes):
             raise InvalidMask(
                 f"Detection {index} does not exist; there are {len(boxes)}.", field=field
             )
     if detections.mask is None:
-        return from_boxes(boxes[chosen], size, field=field)
+        return from_boxes(boxes[rows], size, field=field)
     marked = np.zeros((size[1], size[0]), np.bool_)
-    for index in chosen:
+    for index in rows:
         one = np.asarray(detections.mask[index])
         if one.shape != marked.shape:
             raise InvalidMask(

@@ -86,8 +86,8 @@ def planes_of(array: NDArray[Any], *, transparent: Any = None) -> Planes:
 
 
 def _opacity(array: NDArray[Any], transparent: Any) -> NDArray[np.uint16]:
-    seen = (array != np.asarray(transparent)).any(axis=2)
-    return np.where(seen, np.uint16(65535), np.uint16(0))
+    opaque = (array != np.asarray(transparent)).any(axis=2)
+    return np.where(opaque, np.uint16(65535), np.uint16(0))
 
 
 def to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:

@@ -68,17 +68,17 @@ class Workload:
             images: how many.
         """
         further = sum(self._reference(each) for each in references)
-        seen = (canvas + further) / MEGA
+        megapixels = (canvas + further) / MEGA
         coding = CODING_STEPS * (canvas / MEGA * images + further / MEGA)
-        return coding + steps * images * self.passes * seen * self._dearness(seen)
+        return coding + steps * images * self.passes * megapixels * self._relative_cost(megapixels)
 
     def _reference(self, size: Size) -> int:
         """Pixels of a reference as the network sees it: scaled down to the model's own size."""
         area = size[0] * size[1]
         return area if self.native is None else min(area, self.native * self.native)
 
-    def _dearness(self, seen: float) -> float:
+    def _relative_cost(self, megapixels: float) -> float:
         """Cost of a pixel among so many megapixels, beside its cost at the model's own size."""
         if self.native is None:
             return 1.0
-        return (1 + seen * MEGA / (self.native * self.native)) / 2
+        return (1 + megapixels * MEGA / (self.native * self.native)) / 2
