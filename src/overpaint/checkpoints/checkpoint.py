@@ -126,7 +126,7 @@ class Checkpoint:
 
     def config(self, name: str) -> Mapping[str, Any]:
         """A component's configuration, from its file; the component need not be loaded."""
-        return layout.config(self.folder / self._named(name))
+        return layout.config(self.folder / self._component_name(name))
 
     def component(self, name: str) -> Any:
         """The component, loaded from disk the first time; to compute with it, borrow it.
@@ -310,7 +310,7 @@ class Checkpoint:
     @contextmanager
     def _borrowed(self, name: str) -> Iterator[None]:
         """Keep a component in memory, loaded; those that it takes turns with have left."""
-        rivals = self._rivals(self._named(name))
+        rivals = self._rivals(self._component_name(name))
         with self._returned:
             self._returned.wait_for(lambda: not any(self._borrowers[each] for each in rivals))
             self._borrowers[name] += 1
@@ -343,7 +343,7 @@ class Checkpoint:
     def _with_role(self, role: str) -> list[str]:
         return [name for name in self.components if self.inventory[name].role == role]
 
-    def _named(self, name: str) -> str:
+    def _component_name(self, name: str) -> str:
         """The name, if the checkpoint has such a component.
 
         Raises:

@@ -97,8 +97,8 @@ def read(lora: Lora, denoiser: str, loader: str | None, config: Any) -> Adapter:
             f"('{next(iter(weights), '')}'); {first_line(error)}"
         ) from error
     metadata = json.loads(header[METADATA]) if METADATA in header else None
-    known = (f"{denoiser}.", "text_encoder")
-    if not any(name.startswith(known) for name in converted):
+    prefixes = (f"{denoiser}.", "text_encoder")
+    if not any(name.startswith(prefixes) for name in converted):
         converted = _prefixed(converted, denoiser)
         alphas = _prefixed(alphas or {}, denoiser)
         metadata = metadata and _prefixed(metadata, denoiser)
@@ -164,8 +164,8 @@ def _peft_config(file: Path, component: str) -> dict[str, Any] | None:
 
     try:
         values = json.loads(where.read_text(encoding="utf-8"))
-        known = inspect.signature(LoraConfig).parameters
-        return _prefixed({key: values[key] for key in values if key in known}, component)
+        parameters = inspect.signature(LoraConfig).parameters
+        return _prefixed({key: values[key] for key in values if key in parameters}, component)
     except (OSError, ValueError, TypeError) as error:
         raise ModelLoadError(f"{where}: cannot be read: {error}") from error
 

@@ -56,10 +56,10 @@ class Memo:
 
     def clear(self) -> bool:
         """Forget every value; whether there was any."""
-        held = bool(self._values)
+        had_values = bool(self._values)
         self._values.clear()
         self.size = 0
-        return held
+        return had_values
 
 
 def content(tensor: torch.Tensor) -> bytes:
@@ -79,5 +79,5 @@ def size_of(value: object) -> int:
         return value.nbytes
     if isinstance(value, Image.Image):
         return value.width * value.height * len(value.getbands())
-    held = [each for each in vars(value).values() if isinstance(each, torch.Tensor)]
-    return sum(each.nbytes for each in held)
+    tensors = [each for each in vars(value).values() if isinstance(each, torch.Tensor)]
+    return sum(each.nbytes for each in tensors)

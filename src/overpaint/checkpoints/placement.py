@@ -67,7 +67,7 @@ def choose(
     Raises:
         UnsupportedOption: the device is not there, there are several, or the names are unknown.
     """
-    chosen, *others = devices_for(device)
+    first, *others = devices_for(device)
     if others:
         raise UnsupportedOption(
             f"'{device}' is {len(others) + 1} devices, and this runs on one; name that one",
@@ -75,7 +75,7 @@ def choose(
         )
     if dtype == "auto" and parameters is not None and parameters < SMALL:
         dtype = "float32"
-    return Placement(chosen, _dtype(dtype, chosen))
+    return Placement(first, _dtype(dtype, first))
 
 
 def weights_in(folder: Path) -> int:
@@ -293,21 +293,21 @@ def devices_for(setting: str) -> list[torch.device]:
         return [cards[0] if cards and cards[0].type == "cuda" else processor]
     if setting == "all":
         return cards or [processor]
-    chosen: list[torch.device] = []
+    matches: list[torch.device] = []
     for name in setting.split(","):
         device = _device(name.strip())
-        if device in chosen:
+        if device in matches:
             raise UnsupportedOption(
                 f"'{setting}' names {device} twice; name each device once", field="device"
             )
-        if chosen and device.type != chosen[0].type:
+        if matches and device.type != matches[0].type:
             raise UnsupportedOption(
-                f"'{setting}' mixes {chosen[0].type} and {device.type}, whose pictures differ; "
+                f"'{setting}' mixes {matches[0].type} and {device.type}, whose pictures differ; "
                 "name devices of one kind",
                 field="device",
             )
-        chosen.append(device)
-    return chosen
+        matches.append(device)
+    return matches
 
 
 def first_device(setting: str) -> str:

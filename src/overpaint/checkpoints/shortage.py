@@ -55,9 +55,9 @@ def empty_frames(error: BaseException | None) -> None:
     Frames that still run leave the traceback: they would keep theirs when they end. What a nested
     function refers to outside of itself is kept, so nothing large should be reached that way.
     """
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
+    ids: set[int] = set()
+    while error is not None and id(error) not in ids:
+        ids.add(id(error))
         error.__traceback__ = _emptied(error.__traceback__)
         error = error.__cause__ or error.__context__
 

@@ -46,22 +46,22 @@ class StreamedCopies(Copies):
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._filled, self._left = (
+        self._fill_events, self._leave_events = (
             [torch.cuda.Event() for _ in range(SLOTS)]  # type: ignore[no-untyped-call]
             for _ in range(2)
         )
 
     def fetch(self, slot: int, copy: Callable[[], None]) -> None:
-        self._stream.wait_event(self._left[slot])
+        self._stream.wait_event(self._leave_events[slot])
         with torch.cuda.stream(self._stream):
             copy()
-        self._filled[slot].record(self._stream)
+        self._fill_events[slot].record(self._stream)
 
     def arrive(self, slot: int) -> None:
-        torch.cuda.current_stream(self._device).wait_event(self._filled[slot])
+        torch.cuda.current_stream(self._device).wait_event(self._fill_events[slot])
 
     def leave(self, slot: int) -> None:
-        self._left[slot].record(torch.cuda.current_stream(self._device))
+        self._leave_events[slot].record(torch.cuda.current_stream(self._device))
 
 
 @dataclass
@@ -159,10 +159,10 @@ def _visiting(block: nn.Module, visits: Visits, index: int) -> Callable[..., Any
 def _tensors(block: nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:
     """Where each parameter and buffer of a block is kept, and itself."""
     for module in block.modules():
-        for held in (module._parameters, module._buffers):
-            for name, tensor in held.items():
+        for mapping in (module._parameters, module._buffers):
+            for name, tensor in mapping.items():
                 if tensor is not None:
-                    yield held, name, tensor
+                    yield mapping, name, tensor
 
 
 def _aligned(tensor: torch.Tensor) -> int:
@@ -182,13 +182,13 @@ def _packed(block: nn.Module, size: Mapping[torch.dtype, int], slot: Flat, *, pi
     """A block's numbers in the host's memory; its parameters become views of its place."""
     host = {dtype: torch.empty(n, dtype=dtype, pin_memory=pinned) for dtype, n in size.items()}
     starts: dict[torch.dtype, int] = defaultdict(int)
-    for held, name, tensor in list(_tensors(block)):
+    for mapping, name, tensor in list(_tensors(block)):
         start, dtype = starts[tensor.dtype], tensor.dtype
         stop = start + tensor.numel()
         host[dtype][start:stop].copy_(tensor.detach().reshape(-1))
         view = slot[dtype][start:stop].view(tensor.shape)
         is_parameter = isinstance(tensor, nn.Parameter)
-        held[name] = nn.Parameter(view, requires_grad=False) if is_parameter else view
+        mapping[name] = nn.Parameter(view, requires_grad=False) if is_parameter else view
         starts[dtype] += _aligned(tensor)
     return host
 

@@ -76,7 +76,9 @@ def step(
     Returns:
         (images, C, h, w).
     """
-    roots = torch.stack([each.roots[done] for each, done in zip(coefficients, steps, strict=True)])
+    roots = torch.stack(
+        [each.roots[index] for each, index in zip(coefficients, steps, strict=True)]
+    )
     alpha, beta, next_alpha, next_beta = roots[:, :, None, None, None].unbind(1)
     sample, output = torch.cat(list(latents)), torch.cat(list(predictions))
     first = coefficients[0]

@@ -147,10 +147,10 @@ class DiffusionOptions(FamilyOptions):
         Raises:
             UnsupportedOption: guidance would end before it begins.
         """
-        chosen = presets[self.preset]
-        own = {name: getattr(self, name, None) for name in vars(chosen)}
+        preset = presets[self.preset]
+        own = {name: getattr(self, name, None) for name in vars(preset)}
         shortcuts = replace(
-            chosen, **{name: each for name, each in own.items() if each is not None}
+            preset, **{name: each for name, each in own.items() if each is not None}
         )
         start, stop = shortcuts.guidance_start, shortcuts.guidance_stop
         if start >= stop:

@@ -229,8 +229,8 @@ class Recorder:
         key = _key(function, arguments, owner=None)
         if key is None or self.broken:
             return False
-        known = self._shapes.get(key)
-        return known is None or known.worthwhile is not False
+        shape = self._shapes.get(key)
+        return shape is None or shape.worthwhile is not False
 
     def _of(self, shape: Shape, call: StepFunction, arguments: Sequence[Argument]) -> torch.Tensor:
         shape.calls += 1

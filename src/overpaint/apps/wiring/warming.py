@@ -83,7 +83,7 @@ def warm(model: str, settings: Settings) -> Report:
         _edit(engine, spec)
         compiling.BACKGROUND.wait()
         edits += 1
-    folder = checkpoint.backend.kept
+    folder = checkpoint.backend.compile_cache
     assert folder is not None
     return Report(
         spec.name,

@@ -86,14 +86,14 @@ def ordered(
     if size is None:
         yield
         return
-    wanted = order(
+    kernels = order(
         torch.cuda.get_device_capability(device),
         torch.backends.cudnn.version() or 0,  # type: ignore[no-untyped-call]
         size,
         recurring=recurring,
         first=first,
     )
-    with in_order(wanted):
+    with in_order(kernels):
         _say(device, size)
         yield
 
@@ -101,11 +101,11 @@ def ordered(
 @contextmanager
 def in_order(kernels: tuple[str, ...]) -> Iterator[None]:
     """Let torch try these kernels and no others, in this order, within."""
-    wanted = [_KERNELS[name] for name in kernels]
-    if attention._cur_sdpa_kernel_backends(with_priority=True) == wanted:
+    backends = [_KERNELS[name] for name in kernels]
+    if attention._cur_sdpa_kernel_backends(with_priority=True) == backends:
         yield
         return
-    with _changing, attention.sdpa_kernel(wanted, set_priority=True):
+    with _changing, attention.sdpa_kernel(backends, set_priority=True):
         yield
 
 
@@ -122,11 +122,11 @@ def head_size(model: Any) -> int | None:
 def _say(device: torch.device, size: int) -> None:
     """Log once what torch chooses."""
     numbers = torch.empty(1, 1, 128, size, dtype=torch.bfloat16, device=device)
-    chosen = torch._fused_sdp_choice(numbers, numbers, numbers)
+    backend = torch._fused_sdp_choice(numbers, numbers, numbers)
     _log.info(
         "attention on %s at head size %d: %s, cuDNN %s",
         device,
         size,
-        attention.SDPBackend(chosen).name.lower(),
+        attention.SDPBackend(backend).name.lower(),
         torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
     )

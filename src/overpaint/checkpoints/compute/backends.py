@@ -36,7 +36,7 @@ class Backend:
         record: whether steps are recorded and replayed, on devices that can.
         attention: the kernel of the denoiser's attention, on CUDA.
         compile: whether networks are compiled in the background, on CUDA.
-        kept: folder of what torch compiled.
+        compile_cache: folder of what torch compiled.
     """
 
     name: BackendName = "torch"
@@ -45,7 +45,7 @@ class Backend:
     record: RecordName = "auto"
     attention: AttentionName = "auto"
     compile: CompileName = "auto"
-    kept: Path | None = None
+    compile_cache: Path | None = None
 
     @property
     def converts(self) -> bool:
@@ -99,8 +99,8 @@ def prepare(backend: Backend, model: Any, device: torch.device, part: Component)
     if backend.quantizes:
         assert part.float8 is not None
         float8.quantize(model, device, part.float8)
-    if backend.kept is not None:
-        compiling.keep_in(backend.kept)
+    if backend.compile_cache is not None:
+        compiling.keep_in(backend.compile_cache)
     _compile_blocks(model)
 
 
@@ -119,8 +119,8 @@ def compile_later(
         part: what the family knows of it.
         background, compiler: what compiles.
     """
-    if backend.kept is not None:
-        compiling.keep_in(backend.kept)
+    if backend.compile_cache is not None:
+        compiling.keep_in(backend.compile_cache)
     if part.role == "autoencoder":
         # In this layout the compiler's own norms need no conversions around them, torch's do.
         model.to(memory_format=torch.channels_last)

@@ -50,7 +50,7 @@ class SharedInput:
 
     def __init__(self, users: int) -> None:
         self._users = users
-        self._left = 0
+        self._uses_left = 0
         self._tokens: torch.Tensor | None = None
         self._quantized: tuple[torch.Tensor, torch.Tensor] | None = None
 
@@ -59,9 +59,9 @@ class SharedInput:
         quantized = self._quantized
         if quantized is None or self._tokens is not tokens:
             quantized = _quantized(tokens.flatten(0, -2))
-            self._tokens, self._quantized, self._left = tokens, quantized, self._users
-        self._left -= 1
-        if self._left == 0:
+            self._tokens, self._quantized, self._uses_left = tokens, quantized, self._users
+        self._uses_left -= 1
+        if self._uses_left == 0:
             self._tokens = self._quantized = None
         return quantized
 
@@ -120,13 +120,13 @@ def quantize(model: Any, device: torch.device, pattern: re.Pattern[str]) -> None
         ModelLoadError: this torch is too old.
     """
     require(device)
-    chosen = [
-        (name.removesuffix(".weight"), weight)
+    names = [
+        name.removesuffix(".weight")
         for name, weight in model.named_parameters()
         if pattern.search(name) and all(side % MULTIPLE == 0 for side in weight.shape)
     ]
-    shared = _shared_inputs([name for name, _ in chosen])
-    for name, _ in chosen:
+    shared = _shared_inputs(names)
+    for name in names:
         parent, _, child = name.rpartition(".")
         holder = model.get_submodule(parent)
         linear = getattr(holder, child).to(device)

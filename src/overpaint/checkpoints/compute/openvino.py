@@ -100,7 +100,7 @@ class Conversion:
         Raises:
             ModelLoadError: OpenVINO is not installed, or cannot convert or compute it.
         """
-        return self._kept(name, lambda: trace(self._loaded()))
+        return self._from_cache(name, lambda: trace(self._loaded()))
 
     def quantized(self, name: str, trace: Tracing) -> Network:
         """The same, computed in int8 where NNCF finds that possible by the samples.
@@ -110,7 +110,9 @@ class Conversion:
         """
         assert self.samples is not None
         samples = self.samples
-        return self._kept(f"{name}-int8", lambda: _quantized(trace(self._loaded()), samples()))
+        return self._from_cache(
+            f"{name}-int8", lambda: _quantized(trace(self._loaded()), samples())
+        )
 
     def compressed(self, name: str, trace: Tracing) -> Network:
         """The same, with its weights in so many `bits`; without, it is `network`.
@@ -121,11 +123,11 @@ class Conversion:
         if self.bits is None:
             return self.network(name, trace)
         bits = self.bits
-        return self._kept(
+        return self._from_cache(
             f"{name}-w{bits}", lambda: _with_small_weights(trace(self._loaded()), bits)
         )
 
-    def _kept(self, name: str, convert: Callable[[], Any]) -> Network:
+    def _from_cache(self, name: str, convert: Callable[[], Any]) -> Network:
         key = weights.key(self.folder, FORM, _import().__version__, self.placement.dtype)
         return Network(_compiled(self.cache / key / name, self.placement, convert))
 

@@ -122,21 +122,21 @@ def pull(
         info = HfApi().model_info(repository, revision=target, files_metadata=True)
         if info.sha is None:
             raise ModelLoadError(f"{repository}: the hub names no commit; try again later")
-        notes = _moved(
+        notes = _change_notes(
             repository, info.id, info.sha, pin, _record_file(cache, repository, revision)
         )
         offered = {file.rfilename: file for file in info.siblings or ()}
         fetch = _Fetch(repository, info.sha, cache)
         names = _choose(repository, offered, components, refusal, fetch)
-        wanted = [offered[name] for name in names]
-        fetch.announce(wanted, on_progress)
-        paths = {file.rfilename: fetch(file) for file in wanted}
-    known = {} if pin is None else pin.sha256
+        siblings = [offered[name] for name in names]
+        fetch.announce(siblings, on_progress)
+        paths = {file.rfilename: fetch(file) for file in siblings}
+    hashes = {} if pin is None else pin.sha256
     files = {
         file.rfilename: _checked(
-            repository, file, paths[file.rfilename], fetch, known.get(file.rfilename)
+            repository, file, paths[file.rfilename], fetch, hashes.get(file.rfilename)
         )
-        for file in wanted
+        for file in siblings
     }
     pulled = Pulled(paths[names[0]].parent, repository, info.sha, files, notes)
     _write_record(pulled, _record_file(cache, repository, revision))
@@ -158,9 +158,9 @@ def _choose(
     if components is not None and INDEX in offered:
         index = json.loads(fetch(offered[INDEX]).read_text(encoding="utf-8"))
         _require(repository, refusal, index, fetch, offered)
-        chosen = choose_files(repository, index, list(offered), components)
-        unused = unused_shards(chosen, components, lambda name: fetch(offered[name]).read_bytes())
-        return [name for name in chosen if name not in unused]
+        paths = choose_files(repository, index, list(offered), components)
+        unused = unused_shards(paths, components, lambda name: fetch(offered[name]).read_bytes())
+        return [name for name in paths if name not in unused]
     if components is None and CONFIG in offered:
         return choose_single(repository, list(offered))
     needed = f"no {CONFIG}; only single models in transformers layout"
@@ -169,7 +169,7 @@ def _choose(
     raise ModelLoadError(f"{repository}: holds {needed} can be used")
 
 
-def _moved(
+def _change_notes(
     repository: str, name: str, commit: str, pin: Pin | None, record: Path
 ) -> tuple[str, ...]:
     """What is otherwise than it was: the repository's name, its commit, or its main branch."""
@@ -244,7 +244,7 @@ class _Fetch:
         self._cache = cache
         self._on_progress: OnProgress | None = None
         self._total = 0
-        self._done = 0
+        self._bytes_done = 0
 
     def announce(self, files: Sequence[RepoSibling], on_progress: OnProgress | None) -> None:
         """Start to report on these files."""
@@ -265,13 +265,13 @@ class _Fetch:
             force_download=again,
             **options,
         )
-        self._done += file.size or 0
+        self._bytes_done += file.size or 0
         self._tell(file.rfilename, 0)
         return Path(path)
 
     def _tell(self, name: str, part: int) -> None:
         if self._on_progress is not None and self._total:
-            self._on_progress(name, min(self._done + part, self._total), self._total)
+            self._on_progress(name, min(self._bytes_done + part, self._total), self._total)
 
     def _reporter(self, name: str) -> type[Any]:
         """What the hub client takes for its progress bar: silent, it only passes bytes on."""
@@ -350,28 +350,28 @@ def _checked(
         ModelLoadError: it is damaged, or not the file that the pin is of.
     """
     where = f"{repository}/{file.rfilename}"
-    measured = _measured(path)
-    if _differs(file, path, measured) is not None:
+    fingerprint = _fingerprint(path)
+    if _differs(file, path, fingerprint) is not None:
         with _mapped_errors(repository, None):
             path = fetch(file, again=True)
-        measured = _measured(path)
-    if (difference := _differs(file, path, measured)) is not None:
+        fingerprint = _fingerprint(path)
+    if (difference := _differs(file, path, fingerprint)) is not None:
         raise ModelLoadError(f"{where}: {difference}; the download is damaged: try again")
-    if pinned not in (None, measured.sha256):
+    if pinned not in (None, fingerprint.sha256):
         raise ModelLoadError(
-            f"{where}: sha256 is {measured.sha256[:16]}…, the catalogue says {pinned[:16]}…; this "
-            "is not the file that belongs to this commit: do not use it"
+            f"{where}: sha256 is {fingerprint.sha256[:16]}…, the catalogue says {pinned[:16]}…; "
+            "this is not the file that belongs to this commit: do not use it"
         )
-    return measured
+    return fingerprint
 
 
-def _differs(file: RepoSibling, path: Path, measured: PulledFile) -> str | None:
+def _differs(file: RepoSibling, path: Path, fingerprint: PulledFile) -> str | None:
     """How a file differs from what the hub says of it: a large one's sha256, a small one's git
     hash."""
     if file.lfs is not None:
-        if file.lfs.sha256 == measured.sha256:
+        if file.lfs.sha256 == fingerprint.sha256:
             return None
-        return f"sha256 is {measured.sha256[:16]}…, the hub says {file.lfs.sha256[:16]}…"
+        return f"sha256 is {fingerprint.sha256[:16]}…, the hub says {file.lfs.sha256[:16]}…"
     if file.blob_id is None:
         return None
     content = path.read_bytes()
@@ -380,7 +380,7 @@ def _differs(file: RepoSibling, path: Path, measured: PulledFile) -> str | None:
     return None if blob == file.blob_id else f"git hash is {blob}, the hub says {file.blob_id}"
 
 
-def _measured(path: Path) -> PulledFile:
+def _fingerprint(path: Path) -> PulledFile:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     status = path.stat()
@@ -393,10 +393,10 @@ def _unchanged(path: Path, expected: PulledFile) -> PulledFile:
     status = path.stat()
     if (status.st_size, status.st_mtime_ns) == (expected.size, expected.modified):
         return expected
-    measured = _measured(path) if status.st_size == expected.size else None
-    if measured is None or measured.sha256 != expected.sha256:
+    fingerprint = _fingerprint(path) if status.st_size == expected.size else None
+    if fingerprint is None or fingerprint.sha256 != expected.sha256:
         raise ModelLoadError(f"{path}: was changed since it was pulled; pull the model again")
-    return measured
+    return fingerprint
 
 
 def _repository_folder(cache: Path, repository: str) -> Path:

@@ -28,7 +28,7 @@ class Inventory:
     def __init__(self, folder: Path, components: Components) -> None:
         self.folder = folder
         self.index = layout.read_index(folder)
-        self._known = components
+        self._components = components
         for name in self.names:
             self._require_class(name)
         for name in self.with_weights:
@@ -38,12 +38,12 @@ class Inventory:
     @cached_property
     def names(self) -> list[str]:
         """Names of the components that can be loaded."""
-        return layout.components(self.folder, self.index, self._known)
+        return layout.components(self.folder, self.index, self._components)
 
     @property
     def with_weights(self) -> list[str]:
         """Names of the components that are networks."""
-        return [name for name in self.names if self._known[name].has_weights]
+        return [name for name in self.names if self._components[name].has_weights]
 
     def __getitem__(self, name: str) -> Component:
         """How the family knows a component.
@@ -56,7 +56,7 @@ class Inventory:
                 f"{self.folder}: model_index.json names no component '{name}'; this is not the "
                 "checkpoint it claims to be"
             )
-        return self._known[name]
+        return self._components[name]
 
     def class_of(self, name: str) -> Any:
         """The class of a component, imported from its library."""

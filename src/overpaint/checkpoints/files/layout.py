@@ -54,8 +54,8 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 def pipeline(index: Mapping[str, Any]) -> str:
     """The pipeline class that a checkpoint was saved from; empty where its index names none."""
-    named = index.get("_class_name", "")
-    return str(named[-1] if isinstance(named, list) and named else named)
+    class_name = index.get("_class_name", "")
+    return str(class_name[-1] if isinstance(class_name, list) and class_name else class_name)
 
 
 def verify_checksums(folder: Path) -> None:
@@ -81,13 +81,13 @@ def verify_checksums(folder: Path) -> None:
             )
 
 
-def components(where: object, index: Mapping[str, Any], known: Components) -> list[str]:
+def components(where: object, index: Mapping[str, Any], family_components: Components) -> list[str]:
     """Names of the components that a `model_index.json` lists and a family loads.
 
     Args:
         where: folder or repository, for the message.
         index: its `model_index.json`.
-        known: the family's components.
+        family_components: the family's components.
 
     Raises:
         ModelLoadError: it lists a component that the family does not know.
@@ -98,19 +98,19 @@ def components(where: object, index: Mapping[str, Any], known: Components) -> li
         if not name.startswith("_") and _is_component(value) and value[-1] is not None
     ]
     for name in listed:
-        if name not in known:
+        if name not in family_components:
             raise ModelLoadError(
                 f"{where}: {INDEX} lists '{name}' ({index[name][-1]}), which this family does not "
-                f"know; it knows {', '.join(sorted(known))}"
+                f"know; it knows {', '.join(sorted(family_components))}"
             )
-    return [name for name in listed if known[name].role not in ("unused", "checker")]
+    return [name for name in listed if family_components[name].role not in ("unused", "checker")]
 
 
-def checkers(index: Mapping[str, Any], known: Components) -> list[str]:
-    """Names of the safety checkers that a `model_index.json` lists, of classes that are known."""
+def checkers(index: Mapping[str, Any], family_components: Components) -> list[str]:
+    """Names of the safety checkers that an index lists, of classes that the family knows."""
     return [
         name
-        for name, part in known.items()
+        for name, part in family_components.items()
         if part.role == "checker"
         and _is_component(index.get(name))
         and index[name][-1] in {each.rpartition(":")[2] for each in part.classes}
@@ -187,7 +187,7 @@ def size_step(folder: Path, cells: int) -> int:
 
 
 def choose_files(
-    repository: str, index: Mapping[str, Any], offered: Sequence[str], known: Components
+    repository: str, index: Mapping[str, Any], offered: Sequence[str], family_components: Components
 ) -> list[str]:
     """The files of a repository that a family with these components loads.
 
@@ -198,39 +198,39 @@ def choose_files(
     Raises:
         ModelLoadError: a component has weights, but none that can be used.
     """
-    chosen = [INDEX]
-    for component in components(repository, index, known):
+    paths = [INDEX]
+    for component in components(repository, index, family_components):
         files = [name for name in offered if Path(name).parts[:-1] == (component,)]
         weights = [name for name in files if _is_plain_safetensors(name)]
-        if known[component].has_weights:
+        if family_components[component].has_weights:
             if not weights:
                 raise _no_weights(repository, component, files)
         else:
             weights = []
-        texts = [name for name in files if _is_text(name, known[component].files)]
-        chosen += sorted(texts) + sorted(weights)
-    for checker in checkers(index, known):
+        texts = [name for name in files if _is_text(name, family_components[component].files)]
+        paths += sorted(texts) + sorted(weights)
+    for checker in checkers(index, family_components):
         files = [name for name in offered if Path(name).parts[:-1] == (checker,)]
         weights = [name for name in files if _is_plain_safetensors(name)]
         if weights:  # a checkpoint without it works, and its results say that nobody looked
-            chosen += sorted(filter(_is_text, files)) + sorted(weights)
-    return chosen
+            paths += sorted(filter(_is_text, files)) + sorted(weights)
+    return paths
 
 
 def unused_shards(
-    chosen: Sequence[str], known: Components, read: Callable[[str], bytes]
+    paths: Sequence[str], family_components: Components, read: Callable[[str], bytes]
 ) -> frozenset[str]:
     """Files of weights that hold nothing but weights which their family never computes with.
 
     Args:
-        chosen: files of a repository, as `choose_files` gives them.
-        known: the family's components.
+        paths: files of a repository, as `choose_files` gives them.
+        family_components: the family's components.
         read: gives a file's content; asked for lists of shards alone.
     """
     unused: set[str] = set()
-    for component, part in known.items():
+    for component, part in family_components.items():
         lists = [
-            name for name in chosen if name.startswith(f"{component}/") and name.endswith(SHARDS)
+            name for name in paths if name.startswith(f"{component}/") and name.endswith(SHARDS)
         ]
         if part.surplus is None or not lists:
             continue

@@ -138,12 +138,12 @@ def header(file: Path) -> bytes:
     return content
 
 
-def parameters(file: Path, named: re.Pattern[str] | None = None) -> int:
+def parameters(file: Path, pattern: re.Pattern[str] | None = None) -> int:
     """How many numbers the file holds, in all or in tensors whose names contain the pattern."""
     return sum(
         torch.Size(entry["shape"]).numel()
         for name, entry in entries(file).items()
-        if named is None or named.search(name)
+        if pattern is None or pattern.search(name)
     )
 
 
@@ -176,8 +176,8 @@ def load_into(
     for file in files(folder):
         read = _mapped if _is_stored_as(file, dtype) else _tensors
         names = {stored: name_of(stored) for stored in entries(file)}
-        wanted = {stored for stored, name in names.items() if name in expected}
-        state = {names[stored]: each for stored, each in read(file, wanted, dtype, device)}
+        keys = {stored for stored, name in names.items() if name in expected}
+        state = {names[stored]: each for stored, each in read(file, keys, dtype, device)}
         # Where another model is made at this moment, parameters that are set would become empty.
         with LOADING.shared():
             model.load_state_dict(state, strict=False, assign=True)
@@ -282,19 +282,19 @@ def _is_stored_as(file: Path, dtype: torch.dtype) -> bool:
 
 
 def _mapped(
-    file: Path, wanted: set[str], _: torch.dtype, device: Any
+    file: Path, keys: set[str], _: torch.dtype, device: Any
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """The wanted tensors on the device, as stored; on the CPU they are the file's own pages."""
+    """The tensors of these keys on the device, as stored; on the CPU they are the file's pages."""
     with safe_open(file, framework="pt") as opened:
-        for name in wanted.intersection(opened.keys()):
+        for name in keys.intersection(opened.keys()):
             yield name, opened.get_tensor(name).to(device)
 
 
 def _tensors(
-    file: Path, wanted: set[str], dtype: torch.dtype | None = None, device: Any = "cpu"
+    file: Path, keys: set[str], dtype: torch.dtype | None = None, device: Any = "cpu"
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """The wanted tensors on the device, floating-point ones as `dtype`; read by several threads."""
-    selection = {name: entry for name, entry in entries(file).items() if name in wanted}
+    """The tensors of these keys on the device, floating-point ones as `dtype`, read by threads."""
+    selection = {name: entry for name, entry in entries(file).items() if name in keys}
     reader = Reader(file, dtype)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for name, tensor in zip(
@@ -350,8 +350,8 @@ def _fill(flat: torch.Tensor, stream: BinaryIO, stored: torch.dtype) -> bool:
     into = staging.view(torch.uint8).numpy()
     for begin in range(0, len(flat), PIECE):
         part = flat[begin : begin + PIECE]
-        wanted = len(part) * stored.itemsize
-        if stream.readinto(into[:wanted]) < wanted:  # type: ignore[attr-defined]
+        length = len(part) * stored.itemsize
+        if stream.readinto(into[:length]) < length:  # type: ignore[attr-defined]
             return False
         part.copy_(staging[: len(part)])
     return True

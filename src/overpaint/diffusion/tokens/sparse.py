@@ -193,16 +193,16 @@ def choose(
     if shortcuts.refresh_every == 1:
         return None
     if mask is None:
-        active, known = torch.arange(picture.shape[1], device=picture.device), None
+        active, goal = torch.arange(picture.shape[1], device=picture.device), None
     else:
-        active, known = active_tokens(mask, grid), picture
+        active, goal = active_tokens(mask, grid), picture
     places = computed_tokens(active, picture.shape[1])
     return Sparse(
         active=active,
         computed=places,
         layout=layout.part(places, text=not shortcuts.freeze_text),
         every=shortcuts.refresh_every,
-        picture=known,
+        picture=goal,
     )
 
 

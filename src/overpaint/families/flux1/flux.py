@@ -60,9 +60,10 @@ class Conditioning:
 
     def text(self, *, negative: bool) -> FluxPrompt:
         """The text of one of the passes of a step."""
-        chosen = self.negative if negative else self.prompt
-        assert chosen is not None
-        return chosen
+        if not negative:
+            return self.prompt
+        assert self.negative is not None
+        return self.negative
 
     def pooled(self, step: int, *, negative: bool) -> torch.Tensor:
         """(1, P) pooled text of a pass, or (1, M) what modulates the layers in its step."""
@@ -210,15 +211,15 @@ def native(vae: Any) -> Native:
     return NATIVE if side == NATIVE.side else Native(smallest=side, side=side)
 
 
-def text_length(checkpoint: Checkpoint, asked: int | None) -> int:
-    """T5 tokens to pad a prompt to: as asked, else what the checkpoint's tokenizer says."""
+def text_length(checkpoint: Checkpoint, option: int | None) -> int:
+    """T5 tokens to pad a prompt to: the option, else what the checkpoint's tokenizer says."""
     longest = min(MAX_TOKENS, checkpoint.component("tokenizer_2").model_max_length)
-    if asked is not None and asked > longest:
+    if option is not None and option > longest:
         raise UnsupportedOption(
-            f"{asked} is more than the {longest} tokens of this model's text encoder",
+            f"{option} is more than the {longest} tokens of this model's text encoder",
             field="options.max_sequence_length",
         )
-    return asked or longest
+    return option or longest
 
 
 def encode_prompt(
@@ -244,24 +245,24 @@ def encode_prompts(
     return positive, against, warnings + more
 
 
-def true_cfg_scale(negative: str | None, asked: float | None) -> float:
+def true_cfg_scale(negative: str | None, option: float | None) -> float:
     """The scale of true classifier-free guidance beside the guidance embedding; 1 = there is none.
 
     Args:
         negative: the request's negative prompt.
-        asked: the option.
+        option: the option.
 
     Raises:
         UnsupportedOption: one of the two would have no effect without the other.
     """
     if negative is None:
-        if asked is not None and asked > 1:
+        if option is not None and option > 1:
             raise UnsupportedOption(
-                f"{asked} needs a negative prompt to guide against; an empty one will do",
+                f"{option} needs a negative prompt to guide against; an empty one will do",
                 field="options.true_cfg_scale",
             )
         return 1.0
-    scale = DEFAULT_TRUE_CFG if asked is None else asked
+    scale = DEFAULT_TRUE_CFG if option is None else option
     prompts.require_guidance(scale, "options.true_cfg_scale")
     return scale
 

@@ -61,8 +61,8 @@ class Kontext(InstructionDenoiser[KontextOptions, KontextLatent]):
 
     def plan(self, request: EditRequest, options: KontextOptions) -> Plan:
         step, native = self._step, self._native
-        asked = conditions.asked_size(options, step)
-        if asked is None and (request.mask is None or options.window == "full"):
+        size = conditions.asked_size(options, step)
+        if size is None and (request.mask is None or options.window == "full"):
             return fit(request.image.size, bucket(request.image.size, native.side, step))
         return conditions.plan(request, options, step=step, native=native)
 
@@ -164,7 +164,7 @@ class Kontext(InstructionDenoiser[KontextOptions, KontextLatent]):
         shortcuts = options.shortcuts(PRESETS)
         grid, *others = [(each.shape[-2], each.shape[-1]) for each in references]
         layout = lay_out(self.checkpoint, prompt.embeds.shape[1], grid, (grid, *others))
-        chosen = sparse.choose(shortcuts, layout, grid, mask, latents.pack(source))
+        sparsity = sparse.choose(shortcuts, layout, grid, mask, latents.pack(source))
         packed, start, surroundings = latents.pack(source), noise, None
         if mask is not None:
             surroundings = Surroundings(picture=packed, noise=latents.pack(noise), mask=mask)
@@ -187,8 +187,10 @@ class Kontext(InstructionDenoiser[KontextOptions, KontextLatent]):
                 cfg_scale=cfg_scale,
             ),
             shortcuts=shortcuts,
-            sparse=chosen,
-            held_bytes=sparse.held_bytes(transformer, chosen, layout, guided=negative is not None),
+            sparse=sparsity,
+            held_bytes=sparse.held_bytes(
+                transformer, sparsity, layout, guided=negative is not None
+            ),
             reference=torch.cat([latents.pack(each) for each in references], dim=1),
             source=packed,
             surroundings=surroundings,

@@ -38,9 +38,10 @@ class Steering:
 
     def text(self, *, negative: bool) -> torch.Tensor:
         """The text of one of the passes of a step."""
-        chosen = self.negative if negative else self.prompt
-        assert chosen is not None
-        return chosen
+        if not negative:
+            return self.prompt
+        assert self.negative is not None
+        return self.negative
 
 
 @dataclass(kw_only=True)
@@ -162,7 +163,7 @@ def _forward(
     first = batch[0]
     conditions = [(image.step, image.steering) for image in batch]
     embeds = torch.cat([each.text(negative=negative) for _, each in conditions])
-    with _kept(transformer, first, inputs, layout, negative=negative):
+    with _attach_caches(transformer, first, inputs, layout, negative=negative):
         return recorded(
             transformer,
             computed,
@@ -180,7 +181,7 @@ def _forward(
 
 
 @contextmanager
-def _kept(
+def _attach_caches(
     transformer: Any, image: Flux2Latent, inputs: torch.Tensor, layout: Layout, *, negative: bool
 ) -> Iterator[None]:
     """Keys and values that an image keeps, at the attentions during a pass."""

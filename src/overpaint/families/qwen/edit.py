@@ -65,8 +65,8 @@ class QwenEdit(InstructionDenoiser[QwenEditOptions, QwenLatent]):
     denoiser: ClassVar[str] = "transformer"
 
     def plan(self, request: EditRequest, options: QwenEditOptions) -> Plan:
-        asked = conditions.asked_size(options, STEP)
-        if asked is None and (request.mask is None or options.window == "full"):
+        size = conditions.asked_size(options, STEP)
+        if size is None and (request.mask is None or options.window == "full"):
             return on_canvas(request.image.size, canvas(request.image.size, self._side))
         return conditions.plan(request, options, step=STEP, native=self._native)
 
@@ -149,11 +149,11 @@ class QwenEdit(InstructionDenoiser[QwenEditOptions, QwenLatent]):
         """The passes with the prompt and with the negative prompt, if there is one."""
         side = round(self._side * SEEN)
         sizes = [canvas(each.size, side) for each in pictures]
-        seen = [
+        views = [
             on_canvas(each.size, size).to_canvas(each)
             for each, size in zip(pictures, sizes, strict=True)
         ]
-        patches = self.checkpoint.component("processor")(seen)
+        patches = self.checkpoint.component("processor")(views)
         limit = transformer.text_limit(grids)
 
         def states(words: str, field: str) -> torch.Tensor:
@@ -184,8 +184,8 @@ class QwenEdit(InstructionDenoiser[QwenEditOptions, QwenLatent]):
         model = self.checkpoint.component("transformer")
         generator = torch.Generator().manual_seed(seed)
         shape = (1, like.shape[2] // 4, *grid)
-        drawn = torch.randn(shape, generator=generator, dtype=model.dtype)
-        noise = start = latents.pack(drawn).to(like)
+        sample = torch.randn(shape, generator=generator, dtype=model.dtype)
+        noise = start = latents.pack(sample).to(like)
         scheduler, timesteps = self._schedule(options, grid)
         surroundings = None
         if mask is not None:

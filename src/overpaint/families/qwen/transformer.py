@@ -103,9 +103,10 @@ class QwenLatent(InstructedLatent):
 
     def branch(self, *, negative: bool) -> Branch:
         """One of the passes of a step."""
-        chosen = self.negative if negative else self.prompt
-        assert chosen is not None
-        return chosen
+        if not negative:
+            return self.prompt
+        assert self.negative is not None
+        return self.negative
 
 
 def text_limit(grids: Sequence[LatentGrid]) -> int:

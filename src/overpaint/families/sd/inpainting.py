@@ -214,16 +214,16 @@ class UNetInpainting(Denoiser[InpaintingOptions, UNetLatent]):
         steps = options.num_inference_steps
         scheduler.set_timesteps(steps)
         _check_timesteps(scheduler, steps)
-        done = steps - min(int(steps * options.strength), steps)
-        timesteps = scheduler.timesteps[done * scheduler.order :]
-        if done >= steps:
+        first_step = steps - min(int(steps * options.strength), steps)
+        timesteps = scheduler.timesteps[first_step * scheduler.order :]
+        if first_step >= steps:
             raise UnsupportedOption(
                 f"{options.strength} of {steps} steps leaves none to compute; raise strength or "
                 "num_inference_steps",
                 field="options.strength",
             )
         if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(done * scheduler.order)
+            scheduler.set_begin_index(first_step * scheduler.order)
         return scheduler, timesteps
 
 
@@ -283,16 +283,16 @@ def _predicted(
     """
     copies = 2 if scales else 1
     inputs = torch.cat([torch.cat(list(samples)), torch.cat(list(conditions))], dim=1)
-    added = {}
+    keywords = {}
     if pooled:
         conditioning = {"text_embeds": torch.cat(list(pooled)), "time_ids": torch.cat(list(sizes))}
-        added = {"added_cond_kwargs": conditioning}
+        keywords = {"added_cond_kwargs": conditioning}
     output = unet(
         torch.cat([inputs] * copies),
         torch.cat([*timesteps] * copies),
         encoder_hidden_states=torch.cat(list(texts)),
         return_dict=False,
-        **added,
+        **keywords,
     )[0]
     if not scales:
         return output  # type: ignore[no-any-return]
@@ -302,6 +302,6 @@ def _predicted(
 
 def _step_options(scheduler: Any, generator: torch.Generator, eta: float) -> dict[str, Any]:
     """`eta` and `generator` where the scheduler's step takes them (`prepare_extra_step_kwargs`)."""
-    known = inspect.signature(scheduler.step).parameters
+    parameters = inspect.signature(scheduler.step).parameters
     offered = {"eta": eta, "generator": generator}
-    return {name: value for name, value in offered.items() if name in known}
+    return {name: value for name, value in offered.items() if name in parameters}

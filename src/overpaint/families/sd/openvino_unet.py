@@ -27,8 +27,8 @@ class Unet(StandIn):
         super().__init__(module)
         self._sines = module.time_proj
         self._network = network
-        self.taken: list[Arrays] | None = None
-        """Where it is a list, what the network is given goes there."""
+        self.samples: list[Arrays] | None = None
+        """A list here collects the inputs that the network is given."""
 
     def __call__(
         self,
@@ -40,8 +40,8 @@ class Unet(StandIn):
     ) -> tuple[torch.Tensor]:
         assert not return_dict
         inputs = (sample, self._sines(timestep.expand(len(sample))), encoder_hidden_states)
-        if self.taken is not None:
-            self.taken.append((sample.clone(), inputs[1], encoder_hidden_states.clone()))
+        if self.samples is not None:
+            self.samples.append((sample.clone(), inputs[1], encoder_hidden_states.clone()))
         return (self._network(*inputs),)
 
 

@@ -41,7 +41,7 @@ def samples(
             folder, family.components, placement, backend=replace(backend, name="openvino")
         )
         unet = checkpoint.component("unet")
-        unet.taken = []
+        unet.samples = []
         model = Model(family.open(checkpoint), checkpoint)
         engine = Engine(lambda _: model, "calibration")
         side = 8 * unet.config.sample_size
@@ -52,7 +52,7 @@ def samples(
         mask.paste(255, (side // 4, side // 4, 3 * side // 4, 3 * side // 4))
         for seed, prompt in enumerate(PROMPTS):
             engine.edit(picture, prompt, mask=mask, seed=seed, num_inference_steps=STEPS)
-        inputs: list[Any] = unet.taken
-        return inputs
+        samples: list[Any] = unet.samples
+        return samples
 
     return take

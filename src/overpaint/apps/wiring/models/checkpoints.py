@@ -77,7 +77,7 @@ def opened(
         record=settings.record,
         attention=settings.attention,
         compile=settings.compile,
-        kept=cache / "compiled",
+        compile_cache=cache / "compiled",
     )
     if backend.name == "openvino-int8" and placement.device.type == "cpu":
         samples = calibration.samples(family, folder, placement, backend)

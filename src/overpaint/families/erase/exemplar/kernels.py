@@ -49,7 +49,7 @@ def _toll(near: float, ay: int, ax: int, by: int, bx: int) -> float:
 
 
 @_compiled
-def _drawn(state: int, radius: int) -> tuple[int, int]:
+def _random_step(state: int, radius: int) -> tuple[int, int]:
     """The next state of a linear congruential generator, and a step of at most `radius`."""
     state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
     return state, (state >> 8) % (2 * radius + 1) - radius
@@ -151,8 +151,8 @@ def search(
                 cy, cx = y + offsets[attempt - 2, 0], x + offsets[attempt - 2, 1]
             else:
                 radius = 1 << (rounds - 1 - (attempt - fixed))
-                state, down = _drawn(state, radius)
-                state, right = _drawn(state, radius)
+                state, down = _random_step(state, radius)
+                state, right = _random_step(state, radius)
                 cy, cx = best_y + down, best_x + right
             if not (0 <= cy < height and 0 <= cx < width) or not allowed[cy, cx]:
                 continue
@@ -352,7 +352,7 @@ def vote(
 @_compiled
 def relax(
     values: Float,
-    wanted: Float,
+    initial: Float,
     right: Float,
     down: Float,
     pixel_y: Index,
@@ -365,14 +365,14 @@ def relax(
     """Over-relaxes the pixels start..stop of a screened Poisson equation once, in place.
 
     Minimises, over the pixels listed, the squared distance of the picture's steps from `right`
-    and `down` plus `hold` times that of its values from `wanted`; all other pixels are fixed.
+    and `down` plus `hold` times that of its values from `initial`; all other pixels are fixed.
     Arrays are (H, W, channels). The order of the pixels is the order of relaxation.
     """
     height, width, channels = values.shape
     for i in range(start, stop):
         y, x = pixel_y[i], pixel_x[i]
         for c in range(channels):
-            total = np.float32(hold) * wanted[y, x, c]
+            total = np.float32(hold) * initial[y, x, c]
             weight = np.float32(hold)
             if x + 1 < width:
                 total += values[y, x + 1, c] - right[y, x, c]

@@ -64,8 +64,8 @@ def continuation(values: Float, hole: BoolMask) -> Float:
 
 def _ends(smooth: Float, hole: BoolMask) -> list[End]:
     """The ends of the strongest lines in order, none within `APART` of a stronger one."""
-    known = (~hole).astype(np.float32)
-    across, strength, coherence = _edges(smooth[..., :3], known)
+    known_mask = (~hole).astype(np.float32)
+    across, strength, coherence = _edges(smooth[..., :3], known_mask)
     inwards = _inwards(hole)
     along = np.stack([across[..., 1], -across[..., 0]], 2)
     side = (along * inwards).sum(2)
@@ -85,13 +85,13 @@ def _ends(smooth: Float, hole: BoolMask) -> list[End]:
     return ends
 
 
-def _edges(colours: Float, known: Float) -> tuple[Float, Float, Float]:
+def _edges(colours: Float, known_mask: Float) -> tuple[Float, Float, Float]:
     """Of each pixel: unit vector (y, x) across its edge, strength, coherence (Di Zenzo 1986)."""
     down = cv2.Sobel(colours, cv2.CV_32F, 0, 1, scale=1 / 8)
     right = cv2.Sobel(colours, cv2.CV_32F, 1, 0, scale=1 / 8)
-    weight = np.maximum(cv2.GaussianBlur(known, (5, 5), 1.0), 1e-3)
+    weight = np.maximum(cv2.GaussianBlur(known_mask, (5, 5), 1.0), 1e-3)
     yy, yx, xx = (
-        cv2.GaussianBlur((one * other).sum(2) * known, (5, 5), 1.0) / weight
+        cv2.GaussianBlur((one * other).sum(2) * known_mask, (5, 5), 1.0) / weight
         for one, other in ((down, down), (down, right), (right, right))
     )
     spread = np.hypot(yy - xx, 2 * yx)

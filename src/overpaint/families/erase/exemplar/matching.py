@@ -227,9 +227,9 @@ class Matcher:
 
 def rounds(layer: Layer, *, coarsest: bool, finest: bool) -> int:
     """How many rounds a layer deserves: fewer on huge ones, which arrive nearly done."""
-    wished = ROUNDS_COARSEST if coarsest else ROUNDS_FINEST if finest else ROUNDS
+    limit = ROUNDS_COARSEST if coarsest else ROUNDS_FINEST if finest else ROUNDS
     work = max(1, int(np.count_nonzero(_targets(layer))))
-    return max(FEWEST_ROUNDS, min(wished, WORK // work))
+    return max(FEWEST_ROUNDS, min(limit, WORK // work))
 
 
 def _targets(layer: Layer) -> BoolMask:

@@ -13,7 +13,7 @@ ALIKE = 0.25  # correlation from which a step counts as a repetition
 OVERLAP = 0.35  # share of the picture that must meet itself at that step
 
 
-def repeating_steps(values: Float, known: BoolMask, shortest: int) -> Index:
+def repeating_steps(values: Float, known_mask: BoolMask, shortest: int) -> Index:
     """The dominant offsets (k, 2) as (down, right), the strongest first; often none.
 
     He & Sun (2012) find them as peaks in a histogram of matching patches' offsets; here they are
@@ -21,19 +21,19 @@ def repeating_steps(values: Float, known: BoolMask, shortest: int) -> Index:
 
     Args:
         values: (H, W, >= 3).
-        known: (H, W).
+        known_mask: (H, W).
         shortest: length in pixels below which a step is not worth trying.
     """
-    if known.size > LARGEST or min(known.shape) < 4 * shortest:
+    if known_mask.size > LARGEST or min(known_mask.shape) < 4 * shortest:
         return np.zeros((0, 2), np.int32)
-    correlation = _autocorrelation(values[..., :3].mean(2), known.astype(np.float32), shortest)
+    correlation = _autocorrelation(values[..., :3].mean(2), known_mask.astype(np.float32), shortest)
     widest = np.ones((2 * shortest + 1, 2 * shortest + 1), np.uint8)
     peaks = (correlation >= cv2.dilate(correlation, widest)) & (correlation > ALIKE)
-    middle = np.array(known.shape)
+    middle = np.array(known_mask.shape)
     steps = np.argwhere(peaks) - middle
     steps = steps[(steps**2).sum(1) >= shortest**2]
     # Of steps that are equally strong, the shorter one is the repetition itself.
-    length = np.sqrt((steps**2).sum(1)) / max(known.shape)
+    length = np.sqrt((steps**2).sum(1)) / max(known_mask.shape)
     strength = correlation[tuple((steps + middle).T)] - 0.5 * length
     order = np.argsort(-strength, kind="stable")[:MOST]
     return np.asarray(steps[order], np.int32)

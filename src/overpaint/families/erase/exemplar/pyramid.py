@@ -50,14 +50,16 @@ def build(pixels: Pixels, hole: BoolMask, source: BoolMask) -> list[Layer]:
     """
     values = np.dstack([pixels.astype(np.float32), ROUGHNESS * _roughness(pixels, ~hole)])
     layers: list[Layer] = []
-    wanted = 0.0
+    least_nearby = 0.0
     while True:
         values = np.ascontiguousarray(values, np.float32)
         size, allowed = _sources(source)
         nearby = _nearby(hole, allowed, size)
-        if layers and (size < SIZES[0] or nearby < wanted or np.count_nonzero(allowed) < ENOUGH):
+        if layers and (
+            size < SIZES[0] or nearby < least_nearby or np.count_nonzero(allowed) < ENOUGH
+        ):
             return layers
-        wanted = wanted or min(NEAR_SOURCES, NEAR_SHARE * nearby)
+        least_nearby = least_nearby or min(NEAR_SOURCES, NEAR_SHARE * nearby)
         layers.append(Layer(values, hole, allowed, size, np.zeros(hole.shape, np.float32)))
         if depth_of(hole) <= DEPTH or min(hole.shape) < 2 * NARROWEST:
             return layers
@@ -81,11 +83,11 @@ def distance_of_patches(hole: BoolMask, size: int) -> Float:
     return away
 
 
-def halve_values(values: Float, known: BoolMask) -> Float:
+def halve_values(values: Float, known_mask: BoolMask) -> Float:
     """Means of 2x2 pixels, of the known ones where there are any (odd sides are repeated)."""
-    odd = [(0, side % 2) for side in known.shape]
+    odd = [(0, side % 2) for side in known_mask.shape]
     values = np.pad(values, [*odd, (0, 0)], mode="edge")
-    weight = np.pad(known, odd, mode="edge").astype(np.float32)[..., None]
+    weight = np.pad(known_mask, odd, mode="edge").astype(np.float32)[..., None]
     total = np.maximum(_sum_of_four(weight), 1e-6)
     return np.asarray(_sum_of_four(values * weight) / total, np.float32)
 
@@ -127,7 +129,7 @@ def _nearby(hole: BoolMask, allowed: BoolMask, size: int) -> float:
     return float(np.count_nonzero(near)) / max(1, area)
 
 
-def _roughness(pixels: Pixels, known: BoolMask) -> Float:
+def _roughness(pixels: Pixels, known_mask: BoolMask) -> Float:
     """Local mean of |gradient| (H, W), from pairs of known pixels only."""
     grey = pixels.astype(np.float32).mean(2)
     total, pairs = np.zeros_like(grey), np.zeros_like(grey)
@@ -135,7 +137,7 @@ def _roughness(pixels: Pixels, known: BoolMask) -> Float:
         ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
         ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
     ):
-        both = known[here] & known[there]
+        both = known_mask[here] & known_mask[there]
         total[here] += np.abs(grey[here] - grey[there]) * both
         pairs[here] += both
     return np.asarray(cv2.blur(total, GRAIN) / np.maximum(cv2.blur(pairs, GRAIN), 1e-3))

@@ -80,12 +80,12 @@ def solve(
         sweeps: how often each pixel is relaxed.
         speed: 1..2, of over-relaxation.
     """
-    wanted = values.copy()
+    initial = values.copy()
     colours = [_places(hole, colour) for colour in (0, 1)]
     for _ in range(sweeps):
         for pixel_y, pixel_x in colours:
             relax = partial(
-                kernels.relax, values, wanted, right, down, pixel_y, pixel_x, hold, speed
+                kernels.relax, values, initial, right, down, pixel_y, pixel_x, hold, speed
             )
             if pixel_y.size < WORTH_THREADS:
                 relax(0, pixel_y.size)

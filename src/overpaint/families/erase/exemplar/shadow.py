@@ -76,10 +76,10 @@ def _is_bounded(part: BoolMask, hole: BoolMask, away: Float, radius: float) -> b
     )
 
 
-def _light_and_hue(pixels: Pixels, known: BoolMask) -> tuple[Float, Float]:
+def _light_and_hue(pixels: Pixels, known_mask: BoolMask) -> tuple[Float, Float]:
     """Log-luminance (H, W) and log-chromaticity (H, W, 2), smoothed over known pixels."""
     logs = np.log(pixels.astype(np.float32) + DARK_FLOOR)
-    weight = known.astype(np.float32)
+    weight = known_mask.astype(np.float32)
     total = np.maximum(cv2.GaussianBlur(weight, (0, 0), 1.2), 1e-6)
     smooth = cv2.GaussianBlur(logs * weight[..., None], (0, 0), 1.2) / total[..., None]
     hue = np.stack([smooth[..., 0] - smooth[..., 1], smooth[..., 2] - smooth[..., 1]], axis=2)

@@ -35,11 +35,11 @@ def fill_smooth_parts(pixels: Pixels, hole: BoolMask) -> tuple[Pixels, BoolMask]
     """
     filled, remaining = pixels.copy(), hole.copy()
     for window, part in _parts(hole):
-        known = ~hole[window]
-        surface = _surface(pixels[window], known & _ring(part))
+        known_mask = ~hole[window]
+        surface = _surface(pixels[window], known_mask & _ring(part))
         if surface is None:
             continue
-        patch = _membrane(pixels[window], part, known, surface)
+        patch = _membrane(pixels[window], part, known_mask, surface)
         filled[window][part] = patch[part]
         remaining[window] &= ~part
     return filled, remaining
@@ -85,9 +85,9 @@ def _surface(pixels: Pixels, ring: BoolMask) -> Float | None:
     return None
 
 
-def _membrane(pixels: Pixels, part: BoolMask, known: BoolMask, surface: Float) -> Pixels:
+def _membrane(pixels: Pixels, part: BoolMask, known_mask: BoolMask, surface: Float) -> Pixels:
     """The surface plus what is left at the rim, carried inwards as a soap film would."""
-    rest = np.ascontiguousarray(spread_in(pixels - surface, ~known))
+    rest = np.ascontiguousarray(spread_in(pixels - surface, ~known_mask))
     still = np.zeros_like(rest)
     solve(rest, still, still, part, hold=0.0, sweeps=SWEEPS, speed=SPEED)
     return np.asarray(np.clip(np.rint(rest + surface), 0, 255), np.uint8)
