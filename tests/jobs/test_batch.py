@@ -78,7 +78,7 @@ def test_a_row_that_moved_is_not_made_again(made):
 
 def test_only_the_first_rows(made):
     made.limit = 2
-    assert made.run(unit(seed) for seed in range(5)).tally.ended == 2
+    assert made.run(unit(seed) for seed in range(5)).tally.finished_count == 2
     assert len(table(made.out)) == 2
     made.limit = None
     done = made.run(unit(seed) for seed in range(5))

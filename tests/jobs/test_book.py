@@ -48,4 +48,4 @@ def test_what_is_a_rows_own_fault_or_passes_does_not_end_a_run(ledger, between):
             book.end(LedgerEntry(id=str(number + 1), status="done", source=""))
         else:
             book.end(failed(number + 1, between))
-    assert book.tally.ended == 6
+    assert book.tally.finished_count == 6

@@ -36,7 +36,7 @@ def hashed(monkeypatch):
 def fingerprint(file, folder, **options) -> str:
     fingerprints = Fingerprints(folder / "inputs.sqlite", **options)
     try:
-        return fingerprints.of(inputs.named(file, "image"), "image").sha256
+        return fingerprints.of(inputs.input_file(file, "image"), "image").sha256
     finally:
         fingerprints.close()
 
@@ -80,7 +80,7 @@ def test_a_damaged_memory_is_begun_anew(tmp_path, file, hashed):
 
 
 def test_a_file_that_changed_since_it_was_hashed_is_not_used(tmp_path, file):
-    known = Fingerprints().of(inputs.named(file, "image"), "image")
+    known = Fingerprints().of(inputs.input_file(file, "image"), "image")
     file.write_bytes(b"\x89other")
     with pytest.raises(InvalidImage, match="--verify"):
         known.read("image")

@@ -137,7 +137,9 @@ def test_few_are_under_way(runner, batcher):
 
 def test_how_long_it_takes(runner):
     left = []
-    runner.book.on_progress = lambda tally: left.append((tally.ended, tally.seconds_left(4)))
+    runner.book.on_progress = lambda tally: left.append(
+        (tally.finished_count, tally.seconds_left(4))
+    )
     run(runner, [unit(seed) for seed in range(4)])
     assert [ended for ended, _ in left] == [1, 2, 3, 4]
     assert left[0][1] > 0

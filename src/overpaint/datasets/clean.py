@@ -120,23 +120,25 @@ class Cleaner(TaskWorker[Clean]):
         look = self.recipe.look
         assert look is not None, "the recipe was checked"
         labels = labels or look.labels
-        seen = self._seen(picture, result, labels)
+        things = self._things(picture, result, labels)
         sure = [
-            each for each in seen if each.confidence is None or each.confidence >= look.confidence
+            each for each in things if each.confidence is None or each.confidence >= look.confidence
         ]
         if sure and self.tools.outline is not None:
             sure = list(self.tools.outline(picture, sure))
         names = labels or tuple(dict.fromkeys(str(each.label) for each in sure))
         return {
-            label: named
+            label: of_label
             for label in names
-            if (named := [each for each in sure if each.label == label])
+            if (of_label := [each for each in sure if each.label == label])
         }
 
-    def _seen(self, picture: Picture, result: Result, labels: Sequence[str]) -> Sequence[Detection]:
+    def _things(
+        self, picture: Picture, result: Result, labels: Sequence[str]
+    ) -> Sequence[Detection]:
         assert self.recipe.look is not None, "the recipe was checked"
         if self.recipe.look.by == "detector":
-            return [each for label in labels for each in self.found(picture, label)]
+            return [each for label in labels for each in self.detect(picture, label)]
         assert self.tools.vision is not None, "the recipe was checked"
         vision = self.tools.vision
         sighting = vision.find(picture, labels) if labels else vision.name(picture)
@@ -151,14 +153,14 @@ class Cleaner(TaskWorker[Clean]):
         """Edit away what was found, label by label."""
         result.extra["found"] = {label: len(each) for label, each in things.items()}
         attempted = None
-        for label, seen in things.items():
+        for label, group in things.items():
             rule = self._rule(label)
             if rule is None or rule.do == "keep":
                 continue
             if rule.do == "reject":
                 raise Unfit(f"it has {label}")
             before = attempted or _Attempt(picture)
-            attempted = self._apply(rule, label, seen, before, task, result)
+            attempted = self._apply(rule, label, group, before, task, result)
         return attempted
 
     def _rule(self, label: str) -> Rule | None:
@@ -172,14 +174,14 @@ class Cleaner(TaskWorker[Clean]):
         self,
         rule: Rule,
         label: str,
-        seen: Sequence[Detection],
+        group: Sequence[Detection],
         before: _Attempt,
         task: Task,
         result: Result,
     ) -> _Attempt:
         size = before.picture.size
         pixels = rule.grow if rule.within is None else rule.within
-        around = masks.grow(detections.union(list(seen), size), pixels)
+        around = masks.grow(detections.union(list(group), size), pixels)
         prompt = fill(rule.prompt, {**task.fields, "label": label}, field="recipe.rules.prompt")
         model = rule.model or (ERASER if rule.do == "erase" else self.recipe.model)
         mask = None if rule.do == "instruct" else around
@@ -205,9 +207,9 @@ class Cleaner(TaskWorker[Clean]):
         """What the gate says of an edit."""
         again: list[Detection] | None = None
         if self.recipe.gate.gone and attempted.labels:
-            named = () if self.recipe.look and self.recipe.look.labels else attempted.labels
-            seen = self._look(attempted.picture, result, named)
-            again = [each for label in attempted.labels for each in seen.get(label, [])]
+            labels = () if self.recipe.look and self.recipe.look.labels else attempted.labels
+            things = self._look(attempted.picture, result, labels)
+            again = [each for label in attempted.labels for each in things.get(label, [])]
         return gate.judge(
             before,
             attempted.picture,
@@ -238,15 +240,15 @@ class Cleaning:
     fingerprints: Fingerprints = field(default_factory=Fingerprints)
     _tasks: list[Task] = field(init=False, default_factory=list)
 
-    def tasks(self, ended: Collection[str] = ()) -> Iterator[Task]:
+    def tasks(self, completed_ids: Collection[str] = ()) -> Iterator[Task]:
         """One for each picture; they are remembered for `outcome`.
 
         Args:
-            ended: ids of tasks that an earlier run brought to an end. Beyond the limit these are
-                remembered, too.
+            completed_ids: of tasks that an earlier run brought to an end. Beyond the limit, these
+                are remembered, too.
         """
         self._tasks = []
-        earlier, rest = frozenset(ended), set(ended)
+        earlier, rest = frozenset(completed_ids), set(completed_ids)
         for number, item in enumerate(self.items):
             is_beyond = self.limit is not None and number >= self.limit
             if is_beyond and not rest:

@@ -84,7 +84,7 @@ class Collection:
         self._states = {cell.key: _State(cell) for cell in self.cells}
 
     @property
-    def wanted(self) -> int:
+    def quota(self) -> int:
         """Pictures in all."""
         return sum(cell.quota for cell in self.cells)
 
@@ -98,7 +98,7 @@ class Collection:
         while attempts := self.next_round(ledger.ids):
             tasks = [task for attempt in self._within_limit(attempts) for task in attempt]
             work(tasks, len(tasks))
-            entries = [[_ended(ledger, task) for task in attempt] for attempt in attempts]
+            entries = [[_with_entry(ledger, task) for task in attempt] for attempt in attempts]
             for attempt in entries:
                 self._decide(attempt)
             if all(entry.status == "failed" for attempt in entries for _, entry in attempt):
@@ -113,11 +113,11 @@ class Collection:
         self.outcome.target = {cell.key: cell.quota for cell in self.cells}
         return self.outcome
 
-    def next_round(self, ended: Container[str] = ()) -> list[list[Task]]:
+    def next_round(self, completed_ids: Container[str] = ()) -> list[list[Task]]:
         """The attempts of the next round, each its candidates; empty = there is no more to do.
 
         Args:
-            ended: ids of tasks that an earlier run brought to an end, also beyond the limit.
+            completed_ids: of tasks that an earlier run brought to an end, also beyond the limit.
         """
         attempted = self._attempted
         passed = sum(state.members for state in self._states.values())
@@ -129,7 +129,7 @@ class Collection:
             most = state.cell.quota * self.recipe.tries - state.tried
             for _ in range(min(math.ceil(missing / rate), most)):
                 attempt = list(self._attempt(state.cell, state.tried))
-                if len(attempts) >= left and not all(task.id in ended for task in attempt):
+                if len(attempts) >= left and not all(task.id in completed_ids for task in attempt):
                     break
                 attempts.append(attempt)
                 state.tried += 1
@@ -207,7 +207,7 @@ class Collection:
         return float(entry.extra["measures"]["sharpness"])
 
 
-def _ended(ledger: Ledger, task: Task) -> tuple[Task, LedgerEntry]:
+def _with_entry(ledger: Ledger, task: Task) -> tuple[Task, LedgerEntry]:
     entry = ledger.get(task.id)
     assert entry is not None, "every task of a round was brought to its end"
     return task, entry

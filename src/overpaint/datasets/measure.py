@@ -86,8 +86,8 @@ class Neighbours:
 
     def nearest(self, own: str, most: int) -> str | None:
         """The key of the first picture whose `distance` is at most `most`; None = there is none."""
-        known = self._bits[:, : len(self._keys)]
-        structure, colours = np.bitwise_count(known ^ _parts(own)[:, np.newaxis])
+        bits = self._bits[:, : len(self._keys)]
+        structure, colours = np.bitwise_count(bits ^ _parts(own)[:, np.newaxis])
         near = np.flatnonzero((structure <= most) & (colours <= ALIKE_COLOURS))
         return self._keys[int(near[0])] if near.size else None
 

@@ -42,7 +42,7 @@ class InFile:
         Raises:
             InvalidImage: it cannot be read, is too large, or is text under a picture's name.
         """
-        return inputs.named(self.path, "image").read("image")
+        return inputs.input_file(self.path, "image").read("image")
 
 
 @dataclass(frozen=True)

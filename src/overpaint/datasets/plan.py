@@ -29,9 +29,9 @@ def preview(job: Collection | Cleaning, worker: TaskWorker[Any], facts: Facts) -
         tasks = [task for attempt in attempts for task in attempt]
         summary: dict[str, Any] = {
             "cells": len(job.cells),
-            "pictures wanted": job.wanted,
+            "pictures wanted": job.quota,
             "pictures made": f"{len(tasks)}, if all pass; at most "
-            f"{job.wanted * job.recipe.tries * job.recipe.best_of}",
+            f"{job.quota * job.recipe.tries * job.recipe.best_of}",
             "sources": len(job.items),
             "prompts": prompts.samples(job.recipe, job.cells),
         }
@@ -43,12 +43,12 @@ def preview(job: Collection | Cleaning, worker: TaskWorker[Any], facts: Facts) -
         summary = {"pictures": count, "by": _by(job)}
     return (
         summary
-        | _measured(tasks, count, worker)
+        | _estimates(tasks, count, worker)
         | {"notes": [*facts.notes(), *facts.assumptions()]}
     )
 
 
-def _measured(tasks: Sequence[Task], count: int, worker: TaskWorker[Any]) -> dict[str, Any]:
+def _estimates(tasks: Sequence[Task], count: int, worker: TaskWorker[Any]) -> dict[str, Any]:
     """Time and disk of so many tasks, at the pace of one."""
     if not tasks:
         return {}
@@ -58,13 +58,13 @@ def _measured(tasks: Sequence[Task], count: int, worker: TaskWorker[Any]) -> dic
     seconds = time.perf_counter() - started
     size = (worker.folder / entry.picture).stat().st_size if entry.picture else 0
     return {
-        "one picture": f"{seconds:.2f} s, {size / 1e6:.2f} MB, {_ended(entry)}",
+        "one picture": f"{seconds:.2f} s, {size / 1e6:.2f} MB, {_status_text(entry)}",
         "time": f"about {timedelta(seconds=round(seconds * count))}, one after the other",
         "disk": f"about {2 * size * count / 1e6:,.0f} MB, made and exported",
     }
 
 
-def _ended(entry: LedgerEntry) -> str:
+def _status_text(entry: LedgerEntry) -> str:
     return entry.status + (f" ({entry.reason})" if entry.reason else "")
 
 

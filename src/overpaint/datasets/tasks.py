@@ -149,5 +149,5 @@ def complete(folder: Path, entry: LedgerEntry) -> bool:
 
 def stale(folder: Path, ids: Collection[str]) -> list[Path]:
     """Pictures and masks that were made in the output folder for other tasks than these."""
-    made = sorted((folder / MADE).glob("??/*"))
-    return [path for path in made if (own := _MADE.fullmatch(path.name)) and own[1] not in ids]
+    paths = sorted((folder / MADE).glob("??/*"))
+    return [path for path in paths if (own := _MADE.fullmatch(path.name)) and own[1] not in ids]

@@ -199,13 +199,13 @@ class TaskWorker(ABC, Generic[R]):
             return masks.grow(masks.from_boxes([box], size), section.grow)
         if section.find is not None:
             words = fill(section.find, task.fields, field="recipe.mask.find")
-            return masks.grow(_where(self.found(picture, words), size), section.grow)
+            return masks.grow(_where(self.detect(picture, words), size), section.grow)
         own = task.item.load_mask(picture)
         if own is None:
             raise InvalidMask("the source has no mask for this picture", field="recipe.mask")
         return masks.grow(own, section.grow)
 
-    def found(self, picture: Picture, words: str) -> Sequence[Detection]:
+    def detect(self, picture: Picture, words: str) -> Sequence[Detection]:
         """What the zero-shot detector finds.
 
         Raises:
@@ -259,7 +259,7 @@ class TaskWorker(ABC, Generic[R]):
 
     def _shows(self, picture: Picture, words: str) -> tuple[bool, float]:
         if self.recipe.filters.shows_by == "detector":
-            scores = [each.confidence or 0.0 for each in self.found(picture, words)]
+            scores = [each.confidence or 0.0 for each in self.detect(picture, words)]
             return bool(scores), max(scores, default=0.0)
         assert self.tools.vision is not None, "the recipe was checked"
         return self.tools.vision.is_true(picture, words)

@@ -188,14 +188,14 @@ class Batch:
 
     def _stale(self, ledger: Ledger, order: Iterable[PlannedUnit]) -> list[Path]:
         """Files of ours that no row names."""
-        named = {entry.picture for entry in _entries(ledger, order) if entry.picture}
-        named |= {sheet_of(picture) for picture in named}
+        names = {entry.picture for entry in _entries(ledger, order) if entry.picture}
+        names |= {sheet_of(picture) for picture in names}
         folders = (self.out / PICTURES, self.out / GRIDS)
         files = (path for folder in folders for path in sorted(folder.rglob("*")))
         return [
             path
             for path in files
-            if _RESULT.search(path.name) and path.relative_to(self.out).as_posix() not in named
+            if _RESULT.search(path.name) and path.relative_to(self.out).as_posix() not in names
         ]
 
     def _noted(

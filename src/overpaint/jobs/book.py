@@ -87,7 +87,7 @@ class Tally:
     started: float = field(default_factory=time.monotonic)
 
     @property
-    def ended(self) -> int:
+    def finished_count(self) -> int:
         """Tasks at their end."""
         return self.skipped + self.computed
 
@@ -95,7 +95,9 @@ class Tally:
         """At this run's own pace; None = not known yet."""
         if total is None or not self.computed:
             return None
-        return (time.monotonic() - self.started) / self.computed * max(0, total - self.ended)
+        return (
+            (time.monotonic() - self.started) / self.computed * max(0, total - self.finished_count)
+        )
 
     def count(self, entry: LedgerEntry, *, skipped: bool = False) -> None:
         """Take in the end of a task."""

@@ -70,7 +70,7 @@ class InputFile:
         return data
 
 
-def named(path: Path, name: str) -> InputFile:
+def input_file(path: Path, name: str) -> InputFile:
     """The file at a path.
 
     Raises:

@@ -202,12 +202,12 @@ class Manifest:
     def _of_picture(self, file: Path) -> Row | InvalidRequest:
         mask_dir = self.defaults.mask_dir
         try:
-            values: dict[str, Any] = {"image": inputs.named(file, "image")}
+            values: dict[str, Any] = {"image": inputs.input_file(file, "image")}
             if mask_dir is not None:
                 beside = _mask_of(file.relative_to(self.source), mask_dir)
-                values["mask"] = inputs.named(beside, "mask")
+                values["mask"] = inputs.input_file(beside, "mask")
             elif (other := _mask_beside(file)) is not None:
-                values["mask"] = inputs.named(other, "mask")
+                values["mask"] = inputs.input_file(other, "mask")
             if (words := file.with_suffix(".txt")).is_file():
                 values["prompt"] = _words(words)
             # Through the same checks as a row of a table.
@@ -239,18 +239,18 @@ class Manifest:
 def _common(defaults: UnitDefaults) -> dict[str, Any]:
     """The parts that units have where they do not have their own, pictures as files' bytes."""
     own = ("image", "seed", *rows.LEFT_OUT)
-    known = {part.name: part for part in PARTS if part.name not in own}
+    parts_by_name = {part.name: part for part in PARTS if part.name not in own}
     parts: dict[str, Any] = {}
     for name, value in defaults.parts.items():
-        if name not in known:
+        if name not in parts_by_name:
             raise InvalidRequest("it cannot be the same for all units", field=name)
         if value in (None, "", ()):
             continue
-        if known[name].kind == "pictures":
-            parts[name] = tuple(inputs.named(Path(each), name).read(name) for each in value)
+        if parts_by_name[name].kind == "pictures":
+            parts[name] = tuple(inputs.input_file(Path(each), name).read(name) for each in value)
         else:
-            is_file = known[name].is_visual and not isinstance(value, bytes)
-            parts[name] = inputs.named(Path(value), name).read(name) if is_file else value
+            is_file = parts_by_name[name].is_visual and not isinstance(value, bytes)
+            parts[name] = inputs.input_file(Path(value), name).read(name) if is_file else value
     return parts
 
 
@@ -302,7 +302,7 @@ def _file_or_text(folder: Path, value: Any, where: str) -> Any:
     names_picture = path.suffix.lower() in PICTURES
     try:
         if names_picture or (value.strip() and path.is_file()):
-            return inputs.named(path, where)
+            return inputs.input_file(path, where)
     except OSError:
         return value  # no path at all: too long for a name
     return value

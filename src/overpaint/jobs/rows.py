@@ -208,9 +208,9 @@ def _check_columns(cells: Record, number: int) -> None:
             raise InvalidRequest(f"it is not a column: {LEFT_OUT[name]}", field=place(number, name))
         if name not in COLUMNS:
             near = difflib.get_close_matches(name[:100], COLUMNS, n=1)
-            meant = f" (did you mean {near[0]}?)" if near else ""
+            hint = f" (did you mean {near[0]}?)" if near else ""
             raise InvalidRequest(
-                f"there is no such column{meant}; known are {', '.join(COLUMNS)}",
+                f"there is no such column{hint}; known are {', '.join(COLUMNS)}",
                 field=place(number, name[:100]),
             )
 
@@ -218,13 +218,13 @@ def _check_columns(cells: Record, number: int) -> None:
 def _column(part: Part, cells: Record, number: int) -> str:
     """The column of a part as the row names it; the first of its names where it has none."""
     names = columns_of(part)
-    named = [name for name in names if name in cells]
-    if len(named) > 1:
+    columns = [name for name in names if name in cells]
+    if len(columns) > 1:
         raise InvalidRequest(
             f"{' and '.join(names)} mean the same; give one of them",
             field=place(number, part.name),
         )
-    return named[0] if named else names[0]
+    return columns[0] if columns else names[0]
 
 
 def _value(part: Part, cell: Any, where: str, read: CellReader | None) -> Any:
@@ -304,6 +304,6 @@ def _check_finite(options: Mapping[str, Any], where: str) -> None:
             )
 
 
-def _wrong(value: Any, wanted: str, where: str) -> InvalidRequest:
+def _wrong(value: Any, type_name: str, where: str) -> InvalidRequest:
     what = f"{value!r}" if isinstance(value, int | float) else f"a {type(value).__name__}"
-    return InvalidRequest(f"it is {what[:50]}, not {wanted}", field=where)
+    return InvalidRequest(f"it is {what[:50]}, not {type_name}", field=where)

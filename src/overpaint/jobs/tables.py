@@ -76,16 +76,16 @@ def from_value(body: Any) -> RowTable:
     """
     if not isinstance(body, dict):
         return _filled(_records(body, "body"), {})
-    named = [form for form in FORMS if form in body]
-    if not named and ("data" in body or "columns" in body):
+    forms = [form for form in FORMS if form in body]
+    if not forms and ("data" in body or "columns" in body):
         return _filled(*_split(body, "body"))
-    if len(named) != 1:
-        names = " and ".join(named) or ", ".join(map(repr, body)) or "nothing"
+    if len(forms) != 1:
+        names = " and ".join(forms) or ", ".join(map(repr, body)) or "nothing"
         raise InvalidRequest(
             f"it has {names[:200]}; give the rows under exactly one of {', '.join(FORMS)}",
             field="body",
         )
-    form = named[0]
+    form = forms[0]
     _check_keys(body, (form, *PARAMETERS), "body")
     parameters = _parameters(body, "body")
     value = body[form]
@@ -211,30 +211,30 @@ def _from_labels(columns: Mapping[str, Mapping[str, Any]], where: str) -> list[R
 
 
 def _parameters(table: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    named = [name for name in PARAMETERS if table.get(name) is not None]
-    if len(named) > 1:
+    keys = [name for name in PARAMETERS if table.get(name) is not None]
+    if len(keys) > 1:
         raise InvalidRequest(f"{where} has both {' and '.join(PARAMETERS)}", field="parameters")
-    value = table[named[0]] if named else {}
+    value = table[keys[0]] if keys else {}
     if not isinstance(value, dict):
-        raise InvalidRequest("it is not an object", field=named[0])
+        raise InvalidRequest("it is not an object", field=keys[0])
     return value
 
 
-def _check_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+def _check_keys(table: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
     for name in table:
-        if name not in known:
+        if name not in keys:
             raise InvalidRequest(
-                f"there is no such key here; known are {', '.join(known)}",
+                f"there is no such key here; known are {', '.join(keys)}",
                 field=f"{where}.{name[:100]}",
             )
 
 
 def _check_distinct(names: Sequence[str], where: str) -> None:
-    seen: set[str] = set()
+    earlier: set[str] = set()
     for name in names:
-        if name in seen:
+        if name in earlier:
             raise InvalidRequest(f"the column {name[:100]!r} is named twice", field=where)
-        seen.add(name)
+        earlier.add(name)
 
 
 def _ragged(row: int, cells: int, columns: int) -> InvalidRequest:

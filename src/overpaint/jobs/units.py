@@ -85,9 +85,9 @@ def digest(data: bytes | InputFile | None) -> str | None:
 
 def model_key(record: Mapping[str, Any]) -> dict[str, Any]:
     """What of a model's record decides pictures: not where it lies or what runs it."""
-    known = {name: record.get(name) for name in ("family", "revision", "dtype")}
+    fields = {name: record.get(name) for name in ("family", "revision", "dtype")}
     loras = [[each["sha256"], each["scale"]] for each in record.get("loras", ())]
-    return {**known, "loras": loras}
+    return {**fields, "loras": loras}
 
 
 def derive_seed(base: int, **values: Any) -> int:

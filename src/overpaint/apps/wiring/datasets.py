@@ -271,10 +271,10 @@ def _check_revision(recipe: Recipe, records: dict[str, Any]) -> None:
 
 
 def _facts(recipe: Recipe, records: dict[str, Any], settings: Settings) -> Facts:
-    used = []
+    models = []
     for name, record in records.items():
         spec = catalogue.find_model(name, settings)
-        used.append(
+        models.append(
             UsedModel(
                 name=name,
                 revision=str(record.get("revision", "")),
@@ -283,7 +283,7 @@ def _facts(recipe: Recipe, records: dict[str, Any], settings: Settings) -> Facts
                 reads_english_only=families.find(spec.family).reads_english_only,
             )
         )
-    return Facts(recipe=recipe, models=tuple(used))
+    return Facts(recipe=recipe, models=tuple(models))
 
 
 def _keys(records: dict[str, Any]) -> dict[str, Any]:
@@ -301,7 +301,7 @@ def _rounds(
 ) -> None:
     """A round of attempts: what is known of the whole grows with each."""
     if on_progress is not None:
-        book.on_progress = partial(_report, on_progress, book.tally.ended + count)
+        book.on_progress = partial(_report, on_progress, book.tally.finished_count + count)
     work(tasks)
 
 

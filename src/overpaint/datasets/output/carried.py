@@ -26,9 +26,11 @@ COVERED = 0.5
 _CAPTIONS = ("txt", "caption", "text")
 
 
-def columns(known: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
+def columns(source_columns: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
     """The source's columns; `source_` goes before a name that is ours."""
-    return {f"source_{name}" if name in own else name: value for name, value in known.items()}
+    return {
+        f"source_{name}" if name in own else name: value for name, value in source_columns.items()
+    }
 
 
 def remaining(

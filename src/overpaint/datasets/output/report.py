@@ -183,15 +183,15 @@ def thumbnail(data: bytes, side: int) -> str:
 
 def histograms(outcome: Outcome, targets: Mapping[str, float | None]) -> list[Histogram]:
     """Of what was measured, before (where something was) and after, with what was aimed at."""
-    drawn = []
+    charts = []
     sources = [entry.extra["before"] for entry in outcome.entries() if "before" in entry.extra]
     for name, end in HISTOGRAMS.items():
         after = [row.entry.extra["measures"][name] for row in outcome.members]
         before = [measures[name] for measures in sources if name in measures]
         high = end if end is not None else math.ceil(max([1, *after, *before]))
         counts = _counts(after, high), _counts(before, high) or None
-        drawn.append(Histogram(name, 0, high, *counts, targets.get(name)))
-    return drawn
+        charts.append(Histogram(name, 0, high, *counts, targets.get(name)))
+    return charts
 
 
 def worst(rows: Sequence[Member]) -> list[Member]:

@@ -34,10 +34,10 @@ def normal(label: str) -> str:
     return " ".join([*before, _singular(last)])
 
 
-def match(label: str, wanted: Iterable[str]) -> str | None:
-    """The first of the wanted labels that means the same; None = none of them does."""
+def match(label: str, labels: Iterable[str]) -> str | None:
+    """The first of the labels that means the same; None = none of them does."""
     own = normal(label)
-    return next((each for each in wanted if normal(each) == own), None)
+    return next((each for each in labels if normal(each) == own), None)
 
 
 def fits(when: str, label: str, *, is_open: bool) -> bool:
@@ -52,8 +52,8 @@ def fits(when: str, label: str, *, is_open: bool) -> bool:
     if "*" in when or "?" in when:
         pattern = when.casefold()
         return fnmatchcase(label.casefold(), pattern) or fnmatchcase(normal(label), pattern)
-    wanted, own = normal(when), normal(label)
-    return own == wanted or (is_open and own.endswith(f" {wanted}"))
+    rule_label, own = normal(when), normal(label)
+    return own == rule_label or (is_open and own.endswith(f" {rule_label}"))
 
 
 def _singular(word: str) -> str:

@@ -59,9 +59,9 @@ def fill(template: str, fields: Mapping[str, str], *, field: str) -> str:
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in fields:
-            known = ", ".join(fields) or "none"
+            names = ", ".join(fields) or "none"
             raise InvalidRequest(
-                f"'{template}' names {{{match[1]}}}; known here are {known}", field=field
+                f"'{template}' names {{{match[1]}}}; known here are {names}", field=field
             )
         return fields[match[1]]
 

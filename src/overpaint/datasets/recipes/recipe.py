@@ -155,10 +155,10 @@ class Collect(Recipe):
     def _check_names(self) -> None:
         """Every axis must make a difference: in words, or in where it is painted."""
         words = [*self.prompt, self.filters.shows or "", (self.mask and self.mask.find) or ""]
-        used = {name for template in words for name in NAME.findall(template)}
+        placeholders = {name for template in words for name in NAME.findall(template)}
         names = dict.fromkeys([*self.axes, *(name for row in self.table for name in row)])
         for name in names:
-            if name != "quota" and name not in used:
+            if name != "quota" and name not in placeholders:
                 raise ValueError(
                     f"no prompt uses the axis '{name}'; write {{{name}}} into it, or leave it out"
                 )
@@ -195,12 +195,12 @@ class Clean(Recipe):
             self._check_rules(self.look.labels)
         return self
 
-    def _check_rules(self, wanted: tuple[str, ...]) -> None:
+    def _check_rules(self, labels: tuple[str, ...]) -> None:
         for number, rule in enumerate(self.rules):
-            if not any(fits(rule.when, label, is_open=False) for label in wanted):
+            if not any(fits(rule.when, label, is_open=False) for label in labels):
                 raise ValueError(
                     f"rule {number} is for '{rule.when}', which is none of look.labels: "
-                    f"{', '.join(wanted)}"
+                    f"{', '.join(labels)}"
                 )
 
     @property
@@ -264,11 +264,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _set(values: dict[str, Any], override: str) -> None:
     """Put `a.b.0.c=value` where it belongs."""
-    key, equals, given = override.partition("=")
+    key, equals, raw = override.partition("=")
     if not equals or not key:
         raise InvalidRequest(f"'{override}' is not KEY=VALUE", field="set")
     try:
-        value = text.load(given)
+        value = text.load(raw)
     except yaml.YAMLError as error:
         raise InvalidRequest(
             f"the value of '{override}' is not YAML: {error}", field="set"

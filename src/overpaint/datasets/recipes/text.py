@@ -22,16 +22,16 @@ class RecipeLoader(yaml.SafeLoader):
         Raises:
             yaml.constructor.ConstructorError: a key is there twice.
         """
-        seen: dict[Any, yaml.Mark] = {}
+        start_marks: dict[Any, yaml.Mark] = {}
         for key, _ in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
                 continue
             name = self.construct_object(key, deep=True)
-            if name in seen:
+            if name in start_marks:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{name}' is there twice", key.start_mark
                 )
-            seen[name] = key.start_mark
+            start_marks[name] = key.start_mark
         return super().construct_mapping(node, deep=deep)
 
 

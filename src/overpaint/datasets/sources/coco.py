@@ -35,8 +35,8 @@ def pictures(
         names = {each["id"]: str(each["name"]) for each in categories}
         by_image: dict[Any, list[_Row]] = {}
         for each in document["annotations"]:
-            named = {**each, "category": names.get(each.get("category_id"), "")}
-            by_image.setdefault(each["image_id"], []).append(named)
+            row = {**each, "category": names.get(each.get("category_id"), "")}
+            by_image.setdefault(each["image_id"], []).append(row)
         for image in document["images"]:
             yield _item(image, by_image.get(image["id"], []), categories, source, inside)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

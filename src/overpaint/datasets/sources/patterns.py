@@ -32,8 +32,8 @@ def files(pattern: Path, suffix: str, field: str) -> list[Path]:
         return paths
     if pattern.is_file():  # whatever marks its name has
         return [pattern]
-    named = expanded(str(pattern), field)
-    paths = [path for name in named for path in _matches(name, is_listed=len(named) > 1)]
+    names = expanded(str(pattern), field)
+    paths = [path for name in names for path in _matches(name, is_listed=len(names) > 1)]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise InvalidRequest(

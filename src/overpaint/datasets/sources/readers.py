@@ -155,8 +155,10 @@ def _parquet_file(source: SourceSection, path: Path, title: str, field: str) -> 
             field=field,
         )
     pictures = [name for name in (source.image_column, source.mask_column) if name in names]
-    held = {name for name in pictures if not pa.types.is_string(file.schema_arrow.field(name).type)}
-    rest = [name for name in names if name not in held]
+    binary_columns = {
+        name for name in pictures if not pa.types.is_string(file.schema_arrow.field(name).type)
+    }
+    rest = [name for name in names if name not in binary_columns]
     classes = _class_names(file.schema_arrow.metadata or {})
     number = 0
     for group in range(file.num_row_groups):
@@ -164,7 +166,7 @@ def _parquet_file(source: SourceSection, path: Path, title: str, field: str) -> 
         for row in range(file.metadata.row_group(group).num_rows):
             values = dict(rows[row]) if rows is not None else {}
             values |= _named_classes(values, classes)
-            values |= {name: InParquet(path, group, row, name) for name in held}
+            values |= {name: InParquet(path, group, row, name) for name in binary_columns}
             root = source.images or path.parent
             yield _row_item(source, values, root, f"{title}#{number}", field)
             number += 1

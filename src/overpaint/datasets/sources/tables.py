@@ -127,7 +127,7 @@ def _annotations(objects: Any) -> tuple[dict[str, Any], ...]:
 
 def _annotation(value: dict[str, Any]) -> dict[str, Any]:
     name = next((key for key in _CATEGORY_KEYS if value.get(key) is not None), None)
-    known = {key: each for key, each in value.items() if key != name and each is not None}
-    if isinstance(known.get("segmentation"), str):
-        known["segmentation"] = parsed(known["segmentation"])
-    return known if name is None else {**known, "category": value[name]}
+    annotation = {key: each for key, each in value.items() if key != name and each is not None}
+    if isinstance(annotation.get("segmentation"), str):
+        annotation["segmentation"] = parsed(annotation["segmentation"])
+    return annotation if name is None else {**annotation, "category": value[name]}

@@ -43,7 +43,7 @@ def _sample(shard: Path, key: str | None, members: Mapping[str, InTar]) -> Itera
     for suffix in TEXTS:
         if suffix in members and members[suffix].length <= tables.LONGEST_LINE:
             row[suffix] = members[suffix].read().decode("utf-8", "replace")
-    known = tables.knowledge(row)
+    knowledge = tables.knowledge(row)
     carried = {image, mask, "json", *TEXTS}
     yield Item(
         f"{shard.name}/{key}",
@@ -51,8 +51,8 @@ def _sample(shard: Path, key: str | None, members: Mapping[str, InTar]) -> Itera
         None if mask is None else members[mask],
         tables.fields(row),
         knowledge=Knowledge(
-            columns=known.columns,
-            annotations=known.annotations,
+            columns=knowledge.columns,
+            annotations=knowledge.annotations,
             files={name: place for name, place in members.items() if name not in carried},
         ),
     )

@@ -111,13 +111,13 @@ def truth(text: str) -> Truth:
 
 def _first(text: str, read: Callable[[Any], T]) -> T:
     """The first value in the text that can be read."""
-    said: Unreadable | None = None
+    failure: Unreadable | None = None
     for value in _values(plain(text)):
         try:
             return read(value)
         except Unreadable as error:
-            said = said or error
-    raise said or Unreadable("it has no JSON")
+            failure = failure or error
+    raise failure or Unreadable("it has no JSON")
 
 
 def plain(text: str) -> str:
@@ -160,9 +160,9 @@ def _parsed(text: str) -> Iterator[Any]:
 
 def _things(value: Any) -> list[Thing]:
     if isinstance(value, Mapping):
-        named = next((value[key] for key in _LIST_KEYS if isinstance(value.get(key), list)), None)
-        if named is not None:
-            return _things(named)
+        items = next((value[key] for key in _LIST_KEYS if isinstance(value.get(key), list)), None)
+        if items is not None:
+            return _things(items)
         if _get(value, _LABEL_KEYS) is not None:
             return [_thing(value)]
         return _by_label(value)
@@ -203,14 +203,14 @@ def _truth(value: Any) -> Truth:
         return Truth(value, float(value))
     if not isinstance(value, Mapping):
         raise Unreadable("it does not say whether that is true")
-    said = _get(value, _TRUE_KEYS)
-    if isinstance(said, str):
-        word = said.casefold().strip(" .!")
-        said = True if word in _YES else False if word in _NO else None
-    if not isinstance(said, bool):
+    answer = _get(value, _TRUE_KEYS)
+    if isinstance(answer, str):
+        word = answer.casefold().strip(" .!")
+        answer = True if word in _YES else False if word in _NO else None
+    if not isinstance(answer, bool):
         raise Unreadable("it does not say whether that is true")
     score = _share(_get(value, _SURE_KEYS))
-    return Truth(said, float(said) if score is None else score)
+    return Truth(answer, float(answer) if score is None else score)
 
 
 def _is_box(value: Any) -> bool:
@@ -260,8 +260,8 @@ def _share(value: Any) -> float | None:
         word = value.casefold().strip()
         if word in _WORDS_FOR_SURE:
             return _WORDS_FOR_SURE[word]
-        found = _NUMBER.search(word)
-        value = None if found is None else float(found[0]) / (100 if "%" in word else 1)
+        match = _NUMBER.search(word)
+        value = None if match is None else float(match[0]) / (100 if "%" in word else 1)
     if not isinstance(value, int | float) or value != value:
         return None
     scale = 1 if value <= 1 else 10 if value <= 10 else 100

@@ -38,7 +38,7 @@ def probe() -> Image.Image:
     return image
 
 
-def way_of_probe(box: Sequence[float], shown: tuple[int, int]) -> str | None:
+def way_of_probe(box: Sequence[float], sent_size: tuple[int, int]) -> str | None:
     """The way in which a model gave the place of the probe's rectangle; None = in no known way."""
     width, height = PROBE_SIZE
     true = (
@@ -48,25 +48,25 @@ def way_of_probe(box: Sequence[float], shown: tuple[int, int]) -> str | None:
         PROBE_BOX[3] / height,
     )
     errors = {
-        way: sum(abs(x - y) for x, y in zip(shares(box, way, shown), true, strict=True)) / 4
+        way: sum(abs(x - y) for x, y in zip(shares(box, way, sent_size), true, strict=True)) / 4
         for way in ("shares", "pixels", "xyxy1000", "yxyx1000")
     }
     best = min(errors, key=lambda way: errors[way])
     return best if errors[best] <= _LARGEST_ERROR else None
 
 
-def shares(box: Sequence[float], way: str, shown: tuple[int, int]) -> Numbers:
+def shares(box: Sequence[float], way: str, sent_size: tuple[int, int]) -> Numbers:
     """Left, top, right, bottom as shares of the sides.
 
     Args:
         box: four numbers.
         way: see the module; not 'auto'.
-        shown: width and height of the picture as it was sent.
+        sent_size: width and height of the picture as it was sent.
     """
     first, second, third, fourth = box
     if way == "yxyx1000":
         return second / 1000, first / 1000, fourth / 1000, third / 1000
-    width, height = {"shares": (1, 1), "pixels": shown, "xyxy1000": (1000, 1000)}[way]
+    width, height = {"shares": (1, 1), "pixels": sent_size, "xyxy1000": (1000, 1000)}[way]
     return first / width, second / height, third / width, fourth / height
 
 

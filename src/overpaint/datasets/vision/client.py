@@ -99,19 +99,19 @@ class VisionModel:
         self._way: str | None = None if section.boxes == "auto" else section.boxes
         self._lock = threading.Lock()
 
-    def find(self, picture: Picture, wanted: Sequence[str]) -> Sighting:
-        """Which of the wanted labels are in the picture, and where.
+    def find(self, picture: Picture, vocabulary: Sequence[str]) -> Sighting:
+        """Which labels of the vocabulary are in the picture, and where.
 
         Raises:
             VisionFailed: see its `fault`.
         """
-        listed = "\n".join(f"- {label}" for label in wanted)
+        listed = "\n".join(f"- {label}" for label in vocabulary)
         words = (
             "Which of the following are in the picture? List each thing that is really there, "
             f"with the label exactly as written here:\n{listed}\n{self._where()} "
             "Leave out what is not there."
         )
-        return self._seen(picture, _things_question(words, wanted), wanted)
+        return self._sighting(picture, _things_question(words, vocabulary), vocabulary)
 
     def name(self, picture: Picture) -> Sighting:
         """What is in the picture, in the model's own words, and where.
@@ -123,7 +123,7 @@ class VisionModel:
             "What is in this picture? List each thing, small ones, texts and marks too, with a "
             f"label of one to three words, such as 'a traffic cone'. {self._where()}"
         )
-        return self._seen(picture, _things_question(words, None), None)
+        return self._sighting(picture, _things_question(words, None), None)
 
     def is_true(self, picture: Picture, statement: str) -> tuple[bool, float]:
         """Whether the picture shows what the words say, and how well (0..1).
@@ -136,8 +136,8 @@ class VisionModel:
             "from 0 (not at all) to 1 (clearly, without faults)."
         )
         question = _Question("truth", words, _TRUTH, '{"true": true, "score": 0.9}')
-        said: Truth = self._ask(self._shown(picture), question, answers.truth)
-        return said.true, said.score
+        truth: Truth = self._ask(self._thumbnail(picture), question, answers.truth)
+        return truth.true, truth.score
 
     def write(self, words: str) -> str:
         """The answer to words without a picture, as text.
@@ -156,29 +156,29 @@ class VisionModel:
     def _where(self) -> str:
         return f"Give each a box: {boxes.WORDS[self._section.boxes]}."
 
-    def _seen(
-        self, picture: Picture, question: _Question, wanted: Sequence[str] | None
+    def _sighting(
+        self, picture: Picture, question: _Question, vocabulary: Sequence[str] | None
     ) -> Sighting:
-        shown = self._shown(picture)
+        image = self._thumbnail(picture)
 
         def read(text: str) -> Sighting:
             unknown: Counter[str] = Counter()
-            seen = []
+            detections = []
             things = answers.things(text)
             way = self._way_of([each.box for each in things if each.box is not None])
             for thing in things:
-                label = thing.label if wanted is None else labels.match(thing.label, wanted)
+                label = thing.label if vocabulary is None else labels.match(thing.label, vocabulary)
                 if label is None:
                     unknown[thing.label] += 1
                 else:
-                    seen.append(_detection(thing, label, way, shown.size, picture.size))
-            return Sighting(seen, dict(unknown))
+                    detections.append(_detection(thing, label, way, image.size, picture.size))
+            return Sighting(detections, dict(unknown))
 
-        return self._ask(shown, question, read)
+        return self._ask(image, question, read)
 
-    def _way_of(self, given: Sequence[Sequence[float]]) -> str:
+    def _way_of(self, coordinates: Sequence[Sequence[float]]) -> str:
         """How the model gives boxes: as the recipe says, as numbers up to 1 show, or by a probe."""
-        if self._section.boxes != "auto" or boxes.is_in_shares(given):
+        if self._section.boxes != "auto" or boxes.is_in_shares(coordinates):
             return self._way if self._section.boxes != "auto" and self._way else "shares"
         with self._lock:
             if self._way is None:
@@ -187,11 +187,11 @@ class VisionModel:
 
     def _probed(self) -> str:
         """The way in which the model places a thing whose place is known."""
-        shown = self._shown(Picture(boxes.probe()))
+        image = self._thumbnail(Picture(boxes.probe()))
         words = f"Where is {boxes.PROBE_LABEL} in the picture? {self._where()}"
         question = _things_question(words, [boxes.PROBE_LABEL])
-        for thing in self._ask(shown, question, answers.things):
-            way = None if thing.box is None else boxes.way_of_probe(thing.box, shown.size)
+        for thing in self._ask(image, question, answers.things):
+            way = None if thing.box is None else boxes.way_of_probe(thing.box, image.size)
             if way is not None:
                 _log.warning(
                     "%s gives boxes as '%s'; the recipe can say so: vision.boxes",
@@ -205,15 +205,15 @@ class VisionModel:
             fault="unreadable",
         )
 
-    def _shown(self, picture: Picture) -> Image.Image:
-        shown = picture.to_srgb().copy()
-        shown.thumbnail((self._section.longest_side, self._section.longest_side))
-        return shown
+    def _thumbnail(self, picture: Picture) -> Image.Image:
+        image = picture.to_srgb().copy()
+        image.thumbnail((self._section.longest_side, self._section.longest_side))
+        return image
 
-    def _ask(self, shown: Image.Image | None, question: _Question, read: Callable[[str], T]) -> T:
+    def _ask(self, image: Image.Image | None, question: _Question, read: Callable[[str], T]) -> T:
         """An answer that can be read; unreadable ones are asked for again."""
         for attempt in range(self._section.retries + 1):
-            text = self._answer(shown, question)
+            text = self._answer(image, question)
             try:
                 return read(text)
             except Unreadable as error:
@@ -224,14 +224,14 @@ class VisionModel:
                     ) from error
         raise AssertionError("the last attempt returns or raises")
 
-    def _answer(self, shown: Image.Image | None, question: _Question) -> str:
+    def _answer(self, image: Image.Image | None, question: _Question) -> str:
         """The text of an answer, in the dialect that the server takes."""
         import openai
 
         dialect, first = self._dialect, None
         while True:
             try:
-                text = self._complete(shown, question, dialect)
+                text = self._complete(image, question, dialect)
                 self._dialect = dialect
                 return text
             except openai.APIStatusError as error:
@@ -245,15 +245,15 @@ class VisionModel:
             except (openai.OpenAIError, ValueError) as error:
                 raise _failed(error, self._section) from error
 
-    def _complete(self, shown: Image.Image | None, question: _Question, dialect: Dialect) -> str:
+    def _complete(self, image: Image.Image | None, question: _Question, dialect: Dialect) -> str:
         words = question.words
         if question.schema and dialect.form != "json_schema":
             words += f"\nAnswer with JSON and nothing else, like this: {question.example}"
         if not question.schema:
             dialect = Dialect(dialect.length, dialect.has_temperature, dialect.has_seed, "text")
         content: list[Any] = [{"type": "text", "text": words}]
-        if shown is not None:
-            data = base64.b64encode(images.encode(Picture(shown))).decode()
+        if image is not None:
+            data = base64.b64encode(images.encode(Picture(image))).decode()
             url = f"data:image/png;base64,{data}"
             content.append({"type": "image_url", "image_url": {"url": url}})
         payload: dict[str, Any] = {
@@ -300,7 +300,7 @@ def _text(answer: Any, section: Vision) -> str:
 
 
 def _detection(
-    thing: Thing, label: str, way: str, shown: tuple[int, int], size: tuple[int, int]
+    thing: Thing, label: str, way: str, sent_size: tuple[int, int], size: tuple[int, int]
 ) -> Detection:
     """A thing in the picture's own pixels.
 
@@ -309,7 +309,7 @@ def _detection(
     """
     if thing.box is None:
         raise Unreadable(f"'{thing.label}' has no box")
-    first, second, third, fourth = boxes.shares(thing.box, way, shown)
+    first, second, third, fourth = boxes.shares(thing.box, way, sent_size)
     left, right = (min(max(x, 0.0), 1.0) * size[0] for x in (first, third))
     top, bottom = (min(max(y, 0.0), 1.0) * size[1] for y in (second, fourth))
     if right - left < 1 or bottom - top < 1:
@@ -320,10 +320,10 @@ def _detection(
     return Detection(box=(left, top, right, bottom), label=label, confidence=thing.confidence)
 
 
-def _things_question(words: str, wanted: Sequence[str] | None) -> _Question:
+def _things_question(words: str, vocabulary: Sequence[str] | None) -> _Question:
     label: dict[str, Any] = {"type": "string"}
-    if wanted is not None:
-        label["enum"] = list(wanted)
+    if vocabulary is not None:
+        label["enum"] = list(vocabulary)
     thing = _object(
         label=label,
         confidence={"type": "number", "minimum": 0, "maximum": 1},

@@ -53,16 +53,16 @@ class Dialect:
         Args:
             message: of the server.
         """
-        said = message.casefold()
-        if "max_tokens" in said and self.length == "max_tokens":
+        text = message.casefold()
+        if "max_tokens" in text and self.length == "max_tokens":
             return replace(self, length="max_completion_tokens")
-        if "max_completion_tokens" in said and self.length is not None:
+        if "max_completion_tokens" in text and self.length is not None:
             return replace(self, length=None)
-        if "temperature" in said and self.has_temperature:
+        if "temperature" in text and self.has_temperature:
             return replace(self, has_temperature=False)
-        if "seed" in said and self.has_seed:
+        if "seed" in text and self.has_seed:
             return replace(self, has_seed=False)
-        if any(word in said for word in _WORDS_OF_FORMS):
+        if any(word in text for word in _WORDS_OF_FORMS):
             return self._simpler_form()
         return None
 

@@ -75,9 +75,9 @@ class PictureFolder:
         source, sheet = self.out / picture, self.out / sheet_of(picture)
         if sheet.exists() and sheet.stat().st_mtime_ns >= source.stat().st_mtime_ns:
             return
-        drawn = grid.draw(unit.load(), images.decode(source).to_srgb())
+        image = grid.draw(unit.load(), images.decode(source).to_srgb())
         _make(sheet.parent)
-        images.save(Picture(drawn), sheet)
+        images.save(Picture(image), sheet)
 
 
 def sheet_of(picture: str) -> str:

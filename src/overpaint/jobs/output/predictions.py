@@ -45,15 +45,15 @@ def write(folder: Path, entries: Entries) -> list[Path]:
     Raises:
         OutputError: the folder is not writable, the disk is full.
     """
-    written = [folder / PREDICTIONS[0], folder / TIMINGS]
+    paths = [folder / PREDICTIONS[0], folder / TIMINGS]
     carried = _carried(entries())
     rows = partial(_prediction, carried)
-    _write_csv(written[0], map(rows, entries()))
-    _write_csv(written[1], map(_timing, entries()))
+    _write_csv(paths[0], map(rows, entries()))
+    _write_csv(paths[1], map(_timing, entries()))
     if has_parquet():
-        written.insert(1, folder / PREDICTIONS[1])
-        _write_parquet(written[1], map(rows, entries()), carried)
-    return written
+        paths.insert(1, folder / PREDICTIONS[1])
+        _write_parquet(paths[1], map(rows, entries()), carried)
+    return paths
 
 
 def has_parquet() -> bool:

@@ -42,7 +42,7 @@ class BatchStatus:
         """At the present pace; None = not known, or nobody works on it."""
         if self.total is None or not self.pace or not self.running:
             return None
-        return max(0, self.total - self.tally.ended) / self.pace
+        return max(0, self.total - self.tally.finished_count) / self.pace
 
 
 def write_total(out: Path, total: int) -> None:
@@ -62,8 +62,8 @@ def read(out: Path) -> BatchStatus:
     latest: dict[str, ledger.LedgerEntry] = {}
     for path in paths:
         for entry in ledger.entries(path):
-            known = latest.get(entry.id)
-            if known is None or entry.attempts >= known.attempts:
+            previous = latest.get(entry.id)
+            if previous is None or entry.attempts >= previous.attempts:
                 latest[entry.id] = entry
     tally = Tally()
     for entry in latest.values():

@@ -198,15 +198,15 @@ def batch(values: dict[str, Any]) -> None:
         parts = {name: values.pop(name) for name in PARTS_FOR_ALL}
         arguments = _BatchArguments(parts=parts, **values)
         started = time.monotonic()
-        done = _run(arguments)
+        outcome = _run(arguments)
         report.tell_outcome(
-            done,
+            outcome,
             arguments.out,
             time.monotonic() - started,
             pruned=arguments.prune,
             as_json=arguments.as_json,
         )
-        if code := report.exit_code(done.tally):
+        if code := report.exit_code(outcome.tally):
             raise typer.Exit(code)
 
 
@@ -232,15 +232,18 @@ def _run(arguments: _BatchArguments) -> BatchOutcome:
 
             batch.on_progress = bar
             try:
-                done = batch.run(manifest.units(model_key(engines[0].model().record), batch.shard))
+                outcome = batch.run(
+                    manifest.units(model_key(engines[0].model().record), batch.shard)
+                )
             except (Cancelled, KeyboardInterrupt):
                 bar.stop()
                 console.say(
-                    f"{bar.ended} of {bar.total} rows are done; run the same command to continue."
+                    f"{bar.finished_count} of {bar.total} rows are done; "
+                    "run the same command to continue."
                 )
                 raise
         settle()
-        return done
+        return outcome
 
 
 def _batch_of(arguments: _BatchArguments) -> Batch:
@@ -331,8 +334,8 @@ def _check_options(arguments: _BatchArguments, manifest: Manifest, engine: Engin
     spec, names = engine.model().family.spec, {part.name for part in PARTS}
     options = dict(parse_option(each) for each in arguments.option or [])
     parse_options(spec, {name: value for name, value in options.items() if name not in names})
-    given = arguments.parts["mask"] or arguments.parts["extend"]
-    lacks_masks = not (manifest.has_tables or manifest.has_masks or given)
+    mask_source = arguments.parts["mask"] or arguments.parts["extend"]
+    lacks_masks = not (manifest.has_tables or manifest.has_masks or mask_source)
     for part in FAMILY_PARTS:
         value = arguments.parts.get(part.name)
         if value or (part.name == "mask" and lacks_masks):

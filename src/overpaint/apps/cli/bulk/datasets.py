@@ -181,14 +181,14 @@ def _prepared(arguments: _RecipeArguments) -> Run:
     statuses(arguments.retry)
     from overpaint.datasets.recipes import recipe
 
-    read = recipe.load(arguments.recipe, arguments.task, arguments.overrides)
+    loaded_recipe = recipe.load(arguments.recipe, arguments.task, arguments.overrides)
     with console.waiting("Loading", hidden=arguments.as_json):
         from overpaint.apps import settings as settings_
         from overpaint.apps.wiring import datasets
         from overpaint.apps.wiring.dataset_workers import Where
 
         return datasets.Run(
-            recipe=read,
+            recipe=loaded_recipe,
             settings=settings_.load(),
             where=Where(
                 device=arguments.device,
@@ -220,7 +220,9 @@ def _execute(run: Run, arguments: _RecipeArguments, interrupt: Interrupt) -> tup
             )
         except (Cancelled, KeyboardInterrupt):
             bar.stop()
-            console.say(f"{bar.ended} pictures are done; run the same command to continue.")
+            console.say(
+                f"{bar.finished_count} pictures are done; run the same command to continue."
+            )
             raise
 
 

@@ -20,35 +20,35 @@ LINE_EVERY = 30.0
 
 
 def tell_outcome(
-    done: BatchOutcome, out: Path, seconds: float, *, pruned: bool, as_json: bool
+    outcome: BatchOutcome, out: Path, seconds: float, *, pruned: bool, as_json: bool
 ) -> None:
     """The end of a run."""
-    tally = done.tally
+    tally = outcome.tally
     if as_json:
         console.print_json(
             {
                 "output": str(out),
-                "tables": [str(table) for table in done.tables],
+                "tables": [str(table) for table in outcome.tables],
                 **_counts(tally),
                 "computed": tally.computed,
-                "stale": len(done.stale),
+                "stale": len(outcome.stale),
                 "seconds": round(seconds, 1),
             }
         )
         return
-    for table in done.tables:
+    for table in outcome.tables:
         sys.stdout.write(f"{table}\n")
     console.say(f"{_totals(tally)}; {tally.computed} in this run, {seconds:.1f} s")
     tell_sentences(tally)
-    _tell_advice(done, pruned=pruned)
+    _tell_advice(outcome, pruned=pruned)
 
 
-def _tell_advice(done: BatchOutcome, *, pruned: bool) -> None:
+def _tell_advice(outcome: BatchOutcome, *, pruned: bool) -> None:
     from overpaint.jobs.output.predictions import has_parquet
 
-    tell_failed(done.tally, "The table has the reasons")
-    tell_stale(len(done.stale), pruned=pruned)
-    if not done.tables:
+    tell_failed(outcome.tally, "The table has the reasons")
+    tell_stale(len(outcome.stale), pruned=pruned)
+    if not outcome.tables:
         console.say("No tables: the same command without --shard joins all shares and writes them.")
     elif not has_parquet():
         console.say("No Parquet table: pip install 'overpaint[batch]'", style="dim")
@@ -77,39 +77,40 @@ def tell_status(folder: Path, *, as_json: bool) -> None:
     """
     from overpaint.jobs.output import status
 
-    found = status.read(folder)
-    left = found.seconds_left
+    batch_status = status.read(folder)
+    left = batch_status.seconds_left
     if as_json:
         console.print_json(
             {
                 "output": str(folder),
-                **_counts(found.tally),
-                "total": found.total,
-                "running": found.running,
-                "rows_per_second": found.pace,
+                **_counts(batch_status.tally),
+                "total": batch_status.total,
+                "running": batch_status.running,
+                "rows_per_second": batch_status.pace,
                 "seconds_left": None if left is None else round(left),
-                "last": found.last,
+                "last": batch_status.last,
             }
         )
         return
-    of = "" if found.total is None else f" of {found.total}"
-    sys.stdout.write(f"{found.tally.ended}{of} rows: {_parts(found.tally) or 'none yet'}\n")
-    if found.running:
-        pace = "" if not found.pace else f", {found.pace:.2f} rows a second"
+    of = "" if batch_status.total is None else f" of {batch_status.total}"
+    tally = batch_status.tally
+    sys.stdout.write(f"{tally.finished_count}{of} rows: {_parts(tally) or 'none yet'}\n")
+    if batch_status.running:
+        pace = "" if not batch_status.pace else f", {batch_status.pace:.2f} rows a second"
         rest = "" if left is None else f", {timedelta(seconds=round(left))} left"
-        sys.stdout.write(f"running ({', '.join(found.running)}){pace}{rest}\n")
+        sys.stdout.write(f"running ({', '.join(batch_status.running)}){pace}{rest}\n")
     else:
         sys.stdout.write("no process is working on it\n")
-    if found.last is not None:
-        last = datetime.fromtimestamp(found.last).astimezone()
+    if batch_status.last is not None:
+        last = datetime.fromtimestamp(batch_status.last).astimezone()
         sys.stdout.write(f"last row: {last.isoformat(' ', 'seconds')}\n")
-    tell_sentences(found.tally)
+    tell_sentences(tally)
 
 
 def exit_code(tally: Tally) -> int:
     """0 = a row is done, and none failed; blocked ones beside it are what a policy is for."""
     if not tally.statuses.get("failed"):
-        nothing = tally.ended and not tally.statuses.get("done")
+        nothing = tally.finished_count and not tally.statuses.get("done")
         return console.INPUT_AT_FAULT if nothing else 0
     from overpaint.jobs.book import input_codes
 
@@ -121,7 +122,7 @@ def _counts(tally: Tally) -> dict[str, Any]:
     from overpaint.jobs.ledger import STATUSES
 
     return {
-        "rows": tally.ended,
+        "rows": tally.finished_count,
         **{status: tally.statuses.get(status, 0) for status in STATUSES},
         "errors": dict(sorted(tally.codes.items())),
         **sentences(tally),
@@ -129,7 +130,8 @@ def _counts(tally: Tally) -> dict[str, Any]:
 
 
 def _totals(tally: Tally) -> str:
-    return f"{tally.ended} {'row' if tally.ended == 1 else 'rows'}: {_parts(tally)}"
+    count = tally.finished_count
+    return f"{count} {'row' if count == 1 else 'rows'}: {_parts(tally)}"
 
 
 def _parts(tally: Tally) -> str:
@@ -142,8 +144,8 @@ def _parts(tally: Tally) -> str:
 def sentences(tally: Tally) -> dict[str, list[dict[str, Any]]]:
     """The commonest reasons of failures, and the commonest warnings, for programs."""
     return {
-        name: [{"rows": count, "example": text} for text, count in said.commonest()]
-        for name, said in (("reasons", tally.reasons), ("warnings", tally.warnings))
+        name: [{"rows": count, "example": text} for text, count in sentence_counts.commonest()]
+        for name, sentence_counts in (("reasons", tally.reasons), ("warnings", tally.warnings))
     }
 
 
@@ -168,7 +170,7 @@ class RowBar:
         from rich import progress
 
         terminal = console.messages()
-        self.total, self.ended, self._word = total, 0, word
+        self.total, self.finished_count, self._word = total, 0, word
         self._is_bar = terminal.is_terminal and not hidden
         self._next_line = time.monotonic() + LINE_EVERY
         self._bar = progress.Progress(
@@ -194,7 +196,7 @@ class RowBar:
         self._bar.stop()
 
     def __call__(self, tally: Tally) -> None:
-        self.ended = tally.ended
+        self.finished_count = tally.finished_count
         detail = "".join(
             f", {tally.statuses[status]} {status}"
             for status in ("failed", "blocked")
@@ -204,8 +206,10 @@ class RowBar:
         if left is not None:
             detail += f", {timedelta(seconds=round(left))} left"
         if self._is_bar:
-            self._bar.update(self._task, total=self.total, completed=tally.ended, detail=detail)
+            self._bar.update(
+                self._task, total=self.total, completed=tally.finished_count, detail=detail
+            )
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + LINE_EVERY
             of = "" if self.total is None else f" of {self.total}"
-            console.say(f"{tally.ended}{of} {self._word}{detail}")
+            console.say(f"{tally.finished_count}{of} {self._word}{detail}")
