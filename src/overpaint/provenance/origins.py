@@ -41,9 +41,9 @@ def facts(picture: Picture, trust: Path | None = None) -> dict[str, Any]:
     }
 
 
-def says_nothing(known: Mapping[str, Any]) -> bool:
+def says_nothing(values: Mapping[str, Any]) -> bool:
     """Whether a picture's facts tell nothing about its making."""
-    return all(known[name] is None for name in _CLAIMS)
+    return all(values[name] is None for name in _CLAIMS)
 
 
 def _watermark(picture: Picture) -> dict[str, Any] | None:

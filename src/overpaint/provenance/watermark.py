@@ -300,8 +300,8 @@ def _survives(marked: NDArray[np.uint8]) -> bool:
     image = Image.fromarray(marked)
     compressed = io.BytesIO()
     image.save(compressed, "JPEG", quality=80)
-    for seen, scale in ((Image.open(compressed), 1.0), (_reference(image, 1.0), 0.5)):
-        peak = _look(seen if scale == 0.5 else _reference(seen, scale))
+    for variant, scale in ((Image.open(compressed), 1.0), (_reference(image, 1.0), 0.5)):
+        peak = _look(variant if scale == 0.5 else _reference(variant, scale))
         if peak is None or peak.score < THRESHOLD + _MARGIN:
             return False
     return True
@@ -383,9 +383,9 @@ def _correlations(values: Plane) -> tuple[Plane, Plane, Plane]:
     )
     frequencies = _frequencies(*shape)
     within = _within(frequencies)
-    kept = fft.irfft2(fft.rfft2(padded) * within * frequencies**_EMPHASIS, s=shape)
-    level = np.sqrt(ndimage.uniform_filter(kept * kept, _LEVELLING)) + 0.02
-    levelled = np.clip(kept / level, -_MOST, _MOST)
+    band = fft.irfft2(fft.rfft2(padded) * within * frequencies**_EMPHASIS, s=shape)
+    level = np.sqrt(ndimage.uniform_filter(band * band, _LEVELLING)) + 0.02
+    levelled = np.clip(band / level, -_MOST, _MOST)
     levelled[height:], levelled[:, width:] = 0, 0
     spectrum = fft.rfft2(levelled) * within
     even = fft.irfft2(spectrum, s=shape)[:height, :width]

@@ -111,8 +111,8 @@ def inherited(packet: bytes | None) -> Properties | None:
     parsed = _parsed(packet)
     if parsed is None:
         return None
-    root, named = parsed
-    names = _Names(named)
+    root, namespaces = parsed
+    names = _Names(namespaces)
     attributes: dict[str, str] = {}
     elements: dict[str, str] = {}
     history = ""
@@ -143,8 +143,8 @@ def _parsed(packet: bytes | None) -> tuple[Element, list[tuple[str, str]]] | Non
         return None
     try:
         events = ElementTree.iterparse(io.StringIO(text), events=("start-ns",))  # noqa: S314
-        named = [(prefix, uri) for _, (prefix, uri) in events]
-        return events.root, named  # type: ignore[attr-defined]
+        namespaces = [(prefix, uri) for _, (prefix, uri) in events]
+        return events.root, namespaces  # type: ignore[attr-defined]
     except (ElementTree.ParseError, ValueError):
         return None
 
@@ -163,10 +163,12 @@ def _items(history: Element) -> list[Element]:
 class _Names:
     """Writes elements with short prefixes: the packet's own where there is no clash."""
 
-    def __init__(self, named: list[tuple[str, str]]) -> None:
+    def __init__(self, namespaces: list[tuple[str, str]]) -> None:
         self.prefixes: dict[str, str] = {}
-        self._wanted = {uri: prefix for prefix, uri in named if _PREFIX.fullmatch(prefix)}
-        self._taken = set(PREFIXES.values()) | {"x"}
+        self._packet_prefixes = {
+            uri: prefix for prefix, uri in namespaces if _PREFIX.fullmatch(prefix)
+        }
+        self._prefixes_in_use = set(PREFIXES.values()) | {"x"}
 
     def short(self, name: str) -> str:
         uri, _, local = name[1:].partition("}")
@@ -190,8 +192,8 @@ class _Names:
         if uri in PREFIXES:
             return PREFIXES[uri]
         if uri not in self.prefixes:
-            wanted = self._wanted.get(uri, "ns1")
-            names = itertools.chain([wanted], (f"ns{n}" for n in itertools.count(1)))
-            self.prefixes[uri] = next(each for each in names if each not in self._taken)
-            self._taken.add(self.prefixes[uri])
+            prefix = self._packet_prefixes.get(uri, "ns1")
+            names = itertools.chain([prefix], (f"ns{n}" for n in itertools.count(1)))
+            self.prefixes[uri] = next(each for each in names if each not in self._prefixes_in_use)
+            self._prefixes_in_use.add(self.prefixes[uri])
         return self.prefixes[uri]

@@ -57,13 +57,13 @@ class Classifier:
         self._model = _load(AutoModelForImageClassification, folder, device)
         self._score = score
         self._inputs = _inputs_of(folder, self._model.config)
-        known = {name: index for index, name in self._model.config.id2label.items()}
-        if unknown := sorted(set(labels) - set(known)):
+        indices = {name: index for index, name in self._model.config.id2label.items()}
+        if unknown := sorted(set(labels) - set(indices)):
             raise InvalidSettings(
-                f"{folder} has no label '{unknown[0]}'; it has {', '.join(sorted(known))}",
+                f"{folder} has no label '{unknown[0]}'; it has {', '.join(sorted(indices))}",
                 field=FIELD,
             )
-        self._meaning = {int(known[label]): category for label, category in labels.items()}
+        self._meaning = {int(indices[label]): category for label, category in labels.items()}
         self._lock = threading.Lock()
 
     def check(self, content: Image.Image) -> Mapping[Category, int]:
@@ -106,9 +106,11 @@ class StableDiffusionChecker:
 
     def check(self, content: Image.Image) -> Mapping[Category, int]:
         """'sexual': `FLAGGED` where the picture is near one of the concepts."""
-        seen = self._inputs(content)
+        pixels = self._inputs(content)
         with self._lock, LOADING.shared(), torch.inference_mode():
-            _, flags = self._model(clip_input=seen.to(self._model.device), images=[seen[0].numpy()])
+            _, flags = self._model(
+                clip_input=pixels.to(self._model.device), images=[pixels[0].numpy()]
+            )
         return {"sexual": FLAGGED if flags[0] else 0}
 
 

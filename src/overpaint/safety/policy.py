@@ -223,20 +223,20 @@ def _severities(checker: Checker[Content], content: Content) -> Severities:
     """
     failure = "gives no severity from 0 to 7 of a known category"
     try:
-        said = dict(checker.check(content))
+        severities = dict(checker.check(content))
     except SafetyUnavailable:
         raise
     except Exception as error:
-        failure, said = f"failed ({type(error).__name__})", {}
-    if not said or not all(map(_is_severity, said.items())):
+        failure, severities = f"failed ({type(error).__name__})", {}
+    if not severities or not all(map(_is_severity, severities.items())):
         _log.error("a safety checker failed", extra={"checker": checker.name, "reason": failure})
         raise SafetyUnavailable(
             f"the safety checker '{checker.name}' {failure}, so the content was refused; try "
             "again later"
         )
-    return said
+    return severities
 
 
-def _is_severity(said: tuple[object, object]) -> bool:
-    category, severity = said
+def _is_severity(pair: tuple[object, object]) -> bool:
+    category, severity = pair
     return category in CATEGORIES and type(severity) is int and 0 <= severity <= MAX_SEVERITY

@@ -161,14 +161,14 @@ def _back(foreground: NDArray[np.uint8], window: Box, size: tuple[int, int]) -> 
 def _joined(mask: NDArray[np.bool_], points: tuple[Point, ...]) -> NDArray[np.bool_]:
     """The parts that hold a point: elsewhere the same colours belong to other things."""
     _, parts = cv2.connectedComponents(mask.astype(np.uint8))
-    wanted = {int(parts[int(point.y), int(point.x)]) for point in points if point.inside} - {0}
-    return np.isin(parts, list(wanted))
+    numbers = {int(parts[int(point.y), int(point.x)]) for point in points if point.inside} - {0}
+    return np.isin(parts, list(numbers))
 
 
 def _without_specks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Without the parts that are tiny beside the largest one."""
-    count, parts, measured, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    areas = measured[:, cv2.CC_STAT_AREA]
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    areas = stats[:, cv2.CC_STAT_AREA]
     if count < 3:
         return mask
     return np.asarray(mask & (areas >= _SPECK * areas[1:].max())[parts])
