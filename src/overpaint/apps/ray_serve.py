@@ -128,10 +128,10 @@ def main() -> None:
         raise SystemExit(f"Error: {error}") from None
     serve.start(http_options={"host": arguments.host, "port": arguments.port})
     serve.run(application, name="overpaint", route_prefix="/")
-    ended = threading.Event()
+    stop_event = threading.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, lambda *_: ended.set())
-    ended.wait()
+        signal.signal(each, lambda *_: stop_event.set())
+    stop_event.wait()
     serve.shutdown()
 
 

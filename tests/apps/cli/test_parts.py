@@ -27,7 +27,7 @@ def test_a_new_part_is_an_option_of_every_command(monkeypatch, leave_out):
     small.command()(parts.with_arguments({"image": edits.Image}, shared)(seen.append))
     done = CliRunner().invoke(small, ["photo.png", "--lighting", "lamp.png", "--seed", "3"])
     assert done.exit_code == 0, done.output
-    taken = parts.taken(seen[0])
+    taken = parts.take_parts(seen[0])
     assert (str(taken["lighting"]), taken["seed"], taken["image"]) == ("lamp.png", 3, "photo.png")
     assert taken["mask"] is None
     assert "lighting" not in seen[0]

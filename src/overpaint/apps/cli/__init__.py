@@ -38,11 +38,11 @@ def main() -> None:
         from overpaint.apps.cli.commands import app
 
         app()
-    except BaseException as ended:
-        if isinstance(ended, KeyboardInterrupt) or interrupt.is_pending():
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or interrupt.is_pending():
             # It came outside a command's own handling, or was lost there.
             interrupt.settle()
             sys.stderr.write("Cancelled.\n")
-            ended = SystemExit(INTERRUPTED)
-        interrupt.leave(ended.code if isinstance(ended, SystemExit) else 1)
-        raise ended from None
+            error = SystemExit(INTERRUPTED)
+        interrupt.leave(error.code if isinstance(error, SystemExit) else 1)
+        raise error from None

@@ -58,8 +58,8 @@ app.command("replay")(provenance.replay)
 app.add_typer(provenance.app, name="provenance")
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(value: bool) -> None:
+    if value:
         typer.echo(f"overpaint {__version__}")
         raise typer.Exit
 

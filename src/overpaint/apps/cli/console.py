@@ -36,10 +36,10 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, f
 _tracebacks = False
 
 
-def show_tracebacks(wanted: bool) -> None:
+def show_tracebacks(is_on: bool) -> None:
     """Whether errors show where they arose (`--debug`)."""
     global _tracebacks
-    _tracebacks = wanted
+    _tracebacks = is_on
 
 
 def messages() -> Console:
@@ -128,8 +128,8 @@ def waiting(text: str, *, hidden: bool) -> Iterator[None]:
         KeyboardInterrupt: Ctrl-C was pressed before, or in the block, and lost.
     """
     console = messages()
-    seen = console.is_terminal and not hidden
-    with Interrupt(), console.status(f"{escape(text)} …") if seen else nullcontext():
+    is_visible = console.is_terminal and not hidden
+    with Interrupt(), console.status(f"{escape(text)} …") if is_visible else nullcontext():
         yield
 
 

@@ -196,8 +196,8 @@ def _provenance(settings: Settings) -> Finding:
 def _models(settings: Settings) -> Iterator[Finding]:
     from overpaint.apps.wiring.models import catalogue, defaults
 
-    known = catalogue.models(settings)
-    for spec in known.values():
+    models = catalogue.models(settings)
+    for spec in models.values():
         state = catalogue.state(spec, settings)
         verdicts: dict[str, Health] = {"ready": "ok", "damaged": "broken", "missing": "broken"}
         text: str = state
@@ -212,7 +212,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
             continue
         yield Finding(f"model {spec.name}", verdicts.get(state, "ok"), text)
     for task, name in defaults.resolved(settings).defaults:
-        if name not in known and not Path(name).is_dir():
+        if name not in models and not Path(name).is_dir():
             yield Finding(
                 f"default {task}",
                 "note",

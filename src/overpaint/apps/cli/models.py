@@ -110,16 +110,16 @@ def convert(
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
         spec = catalogue.find_model(model, settings)
-        written = []
+        rows = []
         for name, folder in build.convert(spec, settings, dtype=dtype):
             size = sum(file.stat().st_size for file in folder.iterdir())
-            written.append({"component": name, "folder": str(folder), "bytes": size})
+            rows.append({"component": name, "folder": str(folder), "bytes": size})
             if not as_json:
                 console.say(f"{name}: {size / 1e9:.2f} GB")
                 sys.stdout.write(f"{folder}\n")
         if as_json:
-            console.print_json({"name": spec.name, "written": written})
-        elif not written:
+            console.print_json({"name": spec.name, "written": rows})
+        elif not rows:
             console.say(f"{spec.name}: nothing to convert, it is stored as it runs")
 
 
@@ -130,17 +130,17 @@ def _nothing_to_pull(spec: ModelSpec, *, as_json: bool) -> None:
         console.say(f"{spec.name}: nothing to pull, its source is: {_source(spec)}")
 
 
-def _tasks(named: str | None) -> tuple[EditTask, ...]:
-    """The task that was named, or all.
+def _tasks(name: str | None) -> tuple[EditTask, ...]:
+    """The task of that name, or all.
 
     Raises:
         UnsupportedOption: there is no such task.
     """
     from overpaint.core.models import EDIT_TASKS
 
-    if named is not None and named not in EDIT_TASKS:
-        raise UnsupportedOption(f"'{named}' is not one of {', '.join(EDIT_TASKS)}", field="task")
-    return tuple(task for task in EDIT_TASKS if named in (None, task))
+    if name is not None and name not in EDIT_TASKS:
+        raise UnsupportedOption(f"'{name}' is not one of {', '.join(EDIT_TASKS)}", field="task")
+    return tuple(task for task in EDIT_TASKS if name in (None, task))
 
 
 def _recommend(tasks: Sequence[EditTask], settings: Settings, *, as_json: bool) -> None:
@@ -179,10 +179,10 @@ def _list(settings: Settings, *, as_json: bool) -> None:
     }
     grouped = [spec for specs in groups.values() for spec in specs]
     others = [spec for spec in catalogue.models(settings).values() if spec not in grouped]
-    used = {defaults.choose(task, settings) for task in EDIT_TASKS}
+    default_names = {defaults.choose(task, settings) for task in EDIT_TASKS}
     if as_json:
         rows = [
-            {"task": task, "is_default": spec.name in used, **_here(spec, settings)}
+            {"task": task, "is_default": spec.name in default_names, **_here(spec, settings)}
             for task, specs in [*groups.items(), (None, others)]
             for spec in specs
         ]
@@ -190,11 +190,11 @@ def _list(settings: Settings, *, as_json: bool) -> None:
         console.print_json({"models": rows, "segmenters": finders})
         return
     further = {"of unknown families": others, "segment": list(SEGMENTERS.values())}
-    _print_groups({**groups, **further}, used, settings)
+    _print_groups({**groups, **further}, default_names, settings)
 
 
 def _print_groups(
-    groups: Mapping[str, Sequence[ModelSpec]], used: Collection[str], settings: Settings
+    groups: Mapping[str, Sequence[ModelSpec]], default_names: Collection[str], settings: Settings
 ) -> None:
     """A table of the models, task by task; * = it answers where none is named."""
     from rich.console import Console
@@ -215,7 +215,7 @@ def _print_groups(
         for spec in specs:
             state = catalogue.state(spec, settings)
             style = "green" if state == "ready" else "dim"
-            mark = "*" if spec.name in used else " "
+            mark = "*" if spec.name in default_names else " "
             cells = (f"{mark} {spec.name}", _source(spec), _licence(spec), spec.size or "-")
             fits = escape(fit(spec, machine).text)
             table.add_row(*map(escape, cells), f"[{style}]{state}[/]", fits)
@@ -345,7 +345,7 @@ class _DownloadBar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, file: str, done: int, total: int) -> None:
+    def __call__(self, file: str, bytes_done: int, total: int) -> None:
         if self._task is None:
             self._task = self._bar.add_task(file, total=total)
-        self._bar.update(self._task, description=file, completed=done, total=total)
+        self._bar.update(self._task, description=file, completed=bytes_done, total=total)

@@ -68,8 +68,8 @@ def options_of_parts(
         leave_out: names of parts that are no option of the command, and why.
         flags: other names of some, for this command.
     """
-    known = {part.name for part in PARTS}
-    assert set(leave_out) <= known, f"no parts: {set(leave_out) - known}"
+    names = {part.name for part in PARTS}
+    assert set(leave_out) <= names, f"no parts: {set(leave_out) - names}"
     return {
         part.name: _option(part, (flags or {}).get(part.name, flags_of(part.name)))
         for part in PARTS
@@ -128,8 +128,8 @@ def _default(annotation: Any) -> Any:
     return False if annotation.__origin__ is bool else None
 
 
-def taken(values: dict[str, Any]) -> dict[str, Any]:
-    """The parts among a command's values, taken out of them."""
+def take_parts(values: dict[str, Any]) -> dict[str, Any]:
+    """Remove the parts from a command's values and return them."""
     return {part.name: values.pop(part.name) for part in PARTS if part.name in values}
 
 

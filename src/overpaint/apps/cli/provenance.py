@@ -19,7 +19,7 @@ from overpaint.apps.cli.parts import (
     flag_of,
     options_of_parts,
     read_parts,
-    taken,
+    take_parts,
     with_arguments,
 )
 
@@ -128,7 +128,7 @@ def replay(values: dict[str, Any]) -> None:
     from overpaint.apps.wiring import replay as replay_
     from overpaint.core.imaging import images
 
-    file, as_json, parts = values["file"], values["as_json"], taken(values)
+    file, as_json, parts = values["file"], values["as_json"], take_parts(values)
     with console.reporting_errors(as_json=as_json):
         settings = settings_.load()
         parts = read_parts(parts)
@@ -146,11 +146,11 @@ def replay(values: dict[str, Any]) -> None:
             again = replay_.replay(
                 picture, parts, settings, name_of=flag_of, loras=loras, on_progress=bar
             )
-        written = target.write([again.picture])
+        paths = target.write([again.picture])
         if as_json:
             console.print_json(
                 {
-                    "output": written[0],
+                    "output": paths[0],
                     "same": again.same,
                     "levels": again.levels,
                     "notes": again.notes,
@@ -160,7 +160,7 @@ def replay(values: dict[str, Any]) -> None:
             for note in again.notes:
                 console.say(f"Note: {note}", style="yellow")
             console.say(_sameness(again))
-            sys.stdout.write(f"{written[0]}\n")
+            sys.stdout.write(f"{paths[0]}\n")
         if not again.is_rounding:
             raise typer.Exit(console.OUR_FAULT)
 
@@ -195,8 +195,8 @@ def _print(facts: dict[str, Any]) -> None:
         *_credential_lines(facts["credentials"]),
     ]
     # What strangers wrote must not speak to the terminal.
-    shown = ("".join(each if each.isprintable() else "?" for each in line) for line in lines)
-    sys.stdout.write("\n".join(shown) + "\n")
+    printable = ("".join(each if each.isprintable() else "?" for each in line) for line in lines)
+    sys.stdout.write("\n".join(printable) + "\n")
 
 
 _PIXELS = {True: "as made", False: "changed since", None: "unknown"}

@@ -143,7 +143,7 @@ class Door:
     def _answer(self, names: list[str], result: EditResult) -> CallToolResult:
         for name, picture in zip(names, result.pictures, strict=False):
             self._write(name, images.encode(picture, images.format_of(name)))
-        shown = [
+        contents = [
             _content(_preview(each.to_srgb()) if names else images.encode(each))
             for each in result.pictures
         ]
@@ -152,7 +152,7 @@ class Door:
             "warnings": list(result.warnings),
             "safety": verdicts(result),
         }
-        return _result(shown, {**facts, "files": names} if names else facts)
+        return _result(contents, {**facts, "files": names} if names else facts)
 
     def _mask_answer(self, names: list[str], mask: bytes) -> CallToolResult:
         if not names:

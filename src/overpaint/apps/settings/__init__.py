@@ -98,8 +98,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         settings = settings.model_copy(update={key: getattr(parsed, key)})
     if keys := environ.get(KEYS_VARIABLE):
         keys_by_name = named_keys(keys.split(","), KEYS_VARIABLE)
-        named = {name: SecretStr(key) for name, key in keys_by_name.items()}
-        server = settings.server.model_copy(update={"keys": settings.server.keys | named})
+        secrets = {name: SecretStr(key) for name, key in keys_by_name.items()}
+        server = settings.server.model_copy(update={"keys": settings.server.keys | secrets})
         settings = settings.model_copy(update={"server": server})
     return settings
 
@@ -150,13 +150,13 @@ def find_file(environ: Mapping[str, str]) -> Path | None:
     Raises:
         InvalidSettings: `$OVERPAINT_CONFIG` names a file that is not there.
     """
-    named = environ.get(CONFIG_VARIABLE)
-    if named:
-        if not Path(named).is_file():
+    config_path = environ.get(CONFIG_VARIABLE)
+    if config_path:
+        if not Path(config_path).is_file():
             raise InvalidSettings(
-                f"'{named}' is not a file; correct it or unset it", field=CONFIG_VARIABLE
+                f"'{config_path}' is not a file; correct it or unset it", field=CONFIG_VARIABLE
             )
-        return Path(named).absolute()
+        return Path(config_path).absolute()
     for file in (Path(FILE_NAME), user_folder(environ) / FILE_NAME):
         if file.is_file():
             return file.absolute()
@@ -166,18 +166,18 @@ def find_file(environ: Mapping[str, str]) -> Path | None:
 def user_folder(environ: Mapping[str, str] | None = None) -> Path:
     """Where what a person decided is kept; it need not be there yet."""
     environ = os.environ if environ is None else environ
-    named = environ.get("APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME")
-    home = Path(named) if named else Path(environ.get("HOME", "~")).expanduser() / ".config"
+    base = environ.get("APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME")
+    home = Path(base) if base else Path(environ.get("HOME", "~")).expanduser() / ".config"
     return home / "overpaint"
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
-    known = [CONFIG_VARIABLE, KEYS_VARIABLE, *_VARIABLES]
+    names = [CONFIG_VARIABLE, KEYS_VARIABLE, *_VARIABLES]
     variables = {name: value for name, value in environ.items() if name.startswith("OVERPAINT_")}
     for name in variables:
-        if name not in known:
+        if name not in names:
             raise InvalidSettings(
-                f"no such variable{_near(name, known)}; known are {', '.join(known)}", field=name
+                f"no such variable{_near(name, names)}; known are {', '.join(names)}", field=name
             )
     return {name: value for name, value in variables.items() if name in _VARIABLES and value}
 
@@ -220,9 +220,9 @@ def _explain(first: ErrorDetails) -> str:
     return f"{key}: {value}{message[0].lower()}{message[1:]}"
 
 
-def _unknown(key: str, known: list[str]) -> str:
+def _unknown(key: str, names: list[str]) -> str:
     name = key.rsplit(".", 1)[-1]
-    return f"{key} is not a setting{_near(name, known)}; known are {', '.join(sorted(known))}"
+    return f"{key} is not a setting{_near(name, names)}; known are {', '.join(sorted(names))}"
 
 
 def _keys_beside(location: list[str]) -> list[str]:
@@ -250,6 +250,6 @@ def _keys_beside(location: list[str]) -> list[str]:
     return list(table.model_fields)
 
 
-def _near(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
+def _near(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
     return f" (did you mean {near[0]}?)" if near else ""

@@ -52,9 +52,9 @@ class SessionSettings(Table):
             return self.folder
         environ = os.environ if environ is None else environ
         variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_DATA_HOME"
-        named = environ.get(variable)
+        base = environ.get(variable)
         home = Path(environ.get("HOME", "~")).expanduser()
-        return (Path(named) if named else home / ".local" / "share") / "overpaint" / "sessions"
+        return (Path(base) if base else home / ".local" / "share") / "overpaint" / "sessions"
 
 
 class JudgeSettings(ChatSettings):

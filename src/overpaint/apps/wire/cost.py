@@ -72,12 +72,12 @@ def of_edit(edit: EncodedEdit, family: FamilySpec, server: ServerSettings) -> Co
     check_options(options, server)
     files = [(name, _file_of(value, name, server)) for name, value in _pictures(edit)]
     further = [(name, file.size) for name, file in files]
-    held = [size for _, size in further]
+    sizes = [size for _, size in further]
     size = next((size for name, size in further if name == "image"), None)
     if extend is not None and size is not None:
         size = _grown(size, extend, server)
-        held.append(size)
-    total = sum(width * height for width, height in held) / MEGA
+        sizes.append(size)
+    total = sum(width * height for width, height in sizes) / MEGA
     canvas = _canvas(family, options, size, server)
     return Cost(
         megapixels=total,

@@ -113,8 +113,8 @@ def _with_markup(values: Mapping[str, Any], markup: bytes, limits: ImageLimits) 
         )
     if drawing.alpha is None or drawing.alpha.getextrema() == (255, 255):
         raise InvalidImage("nothing of it is transparent; send the drawing alone", field="markup")
-    shown = Image.composite(drawing.to_srgb(), picture.to_srgb(), drawing.alpha)
-    return {"image": picture, "references": (*values.get("references", ()), shown)}
+    overlay = Image.composite(drawing.to_srgb(), picture.to_srgb(), drawing.alpha)
+    return {"image": picture, "references": (*values.get("references", ()), overlay)}
 
 
 def check_values(values: Mapping[str, Any], server: ServerSettings) -> None:

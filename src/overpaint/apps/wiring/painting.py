@@ -148,7 +148,7 @@ def paint(paintings: Sequence[Painting]) -> list[Painted]:
         try:
             request = _request(painting, picture, settings)
         except InvalidRequest as error:
-            raise _named(error, index, len(paintings)) from error
+            raise _with_place(error, index, len(paintings)) from error
         if isinstance(request, EditRequest):
             server = painting.server or settings.remote.url
             requests.setdefault(server, {})[index] = request
@@ -186,43 +186,43 @@ def mask_of(painting: Painting, picture: Picture) -> Image.Image | str | None:
                 "a mask has neither classes nor confidences; give detections, or leave both out",
                 field="classes" if painting.classes is not None else "confidence",
             )
-        mask = _drawn(segmentation, picture.size, detections.FIELD)
+        mask = _mask_from(segmentation, picture.size, detections.FIELD)
     else:
         results = detections.parse(segmentation, picture.size)
         try:
-            chosen = detections.select(
+            matches = detections.select(
                 results, classes=painting.classes, confidence=painting.confidence
             )
         except detections.NoSuchClass as error:
             if painting.when_missing == "error":
                 raise
             return f"{error}; the picture is returned unchanged."
-        if not chosen:
+        if not matches:
             return _nothing(len(results), painting.confidence)
-        mask = detections.union(chosen, picture.size)
+        mask = detections.union(matches, picture.size)
     if mask.getbbox() is None:
         return "The mask is empty; the picture is returned unchanged."
     return masks.invert(mask) if painting.invert else mask
 
 
-def model_name(family: str | None, task: EditTask, named: str | None, settings: Settings) -> str:
+def model_name(family: str | None, task: EditTask, name: str | None, settings: Settings) -> str:
     """The model that a block uses.
 
     Raises:
-        InvalidRequest: the named one is of another family.
+        InvalidRequest: the model of that name is of another family.
         ModelNotFound: there is none of that name.
     """
     if family is None:
-        return named or defaults.choose(task, settings)
-    if named is None:
+        return name or defaults.choose(task, settings)
+    if name is None:
         return defaults.choose_of_family(family, task, settings)
-    model_family = catalogue.find_model(named, settings).family
+    model_family = catalogue.find_model(name, settings).family
     if model_family != family:
         raise InvalidRequest(
-            f"'{named}' is of the family {model_family}, this block works with {family}",
+            f"'{name}' is of the family {model_family}, this block works with {family}",
             field="model",
         )
-    return named
+    return name
 
 
 def _request(painting: Painting, picture: Picture, settings: Settings) -> EditRequest | str:
@@ -270,12 +270,12 @@ def _where(segmentation: Any, size: tuple[int, int], name: str) -> Image.Image:
     from PIL import Image
 
     if not detections.are_detections(segmentation):
-        return _drawn(segmentation, size, name)
+        return _mask_from(segmentation, size, name)
     results = detections.parse(segmentation, size, field=name)
     return detections.union(results, size, field=name) if results else Image.new("L", size)
 
 
-def _drawn(mask_like: Any, size: tuple[int, int], name: str) -> Image.Image:
+def _mask_from(mask_like: Any, size: tuple[int, int], name: str) -> Image.Image:
     """A mask in any form that an engine takes."""
     from overpaint.engine.intake import as_mask
 
@@ -309,7 +309,7 @@ def _toy(painting: Painting, request: EditRequest, settings: Settings) -> tuple[
     return () if notice is None else (notice,)
 
 
-def _named(error: InvalidRequest, index: int, count: int) -> InvalidRequest:
+def _with_place(error: InvalidRequest, index: int, count: int) -> InvalidRequest:
     """The same error, with the picture's place where there are several."""
     if count == 1:
         return error

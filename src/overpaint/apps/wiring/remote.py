@@ -147,18 +147,20 @@ class Server:
         kind = _kinds().get(str(details.get("code")), unknown)
         if kind is None:
             return RemoteError(message, status=status, retry_after=seconds)
-        error = _made(kind, message, details)
+        error = _error_from(kind, message, details)
         error.retry_after = seconds if seconds is not None else error.retry_after
         return error
 
 
 def _kinds() -> dict[str, type[OverpaintError]]:
     """The errors that a server may tell of an edit, by their code."""
-    named = (each for each in vars(errors).values() if isinstance(each, type))
-    return {each.code: each for each in named if issubclass(each, OverpaintError)}
+    classes = (each for each in vars(errors).values() if isinstance(each, type))
+    return {each.code: each for each in classes if issubclass(each, OverpaintError)}
 
 
-def _made(kind: type[OverpaintError], message: str, details: Mapping[str, Any]) -> OverpaintError:
+def _error_from(
+    kind: type[OverpaintError], message: str, details: Mapping[str, Any]
+) -> OverpaintError:
     if issubclass(kind, InvalidRequest):
         return kind(message, field=str(details.get("field", "request")))
     if issubclass(kind, errors.ContentBlocked):

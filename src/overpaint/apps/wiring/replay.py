@@ -207,7 +207,9 @@ class _Finder:
             return self._one(part, value, digest or None)
         several = zip_longest(value or (), digest or ())
         return [
-            image for one, wanted in several if (image := self._one(part, one, wanted)) is not None
+            image
+            for one, own_digest in several
+            if (image := self._one(part, one, own_digest)) is not None
         ]
 
     def _one(self, part: Part, path: Path | None, digest: Any) -> Any:
@@ -276,12 +278,12 @@ def _differences(recipe: _Recipe, engine: Engine) -> tuple[str, ...]:
         InvalidRequest: the weights are others, so that it cannot be the same picture.
     """
     here = engine.model().record
-    for name, wanted in (("revision", recipe.model.revision), ("loras", _digests(recipe.model))):
+    for name, original in (("revision", recipe.model.revision), ("loras", _digests(recipe.model))):
         content = here.get(name) if name == "revision" else _digests(_Model(**here))
-        if content != wanted:
+        if content != original:
             raise InvalidRequest(
                 f"the picture was made with other weights of {recipe.model.name}: {name} "
-                f"{wanted or 'none'}, here {content or 'none'}",
+                f"{original or 'none'}, here {content or 'none'}",
                 field="model",
             )
     then = {"Overpaint": recipe.overpaint, "the device": recipe.model.device}

@@ -65,16 +65,16 @@ class ServedModels:
             ModelNotFound: it is not served.
         """
         if name is None:
-            wanted = (getattr(self._defaults, task), *self.all)
-            name = next(each for each in wanted if each in self.all)
+            names = (getattr(self._defaults, task), *self.all)
+            name = next(each for each in names if each in self.all)
         name = self._aliases.get(name, name)
         catch_all = self._aliases.get(CATCH_ALL, name)
-        if served := self._named(name) or self._adapted(name) or self._named(catch_all):
+        if served := self._by_name(name) or self._adapted(name) or self._by_name(catch_all):
             return served
-        known = ", ".join(sorted({*self.all, *self._aliases}))
-        raise ModelNotFound(f"there is no such model here; there are {known}", field="model")
+        listing = ", ".join(sorted({*self.all, *self._aliases}))
+        raise ModelNotFound(f"there is no such model here; there are {listing}", field="model")
 
-    def _named(self, name: str) -> Served | None:
+    def _by_name(self, name: str) -> Served | None:
         """The model of that name, or the first one of that family."""
         for served in self.all.values():
             if name in (served.spec.name, served.spec.family):
@@ -84,7 +84,7 @@ class ServedModels:
     def _adapted(self, name: str) -> Served | None:
         """A model that is served, with adapters that the name adds."""
         base, _, names = name.partition(adapters.JOINT)
-        served = self._named(self._aliases.get(base, base)) if names else None
+        served = self._by_name(self._aliases.get(base, base)) if names else None
         if served is None or served.spec.source == "none":
             return None
         return replace(served, spec=adapters.adapted(served.spec, names, self._settings))
@@ -92,11 +92,11 @@ class ServedModels:
     def aliases_of(self, served: Served) -> list[str]:
         """Further names of a model."""
         names = self._aliases.items()
-        return [alias for alias, target in names if self._named(target) is served]
+        return [alias for alias, target in names if self._by_name(target) is served]
 
     def _check_aliases(self) -> None:
         for alias, target in self._aliases.items():
-            if self._named(target) is None:
+            if self._by_name(target) is None:
                 raise InvalidSettings(
                     f"'{target}' is not served; there are {', '.join(self.all)}",
                     field=f"server.aliases.{alias}",

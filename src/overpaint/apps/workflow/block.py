@@ -179,7 +179,7 @@ def block(
     }
     licence = next(each.licence for each in BUILTIN if each.family == spec.name)
     attributes = {"family": spec.name, "task": task}
-    return _made(Block, title, about, fields, attributes, [spec.name], licence)
+    return _block_type(Block, title, about, fields, attributes, [spec.name], licence)
 
 
 def blending(spec: FamilySpec) -> list[str]:
@@ -230,10 +230,10 @@ def extension_block(title: str, *, about: str) -> type[Block]:
     }
     tags = ["outpainting", "uncrop"]
     attributes = {"family": None, "task": "extend"}
-    return _made(ExtensionBlock, title, about, fields, attributes, tags, "that of the model")
+    return _block_type(ExtensionBlock, title, about, fields, attributes, tags, "that of the model")
 
 
-def _made(
+def _block_type(
     base: type[Block],
     title: str,
     about: str,

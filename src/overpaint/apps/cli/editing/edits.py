@@ -11,7 +11,7 @@ from overpaint.apps.cli import console
 from overpaint.apps.cli.editing import output
 from overpaint.apps.cli.editing.job import Job, run
 from overpaint.apps.cli.editing.segment import Boxes, Points, SegmenterName
-from overpaint.apps.cli.parts import options_of_parts, ordered, taken, with_arguments
+from overpaint.apps.cli.parts import options_of_parts, ordered, take_parts, with_arguments
 from overpaint.core.imaging.borders import ANCHORS, SIDES
 from overpaint.core.models import border_task
 
@@ -268,7 +268,7 @@ WEIGHTS: Mapping[str, Any] = {"lora": Loras, "preset": PresetName}
 )
 def inpaint(values: dict[str, Any]) -> None:
     """Repaint the masked part of a picture to match a prompt."""
-    run(Job.of("inpaint", taken(values), values))
+    run(Job.of("inpaint", take_parts(values), values))
 
 
 @with_arguments(
@@ -277,7 +277,7 @@ def inpaint(values: dict[str, Any]) -> None:
 )
 def edit(values: dict[str, Any]) -> None:
     """Follow an instruction to change a picture; with a mask, only inside it."""
-    run(Job.of("edit", taken(values), values))
+    run(Job.of("edit", take_parts(values), values))
 
 
 _ERASE = shared(LEFT_OUT["erase"], **FILES, shadow=Shadow)
@@ -288,7 +288,7 @@ for _name in ("device", "dtype"):  # an eraser has no weights to place
 @with_arguments({"image": Image}, _ERASE)
 def erase(values: dict[str, Any]) -> None:
     """Remove what the mask covers; no words, no weights."""
-    run(Job.of("erase", taken(values), values))
+    run(Job.of("erase", take_parts(values), values))
 
 
 _EXTEND = {**shared(LEFT_OUT["extend"], **FILES, **WEIGHTS), **BORDERS}
@@ -303,7 +303,7 @@ def extend(values: dict[str, Any]) -> None:
     Without a side or a ratio, the picture's own transparent border is filled.
     """
     keys = {name: values.pop(name) for name in BORDERS}
-    parts = taken(values)
+    parts = take_parts(values)
     parts["extend"] = {name: value for name, value in keys.items() if value is not None}
     parts["prompt"] = parts["prompt"] or ""
     run(Job.of(border_task(parts["prompt"]), parts, values))

@@ -121,9 +121,9 @@ def run(job: Job) -> None:
         if job.as_json and not target.paths:
             raise UnsupportedOption("JSON and the picture cannot share stdout", field="json")
         result = _edit(job, settings)
-        written = target.write(result.pictures)
+        paths = target.write(result.pictures)
         losses = target.losses(result.pictures)
-        _tell(job, result, written, [*result.warnings, *target.warnings, *losses])
+        _tell(job, result, paths, [*result.warnings, *target.warnings, *losses])
 
 
 def _edit(job: Job, settings: Settings) -> EditResult:
@@ -144,8 +144,8 @@ def engine_for(job: Job, request: EditRequest, settings: Settings) -> Engine:
     """
     from overpaint.apps.wiring.models import defaults
 
-    named = job.parts.get("model")
-    model = named or defaults.choose(job.task, settings)
+    model_option = job.parts.get("model")
+    model = model_option or defaults.choose(job.task, settings)
     loras = [parse_lora(each) for each in job.loras]
     with console.waiting(f"Loading {model}", hidden=job.as_json):
         from overpaint.apps.wiring.models import build, catalogue, families
@@ -156,7 +156,12 @@ def engine_for(job: Job, request: EditRequest, settings: Settings) -> Engine:
             _require_task(job.task, model, family)
         check(family, request)
         return build.engine(
-            named, task=job.task, device=job.device, dtype=job.dtype, loras=loras, settings=settings
+            model_option,
+            task=job.task,
+            device=job.device,
+            dtype=job.dtype,
+            loras=loras,
+            settings=settings,
         )
 
 
@@ -285,11 +290,11 @@ def parse_lora(text: str) -> Lora:
     return Lora(Path(path), factor)
 
 
-def _tell(job: Job, result: EditResult, written: list[str], warnings: list[str]) -> None:
+def _tell(job: Job, result: EditResult, paths: list[str], warnings: list[str]) -> None:
     if job.as_json:
         console.print_json(
             {
-                "outputs": written,
+                "outputs": paths,
                 "seeds": list(result.seeds),
                 "recipe": result.recipe,
                 "measures": [dict(each) for each in result.measures],
@@ -300,7 +305,7 @@ def _tell(job: Job, result: EditResult, written: list[str], warnings: list[str])
         return
     console.warn(warnings)
     seconds = result.timings["total"]
-    for path, seed in zip(written, result.seeds, strict=True):
+    for path, seed in zip(paths, result.seeds, strict=True):
         if path == output.STDIO:
             continue
         sys.stdout.write(f"{path}\n")

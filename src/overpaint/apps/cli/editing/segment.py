@@ -153,8 +153,8 @@ def segment(
         with console.waiting("Looking", hidden=as_json):
             detections = selection.find(picture, settings)
         mask = _finished(mask_of(detections, picture, selection), grow=grow, invert=invert)
-        written = _write(mask, target)
-        _tell(detections, written, as_json=as_json)
+        paths = _write(mask, target)
+        _tell(detections, paths, as_json=as_json)
 
 
 def mask_of(results: Sequence[Detection], picture: Picture, selection: Selection) -> Image.Image:
@@ -185,8 +185,8 @@ def _numbers(text: str, count: int, name: str) -> tuple[float, ...]:
     except ValueError:
         numbers = ()
     if len(numbers) != count:
-        wanted = "X,Y" if count == 2 else "LEFT,TOP,RIGHT,BOTTOM"
-        raise UnsupportedOption(f"'{text}' is not {wanted} in pixels", field=name)
+        form = "X,Y" if count == 2 else "LEFT,TOP,RIGHT,BOTTOM"
+        raise UnsupportedOption(f"'{text}' is not {form} in pixels", field=name)
     return numbers
 
 
@@ -209,11 +209,11 @@ def _write(mask: Image.Image, target: output.Output) -> list[str]:
     return target.write([Picture.from_pil(mask)])
 
 
-def _tell(detections: Sequence[Detection], written: list[str], *, as_json: bool) -> None:
+def _tell(detections: Sequence[Detection], paths: list[str], *, as_json: bool) -> None:
     if as_json:
         console.print_json(
             {
-                "output": written[0],
+                "output": paths[0],
                 "detections": [
                     {"box": each.box, "label": each.label, "confidence": each.confidence}
                     for each in detections
@@ -221,7 +221,7 @@ def _tell(detections: Sequence[Detection], written: list[str], *, as_json: bool)
             }
         )
         return
-    for path in written:
+    for path in paths:
         if path != output.STDIO:
             sys.stdout.write(f"{path}\n")
     for each in detections:

@@ -14,7 +14,7 @@ import typer
 from overpaint.apps.cli import console
 from overpaint.apps.cli.editing import edits, output, session_view
 from overpaint.apps.cli.editing.job import Job, engine_for, request_of
-from overpaint.apps.cli.parts import options_of_parts, ordered, taken, with_arguments
+from overpaint.apps.cli.parts import options_of_parts, ordered, take_parts, with_arguments
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.models import border_task
 
@@ -126,7 +126,7 @@ def list_(
 def edit(values: dict[str, Any]) -> None:
     """Edit the picture: make another turn."""
     which, out = values["session"], values.pop("out")
-    parts = taken(values)
+    parts = take_parts(values)
     parts["prompt"] = parts["prompt"] or ""
     job = Job.of("edit", parts, values)
     if "mask" in job.parts or job.selection.is_given:
@@ -154,7 +154,7 @@ def undo(session: Which, as_json: Json = False) -> None:
     with _opened(as_json) as (_, store):
         opened_session = store.find(session)
         session_view.tell(
-            _moved(store, opened_session, opened_session.undo, "undo"), as_json=as_json
+            _move(store, opened_session, opened_session.undo, "undo"), as_json=as_json
         )
 
 
@@ -164,7 +164,7 @@ def redo(session: Which, as_json: Json = False) -> None:
     with _opened(as_json) as (_, store):
         opened_session = store.find(session)
         session_view.tell(
-            _moved(store, opened_session, opened_session.redo, "redo"), as_json=as_json
+            _move(store, opened_session, opened_session.redo, "redo"), as_json=as_json
         )
 
 
@@ -173,7 +173,7 @@ def branch(session: Which, turn: TurnId, as_json: Json = False) -> None:
     """Continue from any turn; later turns stay."""
     with _opened(as_json) as (_, store):
         opened_session = store.find(session)
-        session_view.tell(_moved(store, opened_session, turn, "branch"), as_json=as_json)
+        session_view.tell(_move(store, opened_session, turn, "branch"), as_json=as_json)
 
 
 @app.command("log")
@@ -196,10 +196,10 @@ def show(
     """Show a turn with its measures, or write its picture."""
     with _opened(as_json) as (_, store):
         opened_session = store.find(session)
-        wanted = opened_session.turn(turn)
+        selected_turn = opened_session.turn(turn)
         if out is not None:
-            _write(store, wanted, out)
-        session_view.tell_turn(opened_session, wanted, as_json=as_json)
+            _write(store, selected_turn, out)
+        session_view.tell_turn(opened_session, selected_turn, as_json=as_json)
 
 
 @app.command("areas")
@@ -227,15 +227,17 @@ def areas(
         from overpaint.apps.wiring.models import build
 
         whole = store.find(session)
-        made = whole.turn(turn)
+        selected_turn = whole.turn(turn)
         if keep is None:
-            session_view.tell_areas(made.areas, as_json=as_json)
+            session_view.tell_areas(selected_turn.areas, as_json=as_json)
             return
         numbers = _area_numbers(keep)
-        made.check_areas(numbers)
-        engine = build.engine(made.model, device=device, dtype=dtype, settings=settings)
+        selected_turn.check_areas(numbers)
+        engine = build.engine(selected_turn.model, device=device, dtype=dtype, settings=settings)
         editor = sessions.editor(settings, store, engine)
-        session_view.tell_turn(*editor.keep_areas(whole.id, made.id, numbers), as_json=as_json)
+        session_view.tell_turn(
+            *editor.keep_areas(whole.id, selected_turn.id, numbers), as_json=as_json
+        )
 
 
 @app.command("compare")
@@ -255,8 +257,8 @@ def compare(
 
         opened_session = store.find(session)
         pair = opened_session.turn(first), opened_session.turn(second)
-        measured = measuring.compare(store.pictures, *pair, sessions.examiner(settings)).as_json()
-        session_view.tell_measures(measured, as_json=as_json)
+        measures = measuring.compare(store.pictures, *pair, sessions.examiner(settings)).as_json()
+        session_view.tell_measures(measures, as_json=as_json)
 
 
 @app.command("rename")
@@ -426,7 +428,7 @@ def _area_numbers(words: str) -> list[int]:
     return [] if numbers == ["0"] else [int(each) for each in numbers]
 
 
-def _moved(store: Store, session: Session, turn: str | None, what: str) -> Session:
+def _move(store: Store, session: Session, turn: str | None, what: str) -> Session:
     if turn is None:
         raise InvalidRequest(f"there is nothing to {what}", field="turn")
     return store.move(session.id, turn, session.revision)

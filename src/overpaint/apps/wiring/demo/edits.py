@@ -104,7 +104,9 @@ def _batch(engine: Engine) -> DemoSection:
     return DemoSection(
         "A folder of pictures",
         f"{len(pairs)} captions are erased by one batch, which can be stopped and continued.",
-        tuple(shown for before, after in sheet for shown in (("before", before), ("after", after))),
+        tuple(
+            figure for before, after in sheet for figure in (("before", before), ("after", after))
+        ),
         seconds,
     )
 

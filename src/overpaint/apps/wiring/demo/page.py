@@ -25,18 +25,18 @@ def write(page: Path, on_section: Callable[[DemoSection], None]) -> None:
     Raises:
         OverpaintError: a twin is missing, or the page cannot be written.
     """
-    made = []
+    demo_sections = []
     for section in sections():
         on_section(section)
-        made.append(section)
+        demo_sections.append(section)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("overpaint.apps.wiring.demo", "."), autoescape=True
     )
     environment.filters["uri"] = _data_uri
     template = environment.get_template("page.html.jinja")
     text = template.render(
-        photos=[each for each in made if not each.is_twin],
-        twins=[each for each in made if each.is_twin],
+        photos=[each for each in demo_sections if not each.is_twin],
+        twins=[each for each in demo_sections if each.is_twin],
         version=__version__,
     )
     atomic_write(page, text.encode())

@@ -40,16 +40,16 @@ def adapted(spec: ModelSpec, names: str, settings: Settings) -> ModelSpec:
     Raises:
         ModelNotFound: there is no such adapter, or a scale is out of range.
     """
-    known = files(settings)
+    paths = files(settings)
     loras = []
     for name in names.split(JOINT):
-        stem, scale = (name, 1.0) if name in known else _parsed(name)
-        if stem not in known:
-            there = ", ".join(known) or "none"
+        stem, scale = (name, 1.0) if name in paths else _parsed(name)
+        if stem not in paths:
+            there = ", ".join(paths) or "none"
             raise ModelNotFound(
                 f"there is no adapter '{stem[:60]}'; there are {there}", field=FIELD
             )
-        loras.append(Lora(known[stem], scale))
+        loras.append(Lora(paths[stem], scale))
     marks = (f"{JOINT}{each.path.stem}{AT}{each.scale:g}" for each in loras)
     return replace(spec, name=spec.name + "".join(marks), loras=(*spec.loras, *loras))
 

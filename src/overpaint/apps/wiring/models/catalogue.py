@@ -37,26 +37,26 @@ def find_model(name: str, settings: Settings) -> ModelSpec:
         ModelNotFound: no model of that name.
         ModelLoadError: the folder is not a checkpoint of a known family.
     """
-    known = models(settings)
-    if name in known:
-        return known[name]
+    specs = models(settings)
+    if name in specs:
+        return specs[name]
     base, _, names = name.partition(adapters.JOINT)
-    if names and base in known:
-        return adapters.adapted(known[base], names, settings)
+    if names and base in specs:
+        return adapters.adapted(specs[base], names, settings)
     if Path(name).is_file():
         from overpaint.checkpoints.files import foreign
 
         raise ModelNotFound(f"{name} is {foreign.description(Path(name))}", field="model")
     if "/" in name or "\\" in name or Path(name).is_dir():
         return _folder_model(Path(name))
-    if name.startswith(TWINS) and not any(each.startswith(TWINS) for each in known):
+    if name.startswith(TWINS) and not any(each.startswith(TWINS) for each in specs):
         raise ModelNotFound(
             f"'{name}' is not bundled with this installation; name another model with --model "
-            f"(known are {', '.join(known)}), or set a default in {settings_.FILE_NAME}",
+            f"(known are {', '.join(specs)}), or set a default in {settings_.FILE_NAME}",
             field="model",
         )
     raise ModelNotFound(
-        f"there is no model '{name}'{_near(name, known)}; known are {', '.join(known)}, or give "
+        f"there is no model '{name}'{_near(name, specs)}; known are {', '.join(specs)}, or give "
         "the path of a folder in diffusers layout",
         field="model",
     )
@@ -118,10 +118,10 @@ def _pipeline_class(folder: Path) -> str:
             f"{folder}: {there}; a model is a folder in diffusers layout", field="model"
         )
     try:
-        named = json.loads(file.read_text(encoding="utf-8"))["_class_name"]
+        class_name = json.loads(file.read_text(encoding="utf-8"))["_class_name"]
     except (ValueError, KeyError, TypeError) as error:
         raise ModelLoadError(f"{file}: names no pipeline class ({error!r})") from error
-    return str(named[-1] if isinstance(named, list) else named)
+    return str(class_name[-1] if isinstance(class_name, list) else class_name)
 
 
 def _size(folder: Path) -> int:
@@ -129,6 +129,6 @@ def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=3)
+def _near(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(names), n=3)
     return f" (did you mean {' or '.join(near)}?)" if near else ""

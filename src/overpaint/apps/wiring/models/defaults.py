@@ -40,16 +40,16 @@ class Recommendation:
 
 def choose(task: EditTask, settings: Settings) -> str:
     """Name of the model that does a task where none is named: the settings', or the best here."""
-    named: str = getattr(settings.defaults, task)
-    if named != AUTO:
-        return named
-    known = catalogue.models(settings)
-    preferred = [known[name] for name in PREFERRED[task] if name in known]
+    default: str = getattr(settings.defaults, task)
+    if default != AUTO:
+        return default
+    specs = catalogue.models(settings)
+    preferred = [specs[name] for name in PREFERRED[task] if name in specs]
     for spec in preferred:
         if catalogue.state(spec, settings) == "ready":
             return spec.name
     twins = (f"{TWINS}{spec.family}" for spec in preferred)
-    return next((name for name in twins if name in known), preferred[0].name)
+    return next((name for name in twins if name in specs), preferred[0].name)
 
 
 def resolved(settings: Settings) -> Settings:
@@ -60,22 +60,22 @@ def resolved(settings: Settings) -> Settings:
 
 def chosen_by_hand(settings: Settings) -> tuple[str, ...]:
     """Names of models that the settings themselves name."""
-    named = (getattr(settings.defaults, task) for task in EDIT_TASKS)
-    return (*settings.server.models, *(name for name in named if name != AUTO))
+    defaults = (getattr(settings.defaults, task) for task in EDIT_TASKS)
+    return (*settings.server.models, *(name for name in defaults if name != AUTO))
 
 
 def choose_of_family(family: str, task: EditTask, settings: Settings) -> str:
     """Name of the model of a family that does a task: the settings' where it is of that family,
     else one that is here, the known before one's own, else the twin."""
-    known = catalogue.models(settings)
+    specs = catalogue.models(settings)
     default = choose(task, settings)
-    if default in known and known[default].family == family and not _is_twin(known[default]):
+    if default in specs and specs[default].family == family and not _is_twin(specs[default]):
         return default
     for spec in _of_family(family, settings):
         if catalogue.state(spec, settings) == "ready":
             return spec.name
     twin = f"{TWINS}{family}"
-    return twin if twin in known else next((s.name for s in _of_family(family, settings)), family)
+    return twin if twin in specs else next((s.name for s in _of_family(family, settings)), family)
 
 
 def recommend(task: EditTask, settings: Settings, machine: Machine | None = None) -> Recommendation:
@@ -84,13 +84,13 @@ def recommend(task: EditTask, settings: Settings, machine: Machine | None = None
     The first of `PREFERRED` that is quick here; else the first that fits; else the smallest.
     """
     machine = machine or this_machine()
-    known = catalogue.models(settings)
-    preferred = [known[name] for name in PREFERRED[task] if name in known]
+    specs = catalogue.models(settings)
+    preferred = [specs[name] for name in PREFERRED[task] if name in specs]
     fits = {spec.name: fit(spec, machine) for spec in preferred}
     quick = [spec for spec in preferred if fits[spec.name].is_quick]
     fitting = [spec for spec in preferred if fits[spec.name].fits]
-    chosen = (quick or fitting or sorted(preferred, key=lambda spec: spec.size_gb))[0]
-    return Recommendation(chosen, _reason(chosen, preferred, machine))
+    choice = (quick or fitting or sorted(preferred, key=lambda spec: spec.size_gb))[0]
+    return Recommendation(choice, _reason(choice, preferred, machine))
 
 
 def notice(spec: ModelSpec, settings: Settings, by_hand: Collection[str] = ()) -> str | None:
@@ -113,9 +113,9 @@ def notices(settings: Settings) -> list[str]:
     """Such a sentence for each task whose model is a toy that nobody chose."""
     by_hand = chosen_by_hand(settings)
     names = dict.fromkeys(choose(task, settings) for task in EDIT_TASKS)
-    known = catalogue.models(settings)
-    said = [notice(known[name], settings, by_hand) for name in names if name in known]
-    return [sentence for sentence in said if sentence is not None]
+    specs = catalogue.models(settings)
+    sentences = [notice(specs[name], settings, by_hand) for name in names if name in specs]
+    return [sentence for sentence in sentences if sentence is not None]
 
 
 def notice_of_family(spec: ModelSpec, settings: Settings) -> str | None:
@@ -160,18 +160,18 @@ def ranked(task: EditTask, settings: Settings) -> list[ModelSpec]:
     return sorted(specs, key=lambda spec: (_is_twin(spec), order.get(spec.name, len(order))))
 
 
-def _reason(chosen: ModelSpec, known: list[ModelSpec], machine: Machine) -> str:
-    """Why that one of the known, which are in their order."""
-    if chosen.source == "none":
+def _reason(choice: ModelSpec, ranking: list[ModelSpec], machine: Machine) -> str:
+    """Why that one of a ranking, which begins with the most preferred."""
+    if choice.source == "none":
         return "it needs no weights"
-    verdict = fit(chosen, machine)
+    verdict = fit(choice, machine)
     reasons = [f"it {_verb(verdict.text)} on {machine}"]
     if not verdict.fits:
         reasons = [f"no model for this task fits {machine}; this one {_verb(verdict.text)}"]
-    for spec in known[: known.index(chosen)]:
+    for spec in ranking[: ranking.index(choice)]:
         reasons.append(f"{spec.name}, which is preferred, {_verb(fit(spec, machine).text)}")
-    barred = [spec.name for spec in known if not licences.is_commercial(spec)]
-    if chosen.name in barred:
+    barred = [spec.name for spec in ranking if not licences.is_commercial(spec)]
+    if choice.name in barred:
         reasons.append("its licence forbids commercial use")
     elif barred:
         others = " and ".join(barred)

@@ -38,10 +38,10 @@ def find(name: str) -> FamilySpec:
                 f"family '{name}' of {point.value} cannot be imported: {error}"
             ) from error
         return foreign
-    known = names()
-    near = difflib.get_close_matches(name, known, n=3)
-    meant = f" (did you mean {' or '.join(near)}?)" if near else ""
-    raise ModelLoadError(f"there is no family '{name}'{meant}; known are {', '.join(known)}")
+    family_names = names()
+    near = difflib.get_close_matches(name, family_names, n=3)
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    raise ModelLoadError(f"there is no family '{name}'{hint}; known are {', '.join(family_names)}")
 
 
 def importable() -> Iterator[FamilySpec]:
