@@ -100,8 +100,8 @@ def load(
 
     Args:
         model: name (`overpaint models` lists them) or a folder in diffusers layout; None = the
-            default for inpainting: the best model that is here. Where none is, a bundled toy
-            answers, with a `UserWarning`.
+            default for inpainting: the best model that is here. If none is, a bundled toy answers,
+            with a `UserWarning`.
         device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' or 'xpu'; None = as in the settings.
         dtype: 'auto', 'float32', 'bfloat16' or 'float16'; None = as in the settings.
         loras: low-rank adapters for the model.

@@ -20,10 +20,10 @@ A `segmentation_mask` may be
 - COCO annotations: a list, or a data set of one picture
 - a mask: an array or a picture of the same size, white = repaint
 
-Where nothing was found the picture comes back as it was, with a `UserWarning`, and no model runs.
+If nothing was found, the picture comes back as it was, with a `UserWarning`, and no model runs.
 Each function takes the model of its family that is here; where none is, a bundled toy answers, and
-a `UserWarning` says so and how to fetch a real one.
-Models are loaded once and stay loaded; the functions may be called from several threads.
+a `UserWarning` says so and how to fetch a real one. Models are loaded once and stay loaded; the
+functions may be called from several threads.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def flex2_inpainting(
         control_stop: share of the steps in which the control picture is active, 0..1.
         num_inference_steps: denoising steps.
         guidance_scale: how closely the prompt is followed.
-        seed: same seed, same picture; None = drawn, and told in the result.
+        seed: same seed, same picture; None = drawn; the result has it.
         height: of the answer in pixels, a multiple of 16; the picture is stretched to it.
         width: of the answer in pixels, a multiple of 16.
         control_image: line, pose or depth picture that steers the result.
@@ -215,7 +215,7 @@ def kontext_edit(
         segmentation_mask: limits where; None = anywhere, and what the edit does not touch stays.
         reference_images: further pictures that the instruction refers to.
         target: without a mask, where the thing is that the instruction names: a mask, or what was
-            found; see the module. What changes far from it is put back.
+            found; see the module. Changes far from it are put back.
         height: of the answer in pixels, a multiple of 16; None = the input's own size.
         width: goes with `height`.
 

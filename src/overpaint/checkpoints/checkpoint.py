@@ -29,7 +29,7 @@ STATES = 8 * 2**30
 class Checkpoint:
     """A model folder in diffusers layout; its components are loaded when first asked for.
 
-    Several threads may use it. Whoever computes with a component borrows it, so that it does not
+    Several threads may use it. A caller borrows a component to compute with it, so that it does not
     leave memory meanwhile.
 
     Args:
@@ -155,7 +155,8 @@ class Checkpoint:
             yield self._loaded[name]
 
     def release(self, *names: str) -> None:
-        """Let components leave memory, once nobody computes with them; they can be loaded again."""
+        """Let components leave memory, once nothing computes with them; they can be loaded
+        again."""
         with self._returned:
             self._returned.wait_for(lambda: not any(self._borrowers[name] for name in names))
             for name in names:

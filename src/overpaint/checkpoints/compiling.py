@@ -1,12 +1,12 @@
-"""Networks that run as they are until they were compiled in the background.
+"""Networks that run as they are until they are compiled in the background.
 
 Compiling takes a minute or more, and nobody waits for it: a part of a network computes as it is,
 a copy of it that shares the weights is compiled by a thread, with what the part was given, and the
 part changes over when that is done. Other kinds of arguments (more dimensions, another precision,
 other flags) are compiled in their turn, and computed as they are until then; sizes are left open.
-Where compiling fails, the part stays as it is.
+If compiling fails, the part stays as it is.
 
-What was compiled is kept in files, so that the next process has it within seconds.
+Compiled code is kept in files, so that the next process has it within seconds.
 """
 
 from __future__ import annotations

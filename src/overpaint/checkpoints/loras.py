@@ -76,7 +76,7 @@ def read(lora: Lora, denoiser: str, loader: str | None, config: Any) -> Adapter:
         config: of the denoiser.
 
     Raises:
-        ModelLoadError: it is not readable, or in a naming that nobody knows.
+        ModelLoadError: it is not readable, or its naming is not known.
     """
     file = _file(lora.path)
     try:
@@ -219,7 +219,7 @@ def _prefixed(values: Mapping[str, Any], component: str) -> dict[str, Any]:
 
 
 def _fitting(model: Any, component: str, adapter: Adapter) -> tuple[Adapter, str | None]:
-    """What of an adapter a component has modules for, and a sentence if that is not all.
+    """The part of an adapter that a component has modules for, and a sentence if that is not all.
 
     Raises:
         ModelLoadError: nothing fits.

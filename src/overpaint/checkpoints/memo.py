@@ -1,4 +1,4 @@
-"""What was encoded before is not encoded again: texts and pictures by content, within bounds.
+"""Remembers encoded texts and pictures by content, within bounds, so that none is encoded twice.
 
 Exact: a hit gives the tensors that were computed the first time. Keys hold everything that decides
 the value (the text, or a hash of a tensor's values and memory layout), so different edits share

@@ -97,14 +97,14 @@ def free_memory(device: torch.device) -> int:
     if device.type != "cpu" and hasattr(module := torch.get_device_module(device), "mem_get_info"):
         free = int(module.mem_get_info(device)[0])
         if hasattr(module, "memory_reserved"):
-            # What torch keeps of freed tensors is free for its next ones.
+            # Memory that torch keeps of freed tensors is free for its next ones.
             free += int(module.memory_reserved(device)) - int(module.memory_allocated(device))
         return free
     return int(psutil.virtual_memory().available)
 
 
 def taken_memory(device: torch.device) -> int | None:
-    """Bytes that this process holds on a card; None where nobody counts them."""
+    """Bytes that this process holds on a card; None where they are not counted."""
     if device.type == "cpu":
         return None
     module = torch.get_device_module(device)
@@ -222,7 +222,7 @@ class MemoryPlan:
 
     @property
     def spare(self) -> int:
-        """What is left for what images keep during their steps."""
+        """Memory left for what images keep during their steps."""
         return max(0, self.free - self.peak)
 
     @property

@@ -16,7 +16,7 @@ from overpaint.core.errors import OutOfMemory, OverpaintError
 GIB = 1024**3
 
 SAYINGS = ("allocate memory", "out of memory", "not enough memory")
-"""What libraries write: torch for every device, the C library for files that are mapped."""
+"""Words in libraries' messages: torch's for every device, the C library's for mapped files."""
 
 
 def is_shortage(error: BaseException) -> bool:
@@ -52,8 +52,8 @@ def mapped(message: str) -> Iterator[None]:
 def empty_frames(error: BaseException | None) -> None:
     """Let the frames that an error went through forget their variables; their lines stay known.
 
-    Frames that still run leave the traceback: they would keep theirs when they end. What a nested
-    function refers to outside of itself is kept, so nothing large should be reached that way.
+    Frames that still run leave the traceback: they would keep theirs when they end. Variables that
+    a nested function uses from outside are kept, so nothing large should be reached that way.
     """
     ids: set[int] = set()
     while error is not None and id(error) not in ids:

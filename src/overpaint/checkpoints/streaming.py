@@ -1,8 +1,8 @@
 """Blocks of a network that lie in the host's memory and visit the card one after the other.
 
 The first blocks stay on the card. The others share two places there: while one block computes, the
-next one is copied into the other place, in a stream of its own. What a block computes is bit for
-bit what it computes where all of them stay.
+next one is copied into the other place, in a stream of its own. Each block's results are bit for
+bit those of a network that stays on the card.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ class Copies:
     """Copies at once, where a device has no streams."""
 
     def fetch(self, slot: int, copy: Callable[[], None]) -> None:
-        """Copy into a place, once nobody computes with what is there."""
+        """Copy into a place, once nothing computes with its contents."""
         copy()
 
     def arrive(self, slot: int) -> None:
-        """What computes from now on waits until the place has been filled."""
+        """Make later computations wait until the place has been filled."""
 
     def leave(self, slot: int) -> None:
-        """What was told to compute until now is the last that needs what is there."""
+        """Mark the computations launched so far as the last ones that need the place's contents."""
 
 
 class StreamedCopies(Copies):
-    """Copies in a stream of CUDA's, beside what computes."""
+    """Copies in a CUDA stream of their own, beside the computation."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -157,7 +157,7 @@ def _visiting(block: nn.Module, visits: Visits, index: int) -> Callable[..., Any
 
 
 def _tensors(block: nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:
-    """Where each parameter and buffer of a block is kept, and itself."""
+    """Each parameter and buffer of a block: the mapping that holds it, its name, and the tensor."""
     for module in block.modules():
         for mapping in (module._parameters, module._buffers):
             for name, tensor in mapping.items():

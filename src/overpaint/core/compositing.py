@@ -29,8 +29,8 @@ def composite(
 
     Args:
         picture: the original.
-        plan: how its window went to the canvas. Where the plan's output has another size
-            (stretched plans), picture and `alpha` are resized to it first.
+        plan: how its window went to the canvas. If the plan's output has another size (stretched
+            plans), picture and `alpha` are resized to it first.
         edited: 'RGB' of `plan.canvas`.
         alpha: 'L' of the picture's size, 255 = the edit, 0 = the original.
         in_srgb: `edited` is in sRGB; else in the picture's own space.

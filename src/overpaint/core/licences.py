@@ -1,7 +1,7 @@
 """The licences of the models that Overpaint knows: their restrictions in a few lines.
 
-The lines are a guide for people; what binds is the text at `url`. A licence that its publisher
-lets nobody download a model under without accepting it is `gated` here too.
+The lines are a guide for people; what binds is the text at `url`. A licence is `gated` here if its
+publisher lets nobody download a model without accepting it.
 """
 
 from __future__ import annotations

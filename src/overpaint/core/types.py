@@ -1,4 +1,4 @@
-"""The request that goes in, the result that comes out, and what is told on the way."""
+"""The request that goes in, the result that comes out, and the updates on the way."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ class EditResult:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Progress:
-    """Told after each step.
+    """The update after each step.
 
     Attributes:
         step: steps done by the slowest image, 1..total.

@@ -1,7 +1,7 @@
 """Collect: make pictures cell by cell until each quota is met by pictures that pass.
 
 Attempts of a cell are numbered; what attempt 7 gives depends on the recipe and the source alone.
-Which attempts count is decided in their order, after each round, from the ledger: so a run that was
+After each round, the ledger decides in the attempts' order which of them count, so a run that was
 killed, or ran elsewhere, ends with the same pictures.
 """
 

@@ -53,9 +53,9 @@ def apply(picture: Picture, section: Exact) -> tuple[Picture, str]:
 def to_exposure(pixels: NDArray[np.uint8], target: float) -> NDArray[np.uint8]:
     """Bring mean luma to `target` (0..1) by one gamma curve; black and white stay.
 
-    Where no reasonable curve reaches it, because much of the picture is black or white already,
-    white is brought down, or black up, as far as the rest needs, but by no more than `MOST_LIFT`
-    and its contrast allow.
+    If no reasonable curve reaches it, because much of the picture is black or white already, white
+    is brought down, or black up, as far as the rest needs, but by no more than `MOST_LIFT` and its
+    contrast allow.
     """
     curved = _curve(pixels, target, *_GAMMAS, lambda values, gamma: values**gamma)
     if abs(_brightness(curved) - target) < _CLOSE:

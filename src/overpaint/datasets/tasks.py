@@ -63,10 +63,10 @@ class Task:
 
 
 def recipe_key(recipe: Recipe, models: Mapping[str, Any]) -> str:
-    """Hash of what of a recipe decides the result of a task, whatever the task is.
+    """Hash of the parts of a recipe that decide the results of all its tasks.
 
-    How many pictures are wanted, which of them count and where they go can be changed without
-    making them again; so can the place and the patience of the vision model.
+    A change of how many pictures are wanted, which of them count, or where they go makes no picture
+    again; nor does another address or timeout of the vision model.
 
     Args:
         recipe: see above.

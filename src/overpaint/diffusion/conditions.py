@@ -113,7 +113,7 @@ def canvas_mask(request: EditRequest, plan: Plan, options: FamilyOptions) -> Ima
 def fitted(picture: Image.Image, plan: Plan) -> Image.Image:
     """A picture that belongs to the request's picture (a control picture) on the plan's canvas.
 
-    Where the whole picture fills the whole canvas it is resized once, as the references do it.
+    If the whole picture fills the whole canvas, it is resized once, as the references do it.
     """
     picture = picture.convert("RGB")
     whole = plan.window == Box(0, 0, *plan.size) and plan.content == Box(0, 0, *plan.canvas)

@@ -70,8 +70,8 @@ class FamilySpec:
             multiples of them; None = any size will do, or its plan says.
         source_type: IPTC's term for what it makes of a picture.
         workload: how its work grows with the sizes of an edit.
-        prompt_style: how its prompts are best written, as a chat model is told that rewrites them;
-            None = they stay as they are.
+        prompt_style: how its prompts are best written, for a chat model that rewrites them; None =
+            they stay as they are.
         reads_english_only: its text encoder was trained on English, as CLIP and T5 are.
         in_srgb: it computes in sRGB, whatever the picture's space; else in the picture's own.
     """

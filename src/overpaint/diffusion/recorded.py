@@ -1,8 +1,8 @@
 """Steps that are recorded once and replayed, where launching them takes longer than computing.
 
-A step of a network is thousands of small operators. Where the card is done with each before the
-processor has launched the next, the card waits. A recorded step is launched as one: the same
-kernels on the same numbers, so the results are the same bits.
+A step of a network is thousands of small operators. If the card finishes each before the processor
+has launched the next, the card waits. A recorded step is launched as one: the same kernels on the
+same numbers, so the results are the same bits.
 
     recorded(model, function, *arguments)
 
@@ -12,8 +12,8 @@ is `function(model, *arguments)`, recorded by the shapes of its arguments once t
 2. the second one is timed: what the processor took to launch it, and the card to compute it;
 3. the third one is recorded, if launching took a good part of it; else nothing ever is.
 
-Whatever fails while a step is recorded or replayed ends recording for that model: its steps then
-run as they are. Recordings belong to the model and leave memory with it.
+A failure while a step is recorded or replayed ends recording for that model: its steps then run as
+they are. Recordings belong to the model and leave memory with it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _one_capture = threading.Lock()
 
 
 class Tape(Protocol):
-    """What records a device's work."""
+    """Records a device's work."""
 
     def has_room(self) -> bool:
         """Whether there is memory for another recording."""
@@ -60,7 +60,8 @@ class Tape(Protocol):
         """The call's result, and later how many seconds of launching each of computing took."""
 
     def record(self, call: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
-        """What repeats the call on the same memory, and gives the same tensor every time."""
+        """A function that repeats the call on the same memory, and gives the same tensor every
+        time."""
 
 
 class CudaGraphs:
@@ -113,7 +114,7 @@ def _event() -> Any:
 
 
 TAPES: dict[str, Callable[[torch.device], Tape]] = {"cuda": CudaGraphs}
-"""What records the work of a kind of device; of others nothing is recorded."""
+"""The tape of each kind of device; the work of others is not recorded."""
 
 
 class RecordableStep:

@@ -56,7 +56,7 @@ EXACT = Shortcuts()
 
 
 class Prediction(NamedTuple):
-    """What the network said at a timestep."""
+    """The network's prediction at a timestep."""
 
     timestep: float
     value: torch.Tensor

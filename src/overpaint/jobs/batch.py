@@ -51,7 +51,7 @@ class PlannedUnit(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchOutcome:
-    """What a batch gave.
+    """The outcome of a batch.
 
     Attributes:
         tally: how its units ended.
@@ -170,7 +170,8 @@ class Batch:
         return BatchOutcome(tally=tally, tables=tables, stale=stale)
 
     def _take_in(self, ledger: Ledger) -> None:
-        """What other runs into this folder did: a share knows the whole's, the whole all shares'.
+        """Take in the entries of other runs into this folder: a share those of the whole run, the
+        whole run those of all shares.
 
         Raises:
             OutputError: one of them is still running.
@@ -217,7 +218,8 @@ class Batch:
 class _Tables:
     """Writes the tables of the rows so far now and then, and passes progress on.
 
-    What an earlier run made is in its tables, so they are not written before all of it was seen.
+    The tables have an earlier run's rows too, so they are not written before all of those were
+    seen.
     """
 
     batch: Batch
@@ -237,7 +239,7 @@ class _Tables:
 
 
 def _entries(ledger: Ledger, order: Iterable[PlannedUnit]) -> Iterator[LedgerEntry]:
-    """What came of the units, in the order of the input and with their places in it of today."""
+    """The entries of the units, in the order of the input and with their present places in it."""
     for unit, source in order:
         if (entry := ledger.get(unit)) is not None:
             yield replace(entry, source=source)

@@ -24,7 +24,7 @@ MAX_REASONS = 200
 
 
 _OWN = re.compile(r"'[^']*'|\S*/\S+|\S+\.\w{2,5}\b|[0-9]+")
-"""What differs between two tasks of which the same is said: quoted words, files and numbers."""
+"""Quoted words, files and numbers, which differ between tasks in the same sentence."""
 
 
 class WorkItem(Protocol):
@@ -40,7 +40,7 @@ T = TypeVar("T", bound=WorkItem)
 
 @dataclass
 class SentenceCounter:
-    """How often a sentence was said. Quoted words, files and numbers in it make no difference.
+    """How often each sentence was noted. Quoted words, files and numbers in it make no difference.
 
     Attributes:
         counts: by the sentence without these.

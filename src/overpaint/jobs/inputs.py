@@ -1,8 +1,8 @@
 """Files that rows name: read when their turn comes, hashed once.
 
 A hash is remembered with the file's size, time and inode, so that a batch that is started again
-does not read every input whole. What was written a moment ago is not remembered: another write
-within the same tick of the clock would look the same.
+does not read every input whole. A file that was written a moment ago is not remembered: another
+write within the same tick of the clock would look the same.
 """
 
 from __future__ import annotations

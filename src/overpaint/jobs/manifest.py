@@ -255,7 +255,7 @@ def _common(defaults: UnitDefaults) -> dict[str, Any]:
 
 
 def _outline(parts: Mapping[str, Any]) -> str:
-    """The same for rows that are equal in everything, told without reading a file."""
+    """A key that rows share if they are equal in everything, made without reading a file."""
     sizes = {name: _sizes(value) for name, value in parts.items()}
     return identify(**sizes)
 
@@ -269,7 +269,7 @@ def _sizes(value: Any) -> Any:
 
 
 def _lineage(row: Row, source: str | None) -> dict[str, Any]:
-    """What the tables say of a row beside its parts: its picture's file, and its own columns."""
+    """The columns of a row beside its parts: its picture's file, and its own columns."""
     image = source or row.files.get("image")
     return {
         **({"image": image} if image else {}),

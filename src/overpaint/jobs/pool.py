@@ -2,8 +2,8 @@
 
     tasks ──→ work (in threads; edits meet in one batcher) ──→ ledger
 
-`work` writes what it makes and then returns the entry; the ledger's line follows. What is killed in
-between is made again.
+`work` writes what it makes and then returns the entry; the ledger's line follows. A task that is
+killed in between is done again.
 """
 
 from __future__ import annotations

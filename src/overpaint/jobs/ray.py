@@ -122,7 +122,7 @@ def cluster(address: str, *, actors: int | None = None) -> Iterator[Cluster]:
 
 
 def _require_listener(address: str) -> None:
-    """Where nobody listens, Ray itself would try for minutes."""
+    """Fail at once if nothing listens there: Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
         socket.create_connection((host, int(port)), timeout=PATIENCE).close()

@@ -57,7 +57,7 @@ def identify(**values: Any) -> str:
 
 
 def identity(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """What of an edit's parts counts in its id, as plain data; the seed is for the caller to add.
+    """The parts of an edit that count in its id, as plain data; the caller adds the seed.
 
     Args:
         parts: by name, without those that are missing; pictures are encoded files.
@@ -84,7 +84,7 @@ def digest(data: bytes | InputFile | None) -> str | None:
 
 
 def model_key(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a model's record decides pictures: not where it lies or what runs it."""
+    """The entries of a model's record that decide pictures; not its folder or its device."""
     fields = {name: record.get(name) for name in ("family", "revision", "dtype")}
     loras = [[each["sha256"], each["scale"]] for each in record.get("loras", ())]
     return {**fields, "loras": loras}

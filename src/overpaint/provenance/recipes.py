@@ -36,9 +36,9 @@ def recipe(
         model: name, family, revision, dtype and device of the model.
         options: every option of the family with its value, defaults included.
         seeds: one per image.
-        measures: of each image; they say what came of it, and make nothing.
+        measures: of each image; they describe it, and had no part in making it.
         rewriting: who wrote the prompt, and of which wish; None = the caller did.
-        target: who found what the instruction names, by which words; None = nobody had to.
+        target: who found what the instruction names, by which words; None = it was not needed.
     """
     words = {part.name: getattr(request, part.name) for part in PARTS if part.kind == "text"}
     return {

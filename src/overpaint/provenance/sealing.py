@@ -2,8 +2,8 @@
 
 Signing is the last thing that happens to a file: `images.encode` asks a picture's `Seal` for it.
 The input is an ingredient, with the credentials that it came with, so an edit of an edit has the
-whole chain. No thumbnails are made: one of the input would show what an edit removed. Nobody is
-asked for a time stamp.
+whole chain. No thumbnails are made: one of the input would show what an edit removed. No time stamp
+is requested.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CURVES = {256: "ES256", 384: "ES384", 521: "ES512"}
 
 @dataclass(frozen=True)
 class Signer:
-    """Whose name stands under what is signed.
+    """The signer of content credentials.
 
     Attributes:
         certificate: chain in PEM, the signer's own first.
@@ -58,7 +58,7 @@ class Signer:
 
 @dataclass(frozen=True, kw_only=True)
 class Seal:
-    """What is signed into a picture's file once that is written.
+    """The credentials that are signed into a picture's file when it is written.
 
     Attributes:
         signer: who signs.
@@ -103,7 +103,7 @@ class Seal:
         try:
             builder.add_ingredient(_ingredient(INPUT), MIME[kind], io.BytesIO(file))
         except library().C2paError:
-            # What can still be said is that they were there.
+            # Only their presence can still be stated.
             builder.close()
             return self._new_builder(self._manifest(f"{INPUT}, whose credentials cannot be read"))
         return builder

@@ -9,7 +9,7 @@ what the surroundings hide, and is only as large as JPEG at quality 80 and half 
 The detector needs neither the original nor the place: for each scale between half and full size it
 brings the picture to half of the size that it then had, keeps those frequencies, levels their local
 strength, and correlates with the tile. For pixels that know nothing of the tile the score is
-normally distributed: it is a sum over random phases. What repeats itself has few frequencies, of
+normally distributed: it is a sum over random phases. A pattern that repeats has few frequencies, of
 which some may fit; so the phases of all must fit, too, each counted alike.
 
 After Cox et al., "Secure spread spectrum watermarking for multimedia" (1997), and Kutter,
@@ -60,7 +60,7 @@ _EMPHASIS = 1.2
 """Photos have less of high frequencies, by about this power."""
 
 _ALIKE = 1.6
-"""Where the score is this many times what all phases say, it is a few frequencies' alone."""
+"""A score this many times that of all phases comes from a few frequencies alone."""
 
 _LEVELLING = 13
 _MOST = 2.0
@@ -100,7 +100,7 @@ class _Sighting(NamedTuple):
     box: tuple[float, float, float, float]
 
     def watermark(self, size: tuple[int, int]) -> Watermark:
-        """What is told of it."""
+        """The finding, for a picture of (width, height)."""
         left, top, right, bottom = map(round, self.box)
         box = Box(left, top, min(size[0], right), min(size[1], bottom))
         return Watermark(score=round(self.score, 1), scale=round(self.scale, 2), box=box)
@@ -216,7 +216,7 @@ def _values(picture: Picture) -> NDArray[Any]:
 
 
 def _surroundings(changed: NDArray[np.bool_]) -> Box:
-    """What was edited and a little around it, from even places on."""
+    """The edited area and a little around it, from even coordinates on."""
     rows, columns = (np.flatnonzero(changed.any(axis=axis)) for axis in (1, 0))
     height, width = changed.shape
     left, top = (max(0, int(each[0]) - _AROUND) // 2 * 2 for each in (columns, rows))
@@ -274,10 +274,10 @@ def _tiling(shape: tuple[int, ...], anchor: tuple[int, int]) -> Plane:
 
 
 def _visibility(grey: Plane) -> Plane:
-    """How much stronger the watermark may be at each pixel: what is busy hides more."""
+    """How much stronger the watermark may be at each pixel: busy areas hide more."""
     detail = grey - ndimage.gaussian_filter(grey, 3)
     activity = np.sqrt(ndimage.gaussian_filter(detail * detail, 3))
-    # What is flat beside an edge hides nothing.
+    # Flat areas beside an edge hide nothing.
     hidden = ndimage.minimum_filter(activity, 9)
     return np.asarray(np.clip(0.8 + hidden / 6, 0.8, 3.0), np.float32)
 

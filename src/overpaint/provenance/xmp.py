@@ -120,7 +120,7 @@ def _value(root: ElementTree.Element, name: str) -> str | None:
 
 
 def _history(items: str, mark: Mark, before: Mark) -> str:
-    """What was done to the picture, with what the input said of itself before this edit."""
+    """The history of the picture, with the claims of the input before this edit."""
     claims = {"digital source type": before.source_type, "tool": before.tool}
     if mark.tool and any(claims.values()):
         text = "; ".join(f"{name}: {value}" for name, value in claims.items() if value)

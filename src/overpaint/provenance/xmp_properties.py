@@ -1,7 +1,7 @@
 """The XMP properties that a result inherits: authors, rights, captions, keywords, ratings.
 
-Left out is what would be wrong afterwards, and what holds another picture: thumbnails and embedded
-originals would show what an edit removed.
+It leaves out properties that would be wrong afterwards, and those that hold another picture:
+thumbnails and embedded originals would show what an edit removed.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def parse(packet: bytes | None) -> Element | None:
 
 
 def descriptions(root: Element) -> Iterator[Element]:
-    """What says something of the picture itself, not of one that it was made from."""
+    """The descriptions of the picture itself, not of one that it was made from."""
     for rdf in root.iter(f"{{{RDF}}}RDF"):
         yield from rdf.findall(f"{{{RDF}}}Description")
 

@@ -1,8 +1,8 @@
 """Azure AI Content Safety as a checker of texts and pictures, through its SDK.
 
 The service takes 10,000 characters and pictures of 50 to 2048 pixels a side, 4 MB at most: longer
-texts go in pieces that overlap, pictures as a JPEG copy of a size that fits. Whatever is not an
-answer with a severity of all four categories is none.
+texts go in pieces that overlap, pictures as a JPEG copy of a size that fits. An answer that lacks
+the severity of a category counts as none.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class ContentSafety:
     def _attempt(
         call: Callable[..., Any], options: Any, seconds: float
     ) -> tuple[Any, float | None]:
-        """The answer; or its HTTP status or what failed, and how long to wait if that is told."""
+        """The answer; or its HTTP status or fault, and how long to wait if the service says so."""
         from azure.core.exceptions import AzureError, HttpResponseError
 
         try:

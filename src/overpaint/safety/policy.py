@@ -6,7 +6,7 @@ the same for every category, stage and interface. With thresholds from 0 to 7 an
 
 In mode 'block' flagged content ends the edit; in mode 'annotate' it is noted in the result; in
 mode 'off' nothing is checked. A checker that fails ends the edit in both of the other modes:
-nothing passes unchecked. What was checked is neither logged nor quoted.
+nothing passes unchecked. Checked content is neither logged nor quoted.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def _views(picture: Picture) -> list[Image.Image]:
 
 
 def _severities(checker: Checker[Content], content: Content) -> Severities:
-    """What a checker says; its own errors, which may quote the content, end here.
+    """The severities that a checker gives; its own errors, which may quote the content, end here.
 
     Raises:
         SafetyUnavailable: it fails, or what it says is no severity.

@@ -69,7 +69,7 @@ def init() -> None:
     """
     global _scorer
     process.take()
-    # Where nobody has set up logging, a batch's summary would get lost.
+    # Without this, a batch's summary would get lost where logging is not set up.
     logging.basicConfig()
     logging.getLogger("overpaint").setLevel(logging.INFO)
     settings = settings_.load()

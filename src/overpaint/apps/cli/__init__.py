@@ -1,6 +1,6 @@
 """The command line `overpaint`. docs/cli.md describes it.
 
-The commands are imported when Ctrl-C is already listened to.
+It listens to Ctrl-C before it imports the commands.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ INTERRUPTED = 130
 
 
 def open_streams() -> None:
-    """Make the standard streams writable, whatever was closed and whatever they can encode.
+    """Make the standard streams usable, even if one is closed or cannot encode a text.
 
-    A closed one leads nowhere; it also takes the number that the next opened file would get. What
-    a code page does not have is written as an escape.
+    A closed stream is opened on the null device, so that no file gets its number. Characters that a
+    code page lacks are written as escapes.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

@@ -122,7 +122,7 @@ def _debug_setting() -> bool:
 
 @contextmanager
 def waiting(text: str, *, hidden: bool) -> Iterator[None]:
-    """A spinner with a word of what is going on; silent where nobody looks.
+    """A spinner beside the name of the work; silent without a terminal.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed before, or in the block, and lost.
@@ -134,7 +134,7 @@ def waiting(text: str, *, hidden: bool) -> Iterator[None]:
 
 
 class StepBar:
-    """A bar of denoising steps with the time left; silent where nobody looks."""
+    """A bar of denoising steps with the time left; silent without a terminal."""
 
     def __init__(self, *, hidden: bool) -> None:
         from rich import progress

@@ -320,7 +320,7 @@ def _licence(spec: ModelSpec) -> str:
 
 
 class _DownloadBar:
-    """Bytes, speed and time left of a download; silent where nobody looks."""
+    """Bytes, speed and time left of a download; silent without a terminal."""
 
     def __init__(self, *, hidden: bool) -> None:
         from rich import progress

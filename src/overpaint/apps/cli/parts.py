@@ -46,11 +46,11 @@ _REPEATED = {
     "mask": "; several are joined.",
     "text": "; @FILE reads it from a file.",
 }
-"""What the help of an option says beside its part's own, by the kind of the part."""
+"""Text that the help of an option adds to its part's own, by the kind of the part."""
 
 
 def flags_of(name: str) -> tuple[str, ...]:
-    """How a part is called on the command line, the name to show first."""
+    """The flags of a part on the command line, the one to show first."""
     return FLAGS.get(name, (f"--{name.replace('_', '-')}",))
 
 

@@ -194,7 +194,7 @@ def _print(facts: dict[str, Any]) -> None:
         f"watermark: {_watermark_line(facts['watermark'])}",
         *_credential_lines(facts["credentials"]),
     ]
-    # What strangers wrote must not speak to the terminal.
+    # Text that strangers wrote must not control the terminal.
     printable = ("".join(each if each.isprintable() else "?" for each in line) for line in lines)
     sys.stdout.write("\n".join(printable) + "\n")
 

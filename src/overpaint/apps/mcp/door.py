@@ -29,7 +29,7 @@ from overpaint.core.types import PARTS, EditResult
 from overpaint.provenance import origins
 
 OnStep = Callable[[int, int], Awaitable[None]]
-"""Is told the steps that are done, and how many there are."""
+"""Called with the number of steps done, and how many there are."""
 
 CALLER = "mcp"
 TICK = 5.0

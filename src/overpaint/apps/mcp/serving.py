@@ -116,7 +116,7 @@ def _arguments(params: CallToolRequestParams) -> Any:
 
 
 def _failure(error: OverpaintError) -> CallToolResult:
-    """What an assistant is told, so that it can do better."""
+    """An error as the assistant gets it, so that it can do better."""
     details = {"code": error.code, "message": error.message, "field": getattr(error, "field", None)}
     return CallToolResult(
         content=[TextContent(text=str(error))],

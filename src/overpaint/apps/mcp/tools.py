@@ -28,7 +28,7 @@ AS_ARGUMENT: Mapping[Kind, str] = {
     "name": "Default: the one for such an edit.",
     "options": "Such as num_inference_steps. If a name is unknown, the error lists all of them.",
 }
-"""What an argument makes of each kind."""
+"""Text that an argument's description adds, by the kind of its part."""
 
 _OUTPUT = Field(
     default=None,
@@ -45,7 +45,7 @@ def _of_family(name: str) -> tuple[Part, ...]:
 
 
 class Arguments(BaseModel):
-    """What all edits have beside their parts."""
+    """Arguments that all edits have beside their parts."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 

@@ -1,4 +1,4 @@
-"""What a person or a deployment decides once: the only reader of the environment and of files.
+"""The settings of a person or a deployment; nothing else reads the environment or settings files.
 
 Later ones win: defaults here, then `overpaint.toml`, then environment variables. The file is the
 first of `$OVERPAINT_CONFIG`, `./overpaint.toml` and the user's `overpaint/overpaint.toml` (in
@@ -164,7 +164,7 @@ def find_file(environ: Mapping[str, str]) -> Path | None:
 
 
 def user_folder(environ: Mapping[str, str] | None = None) -> Path:
-    """Where what a person decided is kept; it need not be there yet."""
+    """The folder of a person's own settings; it need not exist yet."""
     environ = os.environ if environ is None else environ
     base = environ.get("APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME")
     home = Path(base) if base else Path(environ.get("HOME", "~")).expanduser() / ".config"

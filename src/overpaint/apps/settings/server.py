@@ -101,7 +101,8 @@ class ServerSettings(Table):
         return loopback_only and not self.allowed_hosts and not self.origins
 
     def of_a_key(self, amount: float) -> float:
-        """What one key may have of what all share: half of it, where there are several keys.
+        """The share of a common limit that one key may use: half of it, where there are several
+        keys.
 
         Raises:
             InvalidSettings: see `all_keys`.

@@ -1,1 +1,1 @@
-"""What the ways in over a wire share, whichever server speaks: intake, errors, example pictures."""
+"""Shared by all servers: intake, errors, example pictures."""

@@ -180,7 +180,7 @@ class _PictureFile:
 
 
 def _file_of(value: Any, field: str, server: ServerSettings) -> _PictureFile:
-    """What the header of a picture's file says, read once: hostile files take their time.
+    """The header of a picture's file, read once, because hostile files take long.
 
     A file whose header cannot be made out counts as a picture of the largest size.
 

@@ -1,4 +1,4 @@
-"""What every protocol hands over, still encoded, made into a checked request.
+"""Makes a checked request of the encoded parts that every protocol hands over.
 
 Runs in a thread pool: decoding pictures takes time. No picture is fetched from a URL and no file
 is opened: pictures come with the request.
@@ -50,7 +50,7 @@ class EncodedEdit:
 
     @property
     def task(self) -> EditTask:
-        """What it is, where it names no model; without words the eraser lets a picture grow."""
+        """The task, where the edit names no model; without words the eraser lets a picture grow."""
         if self.values.get("extend") is not None:
             return border_task(str(self.values.get("prompt") or ""))
         return "edit" if self.values.get("mask") is None else "inpaint"
@@ -62,7 +62,7 @@ def of_row(row: Row) -> EncodedEdit:
 
 
 def image_limits(server: ServerSettings) -> ImageLimits:
-    """What a picture may cost that comes over the wire."""
+    """The limits of a picture that comes over the wire."""
     return ImageLimits(
         max_bytes=int(server.max_body_mb * MEGA), max_pixels=int(server.max_megapixels * MEGA)
     )
@@ -129,7 +129,7 @@ def check_values(values: Mapping[str, Any], server: ServerSettings) -> None:
 
 
 def _check_limits(part: Part, value: Any, server: ServerSettings) -> None:
-    """What can be refused before anything is decoded."""
+    """Refuse what is over a limit, before anything is decoded."""
     if part.kind == "text" and len(value) > server.max_prompt:
         raise InvalidRequest(
             f"{len(value)} characters are more than the limit of {server.max_prompt}",

@@ -148,7 +148,7 @@ def _outline(
 
 
 def _likeness(recipe: Recipe, settings: Settings) -> Likeness | None:
-    """What compares pictures as wholes, where the gate asks for it.
+    """A comparison of whole pictures, where the gate asks for one.
 
     Raises:
         ModelLoadError: the folder holds no such model.

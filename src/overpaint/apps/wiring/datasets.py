@@ -80,7 +80,7 @@ class Run:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What is to be said of its models: one of them may be a toy."""
+        """Notices about its models: one of them may be a toy."""
         names = model_names(self.recipe) if self.engines else []
         return tuple(notice for name in names for notice in self.engines[0].model(name).notices)
 

@@ -50,13 +50,13 @@ _BLOCK_NAMES = {
 
 
 def block_name(part: str) -> str:
-    """What a part is called among the fields of a block."""
+    """The name of a part among the fields of a block."""
     return _BLOCK_NAMES.get(part, part)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Painting:
-    """What a block wants of one picture.
+    """One picture, and how a block repaints it.
 
     Attributes:
         family: the model's, by name; None = of any family.
@@ -95,7 +95,7 @@ class Painting:
 
     @classmethod
     def of(cls, family: str | None, task: EditTask, values: Mapping[str, Any]) -> Painting:
-        """What a block wants, from its fields: what is neither a part nor ours is an option."""
+        """Make one from a block's fields: a field that is neither a part nor ours is an option."""
         own = {each.name for each in fields(cls)}
         names = {block_name(part.name): part.name for part in BLOCK_PARTS}
         return cls(
@@ -132,8 +132,8 @@ class Painted:
 def paint(paintings: Sequence[Painting]) -> list[Painted]:
     """Repaint pictures, those of one place together. Safe to call from several threads.
 
-    Where nothing was found, or nothing that counts, the picture comes back as it was with a
-    warning, and no model runs.
+    If nothing was found, or nothing that counts, the picture comes back as it was with a warning,
+    and no model runs.
 
     Raises:
         OverpaintError: of the first picture that fails; bad input is an `InvalidRequest`.
@@ -302,7 +302,7 @@ def _nothing(count: int, confidence: float | None) -> str:
 
 
 def _toy(painting: Painting, request: EditRequest, settings: Settings) -> tuple[str, ...]:
-    """What a twin is, where nobody asked for it by name."""
+    """The notice about a twin that was not asked for by name."""
     if painting.model is not None or request.model is None:
         return ()
     notice = defaults.notice_of_family(catalogue.find_model(request.model, settings), settings)

@@ -153,7 +153,7 @@ class Server:
 
 
 def _kinds() -> dict[str, type[OverpaintError]]:
-    """The errors that a server may tell of an edit, by their code."""
+    """The errors that a server may report of an edit, by their code."""
     classes = (each for each in vars(errors).values() if isinstance(each, type))
     return {each.code: each for each in classes if issubclass(each, OverpaintError)}
 

@@ -222,7 +222,7 @@ class _Finder:
         return None
 
     def _candidates(self, part: Part, path: Path) -> Iterator[tuple[Any, str | None]]:
-        """What a file may be in the edit, each with its digest."""
+        """The forms that a file may have in the edit, each with its digest."""
         if part.kind == "mask":
             for mask in self._readings(part, path):
                 # The recipe has the mask as it was used, after --invert.
@@ -272,7 +272,7 @@ def _known_model(recipe: _Recipe, settings: Settings) -> str:
 
 
 def _differences(recipe: _Recipe, engine: Engine) -> tuple[str, ...]:
-    """What is not as it was.
+    """Differences between the recipe and this machine, one sentence each.
 
     Raises:
         InvalidRequest: the weights are others, so that it cannot be the same picture.

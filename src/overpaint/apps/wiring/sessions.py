@@ -29,7 +29,7 @@ def store(settings: Settings) -> Store:
 
 
 def examiner(settings: Settings) -> Examiner:
-    """What measures and ranks results.
+    """The judges that measure and rank results.
 
     Raises:
         ModelLoadError: the folder of the similarity model holds none.
@@ -44,7 +44,7 @@ def examiner(settings: Settings) -> Examiner:
 
 
 def editor(settings: Settings, store: Store, engine: Engine) -> Editor:
-    """What makes turns with an engine.
+    """An editor that makes turns with an engine.
 
     Raises:
         ModelLoadError, InvalidSettings: as for `examiner`.

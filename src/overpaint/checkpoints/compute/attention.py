@@ -3,9 +3,9 @@
 Measured elsewhere, forward at head size 128 on an H100 (FlashAttention-3, Shah et al. 2024,
 arXiv:2407.08608, figure 5): FlashAttention 2 gives 370 TFLOP/s, cuDNN 600. torch prefers cuDNN by
 itself only where it finds a new enough one when it runs; an older one in the library path is used
-without a word, so what was chosen is logged.
+without a word, so the choice is logged.
 
-torch keeps the order for the whole process, so it is changed only where it is not the wanted one.
+torch keeps the order for the whole process, so it is changed only where it differs.
 """
 
 from __future__ import annotations

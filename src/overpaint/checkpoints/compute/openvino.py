@@ -1,18 +1,17 @@
 """OpenVINO as the processor's backend of denoisers and autoencoders.
 
 A component is converted once and kept on disk; afterwards it is read from there, without its torch
-module. Computed are float32 or bfloat16, as the placement says; tensors go in and come out as
+module. It computes in float32 or bfloat16, as the placement says; tensors go in and come out as
 float32. Its pictures differ from torch's, in float32 in the last bits (about 1e-6 of the
 prediction), so it is chosen by hand and the recipe names it.
 
-A denoiser can be made smaller and faster at a cost in quality, which docs/performance.md tells:
+A denoiser can be made smaller and faster at a cost in quality, which docs/performance.md gives:
 
 - with samples of its inputs it is computed in int8 where that is possible (NNCF's post-training
   quantization);
 - its weights are held in int8 or int4, and computed with in the precision of the rest.
 
-What a component's networks are, and what stands in its place, its family says
-(`Component.openvino`).
+Its family says which networks a component has, and what stands in its place (`Component.openvino`).
 """
 
 from __future__ import annotations
@@ -154,7 +153,7 @@ def _compiled(path: Path, placement: Placement, convert: Callable[[], Any]) -> A
             _log.info("converting %s for OpenVINO", path.name)
             _save(convert(), path, halved=placement.dtype != torch.float32)
         if os.access(path.parent, os.W_OK):
-            # What it compiles is kept too, without the weights: those it maps from the .bin.
+            # Compiled networks are kept too, without the weights, which are mapped from the .bin.
             options |= {"CACHE_DIR": str(path.parent / "compiled"), "CACHE_MODE": "OPTIMIZE_SIZE"}
         core = openvino.Core()
         return core.compile_model(file, "CPU", options).create_infer_request()
@@ -166,7 +165,8 @@ def _compiled(path: Path, placement: Placement, convert: Callable[[], Any]) -> A
 
 
 def _save(network: Any, path: Path, *, halved: bool) -> None:
-    """Written beside its place and renamed, the weights first: the .xml says it is whole."""
+    """Write it beside its place and rename it, the weights first: the .xml says that it is
+    whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}-partial")
     _import().save_model(network, partial.with_suffix(".xml"), compress_to_fp16=halved)
@@ -182,7 +182,7 @@ class _Call(nn.Module):
         self.module, self._call = module, call
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Whatever the function gives."""
+        """The function's result."""
         return self._call(*inputs)
 
 
@@ -195,7 +195,7 @@ def converted(module: Any, call: Callable[..., torch.Tensor], example: Arrays) -
         example: what it is given; other sizes fit too, where no size of it equals one.
     """
     with torch.inference_mode(), warnings.catch_warnings():
-        # What the trace fixes are checks of channels and of huge sizes, which hold for any edit.
+        # The trace fixes only checks of channels and of huge sizes, which hold for any edit.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         # OpenVINO's frontend for `torch.export` fixes the sizes; for the trace it does not.
         warnings.filterwarnings("ignore", "`torch.jit.trace", DeprecationWarning)

@@ -1,4 +1,4 @@
-"""What a single file of weights is, said from its header, for those who name one as a model."""
+"""Describes a single file of weights from its header, for callers who name one as a model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def description(file: Path) -> str:
 
 
 def _contents(names: Collection[str]) -> str:
-    """What the names of weights tell of the model."""
+    """The kind of model that the names of its weights show."""
     if any(name.startswith("first_stage_model.") for name in names):
         kind = "XL " if any(name.startswith("conditioner.") for name in names) else ""
         return f"a whole checkpoint of Stable Diffusion {kind}in one file"

@@ -72,7 +72,7 @@ WhyNot = Callable[[str, Callable[[str], Mapping[str, Any]]], str | None]
 """Why a checkpoint is none of a family's; see `FamilySpec.refusal`."""
 
 OnProgress = Callable[[str, int, int], None]
-"""Told (file, bytes done, bytes in all) while files arrive; the bytes are of all files."""
+"""Called with (file, bytes done, bytes in all) while files arrive; the bytes are of all files."""
 
 
 def default_cache() -> Path:
@@ -104,7 +104,7 @@ def pull(
         refusal: says why a checkpoint is none of the family's, from its pipeline class and the
             configurations of its components; None = it is one. Asked before weights are fetched.
         cache: folder to keep it in; None = the hub client's own cache.
-        on_progress: told of the bytes as they arrive.
+        on_progress: called as the bytes arrive.
 
     Raises:
         ModelNotFound: no such repository or revision.
@@ -172,7 +172,7 @@ def _choose(
 def _change_notes(
     repository: str, name: str, commit: str, pin: Pin | None, record: Path
 ) -> tuple[str, ...]:
-    """What is otherwise than it was: the repository's name, its commit, or its main branch."""
+    """Sentences on what has changed: the repository's name, its commit, or its main branch."""
     from huggingface_hub import HfApi
 
     notes = []
@@ -274,7 +274,7 @@ class _Fetch:
             self._on_progress(name, min(self._bytes_done + part, self._total), self._total)
 
     def _reporter(self, name: str) -> type[Any]:
-        """What the hub client takes for its progress bar: silent, it only passes bytes on."""
+        """A progress bar for the hub client: silent, it only passes bytes on."""
         from huggingface_hub.utils.tqdm import tqdm
 
         fetch = self

@@ -18,7 +18,7 @@ INDEX = "model_index.json"
 CONFIG = "config.json"
 
 SHARDS = ".safetensors.index.json"
-"""How the name of a list ends that says which weight is in which file."""
+"""The ending of lists that say which weight is in which file."""
 
 CHECKSUMS = "SHA256SUMS"
 """Optional file of a model folder: lines of `<sha256>  <path>`; what it lists is checked."""
@@ -162,7 +162,7 @@ def require_vocabulary(folder: Path, names: Mapping[str, str]) -> None:
 
 
 _LEVELS = ("block_out_channels", "dim_mult")
-"""Where autoencoders say what each of their levels has; each but the last halves the picture."""
+"""Keys under which autoencoders list their levels; each level but the last halves the picture."""
 
 
 def size_step(folder: Path, cells: int) -> int:

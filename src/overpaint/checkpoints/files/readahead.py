@@ -18,7 +18,7 @@ def start(files: Sequence[Path]) -> None:
     """Ask the system to have files in memory soon, in this order; returns at once.
 
     A hint: where the system takes none (`posix_fadvise`), or a file is not there, nothing happens.
-    What is in memory already is not read again, and no more is asked for than free memory holds.
+    Pages that are in memory are not read again, and no more are asked for than free memory holds.
     """
     if hasattr(os, "posix_fadvise"):
         Thread(target=_ask, args=(files,), name="readahead", daemon=True).start()

@@ -1,9 +1,9 @@
 """Safetensors files: found, measured, and mapped or streamed into a model.
 
-Where the precision has to change, `from_pretrained` holds a file's tensors beside the converted
+When the precision has to change, `from_pretrained` holds a file's tensors beside the converted
 ones; reading them in pieces keeps the peak at the model's size, and a piece that fits the
-processor's cache is read and converted several times faster than a tensor of megabytes. Where
-precision stays, the file is mapped into memory as the libraries do it, which costs nothing, and
+processor's cache is read and converted several times faster than a tensor of megabytes. When it
+stays as it is, the file is mapped into memory as the libraries do it, which costs nothing, and
 kernels give the bits that they give there.
 """
 
@@ -178,7 +178,7 @@ def load_into(
         names = {stored: name_of(stored) for stored in entries(file)}
         keys = {stored for stored, name in names.items() if name in expected}
         state = {names[stored]: each for stored, each in read(file, keys, dtype, device)}
-        # Where another model is made at this moment, parameters that are set would become empty.
+        # While another model is being made, parameters set here would become empty.
         with LOADING.shared():
             model.load_state_dict(state, strict=False, assign=True)
     with LOADING.shared():
@@ -187,7 +187,7 @@ def load_into(
             tie_weights()
         if any(weight.is_meta for weight in model.state_dict().values()):
             return False
-        # What no file holds follows: buffers that the class computes (CLIP's `position_ids`).
+        # Buffers that no file holds follow: the class computes them (CLIP's `position_ids`).
         model.to(device)
     return True
 

@@ -1,7 +1,7 @@
 """Files of annotations: COCO, run lengths and Label Studio in JSON, YOLO in text.
 
-What is in them becomes `detections.Detection`s of one picture. Where a file has annotations of many
-pictures, those are taken that name the picture's file.
+Annotations become `detections.Detection`s of one picture. From a file with annotations of many
+pictures, those that name the picture's file are taken.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CORNERS = 64
 """Of the polygon that stands for an ellipse."""
 
 _BEYOND = 0.02
-"""How far YOLO's coordinates may leave 0..1: what rounding and boxes at the border make."""
+"""How far YOLO's coordinates may leave 0..1, because of rounding and boxes at the border."""
 
 _BRUSH_CHANNELS = 4
 """Label Studio's brush is a picture of RGB and alpha."""

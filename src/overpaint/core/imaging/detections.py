@@ -1,7 +1,7 @@
 """What a detector or a segmentation model found, from the forms in which people have it.
 
-Understood are `supervision.Detections`, the JSON of Roboflow's predictions (polygons, run lengths
-or boxes), COCO annotations, what SAM's generators return, and lists of `Detection`. Coordinates are
+It reads `supervision.Detections`, the JSON of Roboflow's predictions (polygons, run lengths or
+boxes), COCO annotations, what SAM's generators return, and lists of `Detection`. Coordinates are
 pixels of the upright picture, from its top left corner; right and bottom are exclusive. Sizes are
 (width, height).
 """

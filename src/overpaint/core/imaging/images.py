@@ -225,9 +225,9 @@ class Picture:
     def to_pil(self) -> Image.Image:
         """A copy at 8 bit: 'RGB', 'RGBA', 'L' or 'LA', with what belongs to it in `info`.
 
-        That is 'icc_profile', 'exif', 'xmp' and 'dpi' where there are any. PIL writes 'xmp' only
-        where it is told: `image.save(file, xmp=image.info["xmp"])` for JPEG and WebP, and it
-        writes no 16 bits. `overpaint.EditResult.save` and `save` here write all.
+        That is 'icc_profile', 'exif', 'xmp' and 'dpi' where there are any. PIL writes 'xmp' only if
+        it is passed: `image.save(file, xmp=image.info["xmp"])` for JPEG and WebP, and it writes no
+        16 bits. `overpaint.EditResult.save` and `save` here write all.
         """
         image = self.own_image().copy()
         if self.alpha is not None:
@@ -287,8 +287,8 @@ def decode_mask(
 ) -> Image.Image:
     """Decode a mask file to 'L', 255 = repaint.
 
-    What the file's pixels mean: see `masks.from_pil`. The noise that JPEG leaves around 0 and 255
-    is removed.
+    See `masks.from_pil` for the meaning of the file's pixels. The noise that JPEG leaves around 0
+    and 255 is removed.
 
     Args:
         data: the file's bytes, its path, or an open binary file.
@@ -355,7 +355,7 @@ def _contents(picture: Picture, name: Format) -> writing.Contents:
 
 
 def losses(picture: Picture, format: Format) -> list[str]:  # noqa: A002 - PIL's word for it
-    """What of a picture's values a format cannot hold, one sentence each."""
+    """Values of a picture that a format cannot hold, one sentence each."""
     if format == "PNG" or _deep(picture) is None:
         return []
     return [f"the picture has 16 bits a channel, and {format} holds 8; choose PNG to keep them"]

@@ -2,8 +2,8 @@
 
 People draw masks in three ways: white on black; by erasing a picture, so that what is transparent
 is repainted (OpenAI's convention); and with paint of any colour on an empty or black layer. A file
-is taken for what it evidently is. A reading that is not plain is said, and a file that could be
-either is refused.
+is taken for what it evidently is. A reading that is not obvious is reported, and a file that could
+be either is refused.
 """
 
 from __future__ import annotations

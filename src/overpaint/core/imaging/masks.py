@@ -1,4 +1,4 @@
-"""Masks: from whatever a caller has, and what is done with them.
+"""Masks: made from any form that callers have, checked, and changed.
 
 A mask is a PIL image of mode 'L' and of the picture's size: 255 = repaint, 0 = keep, values
 between blend. Coordinates are pixels from the top left corner.

@@ -16,7 +16,7 @@ _LARGEST_DISC = 32  # a dilation costs the square of its radius, so that larger 
 
 
 def invert(mask: Image.Image) -> Image.Image:
-    """What was kept is repainted, and the other way round."""
+    """Repaint what the mask keeps, and keep what it repaints."""
     return ImageChops.invert(mask)
 
 

@@ -1,6 +1,6 @@
 """Long work asks now and then whether something else is to be done first, or whether to end.
 
-Whoever runs the work answers; for work that nobody watches, asking costs nothing.
+The runner of the work answers; where there is none, asking costs nothing.
 """
 
 from __future__ import annotations

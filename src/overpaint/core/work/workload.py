@@ -78,7 +78,8 @@ class Workload:
         return area if self.native is None else min(area, self.native * self.native)
 
     def _relative_cost(self, megapixels: float) -> float:
-        """Cost of a pixel among so many megapixels, beside its cost at the model's own size."""
+        """Cost of a pixel among so many megapixels, relative to its cost at the model's own
+        size."""
         if self.native is None:
             return 1.0
         return (1 + megapixels * MEGA / (self.native * self.native)) / 2

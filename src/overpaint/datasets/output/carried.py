@@ -1,7 +1,8 @@
 """What a source knew of a picture, as it holds after the edit: columns, annotations, masks.
 
-Where an edit repainted a thing, its annotation goes: one of which at least `COVERED` was repainted
-is left out, and the source's mask is 0 there. An edit without a mask leaves things where they were.
+An edit that repaints a thing removes its annotation: a thing of which at least `COVERED` was
+repainted is left out, and the source's mask is 0 there. An edit without a mask leaves things where
+they were.
 """
 
 from __future__ import annotations

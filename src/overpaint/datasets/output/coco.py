@@ -23,8 +23,8 @@ _ABOUT = ("width", "height", "prompt", "source_name", "licence", "seed")
 def coco(folder: Path, samples: Iterable[Sample], layout: DataSetLayout) -> None:
     """Pictures and annotations.json.
 
-    Where the sources have annotations, these are in it, with their ids, and `edited.json` has the
-    area of each picture that was edited; else annotations.json has the edited areas, by cell.
+    If the sources have annotations, annotations.json has these with their ids, and `edited.json`
+    has the area of each edited picture; else annotations.json has the edited areas, by cell.
     """
     (folder / "images").mkdir()
     pictures: list[_Row] = []

@@ -122,7 +122,7 @@ def imagefolder(folder: Path, samples: Iterable[Sample], _layout: DataSetLayout)
 def triples(folder: Path, samples: Iterable[Sample], layout: DataSetLayout) -> None:
     """Source, instruction and target, with MagicBrush's names, for training editors.
 
-    Only edited pictures, and only where the source goes along. What the sources said follows.
+    Only edited pictures, and only where the source goes along. The sources' own columns follow.
     """
     split = folder / SPLIT
     split.mkdir()

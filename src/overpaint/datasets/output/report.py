@@ -200,7 +200,7 @@ def worst(rows: Sequence[Member]) -> list[Member]:
 
 
 def _doubt(entry: LedgerEntry) -> tuple[tuple[float, float], str]:
-    """What tells how good an edit is: a key, the worst first, and words for it.
+    """How good an edit is: a sort key, the worst first, and words for it.
 
     The vision model's score; else how well the rest was kept; then how much changed.
     """

@@ -274,7 +274,7 @@ class Rule(Section):
 
     Attributes:
         when: a label, compared without case, article and plural; or a pattern with '*' and '?',
-            '*' for any. Where the look has no labels, 'cone' fits 'an orange traffic cone', too.
+            '*' for any. If the look has no labels, 'cone' fits 'an orange traffic cone', too.
         do: 'instruct' gives `prompt` to the model; 'inpaint' and 'erase' repaint what was found
             (its box, or its outline); 'reject' leaves the picture out; 'keep' leaves it as it is.
         prompt: may have {label} and {fields}.

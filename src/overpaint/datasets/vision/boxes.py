@@ -1,4 +1,4 @@
-"""How vision models give boxes, and which way is meant where nobody says so.
+"""The ways in which vision models give boxes, and how a model's way is found.
 
 Ways: `shares` of the sides from 0 to 1, `pixels` of the picture as it was sent (Qwen2.5-VL),
 `xyxy1000` left, top, right, bottom in thousandths of the sides (Qwen3-VL, InternVL), `yxyx1000`

@@ -1,8 +1,8 @@
 """A vision model behind an OpenAI-compatible API: what is in a picture, and is this true of it.
 
 Answers are asked for as JSON by a schema, as far as the server knows that, and read in whatever
-form they come (`answers`). What goes wrong has a name (`VisionFailed.fault`), so that a picture
-that was not looked at says why.
+form they come (`answers`). Every failure has a name (`VisionFailed.fault`), which says why a
+picture was not looked at.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a server takes of OpenAI's chat completions, found out from what it refuses.
+"""The parameters of OpenAI's chat completions that a server takes, learned from its refusals.
 
 Newer models of OpenAI refuse `max_tokens`, `temperature` and `seed`; others know no schema, or no
-form of answers at all. What was found holds for all later requests.
+form of answers at all. Each finding holds for all later requests.
 """
 
 from __future__ import annotations

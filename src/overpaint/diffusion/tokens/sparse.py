@@ -1,11 +1,11 @@
-"""FLUX steps that compute only the tokens of the edit: of the others, keys and values are kept.
+"""FLUX steps that compute only the tokens of the edit; keys and values of the others are kept.
 
 A *whole* step computes every token and keeps each layer's keys and values. In the steps until the
 next whole one, only active tokens (under the mask, with a border) pass through the network; they
-attend to their fresh keys and values among the kept ones. What a token outside the mask becomes is
-known without the network: the picture. The text's tokens pass through it too, unless the edit asks
-to freeze them: then theirs are kept as well. A whole step is bit for bit the step of a dense edit,
-so an edit whose steps are all whole is the dense edit.
+attend to their fresh keys and values among the kept ones. A token outside the mask becomes the
+picture's own, which is known without the network. The text's tokens pass through it too, unless the
+edit asks to freeze them: then theirs are kept as well. A whole step is bit for bit the step of a
+dense edit, so an edit whose steps are all whole is the dense edit.
 
 After RegionE (arXiv:2510.25590) and InstGenIE/FlashPS (arXiv:2505.20600).
 """

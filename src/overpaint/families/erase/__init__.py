@@ -9,8 +9,8 @@ ERASE_FAMILY = FamilySpec(
     implementation="overpaint.families.erase.erase:Erase",
     options=EraseOptions,
     accepts={"mask": "required", "copy_from": "optional", "not_from": "optional"},
-    # What a person asks for, done with texture of the same picture: no trained model, no element
-    # from elsewhere, and more than the minor corrections of 'algorithmicallyEnhanced'.
+    # A person's edit with texture of the same picture: no trained model, no element from elsewhere,
+    # and more than the minor corrections of 'algorithmicallyEnhanced'.
     source_type="humanEdits",
     workload=Workload(native=None),
     in_srgb=False,  # it copies pixels, whatever they mean

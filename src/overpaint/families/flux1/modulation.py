@@ -30,7 +30,7 @@ MODULATED = (AdaLayerNormZero, AdaLayerNormZeroSingle, AdaLayerNormContinuous)
 class Given(nn.Module):
     """In place of the embedding of timestep, guidance and pooled prompt.
 
-    What is passed as the pooled prompt is taken for the modulation of all layers, (B, M).
+    It takes the pooled prompt that it is passed for the modulation of all layers, (B, M).
     """
 
     def __init__(self, embedding: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 An attention can keep those of a pass (sparse steps: `diffusion/tokens/sparse.py`), and it can take
 those of references that were computed before (`families/flux2/references.py`): they stand between
-the text's and the noise's. Where it does neither it is diffusers' own.
+the text's and the noise's. If it does neither, it is diffusers' own.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class UNetInpainting(Denoiser[InpaintingOptions, UNetLatent]):
             image.scheduler.scale_model_input(image.latents, image.timestep) for image in batch
         ]
         images = list(zip(batch, scaled, strict=True))
-        # A few sizes are recorded. What comes of the last image's copies is dropped.
+        # A few sizes are recorded. Results of the last image's copies are dropped.
         size = next(size for size in RECORDED if size >= len(batch))
         arguments = _arguments(images + images[-1:] * (size - len(batch)))
         if size > len(batch) and not is_worthwhile(unet, _predicted, *arguments):

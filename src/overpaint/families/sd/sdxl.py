@@ -32,7 +32,7 @@ class SDXL(UNetInpainting):
     def encode_prompt(self, text: str, plan: Plan) -> UNetPrompt:
         encoded = self.checkpoint.memo.get(("sdxl", text), lambda: self._encoded(text))
         width, height = plan.canvas
-        # What the picture was cropped from, where, and to what: the canvas is all of it.
+        # Original size, crop and target size: the canvas is all of them.
         sizes = torch.tensor([[height, width, 0, 0, height, width]])
         return replace(encoded, sizes=sizes.to(encoded.embeds))
 

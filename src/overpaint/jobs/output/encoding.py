@@ -51,7 +51,7 @@ class PictureEncoding:
             )
 
     def identity(self) -> dict[str, Any]:
-        """What of it counts in a unit's id: nothing for PNG, so that earlier ledgers hold."""
+        """Its part in a unit's id: nothing for PNG, so that earlier ledgers hold."""
         if self.format == "png":
             return {}
         return {"encoding": [SUFFIXES.get(self.format, self.format), self.quality]}

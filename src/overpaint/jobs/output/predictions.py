@@ -1,8 +1,8 @@
 """The tables of a batch: what came of each row, and how long it took.
 
 `predictions.csv` and `predictions.parquet` say only what is the same however often a run was
-killed and started again. What differs from run to run is in `timings.csv`: attempts, the time of
-the end, and seconds by stage. `id` joins them.
+killed and started again. Values that differ from run to run are in `timings.csv`: attempts, the
+time of the end, and seconds by stage. `id` joins them.
 """
 
 from __future__ import annotations

@@ -307,7 +307,7 @@ def _remembered(arguments: _BatchArguments) -> Iterator[Fingerprints]:
 
 
 def check_prune(*, prune: bool, limit: int | None, shard: str | None = None) -> None:
-    """What is left over is only known if all rows are looked at.
+    """Leftover files are known only if all rows are looked at.
 
     Raises:
         UnsupportedOption: they are not.

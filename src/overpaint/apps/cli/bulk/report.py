@@ -22,7 +22,7 @@ LINE_EVERY = 30.0
 def tell_outcome(
     outcome: BatchOutcome, out: Path, seconds: float, *, pruned: bool, as_json: bool
 ) -> None:
-    """The end of a run."""
+    """Print the outcome of a run."""
     tally = outcome.tally
     if as_json:
         console.print_json(
@@ -55,14 +55,14 @@ def _tell_advice(outcome: BatchOutcome, *, pruned: bool) -> None:
 
 
 def tell_failed(tally: Tally, where: str) -> None:
-    """What to do about failures, and where all of their reasons are."""
+    """Say what to do about failures, and where all of their reasons are."""
     if failed := tally.statuses.get("failed", 0):
         them = "it" if failed == 1 else "them"
         console.say(f"{where}; --retry failed tries {them} again.", style="yellow")
 
 
 def tell_stale(count: int, *, pruned: bool) -> None:
-    """How many pictures are in the folder that nothing names any more."""
+    """Say how many pictures in the folder belong to no row any longer."""
     if count:
         files = "1 picture" if count == 1 else f"{count} pictures"
         ending = "removed" if pruned else "left in the folder; --prune removes such files"
@@ -70,7 +70,7 @@ def tell_stale(count: int, *, pruned: bool) -> None:
 
 
 def tell_status(folder: Path, *, as_json: bool) -> None:
-    """How far the batch in a folder is.
+    """Print how far the batch in a folder is.
 
     Raises:
         OutputError: there is none.

@@ -192,7 +192,7 @@ BEYOND: Mapping[str, Any] = {"repaint_beyond": RepaintBeyond, "follow": Follow}
 """Options of what models repaint beyond the mask."""
 
 RUNNING: Mapping[str, Any] = {"device": DeviceName, "dtype": Dtype, "as_json": Json}
-"""Options of where an edit runs and how it is told."""
+"""Options that say where an edit runs and how its outcome is printed."""
 
 ORDER = (
     *BORDERS,

@@ -103,7 +103,7 @@ class Output:
         """Write each picture whole or not at all; from then on Ctrl-C comes too late.
 
         Returns:
-            What was written.
+            The files' names.
 
         Raises:
             OutputError: the disk is full, or the folder went away; earlier pictures stay.
@@ -128,7 +128,7 @@ class Output:
         return [str(path) for path in self.paths]
 
     def losses(self, pictures: Sequence[Picture]) -> list[str]:
-        """What of a picture's own values the chosen format cannot hold."""
+        """The values of pictures that the chosen format cannot hold."""
         from overpaint.core.imaging import images
 
         return [

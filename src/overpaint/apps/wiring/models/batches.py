@@ -57,7 +57,7 @@ def cluster(address: str, actors: int | None) -> AbstractContextManager[Cluster]
 def on_ray(
     address: str, actors: int | None, model: BatchModel, folder: PictureFolder, settings: Settings
 ) -> Iterator[Callable[[Iterable[Unit], Book[Unit]], None]]:
-    """What brings units to their end on a Ray cluster, for `Batch.elsewhere`.
+    """A runner of units on a Ray cluster, for `Batch.elsewhere`.
 
     Args:
         address: as `ray.cluster` takes it.

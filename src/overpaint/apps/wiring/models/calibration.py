@@ -1,4 +1,4 @@
-"""What a Stable Diffusion UNet is called with in ordinary edits: samples for its quantization."""
+"""Inputs of a Stable Diffusion UNet in ordinary edits: samples for its quantization."""
 
 from __future__ import annotations
 

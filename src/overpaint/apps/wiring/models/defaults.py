@@ -1,7 +1,7 @@
 """Which model answers where none is named, and which one to fetch.
 
-'auto' is the first of `core.models.PREFERRED` that is here. Where none is, a bundled twin answers:
-a toy for tests, which says so in each of its results.
+'auto' is the first of `core.models.PREFERRED` that is here. If none is, a bundled twin answers: a
+toy for tests, which says so in each of its results.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def recommend(task: EditTask, settings: Settings, machine: Machine | None = None
 
 
 def notice(spec: ModelSpec, settings: Settings, by_hand: Collection[str] = ()) -> str | None:
-    """The sentence that results of a twin carry which nobody asked for by name.
+    """The sentence in the results of a twin that was not asked for by name.
 
     Args:
         spec: the model that answers.
@@ -110,7 +110,7 @@ def notice(spec: ModelSpec, settings: Settings, by_hand: Collection[str] = ()) -
 
 
 def notices(settings: Settings) -> list[str]:
-    """Such a sentence for each task whose model is a toy that nobody chose."""
+    """Such a sentence for each task whose model is a toy that the settings do not name."""
     by_hand = chosen_by_hand(settings)
     names = dict.fromkeys(choose(task, settings) for task in EDIT_TASKS)
     specs = catalogue.models(settings)

@@ -1,7 +1,7 @@
 """The size of an image file from its header, in time that hostile bytes cannot stretch.
 
 Parsers go through a header piece by piece, and a file can have millions of pieces, or megabytes of
-filling between two of them. Here such files are only found out.
+filling between two of them. Here such files are detected.
 """
 
 from __future__ import annotations

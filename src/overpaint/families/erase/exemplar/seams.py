@@ -32,8 +32,9 @@ def blend(values: Float, hole: BoolMask, votes: Votes, hold: float = HOLD) -> Fl
     Poisson blending (Pérez et al. 2003), screened towards the voted colours as in Image Melding
     (Darabi et al. 2012). Votes that agree keep a sharp step; where they disagree their mean is
     too flat, so steps are amplified by what the mean has lost in energy (the idea of
-    variance-preserving texture blending, Heitz & Neyret 2018). What amplification adds is solved
-    for alone and held near zero: in one solve with the rest it summed up to tints and ridges.
+    variance-preserving texture blending, Heitz & Neyret 2018). The addition of the amplification is
+    solved for alone and held near zero: in one solve with the rest it summed up to tints and
+    ridges.
 
     Args:
         values: (H, W, C >= 3), the filled layer.
