@@ -143,9 +143,9 @@ class Checkpoint:
 
     @contextmanager
     def borrowed(self, name: str) -> Iterator[Any]:
-        """The component while somebody computes with it: it stays in memory until then.
+        """The component, which stays in memory while it is borrowed.
 
-        Load what else is needed before: nothing can be loaded by a thread that has borrowed.
+        Load other components first: a thread that has borrowed one cannot load.
 
         Raises:
             ModelLoadError: it is not there, or its files are broken.
@@ -208,7 +208,8 @@ class Checkpoint:
         return max(0, self.plan.peak - loaded)
 
     def need(self) -> MemoryNeed:
-        """What it takes in this placement's precision, from file headers and configurations."""
+        """The memory that it takes in this placement's precision, from file headers and
+        configurations."""
         ahead = decoding = encoding = 0
         kernels = 1.0 if self.placement.device.type == "cpu" else KERNELS
         for name in self.inventory.with_weights:

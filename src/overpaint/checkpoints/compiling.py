@@ -227,7 +227,7 @@ def artifacts(folder: Path) -> Path:
 
 
 def _kind(value: Any, *, fixed: bool) -> Hashable:
-    """What arguments have in common that one compilation serves."""
+    """A key that arguments share if one compilation serves them."""
     if isinstance(value, torch.Tensor):
         sizes = tuple(value.shape) if fixed else tuple(size == 1 for size in value.shape)
         # A graph is made for a layout, too: with another one it would be compiled again, at once.

@@ -1,4 +1,4 @@
-"""Who may compute while weights are loaded: nobody whom it would disturb.
+"""Keeps computations apart from the loading of weights that would disturb them.
 
 The libraries change how torch makes modules and tensors while they load, in the whole process.
 """
@@ -44,7 +44,7 @@ class SharedLock:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold it while nobody else does.
+        """Hold it alone.
 
         Raises:
             RuntimeError: this thread shares it, and would wait for itself.

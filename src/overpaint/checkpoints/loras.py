@@ -156,7 +156,7 @@ def _file(path: Path) -> Path:
 
 
 def _peft_config(file: Path, component: str) -> dict[str, Any] | None:
-    """PEFT's configuration beside a file, of what this PEFT knows."""
+    """PEFT's configuration beside a file, with the keys that this PEFT knows."""
     where = file.parent / CONFIG
     if not where.is_file():
         return None

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """`detections` stood here before it got a room; programs import it from here still."""
+    """`detections` used to be here; programs still import it from here."""
     if name == "detections":
         from overpaint.core.imaging import detections
 

@@ -275,7 +275,7 @@ def around(
 
 
 def window_step(step: int, native: int) -> int:
-    """What both sides of a window's canvas are multiples of.
+    """The number that both sides of a window's canvas are multiples of.
 
     A model of real size gets few sizes of windows, since each new one costs it time: kernels are
     chosen, compiled or recorded per size, and only equal sizes share a batch.

@@ -103,7 +103,7 @@ class Collection:
                 self._decide(attempt)
             if all(entry.status == "failed" for attempt in entries for _, entry in attempt):
                 self.outcome.stopped = (
-                    f"All {len(tasks)} attempts of a round failed; what they say should be mended, "
+                    f"All {len(tasks)} attempts of a round failed; mend what their reasons say, "
                     "then run again with --retry failed."
                 )
                 break

@@ -203,7 +203,7 @@ class Item:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """What the system says of a file, in our words."""
+    """An error of the system about a file, in our words."""
     try:
         yield
     except OSError as error:

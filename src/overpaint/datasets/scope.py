@@ -44,7 +44,7 @@ class Scope:
     why: str
 
     def note(self) -> str:
-        """What was assumed, as a sentence."""
+        """The assumption, as a sentence."""
         least, most = self.changed
         return (
             f"An edit fails if it changes less than {least:.2%} or more than {most:.0%} of a "
@@ -53,7 +53,7 @@ class Scope:
 
 
 def scope(recipe: Clean) -> Scope:
-    """What the gate holds the edits of a recipe against."""
+    """The scope that the gate holds the edits of a recipe against."""
     if recipe.gate.changed is not None:
         return Scope(recipe.gate.changed, "the recipe says so")
     words = _open_words(recipe)

@@ -52,7 +52,7 @@ class Unfit(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """What a worker works with; given by the caller, who may read settings.
+    """The tools of a worker; its caller, who may read settings, gives them.
 
     Attributes:
         edit: runs one edit, together with others that are under way.
@@ -71,7 +71,7 @@ class Tools:
 
 @dataclass(kw_only=True)
 class Result:
-    """What working on a task gave so far.
+    """The result of a task so far.
 
     Attributes:
         picture: None = the source stays as it is.
@@ -206,7 +206,7 @@ class TaskWorker(ABC, Generic[R]):
         return masks.grow(own, section.grow)
 
     def detect(self, picture: Picture, words: str) -> Sequence[Detection]:
-        """What the zero-shot detector finds.
+        """The things that the zero-shot detector finds.
 
         Raises:
             InvalidRequest: the recipe names none.
@@ -292,7 +292,7 @@ class TaskWorker(ABC, Generic[R]):
 
 
 def common_parts(recipe: Recipe) -> dict[str, Any]:
-    """What all edits of a recipe have, decoded once.
+    """The parts that all edits of a recipe have, decoded once.
 
     Raises:
         InvalidRequest: a file cannot be read.

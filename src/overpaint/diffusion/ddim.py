@@ -19,7 +19,7 @@ Target = Literal["epsilon", "v_prediction"]
 
 @dataclass(frozen=True)
 class Coefficients:
-    """What DDIM computes with in each step.
+    """The coefficients of DDIM for each step.
 
     Attributes:
         roots: (steps, 4) float32: the roots of alpha and beta at a step, then of the next step's.

@@ -248,7 +248,7 @@ class Recorder:
             if shape.step is not None:
                 return shape.step(arguments)
         except Exception:
-            _log.exception("steps of this model are not recorded any more")
+            _log.exception("steps of this model are no longer recorded")
             self.broken = True
             self.clear()
         return call(*arguments)
@@ -321,7 +321,7 @@ def is_worthwhile(model: Any, function: StepFunction, *arguments: Argument) -> b
 
 
 def _key(function: StepFunction, arguments: Sequence[Argument], owner: object) -> Hashable | None:
-    """What calls have in common that one recording serves; None = it cannot be recorded."""
+    """A key that calls share if one recording serves them; None = they cannot be recorded."""
     parts = [_part(argument) for argument in arguments]
     if None in parts:
         return None

@@ -58,7 +58,7 @@ class SentenceCounter:
             self.examples.setdefault(words, sentence)
 
     def commonest(self, most: int = 3) -> list[tuple[str, int]]:
-        """The commonest ones, an example of each, and how often it was said."""
+        """The commonest ones, an example of each, and how often it was noted."""
         return [(self.examples[words], count) for words, count in self.counts.most_common(most)]
 
 

@@ -129,7 +129,7 @@ def _require_listener(address: str) -> None:
 
 
 class _Actor:
-    """What Ray Data calls in a process of its own."""
+    """Called by Ray Data in a process of its own."""
 
     def __init__(self, make: Callable[[], Callable[[Any], LedgerEntry]]) -> None:
         self._work = make()

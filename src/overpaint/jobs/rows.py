@@ -55,8 +55,7 @@ COMMON = tuple(part for part in ROW_PARTS if part.kind in ("text", "number", "ch
 MAX_SEED = 2**63 - 1
 
 CellReader = Callable[[Any, str], Any]
-"""The file that a picture's cell names; what names none comes back as it is. Gets the cell and its
-column."""
+"""Called with a cell and its column; gives the file that the cell names, or the cell as it is."""
 
 ALIKE = 0.85
 """Likeness from which an unknown column is taken for a slip of the pen, not for one of the table's
@@ -175,7 +174,7 @@ def parse(
 
 
 def answer(row: Row, picture: Picture, flagged: bool | None) -> dict[str, Any]:
-    """What the contract answers a row with; `flagged` None = nobody checked the picture."""
+    """The contract's answer to a row; `flagged` None = nobody checked the picture."""
     return {
         "prompt": row.prompt,
         "generated_image": base64.b64encode(images.encode(picture)).decode(),

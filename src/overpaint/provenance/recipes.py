@@ -13,10 +13,10 @@ from overpaint.core.types import PARTS, EditRequest
 from overpaint.core.version import __version__
 
 REWRITING = "rewriting"
-"""Key of what a recipe says of a prompt that was rewritten; `wish` in it are the caller's words."""
+"""Key of a recipe's record of a rewritten prompt; `wish` in it has the caller's words."""
 
 FOUND = "target_found"
-"""Key of what a recipe says of a thing that was looked for because the instruction names it."""
+"""Key of a recipe's record of a thing that was looked for because the instruction names it."""
 
 
 def recipe(

@@ -78,7 +78,7 @@ class Seal:
         """The file with its manifest.
 
         Raises:
-            InvalidSettings: certificate and key do not sign, or not any more.
+            InvalidSettings: certificate and key do not sign, or no longer do.
         """
         c2pa = library()
         signed = io.BytesIO()

@@ -164,7 +164,7 @@ def _results(files: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 
 def _rows(file: Path) -> Iterator[Row | InvalidRequest]:
-    """Rows of a CSV file; what cannot be read fails alone, and the others go on."""
+    """Rows of a CSV file; a row that cannot be read fails alone, and the others go on."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             for number, record in enumerate(tables.from_csv(lines)):

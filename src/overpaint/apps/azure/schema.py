@@ -16,7 +16,7 @@ from overpaint.jobs.tables import FORMS
 
 
 class Scored(BaseModel):
-    """What a row is answered with."""
+    """The answer to a row."""
 
     prompt: str
     generated_image: str = Field(description="base64 of a PNG file of the input's size.")
@@ -26,7 +26,7 @@ class Scored(BaseModel):
 
 
 class Predictions(BaseModel):
-    """What MLflow's route answers."""
+    """The answer of MLflow's route."""
 
     predictions: list[Scored]
 
@@ -39,7 +39,7 @@ class ScoringError(BaseModel):
 
 
 def error_body(error: BaseException) -> dict[str, str]:
-    """An error as Azure ML's server and MLflow's tell it."""
+    """An error as Azure ML's server and MLflow's report it."""
     return {"error_code": code_of(error).upper(), "message": named_message(error)}
 
 

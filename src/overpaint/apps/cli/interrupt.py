@@ -37,7 +37,7 @@ class _Ear:
         self._timer: threading.Timer | None = None
 
     def listen(self) -> Any:
-        """Begin, and tell who listened before.
+        """Begin to listen, and return the earlier handler.
 
         Where SIGINT is ignored it stays so: a script's `overpaint … &` outlives the Ctrl-C that is
         meant for another command.
@@ -48,7 +48,7 @@ class _Ear:
         return before
 
     def stop(self, before: Any) -> None:
-        """Leave SIGINT to who listened before."""
+        """Give SIGINT back to the earlier handler."""
         if self._timer is not None:
             self._timer.cancel()
         signal.signal(signal.SIGINT, before)
@@ -148,7 +148,8 @@ def settle() -> None:
 
 
 def leave(code: int | str | None) -> None:
-    """The process ends with this code and all is said, so Ctrl-C may cut its last moments short.
+    """The process ends with this code and all output is written, so Ctrl-C may cut its last moments
+    short.
 
     After Ctrl-C it ends here: threads that are still in torch's code, which nobody waits for after
     a second Ctrl-C, would abort the process while Python takes itself down.

@@ -130,7 +130,8 @@ def _require_use(variables: Iterable[str], safety: SafetySettings) -> None:
     """Refuse variables of a checker that is not there: somebody believes that it checks.
 
     Raises:
-        InvalidSettings: a variable has no effect, and nothing says that nothing is to be checked.
+        InvalidSettings: a variable has no effect, and no setting says that nothing is to be
+            checked.
     """
     if safety.mode == "off":
         return
@@ -192,7 +193,7 @@ def _read(file: Path) -> dict[str, Any]:
 def _parse(
     values: Mapping[str, Any], where: str, base: Path, variables: Mapping[str, str] | None = None
 ) -> Settings:
-    """The settings; what is wrong with one is of the variable that it comes from, else `where`."""
+    """The settings; an error names the variable that a setting comes from, else `where`."""
     try:
         return Settings.model_validate(values, context={"base": base})
     except ValidationError as error:

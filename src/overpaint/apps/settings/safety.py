@@ -76,7 +76,7 @@ class SafetySettings(Table):
 
     @property
     def is_unset(self) -> bool:
-        """Whether nothing is checked without anybody having said so."""
+        """Whether nothing is checked and no setting says so."""
         return self.mode is None and not self.has_checkers
 
     @property

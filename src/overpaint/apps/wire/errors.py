@@ -49,7 +49,7 @@ USELESS = (errors.BrokenResult, errors.ModelLoadError, errors.InvalidSettings, e
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same request may have another answer later, without anybody's doing."""
+    """Whether the same request may get another answer later, although nobody changes anything."""
     status = status_of(error)
     return (status >= 500 or status in (408, 429)) and not isinstance(error, USELESS)
 

@@ -32,7 +32,7 @@ _AT_ONCE = 8
 _LARGEST_ANSWER = 512 * 2**20
 
 _URL = re.compile(r"https?://[^/?#@\\\s]+(/[^?#\\\s]*)?", re.ASCII)
-"""What one reader takes for a password or a path may be the host to another: no `@`, no `\\`."""
+"""No `@` and no `\\`: readers disagree about which part of such a URL is the host."""
 
 
 _WAIT = 5.0

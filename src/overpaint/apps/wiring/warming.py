@@ -18,12 +18,12 @@ STEPS = 3
 """Of each edit: one as it is, one to be timed, one to be recorded."""
 
 ROUNDS = 4
-"""Edits at most: what one of them changed over shows the next one what is left."""
+"""Edits at most: each of them shows the next one what is left to compile."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What warming did.
+    """The outcome of warming.
 
     Attributes:
         model: its name.

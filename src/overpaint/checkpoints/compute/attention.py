@@ -57,7 +57,7 @@ def order(
 
     Args:
         capability: of the card.
-        cudnn: version of cuDNN, as torch tells it (91500 = 9.15.0); 0 = none.
+        cudnn: version of cuDNN, as torch reports it (91500 = 9.15.0); 0 = none.
         head_size: numbers of a head.
         recurring: whether more steps will have these shapes. cuDNN plans for each new one, which
             takes longer than it saves where that is not so.

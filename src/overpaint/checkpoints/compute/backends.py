@@ -1,4 +1,4 @@
-"""What computes a checkpoint's networks, where it is more than torch as it comes.
+"""Backends: what computes a checkpoint's networks, where it is more than torch as it comes.
 
 `openvino`, `openvino-int8`, `openvino-int4`: denoisers and autoencoders on processors, converted
 (`checkpoints/compute/openvino.py`). `torch-compiled`: the denoiser's blocks, compiled by torch.
@@ -111,7 +111,7 @@ def compile_later(
     background: compiling.Background = compiling.BACKGROUND,
     compiler: Callable[[compiling.Compilable], compiling.Compilable] = compiling.open_sizes,
 ) -> None:
-    """Let a loaded network run as it is until it was compiled in the background.
+    """Let a loaded network run as it is until it is compiled in the background.
 
     Args:
         backend: says where that is kept.
@@ -137,7 +137,7 @@ def _compile_blocks(model: Any) -> None:
     Sizes are left open from the start, and equal ones are not taken for one, so that a picture
     does not depend on the sizes of earlier ones.
     """
-    # Late: it takes torch's compiler along, which nobody else needs.
+    # Imported late: it imports torch's compiler, which nothing else needs.
     from torch.fx.experimental import _config as shapes
 
     shapes.use_duck_shape = False

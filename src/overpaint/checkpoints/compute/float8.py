@@ -21,7 +21,7 @@ from torch.nn import functional
 from overpaint.core.errors import ModelLoadError, UnsupportedOption
 
 MULTIPLE = 16
-"""Of which the kernels want both sides of a weight to be."""
+"""The kernels want both sides of a weight to be multiples of it."""
 
 LARGEST = torch.finfo(torch.float8_e4m3fn).max
 
@@ -174,5 +174,5 @@ def require(device: torch.device) -> None:
 def _quantized(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(n, k) → the same in float8, and (n, 1) float32 scales to multiply it with."""
     scale = rows.abs().amax(dim=1, keepdim=True).float().clamp_min(1e-12) / LARGEST
-    # Division may round up, and what is above the largest number would become NaN.
+    # Division may round up, and a value above the largest number would become NaN.
     return (rows.float() / scale).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn), scale

@@ -200,7 +200,7 @@ def converted(module: Any, call: Callable[..., torch.Tensor], example: Arrays) -
         # OpenVINO's frontend for `torch.export` fixes the sizes; for the trace it does not.
         warnings.filterwarnings("ignore", "`torch.jit.trace", DeprecationWarning)
         traced = torch.jit.trace(_Call(module, call), example, check_trace=False)  # type: ignore[no-untyped-call]
-    # Not by `openvino.convert_model`: that tells Intel's telemetry about each conversion.
+    # Not by `openvino.convert_model`: that reports each conversion to Intel's telemetry.
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -271,7 +271,7 @@ def _import() -> Any:
 
 
 def _import_nncf() -> Any:
-    # NNCF tells Intel of each quantization, unless it believes to run in its own tests.
+    # NNCF reports each quantization to Intel, unless it believes that its own tests run.
     os.environ.setdefault("NNCF_CI", "1")
     try:
         import nncf

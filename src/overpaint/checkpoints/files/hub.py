@@ -53,7 +53,8 @@ class Pulled:
         repository: `owner/name`.
         commit: 40 hexadecimal digits.
         files: by path inside the folder.
-        notes: sentences about what is otherwise than before, or than the catalogue says.
+        notes: sentences about changes since the last pull, and about differences from the
+            catalogue.
     """
 
     folder: Path
@@ -344,7 +345,7 @@ def _unreachable(repository: str, error: Exception) -> ModelLoadError:
 def _checked(
     repository: str, file: RepoSibling, path: Path, fetch: _Fetch, pinned: str | None = None
 ) -> PulledFile:
-    """Hash a file and compare with the hub's word and the pin's; a damaged one is fetched again.
+    """Hash a file and compare that with the hub's hash and the pin's; fetch a damaged one again.
 
     Raises:
         ModelLoadError: it is damaged, or not the file that the pin is of.

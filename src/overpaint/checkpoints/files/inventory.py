@@ -46,7 +46,7 @@ class Inventory:
         return [name for name in self.names if self._components[name].has_weights]
 
     def __getitem__(self, name: str) -> Component:
-        """How the family knows a component.
+        """The family's entry for a component.
 
         Raises:
             ModelLoadError: the checkpoint has none of that name.

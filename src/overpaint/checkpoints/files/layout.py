@@ -166,7 +166,7 @@ _LEVELS = ("block_out_channels", "dim_mult")
 
 
 def size_step(folder: Path, cells: int) -> int:
-    """What widths and heights are multiples of, from the configuration of the autoencoder.
+    """The number that widths and heights are multiples of, from the autoencoder's configuration.
 
     Args:
         folder: of the checkpoint.

@@ -91,7 +91,7 @@ class Borders:
 
     @property
     def is_own(self) -> bool:
-        """Whether the border is what is transparent in the picture already."""
+        """Whether the border is the picture's own transparent one."""
         return not any(getattr(self, name) for name in SIDES)
 
     def around(self, size: Size) -> Size:
@@ -115,7 +115,7 @@ def of_keywords(
     to: str | None = None,
     anchor: Anchor = "center",
 ) -> dict[str, Any]:
-    """What `parse` takes, of the arguments of a function; empty where nothing says how far."""
+    """The value for `parse`, from the arguments of a function; empty if none of them is given."""
     sides = {"left": left, "top": top, "right": right, "bottom": bottom}
     keys = {name: side for name, side in sides.items() if side != 0}
     if to is not None:
@@ -195,7 +195,8 @@ def mask_of(picture: Picture, borders: Borders) -> Image.Image:
 def is_canvas(picture: Picture, mask: Image.Image | None) -> bool:
     """Whether a picture is a canvas whose transparent border is to be filled.
 
-    So clients of image APIs send it: around the picture is nothing, and the mask covers that.
+    Clients of image APIs send such canvases: nothing is around the picture, and the mask covers
+    that part.
     Without a mask all that is not transparent has to be one rectangle; else it is a thing that was
     cut out, and its background stays transparent.
 

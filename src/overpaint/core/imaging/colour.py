@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from PIL import Image, ImageCms
 
 _MODES_BY_SPACE = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-_LARGEST_PROFILE = 4 * 2**20  # bytes; what is longer is no profile, and would fill the cache
+_LARGEST_PROFILE = 4 * 2**20  # bytes; anything longer is no profile, and would fill the cache
 
 
 class _Ways(NamedTuple):

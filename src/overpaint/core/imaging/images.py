@@ -397,7 +397,7 @@ def format_of(path: str | os.PathLike[str], *, field: str = "output") -> Format:
     """The format that a path's suffix names.
 
     Raises:
-        OutputError: none.
+        OutputError: it names none.
     """
     suffix = Path(path).suffix
     if suffix.lower() not in _FORMATS_BY_SUFFIX:

@@ -41,11 +41,11 @@ _MOST = 0.95
 
 
 class ReadMask(NamedTuple):
-    """A mask, and a sentence if its reading was not plain.
+    """A mask, and a sentence if its reading was not obvious.
 
     Attributes:
         mask: 'L', 255 = repaint.
-        note: how it was read; None = as anybody would.
+        note: how it was read; None = in the obvious way.
     """
 
     mask: Image.Image
@@ -146,14 +146,14 @@ def _way_out(field: str, readings: str) -> str:
 
 
 def _without_noise(value: int) -> int:
-    """0 and 255 become some values beside them where a file is compressed with loss."""
+    """Lossy compression turns 0 and 255 into values near them."""
     if value < NOISE:
         return 0
     return 255 if value > 255 - NOISE else value
 
 
 def _levels(mask: Image.Image) -> ReadMask:
-    """Brightness, with what is all but black or white taken for it."""
+    """Brightness, in which values near black or white count as black or white."""
     low, high = _extrema(mask)
     if low == 0 and high == 1:
         return ReadMask(mask.point(lambda value: 255 * value), "its values are 0 and 1: 1 is white")

@@ -80,7 +80,7 @@ def from_pil(
 def of_raw(
     raw: reading.Raw, reads: MaskReading | None = None, *, field: str = "mask"
 ) -> Image.Image:
-    """As `from_pil`, from what `reading` makes of a file; `info` says if it was not plain."""
+    """As `from_pil`, from a file that `reading` has read; `info` says if that was not obvious."""
     colours = _small_values(raw.planes) or raw.planes.colours
     colours = colours if colours.mode == "L" else colours.convert("RGB")
     is_lossy = raw.format in _LOSSY

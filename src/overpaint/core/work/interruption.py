@@ -16,7 +16,7 @@ def check() -> None:
     """Let the runner of this work do something in between.
 
     Raises:
-        OverpaintError: what they want the work to end with, such as `Cancelled`.
+        OverpaintError: the error that ends the work, such as `Cancelled`.
     """
     answer = _answer.get()
     if answer is not None:
@@ -25,7 +25,7 @@ def check() -> None:
 
 @contextmanager
 def answered(answer: Callable[[], None]) -> Iterator[None]:
-    """What `check` calls within, in this thread; what it raises ends the work."""
+    """Let `check` call a function within, in this thread; an error that it raises ends the work."""
     token = _answer.set(answer)
     try:
         yield

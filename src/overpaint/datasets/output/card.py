@@ -31,7 +31,7 @@ class Facts:
     models: tuple[UsedModel, ...]
 
     def notes(self) -> list[str]:
-        """What to know of licences before the pictures are used."""
+        """Notes on licences, to be read before the pictures are used."""
         notes = []
         for model in self.models:
             if not model.commercial:
@@ -58,7 +58,7 @@ class Facts:
         return "unknown" if "unknown" in licences else " and ".join(licences)
 
     def assumptions(self) -> list[str]:
-        """What the run takes for granted where the recipe leaves it open."""
+        """Assumptions of the run where the recipe leaves something open."""
         recipe, notes = self.recipe, []
         if isinstance(recipe, Clean) and recipe.gate.changed is None:
             edits = recipe.edit is not None or any(rule.do != "reject" for rule in recipe.rules)

@@ -14,7 +14,7 @@ _REQUEST = (
 
 
 def templates(recipe: Recipe) -> list[str]:
-    """What the model of a recipe may be given to read, values of axes included."""
+    """The texts that the model of a recipe may be given, values of axes included."""
     if isinstance(recipe, Collect):
         values = [str(value) for axis in recipe.axes.values() for value in axis]
         return [*recipe.prompt, *values, *(str(v) for row in recipe.table for v in row.values())]

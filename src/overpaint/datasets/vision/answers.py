@@ -63,7 +63,7 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class Thing:
-    """What a model says is in a picture.
+    """A thing that a model says is in a picture.
 
     Attributes:
         label: in the model's words.

@@ -55,7 +55,7 @@ class VisionFailed(OverpaintError):
 
 @dataclass(frozen=True)
 class Sighting:
-    """What was seen in a picture.
+    """The things that were seen in a picture.
 
     Attributes:
         things: boxes in the picture's pixels; labels as they were asked for, if they were.
@@ -68,7 +68,7 @@ class Sighting:
 
 @dataclass(frozen=True)
 class _Question:
-    """What is asked: words, the form of the answer, and an example for servers without schemas."""
+    """A question: its words, the form of the answer, and an example for servers without schemas."""
 
     name: str
     words: str
@@ -265,7 +265,7 @@ class VisionModel:
 
 
 def _text(answer: Any, section: Vision) -> str:
-    """What a completion says.
+    """The text of a completion.
 
     Raises:
         VisionFailed: it is none, or a refusal.
@@ -347,7 +347,7 @@ _TRUTH = _object(true={"type": "boolean"}, score={"type": "number", "minimum": 0
 
 
 def _failed(error: Exception, section: Vision) -> VisionFailed:
-    """What the client raised, in our words. The server's own words may hold anything: cut."""
+    """An error of the client, in our words. The server's own words may hold anything: cut."""
     import openai
 
     fault: Fault = "denied"

@@ -18,7 +18,7 @@ _WORDS_OF_FORMS = ("response_format", "json_schema", "json_object", "schema", "g
 
 @dataclass(frozen=True)
 class Dialect:
-    """What goes along with a request.
+    """The parameters that go along with a request.
 
     Attributes:
         length: name of the limit of an answer's tokens; None = it goes without.

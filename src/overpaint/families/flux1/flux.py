@@ -40,7 +40,7 @@ NATIVE = Native(smallest=256, side=1024)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Conditioning:
-    """What the passes of all steps are given beside tokens, on the transformer's device.
+    """Inputs of the passes of all steps, beside tokens, on the transformer's device.
 
     Attributes:
         times: (steps,) timesteps in thousandths, in the transformer's precision.
@@ -200,7 +200,8 @@ def _modulations(
 
 
 def sizes(checkpoint: Checkpoint) -> tuple[int, Native]:
-    """What sides of a canvas are multiples of, and the sizes that a checkpoint was trained at."""
+    """The number that sides of a canvas are multiples of, and the sizes that a checkpoint was
+    trained at."""
     vae = checkpoint.component("vae")
     return 2 * latents.scale_factor(vae), native(vae)
 

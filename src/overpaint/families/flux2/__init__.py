@@ -118,7 +118,7 @@ KLEIN_KV_FAMILY = FamilySpec(
         "references": "optional",
         "target": "optional",
     },
-    # On OpenVINO a transformer keeps nothing, and what this one is for is to keep.
+    # This transformer's purpose is to keep keys and values, which OpenVINO's cannot.
     components={**COMPONENTS, "transformer": replace(COMPONENTS["transformer"], openvino=None)},
     pipelines={"Flux2KleinKVPipeline": {}},
     cells=2,

@@ -77,7 +77,7 @@ class Encoded:
 
     @property
     def prompts(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What is aimed at, and what is guided against."""
+        """The prompt to follow, and the one to guide against."""
         return self.prompt, self.negative
 
     @property
@@ -116,7 +116,7 @@ class KleinEditor(InstructionDenoiser[OptionsT, KleinLatent]):
     @property
     @abstractmethod
     def variant(self) -> Variant:
-        """What suits this checkpoint."""
+        """Defaults that suit this checkpoint."""
 
     @abstractmethod
     def guidance(self, request: EditRequest, options: OptionsT) -> float:
@@ -274,7 +274,7 @@ class KleinEditor(InstructionDenoiser[OptionsT, KleinLatent]):
         )
 
     def _shortcuts(self, options: OptionsT) -> tuple[Shortcuts, list[str]]:
-        """What an edit leaves out, and a sentence about what it cannot."""
+        """The shortcuts of an edit, and a sentence about those that it cannot take."""
         shortcuts = options.shortcuts(self.variant.presets)
         can_keep = attention.can_keep(self.checkpoint.component("transformer"))
         if can_keep or shortcuts.refresh_every == 1:

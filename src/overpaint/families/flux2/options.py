@@ -25,7 +25,7 @@ FEW_STEPS_PRESETS: dict[Preset, Shortcuts] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """What suits the checkpoints of one kind.
+    """Defaults that suit the checkpoints of one kind.
 
     Attributes:
         steps: denoising steps, where the caller does not say.

@@ -23,7 +23,7 @@ from overpaint.families.flux2.references import ReferenceKeys
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Steering:
-    """What the passes of all steps are given beside tokens, on the transformer's device.
+    """Inputs of the passes of all steps, beside tokens, on the transformer's device.
 
     Attributes:
         times: (steps,) timesteps in thousandths, in the transformer's precision.

@@ -37,7 +37,7 @@ class References:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceKeys:
-    """What the noise and the text of an edit attend to of its references.
+    """Keys and values of references, which the noise and the text of an edit attend to.
 
     Attributes:
         keys, values: (layers, 1, M, heads, D), keys with their rotary embedding.

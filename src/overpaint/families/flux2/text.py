@@ -19,7 +19,7 @@ AFTER = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 lies beside the tokenizer; no template of a repository is run here."""
 
 LAYERS = (9, 18, 27)
-"""Layers of whose outputs a prompt consists; those after the last one are never computed."""
+"""Layers whose outputs make up a prompt; those after the last one are never computed."""
 
 
 def cut(encoder: Any) -> None:

@@ -38,10 +38,10 @@ from overpaint.families.qwen.transformer import (
 )
 
 STEP = 2 * autoencoder.FACTOR
-"""Of which sides of a canvas are multiples."""
+"""Sides of a canvas are multiples of it."""
 
 PICTURE_STEP = 32
-"""Of which the pipeline makes the sides of pictures multiples."""
+"""The pipeline makes the sides of pictures multiples of it."""
 
 SIDE = 1024
 """Side in pixels of the square whose area pictures are brought to."""
@@ -56,7 +56,7 @@ PICTURES = 3
 """Pictures in a prompt that the model was trained with at most."""
 
 BLANK = " "
-"""What guidance points away from where no negative prompt is given."""
+"""The text that guidance points away from if no negative prompt is given."""
 
 
 class QwenEdit(InstructionDenoiser[QwenEditOptions, QwenLatent]):
@@ -263,7 +263,7 @@ def _too_many(pictures: Sequence[Image.Image]) -> list[str]:
 
 
 def _negative_prompt(request: EditRequest, options: QwenEditOptions) -> str | None:
-    """What guidance points away from; None = there is no guidance.
+    """The text that guidance points away from; None = there is no guidance.
 
     Raises:
         UnsupportedOption: something that was asked for would have no effect.

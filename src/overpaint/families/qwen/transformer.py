@@ -45,7 +45,7 @@ class PictureAngles:
 
 @dataclass(frozen=True, eq=False)
 class Branch:
-    """What one of the passes of a step is given beside the pictures.
+    """Inputs of one of the passes of a step, beside the pictures.
 
     Attributes:
         states: (1, T, joint dim) of the text, in the transformer's precision on its device.

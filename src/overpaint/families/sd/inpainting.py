@@ -86,7 +86,7 @@ class UNetInpainting(Denoiser[InpaintingOptions, UNetLatent]):
         """A text for a canvas."""
 
     def encode_negative(self, text: str | None, prompt: UNetPrompt, plan: Plan) -> UNetPrompt:
-        """What guidance leads away from; with None as text, from the empty one."""
+        """The text that guidance leads away from; the empty one in place of None."""
         return self.encode_prompt(text or "", plan)
 
     def plan(self, request: EditRequest, options: InpaintingOptions) -> Plan:
@@ -241,7 +241,7 @@ def _check_timesteps(scheduler: Any, steps: int) -> None:
 def _arguments(
     images: Sequence[tuple[UNetLatent, torch.Tensor]],
 ) -> tuple[list[torch.Tensor], ...]:
-    """What `_predicted` takes of images and their scaled latents."""
+    """The arguments of `_predicted` for images and their scaled latents."""
     batch = [image for image, _ in images]
     texts, scales = [image.prompt for image in batch], []
     if batch[0].guided:

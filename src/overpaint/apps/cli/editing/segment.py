@@ -84,7 +84,7 @@ class Selection:
         return Hints(points=tuple(points), boxes=tuple(boxes), words=self.words)
 
     def find(self, picture: Picture, settings: Settings) -> list[Detection]:
-        """What is in the picture.
+        """The detections in the picture.
 
         Raises:
             InvalidRequest, ModelNotFound, ModelLoadError: see `segmentation.segment`.
@@ -97,7 +97,7 @@ class Selection:
         """The mask of all that is found.
 
         Raises:
-            InvalidMask: no thing is.
+            InvalidMask: nothing is found.
         """
         detections = self.find(picture, settings)
         return mask_of(detections, picture, self)
@@ -161,7 +161,7 @@ def mask_of(results: Sequence[Detection], picture: Picture, selection: Selection
     """The union of what was found.
 
     Raises:
-        InvalidMask: nothing was.
+        InvalidMask: nothing was found.
     """
     from overpaint.core.imaging import detections
 

@@ -107,7 +107,7 @@ def tell_turn(session: Session, turn: Turn, *, as_json: bool) -> None:
 
 
 def tell_areas(areas: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    """What a turn changed, area by area."""
+    """Print what a turn changed, area by area."""
     if as_json:
         console.print_json({"areas": areas})
         return

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from overpaint.apps.settings import Settings
 
 TOY = "is a toy that knows only simple shapes and colours"
-"""How the sentence begins that every result of a twin carries."""
+"""The beginning of the sentence that every result of a twin carries."""
 
 
 @dataclass(frozen=True)

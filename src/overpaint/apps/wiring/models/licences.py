@@ -110,7 +110,7 @@ def place(settings: Settings) -> Path:
 
 
 def beyond_this_machine(spec: ModelSpec) -> str | None:
-    """What to think of before others are served with a model; None = nothing."""
+    """A caution before others are served with a model; None = there is none."""
     if licences.is_commercial(spec):
         return None
     return (

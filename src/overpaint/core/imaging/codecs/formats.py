@@ -42,7 +42,7 @@ _ABOUT_THE_PHOTO = (270, 271, 272, 305, 306, 315, 33432)
 
 
 def sniffed(encoded: bytes) -> FileFormat | None:
-    """The kind of a file, from its first bytes; None = it is none that is read."""
+    """The kind of a file, from its first bytes; None = it is of no kind that is read."""
     if encoded.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if encoded.startswith(b"\xff\xd8\xff"):

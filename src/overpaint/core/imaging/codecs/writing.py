@@ -17,7 +17,7 @@ from overpaint.core.imaging.codecs import png
 Format = Literal["PNG", "JPEG", "WEBP"]
 
 COMMENT = "Comment"
-"""PNG's keyword of what is a comment in JPEG."""
+"""PNG's keyword for a comment, such as JPEG has."""
 
 _LONGEST_SIDE = {"JPEG": 65535, "WEBP": 16383}
 _LARGEST_JPEG_EXIF = 65533
