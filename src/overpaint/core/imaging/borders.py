@@ -196,9 +196,8 @@ def is_canvas(picture: Picture, mask: Image.Image | None) -> bool:
     """Whether a picture is a canvas whose transparent border is to be filled.
 
     Clients of image APIs send such canvases: nothing is around the picture, and the mask covers
-    that part.
-    Without a mask all that is not transparent has to be one rectangle; else it is a thing that was
-    cut out, and its background stays transparent.
+    that part. Without a mask all that is not transparent has to be one rectangle; else it is a
+    thing that was cut out, and its background stays transparent.
 
     Args:
         picture: of any kind.
