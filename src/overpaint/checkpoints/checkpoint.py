@@ -135,11 +135,11 @@ class Checkpoint:
             ModelLoadError: it is not there, or its files are broken.
             OutOfMemory: there is no room for it.
         """
-        loaded = self._loaded.get(name)
-        if loaded is None:
+        component = self._loaded.get(name)
+        if component is None:
             with self._borrowed(name):
-                loaded = self._loaded[name]
-        return loaded
+                component = self._loaded[name]
+        return component
 
     @contextmanager
     def borrowed(self, name: str) -> Iterator[Any]:
@@ -202,10 +202,10 @@ class Checkpoint:
         """Bytes of its plan that it has not taken yet."""
         if self.plan is None:
             return 0
-        loaded = sum(
+        loaded_bytes = sum(
             self._size(name) for name in self.inventory.with_weights if name in self._loaded
         )
-        return max(0, self.plan.peak - loaded)
+        return max(0, self.plan.peak - loaded_bytes)
 
     def need(self) -> MemoryNeed:
         """The memory that it takes in this placement's precision, from file headers and
@@ -295,7 +295,7 @@ class Checkpoint:
         small = (
             part.float8 if self.backend.quantizes and self._loader.is_accelerated(name) else None
         )
-        lists = [re.compile(rf"{re.escape(listed)}\.(\d+)\.") for listed in part.blocks]
+        lists = [re.compile(rf"{re.escape(block_list)}\.(\d+)\.") for block_list in part.blocks]
         sizes: Counter[tuple[int, int]] = Counter()
         for file in self.inventory.files(name):
             for stored, entry in weights.entries(file).items():

@@ -172,9 +172,9 @@ def twin(module: torch.nn.Module) -> torch.nn.Module:
 
     Tensors that its parts hold beside their weights, as keys and values, are copied.
     """
-    shared: list[Any] = [*module.parameters(), *module.buffers()]
-    shared += [value for name, value in vars(module).items() if not name.startswith("_")]
-    clone = copy.deepcopy(module, {id(each): each for each in shared})
+    shared_tensors: list[Any] = [*module.parameters(), *module.buffers()]
+    shared_tensors += [value for name, value in vars(module).items() if not name.startswith("_")]
+    clone = copy.deepcopy(module, {id(each): each for each in shared_tensors})
     vars(clone).pop("forward", None)
     return clone
 
@@ -210,15 +210,15 @@ def save(folder: Path) -> int:
     Returns:
         Bytes written; 0 = nothing was compiled.
     """
-    saved = torch.compiler.save_cache_artifacts()
-    if saved is None:
+    bundle = torch.compiler.save_cache_artifacts()
+    if bundle is None:
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     file = artifacts(folder)
     partial_file = file.with_suffix(".partial")
-    partial_file.write_bytes(saved[0])
+    partial_file.write_bytes(bundle[0])
     partial_file.replace(file)
-    return len(saved[0])
+    return len(bundle[0])
 
 
 def artifacts(folder: Path) -> Path:

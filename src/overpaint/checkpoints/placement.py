@@ -172,8 +172,8 @@ class MemoryNeed:
             excess = size - room
             for name in sorted(names & self.blocks.keys()):
                 if excess > 0:
-                    stay[name], saved = _fewest_visits(self.blocks[name], excess)
-                    excess -= saved
+                    stay[name], saved_bytes = _fewest_visits(self.blocks[name], excess)
+                    excess -= saved_bytes
             if excess > 0:
                 return None
         return stay
@@ -192,10 +192,10 @@ def _fewest_visits(blocks: Sequence[int], excess: int) -> tuple[int, int]:
     """
     best = (len(blocks), 0)
     for stay in range(len(blocks) - 1, -1, -1):
-        saved = sum(blocks[stay:]) - 2 * max(blocks[stay:])
-        if saved > best[1]:
-            best = stay, saved
-        if saved >= excess:
+        saved_bytes = sum(blocks[stay:]) - 2 * max(blocks[stay:])
+        if saved_bytes > best[1]:
+            best = stay, saved_bytes
+        if saved_bytes >= excess:
             break
     return best
 

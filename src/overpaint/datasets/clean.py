@@ -75,22 +75,22 @@ class Cleaner(TaskWorker[Clean]):
     def _edited(self, picture: Picture, task: Task, result: Result) -> Picture:
         """The picture after an edit that the gate lets pass, else the one before."""
         things = self._look(picture, result) if self.recipe.look is not None else {}
-        failed: _Attempt | None = None
+        failed_attempt: _Attempt | None = None
         for number in range(self.recipe.gate.tries):
-            attempted = self._attempt(picture, things, _again(task, number), result)
-            if attempted is None:  # there is nothing to do
+            attempt = self._attempt(picture, things, _again(task, number), result)
+            if attempt is None:  # there is nothing to do
                 return picture
-            verdict = self._judge(picture, attempted, result)
+            verdict = self._judge(picture, attempt, result)
             result.extra["gate"] = dict(verdict.scores)
             if not verdict.reasons:
                 result.extra["ending"], result.reason = "edited", ""
-                result.mask = attempted.expected
-                return attempted.picture
+                result.mask = attempt.expected
+                return attempt.picture
             result.reason = "; ".join(verdict.reasons)
-            failed = attempted
+            failed_attempt = attempt
         result.extra["ending"] = "edit failed"
-        if failed is not None and self.recipe.gate.failed == "reject":
-            result.picture = failed.picture
+        if failed_attempt is not None and self.recipe.gate.failed == "reject":
+            result.picture = failed_attempt.picture
             raise Unfit(f"the edit failed: {result.reason}")
         return picture
 
@@ -152,16 +152,16 @@ class Cleaner(TaskWorker[Clean]):
     ) -> _Attempt | None:
         """Edit away what was found, label by label."""
         result.extra["found"] = {label: len(each) for label, each in things.items()}
-        attempted = None
+        attempt = None
         for label, group in things.items():
             rule = self._rule(label)
             if rule is None or rule.do == "keep":
                 continue
             if rule.do == "reject":
                 raise Unfit(f"it has {label}")
-            before = attempted or _Attempt(picture)
-            attempted = self._apply(rule, label, group, before, task, result)
-        return attempted
+            before = attempt or _Attempt(picture)
+            attempt = self._apply(rule, label, group, before, task, result)
+        return attempt
 
     def _rule(self, label: str) -> Rule | None:
         """The first rule that fits a label."""
@@ -203,19 +203,19 @@ class Cleaner(TaskWorker[Clean]):
         whole = around if before.expected is None else masks.combine([before.expected, around])
         return _Attempt(edited, whole, [*before.labels, label])
 
-    def _judge(self, before: Picture, attempted: _Attempt, result: Result) -> gate.GateVerdict:
+    def _judge(self, before: Picture, attempt: _Attempt, result: Result) -> gate.GateVerdict:
         """What the gate says of an edit."""
         again: list[Detection] | None = None
-        if self.recipe.gate.gone and attempted.labels:
-            labels = () if self.recipe.look and self.recipe.look.labels else attempted.labels
-            things = self._look(attempted.picture, result, labels)
-            again = [each for label in attempted.labels for each in things.get(label, [])]
+        if self.recipe.gate.gone and attempt.labels:
+            labels = () if self.recipe.look and self.recipe.look.labels else attempt.labels
+            things = self._look(attempt.picture, result, labels)
+            again = [each for label in attempt.labels for each in things.get(label, [])]
         return gate.judge(
             before,
-            attempted.picture,
+            attempt.picture,
             self.recipe.gate,
             changed=scope(self.recipe).changed,
-            expected=attempted.expected,
+            expected=attempt.expected,
             found_again=again,
             likeness=self.tools.likeness,
         )

@@ -119,10 +119,10 @@ class Collection:
         Args:
             completed_ids: of tasks that an earlier run brought to an end, also beyond the limit.
         """
-        attempted = self._attempted
+        attempt_count = self._attempt_count
         passed = sum(state.members for state in self._states.values())
-        rate = max(LEAST_RATE, passed / attempted) if attempted else 1.0
-        left = math.inf if self.limit is None else self.limit - attempted
+        rate = max(LEAST_RATE, passed / attempt_count) if attempt_count else 1.0
+        left = math.inf if self.limit is None else self.limit - attempt_count
         attempts: list[list[Task]] = []
         for state in self._states.values():
             missing = state.cell.quota - state.members
@@ -136,14 +136,14 @@ class Collection:
         return attempts
 
     @property
-    def _attempted(self) -> int:
+    def _attempt_count(self) -> int:
         return sum(state.tried for state in self._states.values())
 
     def _within_limit(self, attempts: list[list[Task]]) -> list[list[Task]]:
         """Those of a round that may be worked on; the others are at their end."""
         if self.limit is None:
             return attempts
-        before = self._attempted - len(attempts)
+        before = self._attempt_count - len(attempts)
         return attempts[: max(0, self.limit - before)]
 
     def _attempt(self, cell: Cell, attempt: int) -> Iterator[Task]:

@@ -37,10 +37,10 @@ def apply(picture: Picture, section: Exact) -> tuple[Picture, str]:
     pixels, note = np.asarray(picture.rgb), ""
     if section.exposure is not None:
         pixels = to_exposure(pixels, section.exposure)
-        if abs((reached := _brightness(pixels)) - section.exposure) > FAR:
-            much = "black" if reached < section.exposure else "white"
+        if abs((brightness := _brightness(pixels)) - section.exposure) > FAR:
+            much = "black" if brightness < section.exposure else "white"
             note = (
-                f"exposure {reached:.2f} in place of {section.exposure:.2f}: too much of the "
+                f"exposure {brightness:.2f} in place of {section.exposure:.2f}: too much of the "
                 f"picture is {much}"
             )
     if section.contrast is not None:
@@ -72,11 +72,11 @@ def to_contrast(pixels: NDArray[np.uint8], target: float) -> NDArray[np.uint8]:
     Values beyond black and white are cut, so a target that needs many of those is not reached.
     """
     luma = luma_of(pixels)
-    spread = float(luma.std())
-    if spread == 0:
+    deviation = float(luma.std())
+    if deviation == 0:
         return pixels
     middle = float(luma.mean()) * 255
-    values = (np.arange(256, dtype=np.float64) - middle) * (target / spread) + middle
+    values = (np.arange(256, dtype=np.float64) - middle) * (target / deviation) + middle
     return np.asarray(cv2.LUT(pixels, np.rint(values.clip(0, 255)).astype(np.uint8)), np.uint8)
 
 

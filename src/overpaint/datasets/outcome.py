@@ -98,8 +98,8 @@ def unfit(entry: LedgerEntry, filters: Filters) -> str | None:
     measures, shows = entry.extra["measures"], entry.extra.get("shows", {})
     if min(measures["width"], measures["height"]) < filters.least_side:
         return f"its shorter side has less than {filters.least_side} pixels"
-    if unwanted := [issue for issue in measures["issues"] if issue in filters.issues]:
-        return f"issues: {', '.join(unwanted)}"
+    if issues := [issue for issue in measures["issues"] if issue in filters.issues]:
+        return f"issues: {', '.join(issues)}"
     if filters.changed is not None:
         least, most = filters.changed
         if not least <= measures["changed"] <= most:

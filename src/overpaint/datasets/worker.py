@@ -223,8 +223,8 @@ class TaskWorker(ABC, Generic[R]):
         Raises:
             VisionFailed: the vision model does not say whether the picture shows what it should.
         """
-        changed = measure.changed_share(before.to_srgb(), picture.to_srgb())
-        result.extra["measures"] = measure.measures(picture) | {"changed": round(changed, 5)}
+        changed_share = measure.changed_share(before.to_srgb(), picture.to_srgb())
+        result.extra["measures"] = measure.measures(picture) | {"changed": round(changed_share, 5)}
         if (template := self.recipe.filters.shows) is not None:
             words = fill(template, task.fields, field="recipe.filters.shows")
             true, score = self._shows(picture, words)

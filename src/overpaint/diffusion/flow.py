@@ -30,7 +30,7 @@ def schedule(
     """
     scheduler = copy.deepcopy(checkpoint.component("scheduler"))
     scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=shift)
-    left_out = skipped(steps, strength)
+    left_out = skipped_steps(steps, strength)
     if left_out >= steps:
         raise UnsupportedOption(
             f"{strength} of {steps} steps leaves none to compute; raise strength or "
@@ -53,7 +53,7 @@ def schedule_by_size(
     return schedule(checkpoint, steps, linear_shift(config, tokens), strength)
 
 
-def skipped(steps: int, strength: float) -> int:
+def skipped_steps(steps: int, strength: float) -> int:
     """How many of an edit's first steps `strength` leaves out, rounded down."""
     return int(max(steps - min(steps * strength, steps), 0))
 

@@ -334,8 +334,8 @@ def _part(argument: Argument) -> Hashable | None:
             stride == 0 and size > 1
             for size, stride in zip(argument.shape, argument.stride(), strict=True)
         )
-        described = (argument.shape, argument.stride(), argument.dtype, argument.device)
-        return None if overlapping else described
+        signature = (argument.shape, argument.stride(), argument.dtype, argument.device)
+        return None if overlapping else signature
     if isinstance(argument, list | tuple):
         parts = tuple(_part(each) for each in argument)
         return None if None in parts else parts

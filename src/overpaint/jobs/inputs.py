@@ -147,13 +147,13 @@ class Fingerprints:
             self._database = None
 
     def _recall(self, key: str, state: str) -> str | None:
-        if (database := self._opened()) is None:
+        if (database := self._connection()) is None:
             return None
         row = database.execute("SELECT state, sha256 FROM files WHERE path = ?", (key,)).fetchone()
         return row[1] if row is not None and row[0] == state else None
 
     def _remember(self, key: str, state: str, sha256: str) -> None:
-        if (database := self._opened()) is None:
+        if (database := self._connection()) is None:
             return
         with suppress(sqlite3.Error):  # a full disk: it is hashed again next time
             database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (key, state, sha256))
@@ -161,7 +161,7 @@ class Fingerprints:
             if self._changes % _COMMIT_EVERY == 0:
                 database.commit()
 
-    def _opened(self) -> sqlite3.Connection | None:
+    def _connection(self) -> sqlite3.Connection | None:
         if self._database is None and self.file is not None:
             try:
                 self._database = _database(self.file)

@@ -75,10 +75,10 @@ def from_value(body: Any) -> RowTable:
         InvalidRequest: as for `from_json`.
     """
     if not isinstance(body, dict):
-        return _filled(_records(body, "body"), {})
+        return _row_table(_records(body, "body"), {})
     forms = [form for form in FORMS if form in body]
     if not forms and ("data" in body or "columns" in body):
-        return _filled(*_split(body, "body"))
+        return _row_table(*_split(body, "body"))
     if len(forms) != 1:
         names = " and ".join(forms) or ", ".join(map(repr, body)) or "nothing"
         raise InvalidRequest(
@@ -90,11 +90,11 @@ def from_value(body: Any) -> RowTable:
     parameters = _parameters(body, "body")
     value = body[form]
     if not (isinstance(value, dict) and ("data" in value or "columns" in value)):
-        return _filled(_records(value, form), parameters)
+        return _row_table(_records(value, form), parameters)
     records, more = _split(value, form)
     if parameters and more:
         raise InvalidRequest(f"they are in {form} too; give them once", field="parameters")
-    return _filled(records, parameters or more)
+    return _row_table(records, parameters or more)
 
 
 def from_csv(lines: Iterable[str]) -> Iterator[Record | InvalidRequest]:
@@ -135,7 +135,7 @@ def from_csv(lines: Iterable[str]) -> Iterator[Record | InvalidRequest]:
         ) from error
 
 
-def _filled(records: Sequence[Record], parameters: Mapping[str, Any]) -> RowTable:
+def _row_table(records: Sequence[Record], parameters: Mapping[str, Any]) -> RowTable:
     if not records:
         raise InvalidRequest("there are no rows", field="data")
     return RowTable(records, parameters)

@@ -165,16 +165,16 @@ def _algorithm(key: bytes) -> str:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        loaded = load_pem_private_key(key, None)
+        private_key = load_pem_private_key(key, None)
     except (ValueError, TypeError) as error:
         raise InvalidSettings(
             "this is not a private key in PEM without a password", field=KEY
         ) from error
-    if isinstance(loaded, ec.EllipticCurvePrivateKey) and loaded.key_size in _CURVES:
-        return _CURVES[loaded.key_size]
-    if isinstance(loaded, ed25519.Ed25519PrivateKey):
+    if isinstance(private_key, ec.EllipticCurvePrivateKey) and private_key.key_size in _CURVES:
+        return _CURVES[private_key.key_size]
+    if isinstance(private_key, ed25519.Ed25519PrivateKey):
         return "ED25519"
-    if isinstance(loaded, rsa.RSAPrivateKey):
+    if isinstance(private_key, rsa.RSAPrivateKey):
         return "PS256"
     raise InvalidSettings(
         "C2PA signs with keys on the curves P-256, P-384 and P-521, Ed25519 and RSA",

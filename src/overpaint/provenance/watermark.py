@@ -139,9 +139,9 @@ def embed(picture: Picture, source: Picture) -> Picture:
         if _survives(_as_levels(grey + strength * pattern)[trial]):
             break
     shift = strength * pattern
-    marked = _as_levels(own + (shift if own.ndim == 2 else shift[..., np.newaxis]))
+    marked_pixels = _as_levels(own + (shift if own.ndim == 2 else shift[..., np.newaxis]))
     alpha = Image.fromarray((inside * 255).astype(np.uint8))
-    return picture.blended(Image.fromarray(marked), alpha, box, in_srgb=False)
+    return picture.blended(Image.fromarray(marked_pixels), alpha, box, in_srgb=False)
 
 
 def find(picture: Picture) -> Watermark | None:
@@ -295,9 +295,9 @@ def _trial(anchor: tuple[int, int]) -> tuple[slice, slice]:
     return rows, columns
 
 
-def _survives(marked: NDArray[np.uint8]) -> bool:
+def _survives(marked_pixels: NDArray[np.uint8]) -> bool:
     """Whether JPEG at quality 80, and half of the size, leave enough of it."""
-    image = Image.fromarray(marked)
+    image = Image.fromarray(marked_pixels)
     compressed = io.BytesIO()
     image.save(compressed, "JPEG", quality=80)
     for variant, scale in ((Image.open(compressed), 1.0), (_reference(image, 1.0), 0.5)):

@@ -109,13 +109,13 @@ class Preparation:
         mean: tuple[float, ...],
         deviation: tuple[float, ...],
     ) -> None:
-        described = _description(folder)
-        size = described.get("size") or {}
+        description = _description(folder)
+        size = description.get("size") or {}
         self._fit = fit
         self.side = int(size.get("shortest_edge", size.get("height", side)))
         self._longest = int(size.get("longest_edge", longest))
-        self._mean = np.asarray(described.get("image_mean", mean), np.float32)
-        self._deviation = np.asarray(described.get("image_std", deviation), np.float32)
+        self._mean = np.asarray(description.get("image_mean", mean), np.float32)
+        self._deviation = np.asarray(description.get("image_std", deviation), np.float32)
 
     def __call__(self, picture: Image.Image, like: Any) -> torch.Tensor:
         """(1, 3, height, width) of an 'RGB' picture, for the model `like`."""

@@ -86,7 +86,7 @@ def _from_points(picture: Image.Image, points: tuple[Point, ...]) -> NDArray[np.
             cv2.floodFill(lab, near, seed, (0.0,) * 3, tolerance, tolerance, flags)
     guess = np.where(near[1:-1, 1:-1] > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     _mark(guess, points, window, scale)
-    return _joined(_back(_cut(pixels, guess), window, picture.size), points)
+    return _parts_at_points(_back(_cut(pixels, guess), window, picture.size), points)
 
 
 def _unlike(pixels: NDArray[np.uint8], inside: tuple[slice, slice]) -> NDArray[np.bool_]:
@@ -158,7 +158,7 @@ def _back(foreground: NDArray[np.uint8], window: Box, size: tuple[int, int]) -> 
     return np.asarray(whole) >= 128
 
 
-def _joined(mask: NDArray[np.bool_], points: tuple[Point, ...]) -> NDArray[np.bool_]:
+def _parts_at_points(mask: NDArray[np.bool_], points: tuple[Point, ...]) -> NDArray[np.bool_]:
     """The parts that hold a point: elsewhere the same colours belong to other things."""
     _, parts = cv2.connectedComponents(mask.astype(np.uint8))
     numbers = {int(parts[int(point.y), int(point.x)]) for point in points if point.inside} - {0}

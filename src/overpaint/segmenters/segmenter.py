@@ -112,9 +112,9 @@ def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
     """Intersection over union of two boxes."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(0.0, width) * max(0.0, height)
+    intersection = max(0.0, width) * max(0.0, height)
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return shared / (sum(areas) - shared)
+    return intersection / (sum(areas) - intersection)
 
 
 def refuse(name: str, hints: str, instead: str) -> UnsupportedOption:

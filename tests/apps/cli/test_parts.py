@@ -18,7 +18,7 @@ NEW = Part("lighting", "picture", "A picture with the light to copy.", family=Tr
 @pytest.mark.parametrize("leave_out", [{}, {"control": "a reason"}])
 def test_a_new_part_is_an_option_of_every_command(monkeypatch, leave_out):
     monkeypatch.setattr(parts, "PARTS", (*PARTS, NEW))
-    shared = edits.shared(leave_out, **edits.FILES)
+    shared = edits.common_options(leave_out, **edits.FILES)
     assert "lighting" in shared
     assert list(shared).index("mask") < list(shared).index("lighting") < list(shared).index("out")
 

@@ -76,8 +76,8 @@ def reporting_errors(*, as_json: bool) -> Iterator[None]:
             yield
     except (Cancelled, KeyboardInterrupt):
         interrupt.settle()
-        stopped = Cancelled("Cancelled.")
-        _report(stopped, stopped.message, as_json=as_json)
+        cancellation = Cancelled("Cancelled.")
+        _report(cancellation, cancellation.message, as_json=as_json)
         raise typer.Exit(INTERRUPTED) from None
     except OverpaintError as error:
         _show_traceback()

@@ -255,13 +255,13 @@ def _show(name: str, settings: Settings, *, as_json: bool) -> None:
         out.print(escape(f"{device}: {fit}"))
     out.print(f"`overpaint licence show {escape(spec.name)}` says what that demands\n")
     table = Table("option", "values", "default", "meaning", box=None, pad_edge=False)
-    for option, described in schema["properties"].items():
-        default = described.get("default")
+    for option, option_schema in schema["properties"].items():
+        default = option_schema.get("default")
         table.add_row(
             option,
-            escape(_values(described)),
+            escape(_values(option_schema)),
             "-" if default is None else escape(str(default)),
-            escape(described.get("description", "")),
+            escape(option_schema.get("description", "")),
         )
     out.print(table)
     out.print("\nSet them with -O option=value.")
@@ -277,15 +277,15 @@ def _fits(spec: ModelSpec, settings: Settings) -> dict[str, str]:
         return {"memory": str(error)}
 
 
-def _values(described: dict[str, Any]) -> str:
+def _values(option_schema: dict[str, Any]) -> str:
     """The values of an option from its JSON Schema, in short."""
-    if "anyOf" in described:
-        choices = [each for each in described["anyOf"] if each.get("type") != "null"]
+    if "anyOf" in option_schema:
+        choices = [each for each in option_schema["anyOf"] if each.get("type") != "null"]
         return " or ".join(_values(each) for each in choices)
-    if "enum" in described:
-        return " or ".join(map(str, described["enum"]))
-    kind = str(described.get("type", "any"))
-    low, high = described.get("minimum"), described.get("maximum")
+    if "enum" in option_schema:
+        return " or ".join(map(str, option_schema["enum"]))
+    kind = str(option_schema.get("type", "any"))
+    low, high = option_schema.get("minimum"), option_schema.get("maximum")
     return f"{kind} {low} to {high}" if low is not None and high is not None else kind
 
 

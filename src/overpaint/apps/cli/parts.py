@@ -158,7 +158,7 @@ def read_parts(parts: Mapping[str, Any], size: tuple[int, int] | None = None) ->
             values[name] = _text(value, name)
         elif kinds.get(name) == "mask" and isinstance(value, list):
             reads = values.pop("mask_is", None) if name == "mask" and len(value) > 1 else None
-            values[name] = _joined(value, name, size, reads)
+            values[name] = _join_masks(value, name, size, reads)
     return values
 
 
@@ -176,7 +176,7 @@ def _text(value: str, name: str) -> str:
         ) from error
 
 
-def _joined(
+def _join_masks(
     paths: Sequence[Path], name: str, size: tuple[int, int] | None, reads: Any
 ) -> Path | bytes | None:
     """One mask of several files: white where any is."""

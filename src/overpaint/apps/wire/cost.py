@@ -75,7 +75,7 @@ def of_edit(edit: EncodedEdit, family: FamilySpec, server: ServerSettings) -> Co
     sizes = [size for _, size in further]
     size = next((size for name, size in further if name == "image"), None)
     if extend is not None and size is not None:
-        size = _grown(size, extend, server)
+        size = _size_with_border(size, extend, server)
         sizes.append(size)
     total = sum(width * height for width, height in sizes) / MEGA
     canvas = _canvas(family, options, size, server)
@@ -139,7 +139,7 @@ def _work(
     return work
 
 
-def _grown(size: Size, extend: Any, server: ServerSettings) -> Size:
+def _size_with_border(size: Size, extend: Any, server: ServerSettings) -> Size:
     """The size of a picture with its border.
 
     A file may say in its EXIF that it stands on its side, so the dearer way up counts.

@@ -154,14 +154,14 @@ def paint(paintings: Sequence[Painting]) -> list[Painted]:
             requests.setdefault(server, {})[index] = request
         else:
             answers[index] = Painted(picture=picture, warnings=(request,))
-    for server, placed in requests.items():
-        edits = list(placed.values())
+    for server, group in requests.items():
+        edits = list(group.values())
         if server is None:
             results = _run_here(edits, settings)
         else:
             results = remote.Server(server, settings.remote).run(edits)
-        for index, result in zip(placed, results, strict=True):
-            toy = () if server else _toy(paintings[index], placed[index], settings)
+        for index, result in zip(group, results, strict=True):
+            toy = () if server else _toy(paintings[index], group[index], settings)
             answers[index] = Painted(
                 picture=result.pictures[0],
                 seed=result.seeds[0],

@@ -69,8 +69,8 @@ class ManifestField:
             accepted = accepted | self.literal
         if self.default is None:
             accepted = accepted | None
-        described = Field(self.default, description=self.description, examples=list(self.examples))
-        return accepted, described
+        field_info = Field(self.default, description=self.description, examples=list(self.examples))
+        return accepted, field_info
 
 
 IMAGE = ManifestField(

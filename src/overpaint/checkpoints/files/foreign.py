@@ -33,11 +33,13 @@ def description(file: Path) -> str:
         return "a pickle, which can run code and is never read; use safetensors"
     if file.suffix.lower() != ".safetensors":
         return "a file, but a model is a folder in diffusers layout"
-    described = weights.entries(file)
-    if any(part in name for name in described for part in _LORA):
+    tensor_entries = weights.entries(file)
+    if any(part in name for name in tensor_entries for part in _LORA):
         return "an adapter (LoRA); give it with --lora, together with a model"
-    precision = _precision({str(entry["dtype"]) for entry in described.values()}, described)
-    return f"{_contents(described)}{precision}; {_IMPORT}"
+    precision = _precision(
+        {str(entry["dtype"]) for entry in tensor_entries.values()}, tensor_entries
+    )
+    return f"{_contents(tensor_entries)}{precision}; {_IMPORT}"
 
 
 def _contents(names: Collection[str]) -> str:

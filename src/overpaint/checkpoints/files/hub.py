@@ -126,10 +126,10 @@ def pull(
         notes = _change_notes(
             repository, info.id, info.sha, pin, _record_file(cache, repository, revision)
         )
-        offered = {file.rfilename: file for file in info.siblings or ()}
+        files_by_name = {file.rfilename: file for file in info.siblings or ()}
         fetch = _Fetch(repository, info.sha, cache)
-        names = _choose(repository, offered, components, refusal, fetch)
-        siblings = [offered[name] for name in names]
+        names = _choose(repository, files_by_name, components, refusal, fetch)
+        siblings = [files_by_name[name] for name in names]
         fetch.announce(siblings, on_progress)
         paths = {file.rfilename: fetch(file) for file in siblings}
     hashes = {} if pin is None else pin.sha256
@@ -146,7 +146,7 @@ def pull(
 
 def _choose(
     repository: str,
-    offered: Mapping[str, RepoSibling],
+    files_by_name: Mapping[str, RepoSibling],
     components: Components | None,
     refusal: WhyNot | None,
     fetch: Callable[[Any], Path],
@@ -156,18 +156,20 @@ def _choose(
     Raises:
         ModelLoadError: it is not, or has no files that can be used.
     """
-    if components is not None and INDEX in offered:
-        index = json.loads(fetch(offered[INDEX]).read_text(encoding="utf-8"))
-        _require(repository, refusal, index, fetch, offered)
-        paths = choose_files(repository, index, list(offered), components)
-        unused = unused_shards(paths, components, lambda name: fetch(offered[name]).read_bytes())
+    if components is not None and INDEX in files_by_name:
+        index = json.loads(fetch(files_by_name[INDEX]).read_text(encoding="utf-8"))
+        _require(repository, refusal, index, fetch, files_by_name)
+        paths = choose_files(repository, index, list(files_by_name), components)
+        unused = unused_shards(
+            paths, components, lambda name: fetch(files_by_name[name]).read_bytes()
+        )
         return [name for name in paths if name not in unused]
-    if components is None and CONFIG in offered:
-        return choose_single(repository, list(offered))
-    needed = f"no {CONFIG}; only single models in transformers layout"
+    if components is None and CONFIG in files_by_name:
+        return choose_single(repository, list(files_by_name))
+    requirement = f"no {CONFIG}; only single models in transformers layout"
     if components is not None:
-        needed = f"no {INDEX}; only checkpoints in diffusers layout"
-    raise ModelLoadError(f"{repository}: holds {needed} can be used")
+        requirement = f"no {INDEX}; only checkpoints in diffusers layout"
+    raise ModelLoadError(f"{repository}: holds {requirement} can be used")
 
 
 def _change_notes(
@@ -199,12 +201,12 @@ def _require(
     refusal: WhyNot | None,
     index: Mapping[str, Any],
     fetch: Callable[[Any], Path],
-    offered: Mapping[str, Any],
+    files_by_name: Mapping[str, Any],
 ) -> None:
     """Refuse a repository that holds another model, before its weights are downloaded."""
 
     def config_of(component: str) -> dict[str, Any]:
-        file = offered.get(f"{component}/{CONFIG}")
+        file = files_by_name.get(f"{component}/{CONFIG}")
         return {} if file is None else json.loads(fetch(file).read_text(encoding="utf-8"))
 
     if refusal is not None and (reason := refusal(pipeline(index), config_of)) is not None:
@@ -282,12 +284,12 @@ class _Fetch:
 
         class Reporter(tqdm):
             def __init__(self, *args: Any, **kwargs: Any) -> None:
-                self._arrived = int(kwargs.get("initial") or 0)
+                self._bytes_arrived = int(kwargs.get("initial") or 0)
                 super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
 
             def update(self, n: float | None = 1) -> None:
-                self._arrived += int(n or 0)
-                fetch._tell(name, self._arrived)
+                self._bytes_arrived += int(n or 0)
+                fetch._tell(name, self._bytes_arrived)
 
         return Reporter
 

@@ -78,12 +78,12 @@ class Inventory:
 
     def _require_class(self, name: str) -> str:
         """'library:Class' of a component, if the family knows it."""
-        allowed = self[name].classes
+        class_names = self[name].classes
         class_name = str(self.index[name][-1])
-        for each in allowed:
+        for each in class_names:
             if each.rpartition(":")[2] == class_name:
                 return each
-        names = ", ".join(each.rpartition(":")[2] for each in allowed)
+        names = ", ".join(each.rpartition(":")[2] for each in class_names)
         raise ModelLoadError(
             f"{self.folder}: model_index.json asks for class '{class_name}' as '{name}'; allowed "
             f"are {names}"

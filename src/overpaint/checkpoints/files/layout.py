@@ -92,18 +92,18 @@ def components(where: object, index: Mapping[str, Any], family_components: Compo
     Raises:
         ModelLoadError: it lists a component that the family does not know.
     """
-    listed = [
+    names = [
         name
         for name, value in index.items()
         if not name.startswith("_") and _is_component(value) and value[-1] is not None
     ]
-    for name in listed:
+    for name in names:
         if name not in family_components:
             raise ModelLoadError(
                 f"{where}: {INDEX} lists '{name}' ({index[name][-1]}), which this family does not "
                 f"know; it knows {', '.join(sorted(family_components))}"
             )
-    return [name for name in listed if family_components[name].role not in ("unused", "checker")]
+    return [name for name in names if family_components[name].role not in ("unused", "checker")]
 
 
 def checkers(index: Mapping[str, Any], family_components: Components) -> list[str]:
@@ -187,7 +187,7 @@ def size_step(folder: Path, cells: int) -> int:
 
 
 def choose_files(
-    repository: str, index: Mapping[str, Any], offered: Sequence[str], family_components: Components
+    repository: str, index: Mapping[str, Any], names: Sequence[str], family_components: Components
 ) -> list[str]:
     """The files of a repository that a family with these components loads.
 
@@ -200,7 +200,7 @@ def choose_files(
     """
     paths = [INDEX]
     for component in components(repository, index, family_components):
-        files = [name for name in offered if Path(name).parts[:-1] == (component,)]
+        files = [name for name in names if Path(name).parts[:-1] == (component,)]
         weights = [name for name in files if _is_plain_safetensors(name)]
         if family_components[component].has_weights:
             if not weights:
@@ -210,7 +210,7 @@ def choose_files(
         texts = [name for name in files if _is_text(name, family_components[component].files)]
         paths += sorted(texts) + sorted(weights)
     for checker in checkers(index, family_components):
-        files = [name for name in offered if Path(name).parts[:-1] == (checker,)]
+        files = [name for name in names if Path(name).parts[:-1] == (checker,)]
         weights = [name for name in files if _is_plain_safetensors(name)]
         if weights:  # a checkpoint without it works, and its results say that nobody looked
             paths += sorted(filter(_is_text, files)) + sorted(weights)
@@ -245,19 +245,19 @@ def unused_shards(
 def _weight_map(content: bytes) -> Mapping[str, str]:
     """Which file has which weight; nothing where the list is damaged, so that no file is missed."""
     try:
-        listed = json.loads(content)["weight_map"]
+        weight_map = json.loads(content)["weight_map"]
     except (ValueError, KeyError, TypeError):
         return {}
-    return listed if isinstance(listed, dict) else {}
+    return weight_map if isinstance(weight_map, dict) else {}
 
 
-def choose_single(repository: str, offered: Sequence[str]) -> list[str]:
+def choose_single(repository: str, names: Sequence[str]) -> list[str]:
     """The files of a single model in transformers layout: all lie in the root folder.
 
     Raises:
         ModelLoadError: it has no weights that can be used.
     """
-    files = [name for name in offered if len(Path(name).parts) == 1]
+    files = [name for name in names if len(Path(name).parts) == 1]
     weights = [name for name in files if _is_plain_safetensors(name)]
     if not weights:
         raise _no_weights(repository, repository.rsplit("/", 1)[-1], files)

@@ -72,12 +72,12 @@ def _rewrite(files: list[Path], into: Path, dtype: torch.dtype) -> None:
             size = torch.Size(entry["shape"]).numel() * target.itemsize
             parts.append((size % ALIGNMENT != 0, name, entry, _NAMES[target], size, reader))
     parts.sort(key=lambda part: part[:2])
-    described: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for _, name, entry, kept_as, size, _ in parts:
         begin, end = end, end + size
-        described[name] = {"dtype": kept_as, "shape": entry["shape"], "data_offsets": [begin, end]}
-    text = json.dumps(described).encode()
+        header[name] = {"dtype": kept_as, "shape": entry["shape"], "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
     with atomic_open(into, field="cache") as stream:
         stream.write(len(text).to_bytes(8, "little") + text)

@@ -113,11 +113,11 @@ def _require_unquantized(folder: Path) -> None:
 
 
 def _require_whole(file: Path) -> None:
-    described = entries(file)
-    end = max((entry["data_offsets"][1] for entry in described.values()), default=0)
+    tensor_entries = entries(file)
+    end = max((entry["data_offsets"][1] for entry in tensor_entries.values()), default=0)
     if file.stat().st_size < 8 + len(header(file)) + end:
         raise ModelLoadError(f"{file}: it ends too early; pull the model again")
-    if (name := next(filter(QUANTIZED.search, described), None)) is not None:
+    if (name := next(filter(QUANTIZED.search, tensor_entries), None)) is not None:
         raise ModelLoadError(
             f"{file}: its weights are quantized by another program ('{name}'), which would be read "
             "wrongly; use the files in full precision"
@@ -285,9 +285,9 @@ def _mapped(
     file: Path, keys: set[str], _: torch.dtype, device: Any
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of these keys on the device, as stored; on the CPU they are the file's pages."""
-    with safe_open(file, framework="pt") as opened:
-        for name in keys.intersection(opened.keys()):
-            yield name, opened.get_tensor(name).to(device)
+    with safe_open(file, framework="pt") as handle:
+        for name in keys.intersection(handle.keys()):
+            yield name, handle.get_tensor(name).to(device)
 
 
 def _tensors(

@@ -118,11 +118,11 @@ def _of_one_picture(
     return {**data, "annotations": own_annotations}
 
 
-def _check_size(stated: tuple[Any, Any], size: Size, field: str) -> None:
-    if None not in stated and stated != size:
+def _check_size(stated_size: tuple[Any, Any], size: Size, field: str) -> None:
+    if None not in stated_size and stated_size != size:
         raise InvalidMask(
-            f"the annotations are of a picture of {stated[0]}x{stated[1]} pixels, this one has "
-            f"{size[0]}x{size[1]}",
+            f"the annotations are of a picture of {stated_size[0]}x{stated_size[1]} pixels, "
+            f"this one has {size[0]}x{size[1]}",
             field=field,
         )
 

@@ -266,9 +266,9 @@ def canvas(picture: Picture, borders: Borders) -> tuple[Picture, Image.Image]:
 
 def moved(mask: Image.Image, borders: Borders) -> Image.Image:
     """A mask of the picture on the larger canvas, 0 in the border."""
-    placed = Image.new("L", borders.around(mask.size))
-    placed.paste(mask, (borders.left, borders.top))
-    return placed
+    larger = Image.new("L", borders.around(mask.size))
+    larger.paste(mask, (borders.left, borders.top))
+    return larger
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -287,11 +287,11 @@ def _categories(dataset: Mapping[str, Any], field: str) -> dict[int, str]:
     return {int(each["id"]): str(each["name"]) for each in dataset.get("categories", ())}
 
 
-def _check_size(stated: Any, size: tuple[int, int], field: str) -> None:
+def _check_size(picture_size: Any, size: tuple[int, int], field: str) -> None:
     """Predictions that say of which size their picture was, must be of this picture."""
-    if not isinstance(stated, Mapping):
+    if not isinstance(picture_size, Mapping):
         return
-    stated_size = stated.get("width"), stated.get("height")
+    stated_size = picture_size.get("width"), picture_size.get("height")
     if None not in stated_size and tuple(int(str(side)) for side in stated_size) != size:
         raise InvalidMask(
             f"The predictions are of a picture of {stated_size[0]}x{stated_size[1]} pixels, this "

@@ -240,16 +240,16 @@ def from_coco_rle(
     """
     width, height = size
     try:
-        stated = tuple(int(side) for side in rle["size"])
+        stated_size = tuple(int(side) for side in rle["size"])
         counts = rle["counts"]
         runs = _decompress(counts, field) if isinstance(counts, (str, bytes)) else list(counts)
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidMask(
             "Run lengths need 'size' (height, width) and 'counts'.", field=field
         ) from error
-    if stated != (height, width):
+    if stated_size != (height, width):
         raise InvalidMask(
-            f"The run lengths are for {stated} (height, width), the picture has "
+            f"The run lengths are for {stated_size} (height, width), the picture has "
             f"{(height, width)}; give a mask of the picture.",
             field=field,
         )
@@ -363,12 +363,12 @@ def check(mask: Image.Image, size: tuple[int, int], *, field: str = "mask") -> l
         raise InvalidMask(f"The mask has the mode {mask.mode!r}; convert it to 'L'.", field=field)
     check_size(mask, size, field=field)
     bbox(mask, field=field)
-    marked = coverage(mask)
+    share = coverage(mask)
     notes = [f"{field}: {mask.info[mask_reading.NOTE]}"] if mask_reading.NOTE in mask.info else []
-    if marked > _NEARLY_ALL:
+    if share > _NEARLY_ALL:
         return [
             *notes,
-            f"The mask marks {marked:.0%} of the picture; white is repainted, so invert the mask "
+            f"The mask marks {share:.0%} of the picture; white is repainted, so invert the mask "
             "if white was meant to be kept.",
         ]
     return notes
@@ -377,10 +377,10 @@ def check(mask: Image.Image, size: tuple[int, int], *, field: str = "mask") -> l
 def check_size(mask: Image.Image, size: tuple[int, int], *, field: str = "mask") -> None:
     """Raise `InvalidMask` unless the mask has the picture's (width, height)."""
     if mask.size != size:
-        turned = " (pictures are turned as their EXIF says)" if mask.size == size[::-1] else ""
+        hint = " (pictures are turned as their EXIF says)" if mask.size == size[::-1] else ""
         raise InvalidMask(
             f"The mask has {mask.size[0]}x{mask.size[1]} pixels, the picture {size[0]}x{size[1]}"
-            f"{turned}; give a mask of the picture's size.",
+            f"{hint}; give a mask of the picture's size.",
             field=field,
         )
 

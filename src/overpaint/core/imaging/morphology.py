@@ -40,9 +40,9 @@ def grow(mask: Image.Image, pixels: int) -> Image.Image:
     if inside is None or pixels == 0:
         return mask.copy()
     area = Box(*inside).grow(pixels).clip(Box.of_size(mask.size)).as_tuple()
-    grown = mask.copy()
-    grown.paste(Image.fromarray(_dilate(np.asarray(mask.crop(area)), pixels)), area)
-    return grown
+    result = mask.copy()
+    result.paste(Image.fromarray(_dilate(np.asarray(mask.crop(area)), pixels)), area)
+    return result
 
 
 def fill_holes(mask: Image.Image) -> Image.Image:
@@ -53,12 +53,12 @@ def fill_holes(mask: Image.Image) -> Image.Image:
     if inside is None:
         return mask.copy()
     solid = (np.asarray(mask.crop(inside)) >= 128).astype(np.uint8)
-    reached = np.pad(solid, 1)
-    cv2.floodFill(reached, None, (0, 0), 2)
-    holes = Image.fromarray(np.where(reached[1:-1, 1:-1] == 0, np.uint8(255), np.uint8(0)))
-    filled = mask.copy()
-    filled.paste(255, inside, holes)
-    return filled
+    outside = np.pad(solid, 1)
+    cv2.floodFill(outside, None, (0, 0), 2)
+    holes = Image.fromarray(np.where(outside[1:-1, 1:-1] == 0, np.uint8(255), np.uint8(0)))
+    result = mask.copy()
+    result.paste(255, inside, holes)
+    return result
 
 
 def feather(mask: Image.Image, pixels: int) -> Image.Image:

@@ -105,18 +105,18 @@ def imagefolder(folder: Path, samples: Iterable[Sample], _layout: DataSetLayout)
 
     Columns: image, source, mask (where there are any) and the metadata.
     """
-    split = folder / SPLIT
+    split_folder = folder / SPLIT
     lines = []
     for sample in samples:
         row: dict[str, Any] = {}
         for role, data in sample.pictures():
             name = f"{role}/{sample.key}{suffix(data)}"
-            (split / role).mkdir(parents=True, exist_ok=True)
-            (split / name).write_bytes(data)
+            (split_folder / role).mkdir(parents=True, exist_ok=True)
+            (split_folder / name).write_bytes(data)
             row["file_name" if role == "image" else f"{role}_file_name"] = name
         lines.append(row | sample.metadata)
-    split.mkdir(exist_ok=True)
-    _json_lines(split / "metadata.jsonl", _aligned(lines))
+    split_folder.mkdir(exist_ok=True)
+    _json_lines(split_folder / "metadata.jsonl", _aligned(lines))
 
 
 def triples(folder: Path, samples: Iterable[Sample], layout: DataSetLayout) -> None:
@@ -124,8 +124,8 @@ def triples(folder: Path, samples: Iterable[Sample], layout: DataSetLayout) -> N
 
     Only edited pictures, and only where the source goes along. The sources' own columns follow.
     """
-    split = folder / SPLIT
-    split.mkdir()
+    split_folder = folder / SPLIT
+    split_folder.mkdir()
     lines = []
     for sample in samples:
         if sample.source is None or sample.metadata["ending"] != "edited":
@@ -134,13 +134,13 @@ def triples(folder: Path, samples: Iterable[Sample], layout: DataSetLayout) -> N
         for role, data in sample.pictures():
             title = _TRIPLE[role]
             name = f"{title}/{sample.key}{suffix(data)}"
-            (split / title).mkdir(exist_ok=True)
-            (split / name).write_bytes(data)
+            (split_folder / title).mkdir(exist_ok=True)
+            (split_folder / name).write_bytes(data)
             row[f"{title}_file_name"] = name
         row["instruction"] = sample.metadata["prompt"]
         about = {name: sample.metadata[name] for name in layout.carried}
         lines.append(row | carried.columns(about, row))
-    _json_lines(split / "metadata.jsonl", _aligned(lines))
+    _json_lines(split_folder / "metadata.jsonl", _aligned(lines))
 
 
 def webdataset(folder: Path, samples: Iterable[Sample], layout: DataSetLayout) -> None:
@@ -163,8 +163,8 @@ def parquet(folder: Path, samples: Iterable[Sample], layout: DataSetLayout) -> N
     import pyarrow.parquet as pq
 
     picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    split = folder / SPLIT
-    split.mkdir()
+    split_folder = folder / SPLIT
+    split_folder.mkdir()
     types = {**layout.carried, "flagged": pa.bool_(), "shows_score": pa.float64()}
     for number, some in enumerate(_batched(samples, layout.shard)):
         columns = {
@@ -181,7 +181,7 @@ def parquet(folder: Path, samples: Iterable[Sample], layout: DataSetLayout) -> N
         }
         about = json.dumps({"info": {"features": features}})
         table = table.replace_schema_metadata({"huggingface": about})
-        pq.write_table(table, split / f"{number:06d}.parquet", row_group_size=100)
+        pq.write_table(table, split_folder / f"{number:06d}.parquet", row_group_size=100)
 
 
 def suffix(data: bytes) -> str:

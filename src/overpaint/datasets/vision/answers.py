@@ -175,13 +175,13 @@ def _things(value: Any) -> list[Thing]:
 
 def _by_label(value: Mapping[str, Any]) -> list[Thing]:
     """Labels with their boxes: {"a cat": [[…], …]}."""
-    listed = []
+    labelled_things = []
     for label, boxes in value.items():
         many = boxes if isinstance(boxes, list) and boxes and _is_box(boxes[0]) else [boxes]
         if not all(_is_box(each) for each in many):
             raise Unreadable("it lists no things")
-        listed += [Thing(str(label)[:LONGEST_LABEL], _box(each)) for each in many]
-    return listed
+        labelled_things += [Thing(str(label)[:LONGEST_LABEL], _box(each)) for each in many]
+    return labelled_things
 
 
 def _thing(value: Any) -> Thing:

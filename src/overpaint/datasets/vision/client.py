@@ -105,10 +105,10 @@ class VisionModel:
         Raises:
             VisionFailed: see its `fault`.
         """
-        listed = "\n".join(f"- {label}" for label in vocabulary)
+        listing = "\n".join(f"- {label}" for label in vocabulary)
         words = (
             "Which of the following are in the picture? List each thing that is really there, "
-            f"with the label exactly as written here:\n{listed}\n{self._where()} "
+            f"with the label exactly as written here:\n{listing}\n{self._where()} "
             "Leave out what is not there."
         )
         return self._sighting(picture, _things_question(words, vocabulary), vocabulary)
@@ -240,10 +240,10 @@ class VisionModel:
                 if following is None and error.status_code in (400, 422):
                     following = dialect.simpler()
                 if following is None or error.status_code in (401, 403, 429):
-                    raise _failed(first, self._section) from error
+                    raise _failure(first, self._section) from error
                 dialect = following
             except (openai.OpenAIError, ValueError) as error:
-                raise _failed(error, self._section) from error
+                raise _failure(error, self._section) from error
 
     def _complete(self, image: Image.Image | None, question: _Question, dialect: Dialect) -> str:
         words = question.words
@@ -346,7 +346,7 @@ def _object(**properties: Any) -> dict[str, Any]:
 _TRUTH = _object(true={"type": "boolean"}, score={"type": "number", "minimum": 0, "maximum": 1})
 
 
-def _failed(error: Exception, section: Vision) -> VisionFailed:
+def _failure(error: Exception, section: Vision) -> VisionFailed:
     """An error of the client, in our words. The server's own words may hold anything: cut."""
     import openai
 

@@ -235,6 +235,6 @@ def bucket(active: int, tokens: int) -> int:
 
 def active_tokens(mask: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """(K,) places of the tokens that a packed mask (1, N, C) touches, and of their border."""
-    touched = (mask > 0).any(dim=2).float().reshape(1, 1, grid[0] // 2, grid[1] // 2)
-    near = functional.max_pool2d(touched, 2 * BORDER + 1, stride=1, padding=BORDER)
+    coverage = (mask > 0).any(dim=2).float().reshape(1, 1, grid[0] // 2, grid[1] // 2)
+    near = functional.max_pool2d(coverage, 2 * BORDER + 1, stride=1, padding=BORDER)
     return near.flatten().nonzero().flatten()

@@ -92,13 +92,13 @@ class Erase(Family[EraseOptions, Erased]):
 
         pixels = np.array(plan.to_canvas(request.image.own_image().convert("RGB")))
         hole = np.array(conditions.canvas_mask(request, plan, options)) > 0
-        copy_from = _marked(request.copy_from, plan)
-        not_from = _marked(request.not_from, plan)
+        copy_from = _boolean_mask(request.copy_from, plan)
+        not_from = _boolean_mask(request.not_from, plan)
         shadow, warnings = None, _large(request, options)
         if options.shadow:
             _refuse_border(request)
-            grown = grow_over_shadow(pixels, hole)
-            shadow, hole = grown & ~hole, grown
+            grown_hole = grow_over_shadow(pixels, hole)
+            shadow, hole = grown_hole & ~hole, grown_hole
             if not shadow.any():
                 warnings.append("shadow: no soft shadow was found beside the mask")
         erased = []
@@ -181,6 +181,6 @@ def _copyable(hole: Image.Image, not_from: Image.Image, plan: Plan) -> HoleMask:
     return np.logical_not(refused)
 
 
-def _marked(mask: Image.Image | None, plan: Plan) -> HoleMask | None:
+def _boolean_mask(mask: Image.Image | None, plan: Plan) -> HoleMask | None:
     """A mask on the plan's canvas as yes and no."""
     return None if mask is None else np.array(plan.to_canvas(mask, fill=0)) >= WHITE

@@ -83,8 +83,10 @@ class Kontext(InstructionDenoiser[KontextOptions, KontextLatent]):
         references = [source, *(self._encode(self._fitted(each)) for each in request.references)]
         mask = None
         if request.mask is not None:
-            mask, lost = self._latent_mask(conditions.canvas_mask(request, plan, options), source)
-            warnings += lost
+            mask, loss_notes = self._latent_mask(
+                conditions.canvas_mask(request, plan, options), source
+            )
+            warnings += loss_notes
         prepared = [
             self._start(seed, options, references, mask, prompt, negative, cfg_scale)
             for seed in seeds

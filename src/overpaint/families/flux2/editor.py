@@ -205,8 +205,8 @@ class KleinEditor(InstructionDenoiser[OptionsT, KleinLatent]):
         pictures = [canvas, *(cropped(each, self._step) for each in request.references)]
         mask = None
         if request.mask is not None:
-            mask, lost = self._latent_mask(request, plan, options)
-            warnings = [*warnings, *lost]
+            mask, loss_notes = self._latent_mask(request, plan, options)
+            warnings = [*warnings, *loss_notes]
         encoded = Encoded(
             prompt=prompt,
             negative=negative,

@@ -92,8 +92,8 @@ class QwenEdit(InstructionDenoiser[QwenEditOptions, QwenLatent]):
         else:
             references.insert(0, self._encode_canvas(request, plan))
             canvas_mask = conditions.canvas_mask(request, plan, options)
-            mask, lost = _latent_mask(canvas_mask, references[0])
-            warnings += lost
+            mask, loss_notes = _latent_mask(canvas_mask, references[0])
+            warnings += loss_notes
         sizes = [(each.shape[-2], each.shape[-1]) for each in references]
         grids = (_grid(plan.canvas), *sizes)
         branches = self._branches(texts, pictures, grids, options)

@@ -56,8 +56,8 @@ def _tell_advice(outcome: BatchOutcome, *, pruned: bool) -> None:
 
 def tell_failed(tally: Tally, where: str) -> None:
     """Say what to do about failures, and where all of their reasons are."""
-    if failed := tally.statuses.get("failed", 0):
-        them = "it" if failed == 1 else "them"
+    if failures := tally.statuses.get("failed", 0):
+        them = "it" if failures == 1 else "them"
         console.say(f"{where}; --retry failed tries {them} again.", style="yellow")
 
 
@@ -114,8 +114,8 @@ def exit_code(tally: Tally) -> int:
         return console.INPUT_AT_FAULT if nothing else 0
     from overpaint.jobs.book import input_codes
 
-    failed = {code for code in tally.codes if code != ContentBlocked.code}
-    return console.INPUT_AT_FAULT if failed <= input_codes() else console.OUR_FAULT
+    codes = {code for code in tally.codes if code != ContentBlocked.code}
+    return console.INPUT_AT_FAULT if codes <= input_codes() else console.OUR_FAULT
 
 
 def _counts(tally: Tally) -> dict[str, Any]:

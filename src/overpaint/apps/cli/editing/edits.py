@@ -241,7 +241,7 @@ LEFT_OUT: Mapping[str, Mapping[str, str]] = {
 """Parts that a command leaves out beside those, and why."""
 
 
-def shared(leave_out: Mapping[str, str], **further: Any) -> dict[str, Any]:
+def common_options(leave_out: Mapping[str, str], **further: Any) -> dict[str, Any]:
     """The options of a command that edits.
 
     Args:
@@ -264,7 +264,7 @@ WEIGHTS: Mapping[str, Any] = {"lora": Loras, "preset": PresetName}
 
 @with_arguments(
     {"image": Image, "prompt": PromptWords},
-    shared(LEFT_OUT["inpaint"], **FILES, **WEIGHTS, **BEYOND),
+    common_options(LEFT_OUT["inpaint"], **FILES, **WEIGHTS, **BEYOND),
 )
 def inpaint(values: dict[str, Any]) -> None:
     """Repaint the masked part of a picture to match a prompt."""
@@ -273,14 +273,14 @@ def inpaint(values: dict[str, Any]) -> None:
 
 @with_arguments(
     {"image": Image, "prompt": Instruction},
-    shared(LEFT_OUT["edit"], **FILES, **WEIGHTS, **BEYOND, keep_areas=KeepAreas),
+    common_options(LEFT_OUT["edit"], **FILES, **WEIGHTS, **BEYOND, keep_areas=KeepAreas),
 )
 def edit(values: dict[str, Any]) -> None:
     """Follow an instruction to change a picture; with a mask, only inside it."""
     run(Job.of("edit", take_parts(values), values))
 
 
-_ERASE = shared(LEFT_OUT["erase"], **FILES, shadow=Shadow)
+_ERASE = common_options(LEFT_OUT["erase"], **FILES, shadow=Shadow)
 for _name in ("device", "dtype"):  # an eraser has no weights to place
     del _ERASE[_name]
 
@@ -291,7 +291,7 @@ def erase(values: dict[str, Any]) -> None:
     run(Job.of("erase", take_parts(values), values))
 
 
-_EXTEND = {**shared(LEFT_OUT["extend"], **FILES, **WEIGHTS), **BORDERS}
+_EXTEND = {**common_options(LEFT_OUT["extend"], **FILES, **WEIGHTS), **BORDERS}
 for _name in ("select", "point", "box", "segmenter", "invert"):  # the border is its mask
     del _EXTEND[_name]
 

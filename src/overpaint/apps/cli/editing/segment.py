@@ -152,7 +152,7 @@ def segment(
         picture = _read(image)
         with console.waiting("Looking", hidden=as_json):
             detections = selection.find(picture, settings)
-        mask = _finished(mask_of(detections, picture, selection), grow=grow, invert=invert)
+        mask = _finish(mask_of(detections, picture, selection), grow=grow, invert=invert)
         paths = _write(mask, target)
         _tell(detections, paths, as_json=as_json)
 
@@ -196,7 +196,7 @@ def _read(image: str) -> Picture:
     return images.decode(sys.stdin.buffer.read() if image == output.STDIO else Path(image))
 
 
-def _finished(mask: Image.Image, *, grow: int, invert: bool) -> Image.Image:
+def _finish(mask: Image.Image, *, grow: int, invert: bool) -> Image.Image:
     from overpaint.core.imaging import masks
 
     mask = masks.grow(mask, grow)

@@ -74,7 +74,7 @@ def new(
     as_json: Json = False,
 ) -> None:
     """Begin a session with a picture."""
-    with _opened(as_json) as (settings, store):
+    with _open_store(as_json) as (settings, store):
         from overpaint.sessions.editor import NAME
 
         source = sys.stdin.buffer.read() if image == output.STDIO else Path(image)
@@ -94,7 +94,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the sessions, the latest first."""
-    with _opened(as_json) as (_, store):
+    with _open_store(as_json) as (_, store):
         session_view.list_(store.summaries(limit=limit, search=search), as_json=as_json)
 
 
@@ -133,7 +133,7 @@ def edit(values: dict[str, Any]) -> None:
         job = replace(job, task="inpaint" if parts["prompt"].strip() else "erase")
     if "extend" in job.parts:
         job = replace(job, task=border_task(parts["prompt"]))
-    with _opened(job.as_json) as (settings, store):
+    with _open_store(job.as_json) as (settings, store):
         session = store.find(which)
         after, turn = _edit(
             job,
@@ -151,7 +151,7 @@ def edit(values: dict[str, Any]) -> None:
 @app.command("undo")
 def undo(session: Which, as_json: Json = False) -> None:
     """Go back one turn."""
-    with _opened(as_json) as (_, store):
+    with _open_store(as_json) as (_, store):
         opened_session = store.find(session)
         session_view.tell(
             _move(store, opened_session, opened_session.undo, "undo"), as_json=as_json
@@ -161,7 +161,7 @@ def undo(session: Which, as_json: Json = False) -> None:
 @app.command("redo")
 def redo(session: Which, as_json: Json = False) -> None:
     """Undo the last undo."""
-    with _opened(as_json) as (_, store):
+    with _open_store(as_json) as (_, store):
         opened_session = store.find(session)
         session_view.tell(
             _move(store, opened_session, opened_session.redo, "redo"), as_json=as_json
@@ -171,7 +171,7 @@ def redo(session: Which, as_json: Json = False) -> None:
 @app.command("branch")
 def branch(session: Which, turn: TurnId, as_json: Json = False) -> None:
     """Continue from any turn; later turns stay."""
-    with _opened(as_json) as (_, store):
+    with _open_store(as_json) as (_, store):
         opened_session = store.find(session)
         session_view.tell(_move(store, opened_session, turn, "branch"), as_json=as_json)
 
@@ -179,7 +179,7 @@ def branch(session: Which, turn: TurnId, as_json: Json = False) -> None:
 @app.command("log")
 def log(session: Which, as_json: Json = False) -> None:
     """Show all turns as a tree."""
-    with _opened(as_json) as (_, store):
+    with _open_store(as_json) as (_, store):
         session_view.log(store.find(session), as_json=as_json)
 
 
@@ -194,7 +194,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a turn with its measures, or write its picture."""
-    with _opened(as_json) as (_, store):
+    with _open_store(as_json) as (_, store):
         opened_session = store.find(session)
         selected_turn = opened_session.turn(turn)
         if out is not None:
@@ -222,7 +222,7 @@ def areas(
     as_json: Json = False,
 ) -> None:
     """List what a turn changed, area by area, or keep some of it."""
-    with _opened(as_json) as (settings, store):
+    with _open_store(as_json) as (settings, store):
         from overpaint.apps.wiring import sessions
         from overpaint.apps.wiring.models import build
 
@@ -251,7 +251,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare two turns by their measures."""
-    with _opened(as_json) as (settings, store):
+    with _open_store(as_json) as (settings, store):
         from overpaint.apps.wiring import sessions
         from overpaint.sessions import measuring
 
@@ -268,14 +268,14 @@ def rename(
     as_json: Json = False,
 ) -> None:
     """Give a session another name."""
-    with _opened(as_json) as (_, store):
+    with _open_store(as_json) as (_, store):
         session_view.tell(store.rename(store.find(session).id, name), as_json=as_json)
 
 
 @app.command("delete")
 def delete(session: Which, as_json: Json = False) -> None:
     """Delete a session and its pictures."""
-    with _opened(as_json) as (_, store):
+    with _open_store(as_json) as (_, store):
         opened_session = store.find(session)
         store.delete(opened_session.id)
         store.collect()
@@ -308,16 +308,16 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Delete pictures that no session uses any more; with --older-than also old sessions."""
-    with _opened(as_json) as (_, store):
+    with _open_store(as_json) as (_, store):
         if search and older_than is None:
             raise InvalidRequest("add --older-than, which says how old they are", field="search")
         old = [] if older_than is None else _unchanged(store, older_than, search)
-        freed = None
+        freed_bytes = None
         if not dry_run:
             for each in old:
                 store.delete(each.id, each.revision)
-            _, freed = store.collect()
-        session_view.tell_pruned(old, freed, as_json=as_json)
+            _, freed_bytes = store.collect()
+        session_view.tell_pruned(old, freed_bytes, as_json=as_json)
 
 
 def _unchanged(store: Store, days: int, search: str) -> list[Summary]:
@@ -339,7 +339,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a session to a ZIP file, with its pictures."""
-    with _opened(as_json) as (_, store):
+    with _open_store(as_json) as (_, store):
         from overpaint.core.files import atomic_open
         from overpaint.sessions import archive
 
@@ -358,19 +358,19 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Begin a session from an exported one."""
-    with _opened(as_json) as (settings, store):
+    with _open_store(as_json) as (settings, store):
         try:
-            opened = file.open("rb")
+            stream = file.open("rb")
         except OSError as error:
             raise InvalidRequest(
                 f"{file} cannot be read: {error.strerror}", field="file"
             ) from error
-        with opened:
-            session_view.tell(_sessions(settings, store).load(opened), as_json=as_json)
+        with stream:
+            session_view.tell(_sessions(settings, store).load(stream), as_json=as_json)
 
 
 @contextmanager
-def _opened(as_json: bool) -> Iterator[tuple[Settings, Store]]:
+def _open_store(as_json: bool) -> Iterator[tuple[Settings, Store]]:
     """Settings and store; errors are reported as everywhere."""
     from overpaint.apps import settings as settings_
     from overpaint.apps.wiring import sessions

@@ -58,17 +58,21 @@ def list_(summaries: Sequence[Summary], *, as_json: bool) -> None:
     _out().print(table)
 
 
-def tell_pruned(summaries: Sequence[Summary], freed: int | None, *, as_json: bool) -> None:
+def tell_pruned(summaries: Sequence[Summary], freed_bytes: int | None, *, as_json: bool) -> None:
     """Sessions that were deleted, and the bytes of all files that went; None = only looked at."""
     if as_json:
         ids = [each.id for each in summaries]
-        console.print_json({"sessions": ids, "freed_bytes": freed, "deleted": freed is not None})
+        console.print_json(
+            {"sessions": ids, "freed_bytes": freed_bytes, "deleted": freed_bytes is not None}
+        )
         return
     for each in summaries:
         sys.stdout.write(f"{each.id}\n")
-    size = sum(each.bytes for each in summaries) if freed is None else freed
+    size = sum(each.bytes for each in summaries) if freed_bytes is None else freed_bytes
     count = "1 session" if len(summaries) == 1 else f"{len(summaries)} sessions"
-    ending = "would be deleted, which frees at most" if freed is None else "deleted, which freed"
+    ending = (
+        "would be deleted, which frees at most" if freed_bytes is None else "deleted, which freed"
+    )
     console.say(f"{count} {ending} {size / 1e6:.1f} MB")
 
 

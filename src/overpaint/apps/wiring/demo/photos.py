@@ -29,12 +29,12 @@ Pair = tuple[Image.Image, Image.Image]
 
 def photo(name: str) -> Image.Image:
     """A photo that comes along: 'rocket', 'cat' or 'coffee', RGB."""
-    return _opened(f"apps/wiring/demo/photos/{name}.jpg").convert("RGB")
+    return _open_photo(f"apps/wiring/demo/photos/{name}.jpg").convert("RGB")
 
 
 def scene(name: str) -> Image.Image:
     """A picture of the twins' world: 'scene', its 'mask', or 'control'."""
-    return _opened(f"twins/scene/{name}.png")
+    return _open_photo(f"twins/scene/{name}.png")
 
 
 def mast() -> Pair:
@@ -77,7 +77,7 @@ def captioned_crops() -> list[Pair]:
     ]
 
 
-def _opened(path: str) -> Image.Image:
+def _open_photo(path: str) -> Image.Image:
     data = files("overpaint").joinpath(path).read_bytes()
     with Image.open(io.BytesIO(data)) as image:
         image.load()

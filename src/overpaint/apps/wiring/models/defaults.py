@@ -170,11 +170,11 @@ def _reason(choice: ModelSpec, ranking: list[ModelSpec], machine: Machine) -> st
         reasons = [f"no model for this task fits {machine}; this one {_verb(verdict.text)}"]
     for spec in ranking[: ranking.index(choice)]:
         reasons.append(f"{spec.name}, which is preferred, {_verb(fit(spec, machine).text)}")
-    barred = [spec.name for spec in ranking if not licences.is_commercial(spec)]
-    if choice.name in barred:
+    noncommercial = [spec.name for spec in ranking if not licences.is_commercial(spec)]
+    if choice.name in noncommercial:
         reasons.append("its licence forbids commercial use")
-    elif barred:
-        others = " and ".join(barred)
+    elif noncommercial:
+        others = " and ".join(noncommercial)
         reasons.append(f"its licence allows commercial use, unlike that of {others}")
     return "; ".join(reasons)
 

@@ -119,11 +119,11 @@ class Filling:
         """A layer is begun from the coarser one; the coarsest with peels, and also with lines."""
         if self._matchers:
             return [Matcher(layer, better_start(self._matchers).field, self._seed)]
-        started = [Matcher(layer, None, self._seed)]
+        matchers = [Matcher(layer, None, self._seed)]
         if self._free_choice:
             other = replace(layer, values=layer.values.copy())
-            started.append(Matcher(other, None, self._seed, with_lines=True))
-        return started
+            matchers.append(Matcher(other, None, self._seed, with_lines=True))
+        return matchers
 
     def _begin(self, copyable: BoolMask) -> None:
         height, width = self._hole.shape

@@ -156,9 +156,9 @@ class Matcher:
         layer.values = np.ascontiguousarray(spread_in(layer.values, layer.hole))
         inside = self._inside()
         middle = self._middles(inside)
-        for reached in np.arange(0, inside.max(), PEEL):
-            certainty = np.where(inside <= reached, 1, FIRST_GUESS).astype(np.float32)
-            ahead = (middle > reached - layer.size) & (middle <= reached + layer.size)
+        for depth in np.arange(0, inside.max(), PEEL):
+            certainty = np.where(inside <= depth, 1, FIRST_GUESS).astype(np.float32)
+            ahead = (middle > depth - layer.size) & (middle <= depth + layer.size)
             self._compare_all(certainty, np.flatnonzero(ahead).astype(np.int32))
             self._vote(SOFTNESS)
 

@@ -106,5 +106,7 @@ def _gain(shape: tuple[int, ...], votes: Votes) -> Float:
     place = (votes.pixel_y, votes.pixel_x)
     expected[place] = votes.energy.sum(1)
     left[place] = (votes.right[:, :3] ** 2 + votes.down[:, :3] ** 2).sum(1)
-    lost = (cv2.blur(expected, NEIGHBOURHOOD) + QUIET) / (cv2.blur(left, NEIGHBOURHOOD) + QUIET)
-    return np.asarray(np.clip(lost ** (RESTORED / 2), 1, MOST_GAIN), np.float32)
+    energy_ratio = (cv2.blur(expected, NEIGHBOURHOOD) + QUIET) / (
+        cv2.blur(left, NEIGHBOURHOOD) + QUIET
+    )
+    return np.asarray(np.clip(energy_ratio ** (RESTORED / 2), 1, MOST_GAIN), np.float32)
