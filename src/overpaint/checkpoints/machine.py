@@ -18,7 +18,7 @@ BESIDE_WEIGHTS_GB = 1.5
 """Activations of a step and of decoding."""
 
 SHARE_OF_HOST = 0.85
-"""Of the machine's memory, what a model may take."""
+"""Share of the machine's memory that a model may take."""
 
 QUICK_GB = 10.0
 """Weights that a processor computes in seconds a step; with more it takes a minute and longer."""

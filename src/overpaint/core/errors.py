@@ -170,7 +170,7 @@ class OutOfMemory(OverpaintError):
 
 
 class BrokenResult(OverpaintError):
-    """The model's values are no numbers, so there is no picture in them."""
+    """The model gave values that are not numbers, so it made no picture."""
 
     code = "broken_result"
 

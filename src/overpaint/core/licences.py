@@ -70,7 +70,7 @@ FLUX = Licence(
     name="FLUX Non-Commercial License",
     version="2.1",
     url="https://huggingface.co/black-forest-labs/FLUX.2-klein-9B/blob/main/LICENSE.md",
-    # The bytes of that text were not at hand; its paragraphs are those of version 2.0.
+    # We do not have the bytes of that text; its paragraphs are those of version 2.0.
     text_sha256="not known",
     commercial=False,
     gated=True,

@@ -10,8 +10,8 @@ from typing import Literal, get_args
 Source = Literal["bundled", "folder", "hub", "none"]
 
 EditTask = Literal["inpaint", "edit", "erase", "extend"]
-"""What people come for: repaint what a mask covers, follow an instruction, remove a thing, let a
-picture grow by what words say."""
+"""What people come for: repaint what a mask covers, follow an instruction, remove a thing, make a
+picture larger by what words say."""
 
 EDIT_TASKS: tuple[EditTask, ...] = get_args(EditTask)
 

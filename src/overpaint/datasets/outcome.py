@@ -84,7 +84,7 @@ class Outcome:
         return counts
 
     def entries(self) -> Iterator[LedgerEntry]:
-        """Of all that was made or looked at, surplus aside."""
+        """Entries of all tasks that were made or looked at, without the surplus."""
         for row in self.members:
             yield row.entry
         for each in self.rejected:

@@ -19,7 +19,7 @@ from overpaint.jobs.ledger import LedgerEntry
 from overpaint.jobs.units import digest, identify
 
 FORMAT = 1
-"""Version of the data that an id is made of; another one makes all pictures anew."""
+"""Version of the data that an id is made of; another one makes all pictures again."""
 
 DECIDES_CLEANING = ("exact", "edit", "look", "rules", "gate")
 """Keys of a recipe that decide what cleaning gives."""

@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 class Unfit(Exception):
-    """The picture was made, and is no good; the message says why."""
+    """The picture was made and is not good enough; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ class TaskWorker(ABC, Generic[R]):
         """Do what the recipe says, filling in `result`.
 
         Raises:
-            Unfit: the result is no good.
+            Unfit: the result is not good enough.
             OverpaintError: it cannot be done.
         """
 

@@ -47,7 +47,7 @@ def picture_from_tensor(pixels: torch.Tensor) -> Image.Image:
     """(1, 3, H, W) in [-1, 1] → 'RGB' picture; values outside are clamped, halves round to even.
 
     Raises:
-        BrokenResult: some of them are no numbers.
+        BrokenResult: some of them are not numbers.
     """
     broken = ~torch.isfinite(pixels).all()
     unit = (pixels[0].float() * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0)

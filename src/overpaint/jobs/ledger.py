@@ -118,7 +118,7 @@ class Ledger:
 
     @property
     def ids(self) -> Collection[str]:
-        """Of the units that came to an end."""
+        """Ids of the units that came to an end."""
         return self._places.keys()
 
     def status(self, unit: str) -> Status | None:
@@ -142,7 +142,7 @@ class Ledger:
     def absorb(self, path: Path) -> None:
         """Take in another ledger's entries: of a share of the work, or of the whole.
 
-        Of two ends of one unit that differ, the one with more attempts holds, then the other's.
+        If the ends of one unit differ, the one with more attempts holds, then the other ledger's.
 
         Raises:
             OutputError: the disk is full, or another run is writing to that ledger.

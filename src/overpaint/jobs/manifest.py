@@ -54,7 +54,7 @@ class UnitDefaults:
             taken one by one, so a unit that has some still has the others from here.
         seed: units without a seed get one derived from it and from what they are.
         mask_dir: folder with a mask for each picture of a folder, of its name with any suffix.
-        skip: folder that is no input, though it may lie in one.
+        skip: folder that is not an input, though it may lie in one.
         encoding: how the pictures are written. It counts in a unit's id where it is not PNG.
     """
 
@@ -361,7 +361,7 @@ def _records(file: Path) -> Iterator[tuple[int | None, Record | InvalidRequest]]
 def _from_lines(file: BinaryIO) -> Iterator[Record | InvalidRequest]:
     """Objects of a JSON Lines file; a line that is none does not keep the next from being read.
 
-    Lines are counted from 1, blank ones too, as editors do; blank ones are no objects.
+    Lines are counted from 1, blank ones too, as editors do; blank ones are not objects.
     """
     number = 0
     while line := file.readline(MAX_LINE):

@@ -44,7 +44,7 @@ LEFT_OUT = {
     "num_images": "each row has one result; send a row for each",
     "model": "all rows go to the same model",
 }
-"""Parts that are no columns, and why."""
+"""Parts that are not columns, and why."""
 
 ROW_PARTS = tuple(part for part in PARTS if part.name not in LEFT_OUT)
 """Parts that are columns."""
@@ -75,7 +75,7 @@ class Row:
             then; pictures and masks are encoded files, options are unchecked.
         columns: names of its columns by part, where they are not the published ones.
         files: what the cells say that name files, by part.
-        carried: values of columns that are no parts.
+        carried: values of columns that are not parts.
     """
 
     number: int
@@ -139,7 +139,7 @@ def parse(
         number: its place, for errors.
         parameters: for all rows.
         read: for tables whose pictures may be files; None = they are base64.
-        carries: columns that are no parts are kept beside them, instead of refused; names that are
+        carries: columns that are not parts are kept beside them, instead of refused; names that are
             almost a missing part's are refused all the same.
 
     Raises:
@@ -188,7 +188,7 @@ def blocked(size: tuple[int, int]) -> Picture:
 
 
 def _carried(cells: Record, number: int) -> dict[str, Any]:
-    """The columns that are no parts."""
+    """The columns that are not parts."""
     own = {name: value for name, value in cells.items() if name not in (*COLUMNS, *LEFT_OUT)}
     missing = [name for name in COLUMNS if name not in cells]
     for name in own:

@@ -98,7 +98,7 @@ def from_value(body: Any) -> RowTable:
 
 
 def from_csv(lines: Iterable[str]) -> Iterator[Record | InvalidRequest]:
-    """The rows of a CSV file with a header, one by one; an empty cell is no value.
+    """The rows of a CSV file with a header, one by one; an empty cell is not a value.
 
     Args:
         lines: of the file, opened with `newline=""` and `encoding="utf-8-sig"`.

@@ -35,8 +35,8 @@ class Unit:
         prompt: the words, for the lineage.
         seed: of the picture; None = it is not known, because the input cannot be read.
         load: reads and decodes the input. Called when its turn comes, so that pictures of a
-            million units need the memory of a few. Of plain functions (`functools.partial`), so
-            that a unit can be sent to another process.
+            million units need the memory of a few. It is made of plain functions
+            (`functools.partial`), so that a unit can be sent to another process.
         suffix: of the file that its picture is written to.
         extra: further plain values for the lineage.
     """

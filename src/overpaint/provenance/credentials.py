@@ -64,7 +64,7 @@ def read(
         anchors: certificates in PEM of those whose signatures are trusted.
 
     Raises:
-        InvalidSettings: the library is not installed, or the anchors are no certificates.
+        InvalidSettings: the library is not installed, or the anchors are not certificates.
         InvalidImage: the credentials are damaged beyond reading.
     """
     if not has_credentials(encoded):

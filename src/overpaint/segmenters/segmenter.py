@@ -100,7 +100,7 @@ class Segmenter(ABC):
 
 
 def without_repeats(detections: list[Detection]) -> list[Detection]:
-    """Of detections whose boxes are nearly the same, the first."""
+    """The detections without those whose boxes are nearly those of an earlier one."""
     distinct: list[Detection] = []
     for each in detections:
         if all(_overlap(each.box, other.box) <= _SAME for other in distinct):

@@ -182,7 +182,7 @@ def test_a_touched_but_equal_file_is_hashed_once_more_and_accepted(server, cache
 
     found = hub.locate("owner/model", cache=cache)
     assert found.files[WEIGHTS].sha256 == pulled.files[WEIGHTS].sha256
-    monkeypatch.setattr(hub, "_measured", None)
+    monkeypatch.setattr(hub, "_fingerprint", None)
     assert hub.locate("owner/model", cache=cache) == found
 
 

@@ -49,10 +49,11 @@ COLUMNS = (
     "nsfw_content_detected",
     "input_csv_name",
 )
-"""Of the lines that `run` returns: the published notebook reads them by their place alone."""
+"""Columns of the lines that `run` returns; the published notebook reads them by their place
+alone."""
 
 OUTCOMES = (*COLUMNS, "status", "reason", "seed")
-"""Of the file of outcomes that is written beside the pictures of a mini-batch."""
+"""Columns of the file of outcomes, which is written beside the pictures of a mini-batch."""
 
 DEEPEST = 6
 """Levels of folders in which a registered model is looked for."""
@@ -87,7 +88,7 @@ def run(data: str | Sequence[str]) -> Any:
 
     Returns:
         The rows' answers; where something is wrong an `AMLResponse` with the status and a message
-        that names row and column. Of a mini-batch a data frame with `COLUMNS`.
+        that names row and column. For a mini-batch, a data frame with `COLUMNS`.
 
     Raises:
         InvalidSettings: a mini-batch without a folder to write to.

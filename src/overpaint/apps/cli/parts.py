@@ -65,7 +65,7 @@ def options_of_parts(
     """Annotations of options by the names of their parts.
 
     Args:
-        leave_out: names of parts that are no option of the command, and why.
+        leave_out: names of parts that are not options of the command, and why.
         flags: other names of some, for this command.
     """
     names = {part.name for part in PARTS}

@@ -12,7 +12,7 @@ from overpaint.core.files import atomic_write
 from overpaint.core.imaging import images
 
 _PLAIN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
-"""A pipe must not hold up the reader, and nobody may swap a link in."""
+"""A pipe must not delay the reader, and nobody may swap a link in."""
 
 
 @dataclass(frozen=True)

@@ -54,23 +54,23 @@ class Arguments(BaseModel):
 
 @with_parts(PARTS, AS_ARGUMENT)
 class EditArguments(Arguments):
-    """Of an edit with words."""
+    """Arguments of an edit with words."""
 
 
 @with_parts(_of_family("erase"), AS_ARGUMENT)
 class EraseArguments(Arguments):
-    """Of an edit without words."""
+    """Arguments of an edit without words."""
 
 
 class SegmentArguments(SegmentBody):
-    """Of a search for a thing in a picture."""
+    """Arguments of a search for a thing in a picture."""
 
     image: str = Field(description=f"The picture. {_PICTURE}")
     output: str | None = _OUTPUT
 
 
 class VerifyArguments(BaseModel):
-    """Of a look at where a picture comes from."""
+    """Arguments of a look at where a picture comes from."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -17,7 +17,7 @@ class Deployment:
 
     Attributes:
         model: folder of the registered model; None = none was registered.
-        output: folder for the files of a batch; None = this is no batch deployment.
+        output: folder for the files of a batch; None = this is not a batch deployment.
     """
 
     model: Path | None = None

@@ -27,7 +27,7 @@ from overpaint.jobs.rows import Row
 
 MEGA = 1_000_000
 MAX_PICTURES = 15
-"""Of a part that is several pictures."""
+"""Pictures that one part may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class EncodedEdit:
 
     @property
     def task(self) -> EditTask:
-        """The task, where the edit names no model; without words the eraser lets a picture grow."""
+        """The task, where the edit names no model; without words the eraser fills a border."""
         if self.values.get("extend") is not None:
             return border_task(str(self.values.get("prompt") or ""))
         return "edit" if self.values.get("mask") is None else "inpaint"
@@ -101,7 +101,7 @@ def _with_markup(values: Mapping[str, Any], markup: bytes, limits: ImageLimits) 
     """The picture, decoded, and the references with one more: the picture under its markup.
 
     Raises:
-        InvalidImage: the markup is no transparent picture of the same size.
+        InvalidImage: the markup is not a transparent picture of the same size.
     """
     picture = as_picture(values["image"], limits=limits)
     drawing = as_picture(markup, "markup", limits=limits)

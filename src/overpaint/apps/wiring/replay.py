@@ -135,7 +135,7 @@ def replay(
 
 
 def _largest_difference(one: Picture, other: Picture) -> int:
-    """Of all values, of 255."""
+    """The largest difference of any value, in levels of 255."""
     extrema = ImageChops.difference(one.rgb, other.rgb).getextrema()
     return max(int(high) for _, high in extrema)  # type: ignore[misc]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from overpaint.engine.engine import Engine
 
 STEPS = 3
-"""Of each edit: one as it is, one to be timed, one to be recorded."""
+"""Steps of each edit: one as it is, one to be timed, one to be recorded."""
 
 ROUNDS = 4
 """Edits at most: each of them shows the next one what is left to compile."""

@@ -103,7 +103,8 @@ class Block(WorkflowBlock):  # type: ignore[misc]
 
 
 class ExtensionBlock(Block):
-    """A block that lets a picture grow: by its words with a model, without words by the eraser."""
+    """A block that makes a picture larger: by its words with a model, without words by the
+    eraser."""
 
     def _painting(self, row: Mapping[str, Any]) -> Painting:
         values = {name: _plain(value) for name, value in row.items() if value is not None}

@@ -34,7 +34,7 @@ from overpaint.core.errors import ModelLoadError
 _log = logging.getLogger(__name__)
 
 FORM = 2
-"""Of what is kept on disk; a network in another form is converted anew."""
+"""Version of the form that networks have on disk; one in another form is converted again."""
 
 GROUP = 64
 """Weights that share a scale in int4; fewer where a row does not consist of whole groups."""

@@ -21,7 +21,7 @@ from overpaint.core.imaging import detections, masks
 from overpaint.core.imaging.detections import Detection
 
 _CORNERS = 64
-"""Of the polygon that stands for an ellipse."""
+"""Corners of the polygon that stands for an ellipse."""
 
 _BEYOND = 0.02
 """How far YOLO's coordinates may leave 0..1, because of rounding and boxes at the border."""
@@ -249,7 +249,7 @@ def _label_of(value: Mapping[str, Any]) -> str | None:
 def _label_studio_mask(
     value: Mapping[str, Any], size: Size, field: str
 ) -> NDArray[np.bool_] | None:
-    """A region on the picture; None = it is no area: a choice, a text, a point."""
+    """A region on the picture; None = it is not an area: a choice, a text, a point."""
     if "rle" in value:
         return _brush(value["rle"], size, field)
     if "points" in value:

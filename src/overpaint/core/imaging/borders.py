@@ -29,7 +29,7 @@ LONGEST_SIDE = 65535
 """Pixels on a side of the larger picture; JPEG holds no more."""
 
 MOST_PIXELS = 100_000_000
-"""Of the larger picture, where no other limit holds."""
+"""Pixels of the larger picture at most, where no other limit holds."""
 
 LONGEST_SHOWN = 40
 """Characters of a wrong value that a message repeats."""

@@ -29,7 +29,8 @@ def fit(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def grow(mask: Image.Image, pixels: int) -> Image.Image:
-    """Each marked pixel becomes a disc of radius `pixels`; below 0 the mask shrinks likewise.
+    """Each marked pixel becomes a disc of radius `pixels`; below 0 the mask shrinks in the same
+    way.
 
     Soft values spread as they are; over more than 32 pixels their discs fall short of the circle
     by about one percent. The picture's border neither grows nor shrinks a mask.
@@ -66,7 +67,7 @@ def feather(mask: Image.Image, pixels: int) -> Image.Image:
 
     From each edge towards the inside the mask rises smoothly from 0 to its own value over `pixels`,
     or over the mask's own thickness where it is thinner, so that thin strokes keep full strength.
-    The picture's border is no edge.
+    The picture's border is not an edge.
 
     Args:
         mask: 255 = repaint; soft values are kept as the ceiling.

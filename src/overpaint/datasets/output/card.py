@@ -51,7 +51,7 @@ class Facts:
 
     @property
     def licence(self) -> str:
-        """Of the data set: what the recipe says, else what its sources say."""
+        """The licence of the data set: the recipe's, else that of its sources."""
         if self.recipe.output.licence != "unknown":
             return self.recipe.output.licence
         licences = dict.fromkeys(source.licence for source in self.recipe.sources)

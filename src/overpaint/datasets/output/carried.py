@@ -107,7 +107,7 @@ def uniform(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def objects_type() -> Any:
-    """Of the column `objects`, as Arrow has it."""
+    """Arrow's type of the column `objects`."""
     import pyarrow as pa
 
     kinds = {

@@ -185,7 +185,7 @@ def parquet(folder: Path, samples: Iterable[Sample], layout: DataSetLayout) -> N
 
 
 def suffix(data: bytes) -> str:
-    """Of an encoded picture, by its first bytes."""
+    """The suffix of an encoded picture's file, by its first bytes."""
     if data.startswith(b"\xff\xd8"):
         return ".jpg"
     return ".webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else ".png"

@@ -182,7 +182,8 @@ def thumbnail(data: bytes, side: int) -> str:
 
 
 def histograms(outcome: Outcome, targets: Mapping[str, float | None]) -> list[Histogram]:
-    """Of what was measured, before (where something was) and after, with what was aimed at."""
+    """The histograms of the measures, before (where there are any) and after, with their
+    targets."""
     charts = []
     sources = [entry.extra["before"] for entry in outcome.entries() if "before" in entry.extra]
     for name, end in HISTOGRAMS.items():

@@ -34,7 +34,7 @@ def cells(recipe: Collect) -> list[Cell]:
     """The cells of a recipe, in the order of its axes or rows.
 
     Raises:
-        InvalidRequest: a quota of the table is no whole number, or two rows are the same.
+        InvalidRequest: a quota of the table is not a whole number, or two rows are the same.
     """
     if recipe.table:
         every_cell = [_row(row, recipe.quota, number) for number, row in enumerate(recipe.table)]

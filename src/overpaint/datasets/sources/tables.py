@@ -81,7 +81,7 @@ def json_lines(file: Path, field: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a file with their line numbers, from 1.
 
     Raises:
-        InvalidRequest: a line is too long or is no object.
+        InvalidRequest: a line is too long or is not an object.
     """
     with file.open("rb") as lines:
         for number, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE + 1), b""), 1):

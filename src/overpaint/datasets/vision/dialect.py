@@ -32,7 +32,7 @@ class Dialect:
     form: str = "json_schema"
 
     def parameters(self, name: str, schema: dict[str, Any]) -> dict[str, Any]:
-        """Of a request, beside model and messages."""
+        """The parameters of a request, beside model and messages."""
         values: dict[str, Any] = {}
         if self.length is not None:
             values[self.length] = LONGEST_ANSWER

@@ -39,7 +39,7 @@ WHITE = 128
 """Where masks of what may be copied count as white; they know no shades."""
 
 LARGE_SHARE = 0.3
-"""Of the picture; above it, what is left seldom shows what was behind."""
+"""Share of the picture; above it, the rest seldom shows what was behind."""
 
 ANY_SIZE = 2**40
 """Pixels of a canvas: the filler scales large holes down by itself, so nothing is limited here."""

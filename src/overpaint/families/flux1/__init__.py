@@ -55,7 +55,7 @@ CAPTION_STYLE = (
     "instruction: the thing first, then its colour, material and surface, then how it stands in "
     "the scene and its light. 20 to 60 words."
 )
-"""Of the families that fill a masked area."""
+"""Prompt style of the families that fill a masked area."""
 
 INSTRUCTION_STYLE = (
     "As one instruction in English that begins with a verb: what changes, named so that nobody can "
@@ -64,7 +64,7 @@ INSTRUCTION_STYLE = (
     "'replace' or 'add', not 'transform', where only a part changes. Words to be written in the "
     "picture stand in quotation marks. 10 to 50 words."
 )
-"""Of the family that follows instructions."""
+"""Prompt style of the family that follows instructions."""
 
 FILL_FAMILY = FamilySpec(
     name="fill",

@@ -21,7 +21,7 @@ Rotary = tuple[torch.Tensor, torch.Tensor]
 
 
 class JointAttention(Flux2AttnProcessor):  # type: ignore[misc]
-    """Of the blocks that have a stream for the text and one for the pictures."""
+    """Attention of the blocks that have a stream for the text and one for the pictures."""
 
     def __call__(
         self,
@@ -73,7 +73,8 @@ class JointAttention(Flux2AttnProcessor):  # type: ignore[misc]
 
 
 class ParallelAttention(Flux2ParallelSelfAttnProcessor):  # type: ignore[misc]
-    """Of the blocks with one stream, whose attention and feed-forward layers are one product."""
+    """Attention of the blocks with one stream, whose attention and feed-forward layers are one
+    product."""
 
     def __call__(
         self,

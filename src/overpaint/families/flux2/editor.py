@@ -46,7 +46,7 @@ SMALLEST = 512
 """Least side of a window around a mask."""
 
 MOST_PIXELS = SIDE * SIDE
-"""Of a further reference; a larger one is scaled down."""
+"""Pixels of a further reference at most; a larger one is scaled down."""
 
 SMALLEST_REFERENCE, LONGEST_REFERENCE = 64, 8
 """Pixels of a further reference's side, and its longer side over its shorter one, as in the

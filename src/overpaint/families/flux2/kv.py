@@ -67,7 +67,7 @@ class KleinKV(KleinEditor[KleinKVOptions]):
         return passes.predict(transformer, batch, torch.cat([image.latents for image in batch]))
 
     def _keys(self, transformer: Any, image: KleinLatent) -> ReferenceKeys:
-        """Of an image's references: remembered, or computed now."""
+        """Keys and values of an image's references: remembered, or computed now."""
         references = image.references
         assert references is not None
         return self.checkpoint.states.get(

@@ -20,7 +20,7 @@ FEW_STEPS_PRESETS: dict[Preset, Shortcuts] = {
     "balanced": Shortcuts(refresh_every=2),
     "fast": Shortcuts(refresh_every=4),
 }
-"""Of distilled checkpoints. Their four steps are too few to extrapolate between."""
+"""Presets of distilled checkpoints. Their four steps are too few to extrapolate between."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ FACTOR = 8
 """Pixels per latent along one side."""
 
 OVERLAP = 4
-"""Of how many parts of a tile's side one is shared with the next tile."""
+"""A tile shares one of so many parts of its side with the next tile."""
 
 
 def prepare(vae: Any) -> None:

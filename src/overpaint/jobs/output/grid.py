@@ -8,7 +8,7 @@ from overpaint.core.types import EditRequest
 
 GAP = 8
 LONGEST_SIDE = 512
-"""Of each panel; larger pictures are scaled down, which is what a sheet is for."""
+"""Longest side of each panel, in pixels; larger pictures are scaled down."""
 
 
 def draw(request: EditRequest, output: Image.Image) -> Image.Image:

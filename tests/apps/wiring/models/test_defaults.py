@@ -41,7 +41,7 @@ def put_there(name: str, settings: Settings) -> None:
     record = {
         "repository": spec.location,
         "commit": COMMIT,
-        "files": {file.name: vars(hub._measured(file))},
+        "files": {file.name: vars(hub._fingerprint(file))},
     }
     (place / "overpaint").mkdir()
     name = f"{spec.revision or 'main'}.json"

@@ -116,7 +116,7 @@ LEFT_OUT = {
     "model": "--model loads it for all rows",
     "options": "-O KEY=VALUE gives one at a time",
 }
-"""Parts that are no option of a batch for all of its rows, and why."""
+"""Parts that are not options of a batch for all of its rows, and why."""
 
 MANY = 1000
 """Rows from which the results are spread over folders."""

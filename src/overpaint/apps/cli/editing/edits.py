@@ -202,14 +202,14 @@ ORDER = (
     *("repaint_beyond", "follow", "hold", "keep_areas"),
     *("preset", "device", "dtype", "as_json"),
 )
-"""Of the options in a command's help."""
+"""The order of the options in a command's help."""
 
 POSITIONAL = {
     "image": "the command's first argument",
     "prompt": "an argument of the command, where it takes words",
     "options": "-O KEY=VALUE gives one at a time",
 }
-"""Parts that are no options of a command that edits, and why."""
+"""Parts that are not options of a command that edits, and why."""
 
 _ONLY_ERASER = {"copy_from": "only the eraser copies", "not_from": "only the eraser copies"}
 _OWN_COMMAND = {"extend": "`extend` is a command of its own"}

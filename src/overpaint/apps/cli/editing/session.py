@@ -62,7 +62,7 @@ ORDER = (
     *("repaint_beyond", "follow", "hold", "keep_areas"),
     *("device", "dtype", "as_json"),
 )
-"""Of the options in the help of `session edit`."""
+"""The order of the options in the help of `session edit`."""
 
 
 @app.command("new")

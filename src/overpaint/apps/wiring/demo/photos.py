@@ -28,7 +28,7 @@ Pair = tuple[Image.Image, Image.Image]
 
 
 def photo(name: str) -> Image.Image:
-    """A photo that comes along: 'rocket', 'cat' or 'coffee', RGB."""
+    """A bundled photo: 'rocket', 'cat' or 'coffee', RGB."""
     return _open_photo(f"apps/wiring/demo/photos/{name}.jpg").convert("RGB")
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PROMPTS = ("a photo of a red car", "a wooden table with a vase of flowers", "a blue circle")
 STEPS = 4
-"""Of each edit; each gives one sample, from pure noise to an almost finished picture."""
+"""Steps of each edit; each gives one sample, from pure noise to an almost finished picture."""
 
 
 def samples(

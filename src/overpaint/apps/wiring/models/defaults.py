@@ -126,7 +126,7 @@ def notice_of_family(spec: ModelSpec, settings: Settings) -> str | None:
 
 
 def real_model(spec: ModelSpec, settings: Settings) -> ModelSpec | None:
-    """What to fetch in place of a twin for its task on this machine; None = it is no twin."""
+    """What to fetch in place of a twin for its task on this machine; None = it is not a twin."""
     task = task_of(spec) if _is_twin(spec) else None
     return None if task is None else recommend(task, settings).spec
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FileFormat = Literal["PNG", "JPEG", "WEBP", "AVIF", "HEIF", "TIFF"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff")
-"""Of names of files that are read."""
+"""Suffixes of files that are read."""
 
 _AVIF = {b"avif", b"avis"}
 _HEVC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}

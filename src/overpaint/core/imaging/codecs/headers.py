@@ -141,7 +141,7 @@ def _webp(encoded: bytes) -> Header | None:
 
 
 def _largest(sizes: Iterator[tuple[int, int]]) -> Header | None:
-    """Of several pictures in a file, the largest: a decoder may take any of them."""
+    """The largest of several pictures in a file: a decoder may take any of them."""
     size = max(sizes, key=lambda each: each[0] * each[1], default=None)
     return None if size is None else Header(*size, is_regular=False)
 

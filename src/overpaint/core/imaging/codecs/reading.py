@@ -232,7 +232,7 @@ def _turned_values(values: NDArray[np.uint16], orientation: int) -> NDArray[np.u
 
 
 _KEPT_ELSEWHERE = ("XML:com.adobe.xmp", "Raw profile type")
-"""Beginnings of PNG's keywords for what is no text: XMP, and ImageMagick's other blocks."""
+"""Beginnings of PNG's keywords for what is not text: XMP, and ImageMagick's other blocks."""
 
 
 def _text_in(text: Mapping[str, str] | None, info: Mapping[Any, Any]) -> tuple[Any, ...]:

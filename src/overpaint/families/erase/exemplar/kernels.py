@@ -245,7 +245,7 @@ def likeness(
 def _softness(
     size: int, place: Index, cost: Float, doubt: Float, y: int, x: int, softness: float
 ) -> tuple[np.float32, np.float32, np.float32]:
-    """Of the patches over a pixel: least cost, least doubt, and what a unit of cost counts.
+    """Least cost, least doubt, and weight of a unit of cost of the patches over a pixel.
 
     The last is 0 where there is no patch.
     """

@@ -86,7 +86,7 @@ def _ends(smooth: Float, hole: BoolMask) -> list[End]:
 
 
 def _edges(colours: Float, known_mask: Float) -> tuple[Float, Float, Float]:
-    """Of each pixel: unit vector (y, x) across its edge, strength, coherence (Di Zenzo 1986)."""
+    """Unit vector (y, x) across each pixel's edge, its strength, coherence (Di Zenzo 1986)."""
     down = cv2.Sobel(colours, cv2.CV_32F, 0, 1, scale=1 / 8)
     right = cv2.Sobel(colours, cv2.CV_32F, 1, 0, scale=1 / 8)
     weight = np.maximum(cv2.GaussianBlur(known_mask, (5, 5), 1.0), 1e-3)

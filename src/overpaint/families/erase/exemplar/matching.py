@@ -101,7 +101,7 @@ class Matcher:
             self._pull(self._guide)
 
     def mismatch(self) -> float:
-        """How badly the sources fit the present filling in the mean; compare within a layer."""
+        """How badly the sources fit the present filling on average; compare within a layer."""
         self._search()
         return float(self.field.cost.mean())
 
@@ -125,7 +125,7 @@ class Matcher:
         return np.asarray(np.log(TRUST) * self._middles(self._inside()), np.float32)
 
     def _middles(self, values: Float) -> Float:
-        """Of values (H, W), those (n,) in the targets' middles."""
+        """The values (n,) of (H, W) in the targets' middles."""
         half = self.layer.size // 2
         return values[self.field.target_y + half, self.field.target_x + half]
 
@@ -244,7 +244,7 @@ def _targets(layer: Layer) -> BoolMask:
 
 
 def better_start(matchers: list[Matcher]) -> Matcher:
-    """Of one or two ways to begin a layer (peels, lines) the one whose sources fit better.
+    """The way to begin a layer (peels, lines) whose sources fit better, of one or two.
 
     Lines win unless they are clearly worse: they leave more of what is behind the hole in order.
     """

@@ -68,7 +68,7 @@ def build(pixels: Pixels, hole: BoolMask, source: BoolMask) -> list[Layer]:
 
 
 def depth_of(hole: BoolMask) -> float:
-    """Pixels from the hole's rim to its innermost point; the picture's border is no rim."""
+    """Pixels from the hole's rim to its innermost point; the picture's border is not a rim."""
     if hole.all():
         return float(max(hole.shape))
     return float(cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 5).max())

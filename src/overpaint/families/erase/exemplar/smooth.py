@@ -1,7 +1,7 @@
 """Holes that need no exemplar: gaps in plain or evenly graded areas.
 
 Scratches are no such holes: across lines of one to three pixels exemplars were closer to the truth
-than a soap film, by about 1 dB in the mean over the benchmark's photos and 9 dB on brick.
+than a soap film, by about 1 dB on average over the benchmark's photos and 9 dB on brick.
 """
 
 from __future__ import annotations
