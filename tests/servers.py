@@ -17,7 +17,7 @@ import httpx
 
 ENTRY = [sys.executable, "-m", "overpaint"]
 PATIENCE = 120
-"""Seconds that a server may take to begin, on a busy machine."""
+"""Seconds that a server may take to begin or to end, on a busy machine."""
 
 
 @dataclass(frozen=True)
