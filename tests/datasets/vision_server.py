@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,7 +90,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(int(kind), {"error": {"message": "secret detail", "type": "x"}})
                 return
             if kind == "timeout":
-                time.sleep(1.5)
+                self.connection.settimeout(60)
+                self.connection.recv(1)  # the caller gives up
             elif kind == "garbage":
                 message["content"] = "I see a {circle"
             elif kind == "wrong":
