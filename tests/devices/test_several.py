@@ -126,7 +126,7 @@ class TestADeviceThatFails:
     @pytest.mark.parametrize("method", ["step", "begin", "decode"])
     def test_loses_no_edit(self, make_batcher, expected, caplog, method):
         batcher = make_batcher(max_images=2)  # so that edits are left to be tried on it
-        breaking(batcher.engines[1], RuntimeError("it broke"), after=2, method=method)
+        breaking(batcher.engines[1], RuntimeError("it broke"), after=1, method=method)
         assert results(batcher) == expected
         assert batcher.devices[0].serves
         assert not batcher.devices[1].serves
@@ -136,7 +136,7 @@ class TestADeviceThatFails:
     def test_at_the_word_of_the_accelerator(self, make_batcher, expected):
         batcher = make_batcher()
         error = torch.AcceleratorError("CUDA error: device-side assert triggered")
-        breaking(batcher.engines[0], error, after=4)
+        breaking(batcher.engines[0], error, after=2)
         assert results(batcher, previews=1) == expected
         assert batcher.devices[0].error is error
 
@@ -152,7 +152,7 @@ class TestADeviceThatFails:
     def test_because_its_thread_dies(self, make_batcher, expected, method):
         batcher = make_batcher()
         error = SystemExit("killed")
-        breaking(batcher.engines[1], error, after=2, method=method)
+        breaking(batcher.engines[1], error, after=1, method=method)
         assert results(batcher) == expected
         assert batcher.devices[1].error is error
 
