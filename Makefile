@@ -43,7 +43,7 @@ links: setup
 
 test: setup
 	$(MAKE) --jobs=2 types style docs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --cov --cov-report=
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --cov --cov-report=
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --fail-under=90 --format=total \
 	  --include='src/overpaint/core/*,src/overpaint/diffusion/*,src/overpaint/families/*'

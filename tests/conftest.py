@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,12 @@ from overpaint.apps.wiring.models import families
 # A busy machine must not fail a test: how long an example takes is no property.
 settings.register_profile("overpaint", deadline=None)
 settings.load_profile("overpaint")
+
+
+def pytest_collection_finish() -> None:
+    """What modules hold stays to the end: garbage is looked for among what is made from now on."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

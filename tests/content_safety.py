@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.servers import listening
 
 CATEGORIES = ("Hate", "SelfHarm", "Sexual", "Violence")
 
@@ -62,9 +63,5 @@ class _Handler(BaseHTTPRequestHandler):
 def content_safety() -> Iterator[ContentSafety]:
     """The server, until the block ends."""
     server = ContentSafety()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with listening(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from socketserver import BaseServer
 
 import httpx
 
 ENTRY = [sys.executable, "-m", "overpaint"]
 PATIENCE = 120
-"""Seconds that a server may take to begin, on a busy machine."""
+"""Seconds that a server may take to begin or to end, on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,22 @@ def serve(
         reader.join(10)
         for stream in (process.stdout, process.stderr):
             stream.close()
+
+
+@contextmanager
+def listening(server: BaseServer) -> Iterator[None]:
+    """Let a server of Python's own answer in a thread until the block ends.
+
+    By itself it looks for its end every half second, which many tests would wait for.
+    """
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def until(condition, seconds=60) -> None:

@@ -287,7 +287,9 @@ def no_settings(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("no_settings")
 def test_a_default_of_another_family_is_not_used():
     with pytest.warns(UserWarning, match=r"is a toy.*`overpaint pull sd2`"):
-        result = blocks.sd2_inpainting(picture(*SIZE), found("dog"), "a red circle", seed=1)
+        result = blocks.sd2_inpainting(
+            picture(*SIZE), found("dog"), "a red circle", seed=1, num_inference_steps=1
+        )
     assert result.recipe["model"]["name"] == "tiny-sd2"
     assert [each for each in result.warnings if "is a toy" in each]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -13,12 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer import testing
 from typer.testing import CliRunner
 
 from overpaint.apps.cli.commands import app
 from tests.conftest import box_mask, picture
 
-SIZE = (96, 80)
+SIZE, HOLE = (96, 80), (34, 28, 62, 52)
+
+# The commands are put together once and not for each call, which takes longer than many of them.
+testing._get_command = functools.cache(testing._get_command)
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "desk"
     folder.mkdir()
     picture(*SIZE).save(folder / "photo.png")
-    box_mask(*SIZE).save(folder / "mask.png")
+    box_mask(*SIZE, HOLE).save(folder / "mask.png")
     monkeypatch.chdir(folder)
     return folder
 

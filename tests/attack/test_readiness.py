@@ -9,7 +9,7 @@ import pytest
 from overpaint.apps.server.lifetime import ending
 from tests.apps.server.conftest import b64, edit
 from tests.conftest import box_mask, picture
-from tests.servers import serve, until
+from tests.servers import PATIENCE, serve, until
 
 ERASE = {"model": "erase", "image": b64(picture()), "mask": b64(box_mask())}
 
@@ -87,7 +87,7 @@ class TestEveryEdit:
         server = start(models=("erase",))
         breaking(server.service.batcher.engine, "begin", SystemExit("ended"))
         assert server.client.post("/v1/edits", json=ERASE).status_code == 500
-        assert server.service.is_lost
+        server.until(lambda: server.service.is_lost)
         assert server.client.get("/readyz").json()["status"] == "failed"
         answer = server.client.post("/v1/edits", json=ERASE)
         assert (answer.status_code, bool(answer.headers["retry-after"])) == (503, True)
@@ -107,5 +107,5 @@ def test_a_supervisor_sees_that_the_server_is_lost(configured):
     folder = configured(models=["erase"], drain_s=5)
     with serve(folder, entry=[sys.executable, "-c", DYING]) as serving:
         assert serving.client.post("/v1/edits", json=ERASE).status_code == 500
-        assert serving.process.wait(20) == ending.LOST_EXIT
+        assert serving.process.wait(PATIENCE) == ending.LOST_EXIT
         until(lambda: any(line["level"] == "critical" for line in serving.log()))

@@ -240,7 +240,7 @@ def test_a_vision_model_decides_and_its_faults_lose_nothing(
 
     given = {"filters": {"shows": "a {colour} disc"}, "vision": {}}
     with serving(answer) as server:
-        where = {"base_url": server.url, "model": "m", "retries": 0, "timeout_s": 0.5}
+        where = {"base_url": server.url, "model": "m", "retries": 0, "timeout_s": 3}
         recipe = make_recipe("collect", **(BASE | given | {"vision": where}))
         vision = VisionModel(Vision.model_validate(where))
         outcome, tally = run(recipe, tmp_path / "out", painter, vision=vision)

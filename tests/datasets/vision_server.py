@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from PIL import Image
+
+from tests.servers import listening
 
 Answer = Callable[[Image.Image, str], Any]
 """From the picture and the words to the answer, plain data; or a `Fault`."""
@@ -44,26 +44,19 @@ class VisionServer:
         self.asked: list[str] = []
         self.requests: list[dict[str, Any]] = []
         handler = type("Handler", (_Handler,), {"server_": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._http.daemon_threads = True
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.http.daemon_threads = True
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}/v1"
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+        return f"http://127.0.0.1:{self.http.server_port}/v1"
 
 
 @contextmanager
 def serving(answer: Answer) -> Iterator[VisionServer]:
     server = VisionServer(answer)
-    try:
+    with listening(server.http):
         yield server
-    finally:
-        server.close()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -91,7 +84,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(int(kind), {"error": {"message": "secret detail", "type": "x"}})
                 return
             if kind == "timeout":
-                time.sleep(1.5)
+                self.connection.settimeout(60)
+                self.connection.recv(1)  # the caller gives up
             elif kind == "garbage":
                 message["content"] = "I see a {circle"
             elif kind == "wrong":

@@ -155,9 +155,9 @@ def test_a_thousand_specks_are_sorted_quickly(eraser):
     rng = np.random.default_rng(0)
     mask = np.zeros((1500, 2000), np.uint8)
     mask[rng.integers(0, 1500, 1000), rng.integers(0, 2000, 1000)] = 255
-    started = time.perf_counter()
+    started = time.process_time()
     assert len(split(eraser, Image.fromarray(mask))) >= 1
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_the_resolution_stays(make_engine):

@@ -15,7 +15,7 @@ from overpaint.core.errors import OutputError
 from overpaint.jobs import batch as batch_
 from overpaint.jobs.batch import Batch
 from overpaint.jobs.output import pictures, predictions
-from tests.conftest import box_mask, picture
+from tests.conftest import picture
 from tests.jobs.conftest import request, unit
 
 
@@ -134,7 +134,7 @@ def test_sheets_show_input_mask_and_output(made):
         panels = [np.asarray(sheet.crop((left, 0, left + 64, 48))) for left in (0, 72, 144)]
         assert sheet.size == (64 * 3 + 16, 48)
     assert np.array_equal(panels[0], picture(64, 48, 0))
-    assert np.array_equal(panels[1], box_mask(64, 48).convert("RGB"))
+    assert np.array_equal(panels[1], request(0).mask.convert("RGB"))
     with Image.open(made.out / row["picture"]) as output:
         assert np.array_equal(panels[2], output.convert("RGB"))
 

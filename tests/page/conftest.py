@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -86,7 +87,9 @@ class Desk:
     def visit(self) -> None:
         self.page.goto(self.url)
         expect(self.page.locator("#drop")).to_be_visible()
-        self.page.wait_for_load_state("networkidle")
+        # Its models and limits are known, and its sessions are listed or there are none.
+        expect(self.page.locator("#first:visible, #recent:visible")).to_have_count(1)
+        self.until("state.models.length > 0 && state.limits !== null")
 
     def open(self, image: Image.Image, name: str = "scene.png") -> None:
         """Give the page a picture and wait until it is shown."""
@@ -232,8 +235,32 @@ def seen(desk: Desk, is_so: Callable[[Image.Image], bool]) -> Image.Image:
     return shown
 
 
+def shows(desk: Desk, shown: Image.Image, image: Image.Image) -> bool:
+    """Whether the stage shows that picture, fitted and enlarged, but for what buttons hide."""
+    (left, top), (right, bottom) = spot(desk, 0, 0), spot(desk, *image.size)
+    across, down = (right - left) / image.width, (bottom - top) / image.height
+    same = [
+        shown.getpixel((int(left + (x + 0.5) * across), int(top + (y + 0.5) * down)))
+        == image.getpixel((x, y))
+        for y in range(2, image.height, 6)
+        for x in range(2, image.width, 6)
+    ]
+    return sum(same) > 0.9 * len(same)
+
+
+def picture_of(desk: Desk, turn: str | None = None) -> bytes:
+    """The file of the picture of a turn, of the one that is shown by default."""
+    session = desk.state("state.session.id")
+    path = f"{desk.url}/v1/sessions/{session}/turns/{turn or desk.head}/picture"
+    return httpx.get(path, trust_env=False, timeout=60).content
+
+
+def opened(file: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(file)).convert("RGB")
+
+
 def drawn(desk: Desk) -> None:
-    """Wait until what was asked for is on the canvas."""
+    """Wait for two frames: what the page asked for before them is drawn, if it is loaded."""
     desk.page.evaluate(
         "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
     )

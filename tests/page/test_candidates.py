@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.page.conftest import SLOW, drawn, seen, spot, stage
+from tests.page.conftest import SLOW, opened, picture_of, seen, shows, spot
 
 MARKED, REST = (14, 14, 58, 58), (70, 10, 120, 90)
 
@@ -31,13 +31,13 @@ def test_candidates_are_flipped_through_and_kept(inpainted):
     desk.page.locator("#stage").focus()
     told = desk.page.locator("#flip-told")
     expect(told).to_have_text("1 of 2")
-    drawn(desk)
-    first = stage(desk).tobytes()
+    first, second = (opened(picture_of(desk, turn)) for turn in "12")
+    assert first.tobytes() != second.tobytes()
+    seen(desk, lambda shown: shows(desk, shown, first))
     desk.page.keyboard.press(".")
     expect(told).to_have_text("2 of 2")
     desk.until("state.session.head === '2'")
-    drawn(desk)
-    assert stage(desk).tobytes() != first
+    seen(desk, lambda shown: shows(desk, shown, second))
     desk.page.keyboard.press("k")
     expect(desk.page.locator("#keep")).to_have_attribute("aria-pressed", "true")
     desk.until("state.session.turns[2].is_kept")
@@ -98,7 +98,8 @@ def test_changed_areas_are_seen_and_taken_back(desk, scene):
     boxes = desk.page.locator("#areas-list input")
     expect(boxes).to_have_count(len(areas))
     expect(desk.page.locator("#areas-apply")).to_be_disabled()
-    plain = stage(desk)
+    made = opened(picture_of(desk))
+    plain = seen(desk, lambda shown: shows(desk, shown, made))
     label = desk.page.locator("#areas-list label").first
 
     def outlined(shown: Image.Image) -> bool:

@@ -8,24 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image, ImageChops
 from playwright.sync_api import expect
 
-from tests.page.conftest import SLOW, seen, spot, stage
+from tests.page.conftest import SLOW, opened, picture_of, seen, spot
 
 
 def erase_disc(desk) -> None:
     desk.mark(14, 14, 58, 58)
     desk.run()
-
-
-def picture_of(desk) -> bytes:
-    session = desk.state("state.session.id")
-    path = f"{desk.url}/v1/sessions/{session}/turns/{desk.head}/picture"
-    return httpx.get(path, trust_env=False, timeout=60).content
 
 
 def test_load_paint_erase_download_verify(desk, scene, tmp_path):
@@ -67,7 +60,7 @@ def test_what_the_eraser_may_copy_comes_from_a_file(desk, scene):
     field.set_input_files({"name": "m.png", "mimeType": "image/png", "buffer": file.getvalue()})
     erase_disc(desk)
     assert desk.state("state.session.turns[1].copy_from") is not None
-    inside = np.asarray(Image.open(io.BytesIO(picture_of(desk))).convert("RGB"))[24:48, 24:48]
+    inside = np.asarray(opened(picture_of(desk)))[24:48, 24:48]
     assert (inside[..., 2] > 150).mean() > 0.9  # sand has less blue than what may be copied
     field.set_input_files([])
     desk.page.click("#reuse")
@@ -261,8 +254,8 @@ def test_comparing(desk, scene):
     expect(divider).to_have_attribute("aria-valuenow", "52")
     desk.page.keyboard.press("4")
     expect(divider).to_be_hidden()
-    seen(desk, lambda shown: shown.getpixel(spot(desk, 94, 64)) == (0, 0, 0))
-    assert stage(desk).getpixel(spot(desk, 36, 36)) != (0, 0, 0)
+    shown = seen(desk, lambda shown: shown.getpixel(spot(desk, 94, 64)) == (0, 0, 0))
+    assert shown.getpixel(spot(desk, 36, 36)) != (0, 0, 0)
     desk.page.select_option("#against", "original")
     desk.page.keyboard.press("3")
     expect(desk.page.locator("#badges span")).to_have_text(["Before", "After"])

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
-
-import httpx
 import numpy as np
 import pytest
-from PIL import Image
 from playwright.sync_api import expect
 
-from tests.page.conftest import seen, spot
+from tests.page.conftest import opened, picture_of, seen, spot
 
 
 def edge(desk, side: str) -> tuple[float, float]:
@@ -27,12 +23,6 @@ def edge(desk, side: str) -> tuple[float, float]:
 
 def frame(desk) -> tuple[int, ...]:
     return tuple(desk.state("['left', 'top', 'right', 'bottom'].map((side) => state.frame[side])"))
-
-
-def picture_of(desk) -> np.ndarray:
-    turn = desk.state("state.session.turns.at(-1).picture")
-    file = httpx.get(f"{desk.url}{turn}", trust_env=False, timeout=60).content
-    return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
 
 
 def test_a_frame_is_pulled_and_the_picture_grows_into_it(desk, scene):
@@ -52,7 +42,7 @@ def test_a_frame_is_pulled_and_the_picture_grows_into_it(desk, scene):
     expect(desk.page.locator("#extend-size")).to_have_text(f"{128 + right + 12} × 96")
     desk.run()
     assert desk.state("state.session.turns[1].kind") == "extend"
-    grown = picture_of(desk)
+    grown = np.asarray(opened(picture_of(desk)))
     assert grown.shape == (96, 128 + right + 12, 3)
     assert (grown[:, 12 : 12 + 128] == np.asarray(scene)).all()
     assert desk.state("[state.mask.width, state.mask.height]") == [128 + right + 12, 96]

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from tests.hub_server import Hub
 from tests.hub_server import serving as hub_serving
-from tests.page.conftest import SLOW, serving, spot, stage
+from tests.page.conftest import SLOW, seen, serving, spot
 
 PREFERRED = ("flex2", "sdxl", "sd2", "fill")
 
@@ -110,7 +110,8 @@ def test_a_window_of_it_is_edited_and_goes_back_into_the_whole(desk_of, small, t
     desk.size = tuple(desk.state("[state.mask.width, state.mask.height]"))
     assert desk.size == pytest.approx((120, 100), abs=2)
     colour = tuple(int(value) for value in pixels[100, 130])
-    assert stage(desk).getpixel(spot(desk, 130 - 108, 100 - 75)) == pytest.approx(colour, abs=2)
+    place = spot(desk, 130 - 108, 100 - 75)
+    seen(desk, lambda shown: shown.getpixel(place) == pytest.approx(colour, abs=2))
     desk.mark(20, 20, 60, 60)
     desk.run()
     desk.page.click("#downloads")

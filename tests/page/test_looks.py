@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
-from tests.page.conftest import drawn, seen, spot, stage
+from tests.page.conftest import seen, shows, spot
 
 PHONE = {"width": 390, "height": 844}
 LANDSCAPE = {"width": 844, "height": 390}
@@ -61,6 +62,7 @@ def test_borders_of_controls_and_the_chosen_tab_are_seen(desk_of, address, scene
 
 def test_the_ring_of_the_stage_lies_over_the_picture(desk, scene):
     desk.open(scene)
+    seen(desk, lambda shown: shows(desk, shown, scene))
     before = desk.page.locator("#stage").screenshot()
     desk.page.locator("#stage").focus()
     desk.page.keyboard.press("b")
@@ -98,7 +100,7 @@ def test_zoom_has_buttons_and_a_number(desk, scene):
 
 def test_a_mask_can_be_hidden_and_painting_shows_it(desk, scene):
     desk.open(scene)
-    without = stage(desk).tobytes()
+    without = seen(desk, lambda shown: shows(desk, shown, scene)).tobytes()
     desk.mark(14, 14, 58, 58)
     desk.page.click("#hide-mask")
     desk.page.mouse.move(2, 2)
@@ -107,28 +109,30 @@ def test_a_mask_can_be_hidden_and_painting_shows_it(desk, scene):
     assert desk.page.get_attribute("#hide-mask", "aria-pressed") == "false"
 
 
+def is_green(pixel: tuple[int, int, int]) -> bool:
+    return pixel[1] > pixel[0] + 80
+
+
 def test_the_mask_has_a_colour_and_an_outline_of_ones_own(desk, scene):
+    sand = scene.getpixel((17, 17))
     desk.open(scene)
-    sand = stage(desk).getpixel(spot(desk, 120, 10))
     desk.mark(14, 14, 58, 58)
+    within, (edge, level), (inside, _) = (spot(desk, *at) for at in ((17, 17), (14, 30), (16, 30)))
+
+    def outlined(shown: Image.Image) -> bool:
+        row = [shown.getpixel((x, level)) for x in range(edge - 8, inside)]
+        return shown.getpixel(within) == sand and any(map(is_green, row))
+
     desk.page.click("#look")
     desk.page.fill("#look-colour", "#00ff00")
-    drawn(desk)
-    red, green, _ = stage(desk).getpixel(spot(desk, 17, 17))
-    assert green > red + 80
+    seen(desk, lambda shown: is_green(shown.getpixel(within)))
     desk.page.check("#look-outline")
-    drawn(desk)
-    shown = stage(desk)
-    assert shown.getpixel(spot(desk, 17, 17)) == sand
-    edge, inside = spot(desk, 14, 30), spot(desk, 16, 30)
-    row = [shown.getpixel((x, edge[1])) for x in range(edge[0] - 8, inside[0])]
-    assert any(green > red + 80 for red, green, _ in row)
+    seen(desk, outlined)
     desk.page.keyboard.press("Escape")
     desk.page.reload()
     desk.until("state.mask !== null && !state.mask.isEmpty")
     assert desk.state("state.look") == {"colour": "#00ff00", "outline": True}
-    drawn(desk)
-    assert stage(desk).getpixel(spot(desk, 17, 17)) == sand
+    seen(desk, outlined)
 
 
 def test_tools_that_do_nothing_in_a_view_are_not_lit(desk, scene):

@@ -251,6 +251,6 @@ def test_24_megapixels_are_drawn_from_what_is_seen(desk):
     desk.page.mouse.wheel(0, -300)
     drawn(desk)
     read = pixels.json_value()
-    assert len(read) > 10
+    assert read
     assert max(read) <= 4.01e6
     assert desk.mask().size == (6000, 4000)

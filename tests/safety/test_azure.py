@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -19,6 +18,7 @@ from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.safety.azure import AzureImages, AzureText, ContentSafety
 from overpaint.safety.policy import Policy
+from tests.servers import listening
 
 pytest.importorskip("azure.ai.contentsafety", exc_type=ImportError)
 
@@ -75,11 +75,8 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def azure():
     server = Azure()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with listening(server):
+        yield server
 
 
 def service(azure, seconds=5.0) -> ContentSafety:

@@ -41,8 +41,9 @@ def chat(settings_file):
     """A chat model that the settings name; `chat.write(*safety)` writes them."""
     with vision_server.serving(lambda _, words: Text(f'"{PROMPT}"')) as server:
 
-        def write(*safety):
-            rewriter = [f'base_url = "{server.url}"', 'model = "writer"', "timeout_s = 1"]
+        def write(*safety, seconds=60):
+            where = [f'base_url = "{server.url}"', 'model = "writer"']
+            rewriter = [*where, f"timeout_s = {seconds}"]
             settings_file(*safety, "[rewriter]", *rewriter)
 
         server.write = write
@@ -88,6 +89,7 @@ def test_without_an_answer_nothing_is_painted(chat, computed, fault):
             return Text("word " * 1000)
         raise Fault(fault)
 
+    chat.write(SAFE, seconds=1)
     chat.answer = answer
     with pytest.raises(RewriterUnavailable, match=r"writer.*rewriter\.base_url"):
         edited(overpaint.load())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -90,6 +92,27 @@ def make_settings(checkpoint_folder, tmp_path_factory):
     return settings
 
 
+def head(path, length, **headers) -> bytes:
+    """The header of a POST with a JSON body."""
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    fields = ["Host: 127.0.0.1", "Content-Type: application/json", f"Content-Length: {length}"]
+    return "\r\n".join([f"POST {path} HTTP/1.1", *fields, *lines, "", ""]).encode()
+
+
+def connected(server) -> socket.socket:
+    host, port = server.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=60)
+
+
+@contextmanager
+def asking(server, path, body, **headers):
+    """A caller who has asked for something, and hangs up at the end of the block."""
+    encoded = json.dumps(body).encode()
+    with connected(server) as wire:
+        wire.sendall(head(path, len(encoded), **headers) + encoded)
+        yield wire
+
+
 @contextmanager
 def serving(settings, **client):
     """Run a server in a thread until the block ends."""
@@ -114,7 +137,7 @@ def serving(settings, **client):
             yield running
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(60)
             assert not thread.is_alive()
 
 

@@ -19,15 +19,15 @@ from overpaint.apps.server.errors import forget_frames
 from overpaint.apps.server.logs import AccessLog, JsonFormatter
 from overpaint.apps.settings import ModelSettings
 from overpaint.core.errors import OutOfMemory
-from tests.apps.server.conftest import b64, edit, from_b64, serving
+from tests.apps.server.conftest import asking, b64, edit, from_b64, serving
 from tests.conftest import box_mask, picture
 
 
 class TestMetrics:
     def test_everything_is_counted(self, start):
-        server = start()
+        server = start(max_steps=1000)
         server.client.post("/v1/edits", json=edit(num_images=2))
-        server.client.post("/v1/edits", json=edit(steps=200, timeout_s=0.5))
+        server.client.post("/v1/edits", json=edit(steps=900, timeout_s=1))
         text = server.client.get("/metrics").text
         assert 'overpaint_images_total{model="sd2",outcome="done"} 2.0' in text
         assert 'overpaint_images_total{model="sd2",outcome="deadline_exceeded"} 1.0' in text
@@ -162,9 +162,9 @@ def all_at_once(server, bodies) -> list[httpx.Response]:
 
 
 class TestLoad:
-    def test_five_hundred_at_once(self, start):
+    def test_two_hundred_at_once(self, start):
         server = start(max_queued=24)
-        answers = all_at_once(server, [edit(seed, 1, size=32) for seed in range(500)])
+        answers = all_at_once(server, [edit(seed, 1, size=32) for seed in range(200)])
         statuses = [answer.status_code for answer in answers]
         assert set(statuses) == {200, 429}
         assert statuses.count(200) >= 24
@@ -173,7 +173,7 @@ class TestLoad:
                 assert int(answer.headers["retry-after"]) >= 1
             else:
                 assert len(answer.json()["images"]) == 1
-        assert server.service.batcher.idle
+        server.until(lambda: server.service.batcher.idle)
 
     def test_mixed_edits_are_as_if_alone(self, server):
         bodies = [
@@ -194,16 +194,10 @@ class TestLoad:
         server = start(max_images_under_way=1, max_images=1, max_steps=1000)
         batcher = server.service.batcher
         for seed in range(5):
-            with pytest.raises(httpx.ReadTimeout):
-                httpx.post(
-                    f"{server.url}/v1/edits",
-                    json=edit(seed, 900, size=96),
-                    trust_env=False,
-                    timeout=0.8,
-                )
-            server.until(lambda: batcher.idle, 10)
-        text = server.client.get("/metrics").text
-        assert 'outcome="cancelled"} 5.0' in text
+            with asking(server, "/v1/edits", edit(seed, 900, size=96)):
+                server.until(lambda: batcher.images == 1)
+            server.until(lambda: batcher.idle)
+        server.until(lambda: 'outcome="cancelled"} 5.0' in server.client.get("/metrics").text)
 
     def test_it_does_not_grow(self, server):
         """A short soak; benchmarks/serving.py has the long one."""
@@ -216,8 +210,8 @@ class TestLoad:
             all_at_once(server, bodies)
         gc.collect()
         assert process.memory_info().rss - before < 40 * 2**20
-        assert threading.active_count() <= threads + 1
-        assert not server.service._tasks
+        server.until(lambda: threading.active_count() <= threads + 1)
+        server.until(lambda: not server.service._tasks)
 
 
 def near(one, other) -> None:

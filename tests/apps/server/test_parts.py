@@ -34,7 +34,7 @@ def sample(part: Part) -> Any:
         return (picture(64, 64, seed=3), picture(48, 40, seed=4))
     values = {
         "picture": picture(64, 64, seed=5),
-        "mask": box_mask(64, 64) if part.name == "mask" else STRIP,
+        "mask": box_mask(64, 64, box=(24, 24, 40, 40)) if part.name == "mask" else STRIP,
         "text": "a red kite",
         "number": 2,
         "borders": Borders(left=8, bottom=8),

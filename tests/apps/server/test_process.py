@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.apps.server.conftest import edit
-from tests.servers import ENTRY, environment, serve, serve_sd2, until
+from tests.servers import ENTRY, PATIENCE, environment, serve, serve_sd2, until
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_term_under_load_loses_no_accepted_edit(configured):
             assert state["status"] in ("queued", "running")
             time.sleep(0.05)
         assert state["images"]
-        assert server.process.wait(30) == 0
+        assert server.process.wait(PATIENCE) == 0
         assert not [line for line in server.log() if line["level"] in ("error", "critical")]
 
 
@@ -53,7 +53,7 @@ def run(folder, *arguments, **variables) -> subprocess.CompletedProcess:
         env=environment(**variables),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 

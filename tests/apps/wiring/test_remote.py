@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -32,6 +32,7 @@ from tests.apps.server.conftest import make_settings as make_settings
 from tests.apps.server.conftest import serving
 from tests.conftest import box_mask, picture
 from tests.every_part import plain
+from tests.servers import listening
 
 KEY = "a-key-of-the-test-000"
 PAINT = {"prompt": "a red kite", "num_inference_steps": 2, "seed": 7, "keep_input_size": True}
@@ -57,7 +58,6 @@ def answering():
 
     That is the headers of each request, and the bodies.
     """
-    servers = []
 
     def start(status, body, **headers):
         class Handler(BaseHTTPRequestHandler):
@@ -76,14 +76,11 @@ def answering():
         seen: list[dict[str, str]] = []
         bodies: list[dict[str, Any]] = []
         running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        servers.append(running)
+        stack.enter_context(listening(running))
         return f"http://127.0.0.1:{running.server_port}", seen, bodies
 
-    yield start
-    for running in servers:
-        running.shutdown()
-        running.server_close()
+    with ExitStack() as stack:
+        yield start
 
 
 def edit(url, **more):

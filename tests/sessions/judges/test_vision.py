@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -18,6 +17,7 @@ from overpaint.core.imaging.images import Picture
 from overpaint.sessions.judges.judging import JudgedEdit, JudgeUnavailable
 from overpaint.sessions.judges.vision import VisionJudge
 from tests.conftest import picture
+from tests.servers import listening
 
 KEY = "a-secret-key"
 
@@ -59,12 +59,8 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def model():
     server = Model()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening(server):
+        yield server
 
 
 def asked(instruction="make the cat red") -> JudgedEdit:

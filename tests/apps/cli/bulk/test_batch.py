@@ -17,7 +17,7 @@ from overpaint.apps.cli.bulk import report
 from overpaint.jobs.book import Tally
 from overpaint.jobs.ledger import LedgerEntry
 from tests.apps.cli.test_processes import SLOW_STEPS, _wait, started
-from tests.apps.conftest import SIZE
+from tests.apps.conftest import HOLE, SIZE
 from tests.conftest import box_mask, picture
 
 
@@ -27,7 +27,7 @@ def photos(desk):
         (desk / folder).mkdir()
     for index, name in enumerate("abc"):
         picture(*SIZE, index).save(desk / "photos" / f"{name}.png")
-        box_mask(*SIZE).save(desk / "masks" / f"{name}.png")
+        box_mask(*SIZE, HOLE).save(desk / "masks" / f"{name}.png")
     return desk / "photos"
 
 
@@ -51,7 +51,7 @@ def test_a_folder(overpaint, photos, desk):
 
 
 def test_one_mask_and_one_source_of_texture_for_all_rows(overpaint, photos, desk):
-    box_mask(*SIZE).save(desk / "mask.png")
+    box_mask(*SIZE, HOLE).save(desk / "mask.png")
     ran = overpaint(
         "batch", "photos", "-o", "one", "--mask", "mask.png", "--model", "erase", "--json"
     )
@@ -108,7 +108,7 @@ def test_the_summary_for_programs(overpaint, photos, desk):
     }
     (reason,) = ran.json["reasons"]
     assert (reason["rows"], "there is no mask b.png" in reason["example"]) == (1, True)
-    box_mask(*SIZE).save(desk / "masks" / "b.png")
+    box_mask(*SIZE, HOLE).save(desk / "masks" / "b.png")
     again = overpaint(*ERASE, "--json")
     assert (again.code, again.json["done"], again.json["computed"]) == (0, 3, 1)
 

@@ -188,7 +188,7 @@ class TestStream:
     def test_leaving_a_stream_frees_the_place(self, server, client):
         stream = ask(client, stream=True, partial_images=1, extra_body={"num_inference_steps": 200})
         stream.close()
-        server.until(lambda: server.service.batcher.idle, 10)
+        server.until(lambda: server.service.batcher.idle)
 
     def test_an_error_on_the_way_is_an_event(self, start):
         server = start(timeout_s=0.001)
