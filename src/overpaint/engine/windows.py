@@ -8,10 +8,10 @@ part. Each has the image's own seed, so a part comes out as if it had been edite
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,9 @@ from PIL import Image
 from overpaint.core.geometry import Box, Plan
 from overpaint.core.imaging import masks
 from overpaint.core.types import EditRequest
-from overpaint.diffusion.family import Family
+from overpaint.diffusion.family import Family, Prepared
 from overpaint.diffusion.options import FamilyOptions
+from overpaint.engine.checking import CheckedRequest
 
 MOST = 8
 """Windows of an edit."""
@@ -44,6 +45,20 @@ class Region:
 
     request: EditRequest
     plan: Plan
+
+
+class EncodedRegions(NamedTuple):
+    """An edit before its first step.
+
+    Attributes:
+        regions: the parts that are computed, each by itself.
+        images: of the first image one per region, then of the second one …
+        warnings: one sentence each.
+    """
+
+    regions: tuple[Region, ...]
+    images: list[Prepared]
+    warnings: list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +105,37 @@ def of(
     )
 
 
-def notes(windows: Sequence[Region]) -> list[str]:
+def prepared(
+    family: Family[Any, Any], checked: CheckedRequest, require_spare: Callable[[int], None]
+) -> EncodedRegions:
+    """Encode an edit: all its images, in each of its windows.
+
+    Args:
+        family: of the model.
+        checked: the edit.
+        require_spare: raises where there is no room for so many bytes during the steps. It is
+            called with an estimate before anything is encoded, and with what images hold after.
+
+    Raises:
+        InvalidRequest, OutOfMemory, Overloaded.
+    """
+    options, seeds = checked.options, checked.noise_seeds
+    regions = of(family, checked.request, options)
+    keeps = sum(family.held_bytes(each.request, each.plan, options) for each in regions)
+    require_spare(len(checked.seeds) * keeps)
+    parts = [family.prepare(each.request, each.plan, options, seeds) for each in regions]
+    for several, _ in parts:
+        for image, seed in zip(several, checked.seeds, strict=True):
+            image.seed = seed
+    images = [
+        image for together in zip(*(each for each, _ in parts), strict=True) for image in together
+    ]
+    require_spare(sum(image.held_bytes for image in images))
+    warnings = [warning for _, several in parts for warning in several]
+    return EncodedRegions(regions, images, [*_notes(regions), *dict.fromkeys(warnings)])
+
+
+def _notes(windows: Sequence[Region]) -> list[str]:
     """A sentence where there are several."""
     if len(windows) < 2:
         return []
