@@ -105,6 +105,24 @@ def of(
     )
 
 
+def canvas_pixels(family: Family[Any, Any], checked: CheckedRequest) -> int:
+    """Pixels of the canvas around all that an edit repaints, where the picture keeps its size.
+
+    Quick, and known before anything is encoded; of several windows each may be smaller.
+
+    Raises:
+        InvalidRequest: the family cannot make the edit.
+    """
+    request, options = checked.request, family.settle(checked.options)
+    plan = None
+    if request.mask is not None:
+        whole = Box.of_size(request.image.size)
+        box = masks.bbox(request.mask).grow(options.repaint_grow).clip(whole)
+        plan = family.window(request, options, box) if box.area else None
+    width, height = (plan or family.plan(request, options)).canvas
+    return width * height
+
+
 def prepared(
     family: Family[Any, Any], checked: CheckedRequest, require_spare: Callable[[int], None]
 ) -> EncodedRegions:

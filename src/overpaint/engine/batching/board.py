@@ -22,7 +22,7 @@ from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded
 from overpaint.core.types import EditResult
 from overpaint.engine.batching import faults
 from overpaint.engine.batching.assignment import next_ticket, seconds_per_place
-from overpaint.engine.batching.cutting import shorter
+from overpaint.engine.batching.cutting import shorter, smaller
 from overpaint.engine.batching.device import Device, Work
 from overpaint.engine.batching.observer import Observer
 from overpaint.engine.batching.policy import PassEffort, PassPolicy, Pick, in_order
@@ -237,7 +237,7 @@ class Board:
         """
         with self.change:
             self._require_wanted(work)
-            running = device.interleaved(shorter(device.running, work[0]), work[0])
+            running = device.interleaved(smaller(device.running, work[0]), work[0])
             return device.policy.choose(running, self.effort)
 
     def work_beside(self, device: Device, work: Ticket) -> Ticket | None:
