@@ -195,7 +195,7 @@ def test_the_canvas_of_a_small_edit_is_known_while_it_waits(server, monkeypatch)
     monkeypatch.setattr(server.service.batcher, "submit", noting)
     for size in (64, 128):
         assert server.client.post("/v1/edits", json=edit(size=size)).status_code == 200
-    assert sizes == [64 * 64, 64 * 64]
+    assert sizes == [64 * 64, 128 * 128]
 
 
 HUGE = {"options": {"width": 2560, "height": 2560, "num_inference_steps": 2}}
