@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from overpaint.core import errors
+from overpaint.core.imaging import borders
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.denoise import MAX_BATCH
@@ -19,6 +20,7 @@ from overpaint.engine.batching.observer import Observer
 from overpaint.engine.batching.policy import AGEING, Pace, PassEffort, PassPolicy, Pick, in_order
 from overpaint.engine.batching.ticket import Ticket, Trace
 from overpaint.engine.cache import ModelCache
+from overpaint.engine.checking import check
 from overpaint.engine.engine import Engine
 from overpaint.safety import policy as safety
 from tests.conftest import box_mask, picture
@@ -401,6 +403,16 @@ class TestQueue:
         long = batcher.submit(request(1, 50))
         short = batcher.submit(request(2, 5))
         assert (batcher.position(short), batcher.position(long)) == (0, 1)
+
+    def test_the_canvas_of_an_edit_is_known_once_its_model_is_loaded(self, make_batcher):
+        batcher = make_batcher()
+        family = batcher.engine.model().family.spec
+        edit = check(family, request(size=128))
+        assert batcher.canvas_of(edit) is None
+        batcher.load("sd2").result(WAIT)
+        assert batcher.canvas_of(edit) == 128 * 128
+        grown = check(family, request(extend=borders.parse({"left": 32}, (64, 64))))
+        assert batcher.canvas_of(grown) is None
 
     def test_more_images_than_can_ever_be_under_way_are_refused(self, make_batcher):
         with pytest.raises(errors.InvalidRequest, match="num_images"):
