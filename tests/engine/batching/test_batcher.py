@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections import Counter
@@ -622,6 +623,21 @@ class TestModels:
         with pytest.raises(errors.Overloaded):
             cache.get("b", busy=[busy])
         assert cache.names == ["a"]
+
+    @pytest.mark.parametrize("leaves", ["for another one", "for want of memory"])
+    def test_what_was_set_aside_may_be_garbage_when_a_model_leaves(self, make_engine, leaves):
+        cache = ModelCache(lambda name: make_engine("sd2").model(), budget=size_of(make_engine))
+        model = cache.get("a")
+        gc.freeze()
+        try:
+            assert gc.get_freeze_count() > 0
+            if leaves == "for another one":
+                cache.get("b")
+            else:
+                cache.make_room(model)
+            assert gc.get_freeze_count() == 0
+        finally:
+            gc.unfreeze()
 
     def test_a_model_larger_than_the_budget_is_refused(self, make_engine):
         cache = ModelCache(lambda name: make_engine("sd2").model(), budget=10)

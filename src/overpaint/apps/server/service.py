@@ -12,11 +12,10 @@ from typing import Any, Literal, TypeVar
 
 from starlette.requests import Request
 
-from overpaint.apps.server.bounds import arrival
+from overpaint.apps.server.bounds import arrival, memory
 from overpaint.apps.server.bounds.accounts import Accounts, Hold
 from overpaint.apps.server.bounds.decoding import DecodingDesk
 from overpaint.apps.server.bounds.lanes import RETRY_AFTER, Lane
-from overpaint.apps.server.bounds.memory import Trimmer
 from overpaint.apps.server.errors import Stopping, forget_frames, status_of
 from overpaint.apps.server.jobs import EditJob, Jobs, new_id
 from overpaint.apps.server.lifetime.ending import Shutdown
@@ -123,7 +122,7 @@ class EditService:
         self._batcher: Batcher | None = None
         self.accounts = Accounts(self.limits, lambda: self.retry_after)
         self.decoding = DecodingDesk(self.limits)
-        self._trimmer = Trimmer()
+        self._trimmer = memory.Trimmer()
         self._bodies = Lane("bodies", BODY_THREADS, int(self.limits.of_a_key(BODY_THREADS)))
         of_a_key = int(self.limits.of_a_key(ANSWER_THREADS))
         self._answers = Lane("answers", ANSWER_THREADS, of_a_key, most_waiting=None)
@@ -419,6 +418,7 @@ class EditService:
                 self.health.errors[name] = error
             else:
                 _log.info("loaded", extra={"model": name})
+        memory.set_aside()
         self.loading = False
 
     @property

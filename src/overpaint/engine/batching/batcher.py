@@ -148,10 +148,9 @@ class Batcher:
         return ticket
 
     def canvas_of(self, edit: CheckedRequest) -> int | None:
-        """Pixels that are computed for an image at most, where that is quickly known.
+        """Pixels that are computed for an image, at most; may be called from any thread.
 
-        It is where the model is loaded and the picture keeps its size. May be called from any
-        thread.
+        None = that is not known yet: the model is not loaded, or the picture grows.
 
         Raises:
             InvalidRequest: its model cannot make the edit.

@@ -203,7 +203,7 @@ class Device:
         self.seconds_per_step = pace + 0.1 * (each - pace)
 
     def note_step(self, ticket: Ticket, edit: Edit, update: Update) -> None:
-        """The news of an edit's step were told: a preview or the end may follow."""
+        """An edit has made a step: a preview or the end may follow."""
         step = edit.prepared[0].step
         if step in ticket.preview_steps:
             ticket.preview_steps.remove(step)
@@ -233,13 +233,13 @@ class Device:
         self.suspects.clear()
 
     def give_up(self, error: BaseException) -> None:
-        """It is not used any more; what becomes of its edits is not said here."""
+        """Use it no more; its edits stay as they are."""
         self.error = error
         self.previews.clear()
         self.fail_loads(error)
 
     def add_load(self, model: str, refusal: BaseException | None) -> Future[None]:
-        """Have a model loaded, if it is still used and nothing is said against that."""
+        """Have a model loaded. The future fails at once after an error here, or with a refusal."""
         load, error = DeviceLoad(model), self.error or refusal
         if error is None:
             self.loads.append(load)
