@@ -194,6 +194,20 @@ def test_what_refused_requests_held_is_given_back(server):
     server.until(lambda: server.service.accounts.megapixels == 0)
 
 
+def test_the_canvas_of_a_small_edit_is_known_while_it_waits(server, monkeypatch):
+    """What is taken for larger than it is waits for larger work of others."""
+    sizes, submit = [], server.service.batcher.submit
+
+    def noting(*edit, canvas, **more):
+        sizes.append(canvas)
+        return submit(*edit, canvas=canvas, **more)
+
+    monkeypatch.setattr(server.service.batcher, "submit", noting)
+    for size in (64, 128):
+        assert server.client.post("/v1/edits", json=edit(size=size)).status_code == 200
+    assert sizes == [64 * 64, 128 * 128]
+
+
 HUGE = {"options": {"width": 2560, "height": 2560, "num_inference_steps": 2}}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,6 +41,23 @@ def request_of(engine, mask, image=None, **values) -> EditRequest:
 def split(engine, mask, **values) -> tuple[windows.Region, ...]:
     family, request = engine.model().family, request_of(engine, mask, **values)
     return windows.of(family, request, checking.check(family.spec, request).options)
+
+
+@pytest.mark.parametrize("boxes", [[LEFT], [LEFT, RIGHT], []])
+@pytest.mark.parametrize("values", [{}, {"window": "full"}, {"grow": 12}])
+def test_the_canvas_is_known_before_anything_is_encoded(engine, boxes, values):
+    spec = engine.model().family.spec
+    if "window" in values and "window" not in spec.options.model_fields:
+        pytest.skip("it has no such option")
+    if not boxes and spec.need("mask") == "required":
+        pytest.skip("it needs a mask")
+    mask = marked(WIDE, *boxes)
+    request = replace(request_of(engine, mask, **values), **({} if boxes else {"mask": None}))
+    checked = checking.check(spec, request)
+    regions = windows.of(engine.model().family, request, checked.options)
+    largest = max(width * height for width, height in (each.plan.canvas for each in regions))
+    known = windows.canvas_pixels(engine.model().family, checked)
+    assert largest == known or (largest < known and len(regions) > 1)
 
 
 def pixels(image) -> np.ndarray:

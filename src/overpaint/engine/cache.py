@@ -165,6 +165,7 @@ class ModelCache:
         for name in idle:
             self._leave(name)
         shrunk = model not in busy and model.economize()
+        gc.unfreeze()
         gc.collect()
         return bool(idle) or shrunk
 
@@ -189,6 +190,7 @@ class ModelCache:
 
     def _leave(self, name: str) -> None:
         model = self._models.pop(name)
+        gc.unfreeze()  # what was set aside when it had been loaded may be garbage now
         self._left = self._left.plus(model)
         if self.spare is not None and model.plan is not None:
             self.spare += model.plan.peak

@@ -37,9 +37,7 @@ from overpaint.engine.clock import Throttle
 from overpaint.engine.edit import Decoded, Edit, Screened, plain_request
 from overpaint.engine.intake import PictureLike, takes_parts
 from overpaint.engine.model import Model
-from overpaint.engine.rendering import Rendered
 from overpaint.engine.rewriting import Rewriter
-from overpaint.engine.windows import Region
 from overpaint.provenance import marks, recipes
 from overpaint.provenance.marks import Marking
 from overpaint.safety.policy import Policy, Stop
@@ -235,7 +233,8 @@ class Engine:
         computed = canvas.of(checked.request)
         seen = self._seen(checked.request, computed, model, checked.options, busy)
         seen, target = self._aimed(seen, checked, screened)
-        prepare = partial(self._prepared, model, replace(checked, request=seen), held)
+        require_spare = partial(self.models.require_spare, held=held)
+        prepare = partial(_prepared, model, replace(checked, request=seen), require_spare)
         regions, prepared, more = self.models.with_room(
             model, busy, lambda: self._computed(prepare)
         )
@@ -305,7 +304,7 @@ class Engine:
     def decode(self, edit: Edit) -> Decoded:
         """The first half of `finish`: all that the device is needed for."""
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
-            rendered = self.compute(partial(_finished, edit))
+            rendered = self.compute(partial(rendering.finished, edit))
         pictures = tuple(each.picture for each in rendered)
         return Decoded(pictures, edit.seeds, tuple(each.fidelity for each in rendered))
 
@@ -375,28 +374,6 @@ class Engine:
         place, account = located(self.locator, seen.image, wish)
         return replace(seen, target=place), account
 
-    def _prepared(
-        self, model: Model, checked: CheckedRequest, held: int
-    ) -> tuple[tuple[Region, ...], list[Prepared], list[str]]:
-        options, family = checked.options, model.family
-        with streams.encoding(model):
-            regions = windows.of(family, checked.request, options)
-            keeps = sum(family.held_bytes(each.request, each.plan, options) for each in regions)
-            self.models.require_spare(len(checked.seeds) * keeps, held)
-            seeds = checked.noise_seeds
-            parts = [family.prepare(each.request, each.plan, options, seeds) for each in regions]
-            for several, _ in parts:
-                for image, seed in zip(several, checked.seeds, strict=True):
-                    image.seed = seed
-            prepared = [
-                image
-                for images in zip(*(each for each, _ in parts), strict=True)
-                for image in images
-            ]
-            self.models.require_spare(sum(image.held_bytes for image in prepared), held)
-        warnings = [warning for _, several in parts for warning in several]
-        return regions, prepared, [*windows.notes(regions), *dict.fromkeys(warnings)]
-
     def _computed(self, work: Callable[[], T]) -> T:
         """What work for the device gives.
 
@@ -464,6 +441,8 @@ def _at_once(work: Callable[[], T]) -> T:
     return work()
 
 
-def _finished(edit: Edit) -> tuple[Rendered, ...]:
-    # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
-    return tuple(map(partial(rendering.finished, edit), edit.images))
+def _prepared(
+    model: Model, checked: CheckedRequest, require_spare: Callable[[int], None]
+) -> windows.EncodedRegions:
+    with streams.encoding(model):
+        return windows.prepared(model.family, checked, require_spare)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,8 +54,13 @@ def unfinished(edit: Edit) -> Picture:
     return picture
 
 
-def finished(edit: Edit, image: Sequence[Prepared]) -> Rendered:
-    """The picture with one image's edit, after its last step."""
+def finished(edit: Edit) -> tuple[Rendered, ...]:
+    """The picture with each image's edit, after its last step."""
+    # No generator: in Python 3.11 its closure would keep the edit in an error's traceback.
+    return tuple(map(partial(_with_image, edit), edit.images))
+
+
+def _with_image(edit: Edit, image: Sequence[Prepared]) -> Rendered:
     picture, parts = edit.canvas.image, []
     for region, prepared in zip(edit.regions, image, strict=True):
         started = time.perf_counter()

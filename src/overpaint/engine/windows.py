@@ -8,10 +8,10 @@ part. Each has the image's own seed, so a part comes out as if it had been edite
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,9 @@ from PIL import Image
 from overpaint.core.geometry import Box, Plan
 from overpaint.core.imaging import masks
 from overpaint.core.types import EditRequest
-from overpaint.diffusion.family import Family
+from overpaint.diffusion.family import Family, Prepared
 from overpaint.diffusion.options import FamilyOptions
+from overpaint.engine.checking import CheckedRequest
 
 MOST = 8
 """Windows of an edit."""
@@ -44,6 +45,20 @@ class Region:
 
     request: EditRequest
     plan: Plan
+
+
+class EncodedRegions(NamedTuple):
+    """An edit before its first step.
+
+    Attributes:
+        regions: the parts that are computed, each by itself.
+        images: of the first image one per region, then of the second one …
+        warnings: one sentence each.
+    """
+
+    regions: tuple[Region, ...]
+    images: list[Prepared]
+    warnings: list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +105,55 @@ def of(
     )
 
 
-def notes(windows: Sequence[Region]) -> list[str]:
+def canvas_pixels(family: Family[Any, Any], checked: CheckedRequest) -> int:
+    """Pixels of the canvas around all that an edit repaints, where the picture keeps its size.
+
+    Quick, and known before anything is encoded; of several windows each may be smaller.
+
+    Raises:
+        InvalidRequest: the family cannot make the edit.
+    """
+    request, options = checked.request, family.settle(checked.options)
+    plan = None
+    if request.mask is not None:
+        whole = Box.of_size(request.image.size)
+        box = masks.bbox(request.mask).grow(options.repaint_grow).clip(whole)
+        plan = family.window(request, options, box) if box.area else None
+    width, height = (plan or family.plan(request, options)).canvas
+    return width * height
+
+
+def prepared(
+    family: Family[Any, Any], checked: CheckedRequest, require_spare: Callable[[int], None]
+) -> EncodedRegions:
+    """Encode an edit: all its images, in each of its windows.
+
+    Args:
+        family: of the model.
+        checked: the edit.
+        require_spare: raises where there is no room for so many bytes during the steps. It is
+            called with an estimate before anything is encoded, and with what images hold after.
+
+    Raises:
+        InvalidRequest, OutOfMemory, Overloaded.
+    """
+    options, seeds = checked.options, checked.noise_seeds
+    regions = of(family, checked.request, options)
+    keeps = sum(family.held_bytes(each.request, each.plan, options) for each in regions)
+    require_spare(len(checked.seeds) * keeps)
+    parts = [family.prepare(each.request, each.plan, options, seeds) for each in regions]
+    for several, _ in parts:
+        for image, seed in zip(several, checked.seeds, strict=True):
+            image.seed = seed
+    images = [
+        image for together in zip(*(each for each, _ in parts), strict=True) for image in together
+    ]
+    require_spare(sum(image.held_bytes for image in images))
+    warnings = [warning for _, several in parts for warning in several]
+    return EncodedRegions(regions, images, [*_notes(regions), *dict.fromkeys(warnings)])
+
+
+def _notes(windows: Sequence[Region]) -> list[str]:
     """A sentence where there are several."""
     if len(windows) < 2:
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections import Counter
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from overpaint.core import errors
+from overpaint.core.imaging import borders
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
 from overpaint.diffusion.denoise import MAX_BATCH
@@ -19,6 +21,7 @@ from overpaint.engine.batching.observer import Observer
 from overpaint.engine.batching.policy import AGEING, Pace, PassEffort, PassPolicy, Pick, in_order
 from overpaint.engine.batching.ticket import Ticket, Trace
 from overpaint.engine.cache import ModelCache
+from overpaint.engine.checking import check
 from overpaint.engine.engine import Engine
 from overpaint.safety import policy as safety
 from tests.conftest import box_mask, picture
@@ -402,6 +405,16 @@ class TestQueue:
         short = batcher.submit(request(2, 5))
         assert (batcher.position(short), batcher.position(long)) == (0, 1)
 
+    def test_the_canvas_of_an_edit_is_known_once_its_model_is_loaded(self, make_batcher):
+        batcher = make_batcher()
+        family = batcher.engine.model().family.spec
+        edit = check(family, request(size=128))
+        assert batcher.canvas_of(edit) is None
+        batcher.load("sd2").result(WAIT)
+        assert batcher.canvas_of(edit) == 128 * 128
+        grown = check(family, request(extend=borders.parse({"left": 32}, (64, 64))))
+        assert batcher.canvas_of(grown) is None
+
     def test_more_images_than_can_ever_be_under_way_are_refused(self, make_batcher):
         with pytest.raises(errors.InvalidRequest, match="num_images"):
             make_batcher(max_images=2).submit(request(num_images=3))
@@ -610,6 +623,21 @@ class TestModels:
         with pytest.raises(errors.Overloaded):
             cache.get("b", busy=[busy])
         assert cache.names == ["a"]
+
+    @pytest.mark.parametrize("leaves", ["for another one", "for want of memory"])
+    def test_what_was_set_aside_may_be_garbage_when_a_model_leaves(self, make_engine, leaves):
+        cache = ModelCache(lambda name: make_engine("sd2").model(), budget=size_of(make_engine))
+        model = cache.get("a")
+        gc.freeze()
+        try:
+            assert gc.get_freeze_count() > 0
+            if leaves == "for another one":
+                cache.get("b")
+            else:
+                cache.make_room(model)
+            assert gc.get_freeze_count() == 0
+        finally:
+            gc.unfreeze()
 
     def test_a_model_larger_than_the_budget_is_refused(self, make_engine):
         cache = ModelCache(lambda name: make_engine("sd2").model(), budget=10)

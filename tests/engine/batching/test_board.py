@@ -54,7 +54,7 @@ def submit(board: Board, seed=0, caller="", **more) -> Ticket:
         **more,
     )
     trace = Trace(0.0, board.effort.total)
-    ticket = Ticket(request=request, steps=STEPS, caller=caller, trace=trace)
+    ticket = Ticket(request=request, steps=STEPS, caller=caller, trace=trace, canvas=64 * 64)
     board.add(ticket)
     return ticket
 
@@ -125,6 +125,19 @@ def test_a_caller_whose_images_are_many_holds_up_its_own_edits_alone(make_board)
     assert [admit(board), admit(board)] == small
     assert admit(board) is None
     assert waits.state == "waiting"
+
+
+def test_an_edit_of_many_images_lets_a_single_one_be_encoded_but_makes_its_passes(make_board):
+    board = make_board(max_images=16)
+    (device,) = board.devices
+    device.engine.load()
+    many = submit(board, num_images=10)
+    assert admit(board) is many
+    single = submit(board, 1)
+    assert board.work_beside(device, many) is single
+    running = submit(board, 2)
+    assert admit(board) is running
+    assert board.passes_beside(device, [many]) == []
 
 
 def test_a_device_that_has_the_model_is_preferred_until_it_has_much_to_do(make_board):

@@ -165,7 +165,7 @@ def _add_operations(app: FastAPI, service: EditService) -> None:
         response.status_code = 200 if service.ready else 503
         failed = {name: errors.code_of(error) for name, error in service.health.errors.items()}
         return Ready(
-            status=service.readiness, failed=failed or None, devices=service.device_states()
+            status=service.readiness, failed=failed or None, devices=service.batcher.device_states
         )
 
     @app.get("/metrics", tags=["operation"], response_class=Response)

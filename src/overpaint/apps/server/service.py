@@ -12,11 +12,10 @@ from typing import Any, Literal, TypeVar
 
 from starlette.requests import Request
 
-from overpaint.apps.server.bounds import arrival
+from overpaint.apps.server.bounds import arrival, memory
 from overpaint.apps.server.bounds.accounts import Accounts, Hold
 from overpaint.apps.server.bounds.decoding import DecodingDesk
 from overpaint.apps.server.bounds.lanes import RETRY_AFTER, Lane
-from overpaint.apps.server.bounds.memory import Trimmer
 from overpaint.apps.server.errors import Stopping, forget_frames, status_of
 from overpaint.apps.server.jobs import EditJob, Jobs, new_id
 from overpaint.apps.server.lifetime.ending import Shutdown
@@ -34,7 +33,7 @@ from overpaint.apps.wiring.served import Served, ServedModels
 from overpaint.core.errors import Cancelled, Overloaded, OverpaintError
 from overpaint.core.imaging import images
 from overpaint.core.imaging.encoded import from_base64
-from overpaint.core.imaging.images import Picture
+from overpaint.core.imaging.images import ImageLimits, Picture
 from overpaint.core.models import ModelSpec
 from overpaint.core.types import EditRequest, EditResult
 from overpaint.engine.batching.batcher import Batcher
@@ -65,12 +64,14 @@ class Accepted:
         edit: held against its model's family.
         deadline: time of `time.monotonic` after which nobody wants the result any more.
         held: what it holds of the limits.
+        canvas: pixels that are computed for an image.
         previews: unfinished pictures to show on the way.
     """
 
     edit: CheckedRequest
     deadline: float
     held: Hold
+    canvas: int | None
     previews: int = 0
 
     @property
@@ -121,7 +122,7 @@ class EditService:
         self._batcher: Batcher | None = None
         self.accounts = Accounts(self.limits, lambda: self.retry_after)
         self.decoding = DecodingDesk(self.limits)
-        self._trimmer = Trimmer()
+        self._trimmer = memory.Trimmer()
         self._bodies = Lane("bodies", BODY_THREADS, int(self.limits.of_a_key(BODY_THREADS)))
         of_a_key = int(self.limits.of_a_key(ANSWER_THREADS))
         self._answers = Lane("answers", ANSWER_THREADS, of_a_key, most_waiting=None)
@@ -175,8 +176,7 @@ class EditService:
         if not await asyncio.to_thread(self.batcher.drain, time_for_edits):
             self.cut_off()
         await self._tasks.wait(max(0.1, ending.seconds_left))
-        patience = min(PATIENCE, ending.seconds_left)
-        await asyncio.to_thread(self.batcher.close, patience)
+        await asyncio.to_thread(self.batcher.close, min(PATIENCE, ending.seconds_left))
         self._answers.pool.shutdown(wait=not ending.is_cut)
         self._bodies.pool.shutdown(wait=not ending.is_cut)
         if not ending.is_cut:
@@ -253,11 +253,17 @@ class EditService:
         deadline = arrival.since() + min(seconds or allowed, allowed)
         cost = await self.read(of_edit, edit, served.family, self.limits)
         held = self.accounts.hold(cost)
-        build = partial(
-            intake.build, edit, served.spec.name, served.family, size_step=served.size_step
+        build = partial(self._built, edit, served)
+        checked, canvas = await self.decoding.run(build, is_plain=cost.is_plain, deadline=deadline)
+        return Accepted(checked, deadline, held, canvas or cost.canvas, previews)
+
+    def _built(
+        self, edit: EncodedEdit, served: Served, limits: ImageLimits
+    ) -> tuple[CheckedRequest, int | None]:
+        checked = intake.build(
+            edit, served.spec.name, served.family, limits, size_step=served.size_step
         )
-        checked = await self.decoding.run(build, is_plain=cost.is_plain, deadline=deadline)
-        return Accepted(checked, deadline, held, previews)
+        return checked, self.batcher.canvas_of(checked)
 
     async def picture(self, encoded: str | bytes, field: str = "image") -> Picture:
         """A picture that no edit is made of, decoded beside the event loop.
@@ -311,7 +317,7 @@ class EditService:
             previews=checked.previews,
             on_update=on_update,
             caller=caller,
-            canvas=checked.held.cost.canvas,
+            canvas=checked.canvas,
         )
         checked.held.is_edits = True
         answer = self.spawn(self._answer(ticket, encode, lane or self._answers, undo, on_update))
@@ -345,13 +351,6 @@ class EditService:
             raise Cancelled("the caller disconnected")
         job.fetched = True
         return job.answer.result()
-
-    def device_states(self) -> dict[str, str] | None:
-        """Which of several devices are used; nothing to say of a single one."""
-        devices = self.batcher.devices
-        if len(devices) == 1:
-            return None
-        return {each.engine.device: "ok" if each.serves else "failed" for each in devices}
 
     def cancel(self, job: EditJob[Any]) -> None:
         """End an edit before its next step; one that is done stays done."""
@@ -419,6 +418,7 @@ class EditService:
                 self.health.errors[name] = error
             else:
                 _log.info("loaded", extra={"model": name})
+        memory.set_aside()
         self.loading = False
 
     @property

@@ -12,6 +12,9 @@ from overpaint.engine.batching.device import Device
 from overpaint.engine.batching.policy import PassEffort
 from overpaint.engine.batching.ticket import Ticket
 
+SHORTEST_RETRY, LONGEST_RETRY = 1.0, 120.0
+"""Seconds after which a refused caller is asked to try again."""
+
 
 def next_ticket(
     device: Device,
@@ -59,9 +62,9 @@ def _seconds_before(device: Device, devices: Sequence[Device], ticket: Ticket) -
 
 
 def seconds_per_place(devices: Sequence[Device], queue: Sequence[Ticket]) -> float:
-    """Until the queue is one edit shorter, about; 0 where no time of a step is known."""
+    """Until the queue is one edit shorter, about: `SHORTEST_RETRY` to `LONGEST_RETRY`."""
     running = [ticket for device in devices for ticket in device.running]
     left = sum(ticket.remaining for ticket in [*queue, *running])
     paces = [device.seconds_per_step or 0.0 for device in devices if device.serves]
     pace = sum(paces) / max(1, len(paces)) ** 2
-    return left * pace / max(1, len(queue))
+    return min(LONGEST_RETRY, max(SHORTEST_RETRY, left * pace / max(1, len(queue))))

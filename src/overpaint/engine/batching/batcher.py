@@ -29,6 +29,7 @@ from overpaint.engine.batching.policy import DEFAULT_STEPS, PassPolicy
 from overpaint.engine.batching.ticket import Ticket, Trace, Update
 from overpaint.engine.batching.worker import Worker
 from overpaint.engine.checking import CheckedRequest
+from overpaint.engine.windows import canvas_pixels
 
 if TYPE_CHECKING:
     from overpaint.engine.edit import Screened
@@ -106,7 +107,8 @@ class Batcher:
         Args:
             request: what to do; a checked one tells how many steps it takes.
             caller: name of who sent it; callers share the devices evenly.
-            canvas: pixels that are likely computed for an image; None = the picture's own.
+            canvas: pixels that are computed for an image, as `canvas_of` says, or likely so;
+                None = the picture's own.
             seconds: from now until nobody wants the result any more; None = no deadline.
             previews: unfinished pictures to show on the way.
             on_update: called with news from another thread; must return at once.
@@ -145,6 +147,20 @@ class Batcher:
                 self._pool.submit(self._screen, ticket)
         return ticket
 
+    def canvas_of(self, edit: CheckedRequest) -> int | None:
+        """Pixels that are computed for an image, at most; may be called from any thread.
+
+        None = that is not known yet: the model is not loaded, or the picture grows.
+
+        Raises:
+            InvalidRequest: its model cannot make the edit.
+        """
+        for engine in self.engines:
+            model = engine.models.peek(edit.request.model or engine.default_model)
+            if model is not None and model.is_whole and edit.request.extend is None:
+                return canvas_pixels(model.family, edit)
+        return None
+
     def cancel(self, ticket: Ticket) -> None:
         """End an edit before its next step; one that is done stays done."""
         self._board.cancel(ticket)
@@ -181,6 +197,13 @@ class Batcher:
         """Seconds until a place in the queue is free, about."""
         with self._board.change:
             return self._board.retry_after
+
+    @property
+    def device_states(self) -> dict[str, str] | None:
+        """Which of several devices are used, 'ok' or 'failed' by name; None = there is one."""
+        if len(self.devices) == 1:
+            return None
+        return {each.engine.device: "ok" if each.serves else "failed" for each in self.devices}
 
     @property
     def loaded(self) -> list[str]:

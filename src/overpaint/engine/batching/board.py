@@ -22,8 +22,8 @@ from overpaint.core.errors import Cancelled, OutOfMemory, Overloaded
 from overpaint.core.types import EditResult
 from overpaint.engine.batching import faults
 from overpaint.engine.batching.assignment import next_ticket, seconds_per_place
-from overpaint.engine.batching.cutting import shorter
-from overpaint.engine.batching.device import Device, DeviceLoad, Preview
+from overpaint.engine.batching.cutting import shorter, smaller
+from overpaint.engine.batching.device import Device, Work
 from overpaint.engine.batching.observer import Observer
 from overpaint.engine.batching.policy import PassEffort, PassPolicy, Pick, in_order
 from overpaint.engine.batching.ticket import Ticket, Update
@@ -33,12 +33,8 @@ if TYPE_CHECKING:
     from overpaint.engine.engine import Engine
     from overpaint.engine.model import Model
 
-LONGEST_RETRY = 120.0
 TICK = 0.25
 """Seconds between two looks at deadlines where nothing else happens."""
-
-Work = Preview | DeviceLoad | Ticket
-"""What an encoder does next; a ticket is prepared or, if it is 'finishing', decoded."""
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +110,7 @@ class Board:
     @property
     def retry_after(self) -> float:
         """Seconds until a place in the queue is free, about."""
-        return min(LONGEST_RETRY, max(1.0, seconds_per_place(self.devices, self.waiting)))
+        return seconds_per_place(self.devices, self.waiting)
 
     def position(self, ticket: Ticket) -> int | None:
         """How many edits are before this one in the queue; None once it left the queue."""
@@ -129,8 +125,7 @@ class Board:
     def held_bytes(self, device: Device) -> int:
         """What the images under way on a device keep there during their steps."""
         with self.change:
-            edits = [ticket.edit for ticket in device.under_way if ticket.edit is not None]
-            return sum(edit.held_bytes for edit in edits)
+            return device.held_bytes
 
     # Into the queue, and out of it on demand
 
@@ -179,14 +174,10 @@ class Board:
     def add_loads(self, model: str) -> list[Future[None]]:
         """Have a model loaded on every device; the futures tell when."""
         with self.change:
-            loads = [(device, DeviceLoad(model)) for device in self.devices]
-            for device, load in loads:
-                if self.closed or device.error is not None:
-                    load.future.set_exception(device.error or _closed())
-                else:
-                    device.loads.append(load)
+            refusal = _closed() if self.closed else None
+            loads = [device.add_load(model, refusal) for device in self.devices]
             self.change.notify_all()
-        return [load.future for _, load in loads]
+        return loads
 
     def drain(self, timeout: float | None) -> bool:
         """Accept nothing more and wait until everything accepted is done, if so in time."""
@@ -217,8 +208,7 @@ class Board:
         with self.change:
             while not self.closed and device.serves:
                 self._drop_lost(self._all())
-                batch = device.policy.choose(device.running, self.effort)
-                if batch and not (device.may_have_more and device.policy.wants_more(batch)):
+                if batch := device.next_batch(self.effort):
                     return batch
                 self.change.wait(TICK)
         return []
@@ -231,21 +221,13 @@ class Board:
                 self.change.notify_all()
             while not self.closed and device.serves:
                 self._drop_lost(self._all())
-                if (work := self._work_for(device)) is not None:
+                work = device.next_own() or self._admitted(device, self.waiting)
+                if work is not None:
                     device.encodes = True
                     self.change.notify_all()
                     return work
                 self.change.wait(TICK)
         return None
-
-    def _work_for(self, device: Device) -> Work | None:
-        if device.previews:
-            return device.previews.popleft()
-        if device.finishing:
-            return device.finishing[0]
-        if device.loads:
-            return device.loads.popleft()
-        return self._admitted(device, self.waiting)
 
     def passes_beside(self, device: Device, work: Sequence[Ticket]) -> list[Pick]:
         """Images for a short pass, while a long pass of these edits goes on.
@@ -255,7 +237,7 @@ class Board:
         """
         with self.change:
             self._require_wanted(work)
-            running = device.interleaved(shorter(device.running, work[0]), work[0])
+            running = device.interleaved(smaller(device.running, work[0]), work[0])
             return device.policy.choose(running, self.effort)
 
     def work_beside(self, device: Device, work: Ticket) -> Ticket | None:
@@ -299,14 +281,10 @@ class Board:
         with self.change:
             if ticket not in device.preparing:
                 return  # put back meanwhile
-            device.preparing.remove(ticket)
-            ticket.edit, ticket.keys, ticket.state = edit, keys, "running"
+            ticket.edit, ticket.keys = edit, keys
             ticket.trace.prepared, ticket.trace.prepared_pass = time.monotonic(), self.passes
             ticket.plan_previews()
-            if ticket.remaining:
-                device.running.append(ticket)
-            else:
-                device.move_to_finish(ticket)
+            device.move_to_steps(ticket)
             self.change.notify_all()
 
     def postponed(self, device: Device, ticket: Ticket) -> None:
@@ -324,7 +302,6 @@ class Board:
         with self.change:
             device.note_pass(batch, seconds)
             self.effort.add(batch)
-            device.policy.learn(batch, seconds)
             self._observer.stepped(len(batch), seconds)
             edits = {pick.ticket: pick.edit for pick in batch if pick.ticket in device.running}
             for ticket, edit in edits.items():
@@ -335,15 +312,9 @@ class Board:
     def advanced(self, device: Device, ticket: Ticket, edit: Edit, update: Update) -> None:
         """The news of a step were told; on to the next one, a preview, or the end."""
         with self.change:
-            if ticket not in device.running:
-                return
-            step = edit.prepared[0].step
-            if step in ticket.preview_steps:
-                ticket.preview_steps.remove(step)
-                device.previews.append(Preview(ticket, edit.snapshot(), update))
-            if not ticket.remaining:
-                device.move_to_finish(ticket)
-            self.change.notify_all()
+            if ticket in device.running:
+                device.note_step(ticket, edit, update)
+                self.change.notify_all()
 
     def stumbled(
         self, device: Device, batch: list[Pick], error: Exception, *, untouched: bool
@@ -357,8 +328,7 @@ class Board:
             untouched: whether no image has changed.
         """
         with self.change:
-            tickets = [pick.ticket for pick in batch if pick.ticket in device.running]
-            tickets = list(dict.fromkeys(tickets))
+            tickets = dict.fromkeys(pick.ticket for pick in batch if pick.ticket in device.running)
             retry = untouched and len(batch) > 1
             if faults.ends_device(device, self.devices, error):
                 for ticket in tickets:
@@ -415,10 +385,8 @@ class Board:
         with self.change:
             if not device.serves:
                 return
-            device.error = error
             _log.error("device %s is not used any more", device.engine.device, exc_info=error)
-            device.previews.clear()
-            device.fail_loads(error)
+            device.give_up(error)
             for ticket in suspects:
                 self._failed_on(device, ticket, error)
             for ticket in device.under_way:
@@ -458,10 +426,9 @@ class Board:
             ticket.fail(outcome)
         else:
             ticket.succeed(outcome)
-        is_done = not isinstance(outcome, BaseException)
-        for device in faults.at_fault(self.devices, ticket, is_done=is_done):
-            assert device.fault is not None
-            self.lose(device, device.fault)
+        is_done = isinstance(outcome, EditResult)
+        for device, fault in faults.at_fault(self.devices, ticket, is_done=is_done):
+            self.lose(device, fault)
         self.change.notify_all()
 
     @property

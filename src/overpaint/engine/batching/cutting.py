@@ -44,7 +44,7 @@ MOMENT = 0.002
 """Seconds between two looks while it waits."""
 
 SHORTER = 2
-"""An edit is a shorter one if it has so many times fewer pixels."""
+"""An edit is a shorter one if so many times fewer pixels are computed for it."""
 
 PIECE_SCORES = 2**22
 """Products of queries and keys in a piece of an attention, for each thread of torch, about."""
@@ -195,6 +195,12 @@ def is_long(ticket: Ticket, device: str) -> bool:
     return on_processor and ticket.pixels >= LONG_PIXELS
 
 
-def shorter(tickets: Iterable[Ticket], work: Ticket) -> list[Ticket]:
-    """Those that are much smaller than the work under way."""
+def smaller(tickets: Iterable[Ticket], work: Ticket) -> list[Ticket]:
+    """Those whose images are much smaller: their passes are shorter."""
     return [each for each in tickets if SHORTER * each.pixels <= work.pixels]
+
+
+def shorter(tickets: Iterable[Ticket], work: Ticket) -> list[Ticket]:
+    """Those that are encoded and decoded in much less time: their images together are smaller."""
+    most = work.pixels * work.images
+    return [each for each in tickets if SHORTER * each.pixels * each.images <= most]

@@ -45,6 +45,10 @@ class DeviceLoad:
         self.future.set_running_or_notify_cancel()
 
 
+Work = Preview | DeviceLoad | Ticket
+"""What an encoder does next; a ticket is prepared or, if it is 'finishing', decoded."""
+
+
 @dataclass(eq=False, kw_only=True)
 class Device:
     """What one device has in work. Everything here needs the board's `change` to be held.
@@ -106,20 +110,37 @@ class Device:
         return [ticket.edit.model for ticket in self.under_way if ticket.edit is not None]
 
     @property
+    def held_bytes(self) -> int:
+        """What the images of its edits keep there during their steps."""
+        return sum(ticket.edit.held_bytes for ticket in self.under_way if ticket.edit is not None)
+
+    @property
     def serves(self) -> bool:
         """Whether it is still used."""
         return self.error is None
-
-    @property
-    def may_have_more(self) -> bool:
-        """Whether a pass may have more images if it waits for the encoder, and loses nothing."""
-        return self.takes_turns and (self.encodes or bool(self.finishing))
 
     @property
     def is_free(self) -> bool:
         """Whether its encoder could take an edit at once."""
         pending = self.encodes or self.previews or self.finishing or self.loads
         return self.serves and not pending
+
+    def next_batch(self, effort: PassEffort) -> list[Pick]:
+        """The images of its next pass; empty = none has steps left, or the pass waits for more.
+
+        It waits where it may have more images once they are encoded, and loses nothing.
+        """
+        batch = self.policy.choose(self.running, effort)
+        may_have_more = self.takes_turns and (self.encodes or bool(self.finishing))
+        return [] if batch and may_have_more and self.policy.wants_more(batch) else batch
+
+    def next_own(self) -> Work | None:
+        """What its encoder does before it takes one more edit."""
+        if self.previews:
+            return self.previews.popleft()
+        if self.finishing:
+            return self.finishing[0]
+        return self.loads.popleft() if self.loads else None
 
     def accepts(self, ticket: Ticket) -> bool:
         """Whether it may run the edit once it has room for the images.
@@ -174,11 +195,30 @@ class Device:
 
     def note_pass(self, batch: Sequence[Pick], seconds: float) -> None:
         """A pass of these images went well."""
+        self.policy.learn(batch, seconds)
         images = len(batch)
         self.passes += 1
         each = seconds / images
         pace = each if self.seconds_per_step is None else self.seconds_per_step
         self.seconds_per_step = pace + 0.1 * (each - pace)
+
+    def note_step(self, ticket: Ticket, edit: Edit, update: Update) -> None:
+        """An edit has made a step: a preview or the end may follow."""
+        step = edit.prepared[0].step
+        if step in ticket.preview_steps:
+            ticket.preview_steps.remove(step)
+            self.previews.append(Preview(ticket, edit.snapshot(), update))
+        if not ticket.remaining:
+            self.move_to_finish(ticket)
+
+    def move_to_steps(self, ticket: Ticket) -> None:
+        """It is prepared; it may have no step to make."""
+        self.preparing.remove(ticket)
+        if ticket.remaining:
+            ticket.state = "running"
+            self.running.append(ticket)
+        else:
+            self.move_to_finish(ticket)
 
     def move_to_finish(self, ticket: Ticket) -> None:
         """Its steps are done."""
@@ -191,6 +231,21 @@ class Device:
         """An edit was done here: what failed before is not the device's fault."""
         self.faults = 0
         self.suspects.clear()
+
+    def give_up(self, error: BaseException) -> None:
+        """Use it no more; its edits stay as they are."""
+        self.error = error
+        self.previews.clear()
+        self.fail_loads(error)
+
+    def add_load(self, model: str, refusal: BaseException | None) -> Future[None]:
+        """Have a model loaded. The future fails at once after an error here, or with a refusal."""
+        load, error = DeviceLoad(model), self.error or refusal
+        if error is None:
+            self.loads.append(load)
+        else:
+            load.future.set_exception(error)
+        return load.future
 
     def fail_loads(self, error: BaseException) -> None:
         """No model is loaded here any more."""

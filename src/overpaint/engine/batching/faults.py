@@ -47,8 +47,10 @@ def ends_edit(
     return False
 
 
-def at_fault(devices: Sequence[Device], ticket: Ticket, *, is_done: bool) -> list[Device]:
-    """Devices to use no more, now that an edit which failed on them has ended elsewhere."""
+def at_fault(
+    devices: Sequence[Device], ticket: Ticket, *, is_done: bool
+) -> list[tuple[Device, BaseException]]:
+    """Devices to use no more and why, now that an edit which failed on them has ended elsewhere."""
     faulty = []
     for device in devices:
         if ticket not in device.suspects:
@@ -56,5 +58,5 @@ def at_fault(devices: Sequence[Device], ticket: Ticket, *, is_done: bool) -> lis
         device.suspects.remove(ticket)
         device.faults += is_done
         if device.faults >= MOST_FAULTS and device.fault and others(device, devices):
-            faulty.append(device)
+            faulty.append((device, device.fault))
     return faulty

@@ -223,7 +223,7 @@ class PassPolicy:
         is_open = len(batch) < self._room(pace) and not lead.ticket.alone
         return self._in_bulk and is_open and not pace.has_no_company
 
-    def learn(self, batch: list[Pick], seconds: float) -> None:
+    def learn(self, batch: Sequence[Pick], seconds: float) -> None:
         """Take in the time of a pass of these images."""
         self._pace(batch[0].key).learn(len(batch), seconds)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from types import SimpleNamespace
+
 import psutil
 import pytest
 
@@ -33,3 +36,15 @@ def test_that_is_done_after_large_edits_and_not_after_each(start, monkeypatch):
         body = {**edit(size=size), "model": "erase", "prompt": "", "options": {}}
         assert server.client.post("/v1/edits", json=body).status_code == 200
     server.until(lambda: trimmer._last > first)
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_what_is_loaded_is_not_looked_through_for_garbage(start, monkeypatch, is_ours):
+    """In a process of our own: in another one, it is for that program to decide."""
+    monkeypatch.setattr(memory, "process", SimpleNamespace(is_ours=lambda: is_ours))
+    before = gc.get_freeze_count()
+    try:
+        start(models=("erase",))
+        assert (gc.get_freeze_count() > before) is is_ours
+    finally:
+        gc.unfreeze()

@@ -1,4 +1,8 @@
-"""Memory goes back to the system after large edits: the C library keeps what is freed otherwise."""
+"""Memory goes back to the system after large edits, and nobody waits for that.
+
+The C library keeps what is freed otherwise. To look for garbage among all objects of torch and of
+the models would stop every thread for a quarter of a second.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,23 @@ import time
 from functools import cache
 from typing import Any
 
+from overpaint.apps import process
+
 LARGE_MEGAPIXELS = 4.0
 """Of the pictures of an edit, from which on memory is given back after it."""
 
 EVERY = 2.0
 """Seconds between two times, at least."""
+
+
+def set_aside() -> None:
+    """Exclude all present objects from Python's search for garbage, if the process is ours.
+
+    `ModelCache` includes them again when a model leaves.
+    """
+    if process.is_ours():
+        gc.collect()
+        gc.freeze()
 
 
 class Trimmer:
