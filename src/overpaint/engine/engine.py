@@ -240,8 +240,7 @@ class Engine:
         )
         streams.hand_over(model, prepared)
         model.release_text_encoders()
-        foreign = unread(model.family.spec, checked.request)
-        losses = marks.losses(checked.request.image)
+        notes = [*unread(family.spec, checked.request), *more, *model.warnings]
         edit = Edit(
             request=checked.request,
             canvas=computed,
@@ -252,7 +251,7 @@ class Engine:
             options=checked.options,
             regions=regions,
             prepared=prepared,
-            warnings=[*checked.warnings, *foreign, *more, *model.warnings, *losses],
+            warnings=[*checked.warnings, *notes, *marks.losses(checked.request.image)],
             verdicts=screened.verdicts,
         )
         edit.timings["load"] = loading
