@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,8 +17,10 @@ from overpaint.diffusion.options import FamilyOptions
 from overpaint.engine.checking import CheckedRequest
 from overpaint.engine.model import Model
 from overpaint.engine.windows import Region
+from overpaint.provenance import recipes
 
 if TYPE_CHECKING:
+    from overpaint.core.imaging.fidelity.layer import ModelOutput
     from overpaint.core.imaging.fidelity.report import Fidelity
 
 
@@ -38,6 +41,17 @@ class Screened:
     rewriting: Mapping[str, str] | None = None
 
 
+@dataclass(kw_only=True)
+class Recalled(Prepared):
+    """An image whose steps were made before.
+
+    Attributes:
+        output: what the model made then.
+    """
+
+    output: ModelOutput
+
+
 @dataclass(frozen=True, eq=False)
 class Decoded:
     """Pictures of an edit that the safety policy has not seen yet: for `Engine.deliver` alone.
@@ -46,11 +60,13 @@ class Decoded:
         pictures: one per image.
         seeds: of each.
         fidelity: of each, in numbers; None = nothing was measured.
+        model_outputs: of each, what the model itself made; None = it has no changed areas.
     """
 
     pictures: tuple[Picture, ...]
     seeds: tuple[int, ...]
     fidelity: tuple[Fidelity | None, ...] = ()
+    model_outputs: tuple[ModelOutput | None, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
@@ -110,6 +126,26 @@ class Edit:
     def snapshot(self) -> Edit:
         """The edit with its first image only, as that stands now, for `Engine.preview`."""
         return replace(self, prepared=[copy.copy(each) for each in self.images[0]])
+
+
+def recalled(checked: CheckedRequest, model: Model) -> list[Prepared]:
+    """The image of an edit whose model ran before, with other areas kept; none where it did not.
+
+    The whole recipe must be the same: version, model and device, words, pictures, seed, options.
+    """
+    if not checked.request.earlier:
+        return []
+    own = recipes.recipe(
+        checked.request,
+        model=model.record,
+        options=checked.options.model_dump(),
+        seeds=checked.seeds,
+    )
+    same = (e for e in checked.request.earlier if recipes.differ_in_areas_alone(own, e.recipe))
+    return [
+        Recalled(seed=checked.seeds[0], total=0, output=earlier.read())
+        for earlier in itertools.islice(same, 1)
+    ]
 
 
 def plain_request(submission: EditRequest | CheckedRequest) -> EditRequest:

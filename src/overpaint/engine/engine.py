@@ -34,7 +34,7 @@ from overpaint.engine import canvas, clock, intake, rendering, rewriting, stream
 from overpaint.engine.cache import ModelCache
 from overpaint.engine.checking import CheckedRequest, check, unread
 from overpaint.engine.clock import Throttle
-from overpaint.engine.edit import Decoded, Edit, Screened, plain_request
+from overpaint.engine.edit import Decoded, Edit, Screened, plain_request, recalled
 from overpaint.engine.intake import PictureLike, takes_parts
 from overpaint.engine.model import Model
 from overpaint.engine.rendering import Rendered
@@ -307,7 +307,8 @@ class Engine:
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
             rendered = self.compute(partial(_finished, edit))
         pictures = tuple(each.picture for each in rendered)
-        return Decoded(pictures, edit.seeds, tuple(each.fidelity for each in rendered))
+        fidelity = tuple(each.fidelity for each in rendered)
+        return Decoded(pictures, edit.seeds, fidelity, tuple(each.output for each in rendered))
 
     def deliver(self, edit: Edit, decoded: Decoded, *, stop: Stop = None) -> EditResult:
         """The second half of `finish`: the safety policy, recipe and marks.
@@ -348,6 +349,7 @@ class Engine:
             timings=dict(edit.timings),
             warnings=(*edit.warnings, *decoded.warnings),
             safety=verdicts or None,
+            model_outputs=decoded.model_outputs,
         )
 
     def _seen(
@@ -381,6 +383,8 @@ class Engine:
         options, family = checked.options, model.family
         with streams.encoding(model):
             regions = windows.of(family, checked.request, options)
+            if images := recalled(checked, model):
+                return regions, images, []
             keeps = sum(family.held_bytes(each.request, each.plan, options) for each in regions)
             self.models.require_spare(len(checked.seeds) * keeps, held)
             seeds = checked.noise_seeds
