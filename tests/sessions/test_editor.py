@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from overpaint.core.errors import ContentBlocked, InvalidRequest, SessionConflict
-from overpaint.core.imaging.fidelity.layer import EditLayer
 from overpaint.core.imaging import images
+from overpaint.core.imaging.fidelity.layer import EditLayer
 from overpaint.core.imaging.images import Picture
 from overpaint.families.flux1 import kontext
 from overpaint.provenance import recipes

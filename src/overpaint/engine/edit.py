@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from overpaint.core.imaging.fidelity.target import Located, Locator, located
 from overpaint.core.imaging.images import Picture
 from overpaint.core.safety import Verdict
 from overpaint.core.types import EditRequest
@@ -33,12 +34,14 @@ class Screened:
         verdicts: of the policy.
         timings: seconds that checking and rewriting took.
         rewriting: who wrote the prompt, and of which wish; None = the caller did.
+        target: where the thing is that its instruction names; None = it was not looked for yet.
     """
 
     submission: EditRequest | CheckedRequest
     verdicts: tuple[Verdict, ...]
     timings: Mapping[str, float]
     rewriting: Mapping[str, str] | None = None
+    target: Located | None = None
 
 
 @dataclass(kw_only=True)
@@ -146,6 +149,24 @@ def recalled(checked: CheckedRequest, model: Model) -> list[Prepared]:
         Recalled(seed=checked.seeds[0], total=0, output=earlier.read())
         for earlier in itertools.islice(same, 1)
     ]
+
+
+def aimed(
+    locator: Locator | None, checked: CheckedRequest, rewriting: Mapping[str, str] | None
+) -> Located:
+    """Where the thing is that an instruction names, if that matters and nobody gave it.
+
+    Args:
+        locator: looks for it; None = nobody does.
+        checked: the edit.
+        rewriting: of its prompt; the caller's own words count.
+    """
+    request = checked.request
+    has_mask = request.mask is not None or request.extend is not None
+    is_wanted = checked.options.uses_target and not has_mask and request.target is None
+    if locator is None or not is_wanted:
+        return Located()
+    return located(locator, request.image, (rewriting or {}).get("wish", request.prompt))
 
 
 def plain_request(submission: EditRequest | CheckedRequest) -> EditRequest:

@@ -24,7 +24,7 @@ from PIL import Image
 
 from overpaint.checkpoints import shortage
 from overpaint.core.errors import Cancelled
-from overpaint.core.imaging.fidelity.target import Locator, located
+from overpaint.core.imaging.fidelity.target import Locator
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
@@ -34,7 +34,7 @@ from overpaint.engine import canvas, clock, intake, rendering, rewriting, stream
 from overpaint.engine.cache import ModelCache
 from overpaint.engine.checking import CheckedRequest, check, unread
 from overpaint.engine.clock import Throttle
-from overpaint.engine.edit import Decoded, Edit, Screened, plain_request, recalled
+from overpaint.engine.edit import Decoded, Edit, Screened, aimed, plain_request, recalled
 from overpaint.engine.intake import PictureLike, takes_parts
 from overpaint.engine.model import Model
 from overpaint.engine.rendering import Rendered
@@ -179,10 +179,17 @@ class Engine:
     @property
     def screens(self) -> bool:
         """Whether `screen` has anything to do."""
-        return self.policy.checks or self.rewriter is not None
+        return self.policy.checks or self.rewriter is not None or self._locates_aside
+
+    @property
+    def _locates_aside(self) -> bool:
+        return self.locator is not None and self.locator.waits
 
     def screen(self, request: EditRequest | CheckedRequest, *, stop: Stop = None) -> Screened:
         """Let the safety policy judge what a caller gives, and what a rewriter makes of the prompt.
+
+        A vision model on another machine is asked here, too, where the thing is that an instruction
+        names.
 
         Args:
             request: what to do.
@@ -191,13 +198,19 @@ class Engine:
         Raises:
             ContentBlocked, SafetyUnavailable.
             RewriterUnavailable: the prompt cannot be rewritten.
+            LocatorUnavailable: what the instruction names cannot be looked for.
         """
         started = time.perf_counter()
         verdicts = self.policy.check_request(plain_request(request), stop=stop)
         screened = Screened(request, verdicts, {"safety": time.perf_counter() - started})
-        if self.rewriter is None:
+        if self.rewriter is not None:
+            screened = rewriting.rewritten(
+                screened, self.rewriter, self.policy, self.default_model, stop
+            )
+        submission = screened.submission
+        if not self._locates_aside or not isinstance(submission, CheckedRequest):
             return screened
-        return rewriting.rewritten(screened, self.rewriter, self.policy, self.default_model, stop)
+        return replace(screened, target=aimed(self.locator, submission, screened.rewriting))
 
     def begin(
         self,
@@ -229,12 +242,14 @@ class Engine:
             submission if isinstance(submission, CheckedRequest) else check(family.spec, submission)
         )
         checked = replace(checked, options=family.settle(checked.options))
-        screened = request if isinstance(request, Screened) else self.screen(submission)
+        screened = request if isinstance(request, Screened) else self.screen(checked)
         checked = replace(checked, request=plain_request(screened.submission))
         started = time.perf_counter()
         computed = canvas.of(checked.request)
         seen = self._seen(checked.request, computed, model, checked.options, busy)
-        seen, target = self._aimed(seen, checked, screened)
+        target = screened.target or aimed(self.locator, checked, screened.rewriting)
+        if target.place is not None:
+            seen = replace(seen, target=target.place)
         prepare = partial(self._prepared, model, replace(checked, request=seen), held)
         regions, prepared, more = self.models.with_room(
             model, busy, lambda: self._computed(prepare)
@@ -247,7 +262,7 @@ class Engine:
             request=checked.request,
             canvas=computed,
             rewriting=screened.rewriting,
-            target=target,
+            target=target.account,
             model=model,
             seeds=checked.seeds,
             options=checked.options,
@@ -365,17 +380,6 @@ class Engine:
         if not sees or self.eraser is None:
             return computed
         return canvas.continued(request, computed, self.model(self.eraser, busy=busy).family)
-
-    def _aimed(
-        self, seen: EditRequest, checked: CheckedRequest, screened: Screened
-    ) -> tuple[EditRequest, Mapping[str, str] | None]:
-        """With the place of what the instruction names, where that matters and nobody gave it."""
-        wanted = checked.options.uses_target and seen.mask is None and seen.target is None
-        if self.locator is None or not wanted:
-            return seen, None
-        wish = (screened.rewriting or {}).get("wish", checked.request.prompt)
-        place, account = located(self.locator, seen.image, wish)
-        return replace(seen, target=place), account
 
     def _prepared(
         self, model: Model, checked: CheckedRequest, held: int

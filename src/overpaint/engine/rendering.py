@@ -121,13 +121,22 @@ def _over(
 
     Grey stays grey where a mask limits the edit; without one it takes colours that are there.
     """
+    hold = edit.options.hold
+    # What a mask marks was asked for, and so was an edit of the whole picture.
+    spares = hold and region.request.mask is None and alpha is not None
     if alpha is None:
         alpha = Image.new("L", picture.size, 255)
     if region.request.mask is None and picture.is_grey and _is_coloured(edited):
         picture = picture.in_colour()
-    in_srgb = edit.model.family.spec.in_srgb
-    crops = edit.options.hold
-    return composite(picture, region.plan, edited, alpha, in_srgb=in_srgb, crops=crops)
+    return composite(
+        picture,
+        region.plan,
+        edited,
+        alpha,
+        in_srgb=edit.model.family.spec.in_srgb,
+        crops=hold,
+        spares=spares,
+    )
 
 
 def _held(picture: Picture, edit: Edit, region: Region, layer: EditLayer) -> Rendered:

@@ -73,8 +73,8 @@ class Turn:
         warnings: one sentence each.
         recipe: plain data that makes the picture again.
         safety: what the safety policy found; None = nothing was checked.
-        model_output: PNGs of what the model itself made, by the names of `ModelOutput`, where areas of
-            it can be taken back; empty where none can. Nobody is shown them.
+        model_output: PNGs of what the model itself made, by the names of `ModelOutput`, where it
+            has changed areas; else empty. Nobody is shown them.
     """
 
     id: str
