@@ -16,7 +16,7 @@ import argparse
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from tests.faults import Fault
 from training.world.edits import InstructionTask
 from training.world.judge import judge_instruction
 from training.world.render import footprint, render
+from training.world.vision import shows_thing
 
 Row = dict[str, Any]
 
@@ -174,11 +175,16 @@ class TenTurns:
         quality: PSNR of the kept area, of each scene.
         same: percent of its pixels that are identical, of each scene.
         done: of each turn, whether its instruction was done.
+        changed: of each turn, the percent of the kept area that it changed.
+        astray: of each turn, whether the thing that its instruction names is not in the picture,
+            since an earlier turn failed.
     """
 
-    quality: list[float]
-    same: list[float]
-    done: list[bool]
+    quality: list[float] = field(default_factory=list)
+    same: list[float] = field(default_factory=list)
+    done: list[bool] = field(default_factory=list)
+    changed: list[float] = field(default_factory=list)
+    astray: list[bool] = field(default_factory=list)
 
     def row(self) -> Row:
         """As a table has it."""
@@ -186,16 +192,29 @@ class TenTurns:
             "kept area, PSNR": f"{np.mean(self.quality):.1f} dB",
             "identical pixels": f"{np.mean(self.same):.1f} %",
             "instructions done": f"{sum(self.done)} of {len(self.done)}",
+            "without the named thing": f"{sum(self.astray)} of {len(self.astray)}",
+            "of all changes, theirs": f"{100 * self.share_astray:.0f} %",
         }
+
+    @property
+    def share_astray(self) -> float:
+        """Of all changes of the kept area, those of turns whose thing is not in the picture."""
+        return float(np.array(self.changed) @ self.astray / max(1e-9, sum(self.changed)))
+
+    def add(self, task: InstructionTask, before: Pixels, after: Pixels, kept: Mask) -> None:
+        """One more turn."""
+        self.done.append(judge_instruction(after, task).done)
+        self.changed.append(100 - sessions.identical(after[kept], before[kept]))
+        self.astray.append(task.old is not None and not shows_thing(before, task.old))
 
 
 def ten_turns(engine: overpaint.Engine, options: Row, scenes: int) -> TenTurns:
     """Ten instructions in a row, for each of so many scenes."""
-    result = TenTurns([], [], [])
+    result = TenTurns()
     rng = np.random.default_rng(RNG)
     for scene in range(scenes):
         tasks = chain(rng, 10)
-        start = render(tasks[0].before, SIZE)
+        start = picture = render(tasks[0].before, SIZE)
         kept = kept_area(tasks)
         with sessions.editing(engine) as editor:
             session = editor.new(start)
@@ -206,8 +225,8 @@ def ten_turns(engine: overpaint.Engine, options: Row, scenes: int) -> TenTurns:
                 session, turn = editor.edit(
                     session.id, task.instruction, num_inference_steps=STEPS, **asked
                 )
-                picture = np.asarray(editor.picture(turn).rgb)
-                result.done.append(judge_instruction(picture, task).done)
+                before, picture = picture, np.asarray(editor.picture(turn).rgb)
+                result.add(task, before, picture, kept)
         result.quality.append(psnr(picture[kept], start[kept]))
         result.same.append(sessions.identical(picture[kept], start[kept]))
     return result

@@ -59,9 +59,9 @@ class EditRequest:
         num_images: images to make, >= 1.
         model: name of the model; None = the engine's default.
         options: the family's own options by name, checked by `Family.Options`.
-        earlier: turns that a session keeps; where this edit differs from one of them in nothing
-            but the areas that stay, the model need not run. It is no part of an edit: sessions
-            alone fill it in.
+        earlier_runs: turns that a session keeps; where this edit differs from one of them in
+            nothing but the areas that stay, the model need not run. It is no part of an edit:
+            sessions alone fill it in.
     """
 
     image: Picture = field(metadata=about("picture", "The picture to edit."))
@@ -137,7 +137,7 @@ class EditRequest:
     options: Mapping[str, Any] = field(
         default_factory=dict, metadata=about("options", "The model family's own options.")
     )
-    earlier: tuple[EarlierRun, ...] = ()
+    earlier_runs: tuple[EarlierRun, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:

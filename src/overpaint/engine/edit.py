@@ -7,9 +7,9 @@ import itertools
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from overpaint.core.imaging.fidelity.target import Located, Locator, located
+from overpaint.core.imaging.fidelity.target import Locator, TargetLocation, located
 from overpaint.core.imaging.images import Picture
 from overpaint.core.safety import Verdict
 from overpaint.core.types import EditRequest
@@ -18,7 +18,8 @@ from overpaint.diffusion.options import FamilyOptions
 from overpaint.engine.checking import CheckedRequest
 from overpaint.engine.model import Model
 from overpaint.engine.windows import Region
-from overpaint.provenance import recipes
+from overpaint.provenance import marks, recipes
+from overpaint.provenance.marks import Marking
 
 if TYPE_CHECKING:
     from overpaint.core.imaging.fidelity.layer import ModelOutput
@@ -41,11 +42,11 @@ class Screened:
     verdicts: tuple[Verdict, ...]
     timings: Mapping[str, float]
     rewriting: Mapping[str, str] | None = None
-    target: Located | None = None
+    target: TargetLocation | None = None
 
 
 @dataclass(kw_only=True)
-class Recalled(Prepared):
+class RecalledImage(Prepared):
     """An image whose steps were made before.
 
     Attributes:
@@ -70,6 +71,11 @@ class Decoded:
     seeds: tuple[int, ...]
     fidelity: tuple[Fidelity | None, ...] = ()
     model_outputs: tuple[ModelOutput | None, ...] = ()
+
+    @property
+    def measures(self) -> tuple[Mapping[str, Any], ...]:
+        """Of each picture, as plain data; empty where nothing was measured."""
+        return tuple({} if each is None else each.as_json() for each in self.fidelity)
 
     @property
     def warnings(self) -> list[str]:
@@ -126,17 +132,49 @@ class Edit:
         """What its images keep on the device during their steps."""
         return sum(image.held_bytes for image in self.prepared)
 
+    def recipe(self, decoded: Decoded) -> dict[str, Any]:
+        """What makes its pictures again."""
+        return recipes.recipe(
+            self.request,
+            model=self.model.record,
+            options=self.options.model_dump(),
+            seeds=decoded.seeds,
+            measures=decoded.measures,
+            rewriting=self.rewriting,
+            target=self.target,
+        )
+
+    def marked(
+        self, picture: Picture, marking: Marking, recipe: Mapping[str, Any] | None = None
+    ) -> Picture:
+        """One of its pictures with what its file says of how it was made.
+
+        Args:
+            picture: as decoded.
+            marking: what files say.
+            recipe: of that picture; None = it is unfinished.
+        """
+        return marks.marked(
+            picture,
+            marking,
+            source_type=self.model.family.spec.source_type,
+            source=self.request.image,
+            canvas=self.canvas.image,
+            model=self.model.record,
+            recipe=recipe,
+        )
+
     def snapshot(self) -> Edit:
         """The edit with its first image only, as that stands now, for `Engine.preview`."""
         return replace(self, prepared=[copy.copy(each) for each in self.images[0]])
 
 
-def recalled(checked: CheckedRequest, model: Model) -> list[Prepared]:
+def recalled_images(checked: CheckedRequest, model: Model) -> list[Prepared]:
     """The image of an edit whose model ran before, with other areas kept; none where it did not.
 
     The whole recipe must be the same: version, model and device, words, pictures, seed, options.
     """
-    if not checked.request.earlier:
+    if not checked.request.earlier_runs:
         return []
     own = recipes.recipe(
         checked.request,
@@ -144,16 +182,16 @@ def recalled(checked: CheckedRequest, model: Model) -> list[Prepared]:
         options=checked.options.model_dump(),
         seeds=checked.seeds,
     )
-    same = (e for e in checked.request.earlier if recipes.differ_in_areas_alone(own, e.recipe))
+    same = (e for e in checked.request.earlier_runs if recipes.differ_in_areas_alone(own, e.recipe))
     return [
-        Recalled(seed=checked.seeds[0], total=0, output=earlier.read())
+        RecalledImage(seed=checked.seeds[0], total=0, output=earlier.read())
         for earlier in itertools.islice(same, 1)
     ]
 
 
-def aimed(
+def location_of_target(
     locator: Locator | None, checked: CheckedRequest, rewriting: Mapping[str, str] | None
-) -> Located:
+) -> TargetLocation:
     """Where the thing is that an instruction names, if that matters and nobody gave it.
 
     Args:
@@ -165,7 +203,7 @@ def aimed(
     has_mask = request.mask is not None or request.extend is not None
     is_wanted = checked.options.uses_target and not has_mask and request.target is None
     if locator is None or not is_wanted:
-        return Located()
+        return TargetLocation()
     return located(locator, request.image, (rewriting or {}).get("wish", request.prompt))
 
 

@@ -15,7 +15,7 @@ The engine is synchronous. `step` may run in a second thread, and what checks (`
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -34,7 +34,14 @@ from overpaint.engine import canvas, clock, intake, rendering, rewriting, stream
 from overpaint.engine.cache import ModelCache
 from overpaint.engine.checking import CheckedRequest, check, unread
 from overpaint.engine.clock import Throttle
-from overpaint.engine.edit import Decoded, Edit, Screened, aimed, plain_request, recalled
+from overpaint.engine.edit import (
+    Decoded,
+    Edit,
+    Screened,
+    location_of_target,
+    plain_request,
+    recalled_images,
+)
 from overpaint.engine.intake import PictureLike, takes_parts
 from overpaint.engine.model import Model
 from overpaint.engine.rendering import Rendered
@@ -210,7 +217,9 @@ class Engine:
         submission = screened.submission
         if not self._locates_aside or not isinstance(submission, CheckedRequest):
             return screened
-        return replace(screened, target=aimed(self.locator, submission, screened.rewriting))
+        return replace(
+            screened, target=location_of_target(self.locator, submission, screened.rewriting)
+        )
 
     def begin(
         self,
@@ -247,7 +256,7 @@ class Engine:
         started = time.perf_counter()
         computed = canvas.of(checked.request)
         seen = self._seen(checked.request, computed, model, checked.options, busy)
-        target = screened.target or aimed(self.locator, checked, screened.rewriting)
+        target = screened.target or location_of_target(self.locator, checked, screened.rewriting)
         if target.place is not None:
             seen = replace(seen, target=target.place)
         prepare = partial(self._prepared, model, replace(checked, request=seen), held)
@@ -307,7 +316,7 @@ class Engine:
             ContentBlocked, SafetyUnavailable: nobody may see it.
         """
         self._policy(edit.model).check_outputs(decoded.pictures)
-        return self._marked(edit, decoded.pictures[0])
+        return edit.marked(decoded.pictures[0], self.marking)
 
     def finish(self, edit: Edit) -> EditResult:
         """Decode, put the original's pixels back, write the recipe: all after the last step.
@@ -343,24 +352,15 @@ class Engine:
         )
         edit.timings["safety"] += time.perf_counter() - started
         edit.timings["total"] = sum(edit.timings.values())
-        measures = tuple({} if each is None else each.as_json() for each in decoded.fidelity)
-        recipe = recipes.recipe(
-            edit.request,
-            model=edit.model.record,
-            options=edit.options.model_dump(),
-            seeds=decoded.seeds,
-            measures=measures,
-            rewriting=edit.rewriting,
-            target=edit.target,
-        )
+        recipe = edit.recipe(decoded)
         return EditResult(
             pictures=tuple(
-                self._marked(edit, picture, recipes.of_one(recipe, index))
+                edit.marked(picture, self.marking, recipes.of_one(recipe, index))
                 for index, picture in enumerate(decoded.pictures)
             ),
             seeds=decoded.seeds,
             recipe=recipe,
-            measures=measures,
+            measures=decoded.measures,
             timings=dict(edit.timings),
             warnings=(*edit.warnings, *decoded.warnings),
             safety=verdicts or None,
@@ -387,7 +387,7 @@ class Engine:
         options, family = checked.options, model.family
         with streams.encoding(model):
             regions = windows.of(family, checked.request, options)
-            if images := recalled(checked, model):
+            if images := recalled_images(checked, model):
                 return regions, images, []
             keeps = sum(family.held_bytes(each.request, each.plan, options) for each in regions)
             self.models.require_spare(len(checked.seeds) * keeps, held)
@@ -413,19 +413,6 @@ class Engine:
         """
         with shortage.mapped(TOO_LARGE):
             return self.compute(work)
-
-    def _marked(
-        self, edit: Edit, picture: Picture, recipe: Mapping[str, Any] | None = None
-    ) -> Picture:
-        return marks.marked(
-            picture,
-            self.marking,
-            source_type=edit.model.family.spec.source_type,
-            source=edit.request.image,
-            canvas=edit.canvas.image,
-            model=edit.model.record,
-            recipe=recipe,
-        )
 
     def _steps(
         self,

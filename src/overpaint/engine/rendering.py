@@ -17,7 +17,7 @@ from overpaint.core.imaging.images import Picture
 from overpaint.core.work import interruption
 from overpaint.diffusion.family import Prepared
 from overpaint.diffusion.options import DiffusionOptions, InstructionOptions
-from overpaint.engine.edit import Edit, Recalled
+from overpaint.engine.edit import Edit, RecalledImage
 from overpaint.engine.windows import Region
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def finished(edit: Edit, image: Sequence[Prepared]) -> Rendered:
 
 def _decoded(edit: Edit, prepared: Prepared) -> Image.Image:
     """The model's canvas."""
-    if isinstance(prepared, Recalled):
+    if isinstance(prepared, RecalledImage):
         return prepared.output.picture
     return edit.model.family.decode(prepared)
 
@@ -104,7 +104,7 @@ def _blended(
 def _layer(edit: Edit, region: Region, prepared: Prepared, edited: Image.Image) -> EditLayer:
     """What of the canvas goes into the picture, and where."""
     request, options, plan = region.request, edit.options, region.plan
-    if isinstance(prepared, Recalled):
+    if isinstance(prepared, RecalledImage):
         from overpaint.core.imaging.fidelity import correction  # OpenCV changes the environment
 
         assert isinstance(options, InstructionOptions)

@@ -93,7 +93,7 @@ def start(
     )
 
 
-def with_earlier(pictures: Pictures, start: Start, request: EditRequest) -> EditRequest:
+def with_earlier_runs(pictures: Pictures, start: Start, request: EditRequest) -> EditRequest:
     """The edit of a turn, with what its session keeps of turns that differ in their areas at most.
 
     The engine reads it where the recipes say that the model would make the same picture again.
@@ -107,7 +107,7 @@ def with_earlier(pictures: Pictures, start: Start, request: EditRequest) -> Edit
         return request
     turns = [each for each in start.session.turns if each.model_output and _is_like(each, request)]
     runs = [EarlierRun(recipe=turn.recipe, read=partial(_output, pictures, turn)) for turn in turns]
-    return replace(request, earlier=tuple(runs))
+    return replace(request, earlier_runs=tuple(runs))
 
 
 def _is_like(turn: Turn, request: EditRequest) -> bool:

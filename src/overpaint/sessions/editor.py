@@ -106,9 +106,9 @@ class Sessions:
         """Take back `reserve`, as the edit failed. See `editing.release`."""
         editing.release(self.store, start)
 
-    def with_earlier(self, start: Start, request: EditRequest) -> EditRequest:
-        """The edit, with what the session keeps of it; see `editing.with_earlier`."""
-        return editing.with_earlier(self.store.pictures, start, request)
+    def with_earlier_runs(self, start: Start, request: EditRequest) -> EditRequest:
+        """The edit, with what the session keeps of it; see `editing.with_earlier_runs`."""
+        return editing.with_earlier_runs(self.store.pictures, start, request)
 
     def record(
         self, start: Start, request: EditRequest, result: EditResult, *, measured: bool = True
@@ -243,7 +243,7 @@ class Editor(Sessions):
         cancelled: Callable[[], bool] | None = None,
     ) -> tuple[Session, Turn]:
         """Make one turn from `start`, with a request of the picture of its base."""
-        request = self.with_earlier(start, request)
+        request = self.with_earlier_runs(start, request)
         start = self.reserve(start, request.num_images)
         try:
             result = self.run_edit(request, on_progress=on_progress, cancelled=cancelled)

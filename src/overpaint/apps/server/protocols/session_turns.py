@@ -133,7 +133,7 @@ async def _checked(
     start, edit = await service.work(begin)
     served = service.resolve(edit.values.get("model"), edit.task)
     accepted = await service.check(edit, served, seconds=body.timeout_s, previews=body.previews)
-    request = sessions.with_earlier(start, accepted.request)
+    request = sessions.with_earlier_runs(start, accepted.request)
     return start, replace(accepted, edit=replace(accepted.edit, request=request))
 
 

@@ -50,7 +50,7 @@ class Locator(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Located:
+class TargetLocation:
     """What came of looking for the thing that an instruction names.
 
     Attributes:
@@ -62,13 +62,13 @@ class Located:
     account: Mapping[str, str] | None = None
 
 
-def located(locator: Locator, picture: Picture, instruction: str) -> Located:
+def located(locator: Locator, picture: Picture, instruction: str) -> TargetLocation:
     """Look for the thing that an instruction names."""
     words = subject(instruction)
     place = None if words is None else locator.place(picture, words)
     if words is None or place is None:
-        return Located()
-    return Located(place, {"by": locator.name, "words": words})
+        return TargetLocation()
+    return TargetLocation(place, {"by": locator.name, "words": words})
 
 
 def subject(instruction: str) -> str | None:
