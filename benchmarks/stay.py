@@ -1,11 +1,13 @@
 """Do edits stay where they belong? Known faults, ten turns with a twin, borders, and what it costs.
 
-python -m benchmarks.stay [--parts faults turns borders cost share sheet] [--count 200]
+python -m benchmarks.stay [--parts faults turns seeds borders cost share sheet] [--count 200]
 
 `faults` does known faults to true edits of photos and drawn scenes and measures what is left of
-them. `turns` gives ten instructions in a row to a twin. `borders` measures the borders of masked
-edits of photos. `cost` times what is done after a model's last step. `share` is its part of an edit
-with stable-diffusion-2-inpainting in its real size. `sheet` writes the pictures of docs/staying.md.
+them. `turns` gives ten instructions in a row to a twin. `seeds` does so with each of several seeds
+for all turns, and tests whether as many instructions are done as with hold=False. `borders`
+measures the borders of masked edits of photos. `cost` times what is done after a model's last step.
+`share` is its part of an edit with stable-diffusion-2-inpainting in its real size. `sheet` writes
+the pictures of docs/staying.md.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageChops
+from scipy.stats import binomtest
 
 import overpaint
 from benchmarks import erase_cases, real_size, report, sessions
@@ -37,11 +41,15 @@ from tests.faults import Fault
 from training.world.edits import InstructionTask
 from training.world.judge import judge_instruction
 from training.world.render import footprint, render
+from training.world.vision import shows_thing
 
 Row = dict[str, Any]
 
 SIDE = 512
 NOISE = Fault(noise=2.0)
+SEEDS = (7, 11, 23, 42)
+"""Each of them for all turns of all scenes."""
+
 REAL_STEPS = 4
 """Of the 50 that people take; with more the share is less."""
 
@@ -53,6 +61,7 @@ def main() -> None:
     parts: dict[str, Callable[[int], list[Row]]] = {
         "faults": fault_rows,
         "turns": turn_rows,
+        "seeds": seed_rows,
         "borders": border_rows,
         "cost": cost_rows,
         "share": share_rows,
@@ -121,48 +130,106 @@ def level(one: Pixels, other: Pixels, area: Mask) -> float:
     return float(np.abs((one.astype(float) - other)[area].mean(axis=0)).max())
 
 
+AS_BEFORE: Row = {"hold": False, "noise_from": "seed"}
+
+
 def turn_rows(count: int) -> list[Row]:
     """Ten turns in a session: as it was, as it is, and with one seed for all turns."""
     scenes = max(1, count // 20)
     engine = overpaint.load("tiny-kontext", dtype="float32")
-    before: Row = {"hold": False, "noise_from": "seed"}
     ways: dict[str, Row] = {
-        "as before (hold=False)": before,
+        "as before (hold=False)": AS_BEFORE,
         "now": {},
         "now, and a segmenter finds what is named": {"target": True},
-        "as before, one seed for all turns": {**before, "seed": 7},
-        "now, one seed for all turns": {"seed": 7},
+        "as before, one seed for all turns": {**AS_BEFORE, "seed": SEEDS[0]},
+        "now, one seed for all turns": {"seed": SEEDS[0]},
     }
-    rows = []
-    for name, options in ways.items():
-        quality, same, done = [], [], []
-        rng = np.random.default_rng(RNG)
-        for scene in range(scenes):
-            tasks = chain(rng, 10)
-            start = render(tasks[0].before, SIZE)
-            kept = kept_area(tasks)
-            with sessions.editing(engine) as editor:
-                session = editor.new(start)
-                for number, task in enumerate(tasks):
-                    asked = {"seed": sessions.seed(scene, number), **options}
-                    if asked.pop("target", False):
-                        asked["target"] = segmented(task)
-                    session, turn = editor.edit(
-                        session.id, task.instruction, num_inference_steps=STEPS, **asked
-                    )
-                    picture = np.asarray(editor.picture(turn).rgb)
-                    done.append(judge_instruction(picture, task).done)
-            quality.append(psnr(picture[kept], start[kept]))
-            same.append(sessions.identical(picture[kept], start[kept]))
-        rows.append(
-            {
-                f"{scenes} scenes, after ten turns": name,
-                "kept area, PSNR": f"{np.mean(quality):.1f} dB",
-                "identical pixels": f"{np.mean(same):.1f} %",
-                "instructions done": f"{sum(done)} of {len(done)}",
-            }
-        )
-    return rows
+    label = f"{scenes} scenes, after ten turns"
+    return [
+        {label: name, **ten_turns(engine, options, scenes).row()} for name, options in ways.items()
+    ]
+
+
+def seed_rows(count: int) -> list[Row]:
+    """Ten turns with one seed for all of them, with several seeds: as it was, and as it is."""
+    scenes = max(1, count // 20)
+    engine = overpaint.load("tiny-kontext", dtype="float32")
+    rows, alone = [], np.zeros(2, int)
+    for seed in SEEDS:
+        pair = [ten_turns(engine, {**each, "seed": seed}, scenes) for each in ({}, AS_BEFORE)]
+        now, before = (np.array(each.done) for each in pair)
+        differing = (now & ~before).sum(), (before & ~now).sum()
+        alone += differing
+        for name, turns in zip(("now", "as before (hold=False)"), pair, strict=True):
+            rows.append({f"{scenes} scenes, seed": f"{seed}, {name}", **turns.row()})
+    chance = binomtest(int(alone[0]), int(alone.sum())).pvalue
+    verdict = f"{alone[0]} now alone, {alone[1]} before alone; exact McNemar test: p = {chance:.2f}"
+    return [*rows, {f"{scenes} scenes, seed": "all", "instructions done": verdict}]
+
+
+@dataclass(frozen=True)
+class TenTurns:
+    """What became of scenes after ten turns each.
+
+    Attributes:
+        quality: PSNR of the kept area, of each scene.
+        same: percent of its pixels that are identical, of each scene.
+        done: of each turn, whether its instruction was done.
+        changed: of each turn, the percent of the kept area that it changed.
+        astray: of each turn, whether the thing that its instruction names is not in the picture,
+            since an earlier turn failed.
+    """
+
+    quality: list[float] = field(default_factory=list)
+    same: list[float] = field(default_factory=list)
+    done: list[bool] = field(default_factory=list)
+    changed: list[float] = field(default_factory=list)
+    astray: list[bool] = field(default_factory=list)
+
+    def row(self) -> Row:
+        """As a table has it."""
+        return {
+            "kept area, PSNR": f"{np.mean(self.quality):.1f} dB",
+            "identical pixels": f"{np.mean(self.same):.1f} %",
+            "instructions done": f"{sum(self.done)} of {len(self.done)}",
+            "without the named thing": f"{sum(self.astray)} of {len(self.astray)}",
+            "of all changes, theirs": f"{100 * self.share_astray:.0f} %",
+        }
+
+    @property
+    def share_astray(self) -> float:
+        """Of all changes of the kept area, those of turns whose thing is not in the picture."""
+        return float(np.array(self.changed) @ self.astray / max(1e-9, sum(self.changed)))
+
+    def add(self, task: InstructionTask, before: Pixels, after: Pixels, kept: Mask) -> None:
+        """One more turn."""
+        self.done.append(judge_instruction(after, task).done)
+        self.changed.append(100 - sessions.identical(after[kept], before[kept]))
+        self.astray.append(task.old is not None and not shows_thing(before, task.old))
+
+
+def ten_turns(engine: overpaint.Engine, options: Row, scenes: int) -> TenTurns:
+    """Ten instructions in a row, for each of so many scenes."""
+    result = TenTurns()
+    rng = np.random.default_rng(RNG)
+    for scene in range(scenes):
+        tasks = chain(rng, 10)
+        start = picture = render(tasks[0].before, SIZE)
+        kept = kept_area(tasks)
+        with sessions.editing(engine) as editor:
+            session = editor.new(start)
+            for number, task in enumerate(tasks):
+                asked = {"seed": sessions.seed(scene, number), **options}
+                if asked.pop("target", False):
+                    asked["target"] = segmented(task)
+                session, turn = editor.edit(
+                    session.id, task.instruction, num_inference_steps=STEPS, **asked
+                )
+                before, picture = picture, np.asarray(editor.picture(turn).rgb)
+                result.add(task, before, picture, kept)
+        result.quality.append(psnr(picture[kept], start[kept]))
+        result.same.append(sessions.identical(picture[kept], start[kept]))
+    return result
 
 
 def segmented(task: InstructionTask) -> Mask | None:

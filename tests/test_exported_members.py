@@ -62,6 +62,7 @@ def test_errors_are_one_tree():
         "invalid_request",
         "invalid_settings",
         "licence_not_accepted",
+        "locator_unavailable",
         "model_load_error",
         "model_not_found",
         "out_of_memory",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from overpaint.core.compositing import UNSEEN
 from overpaint.core.errors import InvalidMask
 from overpaint.core.imaging import masks
 from overpaint.core.types import EditRequest
@@ -67,6 +68,17 @@ class TestWithoutAMask:
         assert error < max(raw / 2, 7)
         assert result.measures[0]["areas"][0]["kept"] is True
 
+    def test_what_changed_unseen_keeps_its_bytes(self, case):
+        plain, _ = edited(case, Fault(noise=2.0))
+        whole = Image.new("L", (SIDE, SIDE), 255)
+        asked, _ = edited(case, Fault(noise=2.0), mask=whole)
+        change, masked = (
+            np.abs(each.astype(int) - case.before).max(axis=2) for each in (plain, asked)
+        )
+        assert (change > UNSEEN).any()
+        assert not ((change > 0) & (change <= UNSEEN)).any()
+        assert ((masked > 0) & (masked <= UNSEEN)).any()
+
     def test_the_result_says_what_the_model_had_done(self, case):
         _, result = edited(case, MOVED)
         found = result.measures[0]
@@ -109,6 +121,7 @@ class TestWithoutAMask:
     def test_a_segmenter_finds_the_target(self, case):
         class Corner:
             name = "corner"
+            waits = False
 
             def place(self, picture, words):
                 assert picture.size == (SIDE, SIDE)

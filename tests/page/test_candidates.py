@@ -84,6 +84,14 @@ def test_erasing_begins_as_soon_as_the_pointer_lets_go(desk, scene):
     assert desk.state("state.session.turns[1].kind") == "erase"
 
 
+def passes_of(desk) -> float:
+    """Denoising passes that the server has made."""
+    lines = desk.page.request.get(f"{desk.url}/metrics").text().splitlines()
+    counted = [line for line in lines if line.startswith("overpaint_device_passes_total")]
+    assert counted
+    return sum(float(line.rpartition(" ")[2]) for line in counted)
+
+
 def test_changed_areas_are_seen_and_taken_back(desk, scene):
     desk.open(scene)
     desk.task("edit")
@@ -111,8 +119,10 @@ def test_changed_areas_are_seen_and_taken_back(desk, scene):
     seen(desk, lambda shown: shown == plain)
     for box in boxes.all():
         box.uncheck()
+    passes = passes_of(desk)
     desk.page.click("#areas-apply")
     desk.until("state.session.turns.length === 3 && !state.running")
+    assert passes_of(desk) == passes  # the model's picture is there still
     first, other = desk.state("state.session.turns.slice(1)")
     assert (other["parent"], other["seed"]) == (first["parent"], first["seed"])
     assert not any(area["kept"] for area in other["measures"]["edit"]["areas"])

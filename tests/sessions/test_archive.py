@@ -73,6 +73,24 @@ def test_everything_comes_back(session, packed, elsewhere):
     assert turn.id == "4"
 
 
+def test_what_a_model_made_stays_where_it_is(store, elsewhere):
+    session = begun(store)
+    unseen = store.pictures.put(b"not judged")
+    output = {"picture": unseen, "reconstruction": unseen}
+    store.append(session.id, [a_turn(store, model_output=output)])
+    session = store.get(session.id)
+    assert session.turn().model_output == output
+    file = io.BytesIO()
+    archive.export(store, session, file)
+    assert unseen not in " ".join(zipfile.ZipFile(file).namelist())
+
+    def smuggled(index) -> None:
+        index["turns"][1]["model_output"] = {"picture": index["turns"][0]["picture"]}
+
+    for data in (file, changed(file.getvalue(), smuggled)):
+        assert archive.load(elsewhere, data, unchecked).turn().model_output == {}
+
+
 def test_every_turn_is_checked(packed, elsewhere):
     seen = []
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from overpaint.core.errors import ContentBlocked, InvalidRequest, SessionConflict
+from overpaint.core.imaging import images
 from overpaint.core.imaging.fidelity.layer import EditLayer
 from overpaint.core.imaging.images import Picture
 from overpaint.families.flux1 import kontext
+from overpaint.provenance import recipes
 from overpaint.safety.policy import Policy
 from overpaint.sessions import Editor
 from overpaint.sessions.judges.judging import Judgement, JudgeUnavailable
@@ -171,6 +175,19 @@ class TestTurns:
         assert (after.head, turn.id, turn.parent) == ("0", "2", "1")
 
 
+def refused(*_, **__):
+    raise AssertionError("the model ran")
+
+
+def png(picture: Picture) -> bytes:
+    return images.encode(picture)
+
+
+def plain(recipe) -> dict:
+    """As a file has it."""
+    return json.loads(json.dumps(recipe))
+
+
 class TestAreas:
     @pytest.fixture
     def turned(self, store):
@@ -196,6 +213,44 @@ class TestAreas:
         session, none = editor.keep_areas(session.id, other.id, [])
         assert (rgb(editor, none) == before).all()
         assert len(session.turns) == 4
+
+    @pytest.mark.parametrize("numbers", [[2], [1, 2], []], ids=str)
+    def test_the_model_does_not_run_for_them_again(self, turned, numbers, monkeypatch):
+        editor, _, session, turn = turned
+        with monkeypatch.context() as patched:
+            patched.setattr(faulty_family.Faulty, "prepare", refused)
+            patched.setattr(faulty_family.Faulty, "copied", refused)
+            session, other = editor.keep_areas(session.id, turn.id, numbers)
+        rerun = editor.again(session.id, other.id)
+        assert png(rerun.pictures[0]) == editor.store.pictures.get(other.picture)
+        assert plain(rerun.recipe) == plain(other.recipe)
+        assert other.model_output == turn.model_output
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"prompt": "do it now"},
+            {"seed": 2},
+            {"negative_prompt": "rain"},
+            {"feather": 9},
+            {"parent": "1"},
+            {"num_images": 2},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_the_model_runs_for_another_edit(self, turned, change, monkeypatch):
+        editor, _, session, _ = turned
+        asked = {"prompt": "do it", "seed": 1, "parent": "0", "keep_areas": [2], **change}
+        monkeypatch.setattr(faulty_family.Faulty, "prepare", refused)
+        with pytest.raises(AssertionError, match="the model ran"):
+            editor.edit(session.id, asked.pop("prompt"), **asked)
+
+    def test_the_model_runs_where_another_one_made_the_turn(self, turned, monkeypatch):
+        editor, _, session, turn = turned
+        monkeypatch.setattr(recipes, "__version__", "0.0")
+        monkeypatch.setattr(faulty_family.Faulty, "prepare", refused)
+        with pytest.raises(AssertionError, match="the model ran"):
+            editor.keep_areas(session.id, turn.id, [2])
 
     def test_areas_that_are_not_there_are_refused(self, turned):
         editor, _, session, turn = turned

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from overpaint.core.geometry import Box, Plan, stretched
 
 if TYPE_CHECKING:
     from overpaint.core.imaging.images import Picture
+
+UNSEEN = 2
+"""Levels of 255 by which a pixel may differ and nobody sees it."""
 
 
 def composite(
@@ -20,6 +23,7 @@ def composite(
     *,
     in_srgb: bool = True,
     crops: bool = False,
+    spares: bool = False,
 ) -> Picture:
     """Blend what the model made into the picture, inside the plan's window only.
 
@@ -35,6 +39,7 @@ def composite(
         alpha: 'L' of the picture's size, 255 = the edit, 0 = the original.
         in_srgb: `edited` is in sRGB; else in the picture's own space.
         crops: resample only the part that `alpha` shows; see `Plan.from_canvas`.
+        spares: leave the original's bytes where the blended ones differ by `UNSEEN` at most.
 
     Returns:
         A picture of `plan.output`.
@@ -59,4 +64,16 @@ def composite(
         left, top = part.left, part.top
         part = Box(left + inside[0], top + inside[1], left + inside[2], top + inside[3])
     patch = plan.from_canvas(edited, part=part)
-    return picture.blended(patch, alpha.crop(part.as_tuple()), part, in_srgb=in_srgb)
+    alpha = alpha.crop(part.as_tuple())
+    if spares:
+        own = picture.to_srgb() if in_srgb else picture.own_image().convert("RGB")
+        alpha = ImageChops.darker(alpha, _seen(own.crop(part.as_tuple()), patch, alpha))
+    return picture.blended(patch, alpha, part, in_srgb=in_srgb)
+
+
+def _seen(before: Image.Image, patch: Image.Image, alpha: Image.Image) -> Image.Image:
+    """'L', 255 where blending makes a difference that may be seen, else 0."""
+    difference = ImageChops.difference(before, Image.composite(patch, before, alpha))
+    red, green, blue = difference.split()
+    most = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    return most.point(lambda level: 255 if level > UNSEEN else 0)

@@ -14,6 +14,7 @@
     ├── ModelLoadError
     ├── SafetyUnavailable
     ├── RewriterUnavailable     the chat model that rewrites prompts does not answer
+    ├── LocatorUnavailable      the vision model that finds what is named does not answer
     ├── Overloaded
     ├── DeadlineExceeded
     ├── OutOfMemory
@@ -144,6 +145,15 @@ class RewriterUnavailable(OverpaintError):
     """The chat model that is set to rewrite prompts did not answer with one."""
 
     code = "rewriter_unavailable"
+
+
+class LocatorUnavailable(OverpaintError):
+    """The vision model that is set to find what an instruction names did not answer with a place.
+
+    The edit is not made: with another choice of areas the same seed would give another picture.
+    """
+
+    code = "locator_unavailable"
 
 
 class Overloaded(OverpaintError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -13,10 +13,24 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from overpaint.core.imaging.borders import Borders
+    from overpaint.core.imaging.fidelity.layer import ModelOutput
     from overpaint.core.imaging.images import Picture
     from overpaint.core.safety import Verdict
 
 MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EarlierRun:
+    """An edit without a mask that was made before.
+
+    Attributes:
+        recipe: of its one picture.
+        read: gives what the model made; may raise `StoreUnavailable`.
+    """
+
+    recipe: Mapping[str, Any]
+    read: Callable[[], ModelOutput]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -45,6 +59,9 @@ class EditRequest:
         num_images: images to make, >= 1.
         model: name of the model; None = the engine's default.
         options: the family's own options by name, checked by `Family.Options`.
+        earlier_runs: turns that a session keeps; where this edit differs from one of them in
+            nothing but the areas that stay, the model need not run. It is no part of an edit:
+            sessions alone fill it in.
     """
 
     image: Picture = field(metadata=about("picture", "The picture to edit."))
@@ -120,6 +137,7 @@ class EditRequest:
     options: Mapping[str, Any] = field(
         default_factory=dict, metadata=about("options", "The model family's own options.")
     )
+    earlier_runs: tuple[EarlierRun, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -150,6 +168,8 @@ class EditResult:
         warnings: one sentence each: what was done differently from what a caller may expect.
         safety: what the safety policy found in the request and in the pictures, of each text and
             picture that was checked; None = nothing was checked.
+        model_outputs: of each picture what the model itself made, where it has changed areas, else
+            None. Sessions keep it; the safety policy has not seen it.
     """
 
     pictures: tuple[Picture, ...]
@@ -159,6 +179,7 @@ class EditResult:
     measures: tuple[Mapping[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
     safety: tuple[Verdict, ...] | None = None
+    model_outputs: tuple[ModelOutput | None, ...] = ()
 
     @property
     def flagged(self) -> tuple[bool | None, ...]:

@@ -16,7 +16,7 @@ from overpaint.core.errors import UnsupportedOption
 from overpaint.core.geometry import Plan
 from overpaint.core.imaging import changes
 from overpaint.core.imaging.fidelity import correction, layer
-from overpaint.core.imaging.fidelity.layer import EditLayer
+from overpaint.core.imaging.fidelity.layer import EditLayer, ModelOutput
 from overpaint.core.types import EditRequest
 from overpaint.diffusion import ddim, recorded
 from overpaint.diffusion.ddim import Coefficients
@@ -197,9 +197,10 @@ class InstructionDenoiser(Denoiser[InstructionT, InstructedT]):
         edited: Image.Image,
     ) -> EditLayer:
         if request.mask is None and options.keep_unchanged and options.hold:
-            source = self.copied(request, plan, prepared)
+            copied = self.copied(request, plan, prepared)
+            output = ModelOutput(picture=edited, reconstruction=copied)
             return correction.by_changes(
-                source, edited, plan, wanted=options.keep_areas, target=request.target
+                output, plan, wanted=options.keep_areas, target=request.target
             )
         return super().place(request, options, plan, prepared, edited)
 

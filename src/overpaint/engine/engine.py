@@ -15,7 +15,7 @@ The engine is synchronous. `step` may run in a second thread, and what checks (`
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -24,7 +24,7 @@ from PIL import Image
 
 from overpaint.checkpoints import shortage
 from overpaint.core.errors import Cancelled
-from overpaint.core.imaging.fidelity.target import Locator, located
+from overpaint.core.imaging.fidelity.target import Locator
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest, EditResult, Progress
 from overpaint.diffusion.denoise import denoise
@@ -34,10 +34,18 @@ from overpaint.engine import canvas, clock, intake, rendering, rewriting, stream
 from overpaint.engine.cache import ModelCache
 from overpaint.engine.checking import CheckedRequest, check, unread
 from overpaint.engine.clock import Throttle
-from overpaint.engine.edit import Decoded, Edit, Screened, plain_request
+from overpaint.engine.edit import (
+    Decoded,
+    Edit,
+    Screened,
+    location_of_target,
+    plain_request,
+    recalled_images,
+)
 from overpaint.engine.intake import PictureLike, takes_parts
 from overpaint.engine.model import Model
 from overpaint.engine.rewriting import Rewriter
+from overpaint.engine.windows import EncodedRegions
 from overpaint.provenance import marks, recipes
 from overpaint.provenance.marks import Marking
 from overpaint.safety.policy import Policy, Stop
@@ -177,10 +185,17 @@ class Engine:
     @property
     def screens(self) -> bool:
         """Whether `screen` has anything to do."""
-        return self.policy.checks or self.rewriter is not None
+        return self.policy.checks or self.rewriter is not None or self._locates_aside
+
+    @property
+    def _locates_aside(self) -> bool:
+        return self.locator is not None and self.locator.waits
 
     def screen(self, request: EditRequest | CheckedRequest, *, stop: Stop = None) -> Screened:
         """Let the safety policy judge what a caller gives, and what a rewriter makes of the prompt.
+
+        A vision model on another machine is asked here, too, where the thing is that an instruction
+        names.
 
         Args:
             request: what to do.
@@ -189,13 +204,21 @@ class Engine:
         Raises:
             ContentBlocked, SafetyUnavailable.
             RewriterUnavailable: the prompt cannot be rewritten.
+            LocatorUnavailable: what the instruction names cannot be looked for.
         """
         started = time.perf_counter()
         verdicts = self.policy.check_request(plain_request(request), stop=stop)
         screened = Screened(request, verdicts, {"safety": time.perf_counter() - started})
-        if self.rewriter is None:
+        if self.rewriter is not None:
+            screened = rewriting.rewritten(
+                screened, self.rewriter, self.policy, self.default_model, stop
+            )
+        submission = screened.submission
+        if not self._locates_aside or not isinstance(submission, CheckedRequest):
             return screened
-        return rewriting.rewritten(screened, self.rewriter, self.policy, self.default_model, stop)
+        return replace(
+            screened, target=location_of_target(self.locator, submission, screened.rewriting)
+        )
 
     def begin(
         self,
@@ -227,30 +250,29 @@ class Engine:
             submission if isinstance(submission, CheckedRequest) else check(family.spec, submission)
         )
         checked = replace(checked, options=family.settle(checked.options))
-        screened = request if isinstance(request, Screened) else self.screen(submission)
+        screened = request if isinstance(request, Screened) else self.screen(checked)
         checked = replace(checked, request=plain_request(screened.submission))
         started = time.perf_counter()
         computed = canvas.of(checked.request)
         seen = self._seen(checked.request, computed, model, checked.options, busy)
-        seen, target = self._aimed(seen, checked, screened)
-        require_spare = partial(self.models.require_spare, held=held)
-        prepare = partial(_prepared, model, replace(checked, request=seen), require_spare)
-        regions, prepared, more = self.models.with_room(
-            model, busy, lambda: self._computed(prepare)
-        )
-        streams.hand_over(model, prepared)
+        target = screened.target or location_of_target(self.locator, checked, screened.rewriting)
+        if target.place is not None:
+            seen = replace(seen, target=target.place)
+        prepare = partial(self._prepared, model, replace(checked, request=seen), held)
+        regions, images, more = self.models.with_room(model, busy, partial(self._computed, prepare))
+        streams.hand_over(model, images)
         model.release_text_encoders()
         notes = [*unread(family.spec, checked.request), *more, *model.warnings]
         edit = Edit(
             request=checked.request,
             canvas=computed,
             rewriting=screened.rewriting,
-            target=target,
+            target=target.account,
             model=model,
             seeds=checked.seeds,
             options=checked.options,
             regions=regions,
-            prepared=prepared,
+            prepared=images,
             warnings=[*checked.warnings, *notes, *marks.losses(checked.request.image)],
             verdicts=screened.verdicts,
         )
@@ -290,7 +312,7 @@ class Engine:
             ContentBlocked, SafetyUnavailable: nobody may see it.
         """
         self._policy(edit.model).check_outputs(decoded.pictures)
-        return self._marked(edit, decoded.pictures[0])
+        return edit.marked(decoded.pictures[0], self.marking)
 
     def finish(self, edit: Edit) -> EditResult:
         """Decode, put the original's pixels back, write the recipe: all after the last step.
@@ -305,7 +327,8 @@ class Engine:
         with shortage.mapped(TOO_LARGE), streams.encoding(edit.model):
             rendered = self.compute(partial(rendering.finished, edit))
         pictures = tuple(each.picture for each in rendered)
-        return Decoded(pictures, edit.seeds, tuple(each.fidelity for each in rendered))
+        fidelity = tuple(each.fidelity for each in rendered)
+        return Decoded(pictures, edit.seeds, fidelity, tuple(each.output for each in rendered))
 
     def deliver(self, edit: Edit, decoded: Decoded, *, stop: Stop = None) -> EditResult:
         """The second half of `finish`: the safety policy, recipe and marks.
@@ -325,27 +348,19 @@ class Engine:
         )
         edit.timings["safety"] += time.perf_counter() - started
         edit.timings["total"] = sum(edit.timings.values())
-        measures = tuple({} if each is None else each.as_json() for each in decoded.fidelity)
-        recipe = recipes.recipe(
-            edit.request,
-            model=edit.model.record,
-            options=edit.options.model_dump(),
-            seeds=decoded.seeds,
-            measures=measures,
-            rewriting=edit.rewriting,
-            target=edit.target,
-        )
+        recipe = edit.recipe(decoded)
         return EditResult(
             pictures=tuple(
-                self._marked(edit, picture, recipes.of_one(recipe, index))
+                edit.marked(picture, self.marking, recipes.of_one(recipe, index))
                 for index, picture in enumerate(decoded.pictures)
             ),
             seeds=decoded.seeds,
             recipe=recipe,
-            measures=measures,
+            measures=decoded.measures,
             timings=dict(edit.timings),
             warnings=(*edit.warnings, *decoded.warnings),
             safety=verdicts or None,
+            model_outputs=decoded.model_outputs,
         )
 
     def _seen(
@@ -362,16 +377,14 @@ class Engine:
             return computed
         return canvas.continued(request, computed, self.model(self.eraser, busy=busy).family)
 
-    def _aimed(
-        self, seen: EditRequest, checked: CheckedRequest, screened: Screened
-    ) -> tuple[EditRequest, Mapping[str, str] | None]:
-        """With the place of what the instruction names, where that matters and nobody gave it."""
-        wanted = checked.options.uses_target and seen.mask is None and seen.target is None
-        if self.locator is None or not wanted:
-            return seen, None
-        wish = (screened.rewriting or {}).get("wish", checked.request.prompt)
-        place, account = located(self.locator, seen.image, wish)
-        return replace(seen, target=place), account
+    def _prepared(self, model: Model, checked: CheckedRequest, held: int) -> EncodedRegions:
+        family = model.family
+        with streams.encoding(model):
+            if images := recalled_images(checked, model):
+                regions = windows.of(family, checked.request, checked.options)
+                return EncodedRegions(regions, images, [])
+            require_spare = partial(self.models.require_spare, held=held)
+            return windows.prepared(family, checked, require_spare)
 
     def _computed(self, work: Callable[[], T]) -> T:
         """What work for the device gives.
@@ -381,19 +394,6 @@ class Engine:
         """
         with shortage.mapped(TOO_LARGE):
             return self.compute(work)
-
-    def _marked(
-        self, edit: Edit, picture: Picture, recipe: Mapping[str, Any] | None = None
-    ) -> Picture:
-        return marks.marked(
-            picture,
-            self.marking,
-            source_type=edit.model.family.spec.source_type,
-            source=edit.request.image,
-            canvas=edit.canvas.image,
-            model=edit.model.record,
-            recipe=recipe,
-        )
 
     def _steps(
         self,
@@ -438,10 +438,3 @@ class Engine:
 
 def _at_once(work: Callable[[], T]) -> T:
     return work()
-
-
-def _prepared(
-    model: Model, checked: CheckedRequest, require_spare: Callable[[int], None]
-) -> windows.EncodedRegions:
-    with streams.encoding(model):
-        return windows.prepared(model.family, checked, require_spare)

@@ -13,12 +13,12 @@ from PIL import Image, ImageChops
 
 from overpaint.core.compositing import composite
 from overpaint.core.imaging import masks
-from overpaint.core.imaging.fidelity.layer import EditLayer, whole_alpha
+from overpaint.core.imaging.fidelity.layer import EditLayer, ModelOutput, whole_alpha
 from overpaint.core.imaging.images import Picture
 from overpaint.core.work import interruption
 from overpaint.diffusion.family import Prepared
-from overpaint.diffusion.options import DiffusionOptions
-from overpaint.engine.edit import Edit
+from overpaint.diffusion.options import DiffusionOptions, InstructionOptions
+from overpaint.engine.edit import Edit, RecalledImage
 from overpaint.engine.windows import Region
 
 if TYPE_CHECKING:
@@ -32,10 +32,12 @@ class Rendered:
     Attributes:
         picture: the whole.
         fidelity: in numbers; None = the model's pixels were asked for as they are.
+        output: what the model itself made; None = it has no changed areas.
     """
 
     picture: Picture
     fidelity: Fidelity | None
+    output: ModelOutput | None = None
 
 
 def unfinished(edit: Edit) -> Picture:
@@ -61,20 +63,27 @@ def finished(edit: Edit) -> tuple[Rendered, ...]:
 
 
 def _with_image(edit: Edit, image: Sequence[Prepared]) -> Rendered:
-    picture, parts = edit.canvas.image, []
+    picture, parts, output = edit.canvas.image, [], None
     for region, prepared in zip(edit.regions, image, strict=True):
         started = time.perf_counter()
-        edited = edit.model.family.decode(prepared)
+        edited = _decoded(edit, prepared)
         decoded = time.perf_counter()
         blended = _blended(picture, edit, region, prepared, edited)
-        picture = blended.picture
+        picture, output = blended.picture, blended.output
         if blended.fidelity is not None:
             share = region.plan.window.area / (picture.size[0] * picture.size[1])
             parts.append((blended.fidelity, share))
         edit.timings["decode"] += decoded - started
         edit.timings["composite"] += time.perf_counter() - decoded
         interruption.check()
-    return Rendered(picture, _joined(parts))
+    return Rendered(picture, _joined(parts), output)
+
+
+def _decoded(edit: Edit, prepared: Prepared) -> Image.Image:
+    """The model's canvas."""
+    if isinstance(prepared, RecalledImage):
+        return prepared.output.picture
+    return edit.model.family.decode(prepared)
 
 
 def _joined(parts: Sequence[tuple[Fidelity, float]]) -> Fidelity | None:
@@ -92,10 +101,23 @@ def _blended(
     options = edit.options
     if not options.composite:
         return Rendered(_over(picture, edit, region, edited, None), None)
-    layer = edit.model.family.place(region.request, options, region.plan, prepared, edited)
+    layer = _layer(edit, region, prepared, edited)
     if not options.hold:
         return Rendered(_over(picture, edit, region, layer.edited, layer.alpha), None)
-    return _held(picture, edit, region, layer)
+    return replace(_held(picture, edit, region, layer), output=layer.output)
+
+
+def _layer(edit: Edit, region: Region, prepared: Prepared, edited: Image.Image) -> EditLayer:
+    """What of the canvas goes into the picture, and where."""
+    request, options, plan = region.request, edit.options, region.plan
+    if isinstance(prepared, RecalledImage):
+        from overpaint.core.imaging.fidelity import correction  # OpenCV changes the environment
+
+        assert isinstance(options, InstructionOptions)
+        return correction.by_changes(
+            prepared.output, plan, wanted=options.keep_areas, target=request.target
+        )
+    return edit.model.family.place(request, options, plan, prepared, edited)
 
 
 def _over(
@@ -105,13 +127,22 @@ def _over(
 
     Grey stays grey where a mask limits the edit; without one it takes colours that are there.
     """
+    hold = edit.options.hold
+    # What a mask marks was asked for, and so was an edit of the whole picture.
+    spares = hold and region.request.mask is None and alpha is not None
     if alpha is None:
         alpha = Image.new("L", picture.size, 255)
     if region.request.mask is None and picture.is_grey and _is_coloured(edited):
         picture = picture.in_colour()
-    in_srgb = edit.model.family.spec.in_srgb
-    crops = edit.options.hold
-    return composite(picture, region.plan, edited, alpha, in_srgb=in_srgb, crops=crops)
+    return composite(
+        picture,
+        region.plan,
+        edited,
+        alpha,
+        in_srgb=edit.model.family.spec.in_srgb,
+        crops=hold,
+        spares=spares,
+    )
 
 
 def _held(picture: Picture, edit: Edit, region: Region, layer: EditLayer) -> Rendered:

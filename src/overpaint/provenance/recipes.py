@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -82,6 +83,19 @@ def areas_kept(recipe: Mapping[str, Any]) -> dict[str, Any]:
     if recipe.get(FOUND) is None or not areas:
         return {}
     return {"keep_areas": [n for n, area in enumerate(areas, start=1) if area["kept"]]}
+
+
+def differ_in_areas_alone(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two edits have the same picture from their model: only what is put back differs."""
+    return _of_model(one) == _of_model(other)
+
+
+def _of_model(recipe: Mapping[str, Any]) -> str:
+    """What of a recipe makes the model's own picture, as text: files keep tuples as lists."""
+    parts = {key: value for key, value in recipe.items() if key not in ("measures", FOUND)}
+    for key, name in (("options", "keep_areas"), ("inputs", "target")):
+        parts[key] = {each: value for each, value in recipe[key].items() if each != name}
+    return json.dumps(parts, sort_keys=True)
 
 
 def _digest_of(value: Any) -> Any:

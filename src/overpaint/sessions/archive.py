@@ -79,6 +79,7 @@ def export(store: Store, session: Session, file: IO[bytes]) -> None:
     Raises:
         StoreUnavailable: a picture cannot be read.
     """
+    turns = list(map(_without_output, session.turns))
     index = {
         "format": FORMAT,
         "version": VERSION,
@@ -86,9 +87,9 @@ def export(store: Store, session: Session, file: IO[bytes]) -> None:
         "created": session.created,
         "head": session.head,
         "tip": session.tip,
-        "turns": [turn.as_json() for turn in session.turns],
+        "turns": [turn.as_json() for turn in turns],
     }
-    keys = dict.fromkeys(key for turn in session.turns for key in _carried(turn))
+    keys = dict.fromkeys(key for turn in turns for key in _carried(turn))
     # Pictures are compressed already.
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(INDEX, json.dumps(index, indent=1, ensure_ascii=False))
@@ -211,6 +212,12 @@ def _decoded(part: Part, value: Any, limits: ImageLimits, size: Size) -> Any:
         raise type(error)(error.message, field=FIELD) from error
 
 
+def _without_output(turn: Turn) -> Turn:
+    """The turn without what its model made, which nobody has seen or judged: it stays here, and
+    none is taken from elsewhere."""
+    return replace(turn, model_output={})
+
+
 def _carried(turn: Turn) -> list[str]:
     """The files of a turn that an archive has; thumbnails are made anew."""
     return [key for key in turn.files if key != turn.thumbnail]
@@ -259,7 +266,7 @@ def _turns(index: _Index, limits: ArchiveLimits) -> list[Turn]:
         words = [value for part, value in _inputs(turn) if part.kind == "text"]
         if max(map(len, (turn.prompt, *words))) > limits.prompt:
             raise _wrong(f"the words of turn {number} are longer than {limits.prompt} characters")
-        turns.append(turn)
+        turns.append(_without_output(turn))
     ids = {turn.id for turn in turns}
     if index.head not in ids or index.tip not in ids:
         raise _wrong("the turn where it stands is not in it")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from overpaint.core.errors import InvalidRequest
+from overpaint.core.imaging.fidelity.layer import ModelOutput
 from overpaint.core.imaging.images import Picture
-from overpaint.core.types import EditRequest
+from overpaint.core.types import EarlierRun, EditRequest
 from overpaint.engine import intake
 from overpaint.provenance import recipes
 from overpaint.sessions.pictures import LIMITS, Pictures
@@ -89,6 +91,37 @@ def start(
         prompt=all_instructions(session, follows, instruction) if from_original else instruction,
         from_original=from_original,
     )
+
+
+def with_earlier_runs(pictures: Pictures, start: Start, request: EditRequest) -> EditRequest:
+    """The edit of a turn, with what its session keeps of turns that differ in their areas at most.
+
+    The engine reads it where the recipes say that the model would make the same picture again.
+
+    Args:
+        pictures: where the session's pictures are kept.
+        start: from the beginning of the edit.
+        request: of the turn; only one that names the areas to keep can be such an edit.
+    """
+    if request.options.get("keep_areas") is None or request.num_images > 1:
+        return request
+    turns = [each for each in start.session.turns if each.model_output and _is_like(each, request)]
+    runs = [EarlierRun(recipe=turn.recipe, read=partial(_output, pictures, turn)) for turn in turns]
+    return replace(request, earlier_runs=tuple(runs))
+
+
+def _is_like(turn: Turn, request: EditRequest) -> bool:
+    return turn.seed == request.seed and turn.recipe["inputs"]["image"] == request.image.sha256
+
+
+def _output(pictures: Pictures, turn: Turn) -> ModelOutput:
+    """What the model made of a turn's edit.
+
+    Raises:
+        StoreUnavailable: a picture is missing or damaged.
+    """
+    files = turn.model_output.items()
+    return ModelOutput(**{name: pictures.picture(key).rgb for name, key in files})
 
 
 def reserve(store: Store, start: Start, count: int) -> Start:

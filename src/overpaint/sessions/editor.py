@@ -106,6 +106,10 @@ class Sessions:
         """Take back `reserve`, as the edit failed. See `editing.release`."""
         editing.release(self.store, start)
 
+    def with_earlier_runs(self, start: Start, request: EditRequest) -> EditRequest:
+        """The edit, with what the session keeps of it; see `editing.with_earlier_runs`."""
+        return editing.with_earlier_runs(self.store.pictures, start, request)
+
     def record(
         self, start: Start, request: EditRequest, result: EditResult, *, measured: bool = True
     ) -> tuple[Session, tuple[Turn, ...]]:
@@ -239,6 +243,7 @@ class Editor(Sessions):
         cancelled: Callable[[], bool] | None = None,
     ) -> tuple[Session, Turn]:
         """Make one turn from `start`, with a request of the picture of its base."""
+        request = self.with_earlier_runs(start, request)
         start = self.reserve(start, request.num_images)
         try:
             result = self.run_edit(request, on_progress=on_progress, cancelled=cancelled)
@@ -250,6 +255,8 @@ class Editor(Sessions):
 
     def keep_areas(self, session: str, turn: str, numbers: Collection[int]) -> tuple[Session, Turn]:
         """Make a turn once more with some of its changed areas; the others are put back.
+
+        The model runs again only where another one, or another version, made the turn.
 
         Args:
             session, turn: ids.

@@ -98,6 +98,7 @@ def record(
             recipe=_recipe(result, index),
             verdict=outcomes[index],
             measures={"judge": _as_json(judgements[index]), **_edit_measures(result, index)},
+            model_output=_model_output(store.pictures, result, index),
         )
         turn = _placed(store.pictures, turn, start, computed, result.pictures[index])
         said = _sentences(turn, judgements[index] if examiner.judge.reads else None)
@@ -176,6 +177,13 @@ def _recipe(result: EditResult, index: int) -> dict[str, object]:
 def _edit_measures(result: EditResult, index: int) -> dict[str, object]:
     """What the engine measured of one picture, under `edit`."""
     return {"edit": result.measures[index]} if result.measures else {}
+
+
+def _model_output(pictures: Pictures, result: EditResult, index: int) -> dict[str, str]:
+    """What the model itself made of one picture, kept; nothing where it has no changed areas."""
+    output = result.model_outputs[index] if result.model_outputs else None
+    files = {} if output is None else vars(output)
+    return {name: pictures.put_mask(image) for name, image in files.items()}
 
 
 def _as_json(judgement: Judgement) -> dict[str, object]:

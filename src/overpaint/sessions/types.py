@@ -73,6 +73,8 @@ class Turn:
         warnings: one sentence each.
         recipe: plain data that makes the picture again.
         safety: what the safety policy found; None = nothing was checked.
+        model_output: PNGs of what the model itself made, by the names of `ModelOutput`, where it
+            has changed areas; else empty. Nobody is shown them.
     """
 
     id: str
@@ -97,11 +99,13 @@ class Turn:
     warnings: tuple[str, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
     safety: tuple[Mapping[str, Any], ...] | None = None
+    model_output: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[str, ...]:
         """All pictures that it names."""
         keys = [self.picture, self.thumbnail, *([self.touched] if self.touched else [])]
+        keys += self.model_output.values()
         for part in INPUTS:
             keys += self.files_of(part)
         return tuple(dict.fromkeys(keys))

@@ -99,7 +99,8 @@ class Settings(Table):
         safety: what is checked before an edit and before its pictures leave.
         provenance: what the files of results say about themselves.
         sessions: where sessions are kept, and how much of them.
-        target_segmenter: a segmenter by words, which finds what an instruction names.
+        target_segmenter: a segmenter by words, which finds what an instruction names; 'judge' asks
+            the judge.
         judge: a vision model that judges whether an edit was done.
         rewriter: a chat model that makes prompts of short wishes.
     """

@@ -26,6 +26,7 @@ STATUSES: dict[type[OverpaintError], int] = {
     errors.ModelLoadError: 503,
     errors.SafetyUnavailable: 503,
     errors.RewriterUnavailable: 503,
+    errors.LocatorUnavailable: 503,
     errors.Overloaded: 429,
     errors.DeadlineExceeded: 504,
     errors.OutOfMemory: 503,

@@ -186,7 +186,8 @@ class Worker:
             held = self._board.held_bytes(self._device)
             with self._cuttable(partial(self._look_aside, ticket), ticket):
                 edit = self._engine.begin(ticket.submission, busy=busy, held=held)
-            keys = [edit.model.family.batch_key(image) for image in edit.prepared]
+            family = edit.model.family
+            keys = [None if each.done else family.batch_key(each) for each in edit.prepared]
         except Overloaded:
             self._board.postponed(self._device, ticket)
         except Exception as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -131,7 +132,9 @@ async def _checked(
 
     start, edit = await service.work(begin)
     served = service.resolve(edit.values.get("model"), edit.task)
-    return start, await service.check(edit, served, seconds=body.timeout_s, previews=body.previews)
+    accepted = await service.check(edit, served, seconds=body.timeout_s, previews=body.previews)
+    request = sessions.with_earlier_runs(start, accepted.request)
+    return start, replace(accepted, edit=replace(accepted.edit, request=request))
 
 
 def _answer(session: Session, turns: Sequence[Turn], result: EditResult) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from overpaint.apps.wiring import chat
 from overpaint.apps.wiring.models import families
 from overpaint.apps.wiring.models.catalogue import find_model
-from overpaint.core.errors import InvalidSettings, RewriterUnavailable
+from overpaint.core.errors import RewriterUnavailable
 
 if TYPE_CHECKING:
     from overpaint.apps.settings import RewriterSettings, Settings
@@ -32,24 +33,13 @@ def rewriter(settings: Settings) -> Rewriter | None:
 
 def _writer(table: RewriterSettings) -> Callable[[str], str]:
     # Imported late: edits without it need no client of chat models.
-    from overpaint.datasets.recipes.sections import Vision
-    from overpaint.datasets.vision.client import VisionFailed, VisionModel
+    from overpaint.datasets.vision.client import VisionFailed
 
-    assert table.base_url is not None
-    section = Vision(
-        base_url=table.base_url, model=table.model, timeout_s=table.timeout_s, retries=1
-    )
-    key = None if table.key is None else table.key.get_secret_value()
-    try:
-        chat = VisionModel(section, key)
-    except ImportError as error:
-        raise InvalidSettings(
-            "rewriting needs OpenAI's client: pip install 'overpaint[judge]'", field="rewriter"
-        ) from error
+    model = chat.client(table, "rewriter")
 
     def write(words: str) -> str:
         try:
-            return chat.write(words)
+            return model.write(words)
         except VisionFailed as error:
             raise RewriterUnavailable(
                 f"the chat model '{table.model}' that rewrites prompts gives none ({error.fault}); "

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from overpaint.apps import settings as settings_
-from overpaint.apps.wiring import imports
+from overpaint.apps.wiring import chat, imports
 from overpaint.apps.wiring.models import catalogue, checkpoints
-from overpaint.core.errors import InvalidSettings, ModelLoadError, ModelNotFound
+from overpaint.core.errors import (
+    InvalidSettings,
+    LocatorUnavailable,
+    ModelLoadError,
+    ModelNotFound,
+)
 from overpaint.core.models import ModelSpec
 
 if TYPE_CHECKING:
@@ -18,7 +23,9 @@ if TYPE_CHECKING:
 
     from overpaint.apps.settings import Settings
     from overpaint.core.imaging.detections import Detection
+    from overpaint.core.imaging.fidelity.target import Locator
     from overpaint.core.imaging.images import Picture
+    from overpaint.datasets.vision.client import VisionModel
     from overpaint.segmenters.detector import Detector
     from overpaint.segmenters.segmenter import Hints, Segmenter
 
@@ -86,6 +93,9 @@ JOINT = "+"
 
 OUTLINER = "sam2"
 
+JUDGE = "judge"
+"""In place of a segmenter that finds what instructions name: the vision model of `judge`."""
+
 _lock = threading.Lock()
 _loaded: tuple[str, Settings, Segmenter] | None = None
 
@@ -127,6 +137,7 @@ class WordLocator:
 
     name: str
     settings: Settings
+    waits = False
 
     def place(self, picture: Picture, words: str) -> Image.Image | None:
         """'L' of the picture's size, 255 = what the words name; None where it finds nothing.
@@ -142,20 +153,59 @@ class WordLocator:
         return detections.union(things, picture.size) if things else None
 
 
-def locator(settings: Settings) -> WordLocator | None:
+@dataclass(frozen=True)
+class JudgeLocator:
+    """Asks the judge's vision model for a box; see `core.imaging.fidelity.target.Locator`.
+
+    Attributes:
+        name: of the vision model.
+        model: its client.
+    """
+
+    name: str
+    model: VisionModel
+    waits = True
+
+    def place(self, picture: Picture, words: str) -> Image.Image | None:
+        """'L' of the picture's size, 255 = boxes around what the words name; None without any.
+
+        Raises:
+            LocatorUnavailable: the model does not answer, or not with boxes.
+        """
+        from overpaint.core.imaging import detections
+        from overpaint.datasets.vision.client import VisionFailed
+
+        try:
+            things = self.model.find(picture, [words]).things
+        except VisionFailed as error:
+            raise LocatorUnavailable(
+                f"the vision model '{self.name}', which finds what an instruction names, gives no "
+                f"place ({error.fault}); try again later, give a target, or unset target_segmenter"
+            ) from error
+        return detections.union(things, picture.size) if things else None
+
+
+def locator(settings: Settings) -> Locator | None:
     """The locator of the things that instructions name; None = none is configured.
 
     Raises:
-        InvalidSettings: there is no segmenter of that name.
+        InvalidSettings: there is no segmenter of that name, or no judge.
     """
     name = settings.target_segmenter
     if name is None:
         return None
+    if name == JUDGE:
+        if settings.judge.base_url is None:
+            raise InvalidSettings(
+                "it names the judge, and there is none; set judge.base_url and judge.model",
+                field="target_segmenter",
+            )
+        return JudgeLocator(settings.judge.model, chat.client(settings.judge, "target_segmenter"))
     for part in name.split(JOINT):
         if part not in SEGMENTERS and not Path(part).is_dir():
             raise InvalidSettings(
                 f"there is no segmenter '{part}'; those by words are sam3, grounding-dino and "
-                "owlv2",
+                f"owlv2, and '{JUDGE}' asks the judge",
                 field="target_segmenter",
             )
     return WordLocator(name, settings)

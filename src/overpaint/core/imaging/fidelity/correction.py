@@ -13,7 +13,7 @@ from overpaint.core.geometry import Box, Plan
 from overpaint.core.imaging import changes
 from overpaint.core.imaging.fidelity import areas, layer, registration, tone
 from overpaint.core.imaging.fidelity.arrays import RgbPixels
-from overpaint.core.imaging.fidelity.layer import EditLayer
+from overpaint.core.imaging.fidelity.layer import EditLayer, ModelOutput
 from overpaint.core.imaging.fidelity.registration import Motion
 
 LEAST_CHANGED = 0.0005
@@ -41,8 +41,7 @@ class Correction:
 
 
 def by_changes(
-    source: Image.Image,
-    edited: Image.Image,
+    output: ModelOutput,
     plan: Plan,
     *,
     wanted: Collection[int] | None = None,
@@ -51,15 +50,15 @@ def by_changes(
     """Where an edit without a mask goes: what is left when the model's own faults are taken back.
 
     Args:
-        source: 'RGB' of the canvas, the picture as the model would return it unedited.
-        edited: 'RGB' of the canvas, as the model returned it.
+        output: the model's own.
         plan: how the picture's window went to the canvas.
         wanted, target: what of the changes stays; see `areas.change_map`. `target` has the
             picture's size.
     """
-    found = corrected(source, edited, plan.content)
+    source = output.reconstruction
+    found = corrected(source, output.picture, plan.content)
     if found.is_whole:
-        return EditLayer(edited=edited, source=source)
+        return EditLayer(edited=output.picture, source=source)
     aim = None if target is None else plan.to_canvas(target, fill=0)
     map_ = areas.change_map(source, found.picture, wanted=wanted, target=aim)
     alpha = None if map_.mask is None else layer.whole_alpha(map_.mask, plan, crops=True)
@@ -70,6 +69,7 @@ def by_changes(
         motion=found.motion,
         tint=found.tint,
         areas=areas.placed(map_.areas, plan.box_from_canvas),
+        output=output if map_.areas else None,
     )
 
 

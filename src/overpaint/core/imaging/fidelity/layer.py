@@ -19,6 +19,22 @@ _REACH = 4
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class ModelOutput:
+    """What a model itself made of an edit without a mask, before anything was put back.
+
+    It is all that is needed to sort the changed areas again. Nobody may see it: the safety policy
+    judges pictures as they are handed over.
+
+    Attributes:
+        picture: 'RGB' of the plan's canvas, as decoded.
+        reconstruction: 'RGB' of the canvas, the picture before as the autoencoder gives it back.
+    """
+
+    picture: Image.Image
+    reconstruction: Image.Image
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class EditLayer:
     """An edited canvas, ready to be blended in.
 
@@ -29,6 +45,7 @@ class EditLayer:
         motion: that was taken back, in pixels of the canvas; None = there was none.
         tint: mean levels of 255 that were taken off; 0 = none.
         areas: separate changes of an edit without a mask; the largest first.
+        output: what they were found in; None where there are none.
     """
 
     edited: Image.Image
@@ -37,6 +54,7 @@ class EditLayer:
     motion: Motion | None = None
     tint: float = 0.0
     areas: tuple[ChangedArea, ...] = ()
+    output: ModelOutput | None = None
 
 
 def whole_alpha(mask: Image.Image, plan: Plan, *, crops: bool = False) -> Image.Image:

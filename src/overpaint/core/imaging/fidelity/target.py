@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -40,23 +41,34 @@ class Locator(Protocol):
     def name(self) -> str:
         """As recipes call it."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for another machine; it is asked where no other edit waits with it."""
+
     def place(self, picture: Picture, words: str) -> Image.Image | None:
         """'L' of the picture's size, 255 = what the words name; None where it finds nothing."""
 
 
-def located(
-    locator: Locator, picture: Picture, instruction: str
-) -> tuple[Image.Image | None, Mapping[str, str] | None]:
-    """Where the thing is that an instruction names, and who found it by which words.
+@dataclass(frozen=True, eq=False)
+class TargetLocation:
+    """What came of looking for the thing that an instruction names.
 
-    Returns:
-        Two times None where it names none, or none is found.
+    Attributes:
+        place: 'L' of the picture's size, 255 = the thing; None = it was not found.
+        account: who found it, by which words; None = nobody did.
     """
+
+    place: Image.Image | None = None
+    account: Mapping[str, str] | None = None
+
+
+def located(locator: Locator, picture: Picture, instruction: str) -> TargetLocation:
+    """Look for the thing that an instruction names."""
     words = subject(instruction)
     place = None if words is None else locator.place(picture, words)
     if words is None or place is None:
-        return None, None
-    return place, {"by": locator.name, "words": words}
+        return TargetLocation()
+    return TargetLocation(place, {"by": locator.name, "words": words})
 
 
 def subject(instruction: str) -> str | None:
