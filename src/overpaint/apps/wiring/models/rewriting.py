@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def rewriter(settings: Settings) -> Rewriter | None:
-    """The rewriter of prompts; None = they stay as they are.
+    """What rewrites prompts; None = they stay as they are.
 
     Raises:
         InvalidSettings: the chat model's client is not installed.
@@ -31,7 +31,7 @@ def rewriter(settings: Settings) -> Rewriter | None:
 
 
 def _writer(table: RewriterSettings) -> Callable[[str], str]:
-    # Imported late: edits without it need no client of chat models.
+    # Late: nobody else who edits a picture needs a client of chat models.
     from overpaint.datasets.recipes.sections import Vision
     from overpaint.datasets.vision.client import VisionFailed, VisionModel
 

@@ -143,7 +143,7 @@ class WordLocator:
 
 
 def locator(settings: Settings) -> WordLocator | None:
-    """The locator of the things that instructions name; None = none is configured.
+    """What finds the things that instructions name; None = nothing is configured.
 
     Raises:
         InvalidSettings: there is no segmenter of that name.
