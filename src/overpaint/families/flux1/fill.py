@@ -94,7 +94,7 @@ class Fill(FluxInpainting[FillOptions, FillLatent]):
         )
         shortcuts = options.shortcuts(PRESETS)
         layout = lay_out(self.checkpoint, prompts[0].embeds.shape[1], grid, ())
-        scheme = sparse.choose(shortcuts, layout, grid, cells, latents.pack(source))
+        subset = sparse.choose(shortcuts, layout, grid, cells, latents.pack(source))
         guided = prompts[1] is not None
         return FillLatent(
             seed=seed,
@@ -116,7 +116,7 @@ class Fill(FluxInpainting[FillOptions, FillLatent]):
                 cfg_scale=cfg_scale,
             ),
             shortcuts=shortcuts,
-            sparse=scheme,
-            held_bytes=sparse.held_bytes(transformer, scheme, layout, guided=guided),
+            sparse=subset,
+            held_bytes=sparse.held_bytes(transformer, subset, layout, guided=guided),
             condition=torch.cat([latents.pack(kept_latents), cells], dim=2),
         )

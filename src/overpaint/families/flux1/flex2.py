@@ -112,7 +112,7 @@ class Flex2(FluxInpainting[Flex2Options, Flex2Latent]):
         scheduler, timesteps = flow.schedule_by_size(self.checkpoint, steps, tokens)
         shortcuts = options.shortcuts(PRESETS)
         layout = lay_out(self.checkpoint, prompt.embeds.shape[1], grid, ())
-        scheme = sparse.choose(shortcuts, layout, grid, masked, latents.pack(kept_latents))
+        subset = sparse.choose(shortcuts, layout, grid, masked, latents.pack(kept_latents))
         inpaint = torch.cat([latents.pack(kept_latents * (1 - mask)), masked], dim=2)
         steered = latents.pack(torch.zeros_like(kept_latents) if steering is None else steering)
         return Flex2Latent(
@@ -133,8 +133,8 @@ class Flex2(FluxInpainting[Flex2Options, Flex2Latent]):
                 cfg_scale=options.guidance_scale,
             ),
             shortcuts=shortcuts,
-            sparse=scheme,
-            held_bytes=sparse.held_bytes(transformer, scheme, layout, guided=negative is not None),
+            sparse=subset,
+            held_bytes=sparse.held_bytes(transformer, subset, layout, guided=negative is not None),
             controlled=torch.cat([inpaint, steered], dim=2),
             uncontrolled=torch.cat([inpaint, torch.zeros_like(steered)], dim=2),
             control_steps=int(len(timesteps) * options.control_stop),

@@ -166,7 +166,7 @@ class Kontext(InstructionDenoiser[KontextOptions, KontextLatent]):
         shortcuts = options.shortcuts(PRESETS)
         grid, *others = [(each.shape[-2], each.shape[-1]) for each in references]
         layout = lay_out(self.checkpoint, prompt.embeds.shape[1], grid, (grid, *others))
-        scheme = sparse.choose(shortcuts, layout, grid, mask, latents.pack(source))
+        subset = sparse.choose(shortcuts, layout, grid, mask, latents.pack(source))
         packed, start, surroundings = latents.pack(source), noise, None
         if mask is not None:
             surroundings = Surroundings(picture=packed, noise=latents.pack(noise), mask=mask)
@@ -189,8 +189,8 @@ class Kontext(InstructionDenoiser[KontextOptions, KontextLatent]):
                 cfg_scale=cfg_scale,
             ),
             shortcuts=shortcuts,
-            sparse=scheme,
-            held_bytes=sparse.held_bytes(transformer, scheme, layout, guided=negative is not None),
+            sparse=subset,
+            held_bytes=sparse.held_bytes(transformer, subset, layout, guided=negative is not None),
             reference=torch.cat([latents.pack(each) for each in references], dim=1),
             source=packed,
             surroundings=surroundings,

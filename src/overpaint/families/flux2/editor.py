@@ -250,7 +250,7 @@ class KleinEditor(InstructionDenoiser[OptionsT, KleinLatent]):
                 mask=encoded.mask,
             )
         shortcuts, _ = self._shortcuts(options)
-        scheme = _sparse(shortcuts, layout, encoded)
+        subset = _sparse(shortcuts, layout, encoded)
         return KleinLatent(
             seed=seed,
             total=len(timesteps),
@@ -260,11 +260,11 @@ class KleinEditor(InstructionDenoiser[OptionsT, KleinLatent]):
             generator=generator,
             step_options={},
             shortcuts=shortcuts,
-            held_bytes=sparse.held_bytes(transformer, scheme, layout, guided=encoded.guidance > 1),
+            held_bytes=sparse.held_bytes(transformer, subset, layout, guided=encoded.guidance > 1),
             grid=encoded.grids[0],
             layout=layout,
             steering=passes.steer(transformer, timesteps, encoded.prompts, encoded.guidance),
-            sparse=scheme,
+            sparse=subset,
             reference=encoded.reference,
             grids=encoded.grids,
             source=autoencoder.tokens(source),
