@@ -23,6 +23,9 @@ EDITS = [
     (LARGE, {"refresh_every": 3, "negative": "blue"}),
     (LARGE, {"refresh_every": 2, "height": 96, "width": 64}),
 ]
+pytestmark = pytest.mark.no_cover
+"""Coverage doubles what tracing takes; `test_sparse` runs the same lines."""
+
 MOST = 8
 """Graphs that torch may make of the two kinds of blocks; every further one delays an edit."""
 

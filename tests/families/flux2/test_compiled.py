@@ -22,6 +22,9 @@ EDITS = [
     (SMALL, {"refresh_every": 2}),
     (LARGE, {"refresh_every": 3, "height": 96, "width": 64}),
 ]
+pytestmark = pytest.mark.no_cover
+"""Coverage doubles what tracing takes; `test_sparse` runs the same lines."""
+
 MOST = 10
 """Graphs that torch may make of the two kinds of blocks; every further one delays an edit."""
 
