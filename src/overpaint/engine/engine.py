@@ -233,8 +233,7 @@ class Engine:
         computed = canvas.of(checked.request)
         seen = self._seen(checked.request, computed, model, checked.options, busy)
         seen, target = self._aimed(seen, checked, screened)
-        require_spare = partial(self.models.require_spare, held=held)
-        prepare = partial(_prepared, model, replace(checked, request=seen), require_spare)
+        prepare = partial(self._prepared, model, replace(checked, request=seen), held)
         regions, prepared, more = self.models.with_room(
             model, busy, lambda: self._computed(prepare)
         )
@@ -374,6 +373,11 @@ class Engine:
         place, account = located(self.locator, seen.image, wish)
         return replace(seen, target=place), account
 
+    def _prepared(self, model: Model, checked: CheckedRequest, held: int) -> windows.EncodedRegions:
+        require_spare = partial(self.models.require_spare, held=held)
+        with streams.encoding(model):
+            return windows.prepared(model.family, checked, require_spare)
+
     def _computed(self, work: Callable[[], T]) -> T:
         """What work for the device gives.
 
@@ -439,10 +443,3 @@ class Engine:
 
 def _at_once(work: Callable[[], T]) -> T:
     return work()
-
-
-def _prepared(
-    model: Model, checked: CheckedRequest, require_spare: Callable[[int], None]
-) -> windows.EncodedRegions:
-    with streams.encoding(model):
-        return windows.prepared(model.family, checked, require_spare)
