@@ -17,7 +17,7 @@ Fraction = Annotated[float, Ge(0.0), Le(1.0)]
 
 
 def _numbers(value: Any) -> Any:
-    """AreaNumbers of a text as a list: forms and command lines have no lists."""
+    """Numbers of areas from a text, as a list: forms and command lines have no lists."""
     if not isinstance(value, str):
         return value
     return [each for each in value.replace(",", " ").split() if each]

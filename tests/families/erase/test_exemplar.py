@@ -121,6 +121,13 @@ def test_a_seed_is_a_picture_on_any_number_of_threads(threads, worth, monkeypatc
         np.testing.assert_array_equal(fill(pixels, hole, seed=3), usual)
 
 
+@pytest.mark.parametrize("hole", [box((80, 96), 35, 52, 41, 60), box((80, 96), 0, 17, 71, 96)])
+def test_seams_are_solved_around_the_hole_as_on_the_whole(hole, monkeypatch):
+    around = fill(noise(hole.shape), hole, seed=3)
+    monkeypatch.setattr(seams, "MARGIN", max(hole.shape))
+    assert np.array_equal(fill(noise(hole.shape), hole, seed=3), around)
+
+
 def test_fillings_share_their_threads(monkeypatch):
     pixels, hole = noise((SIDE, SIDE)), disc()
     fill(pixels, hole)

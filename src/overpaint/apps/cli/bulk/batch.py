@@ -153,8 +153,8 @@ OPTIONS: Mapping[str, Any] = {
 
 
 @dataclass(kw_only=True)
-class _BatchWords:
-    """The command line's words, unchecked.
+class _BatchArguments:
+    """The command line's arguments, unchecked.
 
     Attributes:
         parts: of an edit, for rows without their own, by name.
@@ -196,33 +196,37 @@ def batch(values: dict[str, Any]) -> None:
             if values[name] is None:
                 raise InvalidRequest(f"name {what}", field="input" if name == "source" else name)
         parts = {name: values.pop(name) for name in PARTS_FOR_ALL}
-        words = _BatchWords(parts=parts, **values)
+        arguments = _BatchArguments(parts=parts, **values)
         started = time.monotonic()
-        done = _run(words)
+        done = _run(arguments)
         report.tell_outcome(
-            done, words.out, time.monotonic() - started, pruned=words.prune, as_json=words.as_json
+            done,
+            arguments.out,
+            time.monotonic() - started,
+            pruned=arguments.prune,
+            as_json=arguments.as_json,
         )
         if code := report.exit_code(done.tally):
             raise typer.Exit(code)
 
 
-def _run(words: _BatchWords) -> BatchOutcome:
+def _run(arguments: _BatchArguments) -> BatchOutcome:
     from overpaint.apps import settings as settings_
 
     settings = settings_.load()
-    batch = _batch_of(words)
-    with Interrupt() as interrupt, _remembered(words) as fingerprints:
-        manifest = _manifest(words, fingerprints)
-        engines = _engines(words, manifest, settings)
-        _check_options(words, manifest, engines[0])
+    batch = _batch_of(arguments)
+    with Interrupt() as interrupt, _remembered(arguments) as fingerprints:
+        manifest = _manifest(arguments, fingerprints)
+        engines = _engines(arguments, manifest, settings)
+        _check_options(arguments, manifest, engines[0])
         console.warn(engines[0].model().notices)
-        with console.waiting("Counting", hidden=words.as_json):
+        with console.waiting("Counting", hidden=arguments.as_json):
             total = manifest.count()
         batch.total, batch.subfolders = total, total > MANY
         batch.cancelled = interrupt.cancelled
         with (
-            _executor(words, batch, engines, settings),
-            RowBar(min(total, words.limit or total), hidden=words.as_json) as bar,
+            _executor(arguments, batch, engines, settings),
+            RowBar(min(total, arguments.limit or total), hidden=arguments.as_json) as bar,
         ):
             from overpaint.jobs.units import model_key
 
@@ -239,30 +243,30 @@ def _run(words: _BatchWords) -> BatchOutcome:
         return done
 
 
-def _batch_of(words: _BatchWords) -> Batch:
-    """The batch as far as the words say it; they are checked before anything is loaded."""
+def _batch_of(arguments: _BatchArguments) -> Batch:
+    """The batch as far as the arguments describe it; they are checked before anything is loaded."""
     from overpaint.jobs.batch import Batch
     from overpaint.jobs.shard import Shard
 
-    check_prune(prune=words.prune, limit=words.limit, shard=words.shard)
+    check_prune(prune=arguments.prune, limit=arguments.limit, shard=arguments.shard)
     return Batch(
-        out=words.out,
-        width=parse_width(words.width),
-        retry=statuses(words.retry or []),
-        limit=words.limit,
-        grids=words.grid,
-        encoding=_encoding(words),
-        shard=None if words.shard is None else Shard.parse(words.shard),
-        prune=words.prune,
+        out=arguments.out,
+        width=parse_width(arguments.width),
+        retry=statuses(arguments.retry or []),
+        limit=arguments.limit,
+        grids=arguments.grid,
+        encoding=_encoding(arguments),
+        shard=None if arguments.shard is None else Shard.parse(arguments.shard),
+        prune=arguments.prune,
     )
 
 
 @contextmanager
 def _executor(
-    words: _BatchWords, batch: Batch, engines: list[Engine], settings: Settings
+    arguments: _BatchArguments, batch: Batch, engines: list[Engine], settings: Settings
 ) -> Iterator[None]:
     """Say who makes the edits: this process, or actors."""
-    if words.ray is None:
+    if arguments.ray is None:
         batch.engine = engines
         yield
         return
@@ -270,13 +274,15 @@ def _executor(
 
     model = batches.BatchModel(
         name=_everywhere(engines[0].default_model),
-        device=words.device,
-        dtype=words.dtype,
-        loras=[parse_lora(each) for each in words.lora or []],
+        device=arguments.device,
+        dtype=arguments.dtype,
+        loras=[parse_lora(each) for each in arguments.lora or []],
         width=batch.width,
     )
-    batch.out = words.out.absolute()
-    with batches.on_ray(words.ray, words.actors, model, batch.folder, settings) as elsewhere:
+    batch.out = arguments.out.absolute()
+    with batches.on_ray(
+        arguments.ray, arguments.actors, model, batch.folder, settings
+    ) as elsewhere:
         batch.elsewhere = elsewhere
         yield
 
@@ -287,10 +293,10 @@ def _everywhere(model: str) -> str:
 
 
 @contextmanager
-def _remembered(words: _BatchWords) -> Iterator[Fingerprints]:
+def _remembered(arguments: _BatchArguments) -> Iterator[Fingerprints]:
     from overpaint.jobs.inputs import FINGERPRINTS, Fingerprints
 
-    fingerprints = Fingerprints(words.out / FINGERPRINTS, verify=words.verify)
+    fingerprints = Fingerprints(arguments.out / FINGERPRINTS, verify=arguments.verify)
     try:
         yield fingerprints
     finally:
@@ -312,7 +318,7 @@ def check_prune(*, prune: bool, limit: int | None, shard: str | None = None) -> 
         )
 
 
-def _check_options(words: _BatchWords, manifest: Manifest, engine: Engine) -> None:
+def _check_options(arguments: _BatchArguments, manifest: Manifest, engine: Engine) -> None:
     """Refuse what every row would fail with, before the first row.
 
     Raises:
@@ -323,12 +329,12 @@ def _check_options(words: _BatchWords, manifest: Manifest, engine: Engine) -> No
     from overpaint.engine.checking import check_part, parse_options
 
     spec, names = engine.model().family.spec, {part.name for part in PARTS}
-    options = dict(parse_option(each) for each in words.option or [])
+    options = dict(parse_option(each) for each in arguments.option or [])
     parse_options(spec, {name: value for name, value in options.items() if name not in names})
-    given = words.parts["mask"] or words.parts["extend"]
+    given = arguments.parts["mask"] or arguments.parts["extend"]
     lacks_masks = not (manifest.has_tables or manifest.has_masks or given)
     for part in FAMILY_PARTS:
-        value = words.parts.get(part.name)
+        value = arguments.parts.get(part.name)
         if value or (part.name == "mask" and lacks_masks):
             check_part(spec, part, value)
 
@@ -366,52 +372,52 @@ def parse_width(text: str | None) -> int | None:
     return int(text)
 
 
-def _manifest(words: _BatchWords, fingerprints: Fingerprints) -> Manifest:
+def _manifest(arguments: _BatchArguments, fingerprints: Fingerprints) -> Manifest:
     from overpaint.jobs.manifest import Manifest, UnitDefaults
 
-    parts = {name: value for name, value in read_parts(words.parts).items() if value}
-    if words.source.is_dir() and words.out.resolve() == words.source.resolve():
+    parts = {name: value for name, value in read_parts(arguments.parts).items() if value}
+    if arguments.source.is_dir() and arguments.out.resolve() == arguments.source.resolve():
         raise OutputError(
-            f"{words.out} is the input; name another folder for the results", field="out"
+            f"{arguments.out} is the input; name another folder for the results", field="out"
         )
-    parts["options"] = dict(parse_option(each) for each in words.option or [])
+    parts["options"] = dict(parse_option(each) for each in arguments.option or [])
     defaults = UnitDefaults(
         parts=parts,
-        seed=words.seed or 0,
-        mask_dir=words.mask_dir,
-        skip=words.out,
-        encoding=_encoding(words),
+        seed=arguments.seed or 0,
+        mask_dir=arguments.mask_dir,
+        skip=arguments.out,
+        encoding=_encoding(arguments),
     )
-    source, mask_dir = words.source, words.mask_dir
-    if words.ray is not None:  # actors have working folders of their own
+    source, mask_dir = arguments.source, arguments.mask_dir
+    if arguments.ray is not None:  # actors have working folders of their own
         source = source.absolute()
         defaults = replace(defaults, mask_dir=mask_dir and mask_dir.absolute())
     return Manifest(source, defaults, fingerprints)
 
 
-def _encoding(words: _BatchWords) -> PictureEncoding:
+def _encoding(arguments: _BatchArguments) -> PictureEncoding:
     from overpaint.jobs.output.encoding import PictureEncoding
 
-    return PictureEncoding((words.format or "png").lower(), words.quality)
+    return PictureEncoding((arguments.format or "png").lower(), arguments.quality)
 
 
-def _engines(words: _BatchWords, manifest: Manifest, settings: Settings) -> list[Engine]:
+def _engines(arguments: _BatchArguments, manifest: Manifest, settings: Settings) -> list[Engine]:
     """Pictures without masks are edited by their prompts; all others are inpainted.
 
     Those that grow without words are erased.
     """
-    has_masks = manifest.has_tables or manifest.has_masks or words.parts["mask"]
+    has_masks = manifest.has_tables or manifest.has_masks or arguments.parts["mask"]
     task: EditTask = "inpaint" if has_masks else "edit"
-    if words.parts["extend"]:
-        task = border_task(words.parts["prompt"])
-    with console.waiting("Loading", hidden=words.as_json):
+    if arguments.parts["extend"]:
+        task = border_task(arguments.parts["prompt"])
+    with console.waiting("Loading", hidden=arguments.as_json):
         from overpaint.apps.wiring.models import build
 
         return build.engines(
-            words.model,
+            arguments.model,
             task=task,
-            device=words.device,
-            dtype=words.dtype,
-            loras=[parse_lora(each) for each in words.lora or []],
+            device=arguments.device,
+            dtype=arguments.dtype,
+            loras=[parse_lora(each) for each in arguments.lora or []],
             settings=settings,
         )

@@ -67,8 +67,8 @@ Schema = Annotated[bool, typer.Option("--schema", help="Print the recipe's JSON 
 
 
 @dataclass(kw_only=True)
-class _RecipeWords:
-    """The command line's words, unchecked."""
+class _RecipeArguments:
+    """The command line's arguments, unchecked."""
 
     task: RecipeTask
     recipe: Path | None
@@ -88,7 +88,7 @@ class _RecipeWords:
 
 
 def _of(task: RecipeTask) -> Callable[..., None]:
-    """The command of a task; both take the same words."""
+    """The command of a task; both take the same arguments."""
 
     def command(
         recipe: RecipeFile = None,
@@ -107,7 +107,7 @@ def _of(task: RecipeTask) -> Callable[..., None]:
         schema: Schema = False,
         as_json: Json = False,
     ) -> None:
-        words = _RecipeWords(
+        arguments = _RecipeArguments(
             task=task,
             recipe=recipe,
             out=out,
@@ -124,7 +124,7 @@ def _of(task: RecipeTask) -> Callable[..., None]:
             dtype=dtype,
             as_json=as_json,
         )
-        _run(words, schema=schema)
+        _run(arguments, schema=schema)
 
     return command
 
@@ -138,51 +138,51 @@ clean = _of("clean")
 clean.__doc__ = """Clean the pictures of a data set. The sources stay as they are."""
 
 
-def _run(words: _RecipeWords, *, schema: bool) -> None:
-    with console.reporting_errors(as_json=words.as_json):
+def _run(arguments: _RecipeArguments, *, schema: bool) -> None:
+    with console.reporting_errors(as_json=arguments.as_json):
         if schema:
             from overpaint.datasets.recipes import recipe
 
-            console.print_json(recipe.schema(words.task))
+            console.print_json(recipe.schema(arguments.task))
             return
         started = time.monotonic()
         with Interrupt() as interrupt:
-            run = _prepared(words)
+            run = _prepared(arguments)
             console.warn(run.notices)
-            if words.dry_run:
-                _tell_plan(run, words)
+            if arguments.dry_run:
+                _tell_plan(run, arguments)
                 return
-            outcome, tally = _execute(run, words, interrupt)
-            with console.waiting("Writing", hidden=words.as_json):
+            outcome, tally = _execute(run, arguments, interrupt)
+            with console.waiting("Writing", hidden=arguments.as_json):
                 report = run.write(outcome)
-        _tell(words, run, outcome, tally, report, time.monotonic() - started)
-        if code := _exit_code(words, outcome, tally):
+        _tell(arguments, run, outcome, tally, report, time.monotonic() - started)
+        if code := _exit_code(arguments, outcome, tally):
             raise typer.Exit(code)
 
 
-def _exit_code(words: _RecipeWords, outcome: Outcome, tally: Tally) -> int:
+def _exit_code(arguments: _RecipeArguments, outcome: Outcome, tally: Tally) -> int:
     """As of a batch; attempts at a cell may fail where its quota is met all the same.
 
     A data set without a picture is no success, whatever became of the tasks.
     """
     if outcome.stopped:
         return console.OUR_FAULT
-    if words.task == "collect" and outcome.members and not outcome.missing:
+    if arguments.task == "collect" and outcome.members and not outcome.missing:
         return 0
     return exit_code(tally) or (0 if outcome.members else console.INPUT_AT_FAULT)
 
 
-def _prepared(words: _RecipeWords) -> Run:
-    if words.recipe is None:
+def _prepared(arguments: _RecipeArguments) -> Run:
+    if arguments.recipe is None:
         raise InvalidRequest("name a recipe: a YAML file", field="recipe")
-    if words.out is None and not words.dry_run:
+    if arguments.out is None and not arguments.dry_run:
         raise OutputError("name a folder with -o", field="output")
-    check_prune(prune=words.prune, limit=words.limit)
-    statuses(words.retry)
+    check_prune(prune=arguments.prune, limit=arguments.limit)
+    statuses(arguments.retry)
     from overpaint.datasets.recipes import recipe
 
-    read = recipe.load(words.recipe, words.task, words.overrides)
-    with console.waiting("Loading", hidden=words.as_json):
+    read = recipe.load(arguments.recipe, arguments.task, arguments.overrides)
+    with console.waiting("Loading", hidden=arguments.as_json):
         from overpaint.apps import settings as settings_
         from overpaint.apps.wiring import datasets
         from overpaint.apps.wiring.dataset_workers import Where
@@ -191,19 +191,19 @@ def _prepared(words: _RecipeWords) -> Run:
             recipe=read,
             settings=settings_.load(),
             where=Where(
-                device=words.device,
-                dtype=words.dtype,
-                width=parse_width(words.width),
-                ray=words.ray,
-                actors=words.actors,
+                device=arguments.device,
+                dtype=arguments.dtype,
+                width=parse_width(arguments.width),
+                ray=arguments.ray,
+                actors=arguments.actors,
             ),
-            out=words.out or Path(),
+            out=arguments.out or Path(),
         )
 
 
-def _execute(run: Run, words: _RecipeWords, interrupt: Interrupt) -> tuple[Outcome, Tally]:
-    retry = statuses(words.retry)
-    with RowBar(None, hidden=words.as_json, word="pictures") as bar:
+def _execute(run: Run, arguments: _RecipeArguments, interrupt: Interrupt) -> tuple[Outcome, Tally]:
+    retry = statuses(arguments.retry)
+    with RowBar(None, hidden=arguments.as_json, word="pictures") as bar:
 
         def report(tally: Tally, total: int | None) -> None:
             bar.total = total
@@ -212,9 +212,9 @@ def _execute(run: Run, words: _RecipeWords, interrupt: Interrupt) -> tuple[Outco
         try:
             return run.execute(
                 retry=retry,
-                limit=words.limit,
-                prune=words.prune,
-                verify=words.verify,
+                limit=arguments.limit,
+                prune=arguments.prune,
+                verify=arguments.verify,
                 on_progress=report,
                 cancelled=interrupt.cancelled,
             )
@@ -225,7 +225,12 @@ def _execute(run: Run, words: _RecipeWords, interrupt: Interrupt) -> tuple[Outco
 
 
 def _summary(
-    words: _RecipeWords, run: Run, outcome: Outcome, tally: Tally, report: Path, seconds: float
+    arguments: _RecipeArguments,
+    run: Run,
+    outcome: Outcome,
+    tally: Tally,
+    report: Path,
+    seconds: float,
 ) -> dict[str, Any]:
     from overpaint.datasets.clean import endings, unknown_labels
 
@@ -236,7 +241,7 @@ def _summary(
         "left_out": outcome.statuses(),
         "surplus": outcome.surplus,
         "missing": outcome.missing,
-        "endings": endings(outcome) if words.task == "clean" else {},
+        "endings": endings(outcome) if arguments.task == "clean" else {},
         "unknown_labels": unknown_labels(outcome),
         "computed": tally.computed,
         "errors": dict(sorted(tally.codes.items())),
@@ -248,12 +253,17 @@ def _summary(
 
 
 def _tell(
-    words: _RecipeWords, run: Run, outcome: Outcome, tally: Tally, report: Path, seconds: float
+    arguments: _RecipeArguments,
+    run: Run,
+    outcome: Outcome,
+    tally: Tally,
+    report: Path,
+    seconds: float,
 ) -> None:
     from overpaint.datasets.output.export import REJECTED
 
-    summary = _summary(words, run, outcome, tally, report, seconds)
-    if words.as_json:
+    summary = _summary(arguments, run, outcome, tally, report, seconds)
+    if arguments.as_json:
         console.print_json(summary)
         return
     sys.stdout.write(f"{report}\n")
@@ -267,7 +277,7 @@ def _tell(
     )
     tell_sentences(tally)
     tell_failed(tally, f"{run.out / REJECTED} has the reasons")
-    tell_stale(len(outcome.stale), pruned=words.prune)
+    tell_stale(len(outcome.stale), pruned=arguments.prune)
     if unknown := summary["unknown_labels"]:
         some = ", ".join(f"{label} ({count})" for label, count in list(unknown.items())[:5])
         console.say(f"The vision model gave labels that are not in the recipe: {some}.")
@@ -282,10 +292,10 @@ def _tell(
         console.say(outcome.stopped, style="red")
 
 
-def _tell_plan(run: Run, words: _RecipeWords) -> None:
-    with console.waiting("Measuring one picture", hidden=words.as_json):
-        plan = run.preview(words.limit)
-    if words.as_json:
+def _tell_plan(run: Run, arguments: _RecipeArguments) -> None:
+    with console.waiting("Measuring one picture", hidden=arguments.as_json):
+        plan = run.preview(arguments.limit)
+    if arguments.as_json:
         console.print_json(plan)
         return
     for name, value in plan.items():

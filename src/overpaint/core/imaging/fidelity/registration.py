@@ -36,7 +36,7 @@ STEPS = 8
 """Gauss-Newton steps on a level at most."""
 
 STILL = 0.01
-"""RgbPixels of a step below which a level's search ends."""
+"""Pixels of a step below which a level's search ends."""
 
 LEAST_AGREEING = 0.15
 """Share of a picture's details that must agree on a movement."""
@@ -58,7 +58,7 @@ MOST_ZOOM, MOST_SHIFT, MOST_DEGREES = 0.12, 0.12, 4.0
 """Beyond these a search has gone astray: a share, a share of the shorter side, and degrees."""
 
 LEAST_MOVED = 0.1
-"""RgbPixels by which some corner has to move before a movement counts."""
+"""Pixels by which some corner has to move before a movement counts."""
 
 SURE = 150.0
 """Squared distance from 'did not move', in standard errors, from which a movement is none by
@@ -98,7 +98,7 @@ class Motion:
 
     @property
     def shift(self) -> float:
-        """RgbPixels by which the middle moved."""
+        """Pixels by which the middle moved."""
         return math.hypot(self.right, self.down)
 
     @property
@@ -113,7 +113,7 @@ class Motion:
 
     @property
     def farthest(self) -> float:
-        """RgbPixels by which a corner moved at most."""
+        """Pixels by which a corner moved at most."""
         width, height = (side / 2 for side in self.size)
         return max(
             math.hypot(

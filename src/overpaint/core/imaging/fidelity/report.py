@@ -17,10 +17,10 @@ SIDE = 512
 """Longer side, in pixels, of the copies that are measured."""
 
 FEWEST = 256
-"""RgbPixels of a kept area that can be measured."""
+"""Pixels of a kept area that can be measured."""
 
 MOVED_PX, ZOOMED, TURNED = 0.5, 0.3, 0.1
-"""RgbPixels, percent and degrees from which the result says that the model moved the picture."""
+"""Pixels, percent and degrees from which the result says that the model moved the picture."""
 
 VISIBLE_BORDER = 12.0
 """Border score from which the result says that the border shows."""

@@ -128,7 +128,7 @@ def _distance(of: RegionMask) -> FloatPlane:
 
 
 def _softness(alpha: NDArray[np.uint8], inward: FloatPlane) -> float:
-    """RgbPixels over which the alpha rises to its full value at the edge."""
+    """Pixels over which the alpha rises to its full value at the edge."""
     partial = (alpha > 0) & (alpha < 255) & np.isfinite(inward)
     return float(np.quantile(inward[partial], 0.9)) if partial.any() else 0.0
 

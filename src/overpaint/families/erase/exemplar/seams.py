@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import cv2
@@ -24,6 +25,7 @@ MOST_GAIN = 4.0
 WORTH_THREADS = 20_000  # pixels relaxed at once from which several threads are faster than one
 QUIET = 10.0  # squared steps below this are noise and are not amplified
 NEIGHBOURHOOD = (5, 5)
+MARGIN = 4  # pixels around the hole and its votes: no neighbourhood that counts goes beyond
 
 
 def blend(values: Float, hole: BoolMask, votes: Votes, hold: float = HOLD) -> Float:
@@ -44,7 +46,9 @@ def blend(values: Float, hole: BoolMask, votes: Votes, hold: float = HOLD) -> Fl
     Returns:
         (H, W, 3) float32 RGB; known pixels as in `values`.
     """
-    colours = np.ascontiguousarray(values[..., :3])
+    window, votes = _window(hole, votes)
+    picture = values[..., :3].copy()
+    colours, hole = picture[window].copy(), hole[window]
     gain = _gain(hole.shape, votes)[..., None]
     right, down = np.zeros_like(colours), np.zeros_like(colours)
     right[votes.pixel_y, votes.pixel_x] = votes.right[:, :3]
@@ -55,7 +59,22 @@ def blend(values: Float, hole: BoolMask, votes: Votes, hold: float = HOLD) -> Fl
         hold=HOLD_DETAIL, sweeps=SWEEPS_DETAIL, speed=SPEED_DETAIL,
     )  # fmt: skip
     solve(colours, right, down, hole, hold=hold, sweeps=SWEEPS, speed=SPEED)
-    return colours + detail
+    picture[window] = colours + detail
+    return picture
+
+
+def _window(hole: BoolMask, votes: Votes) -> tuple[tuple[slice, slice], Votes]:
+    """The part of the layer that the solution depends on, and the votes with places in it."""
+    window = []
+    for axis, places in enumerate((votes.pixel_y, votes.pixel_x)):
+        lines = np.nonzero(hole.any(axis=1 - axis))[0]
+        first, last = min(lines[0], places.min()), max(lines[-1], places.max())
+        # From an even line on, the checkerboard has its colours.
+        start = max(0, int(first) - MARGIN) // 2 * 2
+        window.append(slice(start, min(hole.shape[axis], int(last) + 1 + MARGIN)))
+    rows, columns = window
+    pixel_y, pixel_x = votes.pixel_y - rows.start, votes.pixel_x - columns.start
+    return (rows, columns), replace(votes, pixel_y=pixel_y, pixel_x=pixel_x)
 
 
 def solve(
