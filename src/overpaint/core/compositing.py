@@ -73,7 +73,7 @@ def composite(
 
 def _seen(before: Image.Image, patch: Image.Image, alpha: Image.Image) -> Image.Image:
     """'L', 255 where blending makes a difference that may be seen, else 0."""
-    difference = ImageChops.difference(before, Image.composite(patch, before, alpha))
-    red, green, blue = difference.split()
+    red, green, blue = ImageChops.difference(before, patch).split()
     most = ImageChops.lighter(ImageChops.lighter(red, green), blue)
-    return most.point(lambda level: 255 if level > UNSEEN else 0)
+    blended = ImageChops.multiply(most, alpha)
+    return blended.point(lambda level: 255 if level > UNSEEN else 0)

@@ -256,8 +256,7 @@ class Engine:
         computed = canvas.of(checked.request)
         seen = self._seen(checked.request, computed, model, checked.options, busy)
         target = screened.target or location_of_target(self.locator, checked, screened.rewriting)
-        if target.place is not None:
-            seen = replace(seen, target=target.place)
+        seen = seen if target.place is None else replace(seen, target=target.place)
         prepare = partial(self._prepared, model, replace(checked, request=seen), held)
         regions, images, more = self.models.with_room(model, busy, partial(self._computed, prepare))
         streams.hand_over(model, images)
@@ -276,8 +275,7 @@ class Engine:
             warnings=[*checked.warnings, *notes, *marks.losses(checked.request.image)],
             verdicts=screened.verdicts,
         )
-        edit.timings["load"] = loading
-        edit.timings.update(screened.timings)
+        edit.timings.update(screened.timings, load=loading)
         edit.timings["prepare"] = time.perf_counter() - started
         return edit
 
