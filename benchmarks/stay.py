@@ -47,7 +47,7 @@ Row = dict[str, Any]
 
 SIDE = 512
 NOISE = Fault(noise=2.0)
-SEEDS = (7, 11, 23, 42)
+SEEDS = (7, 11, 23)
 """Each of them for all turns of all scenes."""
 
 REAL_STEPS = 4
