@@ -34,7 +34,7 @@ def check(family: FamilySpec, request: EditRequest, options: FamilyOptions) -> N
     """
     if request.extend is None:
         return
-    # What a picture may cost was said where it was read.
+    # The limits of a picture were checked where it was read.
     borders.parse(request.extend, request.image.size, most_pixels=borders.LONGEST_SIDE**2)
     if request.extend.is_own:
         borders.own_border(request.image)
@@ -73,7 +73,7 @@ def of(request: EditRequest) -> EditRequest:
     picture, border = borders.canvas(request.image, request.extend)
     parts = {part.name: getattr(request, part.name) for part in PARTS if part.kind == "mask"}
     placed: dict[str, Any] = {
-        name: borders.moved(mask, request.extend)
+        name: borders.pad_mask(mask, request.extend)
         for name, mask in parts.items()
         if mask is not None
     }

@@ -61,7 +61,7 @@ class CheckedRequest:
 
     @property
     def noise_seeds(self) -> tuple[int, ...]:
-        """What the noise of each image is drawn from.
+        """The seeds that the noise of each image is drawn from.
 
         A model that edits a picture starts from noise; where that is the noise that made the
         picture, it finds the picture in it again and follows no instruction. A session that is
@@ -132,10 +132,10 @@ def _option_error(family: FamilySpec, error: ValidationError) -> UnsupportedOpti
     first = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"]) or "options"
     if first["type"] == "extra_forbidden":
-        known = sorted(family.options.model_fields)
-        near = difflib.get_close_matches(name, [*known, *(part.name for part in PARTS)], n=1)
-        meant = f" (did you mean {near[0]}?)" if near else ""
-        message = f"{family.name} has no such option{meant}; it has: {', '.join(known)}"
+        names = sorted(family.options.model_fields)
+        near = difflib.get_close_matches(name, [*names, *(part.name for part in PARTS)], n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        message = f"{family.name} has no such option{hint}; it has: {', '.join(names)}"
     else:
         message = f"{first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
     return UnsupportedOption(message, field=f"options.{name}")
@@ -224,7 +224,7 @@ def _check_not_the_picture(mask: Image.Image, picture: Picture) -> None:
 
 
 _EMPTY = {"copy_from": "what may be copied", "target": "the thing that the instruction names"}
-"""What a mask beside the mask has to mark something of."""
+"""What a mask beside the mask marks, for the message about an empty one."""
 
 
 def _check_second_mask(part: Part, mask: Image.Image | None, size: tuple[int, int]) -> None:

@@ -1,7 +1,7 @@
 """How long a device computes, by its own clock.
 
-A card is told what to compute and does it later: the time that telling took says nothing of how
-long the work takes. So its work is enclosed in two events, which it stamps when it comes to them.
+A card is given its work and does it later: the time of handing it over does not show how long the
+work takes. So its work is enclosed in two events, which it stamps when it comes to them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import torch
 
 AHEAD = 1
-"""Passes that a device may have been told of beyond the one that it computes: it never waits for
-the next one, and no more are lost on an edit that nobody wants any more."""
+"""Passes that a device may have been given beyond the one that it computes: it never waits for the
+next one, and no more are lost on an edit that nobody wants any more."""
 
 
 class Watch(Protocol):

@@ -78,7 +78,7 @@ def request_of(
 
 
 def _reading(present: dict[str, Any]) -> MaskReading | None:
-    """How the mask is read, taken out of the parts: once it is read, nobody asks again."""
+    """Take the mask's reading out of the parts: it is not needed once the mask is read."""
     if "mask_is" not in present:
         return None
     if "mask" not in present:
@@ -105,11 +105,11 @@ def takes_parts(function: _F) -> _F:
     """Show the parts of an edit in the signature of a function that takes them as `**values`."""
     signature = inspect.signature(function)
     own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-    known = {each.name for each in own} | {"options"}
+    names = {each.name for each in own} | {"options"}
     parts = [
         inspect.Parameter(part.name, inspect.Parameter.KEYWORD_ONLY, default=None)
         for part in PARTS
-        if part.name not in known
+        if part.name not in names
     ]
     options = inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)
     function.__signature__ = signature.replace(  # type: ignore[attr-defined]
@@ -121,7 +121,7 @@ def takes_parts(function: _F) -> _F:
 def as_picture(
     value: PictureLike, field: str = "image", *, limits: ImageLimits = _NO_LIMITS
 ) -> Picture:
-    """Whatever people have, as a `Picture`.
+    """A `Picture` from any form that callers have.
 
     Raises:
         InvalidImage: it cannot be read.
@@ -147,7 +147,7 @@ def as_mask(
     reads: MaskReading | None = None,
     picture: str | None = None,
 ) -> Image.Image:
-    """Whatever people have, as an 'L' mask, 255 = repaint.
+    """An 'L' mask, 255 = repaint, from any form that callers have.
 
     Args:
         value: a picture of it; a torch tensor or rows of numbers; what a segmentation model found
@@ -254,8 +254,8 @@ def _plain(part: Part, value: Any) -> Any:
     if part.kind == "number" and isinstance(value, float | str) and _is_whole(value):
         value = int(float(value)) if isinstance(value, float) else int(value)
     if not isinstance(value, expected) or isinstance(value, bool):
-        wanted = {"number": "a whole number", "options": "a mapping"}.get(part.kind, "text")
-        raise InvalidRequest(f"{value!r} is not {wanted}", field=part.name)
+        type_name = {"number": "a whole number", "options": "a mapping"}.get(part.kind, "text")
+        raise InvalidRequest(f"{value!r} is not {type_name}", field=part.name)
     return value
 
 

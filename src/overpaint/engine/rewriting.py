@@ -41,8 +41,8 @@ class Rewriter:
     Args:
         name: of the chat model, for recipes.
         write: answers words with words; raises `RewriterUnavailable` where it cannot.
-        style_of: how prompts of a model are best written, by the model's name; None = it takes
-            no words, or nobody knows.
+        style_of: how prompts of a model are best written, by the model's name; None = it takes no
+            words, or that is not known.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Rewriter:
         self.name = name
         self._style_of = style_of
         self._write = write
-        self._remembered = lru_cache(REMEMBERED)(self._written)
+        self._remembered = lru_cache(REMEMBERED)(self._new_prompt)
 
     def prompt(self, wish: str, model: str) -> str:
         """The prompt for a wish; the wish itself, where that is empty or no short one.
@@ -68,7 +68,7 @@ class Rewriter:
             return wish
         return self._remembered(wish, style)
 
-    def _written(self, wish: str, style: str) -> str:
+    def _new_prompt(self, wish: str, style: str) -> str:
         answer = self._write(_TASK.format(style=style, wish=wish)).strip().strip('"')
         if not answer or len(answer) > LONGEST:
             raise RewriterUnavailable(
@@ -100,9 +100,9 @@ def rewritten(
     prompt = rewriter.prompt(request.prompt, request.model or model)
     if prompt == request.prompt:
         return screened
-    written = time.perf_counter()
+    written_at = time.perf_counter()
     verdicts = (*screened.verdicts, *policy.check_rewritten(prompt, stop=stop))
-    seconds = screened.timings["safety"] + time.perf_counter() - written
+    seconds = screened.timings["safety"] + time.perf_counter() - written_at
     wish, request = request.prompt, replace(request, prompt=prompt)
     if isinstance(submission, CheckedRequest):
         submission = replace(submission, request=request)
@@ -112,6 +112,6 @@ def rewritten(
         screened,
         submission=submission,
         verdicts=verdicts,
-        timings={"safety": seconds, "rewrite": written - started},
+        timings={"safety": seconds, "rewrite": written_at - started},
         rewriting={"by": rewriter.name, "wish": wish},
     )

@@ -1,7 +1,7 @@
 """Encoding and decoding beside the steps of others, on a card.
 
-What is computed in one stream of a card is computed in order. So the encoders have a stream of
-their own, or each encoding would wait until the card has done the steps that it was told of.
+A card computes the work of one stream in order. So the encoders have a stream of their own;
+otherwise each encoding would wait until the card has done the steps that it was given.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def encoding(model: Model) -> Iterator[None]:
     """Compute in the encoders' stream within; all of it is done at the end.
 
     Args:
-        model: whose encoders compute. Where its denoiser leaves memory for them, there is nothing
-            to do meanwhile, and one stream keeps the order in which memory is used again.
+        model: whose encoders compute. If its denoiser leaves memory for them, there is nothing to
+            do meanwhile, and one stream keeps the order in which memory is used again.
     """
     device = _device(model)
     if device is None:
@@ -77,7 +77,7 @@ def _device(model: Model) -> torch.device | None:
 
 
 def _module(device: torch.device) -> Any:
-    """What torch has for the kind of device; a model without weights needs no torch."""
+    """torch's module for the kind of device; a model without weights needs no torch."""
     import torch
 
     return torch.get_device_module(device)

@@ -37,7 +37,7 @@ class Examiner:
 
 
 def measure(store: Store, session: Session, turn: Turn, examiner: Examiner) -> Turn:
-    """Measure a turn that was recorded without, from the pictures that the session kept.
+    """Measure a turn that was recorded without measures, from the pictures that the session kept.
 
     Raises:
         SessionNotFound: the session was deleted meanwhile.

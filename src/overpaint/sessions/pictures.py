@@ -44,7 +44,7 @@ _TRASH = ".trash"
 
 class RecentPictures:
     """Decoded pictures that were used last, by the keys of their files: the next turn goes on from
-    the last. Safe for several threads; who asks for one that is being read waits for it.
+    the last. Safe for several threads: one that asks for a picture that is being read waits for it.
     """
 
     def __init__(self) -> None:
@@ -58,13 +58,13 @@ class RecentPictures:
             StoreUnavailable: from `read`; nothing is held then.
         """
         with self._lock:
-            held = self._pictures.get(key)
-            if held is None:
+            future = self._pictures.get(key)
+            if future is None:
                 own = self._pictures[key] = Future()
             else:
                 self._pictures.move_to_end(key)
-        if held is not None:
-            return held.result()
+        if future is not None:
+            return future.result()
         try:
             own.set_result(read(key))
         except BaseException as error:
@@ -209,7 +209,7 @@ def _delete(path: Path, before: float) -> int:
     """Delete a file unless `put` wanted it meanwhile; its bytes, or 0."""
     trash = path.with_name(path.name.removesuffix(_TRASH) + _TRASH)
     path.replace(trash)
-    # Out of reach now: who touched it before shows in its time, who comes after writes anew.
+    # Out of reach now: an earlier touch shows in its time, and a later writer writes it anew.
     status = trash.stat()
     if status.st_mtime > before:
         trash.replace(path)
@@ -229,9 +229,9 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _pixels(held: Future[Picture]) -> int:
+def _pixels(future: Future[Picture]) -> int:
     """Of a picture; 0 while it is read, or where it could not be."""
-    if not held.done() or held.exception() is not None:
+    if not future.done() or future.exception() is not None:
         return 0
-    width, height = held.result().size
+    width, height = future.result().size
     return width * height

@@ -130,7 +130,7 @@ class Store:
             search: a part of their names, in any case; '' = all.
             before: only those that were last changed before this time (`types.stamp`); None = all.
         """
-        counted = (
+        turn_count = (
             select(func.count())
             .select_from(turns)
             .where(turns.c.session == sessions.c.id)
@@ -143,7 +143,7 @@ class Store:
         )
         head = turns.alias()
         query = (
-            select(sessions, counted.label("turns"), size.label("bytes"), head.c.thumbnail)
+            select(sessions, turn_count.label("turns"), size.label("bytes"), head.c.thumbnail)
             .join(head, (head.c.session == sessions.c.id) & (head.c.number == sessions.c.head))
             .where(sessions.c.owner == owner)
             .where(sessions.c.name.icontains(search, autoescape=True))
@@ -379,8 +379,10 @@ class Store:
         ]
         connection.execute(turns.insert(), rows)
         there = select(files.c.key).where(files.c.session == id_)
-        known = set(connection.execute(there).scalars())
-        keys = dict.fromkeys(key for turn in new_turns for key in turn.files if key not in known)
+        stored_keys = set(connection.execute(there).scalars())
+        keys = dict.fromkeys(
+            key for turn in new_turns for key in turn.files if key not in stored_keys
+        )
         records = [{"session": id_, "key": key, "bytes": self.pictures.size(key)} for key in keys]
         if records:
             connection.execute(files.insert(), records)
@@ -403,8 +405,8 @@ class Store:
             )
 
     def _check_bytes(self, connection: Connection) -> None:
-        used = connection.execute(select(func.coalesce(func.sum(files.c.bytes), 0))).scalar_one()
-        if used >= self.limits.gigabytes * 1e9:
+        total = connection.execute(select(func.coalesce(func.sum(files.c.bytes), 0))).scalar_one()
+        if total >= self.limits.gigabytes * 1e9:
             raise InvalidRequest(
                 f"the sessions fill the {self.limits.gigabytes:g} GB that they may; delete some",
                 field="session",

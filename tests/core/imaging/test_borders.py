@@ -225,7 +225,7 @@ def test_a_canvas_is_told_from_a_thing_that_was_cut_out():
 
 def test_masks_move_with_the_picture():
     mask = Image.new("L", (4, 3), 255)
-    moved = np.asarray(borders.moved(mask, Borders(left=2, bottom=1)))
+    moved = np.asarray(borders.pad_mask(mask, Borders(left=2, bottom=1)))
     assert moved.shape == (4, 6)
     assert moved[:3, 2:].min() == 255
     assert moved.sum() == 255 * 12

@@ -103,10 +103,10 @@ _OPENAI_CODES = {
 
 def forget_frames(error: BaseException | None) -> None:
     """Let an error that is kept forget the frames that it went through, and their pictures."""
-    # What an error came from may lead back to it.
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
+    # The causes of an error may lead back to it.
+    ids: set[int] = set()
+    while error is not None and id(error) not in ids:
+        ids.add(id(error))
         error.__traceback__ = None
         error = error.__cause__ or error.__context__
 

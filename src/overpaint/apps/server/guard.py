@@ -24,14 +24,14 @@ from overpaint.core.errors import Overloaded, OverpaintError
 OPEN = frozenset(
     {"/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/ping", "/health"}
 )
-"""Paths that need no key: they tell nothing but whether the server is well, or are the page."""
+"""Paths that need no key: they say only whether the server is well, or are the page."""
 
 OPEN_FOLDER = "/page/"
 """The page's files: it cannot ask for a key before it is there."""
 
 MAX_HELD = 2**30
-"""Bytes of all bodies that are held at the same time; more requests than that get 429. Where there
-are several keys, half of that is one key's at most."""
+"""Bytes of all bodies that are held at the same time; more requests than that get 429. If there are
+several keys, each may hold half of that at most."""
 
 LARGE_BODY = 2**20
 BYTES_PER_SECOND = 8 * 2**20
@@ -62,8 +62,12 @@ class Keys:
         key = token.strip() if scheme.lower() == "bearer" else ""
         key = key or headers.get("api-key") or headers.get("x-api-key") or ""
         digest = _digest(key)
-        # All are compared, so that time tells nothing about which came near.
-        same = [name for name, known in self._digests.items() if hmac.compare_digest(known, digest)]
+        # All are compared, so that the time does not show how near the key came.
+        same = [
+            name
+            for name, key_digest in self._digests.items()
+            if hmac.compare_digest(key_digest, digest)
+        ]
         if not key or not same:
             raise errors.Unauthorized(
                 "give a valid API key, as `Authorization: Bearer KEY` or `api-key: KEY`"
@@ -109,7 +113,7 @@ class Guard:
         self._max_body = max_body
         self._body_timeout = body_timeout
         self._hosts = hosts
-        self._held: Counter[str] = Counter()
+        self._held_bytes: Counter[str] = Counter()
         self._held_of_a_key = MAX_HELD // 2 if len(keys) > 1 else MAX_HELD
         self._under_way: Counter[str] = Counter()
         self._rates: defaultdict[str, RateLimit] = defaultdict(RateLimit)
@@ -147,8 +151,8 @@ class Guard:
             return
         except ConnectionAbortedError:
             return
-        held = {arrival.caller: len(arrival.body)}
-        arrival.at_end.append(lambda: self._held.subtract(held))
+        sizes = {arrival.caller: len(arrival.body)}
+        arrival.at_end.append(lambda: self._held_bytes.subtract(sizes))
         with arrival.answering(send) as send_before_end:
             await self._app(_as_get(scope), arrival.receive, send_before_end)
 
@@ -165,7 +169,7 @@ class Guard:
             ) from error
 
     async def _read(self, receive: Receive, caller: str) -> bytes:
-        """The whole body, counted as held; who called gives it back."""
+        """The whole body, counted as held; the caller of this method gives it back."""
         chunks, size, more = [], 0, True
         try:
             while more:
@@ -174,16 +178,19 @@ class Guard:
                     raise ConnectionAbortedError
                 chunks.append(message.get("body", b""))
                 size += len(chunks[-1])
-                self._held[caller] += len(chunks[-1])
+                self._held_bytes[caller] += len(chunks[-1])
                 if size > self._max_body:
                     raise self._too_large()
-                if self._held.total() > MAX_HELD or self._held[caller] > self._held_of_a_key:
+                if (
+                    self._held_bytes.total() > MAX_HELD
+                    or self._held_bytes[caller] > self._held_of_a_key
+                ):
                     raise Overloaded("too many large requests at once", retry_after=5)
                 more = message.get("more_body", False)
                 if size > LARGE_BODY and self._has_others(caller):
                     await self._rates[caller].wait(len(chunks[-1]))
         except BaseException:
-            self._held[caller] -= size
+            self._held_bytes[caller] -= size
             raise
         return b"".join(chunks)
 

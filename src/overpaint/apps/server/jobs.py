@@ -59,7 +59,7 @@ class EditJob(Generic[Answer]):
     model: str
     ticket: Ticket | None
     answer: asyncio.Future[Answer]
-    ended: float | None = None
+    end_time: float | None = None
     size: int = 0
     fetched: bool = False
     _cancelled: bool = False
@@ -103,7 +103,7 @@ class EditJob(Generic[Answer]):
 
     def end(self) -> None:
         """Note the end; let go of those who listen, and of everything but the answer."""
-        self.ended = time.monotonic()
+        self.end_time = time.monotonic()
         if self.ticket is not None:
             self._cancelled = self.ticket.cancelled
             self.ticket = None
@@ -155,7 +155,7 @@ class Listener:
     def __init__(self) -> None:
         self._news: list[News] = []
         self._change = asyncio.Event()
-        self._ended = False
+        self._is_over = False
 
     @property
     def is_empty(self) -> bool:
@@ -172,13 +172,13 @@ class Listener:
 
     def end(self) -> None:
         """There will be no more."""
-        self._ended = True
+        self._is_over = True
         self._change.set()
 
     async def next(self) -> News | None:
         """Wait for the next news; None = there are no more."""
         while not self._news:
-            if self._ended:
+            if self._is_over:
                 return None
             self._change.clear()
             await self._change.wait()
@@ -263,14 +263,14 @@ class Jobs(Generic[Answer]):
             Conflict: the key was used for another request.
         """
         self.forget_old()
-        known = self._keys.get((caller, key))
-        if known is None:
+        entry = self._keys.get((caller, key))
+        if entry is None:
             return None
-        if known[0] != fingerprint:
+        if entry[0] != fingerprint:
             raise Conflict(
                 "this idempotency key was already used for a different request; use a new one"
             )
-        job = self._jobs.get(known[1])
+        job = self._jobs.get(entry[1])
         if job is not None and job.may_be_done_later:
             self.remove(job)
             return None
@@ -279,21 +279,21 @@ class Jobs(Generic[Answer]):
     def remove(self, job: EditJob[Answer]) -> None:
         """Forget a job."""
         self._jobs.pop(job.id, None)
-        self._keys = {key: known for key, known in self._keys.items() if known[1] != job.id}
+        self._keys = {key: entry for key, entry in self._keys.items() if entry[1] != job.id}
 
     def forget_old(self) -> None:
         """Forget what ended long ago, and answers that take too much memory together.
 
         Those that were fetched go first, and of them the oldest.
         """
-        ended = [job for job in self._jobs.values() if job.ended is not None]
-        held = sum(job.size for job in ended)
+        old_jobs = [job for job in self._jobs.values() if job.end_time is not None]
+        total_size = sum(job.size for job in old_jobs)
         now = time.monotonic()
-        for job in sorted(ended, key=lambda each: (not each.fetched, each.ended)):
-            old = now - (job.ended or now) > self._keep_seconds
-            if old or held > self._keep_bytes:
+        for job in sorted(old_jobs, key=lambda each: (not each.fetched, each.end_time)):
+            old = now - (job.end_time or now) > self._keep_seconds
+            if old or total_size > self._keep_bytes:
                 self.remove(job)
-                held -= job.size
+                total_size -= job.size
 
     @property
     def waiting(self) -> bool:

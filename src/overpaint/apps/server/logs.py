@@ -102,7 +102,7 @@ class _Exchange:
         self._state: MutableMapping[str, Any] = scope.setdefault("state", {})
         self._state["request_id"] = secrets.token_hex(8)
         self._status = 0
-        self._left = math.inf
+        self._bytes_left = math.inf
         self._started = time.perf_counter()
         self._is_noted = False
 
@@ -111,7 +111,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             headers = list(message.get("headers", ()))
-            self._left = float(dict(headers).get(b"content-length", math.inf))
+            self._bytes_left = float(dict(headers).get(b"content-length", math.inf))
             if not any(name == b"cache-control" for name, _ in headers):
                 headers.append((b"cache-control", b"no-store"))
             message["headers"] = [
@@ -120,9 +120,9 @@ class _Exchange:
                 (b"x-content-type-options", b"nosniff"),
             ]
         elif message["type"] == "http.response.body":
-            self._left -= len(message.get("body", b""))
+            self._bytes_left -= len(message.get("body", b""))
             # A refusal is whole while the rest of its request is still listened to.
-            if self._left <= 0 or not message.get("more_body"):
+            if self._bytes_left <= 0 or not message.get("more_body"):
                 self.note()
         await self._send(message)
 

@@ -84,8 +84,8 @@ class Metrics(Observer):
 
     def requested(self, method: str, route: str, status: int) -> None:
         """A request was answered; 0 = its caller had gone."""
-        known = method if method in {"GET", "POST", "DELETE", "HEAD", "OPTIONS"} else "other"
-        self._requests.labels(known, route, str(status)).inc()
+        label = method if method in {"GET", "POST", "DELETE", "HEAD", "OPTIONS"} else "other"
+        self._requests.labels(label, route, str(status)).inc()
 
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""

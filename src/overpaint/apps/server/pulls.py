@@ -48,7 +48,7 @@ class PullProgress:
 class _Pull:
     spec: ModelSpec
     progress: PullProgress = PullProgress()
-    ended: Event = field(default_factory=Event)
+    stop_event: Event = field(default_factory=Event)
 
 
 class Pulls:
@@ -111,19 +111,19 @@ class Pulls:
         """
         if name not in self._pulls:
             raise NotFound("no download of this model is running")
-        self._pulls[name].ended.set()
+        self._pulls[name].stop_event.set()
 
     def close(self) -> None:
         """Stop all downloads."""
         for pull in self._pulls.values():
-            pull.ended.set()
+            pull.stop_event.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, pull: _Pull) -> None:
-        def note(_file: str, done: int, total: int) -> None:
-            if pull.ended.is_set():
+        def note(_file: str, bytes_done: int, total: int) -> None:
+            if pull.stop_event.is_set():
                 raise Cancelled("the download was cancelled")
-            pull.progress = PullProgress("running", done, total)
+            pull.progress = PullProgress("running", bytes_done, total)
 
         try:
             note("", 0, 0)

@@ -43,7 +43,7 @@ def run(
         settings: all of them.
         host, port: where to listen; port 0 = any.
         log_level: 'debug', 'info' or 'warning'.
-        on_listening: is told the page's address.
+        on_listening: called with the page's address.
 
     Raises:
         InvalidSettings: an address that others can reach, and no API keys; or it is taken.
@@ -92,13 +92,13 @@ class _Server(uvicorn.Server):
         self._service.ending.begin()
 
     async def on_tick(self, counter: int) -> bool:
-        done = await super().on_tick(counter)
+        must_exit = await super().on_tick(counter)
         if self._service.is_lost and not self._service.stopping:
             _log.critical("no model or no device works any more; the server ends")
             self._service.ending.status = ending.LOST_EXIT
             self._service.ending.begin()
-        if done or not self._service.stopping:
-            return done
+        if must_exit or not self._service.stopping:
+            return must_exit
         if self._service.ending.is_nearly_over:
             self._service.cut_off()
             return True

@@ -72,7 +72,7 @@ class Shelf:
         self._open: tuple[Store, Examiner] | None = None
 
     def open(self) -> tuple[Store, Examiner]:
-        """The store, and what measures results. Blocks: call it beside the event loop.
+        """The store, and the examiner of results. Blocks: call it beside the event loop.
 
         Raises:
             NotFound: this server keeps no sessions.
@@ -100,18 +100,18 @@ class Shelf:
             Overloaded: too many uploads wait.
         """
         seconds = self._settings.server.check_timeout_s
-        ended = threading.Event()
+        stop_event = threading.Event()
         late = SafetyUnavailable(
             f"the safety policy took longer than {seconds:g} seconds, so the content was "
             "refused; try again later"
         )
 
         def stop() -> None:
-            if ended.is_set():
+            if stop_event.is_set():
                 raise Cancelled("the caller disconnected")
 
         return await watched(
-            self._uploads, partial(work, stop), stop=ended.set, seconds=seconds, late=late
+            self._uploads, partial(work, stop), stop=stop_event.set, seconds=seconds, late=late
         )
 
     def later(self, work: Callable[[], None]) -> None:
@@ -188,7 +188,7 @@ def revision_of(request: Request, body: Change | TurnBody | None) -> int | None:
     return int(match[1])
 
 
-async def found(request: Request, id_: str) -> Session:
+async def session_of(request: Request, id_: str) -> Session:
     """The caller's session of that id.
 
     Raises:

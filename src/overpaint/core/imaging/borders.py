@@ -264,7 +264,7 @@ def canvas(picture: Picture, borders: Borders) -> tuple[Picture, Image.Image]:
     return larger, border
 
 
-def moved(mask: Image.Image, borders: Borders) -> Image.Image:
+def pad_mask(mask: Image.Image, borders: Borders) -> Image.Image:
     """A mask of the picture on the larger canvas, 0 in the border."""
     larger = Image.new("L", borders.around(mask.size))
     larger.paste(mask, (borders.left, borders.top))

@@ -3,8 +3,8 @@
 OpenMP gives every thread that computes a team of its own, as large as there are cores. With two
 teams there are more threads than cores; all of them then sleep between two operations, and a step
 of small pictures takes twice as long. Encoding beside steps gains nothing there either: both want
-all cores. So they take turns, and long work lets others in between two of its operations. Where
-torch has one thread, there are no teams, and work is done in the thread that has it.
+all cores. So they take turns, and long work lets others in between two of its operations. If torch
+has one thread, there are no teams, and work is done in the thread that has it.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Cores:
     def _serve(self) -> None:
         while (job := self._queue.get()) is not None:
             job()
-            del job  # What it worked on is not kept while there is nothing to do.
+            del job  # Its last work is not kept while there is nothing to do.
 
     def _look_around(self, look: Look) -> bool:
         """Look, and let other threads' work in: it gets as much time as the long work.

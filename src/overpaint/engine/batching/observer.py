@@ -4,7 +4,8 @@ from __future__ import annotations
 
 
 class Observer:
-    """Told what happens, for metrics; by default nobody listens. Must return at once."""
+    """Hears of what happens, for metrics; by default nothing is done with it. Must return at
+    once."""
 
     def admitted(self, waited: float) -> None:
         """An edit left the queue after `waited` seconds."""

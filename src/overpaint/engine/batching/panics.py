@@ -1,4 +1,4 @@
-"""What is raised but is no `Exception`: panics of native libraries, and the ends of threads."""
+"""Errors that are no `Exception`: panics of native libraries, and the ends of threads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plain(error: BaseException) -> Exception:
 def as_errors() -> Iterator[None]:
     """Make a native library's panic an error of the work at hand, which then fails alone.
 
-    What ends a thread or the process is left as it is.
+    Errors that end a thread or the process are left as they are.
     """
     try:
         yield

@@ -160,7 +160,7 @@ def rank(
 ) -> list[int]:
     """Indexes of the candidates, the best first; the first of equals wins.
 
-    What changed nothing, or everything, comes after what did neither. A judge's score counts by
+    Candidates that changed nothing, or everything, come after the others. A judge's score counts by
     how well the model kept the rest of the picture.
 
     Args:

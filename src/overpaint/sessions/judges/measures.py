@@ -171,7 +171,7 @@ def pair(before: Picture, after: Picture) -> tuple[Image.Image, Image.Image]:
 
 
 def union(first: Image.Image | None, second: Image.Image) -> Image.Image:
-    """What either region marks, in the second one's size."""
+    """The union of two regions, in the second one's size."""
     if first is None:
         return second
     return ImageChops.lighter(first.resize(second.size, Image.Resampling.NEAREST), second)

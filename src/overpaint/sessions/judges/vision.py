@@ -81,8 +81,8 @@ class VisionJudge:
         Raises:
             JudgeUnavailable: the model cannot be reached, or does not answer in grades.
         """
-        before = _shown(edit.before)
-        return [self._judged(edit, before, _shown(each)) for each in candidates]
+        before = _data_url(edit.before)
+        return [self._judged(edit, before, _data_url(each)) for each in candidates]
 
     def _judged(self, edit: JudgedEdit, before: str, after: str) -> Judgement:
         from openai import OpenAIError
@@ -122,7 +122,7 @@ def _request(edit: JudgedEdit) -> str:
     return f"Asked for: {edit.instruction}"
 
 
-def _shown(picture: Picture) -> str:
+def _data_url(picture: Picture) -> str:
     """A small JPEG as a data URL."""
     small = picture.to_srgb().copy()
     small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)

@@ -256,7 +256,7 @@ class TestLater:
         more = {"headers": {"idempotency-key": "k"}} if waits else {}
         body = edit(7, steps, size=256, timeout_s=timeout_s, **({} if waits else {"async": True}))
         server.client.post("/v1/edits", json=body, **more)
-        server.until(lambda: jobs[0].ended is not None)
+        server.until(lambda: jobs[0].end_time is not None)
         assert jobs[0].status == end
         assert (jobs[0].size > 0) == (end == "done")
         if waits:

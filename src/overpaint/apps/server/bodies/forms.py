@@ -132,8 +132,8 @@ def files_of(form: Form, parts: Iterable[Part], *others: str) -> dict[str, Any]:
 def body_of(form: Form, kind: type[Body]) -> tuple[Body, dict[str, Any]]:
     """A form as the body that JSON would be, and its pictures.
 
-    Fields that are lists or objects are JSON in the form, all others text. Where the body needs a
-    picture, it has an empty text in its place.
+    Fields that are lists or objects are JSON in the form, all others text. An empty text stands in
+    the body where it needs a picture.
 
     Args:
         form: of the request.

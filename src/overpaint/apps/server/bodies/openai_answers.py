@@ -24,10 +24,10 @@ TOKEN_PIXELS = 16 * 16
 
 SEED_HEADER = "x-overpaint-seed"
 WARNINGS_HEADER = "x-overpaint-warnings"
-"""What a bare picture's answer says in headers: a number, and a JSON list of sentences."""
+"""Headers of an answer that is a bare picture: a number, and a JSON list of sentences."""
 
 _COMPLETED = ("background", "output_format", "quality", "size", "usage", "safety")
-"""What the last event of a stream says beside the picture."""
+"""Fields of the last event of a stream, beside the picture."""
 
 _FORMATS: dict[str, Format] = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 _MEDIA_TYPES = {f"image/{name}": name for name in _FORMATS}
@@ -97,7 +97,7 @@ class AnswerFormat:
         """The picture's file in the format that was asked for."""
         compression = self.form.output_compression
         return images.encode(
-            self.shown(picture),
+            self.flatten(picture),
             self.format,
             quality=max(1, compression),
             lossless=compression == 100,
@@ -107,7 +107,7 @@ class AnswerFormat:
         """base64 of the picture's file."""
         return base64.b64encode(self.encode(picture)).decode()
 
-    def shown(self, picture: Picture) -> Picture:
+    def flatten(self, picture: Picture) -> Picture:
         """The picture as it is handed over: over white where an opaque one is asked for."""
         if picture.alpha is None or self.form.background != "opaque":
             return picture
@@ -131,14 +131,14 @@ class AnswerFormat:
                 field="background",
             )
         try:
-            images.check_fits(self.shown(picture), self.format)
+            images.check_fits(self.flatten(picture), self.format)
         except InvalidRequest as error:
             raise InvalidRequest(error.message, field="output_format") from error
 
     def common(self, picture: Picture) -> dict[str, Any]:
-        """What answers and events both say."""
+        """The fields that answers and events share."""
         return {
-            "background": "opaque" if self.shown(picture).alpha is None else "transparent",
+            "background": "opaque" if self.flatten(picture).alpha is None else "transparent",
             "output_format": self.form.output_format,
             "quality": self.quality,
             "size": f"{picture.size[0]}x{picture.size[1]}",

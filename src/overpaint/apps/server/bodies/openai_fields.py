@@ -213,7 +213,7 @@ class ImagesRequest:
 
     @property
     def task(self) -> EditTask:
-        """What it is, where it names no model."""
+        """The task, where the request names no model."""
         values = {name: getattr(self.form, name, None) for name in ("extend", "prompt")}
         return EncodedEdit(values={**values, "mask": self.files.get("mask")}).task
 

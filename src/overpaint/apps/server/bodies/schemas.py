@@ -26,11 +26,11 @@ class PartFields(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    def part_values(self, **known: Any) -> dict[str, Any]:
+    def part_values(self, **others: Any) -> dict[str, Any]:
         """The parts by name, visual ones decoded from base64.
 
         Args:
-            known: parts that come from elsewhere.
+            others: parts that come from elsewhere.
 
         Raises:
             InvalidImage: one of them is not base64.
@@ -39,9 +39,9 @@ class PartFields(BaseModel):
         decoded = {
             part.name: from_text(part, value)
             for part, value in values.items()
-            if value is not None and part.name not in known
+            if value is not None and part.name not in others
         }
-        return {**decoded, **known}
+        return {**decoded, **others}
 
 
 class EditFields(PartFields):

@@ -145,12 +145,12 @@ class TurnInfo(BaseModel):
 
 def _inputs(turn: Turn, at: str) -> dict[str, Any]:
     """The inputs of a turn; those that are pictures as addresses below that one."""
-    shown: dict[str, Any] = dict(turn.inputs)
+    inputs: dict[str, Any] = dict(turn.inputs)
     for part in INPUTS:
         addresses = [f"{at}/{part.name}?number={i}" for i in range(len(turn.files_of(part)))]
         if addresses:
-            shown[part.name] = addresses if part.kind == "pictures" else f"{at}/{part.name}"
-    return shown
+            inputs[part.name] = addresses if part.kind == "pictures" else f"{at}/{part.name}"
+    return inputs
 
 
 class _Named(BaseModel):

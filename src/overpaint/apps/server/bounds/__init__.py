@@ -1,1 +1,1 @@
-"""What strangers may cost the server: work, memory, time of decoding, connections, slow readers."""
+"""Limits on what strangers cost the server: work, memory, decoding, connections, slow readers."""

@@ -60,40 +60,40 @@ class Accounts:
             Overloaded: others, or other edits of the same key, hold too much at present.
         """
         request = arrival.current()
-        held = Hold("anyone" if request is None else request.caller, cost)
-        self._check_pixels(held, field)
-        self._check_work(held)
+        hold = Hold("anyone" if request is None else request.caller, cost)
+        self._check_pixels(hold, field)
+        self._check_work(hold)
         self.megapixels += cost.megapixels
-        self._pixels[held.caller] += cost.megapixels
-        self._work[held.caller] += cost.work
+        self._pixels[hold.caller] += cost.megapixels
+        self._work[hold.caller] += cost.work
         if request is not None:
-            request.at_end.append(lambda: None if held.is_edits else self.release(held))
-        return held
+            request.at_end.append(lambda: None if hold.is_edits else self.release(hold))
+        return hold
 
-    def release(self, held: Hold) -> None:
+    def release(self, hold: Hold) -> None:
         """Give back what is held; a second time changes nothing."""
-        if not held.is_held:
+        if not hold.is_held:
             return
-        held.is_held = False
+        hold.is_held = False
         # Rounded to a pixel: sums of floats do not come back to nothing by themselves.
-        self.megapixels = round(self.megapixels - held.cost.megapixels, 6)
+        self.megapixels = round(self.megapixels - hold.cost.megapixels, 6)
         for sums, amount in (
-            (self._work, held.cost.work),
-            (self._pixels, held.cost.megapixels),
+            (self._work, hold.cost.work),
+            (self._pixels, hold.cost.megapixels),
         ):
-            sums[held.caller] -= amount
-            if sums[held.caller] < 1e-6:
-                del sums[held.caller]
+            sums[hold.caller] -= amount
+            if sums[hold.caller] < 1e-6:
+                del sums[hold.caller]
 
-    def _check_pixels(self, held: Hold, field: str) -> None:
-        cost, most = held.cost, self._most_pixels
+    def _check_pixels(self, hold: Hold, field: str) -> None:
+        cost, most = hold.cost, self._most_pixels
         if cost.megapixels > most:
             raise InvalidImage(
                 f"the pictures and masks have {cost.megapixels:.2f} megapixels together, more "
                 f"than the limit of {most:g}; give fewer or smaller ones",
                 field=field,
             )
-        own, all_most = self._pixels.get(held.caller, 0.0), self._limits.max_queued_megapixels
+        own, all_most = self._pixels.get(hold.caller, 0.0), self._limits.max_queued_megapixels
         for whose, waiting, limit in (
             ("your pictures", own, most),
             ("pictures", self.megapixels, all_most),
@@ -105,12 +105,12 @@ class Accounts:
                     retry_after=self._retry_after(),
                 )
 
-    def _check_work(self, held: Hold) -> None:
+    def _check_work(self, hold: Hold) -> None:
         most = self._limits.max_megapixel_steps_per_key
-        under_way = self._work.get(held.caller, 0.0)
-        if under_way and under_way + held.cost.work > most:
+        under_way = self._work.get(hold.caller, 0.0)
+        if under_way and under_way + hold.cost.work > most:
             raise Overloaded(
                 f"your unfinished edits take {under_way:.0f} megapixel-steps, and "
-                f"{held.cost.work:.0f} more exceed the limit of {most:g}; try again later",
+                f"{hold.cost.work:.0f} more exceed the limit of {most:g}; try again later",
                 retry_after=self._retry_after(),
             )

@@ -20,8 +20,8 @@ class Arrival:
         connection: says what comes after the body: that the caller disconnected.
         caller: name of the caller's key.
         at: when it arrived, in seconds of `time.monotonic`.
-        at_end: called once, before the last bytes of its answer leave: who has the answer finds
-            all that the request held free.
+        at_end: called once, before the last bytes of its answer leave: a client that has the answer
+            finds all that the request held free.
         body: the whole body, until somebody reads it.
     """
 
@@ -45,7 +45,8 @@ class Arrival:
 
     @contextmanager
     def answering(self, send: Send) -> Iterator[Send]:
-        """What runs within this task answers the request, by what is given instead of `send`."""
+        """Code that runs within this task answers the request, through what is given in place of
+        `send`."""
 
         async def send_before_end(message: Message) -> None:
             if message["type"] == "http.response.body" and not message.get("more_body"):

@@ -1,8 +1,8 @@
-"""Decodes files in a process of its own, so that one can be ended that takes too long.
+"""Decodes files in a process of its own, which can be ended if a file takes too long.
 
-It reads tasks from its standard input and writes planes to its standard output. A message is a
-line of JSON, which gives the lengths of the bytes that follow it: what comes out of a decoder that
-was taken over is a picture or nothing.
+It reads tasks from its standard input and writes planes to its standard output. A message is a line
+of JSON, which gives the lengths of the bytes that follow it. So a decoder that an attacker has
+taken over can return a picture, and nothing else.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def packed(raw: Raw) -> tuple[dict[str, Any], list[bytes]]:
 
 
 def unpacked(message: dict[str, Any], blocks: list[bytes], encoded: bytes, most: int) -> Raw:
-    """A decoded file of a message; whatever says so, it is no larger than it may be.
+    """A decoded file from a message; it is never larger than it may be.
 
     Raises:
         EOFError: it is not a picture.

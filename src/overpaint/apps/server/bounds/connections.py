@@ -111,9 +111,9 @@ def _room() -> int:
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = MOST + RESERVED
-        if soft < wanted:
-            soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        limit = MOST + RESERVED
+        if soft < limit:
+            soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         return max(8, min(MOST, soft - RESERVED))
     return MOST

@@ -105,12 +105,12 @@ class DecoderProcess:
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):  # what was not sent is of no use to anybody
+            with suppress(OSError):  # what was not sent is not needed
                 cast("BinaryIO", pipe).close()
 
 
 class FileReader:
-    """Decodes the files of one request, until it is told to stop.
+    """Decodes the files of one request, until `stop` is called.
 
     Args:
         take: gives a process that is free.
@@ -166,7 +166,7 @@ class FileReader:
 
 
 class DecodingDesk:
-    """Where all pictures of requests are decoded.
+    """Decodes all pictures of requests.
 
     Args:
         limits: what each picture may cost, and how long it may take.
@@ -249,7 +249,7 @@ class DecodingDesk:
     def _give_back(self, process: DecoderProcess) -> None:
         if not process.is_alive:
             process.close()
-            # Whose file had to be ended waits until there is another process; who comes next does
+            # The request whose file ended a process waits for a new one; the request after it does
             # not.
             process = self._new_process()
             with suppress(EOFError, OSError):

@@ -69,7 +69,7 @@ class Lane:
             raise
 
     async def _place(self) -> str:
-        """Wait for a place; whose it is."""
+        """Wait for a place; returns whose it is."""
         request = arrival.current()
         caller = "" if request is None else request.caller
         self._check_waiting(caller)
@@ -123,19 +123,19 @@ async def watched(
         DeadlineExceeded: the deadline passed.
         Cancelled: the caller disconnected.
     """
-    done = asyncio.create_task(lane.run(work, stop, seconds))
+    task = asyncio.create_task(lane.run(work, stop, seconds))
     hung_up = asyncio.create_task(arrival.until_hung_up())
     left = None if deadline is None else max(0.0, deadline - time.monotonic())
-    waited: set[asyncio.Task[Any]] = {done, hung_up}
+    waited: set[asyncio.Task[Any]] = {task, hung_up}
     try:
         await asyncio.wait(waited, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        if done.done():
-            return done.result()
+        if task.done():
+            return task.result()
     except TimeoutError as error:
         raise late or error from None
     finally:
         hung_up.cancel()
-        done.cancel()
+        task.cancel()
     if hung_up.done():
         raise Cancelled("the caller disconnected")
     raise DeadlineExceeded("it was not done before the deadline")

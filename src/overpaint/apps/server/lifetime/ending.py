@@ -1,9 +1,9 @@
 """How the server ends: within its time, whatever its clients and its models do.
 
-A first signal begins the end: what was accepted is finished and can be fetched. What is not done
-shortly before the time is over is refused, so that its callers learn of it. What cannot be stopped
-even then (a decoder, a pass, a judge that does not answer) ends with the process. A second signal
-ends the process at once.
+A first signal begins the end: what was accepted is finished and can be fetched. Edits that are not
+done shortly before the time is over are refused, so that their callers learn of it. Work that
+cannot be stopped even then (a decoder, a pass, a judge that does not answer) ends with the process.
+A second signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ class Shutdown:
         self.is_cut = False
         self.status = 0
         self._seconds = seconds
-        self._begun = threading.Event()
+        self._begin_event = threading.Event()
         self._began = 0.0
 
     def begin(self) -> None:
         """Start the clock, once. Safe in a signal's handler."""
-        if not self._begun.is_set():
+        if not self._begin_event.is_set():
             self._began = time.monotonic()
-            self._begun.set()
+            self._begin_event.set()
 
     @property
     def has_begun(self) -> bool:
         """Whether the server is ending."""
-        return self._begun.is_set()
+        return self._begin_event.is_set()
 
     @property
     def seconds_left(self) -> float:
@@ -72,7 +72,7 @@ class Shutdown:
 
     @property
     def last_seconds(self) -> float:
-        """What is kept of the time for the last answers."""
+        """The time reserved for the last answers."""
         return min(LAST_SECONDS, self._seconds / 4)
 
     def enforce(self) -> None:
@@ -80,7 +80,7 @@ class Shutdown:
         threading.Thread(target=self._enforce, name="ending", daemon=True).start()
 
     def _enforce(self) -> NoReturn:
-        self._begun.wait()
+        self._begin_event.wait()
         while (left := self.seconds_left) > 0:
             time.sleep(left)
         leave(CUT_OFF_EXIT, "the time to end is over; what is still at work ends with the process")

@@ -92,7 +92,7 @@ class ModelHealth:
 
 
 async def _outcome(model: str, family: FamilySpec, batcher: Batcher) -> Exception | None:
-    """What is wrong with the device or the model; None = nothing that is known."""
+    """The fault of the device or the model; None = none is known."""
     try:
         ticket = batcher.submit(check(family, _sample(model, family)), seconds=PROBE_SECONDS)
         await asyncio.wrap_future(ticket.future)

@@ -19,7 +19,7 @@ class Tasks:
         """A task that is waited for when the server stops."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._forget)
         return task
 
     async def wait(self, seconds: float) -> None:
@@ -30,7 +30,7 @@ class Tasks:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             # Asked for here, so that an error nobody waits for is no warning at shutdown.

@@ -156,7 +156,7 @@ async def _score(request: Request) -> list[dict[str, Any]]:
             for row, edit, job in zip(table, checked, jobs, strict=True)
         ]
     finally:
-        # Those still under way are of no use to anybody: a row failed, or the caller disconnected.
+        # The jobs still under way are not needed: a row failed, or the caller disconnected.
         if repeats.HEADER not in request.headers:
             for job in jobs:
                 service.cancel(job)

@@ -182,7 +182,7 @@ async def _events(
         if update.preview is None:
             yield _event("step", progress, number)
         elif before is not None or not update.is_result:
-            picture = await service.work(_shown, before, update.preview)
+            picture = await service.work(_preview_picture, before, update.preview)
             yield await service.work(_event, "preview", {**progress, **picture}, number)
     try:
         answer = await job.answer
@@ -194,7 +194,7 @@ async def _events(
         yield await service.work(_event, "done", {"id": job.id, **answer}, LAST_EVENT)
 
 
-def _shown(before: Picture | None, picture: Picture) -> dict[str, Any]:
+def _preview_picture(before: Picture | None, picture: Picture) -> dict[str, Any]:
     """A preview's picture: what changed since, where that is asked for."""
     part = None if before is None else changed_part(before, picture)
     return {"image": encoded(picture)} if part is None else part

@@ -184,12 +184,12 @@ async def infer(request: Request, model: str, version: str = VERSION) -> Respons
             claim.keep(job)
     request.state.edit, request.state.model = job.id, served.spec.name
     outputs = await service.wait(job, request, keep=claim.has_key)
-    wanted = _OUTPUTS if message.outputs is None else [output.name for output in message.outputs]
+    names = _OUTPUTS if message.outputs is None else [output.name for output in message.outputs]
     answer = {
         "model_name": served.spec.name,
         "model_version": VERSION,
         "id": message.id or job.id,
-        "outputs": [output for output in outputs if output["name"] in wanted],
+        "outputs": [output for output in outputs if output["name"] in names],
     }
     return await service.work(JSONResponse, answer)
 

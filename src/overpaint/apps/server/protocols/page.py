@@ -1,7 +1,7 @@
 """The page at `/`: files of this package, and what a browser may do with them.
 
-The page needs no key, because it asks for one: it holds nothing of anybody. What it shows comes
-from `/v1`, where keys count.
+The page needs no key, because it asks for one: it holds nothing of anybody. Its contents come from
+`/v1`, where keys count.
 """
 
 from __future__ import annotations

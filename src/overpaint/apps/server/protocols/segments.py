@@ -124,7 +124,7 @@ async def post_segment(request: Request) -> Response:
 
 
 def hints_of(body: SegmentBody) -> Hints:
-    """What is to be found.
+    """The model, and the hints on what to find.
 
     Raises:
         InvalidRequest: the body does not say.
@@ -146,11 +146,11 @@ def known_model(name: str, settings: Settings) -> str:
         ModelNotFound: they are not.
     """
     parts = name.split(segmentation.JOINT)
-    known = segmentation.SEGMENTERS
+    models = segmentation.SEGMENTERS
     for part in parts:
-        if part not in known or catalogue.state(known[part], settings) != "ready":
+        if part not in models or catalogue.state(models[part], settings) != "ready":
             ready = ", ".join(
-                each for each in known if catalogue.state(known[each], settings) == "ready"
+                each for each in models if catalogue.state(models[each], settings) == "ready"
             )
             raise ModelNotFound(
                 f"there is no segmentation model '{part}' on this server; there is {ready}",

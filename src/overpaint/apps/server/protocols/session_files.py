@@ -16,7 +16,7 @@ from overpaint.apps.server.bodies import forms
 from overpaint.apps.server.bodies.session_schemas import PREFIX, SessionInfo
 from overpaint.apps.server.errors import NotFound
 from overpaint.apps.server.routes import require_type, service_of
-from overpaint.apps.server.shelf import FEW, answer, found, sessions_of, shelf_of
+from overpaint.apps.server.shelf import FEW, answer, session_of, sessions_of, shelf_of
 from overpaint.apps.wire.cost import Cost
 from overpaint.apps.wire.intake import MEGA
 from overpaint.core.imaging import images
@@ -65,7 +65,7 @@ def _picture_route(name: str, kind: str) -> None:
         id: str,  # noqa: A002 - the path's word
         turn: str,
     ) -> Response:
-        session = await found(request, id)
+        session = await session_of(request, id)
         key = getattr(session.turn(turn), name)
         if key is None:
             raise NotFound(f"this turn has no {name}")
@@ -100,20 +100,20 @@ async def get_download(
     JPEG has quality 95, WebP keeps every pixel. A format that is read but not written, such as
     HEIC, becomes PNG.
     """
-    session = await found(request, id)
+    session = await session_of(request, id)
     key, own = session.turn(turn).picture, session.turns[0].format
-    wanted = format or _FORMATS.get(own, "PNG")
+    file_format = format or _FORMATS.get(own, "PNG")
 
     def pack() -> tuple[bytes, dict[str, str]]:
         pictures = shelf_of(request).open()[0].pictures
-        if wanted == "PNG":
+        if file_format == "PNG":
             return pictures.get(key), {}
         picture = pictures.picture(key)
-        encoded = images.encode(picture, wanted)
-        return encoded, _loss(picture, encoded) if wanted == "JPEG" else {}
+        encoded = images.encode(picture, file_format)
+        return encoded, _loss(picture, encoded) if file_format == "JPEG" else {}
 
     file, headers = await service_of(request).work(pack)
-    return Response(file, media_type=_MEDIA_TYPES[wanted], headers=headers)
+    return Response(file, media_type=_MEDIA_TYPES[file_format], headers=headers)
 
 
 def _loss(picture: Picture, encoded: bytes) -> dict[str, str]:
@@ -141,7 +141,7 @@ async def get_input(
     number: Annotated[int, Query(ge=0, le=1000)] = 0,
 ) -> Response:
     """A picture or mask that was an input of a turn's edit, besides the picture that it edited."""
-    session = await found(request, id)
+    session = await session_of(request, id)
     stored = session.turn(turn)
     files = [key for each in INPUTS if each.name == part for key in stored.files_of(each)]
     if number >= len(files):
@@ -168,7 +168,7 @@ async def _file(request: Request, key: str, kind: str) -> Response:
 )
 async def get_export(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
     """A session as a ZIP of its pictures and `session.json`."""
-    session = await found(request, id)
+    session = await session_of(request, id)
 
     def pack() -> IO[bytes]:
         file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed when it is sent

@@ -29,8 +29,8 @@ from overpaint.apps.server.shelf import (
     IF_MATCH,
     answer,
     documented,
-    found,
     revision_of,
+    session_of,
     sessions_of,
     shelf_of,
 )
@@ -86,7 +86,7 @@ async def get_sessions(
 @router.get("/{id}", response_model=SessionInfo, responses=FEW)
 async def get_session(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
     """A session with all its turns."""
-    return answer(await found(request, id))
+    return answer(await session_of(request, id))
 
 
 @router.patch(
@@ -100,18 +100,18 @@ async def patch_session(request: Request, id: str) -> Response:  # noqa: A002 - 
     return await _changed(
         request,
         NewName,
-        lambda store, body, known, caller: store.rename(id, body.name, known, caller),
+        lambda store, body, revision, caller: store.rename(id, body.name, revision, caller),
     )
 
 
 @router.delete("/{id}", status_code=204, responses=FEW, openapi_extra={"parameters": [IF_MATCH]})
 async def delete_session(request: Request, id: str) -> Response:  # noqa: A002 - the path's word
     """Delete a session and its pictures."""
-    known, caller = revision_of(request, None), request.state.caller
+    revision, caller = revision_of(request, None), request.state.caller
 
     def delete() -> None:
         store, _ = shelf_of(request).open()
-        store.delete(id, known, caller)
+        store.delete(id, revision, caller)
         store.collect()
 
     await service_of(request).work(delete)
@@ -129,7 +129,7 @@ async def post_head(request: Request, id: str) -> Response:  # noqa: A002 - the 
     return await _changed(
         request,
         NewHead,
-        lambda store, body, known, caller: store.move(id, body.turn, known, caller),
+        lambda store, body, revision, caller: store.move(id, body.turn, revision, caller),
     )
 
 
@@ -176,10 +176,10 @@ async def _changed(
 ) -> Response:
     """The session after a change in the store, with the body, the known revision, the caller."""
     body = await json_body(request, kind)
-    known, caller = revision_of(request, body), request.state.caller
+    revision, caller = revision_of(request, body), request.state.caller
 
     def work() -> Session:
         store, _ = shelf_of(request).open()
-        return change(store, body, known, caller)
+        return change(store, body, revision, caller)
 
     return answer(await service_of(request).work(work))

@@ -3,8 +3,8 @@
 As in Canny's edge detector, clear differences are the cores of areas, and weaker ones that touch
 them belong to them (soft shadows). A model that paints a picture again also moves the outlines of
 things by less than a pixel and changes their shades a little. So differences that a neighbouring
-pixel explains do not count. Where it is known what the instruction names, areas far from it are put
-back; where it is not, those that are small beside the largest.
+pixel explains do not count. If the place of what the instruction names is known, areas far from it
+are put back; otherwise those that are small beside the largest.
 """
 
 from __future__ import annotations
@@ -135,13 +135,13 @@ def change_map(
         stay = _at(aim, owners, listed)
     else:
         stay = _large(cores, listed)
-    found = tuple(_area(owners, cores, label, label in stay) for label in listed)
+    areas = tuple(_area(owners, cores, label, label in stay) for label in listed)
     mask = changes.softened(np.isin(owners, stay).astype(np.uint8), radius)
     if factor > 1:
         size = mask.width * factor, mask.height * factor
         mask = mask.resize(size, Image.Resampling.BILINEAR).crop((0, 0, *before.size))
-        found = placed(found, lambda box: _enlarged(box, factor, before.size))
-    return ChangeMap(mask=mask, areas=found)
+        areas = placed(areas, lambda box: _enlarged(box, factor, before.size))
+    return ChangeMap(mask=mask, areas=areas)
 
 
 def placed(areas: tuple[ChangedArea, ...], to: Callable[[Box], Box]) -> tuple[ChangedArea, ...]:
@@ -206,12 +206,12 @@ def _at(target: Image.Image, owners: NDArray[np.int32], listed: Sequence[int]) -
     return [label for label in listed if label in there]
 
 
-def _area(owners: NDArray[np.int32], cores: _Cores, label: int, kept: bool) -> ChangedArea:
+def _area(owners: NDArray[np.int32], cores: _Cores, label: int, is_kept: bool) -> ChangedArea:
     own = (owners == label).astype(np.uint8)
     left, top, width, height = cv2.boundingRect(own)
     return ChangedArea(
         box=Box(left, top, left + width, top + height),
         share=float(own.mean()),
         difference=float(cores.weights[label] / cores.pixels[label]),
-        kept=kept,
+        kept=is_kept,
     )

@@ -1,10 +1,10 @@
 """How far a model moved a picture: shift, zoom and rotation, found to a fraction of a pixel.
 
 Gauss-Newton on two pictures' details with robust weights (iteratively reweighted least squares,
-Tukey's biweight) from coarse to fine, after Lucas & Kanade 1981 and Baker & Matthews 2004. What was
-edited does not fit any movement of the whole, so its weights fall to nothing. Details are
-compared, not colours: what is left after a local mean is taken away, divided by local contrast, so
-that a tint or another gamma is no movement.
+Tukey's biweight) from coarse to fine, after Lucas & Kanade 1981 and Baker & Matthews 2004. Edited
+areas do not fit any movement of the whole, so their weights fall to nothing. Details are compared,
+not colours: what is left after a local mean is taken away, divided by local contrast, so that a
+tint or another gamma is no movement.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Motion:
             across=self.across,
         )
 
-    def moved(self, step: NDArray[np.float64]) -> Motion:
+    def plus(self, step: NDArray[np.float64]) -> Motion:
         """With a Gauss-Newton step added: right, down, along, across."""
         right, down, along, across = step.tolist()
         return Motion(
@@ -316,24 +316,24 @@ def _fitted(before: FloatPlane, after: FloatPlane, motion: Motion) -> _Fit | Non
     y = np.arange(height, dtype=np.float32)[:, None] - (height - 1) / 2
     there = _energy(before)
     for _ in range(STEPS):
-        moved, shown = _moved(after, motion)
-        difference = before - moved
-        weight = _weights(difference, shown, np.minimum(there, _energy(moved)))
+        aligned, visible = _align(after, motion)
+        difference = before - aligned
+        weight = _weights(difference, visible, np.minimum(there, _energy(aligned)))
         # The mean of both slopes: second order, as Malis 2004 has it.
-        across = cv2.Scharr(before + moved, cv2.CV_32F, 1, 0, scale=1 / 64)
-        down = cv2.Scharr(before + moved, cv2.CV_32F, 0, 1, scale=1 / 64)
+        across = cv2.Scharr(before + aligned, cv2.CV_32F, 1, 0, scale=1 / 64)
+        down = cv2.Scharr(before + aligned, cv2.CV_32F, 0, 1, scale=1 / 64)
         slopes = np.stack([across, down, across * x + down * y, down * x - across * y])
         weighted = slopes * weight
         normal = (weighted.reshape(4, -1) @ slopes.reshape(4, -1).T).astype(np.float64)
         pull = (weighted.reshape(4, -1) @ difference.ravel()).astype(np.float64)
         step = np.linalg.lstsq(normal, pull, rcond=1e-9)[0]
-        motion = motion.moved(step)
+        motion = motion.plus(step)
         if _is_astray(motion):
             return None
-        if Motion(size=motion.size).moved(step).farthest < STILL:
+        if Motion(size=motion.size).plus(step).farthest < STILL:
             break
     still = before - after
-    agreeing, tiles = _agreement(before, moved, difference)
+    agreeing, tiles = _agreement(before, aligned, difference)
     return _Fit(
         motion=motion,
         agreeing=agreeing,
@@ -355,13 +355,13 @@ def _is_astray(motion: Motion) -> bool:
 
 
 def _agreement(
-    before: FloatPlane, moved: FloatPlane, difference: FloatPlane
+    before: FloatPlane, aligned: FloatPlane, difference: FloatPlane
 ) -> tuple[float, NDArray[np.int64]]:
     """Share of the details that a movement explains, and (2, n) tiles where it explains most."""
 
     there = _energy(before)
     busy = there > BUSY
-    explained = busy & (_energy(difference) < (1 - EXPLAINED) * (there + _energy(moved)) / 2)
+    explained = busy & (_energy(difference) < (1 - EXPLAINED) * (there + _energy(aligned)) / 2)
     busy_parts, explained_parts = (_by_tile(each[None]).ravel() for each in (busy, explained))
     least = 0.02 * before.size / _TILES**2
     agreeing = (busy_parts > least) & (explained_parts > busy_parts / 2)
@@ -369,9 +369,9 @@ def _agreement(
     return share, np.stack(np.nonzero(agreeing.reshape(_TILES, _TILES)))
 
 
-def _moved(plane: FloatPlane, motion: Motion) -> tuple[FloatPlane, NDArray[np.bool_]]:
+def _align(plane: FloatPlane, motion: Motion) -> tuple[FloatPlane, NDArray[np.bool_]]:
     """A plane put back to where it was, and where it shows anything."""
-    moved = cv2.warpAffine(
+    aligned = cv2.warpAffine(
         plane,
         motion.matrix(),
         motion.size,
@@ -379,34 +379,34 @@ def _moved(plane: FloatPlane, motion: Motion) -> tuple[FloatPlane, NDArray[np.bo
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=float("nan"),
     )
-    shown = np.isfinite(moved)
-    moved[~shown] = 0
-    return np.asarray(moved, np.float32), shown
+    visible = np.isfinite(aligned)
+    aligned[~visible] = 0
+    return np.asarray(aligned, np.float32), visible
 
 
-def _weights(difference: FloatPlane, shown: NDArray[np.bool_], details: FloatPlane) -> FloatPlane:
+def _weights(difference: FloatPlane, visible: NDArray[np.bool_], details: FloatPlane) -> FloatPlane:
     """How much each pixel counts.
 
     Tukey's biweight of each neighbourhood's difference, so that edited areas fall as a whole; the
-    scale is that of the details, of which up to three quarters may be edited. Where one of the two
-    pictures shows no details there is noise, or something that came or went: it does not count.
+    scale is that of the details, of which up to three quarters may be edited. An area where one of
+    the two pictures shows no details is noise, or something that came or went: it does not count.
 
     Args:
         difference: (H, W).
-        shown: (H, W), where there is one.
+        visible: (H, W), where there is one.
         details: (H, W), their energy: the lesser of both pictures'.
     """
     square = _energy(difference)
-    busy = shown & (details > BUSY)
+    busy = visible & (details > BUSY)
     if busy.sum() < FEWEST_BUSY * busy.size:
-        busy = shown
+        busy = visible
     if not busy.any():
         return np.zeros_like(difference)
     quarter, half = np.quantile(square[busy], (0.25, 0.5))
     scale = 1.4826 * math.sqrt(min(half, 4 * quarter))
     bound = (_TUKEY * max(scale, 0.02)) ** 2
     weight = np.maximum(0, 1 - square / bound) ** 2 * (details / (details + BUSY)) ** 2
-    return np.asarray(weight * shown, np.float32)
+    return np.asarray(weight * visible, np.float32)
 
 
 def _energy(of: FloatPlane) -> FloatPlane:

@@ -1,4 +1,4 @@
-"""What is said of each picture that an edit makes: did it do what it should, and nothing else?"""
+"""The report on each picture that an edit makes: did it do what it should, and nothing else?"""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ class Fidelity:
                 "mask: the edit continues beyond it and was cut off; mark more, or let "
                 "the result follow the edit with follow=PIXELS"
             )
-        gone = sum(not each.kept for each in self.areas)
-        if gone and gone == len(self.areas):
+        count = sum(not each.kept for each in self.areas)
+        if count and count == len(self.areas):
             sentences.append("every change was put back; keep_areas=NUMBERS keeps some")
-        elif gone:
+        elif count:
             sentences.append(
-                f"{gone} change{'s' if gone > 1 else ''} far from the edit "
-                f"{'were' if gone > 1 else 'was'} put back"
+                f"{count} change{'s' if count > 1 else ''} far from the edit "
+                f"{'were' if count > 1 else 'was'} put back"
             )
         if self.areas and self.kept_psnr is not None and self.kept_psnr < LEAST_PSNR:
             sentences.append(
@@ -131,16 +131,16 @@ def measured(
     source = before if layer.source is None else layer.source
     small = [_small(each) for each in (before, source, layer.edited, alpha)]
     result = Image.composite(small[2], small[0], small[3])
-    kept = np.asarray(small[3]) == 0
+    rest = np.asarray(small[3]) == 0
     border = seams.border(small[0], result, small[3])
-    if kept.sum() < FEWEST:
+    if rest.sum() < FEWEST:
         return replace(fidelity, border=border)
     difference = np.asarray(ImageChops.difference(small[1], small[2]))
     return replace(
         fidelity,
         border=border,
-        kept_psnr=quality.psnr(difference, kept),
-        kept_ssim=quality.ssim(small[1], small[2], kept),
+        kept_psnr=quality.psnr(difference, rest),
+        kept_ssim=quality.ssim(small[1], small[2], rest),
     )
 
 
@@ -179,10 +179,10 @@ def grade(measures: Mapping[str, Any]) -> float:
         measures: `Fidelity.as_json`, or nothing.
     """
     psnr, border = measures.get("kept_psnr"), measures.get("border")
-    kept = 1.0 if psnr is None else min(1.0, max(0.0, (psnr - 10) / 25))
+    likeness = 1.0 if psnr is None else min(1.0, max(0.0, (psnr - 10) / 25))
     seam = 1.0 if border is None else 1 / (1 + border / VISIBLE_BORDER)
-    moved = 1 / (1 + measures.get("shift", 0.0) / 10 + abs(measures.get("zoom", 0.0)) / 3)
-    return float(kept * seam * moved / (1 + measures.get("cut_off", 0.0)))
+    stillness = 1 / (1 + measures.get("shift", 0.0) / 10 + abs(measures.get("zoom", 0.0)) / 3)
+    return float(likeness * seam * stillness / (1 + measures.get("cut_off", 0.0)))
 
 
 def _small(image: Image.Image) -> Image.Image:

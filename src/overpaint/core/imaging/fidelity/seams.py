@@ -62,13 +62,13 @@ def fitted(before: Image.Image, edited: Image.Image, alpha: Image.Image) -> Imag
         return edited
     difference = original.astype(np.float32) - own
     is_shade = np.exp(-np.square(np.abs(difference).max(axis=2) / (1.5 * SHADE)))
-    added = _spread(difference, ring * is_shade).clip(-SHADE, SHADE)
+    correction = _spread(difference, ring * is_shade).clip(-SHADE, SHADE)
     inward = _distance(edit)
     reach = FADING * _softness(values, inward)
     if reach:
         whole = _spread(difference, ring.astype(np.float32))
-        added += (whole - added) * np.exp(-np.square(inward / reach))[..., None]
-    patch = np.where(edit[..., None], np.rint(own + added).clip(0, 255), own)
+        correction += (whole - correction) * np.exp(-np.square(inward / reach))[..., None]
+    patch = np.where(edit[..., None], np.rint(own + correction).clip(0, 255), own)
     result = edited.copy()
     result.paste(Image.fromarray(patch.astype(np.uint8)), box)
     return result

@@ -9,10 +9,10 @@ from PIL import Image
 from overpaint.core.imaging import changes
 
 NOISE = 4.0
-"""Times the usual difference far from the edit: what is less is no edit."""
+"""Times the usual difference far from the edit: smaller differences are no edit."""
 
 LEAST_SHARE = 0.02
-"""Of the masked area: what goes on beyond it and is smaller is not worth a word."""
+"""Share of the masked area: an edit that goes on beyond it by less is not reported."""
 
 
 def beyond(before: Image.Image, edited: Image.Image, blend: Image.Image) -> Image.Image | None:
@@ -35,7 +35,7 @@ def beyond(before: Image.Image, edited: Image.Image, blend: Image.Image) -> Imag
     _, parts = cv2.connectedComponents(strong.astype(np.uint8), connectivity=8)
     border = cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     touching = np.unique(parts[border & strong])
-    found = np.isin(parts, touching[touching > 0])
-    if found.sum() < LEAST_SHARE * inside.sum():
+    region = np.isin(parts, touching[touching > 0])
+    if region.sum() < LEAST_SHARE * inside.sum():
         return None
-    return Image.fromarray(found.astype(np.uint8) * np.uint8(255), mode="L")
+    return Image.fromarray(region.astype(np.uint8) * np.uint8(255), mode="L")

@@ -38,7 +38,7 @@ _BLUR = 1.0  # pixels: single pixels' noise is no colour
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Tint:
-    """What takes a model's tint off again.
+    """The correction that takes a model's tint off again.
 
     Attributes:
         terms: (3, 9), of each channel: of red, green and blue, of its own square and cube, of the
@@ -56,8 +56,8 @@ class Tint:
         """An (H, W, 3) picture without it."""
         height, width = pixels.shape[:2]
         values = pixels.astype(np.float32)
-        seen = np.clip(values, 255 * self.darkest, 255 * self.brightest)
-        values += cv2.transform(seen, np.ascontiguousarray(self.terms[:, :3]))
+        limited = np.clip(values, 255 * self.darkest, 255 * self.brightest)
+        values += cv2.transform(limited, np.ascontiguousarray(self.terms[:, :3]))
         levels = np.arange(256, dtype=np.float32)[:, None] / 255
         levels = levels.clip(self.darkest, self.brightest)
         curves = 255 * (self.terms[:, 3] * levels**2 + self.terms[:, 4] * levels**3)
@@ -85,36 +85,36 @@ def tint(
         size = (one.shape[1], one.shape[0])
         weight = cv2.resize(comparable.astype(np.float32), size, interpolation=cv2.INTER_AREA)
         weight = np.asarray(weight > 0.999, np.float32)
-    wanted = (one - other).reshape(-1, 3)
-    shown = weight.ravel() > 0
-    if shown.sum() < 256:
+    differences = (one - other).reshape(-1, 3)
+    valid = weight.ravel() > 0
+    if valid.sum() < 256:
         return None
-    terms, weights = _fitted(_bases(other), wanted, shown)
+    terms, weights = _fitted(_bases(other), differences, valid)
     agreeing = weights > 0.2
-    if agreeing.sum() < LEAST_AGREEING * shown.sum():
+    if agreeing.sum() < LEAST_AGREEING * valid.sum():
         return None
     return _checked(
-        terms, other.reshape(-1, 3)[agreeing], _bases(other)[:, agreeing], wanted[agreeing]
+        terms, other.reshape(-1, 3)[agreeing], _bases(other)[:, agreeing], differences[agreeing]
     )
 
 
 def _checked(
-    terms: FloatPlane, seen: FloatPlane, bases: FloatPlane, wanted: FloatPlane
+    terms: FloatPlane, colours: FloatPlane, bases: FloatPlane, differences: FloatPlane
 ) -> Tint | None:
     """The fit as a tint; None where it is too weak, too strong, or explains little.
 
     Args:
         terms: (3, 9).
-        seen: (n, 3), colours of the pixels that agree on it.
+        colours: (n, 3), colours of the pixels that agree on it.
         bases: (3, n, 9), of these.
-        wanted: (n, 3), their changes.
+        differences: (n, 3), their changes.
     """
     change = np.einsum("cnk,ck->nc", bases, terms)
     levels = 255 * float(np.abs(change).mean())
-    left = float(np.square(wanted - change).mean())
-    if not LEAST_TINT <= levels <= MOST_TINT or left > 0.9 * float(np.square(wanted).mean()):
+    left = float(np.square(differences - change).mean())
+    if not LEAST_TINT <= levels <= MOST_TINT or left > 0.9 * float(np.square(differences).mean()):
         return None
-    darkest, brightest = np.percentile(seen, (1, 99), axis=0).astype(np.float32)
+    darkest, brightest = np.percentile(colours, (1, 99), axis=0).astype(np.float32)
     return Tint(terms=terms, darkest=darkest, brightest=brightest, levels=levels)
 
 
@@ -140,25 +140,25 @@ def _bases(values: FloatPlane) -> FloatPlane:
 
 
 def _fitted(
-    bases: FloatPlane, wanted: FloatPlane, shown: NDArray[np.bool_]
+    bases: FloatPlane, differences: FloatPlane, valid: NDArray[np.bool_]
 ) -> tuple[FloatPlane, FloatPlane]:
     """(3, 9) terms, and (pixels,) how far each pixel agrees with them."""
     # The first guess is one change of all: the commonest one, not the mean.
-    change = np.broadcast_to(_mode(wanted[shown]), wanted.shape)
+    change = np.broadcast_to(_mode(differences[valid]), differences.shape)
     terms = np.zeros((3, 9), np.float32)
-    weights = np.zeros(len(wanted), np.float32)
+    weights = np.zeros(len(differences), np.float32)
     for _ in range(ROUNDS):
-        distance = np.linalg.norm(wanted - change, axis=1)
-        scale = 1.4826 * float(np.median(distance[shown]))
+        distance = np.linalg.norm(differences - change, axis=1)
+        scale = 1.4826 * float(np.median(distance[valid]))
         # What most pixels agree on is narrower than the median of all where much was edited.
-        scale = min(scale, 3 * float(np.quantile(distance[shown], 0.25)))
+        scale = min(scale, 3 * float(np.quantile(distance[valid], 0.25)))
         bound = _TUKEY * max(scale, 1 / 255)
-        weights = (np.maximum(0, 1 - (distance / bound) ** 2) ** 2 * shown).astype(np.float32)
+        weights = (np.maximum(0, 1 - (distance / bound) ** 2) ** 2 * valid).astype(np.float32)
         for channel in range(3):
             basis = bases[channel]
             normal = (basis * weights[:, None]).T @ basis
             normal[np.diag_indices(9)] += _RIDGE * np.trace(normal) / 9
-            terms[channel] = np.linalg.solve(normal, basis.T @ (weights * wanted[:, channel]))
+            terms[channel] = np.linalg.solve(normal, basis.T @ (weights * differences[:, channel]))
         change = np.einsum("cnk,ck->nc", bases, terms)
     return terms, weights
 
