@@ -146,7 +146,7 @@ class TestFaults:
         started = time.monotonic()
         with pytest.raises(SafetyUnavailable) as failed:
             policy.check_request(request)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 30
         assert SECRET not in str(failed.value) + caplog.text
 
     def test_faults_that_pass_are_waited_for(self, azure):
