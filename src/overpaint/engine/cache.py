@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from overpaint.checkpoints.shortage import GIB
 from overpaint.core.errors import OutOfMemory, Overloaded
+from overpaint.core.work import garbage
 from overpaint.engine.model import Model
 
 RETRY_AFTER = 1.0
@@ -165,7 +166,7 @@ class ModelCache:
         for name in idle:
             self._leave(name)
         shrunk = model not in busy and model.economize()
-        gc.unfreeze()
+        garbage.include_all()
         gc.collect()
         return bool(idle) or shrunk
 
@@ -190,7 +191,7 @@ class ModelCache:
 
     def _leave(self, name: str) -> None:
         model = self._models.pop(name)
-        gc.unfreeze()  # what was set aside when it had been loaded may be garbage now
+        garbage.include_all()  # its objects may have been set aside once it was loaded
         self._left = self._left.plus(model)
         if self.spare is not None and model.plan is not None:
             self.spare += model.plan.peak

@@ -10,6 +10,7 @@ import pytest
 
 from overpaint.apps.server.bounds import memory
 from overpaint.apps.server.bounds.memory import Trimmer
+from overpaint.core.work import garbage
 from tests.apps.server.conftest import edit, start
 
 __all__ = ["start"]
@@ -47,4 +48,4 @@ def test_what_is_loaded_is_not_looked_through_for_garbage(start, monkeypatch, is
         start(models=("erase",))
         assert (gc.get_freeze_count() > before) is is_ours
     finally:
-        gc.unfreeze()
+        garbage.include_all()

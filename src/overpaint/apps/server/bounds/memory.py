@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from overpaint.apps import process
+from overpaint.core.work import garbage
 
 LARGE_MEGAPIXELS = 4.0
 """Of the pictures of an edit, from which on memory is given back after it."""
@@ -28,8 +29,7 @@ def set_aside() -> None:
     `ModelCache` includes them again when a model leaves.
     """
     if process.is_ours():
-        gc.collect()
-        gc.freeze()
+        garbage.set_aside()
 
 
 class Trimmer:
