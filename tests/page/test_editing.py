@@ -201,11 +201,29 @@ def test_the_session_is_found_again_from_the_start(desk, scene):
     expect(card).to_be_visible()
     expect(card.locator("img")).to_have_js_property("complete", True)
     card.click()
+    desk.until("state.session.name === 'found again'")
     expect(desk.page.locator("#name")).to_have_value("found again")
-    desk.page.click("#home")
+    desk.leave()
     desk.page.on("dialog", lambda dialog: dialog.accept())
     desk.page.get_by_role("button", name="Delete found again").click()
     expect(card).to_have_count(0)
+
+
+def test_a_session_that_was_left_before_it_came_stays_away(desk, scene):
+    desk.open(scene, name="slow to come.png")
+    desk.leave()
+    answers = []
+    desk.page.route(re.compile(r"/v1/sessions/[^/?]+$"), lambda route: answers.append(route))
+    desk.page.locator(".card", has_text="slow to come").click()
+    desk.page.wait_for_url(re.compile("#.+"))
+    while not answers:
+        desk.page.wait_for_timeout(20)
+    desk.page.click("#home")
+    with desk.page.expect_response(lambda answer: answer.url == answers[0].request.url):
+        answers[0].continue_()
+    expect(desk.page.locator(".card", has_text="slow to come")).to_be_visible()
+    desk.page.wait_for_timeout(200)  # were it opened now, it would be within a few milliseconds
+    assert desk.state("state.session") is None
 
 
 def test_candidates_are_there_to_choose_from(desk, scene):

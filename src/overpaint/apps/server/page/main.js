@@ -225,7 +225,7 @@ async function route() {
   const id = location.hash.slice(1);
   if (id && id !== state.session?.id) {
     try {
-      await session.open(id);
+      await session.open(id, () => location.hash.slice(1) === id);
       await resume();
       return;
     } catch (error) {

@@ -67,9 +67,10 @@ export async function load(archive) {
   await adopt(await api.sessions.load(archive));
 }
 
-/** Open a session of the server. */
-export async function open(id) {
-  await adopt(await api.sessions.get(id));
+/** Open a session of the server, if it is still wanted once it is there. */
+export async function open(id, isWanted = () => true) {
+  const session = await api.sessions.get(id);
+  if (isWanted()) await adopt(session);
 }
 
 async function adopt(session) {
