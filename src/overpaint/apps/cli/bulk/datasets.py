@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -155,7 +155,12 @@ def _run(arguments: _RecipeArguments, *, schema: bool) -> None:
             outcome, tally = _execute(run, arguments, interrupt)
             with console.waiting("Writing", hidden=arguments.as_json):
                 report = run.write(outcome)
-        _tell(arguments, run, outcome, tally, report, time.monotonic() - started)
+        summary = _summary(arguments, run, outcome, tally)
+        summary |= {"report": str(report), "seconds": round(time.monotonic() - started, 1)}
+        if arguments.as_json:
+            console.print_json(summary)
+        else:
+            _tell(summary, run, outcome, tally, pruned=arguments.prune)
         if code := _exit_code(arguments, outcome, tally):
             raise typer.Exit(code)
 
@@ -227,18 +232,12 @@ def _execute(run: Run, arguments: _RecipeArguments, interrupt: Interrupt) -> tup
 
 
 def _summary(
-    arguments: _RecipeArguments,
-    run: Run,
-    outcome: Outcome,
-    tally: Tally,
-    report: Path,
-    seconds: float,
+    arguments: _RecipeArguments, run: Run, outcome: Outcome, tally: Tally
 ) -> dict[str, Any]:
     from overpaint.datasets.clean import endings, unknown_labels
 
     return {
         "output": str(run.out),
-        "report": str(report),
         "kept": len(outcome.members),
         "left_out": outcome.statuses(),
         "surplus": outcome.surplus,
@@ -250,36 +249,26 @@ def _summary(
         **sentences(tally),
         "stale": len(outcome.stale),
         "stopped": outcome.stopped,
-        "seconds": round(seconds, 1),
     }
 
 
 def _tell(
-    arguments: _RecipeArguments,
-    run: Run,
-    outcome: Outcome,
-    tally: Tally,
-    report: Path,
-    seconds: float,
+    summary: Mapping[str, Any], run: Run, outcome: Outcome, tally: Tally, *, pruned: bool
 ) -> None:
     from overpaint.datasets.output.export import REJECTED
 
-    summary = _summary(arguments, run, outcome, tally, report, seconds)
-    if arguments.as_json:
-        console.print_json(summary)
-        return
-    sys.stdout.write(f"{report}\n")
+    sys.stdout.write(f"{summary['report']}\n")
     for note in [*run.facts.notes(), *run.facts.assumptions()]:
         console.say(f"Note: {note}", style="yellow")
     left = "".join(f", {count} {status}" for status, count in sorted(summary["left_out"].items()))
     ends = "".join(f", {count} {ending}" for ending, count in summary["endings"].items())
     console.say(
         f"{summary['kept']} pictures kept{ends}{left}; {tally.computed} worked on in this run, "
-        f"{seconds:.1f} s"
+        f"{summary['seconds']:.1f} s"
     )
     tell_sentences(tally)
     tell_failed(tally, f"{run.out / REJECTED} has the reasons")
-    tell_stale(len(outcome.stale), pruned=arguments.prune)
+    tell_stale(len(outcome.stale), pruned=pruned)
     if unknown := summary["unknown_labels"]:
         some = ", ".join(f"{label} ({count})" for label, count in list(unknown.items())[:5])
         console.say(f"The vision model gave labels that are not in the recipe: {some}.")
