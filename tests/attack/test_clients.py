@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import http.client
 import json
 import logging
 import resource
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from overpaint.apps.server.bounds import connections
 from overpaint.apps.server.bounds.connections import report_shortage
 from overpaint.apps.server.jobs import Listener, News
 from overpaint.core.imaging.images import Picture
@@ -165,6 +167,25 @@ class TestConnections:
             wire.sendall(b"POST /v1/edits HT")
             with contextlib.suppress(ConnectionResetError):
                 assert wire.recv(100) == b""
+
+    def test_one_that_was_answered_stays_open_for_the_next_request(self, start):
+        server = start(body_timeout_s=0.05)
+        client = http.client.HTTPConnection(server.url.removeprefix("http://"))
+        client.connect()
+        client.auto_open = False  # a connection that was closed is an error
+        with contextlib.closing(client):
+            for _ in range(2):
+                client.request("GET", "/healthz")
+                assert client.getresponse().read()
+                time.sleep(0.5)  # ten times what a first request may take to arrive
+
+    def test_one_that_was_answered_is_closed_in_the_end(self, start, monkeypatch):
+        monkeypatch.setattr(connections, "KEEP_ALIVE_SECONDS", 0.3)
+        server = start()
+        with connected(server) as wire:
+            wire.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            received = b"".join(iter(lambda: wire.recv(1000), b""))
+        assert received.startswith(b"HTTP/1.1 200")
 
     def test_running_out_of_descriptors_is_one_line(self, start, caplog):
         server = start()

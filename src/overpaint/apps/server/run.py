@@ -61,7 +61,6 @@ def run(
         loop="asyncio",
         http=connection_class(settings.server.max_connections, settings.server.body_timeout_s),
         ws="none",
-        timeout_keep_alive=10,
         backlog=BACKLOG,
     )
     listening = _listen(host, port)

@@ -20,6 +20,10 @@ RESERVED = 128
 
 MOST = 4096
 REPORT_EVERY = 60.0
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection stays open for a next request: longer than proxies and load balancers keep
+theirs (60 s by default), so that none sends a request into a connection that is being closed."""
+
 CHUNK = 2**17
 """Bytes of an answer that are written at once, so that no more of it waits in a socket."""
 
@@ -61,6 +65,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.timeout_keep_alive = KEEP_ALIVE_SECONDS
         # The application's routes find it in the state of their request.
         self.app_state = {**self.app_state, "abort": self.abort}
         if len(self.connections) > self.most:
@@ -86,9 +91,10 @@ class Connection(H11Protocol):
         self._idle = self.loop.call_later(self.idle_seconds, self._close_if_idle, before)
 
     def _close_if_idle(self, before: Any) -> None:
-        """Close it if it was idle already when it was looked at before."""
+        """Close it if a request was expected already when it was looked at before."""
         is_idle = self.cycle is None or self.cycle.response_complete
-        if is_idle and self.cycle is before:
+        is_kept_alive = self.timeout_keep_alive_task and not self.transport.is_closing()
+        if is_idle and not is_kept_alive and self.cycle is before:
             self.abort()
         else:
             self._look_again()
