@@ -85,9 +85,9 @@ def test_every_image_of_an_edit_counts(keeping):
 
 def test_there_may_be_room_later(keeping):
     engine, _ = keeping(2 * KEPT)
-    assert engine.begin(request(), held=KEPT)
+    assert engine.begin(request(), held_bytes=KEPT)
     with pytest.raises(Overloaded):
-        engine.begin(request(), held=KEPT + 1)
+        engine.begin(request(), held_bytes=KEPT + 1)
 
 
 def test_edits_that_keep_much_take_turns(keeping, monkeypatch):

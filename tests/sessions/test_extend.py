@@ -55,7 +55,7 @@ def test_it_is_measured_later_as_it_is_at_once(store, editor):
     start = editor.start(session.id, "", parent="0")
     request = editor_request(editor, start)
     start = editor.reserve(start, 1)
-    session, (later,) = editor.record(start, request, editor.run_edit(request), measured=False)
+    session, (later,) = editor.record(start, request, editor.run_edit(request), measure_now=False)
     editor.measure(session, [later])
     assert store.get(session.id).turn(later.id).measures == turn.measures
 

@@ -67,11 +67,11 @@ def composite(
     alpha = alpha.crop(part.as_tuple())
     if spares:
         own = picture.to_srgb() if in_srgb else picture.own_image().convert("RGB")
-        alpha = ImageChops.darker(alpha, _seen(own.crop(part.as_tuple()), patch, alpha))
+        alpha = ImageChops.darker(alpha, _visible_change(own.crop(part.as_tuple()), patch, alpha))
     return picture.blended(patch, alpha, part, in_srgb=in_srgb)
 
 
-def _seen(before: Image.Image, patch: Image.Image, alpha: Image.Image) -> Image.Image:
+def _visible_change(before: Image.Image, patch: Image.Image, alpha: Image.Image) -> Image.Image:
     """'L', 255 where blending makes a difference that may be seen, else 0."""
     red, green, blue = ImageChops.difference(before, patch).split()
     most = ImageChops.lighter(ImageChops.lighter(red, green), blue)

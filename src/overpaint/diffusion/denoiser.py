@@ -200,7 +200,7 @@ class InstructionDenoiser(Denoiser[InstructionT, InstructedT]):
             copied = self.copied(request, plan, prepared)
             output = ModelOutput(picture=edited, reconstruction=copied)
             return correction.by_changes(
-                output, plan, wanted=options.keep_areas, target=request.target
+                output, plan, keep=options.keep_areas, target=request.target
             )
         return super().place(request, options, plan, prepared, edited)
 

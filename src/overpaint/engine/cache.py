@@ -56,7 +56,7 @@ class ModelCache:
         self.hits = 0
         self.misses = 0
         self.spare: int | None = None
-        self._left = Encodings()
+        self._past_encodings = Encodings()
 
     @property
     def reserved(self) -> int:
@@ -76,10 +76,10 @@ class ModelCache:
     @property
     def encodings(self) -> Encodings:
         """What the memos of all models so far were asked for; bytes of those loaded."""
-        total = self._left
+        total = self._past_encodings
         for model in self._models.values():
             total = total.plus(model)
-        return replace(total, size=total.size - self._left.size)
+        return replace(total, size=total.size - self._past_encodings.size)
 
     def get(self, name: str, busy: Collection[Model] = ()) -> Model:
         """The model of that name; others leave if there is no room.
@@ -116,20 +116,20 @@ class ModelCache:
         """The model of that name if it is there; it counts as no use of it."""
         return self._models.get(name)
 
-    def require_spare(self, needed: int, held: int) -> None:
+    def require_spare(self, needed: int, held_bytes: int) -> None:
         """Refuse an edit whose images keep more than there is beside the models' own need.
 
         Args:
             needed: bytes that they keep during their steps.
-            held: bytes that the images under way keep.
+            held_bytes: those that the images under way keep.
 
         Raises:
             Overloaded: there is room once the images under way are done.
             OutOfMemory: there never is.
         """
-        if self.spare is None or not needed or needed + held <= self.spare:
+        if self.spare is None or not needed or needed + held_bytes <= self.spare:
             return
-        if held and needed <= self.spare:
+        if held_bytes and needed <= self.spare:
             raise Overloaded(
                 "the images in progress fill the memory; try again when they are done",
                 retry_after=RETRY_AFTER,
@@ -192,7 +192,7 @@ class ModelCache:
     def _leave(self, name: str) -> None:
         model = self._models.pop(name)
         garbage.include_all()  # its objects may have been set aside once it was loaded
-        self._left = self._left.plus(model)
+        self._past_encodings = self._past_encodings.plus(model)
         if self.spare is not None and model.plan is not None:
             self.spare += model.plan.peak
 

@@ -160,8 +160,10 @@ class Engine:
     ) -> list[EditResult]:
         edits: list[Edit] = []
         for request in requests:
-            held = sum(edit.held_bytes for edit in edits)
-            edits.append(self.begin(request, busy=[edit.model for edit in edits], held=held))
+            held_bytes = sum(edit.held_bytes for edit in edits)
+            edits.append(
+                self.begin(request, busy=[edit.model for edit in edits], held_bytes=held_bytes)
+            )
         for model in {id(edit.model): edit.model for edit in edits}.values():
             self._steps([e for e in edits if e.model is model], on_progress, cancelled)
         results = [self.finish(edit) for edit in edits]
@@ -225,7 +227,7 @@ class Engine:
         request: EditRequest | CheckedRequest | Screened,
         *,
         busy: Collection[Model] = (),
-        held: int = 0,
+        held_bytes: int = 0,
     ) -> Edit:
         """Check, plan and prepare: everything before the first step.
 
@@ -233,7 +235,7 @@ class Engine:
             request: what to do. One that was checked against its model's family is not checked
                 again, and one that was screened is not screened again.
             busy: models of other edits under way, which must not leave memory.
-            held: bytes that the images of those edits keep during their steps.
+            held_bytes: those that the images of those edits keep during their steps.
 
         Raises:
             InvalidRequest, ModelNotFound, ModelLoadError, OutOfMemory.
@@ -254,10 +256,11 @@ class Engine:
         checked = replace(checked, request=plain_request(screened.submission))
         started = time.perf_counter()
         computed = canvas.of(checked.request)
-        seen = self._seen(checked.request, computed, model, checked.options, busy)
+        model_input = self._model_input(checked.request, computed, model, checked.options, busy)
         target = screened.target or location_of_target(self.locator, checked, screened.rewriting)
-        seen = seen if target.place is None else replace(seen, target=target.place)
-        prepare = partial(self._prepared, model, replace(checked, request=seen), held)
+        if target.place is not None:
+            model_input = replace(model_input, target=target.place)
+        prepare = partial(self._prepared, model, replace(checked, request=model_input), held_bytes)
         regions, images, more = self.models.with_room(model, busy, partial(self._computed, prepare))
         streams.hand_over(model, images)
         model.release_text_encoders()
@@ -361,7 +364,7 @@ class Engine:
             model_outputs=decoded.model_outputs,
         )
 
-    def _seen(
+    def _model_input(
         self,
         request: EditRequest,
         computed: EditRequest,
@@ -375,13 +378,13 @@ class Engine:
             return computed
         return canvas.continued(request, computed, self.model(self.eraser, busy=busy).family)
 
-    def _prepared(self, model: Model, checked: CheckedRequest, held: int) -> EncodedRegions:
+    def _prepared(self, model: Model, checked: CheckedRequest, held_bytes: int) -> EncodedRegions:
         family = model.family
         with streams.encoding(model):
             if images := recalled_images(checked, model):
                 regions = windows.of(family, checked.request, checked.options)
                 return EncodedRegions(regions, images, [])
-            require_spare = partial(self.models.require_spare, held=held)
+            require_spare = partial(self.models.require_spare, held_bytes=held_bytes)
             return windows.prepared(family, checked, require_spare)
 
     def _computed(self, work: Callable[[], T]) -> T:
@@ -410,7 +413,7 @@ class Engine:
         def report() -> None:
             throttle()
             if on_progress is not None:
-                preview = partial(self._shown, edit, slowest)
+                preview = partial(self._preview_image, edit, slowest)
                 on_progress(Progress(step=slowest.step, total=slowest.total, preview=preview))
 
         started = time.perf_counter()
@@ -424,7 +427,7 @@ class Engine:
         """What pictures of a model have to pass."""
         return self.policy.with_own_of(model.checkers)
 
-    def _shown(self, edit: Edit, prepared: Prepared) -> Image.Image:
+    def _preview_image(self, edit: Edit, prepared: Prepared) -> Image.Image:
         """The canvas of an image as it stands, in sRGB, for those who may see it."""
         family = edit.model.family
         decoded = family.decode(prepared)

@@ -104,7 +104,7 @@ def _blended(
     layer = _layer(edit, region, prepared, edited)
     if not options.hold:
         return Rendered(_over(picture, edit, region, layer.edited, layer.alpha), None)
-    return replace(_held(picture, edit, region, layer), output=layer.output)
+    return replace(_corrected(picture, edit, region, layer), output=layer.output)
 
 
 def _layer(edit: Edit, region: Region, prepared: Prepared, edited: Image.Image) -> EditLayer:
@@ -115,7 +115,7 @@ def _layer(edit: Edit, region: Region, prepared: Prepared, edited: Image.Image) 
 
         assert isinstance(options, InstructionOptions)
         return correction.by_changes(
-            prepared.output, plan, wanted=options.keep_areas, target=request.target
+            prepared.output, plan, keep=options.keep_areas, target=request.target
         )
     return edit.model.family.place(request, options, plan, prepared, edited)
 
@@ -145,13 +145,13 @@ def _over(
     )
 
 
-def _held(picture: Picture, edit: Edit, region: Region, layer: EditLayer) -> Rendered:
+def _corrected(picture: Picture, edit: Edit, region: Region, layer: EditLayer) -> Rendered:
     """Over the picture, its border fitted to what is around it."""
     from overpaint.core.imaging.fidelity import report, seams  # OpenCV changes the environment
 
     plan, scale = region.plan, region.plan.window.width / region.plan.content.width
     if layer.alpha is None:
-        fidelity = report.measured(layer.edited, layer, None, scale)
+        fidelity = report.measure(layer.edited, layer, None, scale)
         return Rendered(_over(picture, edit, region, layer.edited, None), fidelity)
     source = edit.canvas.image
     in_srgb = edit.model.family.spec.in_srgb
@@ -161,7 +161,7 @@ def _held(picture: Picture, edit: Edit, region: Region, layer: EditLayer) -> Ren
     assert layer.alpha is not None
     alpha = plan.to_canvas(layer.alpha, fill=0, is_quick=True)
     layer = replace(layer, edited=seams.fitted(before, layer.edited, alpha))
-    fidelity = replace(report.measured(before, layer, alpha, scale), cut_off=cut_off)
+    fidelity = replace(report.measure(before, layer, alpha, scale), cut_off=cut_off)
     result = _over(picture, edit, region, layer.edited, layer.alpha)
     return Rendered(result, fidelity)
 
@@ -172,7 +172,7 @@ def _followed(
     """With the blend grown to where the edit goes on beyond its mask, as far as it may.
 
     Returns:
-        That, and the share of the masked area by which the edit goes on unseen.
+        That, and the share of the masked area by which the edit goes on hidden.
     """
     from overpaint.core.imaging.fidelity import spill
 
@@ -187,11 +187,11 @@ def _followed(
     if not options.follow:
         return layer, _area(further) / max(1, _area(blend))
     allowed = masks.grow(request.mask, options.grow + options.follow)
-    found = ImageChops.darker(masks.grow(whole_alpha(further, plan, crops=True), 2), allowed)
-    alpha = masks.feather(ImageChops.lighter(inside, found), options.feather)
-    seen = plan.to_canvas(alpha, fill=0, is_quick=True)
-    unseen = ImageChops.subtract(further, seen.point(lambda value: 255 if value else 0))
-    return replace(layer, alpha=alpha), _area(unseen) / max(1, _area(blend))
+    grown = ImageChops.darker(masks.grow(whole_alpha(further, plan, crops=True), 2), allowed)
+    alpha = masks.feather(ImageChops.lighter(inside, grown), options.feather)
+    visible = plan.to_canvas(alpha, fill=0, is_quick=True)
+    hidden = ImageChops.subtract(further, visible.point(lambda value: 255 if value else 0))
+    return replace(layer, alpha=alpha), _area(hidden) / max(1, _area(blend))
 
 
 def _area(mask: Image.Image) -> int:

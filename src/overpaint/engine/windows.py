@@ -95,7 +95,7 @@ def of(
     box = masks.bbox(request.mask)
     parts = np.asarray(request.mask.crop(box.as_tuple())) > 0
     labels, boxes = _parts(parts)
-    groups = _grouped(family, request, options, [_moved(each, box) for each in boxes])
+    groups = _grouped(family, request, options, [_shift_into(each, box) for each in boxes])
     cost = sum(group.cost for group in groups)
     if len(groups) < 2 or cost > WORTH * whole.plan.canvas[0] * whole.plan.canvas[1]:
         return (whole,)
@@ -214,7 +214,7 @@ def _parts(marked: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[Box]]:
     return np.asarray(labels, np.int32), boxes
 
 
-def _moved(box: Box, into: Box) -> Box:
+def _shift_into(box: Box, into: Box) -> Box:
     return Box(
         box.left + into.left, box.top + into.top, box.right + into.left, box.bottom + into.top
     )

@@ -259,9 +259,9 @@ def _turns(index: _Index, limits: ArchiveLimits) -> list[Turn]:
             raise _wrong(f"turn {number} is damaged: {error}") from error
         earlier = {str(each) for each in range(number)}
         rooted = turn.parent is None if number == 0 else turn.parent in earlier
-        chosen = turn.candidate_of is None or turn.candidate_of in earlier
+        has_group = turn.candidate_of is None or turn.candidate_of in earlier
         is_original = (turn.kind == "original") == (turn.id == ROOT)
-        if turn.id != str(number) or not rooted or not chosen or not is_original:
+        if turn.id != str(number) or not rooted or not has_group or not is_original:
             raise _wrong(f"turn {number} has no place in the tree")
         words = [value for part, value in _inputs(turn) if part.kind == "text"]
         if max(map(len, (turn.prompt, *words))) > limits.prompt:
@@ -282,8 +282,8 @@ def _stored(
     def picture(key: str) -> Picture:
         return images.decode(reader.get(key), field=FIELD, limits=may)
 
-    shown = picture(turn.picture)
-    size = turn.size_before(shown.size)
+    image = picture(turn.picture)
+    size = turn.size_before(image.size)
     if min(size) < 1:
         raise _wrong(f"turn {turn.id} grew by more than its picture has")
     inputs: dict[str, Any] = {}
@@ -292,12 +292,12 @@ def _stored(
         if files:
             value = files if part.kind == "pictures" else files[0]
         inputs[part.name] = _decoded(part, value, may, size)
-    check(EditRequest(image=shown, prompt=turn.prompt, **inputs))
+    check(EditRequest(image=image, prompt=turn.prompt, **inputs))
     if turn.touched is not None:
         images.decode_mask(reader.get(turn.touched), field=FIELD, limits=may)
     for key in _carried(turn):
         store.pictures.put(reader.get(key))
-    return replace(turn, thumbnail=store.pictures.put_thumbnail(shown))
+    return replace(turn, thumbnail=store.pictures.put_thumbnail(image))
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:

@@ -53,7 +53,7 @@ class Sessions:
     Attributes:
         store: where they are kept.
         check: looks at every picture and text that comes in from outside.
-        examiner: measures and ranks what was made.
+        examiner: measures and ranks what was earlier.
         owner: whose they are.
     """
 
@@ -111,11 +111,11 @@ class Sessions:
         return editing.with_earlier_runs(self.store.pictures, start, request)
 
     def record(
-        self, start: Start, request: EditRequest, result: EditResult, *, measured: bool = True
+        self, start: Start, request: EditRequest, result: EditResult, *, measure_now: bool = True
     ) -> tuple[Session, tuple[Turn, ...]]:
         """Measure what an edit made, and add it to its session. See `recording.record`."""
         return recording.record(
-            self.store, start, request, result, self.examiner, measured=measured
+            self.store, start, request, result, self.examiner, measure_now=measure_now
         )
 
     def measure(self, session: Session, turns: Sequence[Turn]) -> None:
@@ -271,12 +271,12 @@ class Editor(Sessions):
             OverpaintError: as for `edit`; no turn was added.
         """
         whole = self.store.get(session, self.owner)
-        made = whole.turn(turn)
-        made.check_areas(numbers)
-        request = editing.again(self.store.pictures, whole, made)
+        earlier = whole.turn(turn)
+        earlier.check_areas(numbers)
+        request = editing.again(self.store.pictures, whole, earlier)
         options = {**request.options, "keep_areas": sorted(numbers)}
         start = self.start(
-            session, made.prompt, parent=made.parent, from_original=made.from_original
+            session, earlier.prompt, parent=earlier.parent, from_original=earlier.from_original
         )
         return self.make(start, replace(request, options=options))
 

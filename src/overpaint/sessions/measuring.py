@@ -47,7 +47,7 @@ def measure(store: Store, session: Session, turn: Turn, examiner: Examiner) -> T
     base = session.turn(ROOT if turn.from_original else turn.parent)
     before = framed(store.pictures.picture(base.picture), [turn])
     pictures = before, store.pictures.picture(turn.picture)
-    complete = measured(store.pictures, turn, session, pictures, examiner)
+    complete = measure_turn(store.pictures, turn, session, pictures, examiner)
     store.amend(
         session.id,
         turn.id,
@@ -74,7 +74,7 @@ def framed(picture: Picture, turns: Sequence[Turn]) -> Picture:
     return picture
 
 
-def measured(
+def measure_turn(
     pictures: Pictures,
     turn: Turn,
     session: Session,

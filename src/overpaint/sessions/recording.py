@@ -66,7 +66,7 @@ def record(
     result: EditResult,
     examiner: Examiner,
     *,
-    measured: bool = True,
+    measure_now: bool = True,
 ) -> tuple[Session, tuple[Turn, ...]]:
     """Measure and rank what an edit made, and add it to the session.
 
@@ -75,7 +75,7 @@ def record(
         start: from the beginning of the edit.
         request, result: what the engine was given, and gave.
         examiner: measures and ranks.
-        measured: False = `measuring.measure` comes later; large pictures take seconds.
+        measure_now: False = `measuring.measure` comes later; large pictures take seconds.
 
     Returns:
         The session, and the turns that were added: the best one first.
@@ -101,11 +101,13 @@ def record(
             model_output=_model_output(store.pictures, result, index),
         )
         turn = _placed(store.pictures, turn, start, computed, result.pictures[index])
-        said = _sentences(turn, judgements[index] if examiner.judge.reads else None)
-        turn = replace(turn, warnings=(*result.warnings, *warnings, *said, *_repeats(start, turn)))
-        if measured:
+        remarks = _sentences(turn, judgements[index] if examiner.judge.reads else None)
+        turn = replace(
+            turn, warnings=(*result.warnings, *warnings, *remarks, *_repeats(start, turn))
+        )
+        if measure_now:
             pictures = computed.image, result.pictures[index]
-            turn = measuring.measured(store.pictures, turn, start.session, pictures, examiner)
+            turn = measuring.measure_turn(store.pictures, turn, start.session, pictures, examiner)
         turns.append(turn)
     session = start.session
     return store.append(session.id, turns, session.owner, head=session.head)

@@ -250,14 +250,14 @@ class Session:
         Raises:
             SessionNotFound: there is none.
         """
-        wanted = self.head if id_ is None else id_
+        turn_id = self.head if id_ is None else id_
         for turn in self.turns:
-            if turn.id == wanted:
+            if turn.id == turn_id:
                 return turn
         last = self.turns[-1].id
         there = f"turn {ROOT} alone" if last == ROOT else f"the turns {ROOT} to {last}"
         raise SessionNotFound(
-            f"there is no turn '{wanted[:40]}'; '{self.name}' has {there}", field="turn"
+            f"there is no turn '{turn_id[:40]}'; '{self.name}' has {there}", field="turn"
         )
 
     def path(self, id_: str | None = None) -> list[Turn]:
@@ -267,16 +267,16 @@ class Session:
             turns.append(self.turn(parent))
         return turns[::-1]
 
-    def check_revision(self, known: int | None) -> None:
+    def check_revision(self, revision: int | None) -> None:
         """Whether the session is still as the caller knows it; None = the caller does not mind.
 
         Raises:
             SessionConflict: it is not.
         """
-        if known is not None and known != self.revision:
+        if revision is not None and revision != self.revision:
             raise SessionConflict(
                 f"somebody else changed the session: its revision is {self.revision}, not "
-                f"{known}; look at it again"
+                f"{revision}; look at it again"
             )
 
     @property

@@ -63,14 +63,14 @@ class Accepted:
     Attributes:
         edit: held against its model's family.
         deadline: time of `time.monotonic` after which nobody wants the result any more.
-        held: what it holds of the limits.
+        hold: what it holds of the limits.
         canvas: pixels that are computed for an image.
         previews: unfinished pictures to show on the way.
     """
 
     edit: CheckedRequest
     deadline: float
-    held: Hold
+    hold: Hold
     canvas: int | None
     previews: int = 0
 
@@ -252,10 +252,10 @@ class EditService:
         allowed = self.limits.timeout_s
         deadline = arrival.since() + min(seconds or allowed, allowed)
         cost = await self.read(of_edit, edit, served.family, self.limits)
-        held = self.accounts.hold(cost)
+        hold = self.accounts.hold(cost)
         build = partial(self._built, edit, served)
         checked, canvas = await self.decoding.run(build, is_plain=cost.is_plain, deadline=deadline)
-        return Accepted(checked, deadline, held, canvas or cost.canvas, previews)
+        return Accepted(checked, deadline, hold, canvas or cost.canvas, previews)
 
     def _built(
         self, edit: EncodedEdit, served: Served, limits: ImageLimits
@@ -319,18 +319,18 @@ class EditService:
             caller=caller,
             canvas=checked.canvas,
         )
-        checked.held.is_edits = True
+        checked.hold.is_edits = True
         answer = self.spawn(self._answer(ticket, encode, lane or self._answers, undo, on_update))
-        answer.add_done_callback(lambda _: self._freed(checked.held))
+        answer.add_done_callback(lambda _: self._release(checked.hold))
         model = str(checked.request.model)
         job = EditJob(id=new_id(), caller=caller, model=model, ticket=ticket, answer=answer)
         answer.add_done_callback(lambda _: job.end())
         return job
 
-    def _freed(self, held: Hold) -> None:
-        """An edit has ended: what it held is free."""
-        self.accounts.release(held)
-        if self._trimmer.is_due(held.cost.megapixels) and not self.stopping:
+    def _release(self, hold: Hold) -> None:
+        """Free what an edit held that has ended."""
+        self.accounts.release(hold)
+        if self._trimmer.is_due(hold.cost.megapixels) and not self.stopping:
             self.spawn(self.work(self._trimmer.trim))
 
     async def wait(self, job: EditJob[Value], request: Request, *, keep: bool = False) -> Value:
@@ -339,12 +339,12 @@ class EditService:
         Raises:
             OverpaintError: what went wrong.
         """
-        gone = asyncio.create_task(_disconnected(request))
+        disconnection = asyncio.create_task(_disconnected(request))
         try:
-            waited: set[asyncio.Future[Any]] = {job.answer, gone}
+            waited: set[asyncio.Future[Any]] = {job.answer, disconnection}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            gone.cancel()
+            disconnection.cancel()
         if not job.answer.done():
             if not keep:
                 self.cancel(job)

@@ -48,9 +48,9 @@ class Detection:
     class_id: int | None = None
     confidence: float | None = None
 
-    def is_of(self, wanted: str | int) -> bool:
+    def is_of(self, name: str | int) -> bool:
         """Whether it is of the class with that name or number."""
-        return wanted == (self.label if isinstance(wanted, str) else self.class_id)
+        return name == (self.label if isinstance(name, str) else self.class_id)
 
 
 def are_detections(value: Any) -> bool:

@@ -265,7 +265,7 @@ def _joined(futures: Sequence[Future[None]]) -> Future[None]:
     left = len(futures)
     lock = threading.Lock()
 
-    def ended(_: Future[None]) -> None:
+    def count_down(_: Future[None]) -> None:
         nonlocal left
         with lock:
             left -= 1
@@ -281,5 +281,5 @@ def _joined(futures: Sequence[Future[None]]) -> Future[None]:
         joined.set_result(None)
 
     for future in futures:
-        future.add_done_callback(ended)
+        future.add_done_callback(count_down)
     return joined

@@ -114,7 +114,7 @@ class Board:
 
     def position(self, ticket: Ticket) -> int | None:
         """How many edits are before this one in the queue; None once it left the queue."""
-        order = in_order(self.waiting, self.effort, self._begun)
+        order = in_order(self.waiting, self.effort, self._active)
         return order.index(ticket) if ticket in order else None
 
     def busy_models(self, device: Device) -> list[Model]:
@@ -138,7 +138,7 @@ class Board:
         with self.change:
             if (reason := self._refusal(ticket)) is not None:
                 raise Overloaded(f"{reason}; try again later", retry_after=self.retry_after)
-            present = {each.caller for each in [*self.waiting, *self._begun]}
+            present = {each.caller for each in [*self.waiting, *self._active]}
             self.effort.enter(ticket.caller, present)
             self.waiting.append(ticket)
             self.change.notify_all()
@@ -263,7 +263,7 @@ class Board:
         ticket = next_ticket(
             device,
             self.devices,
-            in_order([each for each in waiting if not each.screening], self.effort, self._begun),
+            in_order([each for each in waiting if not each.screening], self.effort, self._active),
             effort=self.effort,
             reserved=max(0, delivering - self.max_images),
         )
@@ -432,11 +432,11 @@ class Board:
         self.change.notify_all()
 
     @property
-    def _begun(self) -> list[Ticket]:
+    def _active(self) -> list[Ticket]:
         return [ticket for device in self.devices for ticket in device.under_way]
 
     def _all(self) -> list[Ticket]:
-        return [*self.waiting, *self._begun, *self.delivering]
+        return [*self.waiting, *self._active, *self.delivering]
 
     def _drop_lost(self, tickets: Iterable[Ticket]) -> None:
         """Let go of edits that were cancelled or are past their deadline."""

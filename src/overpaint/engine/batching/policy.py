@@ -209,12 +209,12 @@ class PassPolicy:
             return [lead]
         pace = self._pace(lead.key)
         fitting = [pick for pick in ordered if pick.key == lead.key and not pick.ticket.alone]
-        chosen = fitting[: self._room(pace)]
+        picks = fitting[: self._room(pace)]
         limit = lead.ticket.remaining * LONGER
-        longer = [pick for pick in chosen if pick.ticket.remaining > limit]
+        longer = [pick for pick in picks if pick.ticket.remaining > limit]
         if not longer:
-            return chosen
-        near = [pick for pick in chosen if pick.ticket.remaining <= limit]
+            return picks
+        near = [pick for pick in picks if pick.ticket.remaining <= limit]
         return near + longer[: max(0, self._room(pace, longer_company=True) - len(near))]
 
     def wants_more(self, batch: list[Pick]) -> bool:

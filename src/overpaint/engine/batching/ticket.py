@@ -94,7 +94,7 @@ class Ticket:
         blocked_at: by device, edits that had left it when there was no room for its model.
         failed_on: devices on which it failed.
         preview_steps: steps of the first image after which to show it.
-        shown: previews handed to the safety policy; the result comes after them.
+        preview_checks: previews handed to the safety policy; the result comes after them.
     """
 
     request: EditRequest
@@ -119,7 +119,7 @@ class Ticket:
     blocked_at: dict[int, int] = field(default_factory=dict)
     failed_on: set[int] = field(default_factory=set)
     preview_steps: set[int] = field(default_factory=set)
-    shown: list[Future[None]] = field(default_factory=list)
+    preview_checks: list[Future[None]] = field(default_factory=list)
     number: int = field(default_factory=lambda: next(_sequence))
 
     def __post_init__(self) -> None:

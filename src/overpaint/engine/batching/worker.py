@@ -183,9 +183,9 @@ class Worker:
         now = time.monotonic()
         try:
             busy = self._board.busy_models(self._device)
-            held = self._board.held_bytes(self._device)
+            held_bytes = self._board.held_bytes(self._device)
             with self._cuttable(partial(self._look_aside, ticket), ticket):
-                edit = self._engine.begin(ticket.submission, busy=busy, held=held)
+                edit = self._engine.begin(ticket.submission, busy=busy, held_bytes=held_bytes)
             family = edit.model.family
             keys = [None if each.done else family.batch_key(each) for each in edit.prepared]
         except Overloaded:
@@ -215,7 +215,7 @@ class Worker:
             self._pool.submit(self._deliver, ticket, edit, decoded)
 
     def _deliver(self, ticket: Ticket, edit: Edit, decoded: Decoded) -> None:
-        wait(ticket.shown)
+        wait(ticket.preview_checks)
         try:
             outcome: EditResult | Exception = self._engine.deliver(
                 edit, decoded, stop=ticket.require_wanted
@@ -231,8 +231,8 @@ class Worker:
         except Exception:
             _log.exception("a preview failed")
             return
-        shown = self._pool.submit(self._show, preview, decoded)
-        preview.ticket.shown.append(shown)
+        check = self._pool.submit(self._show, preview, decoded)
+        preview.ticket.preview_checks.append(check)
 
     def _show(self, preview: Preview, decoded: Decoded) -> None:
         try:

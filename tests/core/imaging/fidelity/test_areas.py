@@ -40,15 +40,15 @@ def test_changes_of_like_size_stay():
     assert [area.kept for area in found.areas] == [True, True]
 
 
-@pytest.mark.parametrize(("wanted", "kept"), [((2,), [False, True]), ((1, 2), [True, True])])
-def test_people_say_which_areas_stay(wanted, kept):
-    found = change_map(BLANK, painted(LARGE, FAR), wanted=wanted)
+@pytest.mark.parametrize(("numbers", "kept"), [((2,), [False, True]), ((1, 2), [True, True])])
+def test_people_say_which_areas_stay(numbers, kept):
+    found = change_map(BLANK, painted(LARGE, FAR), keep=numbers)
     assert [area.kept for area in found.areas] == kept
     assert (np.asarray(found.mask)[200:212, 200:212] == 255).all()
 
 
 def test_none_may_stay():
-    assert np.asarray(change_map(BLANK, painted(LARGE), wanted=()).mask).max() == 0
+    assert np.asarray(change_map(BLANK, painted(LARGE), keep=()).mask).max() == 0
 
 
 def test_what_lies_far_from_what_the_instruction_names_is_put_back():

@@ -70,7 +70,7 @@ def test_a_movement_is_undone_and_knows_what_it_no_longer_shows(pictures):
     moved = fault.done_to(pictures[0])
     motion = Motion(size=(384, 384), right=6, down=-4)
     assert motion.shift == pytest.approx(np.hypot(6, 4))
-    shown = motion.shown()
-    assert 0.95 < shown.mean() < 1
-    error = np.abs(motion.undone(moved).astype(int) - pictures[0])[shown]
+    visible = motion.visible()
+    assert 0.95 < visible.mean() < 1
+    error = np.abs(motion.undone(moved).astype(int) - pictures[0])[visible]
     assert error.max() <= 1

@@ -48,18 +48,18 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
     service = service_of(request)
     service.check_room()
     body, files = await body_with_files(request, TurnBody)
-    known = revision_of(request, body)
-    if known is None:
+    revision = revision_of(request, body)
+    if revision is None:
         raise InvalidRequest(
             "say which revision of the session you know, here or as If-Match", field="revision"
         )
     sessions = await service.work(sessions_of, request)
-    place = (id, known, body.parent, body.from_original)
+    place = (id, revision, body.parent, body.from_original)
     values = await service.read(partial(body.part_values, **files))
     async with repeats.claimed(request, "turn", place, values) as claim:
         job = claim.job()
         if job is None:
-            job = await _accepted(request, sessions, id, body, values, known)
+            job = await _accepted(request, sessions, id, body, values, revision)
             claim.keep(job)
     request.state.edit, request.state.model = job.id, job.model
     if not (body.run_async and service.alone):
@@ -67,7 +67,7 @@ async def post_turn(request: Request, id: str) -> Response:  # noqa: A002 - the 
         return JSONResponse({"id": job.id, **answer})
     service.jobs.add(job)
     accepted = state_of(service, job).model_dump(exclude_none=True)
-    accepted |= {"session": id, "revision": known + 1}
+    accepted |= {"session": id, "revision": revision + 1}
     return JSONResponse(accepted, 202, {"location": f"/v1/edits/{job.id}"})
 
 
@@ -77,21 +77,21 @@ async def _accepted(
     id_: str,
     body: TurnBody,
     values: Mapping[str, Any],
-    known: int,
+    revision: int,
 ) -> EditJob[dict[str, Any]]:
     """The turn's edit, accepted; until it ends the session is at the next revision.
 
     An edit that fails, or is not even accepted, leaves the session as it was.
     """
     service, lane = service_of(request), shelf_of(request).turns
-    start, checked = await _checked(service, sessions, id_, body, values, known)
+    start, checked = await _checked(service, sessions, id_, body, values, revision)
     start = await service.work(sessions.reserve, start, checked.request.num_images)
     release = partial(_release, sessions, start)
 
     def record(result: EditResult) -> dict[str, Any]:
-        measured = not body.measure_later
-        session, turns = sessions.record(start, checked.request, result, measured=measured)
-        if not measured:
+        measure_now = not body.measure_later
+        session, turns = sessions.record(start, checked.request, result, measure_now=measure_now)
+        if not measure_now:
             shelf_of(request).later(partial(sessions.measure, session, turns))
         return _answer(session, turns, result)
 
@@ -115,7 +115,7 @@ async def _checked(
     id_: str,
     body: TurnBody,
     values: Mapping[str, Any],
-    known: int,
+    revision: int,
 ) -> tuple[Start, Accepted]:
     """What the turn starts from, and its edit, checked as any other."""
 
@@ -125,7 +125,7 @@ async def _checked(
             values["prompt"],
             parent=body.parent,
             from_original=body.from_original,
-            revision=known,
+            revision=revision,
         )
         picture = sessions.picture(start.base)
         return start, EncodedEdit(values=start.parts(values, picture), fit_mask=body.fit_mask)

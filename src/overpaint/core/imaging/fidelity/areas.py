@@ -99,7 +99,7 @@ def change_map(
     before: Image.Image,
     after: Image.Image,
     *,
-    wanted: Collection[int] | None = None,
+    keep: Collection[int] | None = None,
     target: Image.Image | None = None,
 ) -> ChangeMap:
     """Find the separate changes between two 'RGB' pictures of equal size.
@@ -108,7 +108,7 @@ def change_map(
         before: the picture as the model would return it unedited (through its autoencoder, so
             that the autoencoder's own error does not count as change).
         after: the edited picture.
-        wanted: numbers of the areas that stay, from 1, the largest first; None = those at the
+        keep: numbers of the areas that stay, from 1, the largest first; None = those at the
             target.
         target: 'L' of the same size, not 0 = what the instruction names; None = all areas stay
             that are not small beside the largest.
@@ -129,8 +129,8 @@ def change_map(
     cores = _cores(difference)
     owners = _owners(difference >= weakest, cores)
     listed = (np.argsort(-cores.weights[1:], kind="stable")[:MOST_AREAS] + 1).tolist()
-    if wanted is not None:
-        stay = [label for number, label in enumerate(listed, start=1) if number in wanted]
+    if keep is not None:
+        stay = [label for number, label in enumerate(listed, start=1) if number in keep]
     elif aim is not None:
         stay = _at(aim, owners, listed)
     else:

@@ -44,7 +44,7 @@ def by_changes(
     output: ModelOutput,
     plan: Plan,
     *,
-    wanted: Collection[int] | None = None,
+    keep: Collection[int] | None = None,
     target: Image.Image | None = None,
 ) -> EditLayer:
     """Where an edit without a mask goes: what is left when the model's own faults are taken back.
@@ -52,22 +52,22 @@ def by_changes(
     Args:
         output: the model's own.
         plan: how the picture's window went to the canvas.
-        wanted, target: what of the changes stays; see `areas.change_map`. `target` has the
+        keep, target: what of the changes stays; see `areas.change_map`. `target` has the
             picture's size.
     """
     source = output.reconstruction
-    found = corrected(source, output.picture, plan.content)
-    if found.is_whole:
+    correction = corrected(source, output.picture, plan.content)
+    if correction.is_whole:
         return EditLayer(edited=output.picture, source=source)
     aim = None if target is None else plan.to_canvas(target, fill=0)
-    map_ = areas.change_map(source, found.picture, wanted=wanted, target=aim)
+    map_ = areas.change_map(source, correction.picture, keep=keep, target=aim)
     alpha = None if map_.mask is None else layer.whole_alpha(map_.mask, plan, crops=True)
     return EditLayer(
-        edited=found.picture,
+        edited=correction.picture,
         alpha=alpha,
         source=source,
-        motion=found.motion,
-        tint=found.tint,
+        motion=correction.motion,
+        tint=correction.tint,
         areas=areas.placed(map_.areas, plan.box_from_canvas),
         output=output if map_.areas else None,
     )
@@ -87,15 +87,15 @@ def corrected(before: Image.Image, after: Image.Image, content: Box) -> Correcti
     whole = Box.of_size(before.size)
     one, other = (_part(each, content) for each in (before, after))
     motion = registration.register(one, other)
-    moved = other if motion is None else motion.undone(other)
-    comparable = None if motion is None else motion.shown()
-    tint = tone.tint(one, moved, comparable)
-    clean = moved if tint is None else tint.taken_off(moved)
+    aligned = other if motion is None else motion.undone(other)
+    comparable = None if motion is None else motion.visible()
+    tint = tone.tint(one, aligned, comparable)
+    clean = aligned if tint is None else tint.taken_off(aligned)
     if comparable is not None:
         clean = np.where(comparable[..., None], clean, one)
     share = _changed(one, clean)
     if tint is not None and share < LEAST_CHANGED:
-        tint, clean = None, moved
+        tint, clean = None, aligned
         share = _changed(one, clean)
     if share > changes.GLOBAL_SHARE:
         return Correction(picture=after, is_whole=True)

@@ -167,7 +167,7 @@ class Motion:
             np.uint8,
         )
 
-    def shown(self) -> NDArray[np.bool_]:
+    def visible(self) -> NDArray[np.bool_]:
         """(H, W), where the moved picture still shows what was there before."""
         width, height = self.size
         inside = cv2.warpAffine(

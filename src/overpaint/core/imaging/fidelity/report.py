@@ -103,7 +103,7 @@ class Fidelity:
         return sentences
 
 
-def measured(
+def measure(
     before: Image.Image, layer: EditLayer, alpha: Image.Image | None, scale: float
 ) -> Fidelity:
     """The numbers of one window of an edit, all but `cut_off`.
