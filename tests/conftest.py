@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only
 from hypothesis import settings
 
 from overpaint.apps.wiring.models import families
+from overpaint.core.work import garbage
 
 # A busy machine must not fail a test: how long an example takes is no property.
 settings.register_profile("overpaint", deadline=None)
@@ -26,6 +27,15 @@ settings.load_profile("overpaint")
 def pytest_collection_finish() -> None:
     """What modules hold stays to the end: garbage is looked for among what is made from now on."""
     gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def garbage_search() -> Iterator[None]:
+    """Garbage is looked for among all objects, as where nothing was set aside; only within."""
+    gc.unfreeze()
+    yield
+    garbage.include_all()
     gc.freeze()
 
 

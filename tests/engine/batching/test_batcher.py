@@ -626,6 +626,7 @@ class TestModels:
         assert cache.names == ["a"]
 
     @pytest.mark.parametrize("leaves", ["for another one", "for want of memory"])
+    @pytest.mark.usefixtures("garbage_search")
     def test_what_was_set_aside_may_be_garbage_when_a_model_leaves(self, make_engine, leaves):
         cache = ModelCache(lambda name: make_engine("sd2").model(), budget=size_of(make_engine))
         model = cache.get("a")
@@ -641,6 +642,7 @@ class TestModels:
         cache = ModelCache(lambda name: make_engine("sd2").model(), budget=size_of(make_engine))
         model = cache.get("a")
         gc.freeze()
+        garbage.set_aside()
         cache.make_room(model)
         assert gc.get_freeze_count() > 0
 
