@@ -48,6 +48,8 @@ class Checker(Protocol[Content]):
     def check(self, content: Content, /) -> Severities:
         """Severity, 0 to 7, of each category that this checker knows; at least of one.
 
+        A picture is the edit's own: a checker copies it before it changes anything in it.
+
         Any exception means that it could not be checked.
         """
 

@@ -34,13 +34,15 @@ def profile_mode(profile: bytes | None) -> str | None:
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """The image in sRGB, as 'RGB'.
+    """The image in sRGB, as 'RGB': itself, if it is that already.
 
     A profile that is missing, broken, made for another kind of image or without a way back says
     nothing about the pixels; they are then taken as they are.
     """
     ways = _ways(profile, image.mode)
-    return _apply(ways.there, image) if ways else image.convert("RGB")
+    if ways:
+        return _apply(ways.there, image)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def from_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
