@@ -105,7 +105,7 @@ class TestHostileFiles:
 
     @pytest.mark.parametrize(
         "hostile",
-        [filled_jpeg(20_000_000), scanned_jpeg(1024, 3_000)],
+        [filled_jpeg(20_000_000), scanned_jpeg(2048, 3_000)],
         ids=["filling", "scans"],
     )
     def test_others_do_not_wait_for_them(self, start, hostile):

@@ -184,8 +184,10 @@ def test_undo_branch_reload_and_restore(desk, scene):
     desk.until(f"state.session?.head === '{third}'")
     thumbs = desk.page.locator("#tree .thumb")
     expect(thumbs).to_have_count(4)
-    rows = {round(thumbs.nth(i).bounding_box()["y"]) for i in range(4)}
-    assert len(rows) == 2
+    rows = thumbs.evaluate_all(
+        "all => new Set(all.map(each => Math.round(each.getBoundingClientRect().y))).size"
+    )
+    assert rows == 2
     expect(desk.page.locator("#tree [aria-current=true]")).to_have_count(1)
     thumbs.nth(2).click()
     desk.until(f"state.session.head === '{second}'")

@@ -27,10 +27,10 @@ def test_an_edit_goes_on_in_its_session_and_is_found_there(desk, scene):
 
 
 def test_back_in_its_session_an_edit_shows_its_progress(desk, scene):
-    desk.open(scene, name="at work.png")
+    desk.open(scene, name="to come back to.png")
     desk.begin()
     desk.leave()
-    desk.page.locator(".card", has_text="at work").first.click()
+    desk.page.locator(".card", has_text="to come back to").click()
     expect(desk.page.locator("#progress")).to_be_visible()
     expect(desk.page.locator("#progress-told")).to_contain_text("Step", timeout=SLOW)
     desk.page.keyboard.press("Escape")

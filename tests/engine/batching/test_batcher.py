@@ -587,9 +587,11 @@ class TestSafety:
     def test_of_a_result(self, make_batcher):
         batcher, slow = make_batcher(max_images=1), Slow()
         batcher.engine.policy = safety.Policy(mode="block", image_checkers=[slow])
-        held = batcher.submit(request(1, 4, size=96), on_update=(following := Following()))
-        following.at(1)
-        slow.slow = ((96, 96),)
+
+        def slow_down(update) -> None:
+            slow.slow = ((96, 96),)
+
+        held = batcher.submit(request(1, 4, size=96), on_update=slow_down)
         assert slow.entered.wait(WAIT)
         assert held.state == "finishing"
         assert batcher.submit(request(2)).result(WAIT)
