@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageChops
 from playwright.sync_api import expect
 
-from tests.page.conftest import SLOW, opened, picture_of, seen, spot
+from tests.page.conftest import LONG, SLOW, opened, picture_of, seen, spot
 
 
 def erase_disc(desk) -> None:
@@ -118,7 +118,7 @@ def test_an_edit_outlives_a_reload_and_can_be_cancelled(desk, scene):
     desk.task("inpaint")
     desk.mark(14, 14, 58, 58)
     desk.page.fill("#prompt", "a green triangle")
-    desk.options(num_inference_steps=100)
+    desk.options(num_inference_steps=LONG)
     desk.page.click("#run")
     expect(desk.page.locator("#progress-told")).to_contain_text("Step", timeout=SLOW)
     desk.page.reload()
@@ -134,7 +134,7 @@ def test_after_a_cancelled_edit_the_mask_is_there_for_another(desk, scene):
     desk.task("inpaint")
     desk.mark(14, 14, 58, 58)
     desk.page.fill("#prompt", "a green triangle")
-    desk.options(num_inference_steps=100)
+    desk.options(num_inference_steps=LONG)
     desk.page.click("#run")
     expect(desk.page.locator("#progress-told")).to_contain_text("Step", timeout=SLOW)
     desk.page.click("#cancel")
@@ -305,7 +305,7 @@ def test_recipe_settings_and_session_can_be_taken_along(desk_of, address, scene)
     desk.options(context=2)
     erase_disc(desk)
     desk.page.click("#copy")
-    expect(desk.page.locator("#copy")).to_have_text("Copied")
+    expect(desk.page.locator("#told")).to_contain_text("on the clipboard")
     recipe = desk.page.evaluate("navigator.clipboard.readText()")
     assert '"context": 2' in recipe
     desk.options(context=1)

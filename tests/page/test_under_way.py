@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from tests.page.conftest import SLOW
+from tests.page.conftest import LONG, SLOW
 
 
 def test_an_edit_goes_on_in_its_session_and_is_found_there(desk, scene):
@@ -28,7 +28,7 @@ def test_an_edit_goes_on_in_its_session_and_is_found_there(desk, scene):
 
 def test_back_in_its_session_an_edit_shows_its_progress(desk, scene):
     desk.open(scene, name="to come back to.png")
-    desk.begin()
+    desk.begin(steps=LONG)
     desk.leave()
     desk.page.locator(".card", has_text="to come back to").click()
     expect(desk.page.locator("#progress")).to_be_visible()
@@ -42,7 +42,7 @@ def test_back_in_its_session_an_edit_shows_its_progress(desk, scene):
 
 def test_a_second_tab_shows_the_edit_of_the_first(desk, scene):
     desk.open(scene)
-    desk.begin()
+    desk.begin(steps=LONG)
     page = desk.page.context.new_page()
     page.goto(desk.page.url)
     expect(page.locator("#progress-told")).to_contain_text("Step", timeout=SLOW)
