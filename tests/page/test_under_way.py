@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import expect
 
 from tests.page.conftest import LONG, SLOW
@@ -30,8 +32,14 @@ def test_back_in_its_session_an_edit_shows_its_progress(desk, scene):
     desk.open(scene, name="to come back to.png")
     desk.begin(steps=LONG)
     desk.leave()
-    desk.page.locator(".card", has_text="to come back to").click()
+    card = desk.page.locator(".card", has_text="to come back to")
+    expect(card).to_contain_text("Working")
+    card.click()
     expect(desk.page.locator("#progress")).to_be_visible()
+    asked = []
+    desk.page.on("request", lambda request: asked.append(request.url))
+    desk.page.wait_for_timeout(1200)  # the start asked every second
+    assert not [url for url in asked if re.search(r"/v1/edits/\w+$", url)]
     expect(desk.page.locator("#progress-told")).to_contain_text("Step", timeout=SLOW)
     desk.page.keyboard.press("Escape")
     expect(desk.page.locator("#run")).to_be_visible(timeout=SLOW)
