@@ -253,7 +253,7 @@ def test_24_megapixels_are_drawn_from_what_is_seen(desk):
         "   pixels.push(w * h); drawImage.call(this, source, ...to); };"
         " return pixels; }"
     )
-    desk.drag(*((1000 + 40 * i, 1000 + 20 * i) for i in range(60)))
+    desk.drag(*((1000 + 240 * i, 1000 + 120 * i) for i in range(10)))
     desk.page.mouse.wheel(0, -300)
     drawn(desk)
     read = pixels.json_value()
