@@ -32,8 +32,8 @@ def test_term_under_load_loses_no_accepted_edit(configured):
     with serve(configured) as server, ThreadPoolExecutor(8) as pool:
         client = server.client
         assert server.process.stdout.readline() == f"The page is at {server.url}/\n"
-        waiting = [pool.submit(client.post, "/v1/edits", json=edit(n, 40)) for n in range(6)]
-        later = client.post("/v1/edits", json=edit(9, 60, **{"async": True})).headers["location"]
+        waiting = [pool.submit(client.post, "/v1/edits", json=edit(n, 20)) for n in range(6)]
+        later = client.post("/v1/edits", json=edit(9, 30, **{"async": True})).headers["location"]
         until(lambda: accepted(client) == 7)
         server.process.send_signal(signal.SIGTERM)
         until(lambda: client.get("/readyz").json()["status"] == "stopping")
