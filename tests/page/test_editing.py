@@ -304,8 +304,14 @@ def test_recipe_settings_and_session_can_be_taken_along(desk_of, address, scene)
     desk.open(scene)
     desk.options(context=2)
     erase_disc(desk)
+    desk.page.evaluate(
+        "() => { const button = document.querySelector('#copy'); window.words = [];"
+        " const note = () => words.push(button.textContent);"
+        " new MutationObserver(note).observe(button, { childList: true }); }"
+    )
     desk.page.click("#copy")
     expect(desk.page.locator("#told")).to_contain_text("on the clipboard")
+    assert desk.page.evaluate("words[0]") == "Copied"  # for a moment
     recipe = desk.page.evaluate("navigator.clipboard.readText()")
     assert '"context": 2' in recipe
     desk.options(context=1)
