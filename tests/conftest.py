@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,14 +15,27 @@ from PIL import Image
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only wait
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from overpaint.apps.wiring.models import families
 from overpaint.core.work import garbage
 
-# A busy machine must not fail a test: how long an example takes is no property.
-settings.register_profile("overpaint", deadline=None)
+# A busy machine must not fail a test: how long an example takes is no property. Nor must chance:
+# a change is tested by the same examples as the one before it.
+settings.register_profile(
+    "overpaint",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("overpaint")
+
+
+@pytest.fixture(autouse=True)
+def same_noise() -> None:
+    """What a test draws from torch's own generator does not depend on the tests before it."""
+    if torch := sys.modules.get("torch"):
+        torch.default_generator.manual_seed(0)
 
 
 def pytest_collection_finish() -> None:

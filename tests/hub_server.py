@@ -12,6 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pytest
+from huggingface_hub import constants
+
 from tests.servers import listening
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -102,6 +105,15 @@ def serving(hub: Hub) -> Iterator[Hub]:
     hub.url = f"http://127.0.0.1:{server.server_port}"
     with listening(server):
         yield hub
+
+
+def point_client_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the hub's client in this process ask that server, until the test ends."""
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
 
 class _Handler(BaseHTTPRequestHandler):

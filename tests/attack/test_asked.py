@@ -59,6 +59,7 @@ class TestFormats:
         assert image.getexif()[0x010F] == "Maker"
 
     def test_what_jpeg_cannot_hold_is_refused_before_anything_is_made(self, server):
+        server.until(lambda: server.service.batcher.idle)  # other tests may have cancelled edits
         for image in (with_exif(70_000), png(half_transparent())):
             before = server.service.batcher.passes
             answer = ask(server, image, output_format="jpeg")

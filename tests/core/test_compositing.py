@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -38,7 +38,7 @@ def some_mask(size: tuple[int, int], seed: int) -> Image.Image:
 sizes = st.tuples(st.integers(1, 330), st.integers(1, 330))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None)
 @given(
     size=sizes,
     transparent=st.booleans(),

@@ -65,7 +65,8 @@ def test_a_file_that_changed_is_hashed_again(tmp_path, file, hashed, kind):
     assert len(hashed) == 2
 
 
-def test_a_file_of_this_moment_is_not_remembered(tmp_path, file, hashed):
+def test_a_file_of_this_moment_is_not_remembered(tmp_path, file, hashed, monkeypatch):
+    monkeypatch.setattr(inputs, "SETTLED_SECONDS", 3600)
     file.touch()
     for _ in range(2):
         fingerprint(file, tmp_path)

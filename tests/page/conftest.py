@@ -22,6 +22,9 @@ ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-backgroun
 SLOW = 120_000
 """Milliseconds that an edit may take on a busy machine."""
 
+LONG = 400
+"""Steps of an edit that is cancelled before it is done."""
+
 expect.set_options(timeout=60_000)
 
 EDGE = 24
@@ -55,7 +58,7 @@ def serving(
 def address(tmp_path_factory) -> Iterator[str]:
     """The address of a server of the eraser and the twins."""
     folder = tmp_path_factory.mktemp("serve")
-    with serving(folder, "erase", "tiny-sd2", "tiny-kontext", settings="max_steps = 100") as url:
+    with serving(folder, "erase", "tiny-sd2", "tiny-kontext", settings="max_steps = 400") as url:
         yield url
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageChops
 from playwright.sync_api import expect
 
-from tests.page.conftest import SLOW, opened, picture_of, seen, spot
+from tests.page.conftest import LONG, SLOW, opened, picture_of, seen, spot
 
 
 def erase_disc(desk) -> None:
@@ -118,7 +118,7 @@ def test_an_edit_outlives_a_reload_and_can_be_cancelled(desk, scene):
     desk.task("inpaint")
     desk.mark(14, 14, 58, 58)
     desk.page.fill("#prompt", "a green triangle")
-    desk.options(num_inference_steps=100)
+    desk.options(num_inference_steps=LONG)
     desk.page.click("#run")
     expect(desk.page.locator("#progress-told")).to_contain_text("Step", timeout=SLOW)
     desk.page.reload()
@@ -134,7 +134,7 @@ def test_after_a_cancelled_edit_the_mask_is_there_for_another(desk, scene):
     desk.task("inpaint")
     desk.mark(14, 14, 58, 58)
     desk.page.fill("#prompt", "a green triangle")
-    desk.options(num_inference_steps=100)
+    desk.options(num_inference_steps=LONG)
     desk.page.click("#run")
     expect(desk.page.locator("#progress-told")).to_contain_text("Step", timeout=SLOW)
     desk.page.click("#cancel")
@@ -184,8 +184,10 @@ def test_undo_branch_reload_and_restore(desk, scene):
     desk.until(f"state.session?.head === '{third}'")
     thumbs = desk.page.locator("#tree .thumb")
     expect(thumbs).to_have_count(4)
-    rows = {round(thumbs.nth(i).bounding_box()["y"]) for i in range(4)}
-    assert len(rows) == 2
+    rows = thumbs.evaluate_all(
+        "all => new Set(all.map(each => Math.round(each.getBoundingClientRect().y))).size"
+    )
+    assert rows == 2
     expect(desk.page.locator("#tree [aria-current=true]")).to_have_count(1)
     thumbs.nth(2).click()
     desk.until(f"state.session.head === '{second}'")
@@ -302,8 +304,14 @@ def test_recipe_settings_and_session_can_be_taken_along(desk_of, address, scene)
     desk.open(scene)
     desk.options(context=2)
     erase_disc(desk)
+    desk.page.evaluate(
+        "() => { const button = document.querySelector('#copy'); window.words = [];"
+        " const note = () => words.push(button.textContent);"
+        " new MutationObserver(note).observe(button, { childList: true }); }"
+    )
     desk.page.click("#copy")
-    expect(desk.page.locator("#copy")).to_have_text("Copied")
+    expect(desk.page.locator("#told")).to_contain_text("on the clipboard")
+    assert desk.page.evaluate("words[0]") == "Copied"  # for a moment
     recipe = desk.page.evaluate("navigator.clipboard.readText()")
     assert '"context": 2' in recipe
     desk.options(context=1)

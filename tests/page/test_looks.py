@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.page.conftest import seen, shows, spot
+from tests.page.conftest import LONG, drawn, seen, shows, spot
 
 PHONE = {"width": 390, "height": 844}
 LANDSCAPE = {"width": 844, "height": 390}
@@ -90,6 +90,7 @@ def ring(desk) -> str:
 def test_zoom_has_buttons_and_a_number(desk, scene):
     desk.open(scene)
     told = desk.page.locator("#zoom-told")
+    drawn(desk)
     fitted = told.inner_text()
     desk.page.click("#zoom-in")
     expect(told).not_to_have_text(fitted)
@@ -169,8 +170,8 @@ def test_a_field_that_the_browser_complains_of_is_not_under_the_button(desk_of, 
     desk.page.locator("#panel").evaluate("panel => panel.scrollTo(0, 0)")
     desk.page.click("#run")
     expect(desk.page.locator("#count")).to_be_focused()
-    field, bar = (desk.page.locator(each).bounding_box() for each in ("#count", ".go"))
-    assert field["y"] + field["height"] <= bar["y"]
+    box = "document.querySelector('{}').getBoundingClientRect()"
+    desk.until(f"{box.format('#count')}.bottom <= {box.format('.go')}.top")
 
 
 def cut_off(desk, selector: str) -> list[str]:
@@ -220,7 +221,7 @@ def test_on_a_phone_tasks_and_button_stay_and_the_picture_is_seen_at_work(desk_o
     desk.mark(14, 14, 58, 58)
     desk.task("inpaint")
     desk.page.fill("#prompt", "a green triangle")
-    desk.options(num_inference_steps=100)
+    desk.options(num_inference_steps=LONG)
     for selector in ("#tasks", "#run"):
         box = desk.page.locator(selector).bounding_box()
         assert box["y"] >= 0

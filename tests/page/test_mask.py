@@ -53,8 +53,9 @@ def test_invert_clear_grow_shrink_feather(desk, scene):
     desk.mark(40, 30, 80, 60)
     before = area(desk)
     desk.page.click("#refine")
-    opened, button = (desk.page.locator(each).bounding_box() for each in ("#refine-box", "#refine"))
-    assert 0 < button["y"] - (opened["y"] + opened["height"]) < 20
+    box = "document.querySelector('{}').getBoundingClientRect()"
+    between = f"{box.format('#refine')}.top - {box.format('#refine-box')}.bottom"
+    desk.until(f"0 < {between} && {between} < 20")
     desk.page.fill("#refine-pixels", "5")
     desk.page.click("#grow")
     grown = desk.mask()

@@ -12,14 +12,6 @@ from playwright.sync_api import expect
 from tests.page.conftest import SLOW, seen, serving, spot
 
 
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
-    """A server that nobody used yet, without a real model."""
-    models = ("erase", "tiny-sd2", "tiny-kontext")
-    with serving(tmp_path_factory.mktemp("fresh"), *models) as url:
-        yield url
-
-
 @pytest.mark.parametrize("task", ["inpaint", "edit"])
 def test_a_demo_says_that_it_is_one(desk, scene, task):
     desk.open(scene)
@@ -33,17 +25,20 @@ def test_a_demo_says_that_it_is_one(desk, scene, task):
     assert not desk.page.locator("#more").get_attribute("open")
 
 
-def test_samples_are_one_click_away(desk_of, fresh):
-    desk = desk_of(fresh)
-    desk.visit()
-    desk.page.click("#sample")
-    desk.until("state.session?.name === 'Sample photo' && state.mask !== null")
-    desk.task("edit")
-    desk.page.click("#demo-scene")
-    desk.until("state.session?.name === 'Sample scene' && state.mask !== null")
-    desk.leave()
-    expect(desk.page.locator(".card")).to_have_count(2)
-    expect(desk.page.locator("#first")).to_be_hidden()
+def test_samples_are_one_click_away(desk_of, tmp_path):
+    """On a server that nobody used yet."""
+    with serving(tmp_path, "erase", "tiny-kontext") as url:
+        desk = desk_of(url)
+        desk.visit()
+        desk.page.click("#sample")
+        desk.until("state.session?.name === 'Sample photo' && state.mask !== null")
+        desk.task("edit")
+        desk.page.click("#demo-scene")
+        desk.until("state.session?.name === 'Sample scene' && state.mask !== null")
+        desk.leave()
+        expect(desk.page.locator(".card")).to_have_count(2)
+        expect(desk.page.locator("#first")).to_be_hidden()
+        desk.page.close()
 
 
 @pytest.mark.parametrize(("name", "kind"), [("photo.avif", "AVIF"), ("photo.heic", "HEIF")])
@@ -75,8 +70,9 @@ def test_a_picture_is_shown_before_the_server_has_it(desk, scene):
     expect(desk.page.locator("#canvas")).to_be_visible()
     seen(desk, lambda shown: shown.getpixel(spot(desk, 36, 36)) == (215, 30, 40))
     assert desk.state("state.session") is None
-    for route in held:
-        route.continue_()
+    while not held:
+        desk.page.wait_for_timeout(20)
+    held[0].continue_()
     desk.until("state.session?.name === 'soon' && state.mask !== null")
 
 
@@ -141,16 +137,16 @@ def drop(desk, image: Image.Image, name: str) -> None:
     )
 
 
-def test_many_sessions_are_searched_and_paged(desk_of, fresh, scene):
+def test_many_sessions_are_searched_and_paged(desk_of, address, scene):
     import httpx
 
     from tests.apps.server.conftest import b64
 
-    with httpx.Client(base_url=fresh, trust_env=False, timeout=60) as client:
+    with httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
         for number in range(26):
             body = {"name": f"plate {number}", "image": b64(scene)}
             assert client.post("/v1/sessions", json=body).status_code == 201
-    desk = desk_of(fresh)
+    desk = desk_of(address)
     desk.visit()
     cards = desk.page.locator(".card")
     expect(cards).to_have_count(24)

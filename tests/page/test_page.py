@@ -54,8 +54,13 @@ def test_tab_held_shows_the_original_and_tapped_goes_on(desk, scene):
     page.keyboard.up("Tab")
     seen(desk, lambda shown: shown.tobytes() == erased.tobytes())
     assert page.evaluate("document.activeElement.id") == "stage"
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.id") != "stage"
+
+    def goes_on() -> bool:
+        """Not where the machine is so busy that a tap is as long as holding."""
+        page.keyboard.press("Tab")
+        return page.evaluate("document.activeElement.id") != "stage"
+
+    assert any(goes_on() for _ in range(20))
     page.keyboard.press("Shift+Tab")
     assert page.evaluate("document.activeElement.id") == "stage"
 
@@ -97,7 +102,7 @@ def test_what_the_server_refuses_is_said_in_a_sentence(desk, scene):
     desk.options(num_inference_steps=500)
     desk.page.click("#run")
     alert = desk.page.get_by_role("alert")
-    expect(alert).to_contain_text("“Num inference steps”: 500 is more than the 100 steps")
+    expect(alert).to_contain_text("“Num inference steps”: 500 is more than the 400 steps")
     assert alert.inner_text().strip().endswith(".")
     expect(desk.page.locator("#run")).to_be_visible()
     desk.page.set_input_files(
@@ -204,6 +209,7 @@ def test_the_page_is_light_and_nothing_holds_up_its_first_paint(desk_of, address
     files = desk.page.evaluate(
         "performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation'))"
         ".map((each) => [each.name, each.encodedBodySize, each.renderBlockingStatus])"
+        ".filter(([name]) => !name.includes('/v1/'))"  # what other tests left on the server
     )
     assert len(files) > 20
     assert all(url.removeprefix("blob:").startswith(address) for url in asked)
@@ -247,7 +253,7 @@ def test_24_megapixels_are_drawn_from_what_is_seen(desk):
         "   pixels.push(w * h); drawImage.call(this, source, ...to); };"
         " return pixels; }"
     )
-    desk.drag(*((1000 + 40 * i, 1000 + 20 * i) for i in range(60)))
+    desk.drag(*((1000 + 240 * i, 1000 + 120 * i) for i in range(10)))
     desk.page.mouse.wheel(0, -300)
     drawn(desk)
     read = pixels.json_value()

@@ -102,7 +102,7 @@ def test_after_a_restart_the_page_finds_its_session_and_mask(desk_of, tmp_path, 
         desk = desk_of(url)
         desk.visit()
         desk.open(scene)
-        desk.begin(steps=100)
+        desk.begin(steps=200)
     alert = desk.page.get_by_role("alert")
     expect(alert).to_contain_text("does not answer", timeout=SLOW)
     port = int(url.rstrip("/").rsplit(":", 1)[1])

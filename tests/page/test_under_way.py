@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import expect
 
-from tests.page.conftest import SLOW
+from tests.page.conftest import LONG, SLOW
 
 
 def test_an_edit_goes_on_in_its_session_and_is_found_there(desk, scene):
@@ -27,11 +29,17 @@ def test_an_edit_goes_on_in_its_session_and_is_found_there(desk, scene):
 
 
 def test_back_in_its_session_an_edit_shows_its_progress(desk, scene):
-    desk.open(scene, name="at work.png")
-    desk.begin()
+    desk.open(scene, name="to come back to.png")
+    desk.begin(steps=LONG)
     desk.leave()
-    desk.page.locator(".card", has_text="at work").first.click()
+    card = desk.page.locator(".card", has_text="to come back to")
+    expect(card).to_contain_text("Working")
+    card.click()
     expect(desk.page.locator("#progress")).to_be_visible()
+    asked = []
+    desk.page.on("request", lambda request: asked.append(request.url))
+    desk.page.wait_for_timeout(1200)  # the start asked every second
+    assert not [url for url in asked if re.search(r"/v1/edits/\w+$", url)]
     expect(desk.page.locator("#progress-told")).to_contain_text("Step", timeout=SLOW)
     desk.page.keyboard.press("Escape")
     expect(desk.page.locator("#run")).to_be_visible(timeout=SLOW)
@@ -42,7 +50,7 @@ def test_back_in_its_session_an_edit_shows_its_progress(desk, scene):
 
 def test_a_second_tab_shows_the_edit_of_the_first(desk, scene):
     desk.open(scene)
-    desk.begin()
+    desk.begin(steps=LONG)
     page = desk.page.context.new_page()
     page.goto(desk.page.url)
     expect(page.locator("#progress-told")).to_contain_text("Step", timeout=SLOW)

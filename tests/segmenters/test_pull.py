@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import huggingface_hub
 import pytest
 
 from overpaint.apps.settings import Settings
@@ -12,7 +11,7 @@ from overpaint.core.errors import ModelLoadError
 from overpaint.core.imaging.images import Picture
 from overpaint.segmenters.segmenter import Hints
 from tests.conftest import picture
-from tests.hub_server import Hub, serving
+from tests.hub_server import Hub, point_client_at, serving
 
 UNWANTED = {
     "README.md": b"# Model",
@@ -29,21 +28,14 @@ def server(segmenter_folder, monkeypatch):
     offered = Hub(repository="facebook/sam2.1-hiera-base-plus", files=dict(UNWANTED))
     offered.add(segmenter_folder("sam2"))
     with serving(offered):
-        constants = huggingface_hub.constants
-        monkeypatch.setattr(constants, "ENDPOINT", offered.url)
-        monkeypatch.setattr(
-            constants,
-            "HUGGINGFACE_CO_URL_TEMPLATE",
-            offered.url + "/{repo_id}/resolve/{revision}/{filename}",
-        )
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        point_client_at(offered.url, monkeypatch)
         yield offered
 
 
 def test_what_was_pulled_segments_offline(server, tmp_path, monkeypatch):
     pulled = hub.pull(server.repository, cache=tmp_path)
     assert set(pulled.files) == {"config.json", "preprocessor_config.json", "model.safetensors"}
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    point_client_at("http://127.0.0.1:9", monkeypatch)
 
     hints = Hints(boxes=((10, 10, 40, 40),))
     image = Picture.from_pil(picture(64, 48))

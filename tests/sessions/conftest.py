@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import getpass
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from overpaint.core.imaging.images import Picture
@@ -32,7 +33,7 @@ def store(tmp_path) -> Iterator[Store]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """URL of a PostgreSQL on loopback that nobody else uses."""
+    """URL of a PostgreSQL that nobody else uses: it listens on a socket in its own folder."""
     programs = programs_of_postgres()
     if programs is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
@@ -59,21 +60,16 @@ def postgres() -> Iterator[str]:
         user=user,
         cwd=folder,
     )
-    port = free_port()
     server = subprocess.Popen(
-        [
-            programs / "postgres",
-            *("-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", folder),
-            *("-c", "fsync=off"),
-        ],
+        [programs / "postgres", *("-D", data, "-h", "", "-k", folder, "-c", "fsync=off")],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         user=user,
         cwd=folder,
     )
     try:
-        wait_for(port, server)
-        yield f"postgresql+psycopg://overpaint:{PASSWORD}@127.0.0.1:{port}/postgres"
+        wait_for(folder, server)
+        yield f"postgresql+psycopg://overpaint:{PASSWORD}@/postgres?host={folder}"
     finally:
         server.terminate()
         server.wait(30)
@@ -89,19 +85,16 @@ def programs_of_postgres() -> Path | None:
     return installed[-1].parent if installed else None
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def wait_for(port: int, server: subprocess.Popen) -> None:
+def wait_for(folder: Path, server: subprocess.Popen) -> None:
+    """Wait until it takes connections; it listens before that, and refuses them."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         assert server.poll() is None, "PostgreSQL did not start"
-        with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        with suppress(psycopg.OperationalError):
+            psycopg.connect(
+                host=str(folder), user="overpaint", password=PASSWORD, dbname="postgres"
+            ).close()
+            return
         time.sleep(0.05)
     raise AssertionError("PostgreSQL does not answer")
 

@@ -141,14 +141,29 @@ def test_ctrl_c_in_mid_run(desk, tmp_path, checkpoint_folder, presses):
     assert sorted(desk.iterdir()) == before
 
 
-def test_ctrl_c_at_the_start(desk):
-    with started(sys.executable, "-c", HEARING + START, *ERASE) as process:
-        _wait(process, lambda: _processor_seconds(process.pid) > 0.3)  # Python itself is up
+def test_ctrl_c_at_the_start(desk, tmp_path):
+    listening = tmp_path / "listening"
+    script = HEARING + LISTENING.replace("MARKER", str(listening)) + START
+    with started(sys.executable, "-c", script, *ERASE) as process:
+        _wait(process, listening.exists)  # the commands are being imported
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert err == b"Cancelled.\n"
 
+
+LISTENING = """
+import pathlib
+from overpaint.apps.cli import interrupt
+
+listen = interrupt.listen
+
+def listening():
+    listen()
+    pathlib.Path("MARKER").touch()
+
+interrupt.listen = listening
+"""
 
 START = """
 from overpaint.apps.cli import main
@@ -314,9 +329,3 @@ def _wait(process: subprocess.Popen[bytes], reached: Callable[[], bool]) -> None
         assert process.poll() is None, f"it ended with {process.returncode}"
         assert time.monotonic() < end, "it did not come so far"
         time.sleep(0.02)
-
-
-def _processor_seconds(pid: int) -> float:
-    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:  # noqa: PTH123
-        fields = file.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -27,7 +27,7 @@ class TestMetrics:
     def test_everything_is_counted(self, start):
         server = start(max_steps=1000)
         server.client.post("/v1/edits", json=edit(num_images=2))
-        server.client.post("/v1/edits", json=edit(steps=900, timeout_s=1))
+        server.client.post("/v1/edits", json=edit(steps=900, timeout_s=0.5))
         text = server.client.get("/metrics").text
         assert 'overpaint_images_total{model="sd2",outcome="done"} 2.0' in text
         assert 'overpaint_images_total{model="sd2",outcome="deadline_exceeded"} 1.0' in text

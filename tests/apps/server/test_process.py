@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx
 import pytest
 
+from overpaint.apps.server import logs, run
 from tests.apps.server.conftest import edit
-from tests.servers import ENTRY, PATIENCE, environment, serve, serve_sd2, until
+from tests.servers import PATIENCE, serve, serve_sd2, until
 
 
 @pytest.fixture
@@ -31,8 +32,8 @@ def test_term_under_load_loses_no_accepted_edit(configured):
     with serve(configured) as server, ThreadPoolExecutor(8) as pool:
         client = server.client
         assert server.process.stdout.readline() == f"The page is at {server.url}/\n"
-        waiting = [pool.submit(client.post, "/v1/edits", json=edit(n, 40)) for n in range(6)]
-        later = client.post("/v1/edits", json=edit(9, 60, **{"async": True})).headers["location"]
+        waiting = [pool.submit(client.post, "/v1/edits", json=edit(n, 20)) for n in range(6)]
+        later = client.post("/v1/edits", json=edit(9, 30, **{"async": True})).headers["location"]
         until(lambda: accepted(client) == 7)
         server.process.send_signal(signal.SIGTERM)
         until(lambda: client.get("/readyz").json()["status"] == "stopping")
@@ -46,50 +47,49 @@ def test_term_under_load_loses_no_accepted_edit(configured):
         assert not [line for line in server.log() if line["level"] in ("error", "critical")]
 
 
-def run(folder, *arguments, **variables) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [*ENTRY, "serve", *arguments],
-        cwd=folder,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+@pytest.fixture
+def ended(desk, overpaint, checkpoint_folder, monkeypatch):
+    """(arguments) → how `overpaint serve` ended before it served; in this process."""
+    serve_sd2(desk, checkpoint_folder("sd2"))
+    monkeypatch.setattr(logs, "configure", lambda level: None)
+    monkeypatch.setattr(run, "_Server", None)  # it does not come so far
+    return partial(overpaint, "serve", "--port", 0)
 
 
-def test_an_open_address_needs_keys(configured):
-    refused = run(configured, "--host", "0.0.0.0")
-    assert refused.returncode == 2
-    assert "OVERPAINT_API_KEYS" in refused.stderr
+def test_an_open_address_needs_keys(ended):
+    refused = ended("--host", "0.0.0.0")
+    assert refused.code == 2
+    assert "OVERPAINT_API_KEYS" in refused.err
 
 
-def test_short_keys_are_refused(configured):
-    refused = run(configured, OVERPAINT_API_KEYS="me:short")
-    assert refused.returncode == 2
-    assert "16" in refused.stderr
+def test_short_keys_are_refused(ended, monkeypatch):
+    monkeypatch.setenv("OVERPAINT_API_KEYS", "me:short")
+    refused = ended()
+    assert refused.code == 2
+    assert "16" in refused.err
 
 
-def test_a_model_that_is_not_there_is_named(configured):
-    refused = run(configured, "--model", "nope")
-    assert refused.returncode == 2
-    assert "nope" in refused.stderr
+def test_a_model_that_is_not_there_is_named(ended):
+    refused = ended("--model", "nope")
+    assert refused.code == 2
+    assert "nope" in refused.err
 
 
-def test_a_checker_that_is_not_there_is_named_before_an_address_is_told(configured, tmp_path):
-    (tmp_path / "overpaint.toml").write_text(
+def test_a_checker_that_is_not_there_is_named_before_an_address_is_told(desk, ended):
+    (desk / "overpaint.toml").write_text(
         '[[safety.classifiers]]\nfolder = "/not/there"\nlabels = {bad = "sexual"}\n'
     )
-    refused = run(tmp_path, "--model", "tiny-sd2", "--port", "0")
-    assert refused.returncode == 1
-    assert "/not/there: no such folder" in refused.stderr
-    assert not refused.stdout
+    refused = ended("--model", "tiny-sd2")
+    assert refused.code == 1
+    assert "/not/there: no such folder" in refused.err
+    assert not refused.out
 
 
-def test_without_a_model_to_serve_the_way_out_is_named(configured, tmp_path):
-    (tmp_path / "overpaint.toml").write_text(
-        f'cache = "{tmp_path}"\n[defaults]\n'
+def test_without_a_model_to_serve_the_way_out_is_named(desk, ended):
+    (desk / "overpaint.toml").write_text(
+        f'cache = "{desk}"\n[defaults]\n'
         + "".join(f'{task} = "sd2"\n' for task in ("inpaint", "edit", "erase", "extend"))
     )
-    refused = run(tmp_path, "--port", "0")
-    assert refused.returncode == 2
-    assert "--model" in refused.stderr
+    refused = ended()
+    assert refused.code == 2
+    assert "--model" in refused.err

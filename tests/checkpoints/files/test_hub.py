@@ -9,9 +9,9 @@ import shutil
 import socket
 from functools import partial
 
-import huggingface_hub
 import pytest
 import torch
+from huggingface_hub import constants
 
 from overpaint.checkpoints.files import hub
 from overpaint.checkpoints.files.layout import choose_files, unused_shards
@@ -19,7 +19,7 @@ from overpaint.checkpoints.files.pins import PINS, Pin
 from overpaint.core.errors import LicenceNotAccepted, ModelLoadError, ModelNotFound
 from overpaint.families.flux2 import KLEIN_FAMILY
 from overpaint.families.sd import SD2_FAMILY
-from tests.hub_server import COMMIT, Hub, serving
+from tests.hub_server import COMMIT, Hub, point_client_at, serving
 
 INDEX = {
     "_class_name": "StableDiffusionInpaintPipeline",
@@ -92,7 +92,7 @@ def test_progress_counts_all_bytes_once(server, cache):
 def test_what_was_pulled_is_found_without_the_network(server, cache, monkeypatch):
     pulled = pull("owner/model", cache=cache)
     asked = len(server.requests)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
     assert hub.locate("owner/model", cache=cache) == pulled
     assert len(server.requests) == asked
@@ -129,7 +129,7 @@ def test_a_new_commit_replaces_the_old_one(server, cache):
 
 def test_a_connection_that_drops_is_resumed_where_it_broke(server, cache, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
-    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1000)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
     server.truncate[WEIGHTS] = 100_000
     pulled = pull("owner/model", cache=cache)
 
@@ -273,16 +273,15 @@ def test_a_gated_repository_says_how_to_get_in(server, cache):
 
 
 def test_no_connection(cache, monkeypatch):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    point_client_at(f"http://127.0.0.1:{port}", monkeypatch)
-    with pytest.raises(ModelLoadError, match="check the connection"):
-        pull("owner/model", cache=cache)
+    with socket.socket() as silent:  # it has a port, and does not listen on it
+        silent.bind(("127.0.0.1", 0))
+        point_client_at(f"http://127.0.0.1:{silent.getsockname()[1]}", monkeypatch)
+        with pytest.raises(ModelLoadError, match="check the connection"):
+            pull("owner/model", cache=cache)
 
 
 def test_offline_mode_is_named(server, cache, monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelLoadError, match="HF_HUB_OFFLINE"):
         pull("owner/model", cache=cache)
 
@@ -348,12 +347,3 @@ def test_shards_that_no_family_reads_are_left_on_the_hub(checkpoint_folder, tmp_
 def test_a_damaged_list_of_shards_leaves_nothing_out(content):
     chosen = ["text_encoder/model.safetensors.index.json", "text_encoder/model-1.safetensors"]
     assert unused_shards(chosen, KLEIN_FAMILY.components, lambda _: content) == frozenset()
-
-
-def point_client_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    constants = huggingface_hub.constants
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

@@ -103,7 +103,7 @@ FAULTS: dict[str, tuple[Any, str, str]] = {
 
 
 def model(url: str, **others: Any) -> VisionModel:
-    given = {"base_url": url, "model": "m", "timeout_s": 5, "retries": 0, **others}
+    given = {"base_url": url, "model": "m", "timeout_s": 60, "retries": 0, **others}
     return VisionModel(Vision.model_validate(given), "key")
 
 

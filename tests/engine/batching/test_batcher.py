@@ -55,25 +55,6 @@ def make_batcher(make_engine):
         each.close()
 
 
-class Following:
-    """Listens to an edit; `at(step)` waits until so many steps are done."""
-
-    def __init__(self) -> None:
-        self.updates = []
-        self._news = threading.Condition()
-
-    def __call__(self, update) -> None:
-        with self._news:
-            self.updates.append(update)
-            self._news.notify_all()
-
-    def at(self, step) -> None:
-        with self._news:
-            assert self._news.wait_for(
-                lambda: any(update.step >= step for update in self.updates), WAIT
-            )
-
-
 class Holding(Engine):
     """An engine whose steps wait for permission, so that a test decides what happens between."""
 
@@ -445,12 +426,12 @@ class TestQueue:
 
 class TestNews:
     def test_every_step_is_told_and_previews_are_whole_pictures(self, make_batcher):
-        following = Following()
+        updates = []
         asked = request(1, 6, size=96)
-        make_batcher().submit(asked, previews=2, on_update=following).result(WAIT)
-        steps = [update.step for update in following.updates if update.preview is None]
+        make_batcher().submit(asked, previews=2, on_update=updates.append).result(WAIT)
+        steps = [update.step for update in updates if update.preview is None]
         assert steps == [0, 1, 2, 3, 4, 5, 6]
-        shown = [update for update in following.updates if update.preview is not None]
+        shown = [update for update in updates if update.preview is not None]
         assert [update.step for update in shown] == [2, 4]
         for update in shown:
             assert update.preview.size == (96, 96)
@@ -468,18 +449,18 @@ class TestNews:
 
     @pytest.mark.parametrize("family", ["sdxl", "flex2", "fill", "kontext"])
     def test_previews_of_packed_latents(self, make_batcher, family):
-        following = Following()
+        updates = []
         batcher = make_batcher(family)
-        batcher.submit(request(1, 3), previews=1, on_update=following).result(WAIT)
-        assert [u.preview.size for u in following.updates if u.preview] == [(64, 64)]
+        batcher.submit(request(1, 3), previews=1, on_update=updates.append).result(WAIT)
+        assert [u.preview.size for u in updates if u.preview] == [(64, 64)]
 
     def test_previews_of_an_instruction_without_a_mask(self, make_batcher):
-        following = Following()
+        updates = []
         asked = EditRequest(
             image=Picture.from_pil(picture()), prompt="red", options={"num_inference_steps": 3}
         )
-        make_batcher("kontext").submit(asked, previews=1, on_update=following).result(WAIT)
-        assert [u.preview.size for u in following.updates if u.preview] == [(128, 128)]
+        make_batcher("kontext").submit(asked, previews=1, on_update=updates.append).result(WAIT)
+        assert [u.preview.size for u in updates if u.preview] == [(128, 128)]
 
 
 class TestFailures:
@@ -587,9 +568,11 @@ class TestSafety:
     def test_of_a_result(self, make_batcher):
         batcher, slow = make_batcher(max_images=1), Slow()
         batcher.engine.policy = safety.Policy(mode="block", image_checkers=[slow])
-        held = batcher.submit(request(1, 4, size=96), on_update=(following := Following()))
-        following.at(1)
-        slow.slow = ((96, 96),)
+
+        def slow_down(update) -> None:
+            slow.slow = ((96, 96),)
+
+        held = batcher.submit(request(1, 4, size=96), on_update=slow_down)
         assert slow.entered.wait(WAIT)
         assert held.state == "finishing"
         assert batcher.submit(request(2)).result(WAIT)

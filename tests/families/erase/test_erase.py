@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
@@ -119,7 +119,7 @@ class TestMasksAndPictures:
             engine.edit(picture(40, 30), mask=Image.new("L", (40, 30), 255))
         assert caught.value.field == "mask"
 
-    @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=15)
     @given(
         width=st.integers(1, 60),
         height=st.integers(1, 60),

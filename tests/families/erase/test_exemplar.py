@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overpaint.core.errors import InvalidImage, InvalidMask
@@ -78,7 +78,7 @@ def test_a_texture_continues_with_less_than_half_the_error_of_diffusion(name, ho
     assert mean_error(fill(pixels, hole), truth, hole) <= mean_error(telea, truth, hole) / 2
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None)
 @given(
     height=st.integers(1, 40),
     width=st.integers(1, 40),

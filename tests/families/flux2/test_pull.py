@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import huggingface_hub
 import numpy as np
 import pytest
 from transformers import Qwen3ForCausalLM
@@ -16,7 +15,7 @@ from overpaint.core.errors import ModelLoadError
 from overpaint.families.flux2 import KLEIN_FAMILY, KLEIN_KV_FAMILY
 from tests import tiny_checkpoints
 from tests.conftest import picture
-from tests.hub_server import Hub, serving
+from tests.hub_server import Hub, point_client_at, serving
 
 SHARDS = 3
 UNWANTED = {
@@ -50,11 +49,7 @@ def server(folder, monkeypatch):
     offered = Hub(files=dict(UNWANTED))
     offered.add(folder)
     with serving(offered):
-        constants = huggingface_hub.constants
-        template = offered.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "ENDPOINT", offered.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        point_client_at(offered.url, monkeypatch)
         yield offered
 
 

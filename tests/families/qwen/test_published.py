@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import huggingface_hub
 import numpy as np
 import pytest
 from diffusers import QwenImageTransformer2DModel
@@ -19,7 +18,7 @@ from overpaint.core import licences
 from overpaint.core.errors import ModelLoadError
 from overpaint.families.qwen import COMPONENTS, QWEN_EDIT_FAMILY
 from tests.conftest import picture
-from tests.hub_server import Hub, serving
+from tests.hub_server import Hub, point_client_at, serving
 
 SHARDED = {
     "text_encoder": Qwen2_5_VLForConditionalGeneration,
@@ -68,13 +67,9 @@ def served(published, monkeypatch):
     for file in ("processor/chat_template.jinja", "tokenizer/chat_template.jinja"):
         offered.files.pop(file, None)
     offered.files |= READ_TOO
-    with serving(offered) as hub_server:
-        constants = huggingface_hub.constants
-        addresses = hub_server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "ENDPOINT", hub_server.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", addresses)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        yield hub_server
+    with serving(offered):
+        point_client_at(offered.url, monkeypatch)
+        yield offered
 
 
 def heads(folder: Path) -> set[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import huggingface_hub
 import pytest
 from safetensors.torch import save_file
 
 from overpaint.apps.settings import ModelSettings, ServerSettings
 from tests.apps.server.conftest import edit, serving
 from tests.checkpoints.test_loras import component, factors, kohya_names, linears
-from tests.hub_server import Hub
+from tests.hub_server import Hub, point_client_at
 from tests.hub_server import serving as hub_serving
 
 
@@ -19,11 +18,7 @@ def hub(checkpoint_folder, monkeypatch):
     offered = Hub()
     offered.add(checkpoint_folder("sd2"))
     with hub_serving(offered):
-        constants = huggingface_hub.constants
-        monkeypatch.setattr(constants, "ENDPOINT", offered.url)
-        place = offered.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", place)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        point_client_at(offered.url, monkeypatch)
         yield offered
 
 

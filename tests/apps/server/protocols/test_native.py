@@ -175,9 +175,9 @@ class TestLater:
         server.until(lambda: server.service.batcher.idle)
 
     def test_the_place_in_the_queue_is_told(self, start):
-        server = start(max_images_under_way=1, max_images=1)
+        server = start(max_images_under_way=1, max_images=1, max_steps=1000)
         places = []
-        for seed, steps in ((1, 200), (2, 190), (3, 200)):
+        for seed, steps in ((1, 900), (2, 890), (3, 900)):
             body = edit(seed, steps, **{"async": True})
             places.append(server.client.post("/v1/edits", json=body).headers["location"])
             server.until(lambda where=places[0]: self.status(server, where) == "running")

@@ -303,7 +303,7 @@ def test_each_key_sees_its_own_sessions(start):
 
 def test_cancelling_adds_no_turn(client):
     session = begin(client)
-    body = turn(1, options={"num_inference_steps": 100})
+    body = turn(1, options={"num_inference_steps": 200})
     told = client.post(f"/v1/sessions/{session['id']}/turns", json=body).json()
     assert client.delete(f"/v1/edits/{told['id']}").json()["status"] == "cancelled"
     found = show(client, session)

@@ -100,6 +100,7 @@ async function look() {
   let ended = false;
   let open = false;
   for (const [id, { edit }] of edits) {
+    if (state.session) return; // nobody sees the cards, and the edit may be cancelled now
     const item = document.querySelector(`[data-session="${id}"]`);
     if (!item || over.has(edit)) continue;
     const job = await api.edit(edit).catch((error) => ({ status: error.status === 404 ? "gone" : "silent" }));
