@@ -165,9 +165,10 @@ class Matcher:
     def _refine(self, coarser: Field) -> None:
         """Takes over the coarser layer's sources at twice their offsets, and votes with them."""
         field, allowed = self.field, self.layer.allowed
+        # The last patches of a line have no parent at half their place: it would not fit there.
+        last_y, last_x = (side - self.layer.size for side in coarser.place.shape)
         parent = coarser.place[
-            np.minimum(field.target_y // 2, coarser.place.shape[0] - 1),
-            np.minimum(field.target_x // 2, coarser.place.shape[1] - 1),
+            np.minimum(field.target_y // 2, last_y), np.minimum(field.target_x // 2, last_x)
         ]
         y = field.target_y + 2 * (coarser.source_y - coarser.target_y)[parent]
         x = field.target_x + 2 * (coarser.source_x - coarser.target_x)[parent]
