@@ -18,6 +18,7 @@ from overpaint.core.errors import InvalidImage, InvalidMask
 from overpaint.families.erase.exemplar import (
     bands,
     fill,
+    filling,
     grow_over_shadow,
     matching,
     pyramid,
@@ -127,6 +128,18 @@ def test_seams_are_solved_around_the_hole_as_on_the_whole(hole, monkeypatch):
     around = fill(noise(hole.shape), hole, seed=3)
     monkeypatch.setattr(seams, "MARGIN", max(hole.shape))
     assert np.array_equal(fill(noise(hole.shape), hole, seed=3), around)
+
+
+def test_long_rounds_come_in_parts_and_give_the_same_picture(monkeypatch):
+    pixels, hole = noise((SIDE, SIDE)), disc()
+    whole = filling.Filling(pixels, hole, seed=3)
+    monkeypatch.setattr(filling, "LONG", 0)
+    parted = filling.Filling(pixels, hole, seed=3)
+    assert parted.rounds > 3 * whole.rounds
+    for each in (whole, parted):
+        for _ in range(each.rounds):
+            each.improve()
+    np.testing.assert_array_equal(parted.picture(), whole.picture())
 
 
 def test_fillings_share_their_threads(monkeypatch):

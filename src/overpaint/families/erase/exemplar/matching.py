@@ -92,17 +92,15 @@ class Matcher:
         else:
             self._peel()
 
-    def improve(self, *, last: bool) -> None:
-        """One round: better sources for every target, then a vote on every pixel."""
-        for _ in range(PASSES):
-            self._search()
+    def vote(self, *, last: bool) -> None:
+        """The sources' colours for every pixel; ends a round, after `PASSES` searches."""
         self._vote(FINAL_SOFTNESS if last else SOFTNESS)
         if self._guide is not None:
             self._pull(self._guide)
 
     def mismatch(self) -> float:
         """How badly the sources fit the present filling on average; compare within a layer."""
-        self._search()
+        self.search()
         return float(self.field.cost.mean())
 
     def _new_field(self) -> Field:
@@ -193,7 +191,8 @@ class Matcher:
             ),
         )  # fmt: skip
 
-    def _search(self) -> None:
+    def search(self) -> None:
+        """Look for a better source for every target, once."""
         layer, field = self.layer, self.field
         old_y, old_x = field.source_y.copy(), field.source_x.copy()
         self._passes += 1
