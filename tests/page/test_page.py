@@ -15,8 +15,11 @@ PHONE = {"width": 390, "height": 844}
 
 
 def test_keys(desk, scene):
-    desk.open(scene)
     keyboard, page = desk.page.keyboard, desk.page
+    keyboard.press("?")
+    expect(page.locator("#help-dialog")).to_be_visible()
+    keyboard.press("Escape")
+    desk.open(scene)
     page.mouse.move(*desk.place(64, 48))
     keyboard.press("]")
     assert desk.state("state.brush") == 46

@@ -222,8 +222,10 @@ class Progress:
         preview: called without arguments, decodes the first image as it stands: an 'RGB' picture
             of the model's canvas. Costs one decode, so call it only where someone looks. Raises
             `ContentBlocked` where the safety policy refuses what is to be seen.
+        is_even: whether the steps take about equally long, so that the rest can be estimated.
     """
 
     step: int
     total: int
     preview: Any
+    is_even: bool = True

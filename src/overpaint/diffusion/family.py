@@ -140,12 +140,14 @@ class Prepared:
         step: denoising steps done.
         total: steps in all.
         held_bytes: what it keeps on the device for its steps at most, beside its latents.
+        is_even: whether its steps take about equally long.
     """
 
     seed: int
     total: int
     step: int = 0
     held_bytes: int = 0
+    is_even: bool = True
 
     @property
     def done(self) -> bool:

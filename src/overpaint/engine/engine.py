@@ -413,8 +413,13 @@ class Engine:
         def report() -> None:
             throttle()
             if on_progress is not None:
-                preview = partial(self._preview_image, edit, slowest)
-                on_progress(Progress(step=slowest.step, total=slowest.total, preview=preview))
+                progress = Progress(
+                    step=slowest.step,
+                    total=slowest.total,
+                    preview=partial(self._preview_image, edit, slowest),
+                    is_even=slowest.is_even,
+                )
+                on_progress(progress)
 
         started = time.perf_counter()
         with shortage.mapped(TOO_LARGE):

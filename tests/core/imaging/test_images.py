@@ -111,7 +111,11 @@ class TestSources:
         with pytest.raises(InvalidImage, match="not a PNG, JPEG, WebP, AVIF, HEIC or TIFF"):
             decode(file_of(noise(5, 4, 3), name))
 
-    @pytest.mark.parametrize("data", [b"", b"\x89PNG", b"RIFF\0\0\0\0WAVE", b"<svg/>"])
+    def test_an_empty_file_is_called_empty(self):
+        with pytest.raises(InvalidImage, match="The file is empty"):
+            decode(b"")
+
+    @pytest.mark.parametrize("data", [b"\x89PNG", b"RIFF\0\0\0\0WAVE", b"<svg/>"])
     def test_not_a_picture(self, data):
         with pytest.raises(InvalidImage, match="not a PNG, JPEG, WebP, AVIF, HEIC or TIFF"):
             decode(data)

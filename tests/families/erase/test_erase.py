@@ -87,10 +87,12 @@ class TestColours:
             mask=box_mask(96, 80),
             seed=1,
             window="full",
-            on_progress=lambda progress: seen.append(progress.preview()),
+            on_progress=lambda progress: seen.append((progress.preview(), progress.is_even)),
         )
         outside = ~marked(box_mask(96, 80))
-        assert np.array_equal(array(seen[-1])[outside], array(photo.to_srgb())[outside])
+        preview, is_even = seen[-1]
+        assert np.array_equal(array(preview)[outside], array(photo.to_srgb())[outside])
+        assert not is_even
 
 
 class TestMasksAndPictures:

@@ -18,7 +18,9 @@ from overpaint.core.errors import InvalidImage, InvalidMask
 from overpaint.families.erase.exemplar import (
     bands,
     fill,
+    filling,
     grow_over_shadow,
+    matching,
     pyramid,
     seams,
     surroundings,
@@ -128,6 +130,18 @@ def test_seams_are_solved_around_the_hole_as_on_the_whole(hole, monkeypatch):
     assert np.array_equal(fill(noise(hole.shape), hole, seed=3), around)
 
 
+def test_long_rounds_come_in_parts_and_give_the_same_picture(monkeypatch):
+    pixels, hole = noise((SIDE, SIDE)), disc()
+    whole = filling.Filling(pixels, hole, seed=3)
+    monkeypatch.setattr(filling, "LONG", 0)
+    parted = filling.Filling(pixels, hole, seed=3)
+    assert parted.rounds > 3 * whole.rounds
+    for each in (whole, parted):
+        for _ in range(each.rounds):
+            each.improve()
+    np.testing.assert_array_equal(parted.picture(), whole.picture())
+
+
 def test_fillings_share_their_threads(monkeypatch):
     pixels, hole = noise((SIDE, SIDE)), disc()
     fill(pixels, hole)
@@ -218,6 +232,19 @@ def test_stripes_come_back_wherever_the_hole_lies(hole):
     filled = fill(pixels, hole)
     np.testing.assert_array_equal(filled[~hole], truth[~hole])
     assert mean_error(filled, truth, hole) < 40  # leaving the grey there would be about 90
+
+
+@pytest.mark.parametrize("turns", range(4), ids=["right", "top", "left", "bottom"])
+def test_patches_at_the_pictures_border_begin_with_their_neighbours_sources(turns):
+    """At random sources the border would be a dark or bright frame, which later rounds keep."""
+    hole = np.ascontiguousarray(np.rot90(box((150, 151), 0, 150, 111, 151), turns))
+    fine, coarse, *_ = pyramid.build(noise(hole.shape), hole, ~hole)
+    field = matching.Matcher(coarse, None, seed=0).field
+    down, right = [(0, -30), (30, 0), (0, 30), (-30, 0)][turns]
+    field.source_y[:], field.source_x[:] = field.target_y + down, field.target_x + right
+    begun = matching.Matcher(fine, field, seed=0).field
+    np.testing.assert_array_equal(begun.source_y, begun.target_y + 2 * down)
+    np.testing.assert_array_equal(begun.source_x, begun.target_x + 2 * right)
 
 
 def test_a_picture_of_one_colour_stays_so():

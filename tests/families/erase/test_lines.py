@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from overpaint.families.erase.exemplar import fill, lines, pyramid, surroundings
-from overpaint.families.erase.exemplar.matching import ROUNDS_COARSEST, Matcher, better_start
+from overpaint.families.erase.exemplar.matching import (
+    PASSES,
+    ROUNDS_COARSEST,
+    Matcher,
+    better_start,
+)
 
 SIDE = 48
 DARK, BRIGHT = 40, 200
@@ -104,7 +109,9 @@ def test_the_start_whose_sources_fit_better_is_kept(pixels, hole, with_lines):
     other = replace(layer, values=layer.values.copy())
     starts = [Matcher(layer, None, 0), Matcher(other, None, 0, with_lines=True)]
     for matcher in starts * ROUNDS_COARSEST:
-        matcher.improve(last=False)
+        for _ in range(PASSES):
+            matcher.search()
+        matcher.vote(last=False)
     assert better_start(starts) is starts[with_lines]
 
 

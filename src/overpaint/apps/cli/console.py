@@ -134,33 +134,43 @@ def waiting(text: str, *, hidden: bool) -> Iterator[None]:
 
 
 class StepBar:
-    """A bar of denoising steps with the time left; silent without a terminal."""
+    """A bar of steps; silent without a terminal.
+
+    It shows the time left, or the time that has passed where steps are too uneven to tell.
+    """
 
     def __init__(self, *, hidden: bool) -> None:
-        from rich import progress
-
-        console = messages()
-        self._bar = progress.Progress(
-            progress.TextColumn("[progress.description]{task.description}"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TextColumn("steps,"),
-            progress.TimeRemainingColumn(),
-            progress.TextColumn("left"),
-            console=console,
-            transient=True,
-            disable=hidden or not console.is_terminal,
-        )
+        self._console = messages()
+        self._is_hidden = hidden or not self._console.is_terminal
+        self._bar: Any = None
         self._task: Any = None
 
     def __enter__(self) -> StepBar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._bar is not None:
+            self._bar.stop()
 
     def __call__(self, progress: Progress) -> None:
-        if self._task is None:
-            self._bar.start()
-            self._task = self._bar.add_task("Editing", total=progress.total)
+        if self._bar is None:
+            self._begin(progress)
         self._bar.update(self._task, completed=progress.step)
+
+    def _begin(self, first: Progress) -> None:
+        from rich import progress
+
+        time = progress.TimeRemainingColumn() if first.is_even else progress.TimeElapsedColumn()
+        self._bar = progress.Progress(
+            progress.TextColumn("[progress.description]{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("steps,"),
+            time,
+            progress.TextColumn("left" if first.is_even else "so far"),
+            console=self._console,
+            transient=True,
+            disable=self._is_hidden,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task("Editing", total=first.total)

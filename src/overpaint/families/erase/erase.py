@@ -56,6 +56,7 @@ class Erased(Prepared):
 
     filling: Filling
     shadow: HoleMask | None
+    is_even: bool = False  # rounds on fine layers take longest
 
 
 class Erase(Family[EraseOptions, Erased]):

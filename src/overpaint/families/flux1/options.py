@@ -57,7 +57,7 @@ class Flex2Options(FluxOptions):
         default=0.5,
         ge=0.0,
         le=2.0,
-        description="Factor of the control picture's latents.",
+        description="How strongly the control picture steers the edit; 0 = not at all.",
     )
     control_stop: Fraction = Field(
         default=0.33,

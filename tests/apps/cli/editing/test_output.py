@@ -60,6 +60,14 @@ def test_a_typo_in_the_inputs_folder_is_the_inputs():
     assert caught.value.field == "image"
 
 
+@pytest.mark.parametrize("folder", [".", "..", "/", "photos"])
+def test_a_folder_is_no_picture(folder):
+    Path("photos").mkdir()
+    with pytest.raises(InvalidImage, match="is a folder; give the path of a picture") as caught:
+        output.choose(folder, None, 1, force=False)
+    assert caught.value.field == "image"
+
+
 class TestEncoding:
     def chosen(self, out, **encoding):
         return output.choose("photo.png", out, 1, force=False, encoding=Encoding(**encoding))
@@ -111,7 +119,8 @@ def test_a_picture_from_stdin_goes_to_stdout():
         ("photo.png/out.png", "photo.png is not a folder"),
         ("/proc/out.png", "/proc cannot be written to"),
         ("out.gif", "ends in '.gif'; use one of .png,"),
-        ("out", "ends in ''"),
+        ("out", "out has no ending; use one of .png,"),
+        (".", r"\. is a folder; add a file name"),
         ("folder.png", "folder.png is a folder"),
     ],
 )

@@ -102,6 +102,7 @@ def test_erase_finds_its_own_mask(overpaint, desk, disc):
     before = pixels(desk / "photo.png")
     ran = overpaint("erase", "photo.png", "--box", "28,18,62,52", "--grow", "2", "-o", "out.png")
     assert ran.code == 0, ran.err
+    assert "found at 30,20,60,50\n" in ran.err
     after = pixels(desk / "out.png")
     assert (after[35, 45].astype(int) - before[5, 5]).max() < 30
     assert (after[:10] == before[:10]).all()

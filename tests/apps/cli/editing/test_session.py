@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -102,6 +103,16 @@ def test_undo_redo_branch(overpaint, erased):
     assert "2  erased ◀ here" in tree
 
 
+def test_the_list_fits_a_terminal_of_80_columns(overpaint, erased):
+    head, line = overpaint("session", "list").out.decode().splitlines()
+    assert head.split() == ["name", "id", "turns", "at", "MB", "begun", "changed"]
+    name, id_, *_, day, time = line.split()
+    assert name == "photo"
+    assert overpaint("session", "show", id_).code == 0
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", f"{day} {time}")
+    assert "…" not in line
+
+
 def test_list_rename_delete(overpaint, session):
     assert overpaint("session", "rename", "photo", "the dog").code == 0
     assert b"the dog" in overpaint("session", "list").out
@@ -116,7 +127,9 @@ def test_list_rename_delete(overpaint, session):
 def test_compare(overpaint, erased):
     measured = overpaint("session", "compare", "photo", 0, "--json").json
     assert 0 < measured["changed"] < 0.5
-    assert b"pixels that differ" in overpaint("session", "compare", "photo", 0, 1).out
+    head, first, *_ = overpaint("session", "compare", "photo", 0, 1).out.splitlines()
+    assert head.split(b"  ")[-1] == b"turns 0 and 1"
+    assert first.startswith(b"pixels that differ")
 
 
 def test_export_and_import(overpaint, erased):

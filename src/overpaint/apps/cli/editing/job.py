@@ -231,7 +231,7 @@ def _mask(job: Job, picture: Picture, settings: Settings) -> Image.Image | None:
         mask = as_mask(path, size=picture.size, reads=reads, picture=image)
         masks.check_size(mask, picture.size)
     elif job.selection.is_given:
-        mask = job.selection.mask(picture, settings)
+        mask = job.selection.mask(picture, settings, as_json=job.as_json)
     elif job.task != "edit" and "extend" not in job.parts:
         raise InvalidMask(
             "nothing says what to repaint; give --mask FILE, --select WORDS, --box or --point",

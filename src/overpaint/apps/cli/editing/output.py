@@ -188,6 +188,8 @@ def choose(
         return Output((), encoding)
     if out is None:
         source = Path(image)
+        if source.is_dir():
+            raise InvalidImage(f"{source} is a folder; give the path of a picture.", field=field)
         if not source.parent.is_dir():
             raise InvalidImage(
                 f"{source} cannot be read: there is no folder {source.parent}", field=field
@@ -242,12 +244,11 @@ def _check_not_inputs(paths: Sequence[Path], inputs: Sequence[Path]) -> None:
 
 def _check_names(paths: Sequence[Path]) -> None:
     for path in paths:
-        if path.suffix.lower() not in _SUFFIXES:
-            raise OutputError(
-                f"{path} ends in '{path.suffix}'; use one of {', '.join(_SUFFIXES)}", field=FIELD
-            )
         if path.is_dir():
             raise OutputError(f"{path} is a folder; add a file name to it", field=FIELD)
+        if path.suffix.lower() not in _SUFFIXES:
+            what = f"ends in '{path.suffix}'" if path.suffix else "has no ending"
+            raise OutputError(f"{path} {what}; use one of {', '.join(_SUFFIXES)}", field=FIELD)
 
 
 def check_folder(folder: Path) -> None:

@@ -93,14 +93,17 @@ class Selection:
 
         return segmentation.segment(picture, self.hints(), model=self.segmenter, settings=settings)
 
-    def mask(self, picture: Picture, settings: Settings) -> Image.Image:
-        """The mask of all that is found.
+    def mask(self, picture: Picture, settings: Settings, *, as_json: bool) -> Image.Image:
+        """The mask of all that is found; where that is, people read on the standard error.
 
         Raises:
             InvalidMask: nothing is found.
         """
         detections = self.find(picture, settings)
-        return mask_of(detections, picture, self)
+        mask = mask_of(detections, picture, self)
+        if not as_json:
+            _say_places(detections)
+        return mask
 
 
 def segment(
@@ -224,6 +227,10 @@ def _tell(detections: Sequence[Detection], paths: list[str], *, as_json: bool) -
     for path in paths:
         if path != output.STDIO:
             sys.stdout.write(f"{path}\n")
+    _say_places(detections)
+
+
+def _say_places(detections: Sequence[Detection]) -> None:
     for each in detections:
         box = ",".join(f"{value:.0f}" for value in each.box)
         sure = "" if each.confidence is None else f", confidence {each.confidence:.2f}"

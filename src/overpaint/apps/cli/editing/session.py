@@ -258,7 +258,8 @@ def compare(
         opened_session = store.find(session)
         pair = opened_session.turn(first), opened_session.turn(second)
         measures = measuring.compare(store.pictures, *pair, sessions.examiner(settings)).as_json()
-        session_view.tell_measures(measures, as_json=as_json)
+        turns = f"turns {pair[0].id} and {pair[1].id}"
+        session_view.tell_measures(measures, turns, as_json=as_json)
 
 
 @app.command("rename")

@@ -33,6 +33,10 @@ _MEASURES = {
 }
 
 
+ID_SHOWN = 10
+"""First characters of an id, which commands take as well: a line fits 80 columns."""
+
+
 def tell(session: Session, *, as_json: bool) -> None:
     """A session in one line."""
     if as_json:
@@ -49,12 +53,13 @@ def list_(summaries: Sequence[Summary], *, as_json: bool) -> None:
         console.print_json({"sessions": [vars(each) for each in summaries]})
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "id", "turns", "at", "MB", "begun", "changed"):
+    table.add_column("name", overflow="fold")
+    for column in ("id", "turns", "at", "MB", "begun", "changed"):
         table.add_column(column, no_wrap=True)
     for each in summaries:
         dates = (time[:16].replace("T", " ") for time in (each.created, each.updated))
-        size = f"{each.bytes / 1e6:.1f}"
-        table.add_row(escape(each.name), each.id, str(each.turns - 1), each.head, size, *dates)
+        numbers = (str(each.turns - 1), each.head, f"{each.bytes / 1e6:.1f}")
+        table.add_row(escape(each.name), each.id[:ID_SHOWN], *numbers, *dates)
     _out().print(table)
 
 
@@ -104,6 +109,7 @@ def tell_turn(session: Session, turn: Turn, *, as_json: bool) -> None:
         console.say(f"{turn.model}, seed {turn.seed}", style="dim")
     if turn.measures is not None:
         _print_measures(
+            "compared with",
             {"before": turn.measures["previous"], "original": turn.measures["original"]},
             console.messages(),
         )
@@ -126,17 +132,17 @@ def tell_areas(areas: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     _out().print(table)
 
 
-def tell_measures(measures: Mapping[str, Any], *, as_json: bool) -> None:
-    """A comparison of two turns."""
+def tell_measures(measures: Mapping[str, Any], turns: str, *, as_json: bool) -> None:
+    """A comparison of two turns, which `turns` names."""
     if as_json:
         console.print_json(dict(measures))
     else:
-        _print_measures({"": measures}, _out())
+        _print_measures("measure", {turns: measures}, _out())
 
 
-def _print_measures(beside: Mapping[str, Mapping[str, Any]], where: Console) -> None:
+def _print_measures(head: str, beside: Mapping[str, Mapping[str, Any]], where: Console) -> None:
     table = Table(box=None, pad_edge=False)
-    table.add_column("compared with")
+    table.add_column(head)
     for name in beside:
         table.add_column(name, justify="right")
     for key, (label, shape) in _MEASURES.items():

@@ -225,7 +225,8 @@ class DecodingDesk:
         reader = FileReader(self._take, self._give_back)
         limits = replace(image_limits(self._limits), reader=reader.read)
         late = InvalidImage(
-            f"decoding took longer than {seconds:g} seconds; export it again, or smaller",
+            f"decoding took longer than {seconds:g} seconds: either the server is busy, or the "
+            "file is an unusual one; try again, or export it smaller",
             field="image",
         )
         return await watched(

@@ -57,7 +57,8 @@ const writes = (target) => target.closest?.("textarea, select, input:not([type=r
 
 async function down(event) {
   const { key, target } = event;
-  if (document.querySelector("dialog[open]") || !state.session) return undefined;
+  if (document.querySelector("dialog[open]")) return undefined;
+  if (!state.session) return onStart(event);
   if (key === "Tab") return holdTab(event);
   if ((event.ctrlKey || event.metaKey) && !event.altKey) return withControl(event);
   if (key === "Escape" && state.running) return cancel();
@@ -71,6 +72,13 @@ async function down(event) {
   if (TOOLS[plain]) return set({ tool: TOOLS[plain] });
   if (VIEWS[key]) return setView(VIEWS[key]);
   return simple(event, plain);
+}
+
+/** The start page has no picture to work on, so only these two keys do something there. */
+function onStart({ key, target, ctrlKey, metaKey, altKey }) {
+  if (writes(target) || ctrlKey || metaKey || altKey) return;
+  const button = { o: "#open", "?": "#help" }[key.toLowerCase()];
+  if (button) press($(button));
 }
 
 function withControl(event) {

@@ -89,6 +89,8 @@ def read(data: ImageSource, field: str, limits: ImageLimits) -> Raw:
     encoded = bytes_of(data, field, limits.max_bytes)
     if limits.reader is not None:
         return limits.reader(encoded, field, replace(limits, reader=None))
+    if not encoded:
+        raise InvalidImage("The file is empty; save or download it again.", field=field)
     name = formats.sniffed(encoded)
     if name is None:
         raise InvalidImage(

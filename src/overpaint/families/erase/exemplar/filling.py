@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
 
 from overpaint.core.errors import InvalidImage, InvalidMask
 
-from .matching import Matcher, better_start, rounds
+from .matching import PASSES, Matcher, better_start, rounds
 from .pyramid import Layer, build
 from .seams import HOLD, HOLD_CHOSEN, blend
 from .smooth import fill_smooth_parts
@@ -19,6 +20,10 @@ from .types import BoolMask, Pixels
 
 MARGIN = 8  # pictures narrower than this are widened by repetition, so that a patch fits
 
+LONG = 200_000
+"""Pixels of a hole above which each part of a round counts as a round, so that none takes long."""
+
+Part = Callable[[], None]
 OnRound = Callable[[float], None]
 
 
@@ -85,25 +90,16 @@ class Filling:
         self._free_choice = copy_from is None
         self._hold = HOLD if self._free_choice else HOLD_CHOSEN
         self._matchers: list[Matcher] = []  # of the present layer; more than one on the coarsest
-        self._turns: list[_Turn] = []
+        self._rounds: list[list[Part]] = []
         self._filled = pixels
         if hole.any():
             self._begin(copyable)
-        self.rounds = len(self._turns)
+        self.rounds = len(self._rounds)
 
     def improve(self) -> None:
-        """One round of matching and voting; the last one also hides the seams."""
-        turn = self._turns.pop()
-        if turn.first:
-            self._matchers = self._matchers_of(turn.layer)
-        finished = not self._turns
-        for matcher in self._matchers:
-            matcher.improve(last=finished)
-        if finished:
-            best = better_start(self._matchers)
-            blended = blend(best.layer.values, best.layer.hole, best.votes, self._hold)
-            self._filled = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
-            self._matchers = []
+        """One round of matching and voting, or a part of one where the hole is large."""
+        for part in self._rounds.pop():
+            part()
 
     def picture(self) -> Pixels:
         """The picture as it stands: (H, W, 3) uint8, equal to the original outside the hole."""
@@ -114,6 +110,23 @@ class Filling:
         result = self._pixels.copy()
         result[self._hole] = filled[:height, :width][self._hole]
         return result
+
+    def _start(self, layer: Layer) -> None:
+        self._matchers = self._matchers_of(layer)
+
+    def _search(self) -> None:
+        for matcher in self._matchers:
+            matcher.search()
+
+    def _vote(self, *, last: bool) -> None:
+        for matcher in self._matchers:
+            matcher.vote(last=last)
+
+    def _hide_seams(self) -> None:
+        best = better_start(self._matchers)
+        blended = blend(best.layer.values, best.layer.hole, best.votes, self._hold)
+        self._filled = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
+        self._matchers = []
 
     def _matchers_of(self, layer: Layer) -> list[Matcher]:
         """A layer is begun from the coarser one; the coarsest with peels, and also with lines."""
@@ -136,24 +149,24 @@ class Filling:
             layers = build(self._filled, hole, copyable)
             if self._free_choice:
                 set_prices(layers)
-            self._turns = _turns(layers)
+            self._rounds = self._rounds_on(layers)
 
+    def _rounds_on(self, layers: list[Layer]) -> list[list[Part]]:
+        """The parts of all rounds, the first round last. Layers are done from coarse to fine."""
+        planned: list[list[Part]] = []
+        for number, layer in enumerate(layers):
+            count = rounds(layer, coarsest=number == len(layers) - 1, finest=number == 0)
+            for left in range(count):
+                parts = self._parts(layer, first=left == count - 1, last=not planned)
+                is_long = np.count_nonzero(layer.hole) > LONG
+                planned += [[part] for part in reversed(parts)] if is_long else [parts]
+        return planned
 
-@dataclass(frozen=True, eq=False)
-class _Turn:
-    """A round: on which layer, and whether it is the layer's first."""
-
-    layer: Layer
-    first: bool
-
-
-def _turns(layers: list[Layer]) -> list[_Turn]:
-    """All rounds, the first one last. Layers are done from coarse to fine."""
-    turns: list[_Turn] = []
-    for number, layer in enumerate(layers):
-        count = rounds(layer, coarsest=number == len(layers) - 1, finest=number == 0)
-        turns += [_Turn(layer, first=left == count - 1) for left in range(count)]
-    return turns
+    def _parts(self, layer: Layer, *, first: bool, last: bool) -> list[Part]:
+        parts: list[Part] = [partial(self._start, layer)] if first else []
+        parts += [self._search] * PASSES
+        parts.append(partial(self._vote, last=last))
+        return [*parts, self._hide_seams] if last else parts
 
 
 def _enlarged(layer: Layer, shape: tuple[int, ...]) -> Pixels:

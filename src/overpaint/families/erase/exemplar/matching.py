@@ -92,17 +92,15 @@ class Matcher:
         else:
             self._peel()
 
-    def improve(self, *, last: bool) -> None:
-        """One round: better sources for every target, then a vote on every pixel."""
-        for _ in range(PASSES):
-            self._search()
+    def vote(self, *, last: bool) -> None:
+        """The sources' colours for every pixel; ends a round, after `PASSES` searches."""
         self._vote(FINAL_SOFTNESS if last else SOFTNESS)
         if self._guide is not None:
             self._pull(self._guide)
 
     def mismatch(self) -> float:
         """How badly the sources fit the present filling on average; compare within a layer."""
-        self._search()
+        self.search()
         return float(self.field.cost.mean())
 
     def _new_field(self) -> Field:
@@ -165,9 +163,10 @@ class Matcher:
     def _refine(self, coarser: Field) -> None:
         """Takes over the coarser layer's sources at twice their offsets, and votes with them."""
         field, allowed = self.field, self.layer.allowed
+        # The last patches of a line have no parent at half their place: it would not fit there.
+        last_y, last_x = (side - self.layer.size for side in coarser.place.shape)
         parent = coarser.place[
-            np.minimum(field.target_y // 2, coarser.place.shape[0] - 1),
-            np.minimum(field.target_x // 2, coarser.place.shape[1] - 1),
+            np.minimum(field.target_y // 2, last_y), np.minimum(field.target_x // 2, last_x)
         ]
         y = field.target_y + 2 * (coarser.source_y - coarser.target_y)[parent]
         x = field.target_x + 2 * (coarser.source_x - coarser.target_x)[parent]
@@ -192,7 +191,8 @@ class Matcher:
             ),
         )  # fmt: skip
 
-    def _search(self) -> None:
+    def search(self) -> None:
+        """Look for a better source for every target, once."""
         layer, field = self.layer, self.field
         old_y, old_x = field.source_y.copy(), field.source_x.copy()
         self._passes += 1
