@@ -275,8 +275,8 @@ class Session:
         """
         if known is not None and known != self.revision:
             raise SessionConflict(
-                f"somebody else changed the session: its revision is {self.revision}, not "
-                f"{known}; look at it again"
+                f"the session has changed: its revision is {self.revision}, not {known}; "
+                "load it again"
             )
 
     @property

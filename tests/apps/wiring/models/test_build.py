@@ -16,6 +16,7 @@ from overpaint.apps.settings import ModelSettings, Settings
 from overpaint.apps.wiring.models import build, catalogue, families
 from overpaint.checkpoints import placement
 from overpaint.core.errors import (
+    InvalidSettings,
     ModelLoadError,
     ModelNotFound,
     OutOfMemory,
@@ -40,7 +41,7 @@ def test_families_are_found_by_name():
 
 
 def test_an_unknown_family_lists_the_known():
-    with pytest.raises(ModelLoadError, match=r"'sd3' \(did you mean sd2\?\); known are erase,"):
+    with pytest.raises(InvalidSettings, match=r"'sd3' \(did you mean sd2\?\); known are erase,"):
         families.find("sd3")
 
 
