@@ -47,7 +47,7 @@ def test_an_unknown_family_lists_the_known():
 
 @pytest.mark.parametrize("name", ["", "conditions", "../erase", "erase.x"])
 def test_a_name_that_is_no_family(name):
-    with pytest.raises(ModelLoadError):
+    with pytest.raises(InvalidSettings):
         families.find(name)
 
 
