@@ -214,6 +214,16 @@ def test_coco(pictures: Path) -> None:
     assert mask.getbbox() is None
 
 
+def test_coco_with_its_pictures_elsewhere(pictures: Path, tmp_path: Path) -> None:
+    rows = [{"id": number, "file_name": f"{number}.png"} for number in range(2)]
+    (tmp_path / "a.json").write_text(json.dumps({"images": rows, "annotations": []}))
+    elsewhere = {"coco": tmp_path / "a.json"}
+    with pytest.raises(InvalidRequest, match=r"0\.png is not there; name the folder of the pic"):
+        list(items([SourceSection.model_validate(elsewhere)]))
+    found = list(items([SourceSection.model_validate({**elsewhere, "images": pictures})]))
+    assert same(found[1], 1)
+
+
 def test_blank() -> None:
     (found,) = items([SourceSection.model_validate({"blank": {"width": 32, "height": 16}})])
     assert images.decode(found.image.read()).size == (32, 16)
