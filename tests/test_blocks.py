@@ -236,7 +236,7 @@ def test_too_little_confidence_keeps_the_picture():
 
 
 def test_a_class_that_is_not_there():
-    with pytest.raises(InvalidRequest, match=r"no detection is of 'cat'.*names bird, dog"):
+    with pytest.raises(InvalidRequest, match=r"no detection is of 'cat'.*names: bird, dog"):
         blocks.erase(picture(*SIZE), found("dog", "bird"), classes=["cat"])
     with pytest.warns(UserWarning, match="no detection is of 'cat'"):
         result = blocks.erase(picture(*SIZE), found("dog"), classes=["cat"], when_missing="keep")
@@ -248,6 +248,9 @@ def test_a_class_that_is_not_there():
     [
         (InvalidMask, "segmentation_mask", {"segmentation_mask": box_mask(64, 64)}),
         (InvalidMask, "segmentation_mask", {"segmentation_mask": np.ones((4, 4), bool)}),
+        (InvalidMask, "segmentation_mask", {"segmentation_mask": None}),
+        (InvalidRequest, "confidence", {"confidence": "high"}),
+        (InvalidRequest, "classes", {"classes": "dog"}),
         (InvalidRequest, "classes", {"segmentation_mask": box_mask(*SIZE), "classes": ["dog"]}),
         (InvalidRequest, "confidence", {"segmentation_mask": box_mask(*SIZE), "confidence": 0.5}),
         (InvalidRequest, "model", {"model": "my-sd2"}),

@@ -114,6 +114,28 @@ def test_things_are_found_by_a_box():
     assert mask.getpixel((5, 5)) == 0
 
 
+def test_a_model_may_be_a_path(checkpoint_folder):
+    engine = overpaint.load(checkpoint_folder("sd2"))
+    assert engine.model().record["family"] == "sd2"
+    with pytest.raises(overpaint.errors.InvalidRequest, match="model: 5 is neither"):
+        overpaint.load(5)
+
+
+@pytest.mark.parametrize(
+    ("hints", "message"),
+    [
+        ({"boxes": [(1, 2)]}, r"boxes: give a list of \(left, top, right, bottom\)"),
+        ({"boxes": (1, 2, 3, 4)}, "boxes: give a list"),
+        ({"boxes": [("a", 2, 3, 4)]}, "boxes: give a list"),
+        ({"points": [4, 5]}, r"points: give a list of \(x, y\)"),
+        ({"points": 5}, "points: give a list"),
+    ],
+)
+def test_hints_of_another_shape_are_named(hints, message):
+    with pytest.raises(overpaint.errors.InvalidRequest, match=message):
+        overpaint.segment(Image.new("RGB", (9, 9)), **hints)
+
+
 def test_a_package_hides_no_function():
     importlib.import_module("overpaint.apps.wiring.models.segmentation")
     importlib.import_module("overpaint.segmenters.grabcut")

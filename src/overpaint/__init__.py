@@ -10,6 +10,7 @@ result.images[0].save("edited.png")
 from __future__ import annotations
 
 import importlib
+import os
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,7 @@ __all__ = [
 
 
 def load(
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     *,
     device: str | None = None,
     dtype: str | None = None,
@@ -108,13 +109,14 @@ def load(
 
     Raises:
         overpaint.errors.ModelNotFound: no such model, or it was not pulled.
+        overpaint.errors.InvalidRequest: the model is neither a name nor a path.
         overpaint.errors.ModelLoadError: its files are not what they should be.
         overpaint.errors.OutOfMemory: it does not fit the memory there is.
         overpaint.errors.InvalidSettings: `overpaint.toml` is at fault.
     """
     from overpaint.apps.wiring.models import build
 
-    engine = build.engine(model, device=device, dtype=dtype, loras=loras)
+    engine = build.engine(_name_of(model), device=device, dtype=dtype, loras=loras)
     for sentence in engine.model().notices:
         warnings.warn(sentence, UserWarning, stacklevel=2)
     return engine
@@ -146,7 +148,7 @@ def extend(
     bottom: int | str = 0,
     to: str | None = None,
     anchor: Anchor = "center",
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     **values: Any,
 ) -> EditResult:
     """Let a picture grow, and fill the border; every pixel of the picture stays.
@@ -174,7 +176,7 @@ def extend(
     from overpaint.core.models import border_task
 
     grows = borders.of_keywords(left, top, right, bottom, to, anchor)
-    engine = build.engine(model, task=border_task(prompt))
+    engine = build.engine(_name_of(model), task=border_task(prompt))
     for sentence in engine.model().notices:
         warnings.warn(sentence, UserWarning, stacklevel=2)
     return engine.edit(image, prompt, extend=grows, **values)
@@ -186,7 +188,7 @@ def segment(
     points: Sequence[Sequence[float]] = (),
     boxes: Sequence[Sequence[float]] = (),
     words: str | None = None,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
 ) -> list[Detection]:
     """Find things in a picture; `overpaint.detections.union` makes a mask of them.
 
@@ -199,19 +201,25 @@ def segment(
             detector for words, and 'sam2' for everything in the picture.
 
     Raises:
-        overpaint.errors.InvalidRequest: a point or box lies outside the picture.
+        overpaint.errors.InvalidRequest: a point or box lies outside the picture, or has another
+            number of values.
         overpaint.errors.ModelNotFound: the model was not pulled.
     """
     from overpaint.apps.wiring.models import segmentation
     from overpaint.engine.intake import as_picture
-    from overpaint.segmenters.segmenter import Hints, Point
+    from overpaint.segmenters.segmenter import Hints
 
-    hints = Hints(
-        points=tuple(Point(x, y) for x, y in points),
-        boxes=tuple((left, top, right, bottom) for left, top, right, bottom in boxes),
-        words=words,
-    )
-    return segmentation.segment(as_picture(image), hints, model=model)
+    hints = Hints.of(points, boxes, words)
+    return segmentation.segment(as_picture(image), hints, model=_name_of(model))
+
+
+def _name_of(model: str | os.PathLike[str] | None) -> str | None:
+    """A model's name, or the path of its folder as text."""
+    from overpaint.core.errors import InvalidRequest
+
+    if model is not None and not isinstance(model, str | os.PathLike):
+        raise InvalidRequest(f"{model!r} is neither a name nor a path", field="model")
+    return model if model is None else os.fspath(model)
 
 
 def __getattr__(name: str) -> Any:

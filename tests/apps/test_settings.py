@@ -92,9 +92,9 @@ def test_models_of_ones_own(here):
         ),
         (
             "[models.a]\nfamily='sd2'\nfolder='x'\nloras=[{path='p', scale=nan}]",
-            "models.a.loras.0.scale: nan: input should be a finite number",
+            "models.a.loras.0.scale: nan: give a finite number",
         ),
-        ('dtype = "int4"', "dtype: 'int4': input should be 'auto', 'float32'"),
+        ('dtype = "int4"', "dtype: 'int4': give 'auto', 'float32'"),
         (
             'device = "cuda:"',
             "device: 'cuda:': must be auto, all, cpu, mps, xpu, cuda, cuda:NUMBER",
@@ -131,3 +131,16 @@ def test_a_named_file_that_is_not_there(here):
 def test_no_variable_of_the_process_is_changed(here, monkeypatch):
     monkeypatch.setenv("OVERPAINT_DEVICE", "cpu")
     assert settings.load().device == "cpu"
+
+
+def test_two_names_cannot_share_a_key(here):
+    key = "k" * 20
+    with pytest.raises(InvalidSettings, match="a, c share a key"):
+        settings.load({"OVERPAINT_API_KEYS": f"a:{key},b:{'l' * 20},c:{key}"}).server.all_keys()
+
+
+def test_a_file_of_keys_that_is_not_there_is_named_once(here):
+    (here / "overpaint.toml").write_text('[server]\nkeys_file = "keys"', encoding="utf-8")
+    with pytest.raises(InvalidSettings) as caught:
+        settings.load({}).server.all_keys()
+    assert caught.value.message == f"{here / 'keys'} cannot be read: No such file or directory"

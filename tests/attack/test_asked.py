@@ -158,6 +158,12 @@ class TestAliases:
             ServedModels(make_settings(models=("sd2",), aliases=aliases))
         assert caught.value.field == "server.aliases.gpt-2"
 
+    def test_no_name_means_a_model_that_is_made_for_the_task(self, make_settings):
+        served = ServedModels(make_settings(models=("erase", "tiny-kontext", "tiny-sd2")))
+        tasks = ("inpaint", "edit", "erase", "extend")
+        names = [served.resolve(None, task).spec.name for task in tasks]
+        assert names == ["tiny-sd2", "tiny-kontext", "erase", "tiny-sd2"]
+
     def test_are_listed_and_may_catch_all(self, start):
         aliases = {"gpt-image-2": "sd2", "*": "erase"}
         server = start(models=("sd2", "erase"), aliases=aliases)

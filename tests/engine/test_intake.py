@@ -117,6 +117,13 @@ def test_a_reading_that_says_nothing_is_refused(edit, message):
     assert refused.value.field == "mask_is"
 
 
+def test_options_are_named():
+    with pytest.raises(InvalidRequest, match="options: 5 is not a mapping"):
+        intake.split({"image": picture(8, 8), "options": 5})
+    parts = intake.split({"image": None, "options": {"grow": 1, "feather": 2}, "grow": 3})
+    assert parts["options"] == {"grow": 3, "feather": 2}, "a keyword counts more"
+
+
 def test_other_masks_are_white_on_black():
     edit = {"image": picture(80, 60), "mask": PAINT, "copy_from": PAINT, "mask_is": "paint"}
     with pytest.raises(InvalidRequest, match="make it white on black") as refused:

@@ -148,7 +148,7 @@ ROWS = {
     "half a quantum of base64": ({"mask_image": MASK[:-1]}, "mask_image", "not base64"),
     "a number for a prompt": ({"prompt": 3.5}, "prompt", "3.5, not text"),
     "true for a prompt": ({"prompt": True}, "prompt", "True, not text"),
-    "an object for a prompt": ({"prompt": {}}, "prompt", "a dict, not text"),
+    "an object for a prompt": ({"prompt": {}}, "prompt", "an object, not text"),
     "a number for a negative prompt": ({"negative_prompt": 1}, "negative_prompt", "not text"),
     "two masks": ({"mask": MASK}, "mask", "mean the same"),
     "an unknown column": ({"promt": "x"}, "promt", "did you mean prompt?"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from overpaint.core.errors import RunStopped
-from overpaint.jobs.book import Book, Tally
+from overpaint.jobs.book import Book, SentenceCounter, Tally
 from overpaint.jobs.ledger import LedgerEntry
 
 
@@ -19,6 +19,13 @@ def test_the_commonest_reasons_leave_numbers_and_quotes_aside():
         tally.count(failed(row, "invalid_mask", f"row {row}: '{'abcde'[row]}' is no mask"))
     tally.count(failed(7, "invalid_image", "row 7: damaged"))
     assert tally.reasons.commonest() == [("row 0: 'a' is no mask", 5), ("row 7: damaged", 1)]
+
+
+def test_of_reasons_that_differ_one_is_shown_as_an_example():
+    reasons = SentenceCounter()
+    for sentence in ("row 3: torn", "row 4: torn", "no answer", "no answer"):
+        reasons.add(sentence)
+    assert reasons.lines("note: ") == ["2 × note: e.g. row 3: torn", "2 × note: no answer"]
 
 
 def test_warnings_are_counted_once_a_task():

@@ -149,7 +149,7 @@ def test_what_phones_and_scanners_write_is_counted(photos):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (["x", "nonsense!", text(MASK)], "row 0, column image: the string is not base64"),
+        (["x", "nonsense!", text(MASK)], "row 0, column image: it is neither a picture's path"),
         (["x", "", text(MASK)], "row 0, column image: it is missing"),
         (["x", text(PICTURE)[:300], text(MASK)], "row 0, column image: "),
         (["x", text(PICTURE)], "row 0: it has 2 values for 3 columns"),
@@ -176,6 +176,37 @@ def test_a_tables_own_columns_are_carried(tmp_path, photos):
     assert made.extra == {"image": "photos/a.jpg", "columns": {"label": "a boat", "id": "7"}}
     (bare,) = units(write_csv(tmp_path / "bare.csv", header[:2], ["x", "photos/a.jpg"]))
     assert bare.id == made.id, "what is carried decides no picture"
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "error"),
+    [
+        ("image", "photos/none.png", "photos/none.png cannot be read: No such file or directory"),
+        ("image", "photos!", "it is neither a picture's path nor base64"),
+        ("image", "x" * 300 + ".png", "File name too long"),
+        ("image", "https://a.example/b.png", "the string is a URL; send the picture itself"),
+        ("seed", "7.5", "it is '7.5', not a whole number from 0 to"),
+        ("seed", "7" * 99, "it is a text, not a whole number from 0 to"),
+        ("options", "{", "it is not JSON"),
+    ],
+)
+def test_a_row_that_cannot_be_read_keeps_the_tables_own_columns(
+    tmp_path, photos, column, cell, error
+):
+    record = {"prompt": "x", "image": "photos/a.jpg", "id": "7", "seed": "", "options": ""}
+    record[column] = cell
+    (bad,) = units(write_csv(tmp_path / "rows.csv", list(record), list(record.values())))
+    assert error in error_of(bad)
+    assert bad.extra["columns"] == {"id": "7"}
+    is_file = record["image"].endswith(("a.jpg", "none.png", "xxx.png"))
+    assert bad.extra.get("image") == (record["image"] if is_file else None)
+
+
+def test_a_picture_without_its_mask_is_named(photos, tmp_path):
+    (tmp_path / "masks").mkdir()
+    for bad in units(photos, mask_dir=tmp_path / "masks"):
+        assert "there is no mask" in error_of(bad)
+        assert bad.extra == {"image": bad.source}
 
 
 def test_a_slip_of_the_pen_is_no_column_of_the_tables_own(tmp_path, photos):

@@ -256,7 +256,7 @@ def test_classes_choose(run):
     chosen = workflow("erase", classes=["cat"], when_missing="keep")
     result = run(chosen, image=bgr(), predictions=predictions(name="dog"))[0]
     np.testing.assert_array_equal(pixels(result), bgr())
-    assert "names dog" in result["warnings"][0]
+    assert "names: dog" in result["warnings"][0]
     with pytest.raises(StepExecutionError, match="no detection is of 'cat'"):
         run(workflow("erase", classes=["cat"]), image=bgr(), predictions=predictions())
 

@@ -60,6 +60,8 @@ def test_languages(file):
         "lists = 3",
         "[[lists]]\nwords = ['']",
         "[[lists]]\npatterns = ['(']",
+        "[[lists]]\npatterns = 'abc'",
+        "[[lists]]\npatterns = [5]",
         "[[lists]]\nseverity = 9\nwords = ['x']",
         "[[lists]]\ncategory = 'rude'\nwords = ['x']",
         "[[lists]]\nword = ['x']",

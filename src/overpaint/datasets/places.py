@@ -237,3 +237,15 @@ def _column(path: Path, group: int, column: str) -> Any:
     import pyarrow.parquet as pq
 
     return pq.ParquetFile(path).read_row_group(group, columns=[column]).column(0)
+
+
+def rows_without(path: Path, group: int, column: str) -> set[int]:
+    """Rows of a row group that have nothing in a column of files: null, or null as its bytes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    with _reading(path):
+        values = _column(path, group, column)
+        if pa.types.is_struct(values.type) and values.type.get_field_index("bytes") >= 0:
+            values = pc.struct_field(values, "bytes")
+        return {row for row, is_there in enumerate(values.is_valid().to_pylist()) if not is_there}

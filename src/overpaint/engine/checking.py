@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from pydantic import ValidationError
 
+from overpaint.core import plain_values
 from overpaint.core.errors import InvalidMask, InvalidRequest, UnsupportedOption
 from overpaint.core.imaging import masks
 from overpaint.core.imaging.images import Picture
@@ -129,7 +130,7 @@ def denoising_steps(options: FamilyOptions) -> int:
 
 
 def _option_error(family: FamilySpec, error: ValidationError) -> UnsupportedOption:
-    first = error.errors(include_url=False)[0]
+    first = plain_values.first_error(error)
     name = ".".join(str(part) for part in first["loc"]) or "options"
     if first["type"] == "extra_forbidden":
         names = sorted(family.options.model_fields)
@@ -137,7 +138,7 @@ def _option_error(family: FamilySpec, error: ValidationError) -> UnsupportedOpti
         hint = f" (did you mean {near[0]}?)" if near else ""
         message = f"{family.name} has no such option{hint}; it has: {', '.join(names)}"
     else:
-        message = f"{first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        message = plain_values.complaint(first)
     return UnsupportedOption(message, field=f"options.{name}")
 
 

@@ -88,10 +88,18 @@ def _reading(present: dict[str, Any]) -> MaskReading | None:
 
 
 def split(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Keywords of a call as parts: what is no part is an option of the family."""
+    """Keywords of a call as parts: what is no part is an option of the family, and overrides
+    `options`.
+
+    Raises:
+        InvalidRequest: `options` are not options by name.
+    """
     parts = {name: value for name, value in values.items() if name in _BY_NAME}
     options = {name: value for name, value in values.items() if name not in _BY_NAME}
-    return {**parts, "options": {**_as_mapping(parts.get("options") or {}), **options}}
+    named = _as_mapping(parts.get("options") or {})
+    if not isinstance(named, Mapping):
+        raise InvalidRequest(f"{named!r} is not a mapping of names to values", field="options")
+    return {**parts, "options": {**named, **options}}
 
 
 def _as_mapping(options: Any) -> Any:
@@ -135,7 +143,11 @@ def as_picture(
         return Picture.from_array(value, field=field)
     if isinstance(value, bytes | str | os.PathLike):
         return images.decode(value, field=field, limits=limits)
-    raise InvalidRequest(f"a value of type {type(value).__name__} is not a picture", field=field)
+    raise InvalidRequest(
+        f"a value of type {type(value).__name__} is not a picture; give a path, bytes, a PIL "
+        "image, a NumPy array of H x W x 1..4, or an overpaint.Picture",
+        field=field,
+    )
 
 
 def as_mask(

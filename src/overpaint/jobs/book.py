@@ -23,6 +23,9 @@ MAX_REASONS = 200
 """Kinds of reasons that are counted; further ones are not."""
 
 
+MAX_LINES = 3
+"""Kinds of reasons that are shown."""
+
 _OWN = re.compile(r"'[^']*'|\S*/\S+|\S+\.\w{2,5}\b|[0-9]+")
 """Quoted words, files and numbers, which differ between tasks in the same sentence."""
 
@@ -45,21 +48,31 @@ class SentenceCounter:
     Attributes:
         counts: by the sentence without these.
         examples: a sentence in full, by the same key.
+        varied: keys of more than one sentence.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
+    varied: set[str] = field(default_factory=set)
 
     def add(self, sentence: str) -> None:
         """Count a sentence."""
         words = _OWN.sub("…", sentence)
         if words in self.counts or len(self.counts) < MAX_REASONS:
             self.counts[words] += 1
-            self.examples.setdefault(words, sentence)
+            if self.examples.setdefault(words, sentence) != sentence:
+                self.varied.add(words)
 
-    def commonest(self, most: int = 3) -> list[tuple[str, int]]:
+    def commonest(self, most: int = MAX_LINES) -> list[tuple[str, int]]:
         """The commonest ones, an example of each, and how often it was noted."""
         return [(self.examples[words], count) for words, count in self.counts.most_common(most)]
+
+    def lines(self, label: str = "") -> list[str]:
+        """The commonest ones for people; of sentences that differ, one is named as an example."""
+        return [
+            f"{count} × {label}{'e.g. ' if words in self.varied else ''}{self.examples[words]}"
+            for words, count in self.counts.most_common(MAX_LINES)
+        ]
 
 
 @dataclass
@@ -177,9 +190,10 @@ class Book(Generic[T]):
             (entry.code, count + 1 if code == entry.code else 1) if is_ours else ("", 0)
         )
         if self.patience is not None and self._in_a_row[1] >= self.patience:
+            reason = entry.reason.rstrip(".")
             raise RunStopped(
                 f"{self.patience} in a row failed for a reason that is not theirs, so the run "
-                f"ends here: {entry.reason} Once that is mended, --retry failed goes on."
+                f"ends here: {reason}. Once that is mended, --retry failed goes on."
             )
 
     def check_cancelled(self) -> None:

@@ -7,6 +7,7 @@ write within the same tick of the clock would look the same.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sqlite3
@@ -79,7 +80,7 @@ def input_file(path: Path, name: str) -> InputFile:
     try:
         size = path.stat().st_size
     except OSError as error:
-        if path.is_symlink():
+        if error.errno == errno.ENOENT and path.is_symlink():
             raise InvalidImage(
                 f"{path} is a link to {path.readlink()}, which is not there", field=name
             ) from error

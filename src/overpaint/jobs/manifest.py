@@ -129,9 +129,9 @@ class Manifest:
             shard: only those of this share of the work; files of the others are not read.
         """
         twins: Counter[str] = Counter()
-        for source, row in self._rows():
+        for source, row, extra in self._rows():
             if isinstance(row, InvalidRequest):
-                unit = broken(source, row, model=model)
+                unit = broken(source, row, extra=extra, model=model)
                 if shard is None or shard.has(unit.id):
                     yield unit
                 continue
@@ -139,26 +139,29 @@ class Manifest:
             parts["prompt"] = row.prompt or self._parts.get("prompt", "")
             # Rows that are equal in everything are of one share, which counts them.
             if shard is None or shard.has(_outline(parts)):
-                yield self._unit(source, row, parts, model, twins)
+                yield self._unit(source, row, parts, extra, model, twins)
 
-    def _rows(self) -> Iterator[tuple[str, Row | InvalidRequest]]:
+    def _rows(self) -> Iterator[tuple[str, Row | InvalidRequest, Mapping[str, Any]]]:
+        """Where each row comes from, the row, and what the tables say of it beside the outcome."""
         for file in self._files(self.suffixes):
             name = file.relative_to(self.source).as_posix() if file != self.source else file.name
             if not self.has_tables:
-                yield name, self._of_picture(file)
+                yield name, self._of_picture(file), {"image": name}
                 continue
             for number, record in _records(file):
                 where = name if number is None else f"{name}#{number}"
                 if isinstance(record, InvalidRequest):
-                    yield where, record
+                    yield where, record, {}
                 else:
-                    yield where, self._of_record(record, number or 0, file.parent)
+                    row = self._of_record(record, number or 0, file.parent)
+                    yield where, row, _lineage(record, file.parent)
 
     def _unit(
         self,
         source: str,
         row: Row,
         parts: dict[str, Any],
+        extra: Mapping[str, Any],
         model: Mapping[str, Any],
         twins: Counter[str],
     ) -> Unit:
@@ -166,7 +169,8 @@ class Manifest:
         try:
             parts = {name: self._hashed(value, name) for name, value in parts.items()}
         except InvalidRequest as error:
-            return broken(source, row.at(error) if self.has_tables else error, model=model)
+            error = row.at(error) if self.has_tables else error
+            return broken(source, error, prompt=parts["prompt"], extra=extra, model=model)
         key = identity(parts)
         same = identify(**key, seed=parts.get("seed"))
         twins[same] += 1
@@ -182,7 +186,7 @@ class Manifest:
             seed=parts["seed"],
             load=partial(_load, row, parts, in_table=self.has_tables),
             suffix=encoding.suffix(image if isinstance(image, bytes) else image.path),
-            extra=_lineage(row, source if not self.has_tables else None),
+            extra=extra,
         )
 
     def _hashed(self, value: Any, name: str) -> Any:
@@ -268,12 +272,12 @@ def _sizes(value: Any) -> Any:
     return digest(value) if isinstance(value, bytes) else value
 
 
-def _lineage(row: Row, source: str | None) -> dict[str, Any]:
-    """The columns of a row beside its parts: its picture's file, and its own columns."""
-    image = source or row.files.get("image")
+def _lineage(record: Record, folder: Path) -> dict[str, Any]:
+    """Of a row, whether it can be read or not: its picture's file, and its own columns."""
+    image, columns = record.get("image"), rows.own_columns(record)
     return {
-        **({"image": image} if image else {}),
-        **({"columns": dict(row.carried)} if row.carried else {}),
+        **({"image": image.strip()} if _path(folder, image) and isinstance(image, str) else {}),
+        **({"columns": columns} if columns else {}),
     }
 
 
@@ -294,18 +298,22 @@ def _load(row: Row, parts: Mapping[str, Any], *, in_table: bool) -> EditRequest:
         raise (row.at(error) if in_table else error) from error
 
 
+def _path(folder: Path, cell: Any) -> Path | None:
+    """The file that a cell names, whether it is there or not; None = it names none."""
+    if not isinstance(cell, str) or len(cell) > LONGEST_PATH or "\0" in cell or "://" in cell:
+        return None
+    path = folder / cell.strip()
+    try:
+        names_file = path.suffix.lower() in PICTURES or (bool(cell.strip()) and path.is_file())
+    except OSError:
+        return None  # no path at all: too long for a name
+    return path if names_file else None
+
+
 def _file_or_text(folder: Path, value: Any, where: str) -> Any:
     """The file that a cell names; base64 and anything else stay as they are."""
-    if not isinstance(value, str) or len(value) > LONGEST_PATH or "\0" in value or "://" in value:
-        return value
-    path = folder / value.strip()
-    names_picture = path.suffix.lower() in PICTURES
-    try:
-        if names_picture or (value.strip() and path.is_file()):
-            return inputs.input_file(path, where)
-    except OSError:
-        return value  # no path at all: too long for a name
-    return value
+    path = _path(folder, value)
+    return value if path is None else inputs.input_file(path, where)
 
 
 def _mask_of(name: Path, folder: Path) -> Path:

@@ -32,6 +32,7 @@ from overpaint.core.imaging import images
 from overpaint.core.imaging.encoded import from_base64
 from overpaint.core.imaging.images import Picture
 from overpaint.core.parts import Part
+from overpaint.core.plain_values import LONGEST_QUOTE
 from overpaint.core.types import PARTS
 from overpaint.jobs.inputs import InputFile
 from overpaint.jobs.tables import Record, RowTable, place
@@ -61,6 +62,18 @@ ALIKE = 0.85
 """Likeness from which an unknown column is taken for a slip of the pen, not for one of the table's
 own."""
 
+_KINDS = {
+    bool: "true or false",
+    bytes: "a file",
+    dict: "an object",
+    float: "a number",
+    int: "a number",
+    list: "a list",
+    str: "a text",
+    tuple: "a list",
+}
+"""What a value is called that is too long to be repeated."""
+
 _DIGITS = re.compile(r"([0-9]{1,19})(\.0*)?", re.ASCII)
 _BETWEEN = re.compile(r";(?!base64,)", re.ASCII)
 
@@ -74,15 +87,11 @@ class Row:
         parts: its values by part, without those that are missing, but for the prompt, which is ''
             then; pictures and masks are encoded files, options are unchecked.
         columns: names of its columns by part, where they are not the published ones.
-        files: what the cells say that name files, by part.
-        carried: values of columns that are not parts.
     """
 
     number: int
     parts: Mapping[str, Any]
     columns: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
-    carried: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def prompt(self) -> str:
@@ -139,15 +148,16 @@ def parse(
         number: its place, for errors.
         parameters: for all rows.
         read: for tables whose pictures may be files; None = they are base64.
-        carries: columns that are not parts are kept beside them, instead of refused; names that are
-            almost a missing part's are refused all the same.
+        carries: columns that are not parts are left to `own_columns`, instead of refused; names
+            that are almost a missing part's are refused all the same.
 
     Raises:
         InvalidRequest: a value is missing or of a wrong kind; the field names row and column.
     """
     cells = {column: value for column, value in record.items() if value is not None}
-    carried = _carried(cells, number) if carries else {}
-    cells = {column: value for column, value in cells.items() if column not in carried}
+    if carries:
+        _check_own_columns(cells, number)
+        cells = {column: value for column, value in cells.items() if _is_known(column)}
     _check_columns(cells, number)
     columns = {part.name: _column(part, cells, number) for part in ROW_PARTS}
     parts: dict[str, Any] = {}
@@ -165,12 +175,14 @@ def parse(
         if value is not None and part.name not in parts:
             parts[part.name] = _value(part, value, place(number, part.name), read)
     parts = {"prompt": "", **parts, "options": options}
-    files = {
-        name: str(cells[columns[name]]).strip()
-        for name, value in parts.items()
-        if isinstance(value, InputFile) and isinstance(cells[columns[name]], str)
+    return Row(number=number, parts=parts, columns=columns)
+
+
+def own_columns(record: Record) -> dict[str, Any]:
+    """The values of a table's own columns: labels, ids, and whatever else is no part."""
+    return {
+        name: value for name, value in record.items() if value is not None and not _is_known(name)
     }
-    return Row(number=number, parts=parts, columns=columns, files=files, carried=carried)
 
 
 def answer(row: Row, picture: Picture, flagged: bool | None) -> dict[str, Any]:
@@ -187,18 +199,20 @@ def blocked(size: tuple[int, int]) -> Picture:
     return Picture(Image.new("RGB", size))
 
 
-def _carried(cells: Record, number: int) -> dict[str, Any]:
-    """The columns that are not parts."""
-    own = {name: value for name, value in cells.items() if name not in (*COLUMNS, *LEFT_OUT)}
+def _is_known(column: str) -> bool:
+    return column in COLUMNS or column in LEFT_OUT
+
+
+def _check_own_columns(cells: Record, number: int) -> None:
+    """None of the table's own columns is a slip of the pen."""
     missing = [name for name in COLUMNS if name not in cells]
-    for name in own:
+    for name in own_columns(cells):
         if near := difflib.get_close_matches(name[:100].lower(), missing, n=1, cutoff=ALIKE):
             raise InvalidRequest(
                 f"there is no such column; write {near[0]}, or give it a name that is less like "
                 "that",
                 field=place(number, name[:100]),
             )
-    return own
 
 
 def _check_columns(cells: Record, number: int) -> None:
@@ -264,7 +278,12 @@ def _file(cell: Any, where: str, read: CellReader | None) -> bytes | InputFile:
         cell = cell.decode("ascii")
     if not isinstance(cell, str):
         raise _wrong(cell, "base64 text", where)
-    decoded = from_base64(cell, where)
+    try:
+        decoded = from_base64(cell, where)
+    except InvalidImage as error:
+        if read is None or "://" in cell:
+            raise
+        raise InvalidImage("it is neither a picture's path nor base64", field=where) from error
     if not decoded:
         raise InvalidImage("the string is empty", field=where)
     return decoded
@@ -304,5 +323,6 @@ def _check_finite(options: Mapping[str, Any], where: str) -> None:
 
 
 def _wrong(value: Any, type_name: str, where: str) -> InvalidRequest:
-    what = f"{value!r}" if isinstance(value, int | float) else f"a {type(value).__name__}"
-    return InvalidRequest(f"it is {what[:50]}, not {type_name}", field=where)
+    is_short = isinstance(value, str | int | float) and len(repr(value)) <= LONGEST_QUOTE
+    what = repr(value) if is_short else _KINDS.get(type(value), "something else")
+    return InvalidRequest(f"it is {what}, not {type_name}", field=where)

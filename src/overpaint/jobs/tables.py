@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from overpaint.core import strict_json
+from overpaint.core import plain_values
 from overpaint.core.errors import InvalidRequest
 
 FORMS = ("input_data", "dataframe_split", "dataframe_records", "inputs", "instances")
@@ -62,7 +62,7 @@ def from_json(body: bytes | str) -> RowTable:
         InvalidRequest: it is not JSON or has none of the forms; the field says where.
     """
     try:
-        value = strict_json.loads(body)
+        value = plain_values.loads(body)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"it is not JSON: {error}", field="body") from error
     return from_value(value)

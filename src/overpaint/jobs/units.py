@@ -95,7 +95,14 @@ def derive_seed(base: int, **values: Any) -> int:
     return int(identify(base=base, **values)[:8], 16)
 
 
-def broken(source: str, error: InvalidRequest, *, prompt: str = "", **values: Any) -> Unit:
+def broken(
+    source: str,
+    error: InvalidRequest,
+    *,
+    prompt: str = "",
+    extra: Mapping[str, Any] | None = None,
+    **values: Any,
+) -> Unit:
     """A unit whose input is at fault: it fails alone, when its turn comes."""
     return Unit(
         id=identify(broken=str(error), source=source, **values),
@@ -103,6 +110,7 @@ def broken(source: str, error: InvalidRequest, *, prompt: str = "", **values: An
         prompt=prompt,
         seed=None,
         load=partial(_fail, type(error), error.message, error.field),
+        extra=extra or {},
     )
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from overpaint.core import plain_values
 from overpaint.core.errors import InvalidSettings
 from overpaint.core.safety import MAX_SEVERITY, Category
 
@@ -86,10 +87,14 @@ def load(file: Path, languages: Collection[str] = ()) -> Blocklist:
             for entry in each.entries()
         ]
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        first = plain_values.first_error(error)
         where = ".".join(str(part) for part in first["loc"])
-        raise InvalidSettings(f"{file}: {where}: {first['msg']}", field=FIELD) from error
-    except (OSError, ValueError) as error:
+        raise InvalidSettings(
+            f"{file}: {where}: {plain_values.complaint(first)}", field=FIELD
+        ) from error
+    except OSError as error:
+        raise InvalidSettings(f"{file} cannot be read: {error.strerror}", field=FIELD) from error
+    except ValueError as error:
         raise InvalidSettings(f"{file} cannot be read: {error}", field=FIELD) from error
     if not entries:
         raise InvalidSettings(f"{file} has no words or patterns in use", field=FIELD)
@@ -121,6 +126,8 @@ class _List(BaseModel):
     @field_validator("patterns", mode="before")
     @classmethod
     def _compiled(cls, patterns: Any) -> Any:
+        if not isinstance(patterns, list) or not all(isinstance(each, str) for each in patterns):
+            raise ValueError("give a list of texts")
         # The text is casefolded, so the pattern has to ignore case.
         try:
             return tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)

@@ -47,6 +47,26 @@ class Hints:
     boxes: tuple[Rectangle, ...] = ()
     words: str | None = None
 
+    @classmethod
+    def of(
+        cls,
+        points: Sequence[Sequence[float]],
+        boxes: Sequence[Sequence[float]],
+        words: str | None,
+    ) -> Hints:
+        """The hints of a caller: (x, y) each, (left, top, right, bottom) each, words.
+
+        Raises:
+            InvalidRequest: another number of values, or one that is not a number.
+        """
+        places = _rows(points, 2, "points", "(x, y)")
+        sides = _rows(boxes, 4, "boxes", "(left, top, right, bottom)")
+        return cls(
+            points=tuple(Point(x, y) for x, y in places),
+            boxes=tuple((left, top, right, bottom) for left, top, right, bottom in sides),
+            words=words,
+        )
+
     def check(self, size: tuple[int, int]) -> None:
         """Hold the hints against their picture of (width, height).
 
@@ -133,6 +153,18 @@ def _check_box(box: Sequence[float], size: tuple[int, int]) -> None:
         )
     if right <= 0 or bottom <= 0 or left >= size[0] or top >= size[1]:
         raise _outside(words, size, "box")
+
+
+def _rows(
+    values: Sequence[Sequence[float]], length: int, field: str, form: str
+) -> list[list[float]]:
+    try:
+        rows = [[float(each) for each in value] for value in values]
+    except (TypeError, ValueError):
+        rows = [[]]
+    if any(len(row) != length for row in rows):
+        raise InvalidRequest(f"give a list of {form}, in pixels", field=field)
+    return rows
 
 
 def _outside(words: str, size: tuple[int, int], field: str) -> InvalidRequest:

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
+from overpaint.core import plain_values
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.geometry import Size
 from overpaint.core.imaging import images
@@ -314,8 +315,8 @@ def _no_number(word: str) -> None:
 
 
 def _first(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(str(part) for part in first['loc'])[:80]}: {first['msg']}"
+    first = plain_values.first_error(error)
+    return f"{'.'.join(str(part) for part in first['loc'])[:80]}: {plain_values.complaint(first)}"
 
 
 def _wrong(message: str) -> InvalidRequest:

@@ -275,8 +275,8 @@ class Session:
         """
         if revision is not None and revision != self.revision:
             raise SessionConflict(
-                f"somebody else changed the session: its revision is {self.revision}, not "
-                f"{revision}; look at it again"
+                f"the session has changed: its revision is {self.revision}, not {revision}; "
+                "load it again"
             )
 
     @property

@@ -129,6 +129,11 @@ class TestLogs:
             asyncio.run(app({"type": "http", "method": "GET"}, None, send))
         assert counted == [("GET", "other", 200)]
 
+    def test_codes_for_a_terminal_are_left_out(self):
+        record = logging.LogRecord("uvicorn", logging.INFO, "", 0, "up", (), None)
+        record.color_message = "\x1b[36mup"
+        assert "color_message" not in json.loads(JsonFormatter().format(record))
+
     def test_exceptions_are_one_line_too(self):
         record = logging.LogRecord("x", logging.ERROR, "", 0, "bad", (), None)
         try:

@@ -208,7 +208,7 @@ ERRORS = [
 def raised(kind: type[OverpaintError]) -> OverpaintError:
     """An error of that kind, as it arises in the server."""
     if issubclass(kind, InvalidRequest):
-        return kind("no", field="mask")
+        return kind("no", field="prompt")
     if issubclass(kind, ContentBlocked):
         return kind("no", stage="prompt", category="hate")
     return kind("no", retry_after=7) if issubclass(kind, errors.Overloaded) else kind("no")

@@ -110,6 +110,8 @@ def test_classes_are_chosen_by_name_or_number():
     assert [each.label for each in detections.select(found, classes=[3, "bird"])] == ["dog"]
     assert detections.select(found) == found
     assert detections.select([], classes=["dog"]) == []
+    with pytest.raises(InvalidRequest, match="'dog' is one class; give a list"):
+        detections.select(found, classes="dog")
 
 
 def test_a_class_that_is_not_there_is_named():
@@ -117,15 +119,15 @@ def test_a_class_that_is_not_there_is_named():
     with pytest.raises(NoSuchClass) as caught:
         detections.select(found, classes=["dgo"])
     assert str(caught.value) == (
-        "classes: no detection is of 'dgo' (did you mean 'dog'?); there are names dog; numbers 3"
+        "classes: no detection is of 'dgo' (did you mean 'dog'?); there are names: dog; numbers: 3"
     )
 
 
 def test_confidence_is_a_threshold():
     found = detections.parse([roboflow(confidence=0.4), roboflow(confidence=0.6)], SIZE)
     assert [each.confidence for each in detections.select(found, confidence=0.6)] == [0.6]
-    for wrong in (1.5, -0.1, float("nan")):
-        with pytest.raises(InvalidRequest, match="not between 0 and 1"):
+    for wrong in (1.5, -0.1, float("nan"), "high"):
+        with pytest.raises(InvalidRequest, match="not a number between 0 and 1"):
             detections.select(found, confidence=wrong)
     bare = detections.parse(supervised(blob()), SIZE)
     with pytest.raises(InvalidRequest, match="state no confidence"):

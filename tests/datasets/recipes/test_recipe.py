@@ -67,7 +67,7 @@ def test_a_table_instead_of_axes(tmp_path: Path) -> None:
     ("override", "field", "said"),
     [
         ("quotas=2", "recipe.quotas", "did you mean quota"),
-        ("quota=0", "recipe.quota", "greater than or equal to 1"),
+        ("quota=0", "recipe.quota", "give at least 1"),
         ("mask.box=[0.9, 0, 0.1, 1]", "recipe.mask", "left, top, right, bottom"),
         ("sources.0.jsonl=x.jsonl", "recipe.sources.0", "exactly one of"),
         ("sources.4.limit=1", "set", "not a place in a list of 1"),

@@ -120,6 +120,22 @@ def test_parquet(pictures: Path, form: str) -> None:
         list(items([SourceSection(parquet=pictures / "t.parquet")]))
 
 
+@pytest.mark.parametrize("form", ["bytes", "huggingface", "empty"])
+def test_parquet_with_masks_of_some_pictures(pictures: Path, form: str) -> None:
+    masks = [png(half()), None, None]
+    values = {
+        "bytes": masks,
+        "huggingface": [each and {"bytes": each, "path": None} for each in masks],
+        "empty": [{"bytes": each, "path": None} for each in masks],
+    }[form]
+    table = pa.table({"image": [png(noisy(number)) for number in range(3)], "mask": values})
+    pq.write_table(table, pictures / "t.parquet", row_group_size=2)
+    found = list(items([SourceSection(parquet=pictures / "t.parquet")]))
+    assert [item.mask is not None for item in found] == [True, False, False]
+    assert isinstance(found[0].mask, InParquet)
+    assert found[0].mask.read() == masks[0]
+
+
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
 def test_an_image_folder(pictures: Path, form: str) -> None:
     half().save(pictures / "m.png")
@@ -198,6 +214,16 @@ def test_coco(pictures: Path) -> None:
     assert mask.getbbox() is None
 
 
+def test_coco_with_its_pictures_elsewhere(pictures: Path, tmp_path: Path) -> None:
+    rows = [{"id": number, "file_name": f"{number}.png"} for number in range(2)]
+    (tmp_path / "a.json").write_text(json.dumps({"images": rows, "annotations": []}))
+    elsewhere = {"coco": tmp_path / "a.json"}
+    with pytest.raises(InvalidRequest, match=r"0\.png is not there; name the folder of the pic"):
+        list(items([SourceSection.model_validate(elsewhere)]))
+    found = list(items([SourceSection.model_validate({**elsewhere, "images": pictures})]))
+    assert same(found[1], 1)
+
+
 def test_blank() -> None:
     (found,) = items([SourceSection.model_validate({"blank": {"width": 32, "height": 16}})])
     assert images.decode(found.image.read()).size == (32, 16)
@@ -210,6 +236,24 @@ def test_a_source_that_is_not_there(tmp_path: Path, kind: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         list(items([SourceSection.model_validate({kind: tmp_path / "gone.tar"})]))
     assert caught.value.field == f"recipe.sources.0.{kind}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("folder", "is a file; name its folder"),
+        ("imagefolder", "is a file; name its folder"),
+        ("jsonl", "is a folder; name a file in it"),
+        ("coco", "is a folder; name a file in it"),
+    ],
+)
+def test_a_source_of_another_kind_is_not_told_to_be_missing(
+    tmp_path: Path, kind: str, said: str
+) -> None:
+    (tmp_path / "x").touch()
+    place = tmp_path if said.startswith("is a folder") else tmp_path / "x"
+    with pytest.raises(InvalidRequest, match=said):
+        list(items([SourceSection.model_validate({kind: place})]))
 
 
 @pytest.mark.parametrize(("kind", "name"), [("parquet", "x"), ("webdataset", "x"), ("coco", "x")])

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -39,7 +40,8 @@ from overpaint.apps.server.service import EditService
 from overpaint.apps.server.shelf import Shelf
 from overpaint.apps.settings import Settings
 from overpaint.apps.wire.intake import MEGA
-from overpaint.core.errors import OverpaintError
+from overpaint.core import plain_values
+from overpaint.core.errors import InvalidRequest, OverpaintError
 
 _log = logging.getLogger(__name__)
 
@@ -101,6 +103,7 @@ def create_app(settings: Settings, *, loopback_only: bool = True, alone: bool = 
     _add_operations(app, service)
     app.add_exception_handler(OverpaintError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(RequestValidationError, _answer_wrong_parameter)
     app.add_middleware(_LastResort)
     app.add_middleware(
         Guard,
@@ -136,6 +139,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
         )
+        _drop_answers(document, "422")  # wrong parameters are answered with 400, as all else is
         components = document.setdefault("components", {})
         schema = oip.InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")
         components["schemas"] |= schema.pop("$defs") | {"InferRequest": schema}
@@ -146,6 +150,15 @@ def _document(app: FastAPI) -> dict[str, Any]:
         document["security"] = [{}, {"bearer": []}, {"apiKey": []}]
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _drop_answers(document: dict[str, Any], status: str) -> None:
+    """Take answers out that FastAPI documents and this server never gives."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop(status, None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document.get("components", {}).get("schemas", {}).pop(name, None)
 
 
 def _add_operations(app: FastAPI, service: EditService) -> None:
@@ -182,12 +195,26 @@ async def _answer_error(request: Request, error: Exception) -> Response:
     return errors.response(error, request.url.path)
 
 
+async def _answer_wrong_parameter(request: Request, error: Exception) -> Response:
+    """Of the query or the path; bodies are read by the routes themselves."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"][1:])
+    refusal = InvalidRequest(plain_values.complaint(first), field=name[:100])
+    return errors.response(refusal, request.url.path)
+
+
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    headers = error.headers or {}
     kind = _HTTP_ERRORS.get(error.status_code, errors.Refusal)
-    answer = errors.response(kind(str(error.detail)), request.url.path)
+    message = {
+        404: "there is nothing at this address; GET /openapi.json lists what there is",
+        405: f"this address takes {headers.get('Allow')}",
+    }.get(error.status_code, str(error.detail))
+    answer = errors.response(kind(message), request.url.path)
     answer.status_code = error.status_code
-    for name, value in (error.headers or {}).items():
+    for name, value in headers.items():
         answer.headers[name] = value
     return answer
 

@@ -130,7 +130,7 @@ def response(error: BaseException, path: str) -> JSONResponse:
 def body(error: BaseException, path: str) -> Mapping[str, Any]:
     """The error object of the protocol that lives at `path`."""
     if path.startswith("/v2"):
-        return {"error": named_message(error)}
+        return {"error": _oip(error)}
     if path.startswith(("/v1/images", "/openai")):
         return {"error": _openai(error)}
     if path in SCORING:
@@ -151,6 +151,14 @@ def native(error: BaseException) -> dict[str, Any]:
     return details
 
 
+def _oip(error: BaseException) -> str:
+    """One text; options are `parameters` there."""
+    message = named_message(error)
+    if isinstance(error, errors.UnsupportedOption) and message.startswith("options."):
+        return f"parameters.{message.removeprefix('options.')}"
+    return message
+
+
 def _openai(error: BaseException) -> dict[str, Any]:
     status = status_of(error)
     code = code_of(error)
@@ -159,10 +167,12 @@ def _openai(error: BaseException) -> dict[str, Any]:
     if isinstance(error, errors.ContentBlocked):
         kind = "image_generation_user_error"
         message = f"{message} safety_violations=[{error.category}]"
-    field = error.field if isinstance(error, errors.InvalidRequest) else None
+    # Options are fields of their own there.
+    field = error.field if isinstance(error, errors.InvalidRequest) else ""
+    field = field.removeprefix("options.")
     return {
         "message": f"{field}: {message}" if field else message,
         "type": kind,
-        "param": field.removeprefix("options.") if field else None,
+        "param": field or None,
         "code": _OPENAI_CODES.get(code, code),
     }

@@ -11,7 +11,7 @@ from overpaint.apps.server.bodies import forms
 from overpaint.apps.server.bodies.schemas import ErrorAnswer
 from overpaint.apps.server.errors import UnsupportedMediaType
 from overpaint.apps.server.service import EditService
-from overpaint.core import strict_json
+from overpaint.core import plain_values
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -50,7 +50,7 @@ def parsed(raw: bytes, kind: type[Body]) -> Body:
         body = kind.model_validate_json(raw)
     except ValidationError as error:
         raise forms.invalid(error) from error
-    strict_json.loads(raw)  # which the other reader is not: of a key that comes twice it takes one
+    plain_values.loads(raw)  # which the other reader is not: of a key that comes twice it takes one
     return body
 
 

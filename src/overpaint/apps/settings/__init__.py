@@ -34,6 +34,7 @@ from overpaint.apps.settings.server import (
 )
 from overpaint.apps.settings.sessions import JudgeSettings, SessionSettings, WarnSettings
 from overpaint.apps.settings.tables import Defaults, LoraSettings, ModelSettings, Settings
+from overpaint.core import plain_values
 from overpaint.core.errors import InvalidSettings
 
 __all__ = [
@@ -186,7 +187,9 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
 def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InvalidSettings(f"cannot be read: {error.strerror}", field=str(file)) from error
+    except ValueError as error:
         raise InvalidSettings(f"cannot be read as TOML: {error}", field=str(file)) from error
 
 
@@ -197,16 +200,10 @@ def _parse(
     try:
         return Settings.model_validate(values, context={"base": base})
     except ValidationError as error:
-        first = _first(error)
+        first = plain_values.first_error(error)
         key = ".".join(str(part) for part in first["loc"])
         field = (variables or {}).get(key, where)
         raise InvalidSettings(_explain(first), field=field) from error
-
-
-def _first(error: ValidationError) -> ErrorDetails:
-    """An unknown key is often the misspelling of one that is missed: it comes first."""
-    errors = error.errors(include_url=False)
-    return min(errors, key=lambda each: each["type"] != "extra_forbidden")
 
 
 def _explain(first: ErrorDetails) -> str:
@@ -216,9 +213,7 @@ def _explain(first: ErrorDetails) -> str:
         return _unknown(key, _keys_beside(location))
     if first["type"] == "missing":
         return f"{key} is missing"
-    message = first["msg"].removeprefix("Value error, ")
-    value = f"{first['input']!r}: " if isinstance(first["input"], str | int | float) else ""
-    return f"{key}: {value}{message[0].lower()}{message[1:]}"
+    return f"{key}: {plain_values.complaint(first)}"
 
 
 def _unknown(key: str, names: list[str]) -> str:

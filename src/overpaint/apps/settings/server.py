@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, model_validator
@@ -126,21 +127,29 @@ class ServerSettings(Table):
         """API keys by name, with those of the file.
 
         Raises:
-            InvalidSettings: the file cannot be read, a line is not `name:key`, or a key is short.
+            InvalidSettings: the file cannot be read, a line is not `name:key`, a key is short, or
+                two names share one.
         """
         keys = {name: key.get_secret_value() for name, key in self.keys.items()}
         if self.keys_file is not None:
             try:
                 lines = self.keys_file.read_text(encoding="utf-8").splitlines()
-            except (OSError, ValueError) as error:
+            except (OSError, UnicodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
                 raise InvalidSettings(
-                    f"{self.keys_file} cannot be read: {error}", field="server.keys_file"
+                    f"{self.keys_file} cannot be read: {reason}", field="server.keys_file"
                 ) from error
             keys |= named_keys((line for line in lines if line.strip()), "server.keys_file")
         if short := [name for name, key in keys.items() if len(key) < SHORTEST_KEY]:
             raise InvalidSettings(
                 f"the key '{short[0]}' has fewer than {SHORTEST_KEY} characters; make one with "
                 "`openssl rand -hex 24`",
+                field="server.keys",
+            )
+        uses = Counter(keys.values())
+        if shared := [name for name, key in keys.items() if uses[key] > 1]:
+            raise InvalidSettings(
+                f"the names {', '.join(shared)} share a key; give each name a key of its own",
                 field="server.keys",
             )
         return keys

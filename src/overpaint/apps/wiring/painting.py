@@ -54,6 +54,11 @@ def block_name(part: str) -> str:
     return _BLOCK_NAMES.get(part, part)
 
 
+def _field_of(field: str) -> str:
+    """The field of a block that an engine's error means."""
+    return detections.FIELD if field == "mask" else block_name(field)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Painting:
     """One picture, and how a block repaints it.
@@ -156,10 +161,14 @@ def paint(paintings: Sequence[Painting]) -> list[Painted]:
             answers[index] = Painted(picture=picture, warnings=(request,))
     for server, group in requests.items():
         edits = list(group.values())
-        if server is None:
-            results = _run_here(edits, settings)
-        else:
-            results = remote.Server(server, settings.remote).run(edits)
+        try:
+            if server is None:
+                results = _run_here(edits, settings)
+            else:
+                results = remote.Server(server, settings.remote).run(edits)
+        except InvalidRequest as error:
+            error.field = _field_of(error.field)
+            raise
         for index, result in zip(group, results, strict=True):
             toy = () if server else _toy(paintings[index], group[index], settings)
             answers[index] = Painted(

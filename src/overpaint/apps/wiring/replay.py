@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from overpaint.apps.settings import RewriterSettings
 from overpaint.apps.wiring.models import build, catalogue
+from overpaint.core import plain_values
 from overpaint.core.errors import InvalidRequest, ModelNotFound
 from overpaint.core.imaging import images, masks
 from overpaint.core.imaging.images import Picture
@@ -151,10 +152,10 @@ def _recipe(original: Picture) -> _Recipe:
         words = {part.name: content[part.name] for part in _TEXTS if part.name in content}
         return _Recipe.model_validate({**content, "words": words})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        first = plain_values.first_error(error)
         where = ".".join(str(part) for part in first["loc"]).removeprefix("words.")
         raise InvalidRequest(
-            f"its recipe is damaged: {where}: {first['msg']}", field=FIELD
+            f"its recipe is damaged: {where}: {plain_values.complaint(first)}", field=FIELD
         ) from error
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from overpaint.apps.settings import Settings
 from overpaint.apps.wiring.models import adapters, catalogue, checkpoints, families
+from overpaint.apps.wiring.models.defaults import task_of
 from overpaint.checkpoints.files import layout
 from overpaint.core.errors import InvalidSettings, ModelNotFound
 from overpaint.core.models import EDIT_TASKS, EditTask, ModelSpec
@@ -65,14 +66,21 @@ class ServedModels:
             ModelNotFound: it is not served.
         """
         if name is None:
-            names = (getattr(self._defaults, task), *self.all)
-            name = next(each for each in names if each in self.all)
+            name = self._default(task)
         name = self._aliases.get(name, name)
         catch_all = self._aliases.get(CATCH_ALL, name)
         if served := self._by_name(name) or self._adapted(name) or self._by_name(catch_all):
             return served
         listing = ", ".join(sorted({*self.all, *self._aliases}))
         raise ModelNotFound(f"there is no such model here; there are {listing}", field="model")
+
+    def _default(self, task: EditTask) -> str:
+        """The settings' model for a task where it is served, else the first that is made for it."""
+        default: str = getattr(self._defaults, task)
+        kind = "inpaint" if task == "extend" else task
+        fitting = (name for name, each in self.all.items() if task_of(each.spec) == kind)
+        names = (default, *fitting, *self.all)
+        return next(name for name in names if name in self.all)
 
     def _by_name(self, name: str) -> Served | None:
         """The model of that name, or the first one of that family."""

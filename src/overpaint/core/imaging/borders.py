@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from overpaint.core import strict_json
+from overpaint.core import plain_values
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.geometry import Box, Size
 
@@ -274,7 +274,7 @@ def pad_mask(mask: Image.Image, borders: Borders) -> Image.Image:
 def _object(value: Any) -> Mapping[str, Any]:
     if isinstance(value, str):
         try:
-            value = strict_json.loads(value)
+            value = plain_values.loads(value)
         except (ValueError, RecursionError) as error:
             raise InvalidRequest("the text is not JSON", field=FIELD) from error
     if not isinstance(value, Mapping):

@@ -12,6 +12,7 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,10 +108,12 @@ def select(
 
     Raises:
         NoSuchClass: there are detections, but none of these classes.
-        InvalidRequest: the threshold is not in 0..1, or it is asked of detections that state no
-            confidence.
+        InvalidRequest: the classes are no list; the threshold is not in 0..1, or it is asked of
+            detections that state no confidence.
     """
     matches = list(detections)
+    if isinstance(classes, str | Real):
+        raise InvalidRequest(f"{classes!r} is one class; give a list", field="classes")
     if classes is not None:
         matches = [
             each for each in matches if any(each.is_of(name_or_id) for name_or_id in classes)
@@ -118,8 +121,10 @@ def select(
         if detections and not matches:
             raise _no_such_class(detections, classes)
     if confidence is not None:
-        if not 0 <= confidence <= 1:
-            raise InvalidRequest(f"{confidence} is not between 0 and 1", field="confidence")
+        if not isinstance(confidence, Real) or not 0 <= confidence <= 1:
+            raise InvalidRequest(
+                f"{confidence!r} is not a number between 0 and 1", field="confidence"
+            )
         if any(each.confidence is None for each in matches):
             raise InvalidRequest(
                 "the detections state no confidence to compare with; leave it out",
@@ -361,7 +366,7 @@ def _no_such_class(detections: Sequence[Detection], classes: Sequence[str | int]
     ids = sorted({each.class_id for each in detections if each.class_id is not None})
     query = " and ".join(repr(each) for each in classes) or "nothing"
     near = difflib.get_close_matches(str(classes[0]), names, n=1) if classes else []
-    listing = f"names {', '.join(names) or 'none'}; numbers {', '.join(map(str, ids)) or 'none'}"
+    listing = f"names: {', '.join(names) or 'none'}; numbers: {', '.join(map(str, ids)) or 'none'}"
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return NoSuchClass(f"no detection is of {query}{hint}; there are {listing}", field="classes")
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from overpaint.core import plain_values
 from overpaint.core.errors import InvalidRequest
 from overpaint.datasets.recipes import text
 from overpaint.datasets.recipes.labels import fits
@@ -304,8 +305,7 @@ def _index(place: list[Any], name: str, override: str) -> int:
 
 
 def _explain(error: ValidationError, recipe: type[Recipe]) -> InvalidRequest:
-    # An unknown key is often the misspelling of one that is missed: name it first.
-    first = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
+    first = plain_values.first_error(error)
     location = [str(part) for part in first["loc"]]
     field = ".".join(["recipe", *location])
     if first["type"] == "extra_forbidden":
@@ -314,8 +314,7 @@ def _explain(error: ValidationError, recipe: type[Recipe]) -> InvalidRequest:
         return InvalidRequest(f"there is no such key{hint}", field=field)
     if first["type"] == "missing":
         return InvalidRequest("this key is missing", field=field)
-    value = f"{first['input']!r}: " if isinstance(first["input"], str | int | float) else ""
-    return InvalidRequest(value + first["msg"].removeprefix("Value error, "), field=field)
+    return InvalidRequest(plain_values.complaint(first), field=field)
 
 
 def _below() -> list[str]:

@@ -12,6 +12,9 @@ from overpaint.datasets.places import Annotated, InFile, Item, Knowledge
 from overpaint.datasets.recipes.sections import SourceSection
 from overpaint.datasets.sources import tables
 
+SAMPLE = 100
+"""Pictures that are looked for before the first one is handed over."""
+
 _Row = dict[str, Any]
 
 
@@ -27,7 +30,7 @@ def pictures(
         field: for errors.
 
     Raises:
-        InvalidRequest: it is no COCO file.
+        InvalidRequest: it is no COCO file, or its pictures are elsewhere.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -37,6 +40,7 @@ def pictures(
         for each in document["annotations"]:
             row = {**each, "category": names.get(each.get("category_id"), "")}
             by_image.setdefault(each["image_id"], []).append(row)
+        _check_there([inside(each["file_name"]) for each in document["images"][:SAMPLE]], field)
         for image in document["images"]:
             yield _item(image, by_image.get(image["id"], []), categories, source, inside)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -45,6 +49,14 @@ def pictures(
         raise InvalidRequest(
             f"{path} is not a COCO annotation file: {error!r}", field=field
         ) from error
+
+
+def _check_there(paths: list[Path], field: str) -> None:
+    """A wrong folder is a mistake that all pictures share."""
+    if paths and not any(path.is_file() for path in paths):
+        raise InvalidRequest(
+            f"{paths[0]} is not there; name the folder of the pictures with images", field=field
+        )
 
 
 def _item(

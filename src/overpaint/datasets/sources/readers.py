@@ -15,7 +15,14 @@ from typing import Any
 
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.imaging.codecs.formats import SUFFIXES
-from overpaint.datasets.places import InFile, InParquet, Item, LinkedAway, Nowhere
+from overpaint.datasets.places import (
+    InFile,
+    InParquet,
+    Item,
+    LinkedAway,
+    Nowhere,
+    rows_without,
+)
 from overpaint.datasets.recipes.sections import Blank, SourceSection
 from overpaint.datasets.sources import coco, patterns, tables, tars
 
@@ -163,10 +170,14 @@ def _parquet_file(source: SourceSection, path: Path, title: str, field: str) -> 
     number = 0
     for group in range(file.num_row_groups):
         rows = file.read_row_group(group, columns=rest).to_pylist() if rest else None
+        # A picture may have no mask, as those that a run left as they were.
+        has_masks = source.mask_column in binary_columns
+        maskless = rows_without(path, group, source.mask_column) if has_masks else set()
         for row in range(file.metadata.row_group(group).num_rows):
             values = dict(rows[row]) if rows is not None else {}
             values |= _named_classes(values, classes)
-            values |= {name: InParquet(path, group, row, name) for name in binary_columns}
+            here = binary_columns - ({source.mask_column} if row in maskless else set())
+            values |= {name: InParquet(path, group, row, name) for name in here}
             root = source.images or path.parent
             yield _row_item(source, values, root, f"{title}#{number}", field)
             number += 1
@@ -242,7 +253,9 @@ def _inside(root: Path, name: Any, field: str) -> Path:
 def _existing(path: Path | None, field: str, check: Callable[[Path], bool]) -> Path:
     assert path is not None
     if not check(path):
-        raise InvalidRequest(f"{path} is not there", field=field)
+        what = "is a folder; name a file in it" if path.is_dir() else "is not there"
+        what = "is a file; name its folder" if path.is_file() else what
+        raise InvalidRequest(f"{path} {what}", field=field)
     return path
 
 

@@ -351,7 +351,8 @@ def _failure(error: Exception, section: Vision) -> VisionFailed:
     import openai
 
     fault: Fault = "denied"
-    tries = f"after {section.retries} retries: "
+    attempts = section.retries + 1
+    tries = f"after {attempts} attempts: " if attempts > 1 else ""
     if isinstance(error, openai.APITimeoutError):
         fault, what = "timeout", f"{tries}no answer within {section.timeout_s:g} s"
     elif isinstance(error, openai.APIConnectionError):

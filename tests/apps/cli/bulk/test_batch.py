@@ -118,7 +118,7 @@ def test_failed_rows_are_tried_again_when_told(overpaint, photos, desk):
         (desk / "masks" / f"{name}.png").write_text("words")
     first = overpaint(*ERASE)
     assert first.code == 2, "everything failed"
-    assert "  3 × mask: masks/a.png is a text file, not a picture" in first.err
+    assert "  3 × e.g. mask: masks/a.png is a text file, not a picture" in first.err
     again = overpaint(*ERASE, "--json")
     assert (again.code, again.json["computed"]) == (2, 0)
     assert overpaint(*ERASE, "--retry", "failed", "--json").json["computed"] == 3

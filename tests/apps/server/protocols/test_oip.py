@@ -99,3 +99,8 @@ class TestInfer:
         answer = server.client.post("/v2/models/sd2/infer", json=wrong)
         assert answer.status_code == 400
         assert isinstance(answer.json()["error"], str)
+
+    def test_a_wrong_option_has_the_name_that_the_client_gave_it(self, server):
+        body = {"inputs": inputs(), "parameters": {"steps": 1}}
+        answer = server.client.post("/v2/models/sd2/infer", json=body)
+        assert answer.json()["error"].startswith("parameters.steps: sd2 has no such option")

@@ -314,6 +314,7 @@ class TestJson:
         answer = self.post(server, **change)
         assert answer.status_code == 400
         assert answer.json()["error"]["param"] == param
+        assert answer.json()["error"]["message"].startswith(f"{param}: ")
 
     @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'"x"', b"\xff", b"[" * 9999])
     def test_what_is_no_object(self, server, body):

@@ -217,7 +217,10 @@ def test_a_download_is_in_the_format_of_the_original(client):
         file = Image.open(io.BytesIO(answer.content))
         assert file.format == name
         assert (file.convert("RGB").tobytes() == made.tobytes()) is exact
-    assert client.get(where, params={"format": "GIF"}).status_code == 422
+    answer = client.get(where, params={"format": "GIF"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["field"] == "format"
+    assert answer.json()["error"]["message"] == "'GIF': give 'PNG', 'JPEG' or 'WEBP'"
     plain = begin(client)
     answer = client.get(f"/v1/sessions/{plain['id']}/turns/0/download")
     assert answer.headers["content-type"] == "image/png"

@@ -16,6 +16,7 @@ from overpaint.apps.settings import ModelSettings, Settings
 from overpaint.apps.wiring.models import build, catalogue, families
 from overpaint.checkpoints import placement
 from overpaint.core.errors import (
+    InvalidSettings,
     ModelLoadError,
     ModelNotFound,
     OutOfMemory,
@@ -40,13 +41,13 @@ def test_families_are_found_by_name():
 
 
 def test_an_unknown_family_lists_the_known():
-    with pytest.raises(ModelLoadError, match=r"'sd3' \(did you mean sd2\?\); known are erase,"):
+    with pytest.raises(InvalidSettings, match=r"'sd3' \(did you mean sd2\?\); known are erase,"):
         families.find("sd3")
 
 
 @pytest.mark.parametrize("name", ["", "conditions", "../erase", "erase.x"])
 def test_a_name_that_is_no_family(name):
-    with pytest.raises(ModelLoadError):
+    with pytest.raises(InvalidSettings):
         families.find(name)
 
 

@@ -261,11 +261,12 @@ def _tell(
     for note in [*run.facts.notes(), *run.facts.assumptions()]:
         console.say(f"Note: {note}", style="yellow")
     left = "".join(f", {count} {status}" for status, count in sorted(summary["left_out"].items()))
-    ends = "".join(f", {count} {ending}" for ending, count in summary["endings"].items())
-    console.say(
-        f"{summary['kept']} pictures kept{ends}{left}; {tally.computed} worked on in this run, "
-        f"{summary['seconds']:.1f} s"
+    ends = ", ".join(
+        f"{count} {'whose edit failed' if ending == 'edit failed' else ending}"
+        for ending, count in summary["endings"].items()
     )
+    kept = f"{summary['kept']} pictures kept" + (f" ({ends})" if ends else "")
+    console.say(f"{kept}{left}; {tally.computed} worked on in this run, {summary['seconds']:.1f} s")
     tell_sentences(tally)
     tell_failed(tally, f"{run.out / REJECTED} has the reasons")
     tell_stale(len(outcome.stale), pruned=pruned)

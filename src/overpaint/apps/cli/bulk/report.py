@@ -151,10 +151,8 @@ def sentences(tally: Tally) -> dict[str, list[dict[str, Any]]]:
 
 def tell_sentences(tally: Tally) -> None:
     """The same, for people."""
-    for text, count in tally.reasons.commonest():
-        console.say(f"  {count} × {text}", style="yellow")
-    for text, count in tally.warnings.commonest():
-        console.say(f"  {count} × warning: {text}", style="yellow")
+    for line in (*tally.reasons.lines(), *tally.warnings.lines("warning: ")):
+        console.say(f"  {line}", style="yellow")
 
 
 class RowBar:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from overpaint.apps.server.bodies.fields import structure_of, visual_parts
 from overpaint.apps.server.bodies.multipart import StrictParser
-from overpaint.core import strict_json
+from overpaint.core import plain_values
 from overpaint.core.errors import InvalidRequest
 from overpaint.core.parts import Part
 
@@ -173,7 +173,7 @@ def json_value(name: str, text: str | bytes, kind: type) -> Any:
         InvalidRequest: it is not.
     """
     try:
-        value = strict_json.loads(text)
+        value = plain_values.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("the text is not JSON", field=name) from error
     if not isinstance(value, kind):
@@ -183,10 +183,8 @@ def json_value(name: str, text: str | bytes, kind: type) -> Any:
 
 def invalid(error: ValidationError) -> InvalidRequest:
     """The first complaint, with the field's name; an unknown field before all others."""
-    complaints = error.errors(include_url=False, include_input=False, include_context=False)
-    # An unknown field is often the misspelling of one that is missed.
-    first = min(complaints, key=lambda each: each["type"] != "extra_forbidden")
+    first = plain_values.first_error(error)
     name = ".".join(str(part) for part in first["loc"]) or "body"
     if first["type"] == "extra_forbidden":
         return InvalidRequest("there is no such field", field=name[:100])
-    return InvalidRequest(f"{first['msg'][0].lower()}{first['msg'][1:]}", field=name[:100])
+    return InvalidRequest(plain_values.complaint(first), field=name[:100])

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 from overpaint.apps.server.bodies import forms
 from overpaint.apps.server.bodies.fields import FILE, file_fields, from_text, json_texts, with_parts
 from overpaint.apps.wire.intake import MAX_PICTURES, EncodedEdit
-from overpaint.core import strict_json
+from overpaint.core import plain_values
 from overpaint.core.errors import InvalidImage, InvalidMask, InvalidRequest
 from overpaint.core.imaging.encoded import from_base64
 from overpaint.core.models import EditTask
@@ -326,7 +326,7 @@ def _value(text: Any) -> Any:
     """In a form lists and objects are JSON; plain values are read by the option's own type."""
     if isinstance(text, str) and text[:1] in ("[", "{"):
         try:
-            return strict_json.loads(text)
+            return plain_values.loads(text)
         except (ValueError, RecursionError):
             return text
     return text

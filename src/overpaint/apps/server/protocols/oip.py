@@ -224,11 +224,12 @@ def _value(tensor: InputTensor) -> Any:
     kind = _datatype(part)
     python = int if kind == "INT64" else str
     if tensor.datatype != kind or not all(isinstance(each, python) for each in tensor.data):
-        raise InvalidRequest(f"its datatype is {kind}", field=part.name)
+        raise InvalidRequest(f"give the datatype {kind} and values of it", field=part.name)
     many = _many(part)
     if tensor.shape != [len(tensor.data)] or (not many and len(tensor.data) != 1):
         raise InvalidRequest(
-            f"its shape is [{'n' if many else 1}], and its data as long", field=part.name
+            "give the shape [n] and n values" if many else "give the shape [1] and one value",
+            field=part.name,
         )
     return from_text(part, tensor.data if many else tensor.data[0])
 

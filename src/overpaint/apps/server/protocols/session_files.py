@@ -145,7 +145,7 @@ async def get_input(
     stored = session.turn(turn)
     files = [key for each in INPUTS if each.name == part for key in stored.files_of(each)]
     if number >= len(files):
-        raise NotFound(f"this turn has no such {part[:40]}")
+        raise NotFound(f"this turn has no input '{part[:40]}' with the number {number}")
     return await _file(request, files[number], "image/png")
 
 

@@ -15,7 +15,7 @@ from overpaint.apps.wiring.models import catalogue, families
 from overpaint.apps.wiring.models.catalogue import TWINS
 from overpaint.checkpoints.machine import Machine, fit, this_machine
 from overpaint.core import licences
-from overpaint.core.errors import ModelLoadError
+from overpaint.core.errors import InvalidSettings, ModelLoadError
 from overpaint.core.models import AUTO, EDIT_TASKS, PREFERRED, EditTask, ModelSpec
 
 if TYPE_CHECKING:
@@ -143,10 +143,10 @@ def toy(twin: ModelSpec, real: ModelSpec | None) -> str:
 
 
 def task_of(spec: ModelSpec) -> EditTask | None:
-    """What a model is for, by what its family accepts; None = its family cannot be imported."""
+    """What a model is for, by what its family accepts; None = its family is not here."""
     try:
         family = families.find(spec.family)
-    except ModelLoadError:
+    except (InvalidSettings, ModelLoadError):
         return None
     if family.need("prompt") == "refused":
         return "erase"

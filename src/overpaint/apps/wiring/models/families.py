@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 
 from overpaint import families
-from overpaint.core.errors import ModelLoadError
+from overpaint.core.errors import InvalidSettings, ModelLoadError
 from overpaint.diffusion.family import FamilySpec
 
 ENTRY_POINTS = "overpaint.families"
@@ -26,7 +26,8 @@ def find(name: str) -> FamilySpec:
     """The family of that name.
 
     Raises:
-        ModelLoadError: there is none, or its package cannot be imported.
+        InvalidSettings: there is none; only a model of the settings can name such a family.
+        ModelLoadError: its package cannot be imported.
     """
     if own := _own().get(name):
         return own
@@ -41,7 +42,10 @@ def find(name: str) -> FamilySpec:
     family_names = names()
     near = difflib.get_close_matches(name, family_names, n=3)
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-    raise ModelLoadError(f"there is no family '{name}'{hint}; known are {', '.join(family_names)}")
+    raise InvalidSettings(
+        f"there is no family '{name}'{hint}; known are {', '.join(family_names)}",
+        field="models.*.family",
+    )
 
 
 def importable() -> Iterator[FamilySpec]:
