@@ -229,7 +229,7 @@ def test_a_vision_model_decides_and_its_faults_lose_nothing(
     make_recipe: Callable[..., Collect], pictures: Path, tmp_path: Path, painter: Painter
 ) -> None:
     calls = iter(range(10_000))
-    faults = {1: "timeout", 3: "garbage", 5: "refusal", 7: "503", 8: "wrong"}
+    faults = {1: "429", 3: "garbage", 5: "refusal", 7: "503", 8: "wrong"}
 
     def answer(image: Any, words: str) -> dict[str, Any]:
         if (kind := faults.get(next(calls))) is not None:
@@ -240,15 +240,15 @@ def test_a_vision_model_decides_and_its_faults_lose_nothing(
 
     given = {"filters": {"shows": "a {colour} disc"}, "vision": {}}
     with serving(answer) as server:
-        where = {"base_url": server.url, "model": "m", "retries": 0, "timeout_s": 3}
+        where = {"base_url": server.url, "model": "m", "retries": 0}
         recipe = make_recipe("collect", **(BASE | given | {"vision": where}))
         vision = VisionModel(Vision.model_validate(where))
         outcome, tally = run(recipe, tmp_path / "out", painter, vision=vision)
         assert counts(outcome) == FULL
         failed = [each.entry for each in outcome.rejected]
         assert sorted(entry.code for entry in failed) == [
+            "vision_failed.busy",
             "vision_failed.refused",
-            "vision_failed.timeout",
             "vision_failed.unreachable",
             "vision_failed.unreadable",
             "vision_failed.unreadable",

@@ -79,7 +79,7 @@ def azure():
         yield server
 
 
-def service(azure, seconds=5.0) -> ContentSafety:
+def service(azure, seconds=60.0) -> ContentSafety:
     return ContentSafety(azure.url, key="secret-key", client_id=None, timeout_s=seconds)
 
 

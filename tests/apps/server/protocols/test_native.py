@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import threading
 import weakref
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from overpaint.core.imaging.images import Picture
 from overpaint.core.types import EditRequest
+from overpaint.diffusion.denoiser import Denoiser
 from tests.apps.server.conftest import asking, b64, edit, from_b64, png
 from tests.conftest import box_mask, picture
 
@@ -130,8 +132,22 @@ class TestEdits:
         assert answer.json()["error"]["code"] == "deadline_exceeded"
 
 
+@pytest.fixture
+def first_step(monkeypatch):
+    """Set = edits make steps; until then they wait, so that a listener is there before them."""
+    may_begin, advance = threading.Event(), Denoiser.advance
+
+    def patient(family, images):
+        assert may_begin.wait(60)
+        advance(family, images)
+
+    monkeypatch.setattr(Denoiser, "advance", patient)
+    yield may_begin
+    may_begin.set()
+
+
 class TestLater:
-    def test_accepted_followed_and_fetched(self, server):
+    def test_accepted_followed_and_fetched(self, server, first_step):
         answer = server.client.post(
             "/v1/edits", json=edit(3, 6, previews=2), headers={"prefer": "respond-async"}
         )
@@ -139,6 +155,7 @@ class TestLater:
         assert answer.headers["preference-applied"] == "respond-async"
         where = answer.headers["location"]
         with server.client.stream("GET", f"{where}/events") as stream:
+            first_step.set()
             told = events(stream.iter_lines())
         names = [name for name, _ in told]
         assert names[-1] == "done"
@@ -152,10 +169,13 @@ class TestLater:
         assert kept == told[-1][1]
         assert kept["images"] == server.client.post("/v1/edits", json=edit(3, 6)).json()["images"]
 
-    def test_what_changed_is_shown_alone_and_the_result_before_it_is_encoded(self, server):
+    def test_what_changed_is_shown_alone_and_the_result_before_it_is_encoded(
+        self, server, first_step
+    ):
         body = edit(3, 6, previews=1, **{"async": True})
         where = server.client.post("/v1/edits", json=body).headers["location"]
         with server.client.stream("GET", f"{where}/events?changed=true") as stream:
+            first_step.set()
             told = events(stream.iter_lines())
         previews = [data for name, data in told if name == "preview"]
         before = picture(64, 64, seed=3)

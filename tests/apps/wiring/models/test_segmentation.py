@@ -38,7 +38,7 @@ def judge():
 
 
 def locator(judge):
-    table = JudgeSettings(base_url=judge.url, model="eye", timeout_s=1)
+    table = JudgeSettings(base_url=judge.url, model="eye")
     return segmentation.locator(Settings(judge=table, target_segmenter="judge"))
 
 
