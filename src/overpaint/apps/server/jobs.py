@@ -130,9 +130,9 @@ class EditJob(Generic[Answer]):
                 "this edit already has as many listeners as it may have", retry_after=5
             )
         listener = Listener()
+        self._listeners.append(listener)  # before the last news is read: none is lost in between
         if self._latest is not None and self._latest.number > after:
             listener.put(self._latest)
-        self._listeners.append(listener)
         try:
             yield None
             while not (self.answer.done() and listener.is_empty):
@@ -154,6 +154,7 @@ class Listener:
 
     def __init__(self) -> None:
         self._news: list[News] = []
+        self._last_number = -1
         self._change = asyncio.Event()
         self._is_over = False
 
@@ -163,7 +164,11 @@ class Listener:
         return not self._news
 
     def put(self, news: News) -> None:
-        """Add news; of previews that wait, the oldest go where they have too many pixels."""
+        """Add news, unless it is the last one again; of previews that wait, the oldest go where
+        they have too many pixels."""
+        if news.number == self._last_number:
+            return
+        self._last_number = news.number
         self._news.append(news)
         previews = [each for each in self._news if each.update.preview is not None]
         while sum(map(_pixels, previews)) > WAITING_PIXELS and len(previews) > 1:
