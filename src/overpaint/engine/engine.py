@@ -129,7 +129,7 @@ class Engine:
             cancelled: asked before each step and at the end; True ends the edit with `Cancelled`.
             **values: further parts of an `EditRequest` (`mask`, `seed`, `references` …), pictures
                 and masks in any form; what is no part is an option of the model's family
-                (`overpaint models MODEL`), before those in `options`.
+                (`overpaint models MODEL`), and overrides the same one in `options`.
 
         Raises:
             OverpaintError: see `overpaint.errors`; bad input is an `InvalidRequest`.

@@ -112,7 +112,7 @@ def _arguments(params: CallToolRequestParams) -> Any:
     try:
         return TOOLS[params.name].arguments.model_validate(params.arguments or {})
     except ValidationError as error:
-        raise forms.invalid(error) from error
+        raise forms.invalid(error, TOOLS[params.name].arguments) from error
 
 
 def _failure(error: OverpaintError) -> CallToolResult:

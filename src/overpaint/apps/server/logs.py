@@ -18,7 +18,8 @@ access = logging.getLogger("overpaint.access")
 
 _KNOWN = {
     *logging.LogRecord("", 0, "", 0, "", (), None).__dict__,
-    *("message", "asctime"),
+    "message",
+    "asctime",
     "color_message",  # uvicorn's, the message once more with codes for a terminal
 }
 

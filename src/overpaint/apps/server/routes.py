@@ -49,7 +49,7 @@ def parsed(raw: bytes, kind: type[Body]) -> Body:
     try:
         body = kind.model_validate_json(raw)
     except ValidationError as error:
-        raise forms.invalid(error) from error
+        raise forms.invalid(error, kind) from error
     plain_values.loads(raw)  # which the other reader is not: of a key that comes twice it takes one
     return body
 

@@ -121,7 +121,7 @@ def select(
         if detections and not matches:
             raise _no_such_class(detections, classes)
     if confidence is not None:
-        if not isinstance(confidence, Real) or not 0 <= confidence <= 1:
+        if not _is_share(confidence):
             raise InvalidRequest(
                 f"{confidence!r} is not a number between 0 and 1", field="confidence"
             )
@@ -132,6 +132,10 @@ def select(
             )
         matches = [each for each in matches if (each.confidence or 0) >= confidence]
     return matches
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, Real) and 0 <= float(value) <= 1
 
 
 def union(

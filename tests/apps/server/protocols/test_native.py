@@ -117,6 +117,38 @@ class TestEdits:
         )
         assert answer.json()["error"]["field"] == field
 
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("promt", " (did you mean prompt?)"),
+            ("guidance_scale", "; options of the model belong in options"),
+        ],
+    )
+    def test_an_unknown_field_has_a_hint(self, server, name, hint):
+        answer = server.client.post("/v1/edits", json={**edit(), name: "x"})
+        assert answer.json()["error"]["message"] == f"there is no such field{hint}"
+
+    @pytest.mark.parametrize(
+        ("method", "path", "status", "message"),
+        [
+            ("GET", "/v1/nothing", 404, "GET /openapi.json lists what there is"),
+            ("PUT", "/v1/edits", 405, "this address takes POST"),
+        ],
+    )
+    def test_an_address_that_is_not_there(self, server, method, path, status, message):
+        answer = server.client.request(method, path)
+        assert answer.status_code == status
+        assert message in answer.json()["error"]["message"]
+
+    def test_a_wrong_parameter_of_an_address_is_named(self, server):
+        answer = server.client.get("/v1/edits/x/events", params={"changed": "maybe"})
+        assert answer.status_code == 400
+        assert answer.json()["error"] == {
+            "code": "invalid_request",
+            "message": "'maybe': give true or false",
+            "field": "changed",
+        }
+
     def test_a_missing_picture_is_named(self, server):
         error = server.client.post("/v1/edits", json={"prompt": "x"}).json()["error"]
         assert (error["code"], error["field"]) == ("invalid_request", "image")

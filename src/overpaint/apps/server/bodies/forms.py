@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -152,7 +153,7 @@ def body_of(form: Form, kind: type[Body]) -> tuple[Body, dict[str, Any]]:
     try:
         return kind.model_validate({**texts, **present}, strict=False), files
     except ValidationError as error:
-        raise invalid(error) from error
+        raise invalid(error, kind) from error
 
 
 def plain(kind: type[BaseModel], name: str, text: str) -> Any:
@@ -181,10 +182,20 @@ def json_value(name: str, text: str | bytes, kind: type) -> Any:
     return value
 
 
-def invalid(error: ValidationError) -> InvalidRequest:
-    """The first complaint, with the field's name; an unknown field before all others."""
+def invalid(error: ValidationError, kind: type[BaseModel]) -> InvalidRequest:
+    """The first complaint about a body of that kind, with the field's name; an unknown field
+    before all others."""
     first = plain_values.first_error(error)
     name = ".".join(str(part) for part in first["loc"]) or "body"
     if first["type"] == "extra_forbidden":
-        return InvalidRequest("there is no such field", field=name[:100])
+        hint = _hint(name, kind) if len(first["loc"]) == 1 else ""
+        return InvalidRequest(f"there is no such field{hint}", field=name[:100])
     return InvalidRequest(plain_values.complaint(first), field=name[:100])
+
+
+def _hint(name: str, kind: type[BaseModel]) -> str:
+    """What the caller of an unknown field may have meant."""
+    names = [each.alias or own for own, each in kind.model_fields.items()]
+    if near := difflib.get_close_matches(name, names, n=1):
+        return f" (did you mean {near[0]}?)"
+    return "; options of the model belong in options" if "options" in names else ""

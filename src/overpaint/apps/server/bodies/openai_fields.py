@@ -258,7 +258,7 @@ def from_form(form: forms.Form) -> ImagesRequest:
     try:
         fields = EditForm.model_validate(texts)
     except ValidationError as error:
-        raise forms.invalid(error) from error
+        raise forms.invalid(error, EditForm) from error
     files = forms.files_of(form, _EXTRA_FILES, "image", "image[]", "mask", "markup")
     first, *further = [*form.files.get("image", ()), *form.files.get("image[]", ())] or [None]
     if first is None or len(further) > MAX_PICTURES:
@@ -281,7 +281,7 @@ def from_json(raw: bytes) -> ImagesRequest:
     try:
         body = EditJson.model_validate(values)
     except ValidationError as error:
-        raise forms.invalid(error) from error
+        raise forms.invalid(error, EditJson) from error
     return _checked(ImagesRequest(body, body.files(), _JSON_NAMES))
 
 
