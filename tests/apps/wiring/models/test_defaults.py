@@ -168,7 +168,7 @@ def test_a_model_is_recommended_for_the_machine(settings, task, machine, name):
 
 def test_the_reason_says_what_spoke_against_better_ones(settings):
     reason = defaults.recommend("inpaint", settings, SMALL_CARD).reason
-    assert "flex2 is preferred, but here it fits block by block, slower" in reason
+    assert "flex2, which is preferred, fits block by block, slower" in reason
 
 
 @pytest.mark.parametrize(

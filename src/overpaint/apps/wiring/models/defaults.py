@@ -169,7 +169,7 @@ def _reason(choice: ModelSpec, ranking: list[ModelSpec], machine: Machine) -> st
     if not verdict.fits:
         reasons = [f"no model for this task fits {machine}; this one {_verb(verdict.text)}"]
     for spec in ranking[: ranking.index(choice)]:
-        reasons.append(f"{spec.name} is preferred, but here it {_verb(fit(spec, machine).text)}")
+        reasons.append(f"{spec.name}, which is preferred, {_verb(fit(spec, machine).text)}")
     noncommercial = [spec.name for spec in ranking if not licences.is_commercial(spec)]
     if choice.name in noncommercial:
         reasons.append("its licence forbids commercial use")
