@@ -63,7 +63,7 @@ def test_a_picture_grows_to_four_times_its_sides_and_more(eraser, size):
     assert larger.size == (5 * size[0], 5 * size[1])
     assert result.recipe["extend"]["left"] == 2 * size[0]
     (said,) = result.warnings
-    assert said.startswith("extend: 96% of the larger picture is new")
+    assert said.startswith("extend: 96% of the result is new")
 
 
 def test_profile_exif_and_transparency_survive(eraser):

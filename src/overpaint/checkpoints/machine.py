@@ -49,7 +49,7 @@ class Machine:
 
     def __str__(self) -> str:
         if self.is_processor:
-            return f"a processor with {self.host_gb:.0f} GB"
+            return f"a processor with {self.host_gb:.0f} GB of memory"
         return f"{self.device} with {self.device_gb:.0f} GB"
 
 
@@ -82,7 +82,7 @@ def fit(spec: ModelSpec, machine: Machine) -> Fit:
             return Fit(True, False, "fits block by block, slower")
     elif need + BESIDE_WEIGHTS_GB <= SHARE_OF_HOST * machine.host_gb:
         quick = need <= QUICK_GB
-        return Fit(True, quick, "fits" if quick else "fits, very slow without a card")
+        return Fit(True, quick, "fits" if quick else "fits, but is very slow without a card")
     return Fit(False, False, f"too large: {need:.0f} GB at once")
 
 

@@ -167,8 +167,8 @@ class InstructionOptions(DiffusionOptions):
 
     strength: Fraction = Field(
         default=1.0,
-        description="With a mask only. 1: the masked area starts from noise; less: it starts from "
-        "the picture.",
+        description="Only with a mask: at 1, the masked area starts from noise; below 1, from the "
+        "picture.",
     )
     keep_unchanged: bool = Field(
         default=True,

@@ -154,7 +154,7 @@ def _large(request: EditRequest, options: EraseOptions) -> list[str]:
         return []
     if request.extend is not None:
         return [
-            f"extend: {share:.0%} of the larger picture is new. The eraser can only copy what is "
+            f"extend: {share:.0%} of the result is new. The eraser can only copy what is "
             "there, so a wide border may be a collage; add less, or use a model that paints"
         ]
     return [

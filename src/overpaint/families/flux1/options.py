@@ -94,5 +94,5 @@ class FillOptions(FluxOptions):
     true_cfg_scale: TrueCfg = None
     strength: Fraction = Field(
         default=1.0,
-        description="1: the masked area starts from noise; less: from the picture.",
+        description="At 1, the masked area starts from noise; below 1, from the picture.",
     )

@@ -52,7 +52,7 @@ class KleinKVOptions(InstructionOptions):
     )
     strength: Fraction = Field(
         default=1.0,
-        description="With a mask only. 1: the masked area starts from noise; less: from the "
+        description="Only with a mask: at 1, the masked area starts from noise; below 1, from the "
         "picture, without the first steps: none of four above 0.75, one above 0.5, and so on.",
     )
     wide_mask: bool = Field(

@@ -26,8 +26,8 @@ class InpaintingOptions(DiffusionOptions):
     )
     strength: Fraction = Field(
         default=1.0,
-        description="1: the masked area starts from noise alone; less: from the picture, with "
-        "that share of the steps.",
+        description="At 1, the masked area starts from noise alone; below 1, from the picture, "
+        "with that share of the steps.",
     )
     eta: Fraction = Field(default=0.0, description="DDIM's eta; other schedulers ignore it.")
 
@@ -41,6 +41,6 @@ class SDXLOptions(InpaintingOptions):
 
     strength: Fraction = Field(
         default=0.9999,
-        description="1: the masked area starts from noise alone, which makes it grainy; less: "
-        "from the picture, with int(steps x strength) steps. The default leaves out one step.",
+        description="At 1, the masked area starts from noise alone, which makes it grainy; below "
+        "1, from the picture, with int(steps x strength) steps. The default leaves out one step.",
     )

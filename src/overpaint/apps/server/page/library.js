@@ -70,7 +70,7 @@ function list() {
 
 function row(model) {
   const needs = [
-    model.size_gb && `${size(model.size_gb)} to download`,
+    model.size_gb && `${size(model.size_gb)}${model.state === "ready" ? "" : " to download"}`,
     model.memory_gb && `${size(model.memory_gb)} of memory`,
     model.licence,
   ];

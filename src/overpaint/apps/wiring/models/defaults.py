@@ -174,8 +174,9 @@ def _reason(choice: ModelSpec, ranking: list[ModelSpec], machine: Machine) -> st
     if choice.name in noncommercial:
         reasons.append("its licence forbids commercial use")
     elif noncommercial:
-        others = " and ".join(noncommercial)
-        reasons.append(f"its licence allows commercial use, unlike that of {others}")
+        *others, last = noncommercial
+        names = f"{', '.join(others)} and {last}" if others else last
+        reasons.append(f"its licence allows commercial use, unlike that of {names}")
     return "; ".join(reasons)
 
 

@@ -23,7 +23,7 @@ MARGIN = 8  # pictures narrower than this are widened by repetition, so that a p
 LONG = 200_000
 """Pixels of a hole above which each part of a round counts as a round, so that none takes long."""
 
-Part = Callable[[], None]
+RoundPart = Callable[[], None]
 OnRound = Callable[[float], None]
 
 
@@ -90,7 +90,7 @@ class Filling:
         self._free_choice = copy_from is None
         self._hold = HOLD if self._free_choice else HOLD_CHOSEN
         self._matchers: list[Matcher] = []  # of the present layer; more than one on the coarsest
-        self._rounds: list[list[Part]] = []
+        self._rounds: list[list[RoundPart]] = []
         self._filled = pixels
         if hole.any():
             self._begin(copyable)
@@ -151,9 +151,9 @@ class Filling:
                 set_prices(layers)
             self._rounds = self._rounds_on(layers)
 
-    def _rounds_on(self, layers: list[Layer]) -> list[list[Part]]:
+    def _rounds_on(self, layers: list[Layer]) -> list[list[RoundPart]]:
         """The parts of all rounds, the first round last. Layers are done from coarse to fine."""
-        planned: list[list[Part]] = []
+        planned: list[list[RoundPart]] = []
         for number, layer in enumerate(layers):
             count = rounds(layer, coarsest=number == len(layers) - 1, finest=number == 0)
             for left in range(count):
@@ -162,8 +162,8 @@ class Filling:
                 planned += [[part] for part in reversed(parts)] if is_long else [parts]
         return planned
 
-    def _parts(self, layer: Layer, *, first: bool, last: bool) -> list[Part]:
-        parts: list[Part] = [partial(self._start, layer)] if first else []
+    def _parts(self, layer: Layer, *, first: bool, last: bool) -> list[RoundPart]:
+        parts: list[RoundPart] = [partial(self._start, layer)] if first else []
         parts += [self._search] * PASSES
         parts.append(partial(self._vote, last=last))
         return [*parts, self._hide_seams] if last else parts
