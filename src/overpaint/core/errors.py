@@ -19,7 +19,7 @@
     ├── DeadlineExceeded
     ├── OutOfMemory
     ├── BrokenResult            the model gave values that are no numbers
-    ├── SessionConflict         somebody else changed the session first
+    ├── SessionConflict         the session has changed since it was read
     ├── StoreUnavailable        sessions cannot be read or written
     ├── RunStopped              a run of many edits gave up: they all failed in one way
     └── Cancelled
