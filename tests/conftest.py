@@ -44,6 +44,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module")
+def quick_garbage_search() -> None:
+    """For tests that look for garbage often: not among what the tests before them left."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def garbage_search() -> Iterator[None]:
     """Garbage is looked for among all objects, as where nothing was set aside; only within."""

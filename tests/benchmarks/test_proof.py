@@ -24,6 +24,8 @@ from tests import second_device
 
 ROOT = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.usefixtures("quick_garbage_search")
+
 
 def walked(out: Path, *arguments: str) -> list[dict]:
     """Rows of a walk; none of them says that a section failed, or that a gate was missed."""

@@ -17,6 +17,8 @@ from overpaint.engine.model import Model
 from tests.conftest import box_mask, picture
 from tests.engine.batching.test_batcher import until
 
+pytestmark = pytest.mark.usefixtures("quick_garbage_search")
+
 SIDE = 128
 WAIT = 60
 BIT = 10_000
