@@ -156,10 +156,10 @@ class Collect(Recipe):
     def _check_names(self) -> None:
         """Every axis must make a difference: in words, or in where it is painted."""
         words = [*self.prompt, self.filters.shows or "", (self.mask and self.mask.find) or ""]
-        placeholders = {name for template in words for name in NAME.findall(template)}
+        prompt_names = {name for template in words for name in NAME.findall(template)}
         names = dict.fromkeys([*self.axes, *(name for row in self.table for name in row)])
         for name in names:
-            if name != "quota" and name not in placeholders:
+            if name != "quota" and name not in prompt_names:
                 raise ValueError(
                     f"no prompt uses the axis '{name}'; write {{{name}}} into it, or leave it out"
                 )

@@ -156,9 +156,9 @@ class Filling:
         planned: list[list[RoundPart]] = []
         for number, layer in enumerate(layers):
             count = rounds(layer, coarsest=number == len(layers) - 1, finest=number == 0)
+            is_long = np.count_nonzero(layer.hole) > LONG
             for left in range(count):
                 parts = self._parts(layer, first=left == count - 1, last=not planned)
-                is_long = np.count_nonzero(layer.hole) > LONG
                 planned += [[part] for part in reversed(parts)] if is_long else [parts]
         return planned
 
